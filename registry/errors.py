@@ -1,0 +1,68 @@
+"""The errors of the house. What the user gave is refused (exit 2); what we could not finish has failed (exit 1).
+
+LoomError
+├── Refused                 the input cannot be accepted; nothing was changed (exit 2)
+│   ├── UnknownName         a name that stands in no table; the nearest ones are offered
+│   ├── NotFound            a reference that names nothing
+│   ├── Ambiguous           a reference that names several things; they are listed
+│   ├── BadFile             a file that is not what it should be: `code` is a short word with dashes
+│   ├── FamilyMismatch      an adapter, base or setting of another family
+│   └── Faults              several refusals told together
+└── JobFailed               accepted, begun, and not finished (exit 1)
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class LoomError(Exception):
+    """An error with a message for a person: what was given, what was expected, what to do."""
+
+    exit_code = 1
+
+
+class Refused(LoomError):
+    """The input cannot be accepted; nothing was changed."""
+
+    exit_code = 2
+
+
+class UnknownName(Refused, LookupError):
+    """A name that stands in no table; the message offers the nearest ones."""
+
+    def __str__(self) -> str:  # LookupError's subclasses may quote their argument
+        return str(self.args[0]) if self.args else ""
+
+
+class NotFound(Refused):
+    """A reference that names nothing we know."""
+
+
+class Ambiguous(Refused):
+    """A reference that names several things; the message lists them."""
+
+
+class BadFile(Refused):
+    """A file that is not what it should be."""
+
+    def __init__(self, path: Path | str, code: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = Path(path)
+        self.code = code
+        self.message = message
+
+
+class FamilyMismatch(Refused):
+    """Something of one family where another is needed."""
+
+
+class Faults(Refused):
+    """Several refusals told together, in the order they were found."""
+
+    def __init__(self, title: str, faults: Iterable[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join([title, *(f"  - {fault}" for fault in self.faults)]))
+
+
+class JobFailed(LoomError):
+    """A job that was accepted and could not be finished; what it had done is kept."""

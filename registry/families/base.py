@@ -1,0 +1,163 @@
+"""The seam between architectures and everything else: one Family a file, used by training and drawing alike.
+
+Conventions (measured on eleven families):
+  latents     unpacked, batch-first, in normalised latent space; packing and ids live inside `predict`
+  timesteps   (B,) in scheduler units 0..1000, also for flow families (t = 1000 sigma)
+  predict     returns what `scheduler.step` wants: epsilon or v, or the velocity noise - x0
+  guidance    classifier-free guidance is outside `predict`; an embedded scale travels in the Conditioning
+
+A family file imports neither torch nor diffusers at its top: listings must stay cheap.
+"""
+
+# B batch, C channels, H W latent size, T tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.names import Table
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from registry.record import Record
+
+Conditioning = dict[str, "Tensor"]  # what the denoiser needs beside latents and time; every tensor is batch-first
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One entry of a safetensors header: dtype as the format spells it (F16, BF16, ...), and the shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What detection sees of a model on the disk, without reading a tensor.
+
+    A diffusers folder has `index` (model_index.json) and `configs` (component -> config.json); `tensors` are those of the
+    denoiser. A single file has `tensors` and `metadata` from its header.
+    """
+
+    path: Path
+    index: Mapping[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_folder(self) -> bool:
+        return bool(self.index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A family's claim on what it saw: score in (0, 1], the reasons, and what else the header tells."""
+
+    score: float
+    evidence: tuple[str, ...]
+    variant: str | None = None
+    prediction: str | None = None  # epsilon, v_prediction, flow; None: not in the header
+    prediction_source: str | None = None
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The VAE's answer for a batch of images, in normalised latent space: mean and logvar (B, C, H, W).
+
+    `logvar` None is a VAE without a posterior: the sample is the mean.
+    """
+
+    mean: Tensor
+    logvar: Tensor | None
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """mean + sigma * noise; the noise (B, C, H, W) is given, so that the caller owns the randomness."""
+        if self.logvar is None:
+            return self.mean
+        return self.mean + (0.5 * self.logvar).exp() * noise
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """A loaded model. `prediction` is epsilon, v_prediction or flow, read from the scheduler's config, never from the family's name."""
+
+    denoiser: nn.Module
+    vae: nn.Module
+    text_encoders: dict[str, nn.Module]  # component name (text_encoder, text_encoder_2) -> module
+    tokenizers: dict[str, Any]  # component name (tokenizer, tokenizer_2) -> tokenizer
+    scheduler_class: str  # the class name in diffusers
+    scheduler_config: Mapping[str, Any]
+    prediction: str
+    source: Path
+    config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
+    warnings: tuple[str, ...] = ()  # what was assumed in loading and should be said
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.denoiser.parameters()).dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Everything that differs between architectures: facts, then functions."""
+
+    # --- facts
+    name: str  # sd1, sdxl, flux1, ...
+    title: str  # for people: "Stable Diffusion 1.x"
+    pipeline: str  # the text-to-image pipeline class of diffusers
+    denoiser: str  # the component that is trained: unet or transformer
+    text_encoders: tuple[str, ...]  # component names, in the pipeline's order
+    tokenizers: tuple[str, ...]
+    latent_channels: int
+    latent_factor: int  # pixels a latent cell
+    size_multiple: int  # width and height must be multiples of it
+    resolution: int  # pixels, the training size of the published models
+    steps: int  # the plain pipeline call's default
+    guidance: float  # the plain pipeline call's default; classifier-free or embedded scale
+    embedded_guidance: bool  # True: `guidance` is embedded (distilled), there is no unconditional pass
+    lora_presets: Mapping[str, str | tuple[str, ...]]  # preset -> peft target_modules (suffixes, or one regular expression)
+    architecture: str  # ModelSpec architecture id, without "/lora"
+    training_guidance: float | None = None  # embedded scale set while training, where there is one
+    timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
+
+    # --- functions
+    recognise_checkpoint: Callable[[Look], Match | None]
+    recognise_adapter: Callable[[Look], Match | None]
+    load: Callable[..., Parts]
+    """load(path, *, dtype, device, base_config=None) -> Parts: a diffusers folder or a single file, with no network.
+    Raises Refused with the word `base_config` when a single file needs component configs or tokenizers we do not carry."""
+    encode_prompts: Callable[..., Conditioning]
+    """encode_prompts(parts, prompts, *, clip_skip=None) -> Conditioning, batch-first, (B, T, D) and what else the prompt gives."""
+    encode_nothing: Callable[..., Conditioning]
+    """encode_nothing(parts, count, *, clip_skip=None) -> Conditioning of no negative prompt, as the plain pipeline has it
+    (the encoding of "" in SD1, zeros in SDXL)."""
+    count_tokens: Callable[[Parts, str], tuple[int, int]]
+    """count_tokens(parts, prompt) -> (tokens the prompt needs with its marks, tokens that fit); more than fit is truncated and must be told."""
+    encode_images: Callable[[Parts, Tensor], Posterior]
+    """pixels (B, 3, h, w) in [-1, 1] -> Posterior of normalised latents (B, C, h/f, w/f)."""
+    decode: Callable[[Parts, Tensor], Tensor]
+    """normalised latents -> pixels (B, 3, h, w), nominally in [-1, 1], not clamped."""
+    complete: Callable[..., Conditioning]
+    """complete(parts, conditioning, *, height, width, guidance) -> Conditioning with what size and embedded guidance add.
+    height, width in pixels; a family that needs neither returns it unchanged. SDXL's original size and crop are (height, width), (0, 0)."""
+    predict: Callable[..., Tensor]
+    """predict(parts, noisy, timesteps, conditioning, *, control=None) -> Tensor like noisy. One denoiser call, a timestep PER SAMPLE (B,)."""
+    set_timesteps: Callable[..., None]
+    """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
+    lora_state: Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]
+    """lora_state(path, parts) -> (state dict in diffusers' peft keys `<component>.<module>.lora_A.weight`, loader facts:
+    {"network_alphas": ..., "metadata": ...}). Every dialect diffusers converts; raises BadFile when nothing in it can be read."""
+
+
+FAMILIES: Table[Family] = Table("family")

@@ -1,0 +1,25 @@
+"""Where things lie on this machine: the home of the index and caches, and the embedded base."""
+
+import os
+from pathlib import Path
+
+
+def home_dir() -> Path:
+    """Index, blobs and caches: $LORALOOM_HOME, else the platform's data directory."""
+    given = os.environ.get("LORALOOM_HOME")
+    if given:
+        return Path(given).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return Path(user_data_path("loraloom", appauthor=False))
+
+
+def pocket_dir() -> Path:
+    """The embedded base model: $LORALOOM_POCKET, else the folder beside this file."""
+    given = os.environ.get("LORALOOM_POCKET")
+    return Path(given).expanduser().absolute() if given else Path(__file__).resolve().parent / "pocket"
+
+
+def clip_bpe_dir() -> Path:
+    """CLIP's full BPE table as vocab.json and merges.txt (49408 tokens), for single-file checkpoints."""
+    return Path(__file__).resolve().parent / "clip_bpe"

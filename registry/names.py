@@ -1,0 +1,41 @@
+"""Tables of named things: a dict that registers by decorator and answers typos."""
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import TypeVar
+
+from registry.errors import UnknownName
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The words that help after a mistyped name: the nearest known ones, else all of them."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"Known: {', '.join(known)}." if known else "There are none."
+
+
+class Table(dict[str, T]):
+    """A dict from names to items of one kind. `table.add(name)` is a decorator; a missing name raises UnknownName."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def add(self, name: str) -> Callable[[Item], Item]:
+        """Keep the decorated item under the name; its own type stays visible to callers."""
+
+        def keep(item: Item) -> Item:
+            if name in self:
+                raise ValueError(f"There are two {self.kind}s named {name!r}.")
+            self[name] = item  # type: ignore[assignment]  # Item is a T: no bound can say so
+            return item
+
+        return keep
+
+    def __missing__(self, name: str) -> T:
+        raise UnknownName(f"Unknown {self.kind} {name!r}. {suggest(name, self)}")

@@ -1,0 +1,101 @@
+"""Record: one registered thing, as every listing and every `--json` shows it. What is not known is None, never guessed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+KINDS = ("checkpoint", "adapter", "vae", "embedding", "controlnet", "text_encoder", "dataset", "run", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One file of a Record: absolute path and size."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the denoiser predicts (epsilon, v_prediction, flow) and where that was read."""
+
+    value: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashes:
+    """Typed hashes, hex lower-case. `kohya` = `tensors_sha256` = sha256 of the data section (facts of each: docs in registry/hashing)."""
+
+    sha256: str | None = None
+    autov1: str | None = None
+    autov2: str | None = None
+    autov3: str | None = None
+    kohya: str | None = None
+    kohya_legacy: str | None = None
+    tensors_sha256: str | None = None
+    content_sha256: str | None = None
+    blake3: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warn:
+    """Something a person should know of a Record: a short code with dashes, and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One registered thing. `parents` are {role, ref, sha256}: roles are base, dataset, run, adapter, source."""
+
+    id: str
+    name: str
+    kind: str
+    family: str | None = None
+    variant: str | None = None
+    prediction: Prediction = field(default_factory=Prediction)
+    dialect: str | None = None
+    algorithms: tuple[str, ...] = ()
+    dora: bool | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    dtype: str | None = None
+    components: tuple[str, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+    hashes: Hashes = field(default_factory=Hashes)
+    triggers: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    aliases: tuple[str, ...] = ()
+    licence: str | None = None
+    parents: tuple[Mapping[str, Any], ...] = ()
+    recipe: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    warnings: tuple[Warn, ...] = ()
+    created: str | None = None  # ISO 8601, UTC
+
+    @property
+    def path(self) -> str | None:
+        """Where it lies: the file, or the folder given in metadata["root"] for a folder of files."""
+        root = self.metadata.get("root")
+        return str(root) if root else (self.files[0].path if self.files else None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys, in the order of the fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        """The Record back from `to_json`, lists turned into tuples."""
+        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        values["prediction"] = Prediction(**(values.get("prediction") or {}))
+        values["hashes"] = Hashes(**(values.get("hashes") or {}))
+        values["files"] = tuple(FileEntry(**entry) for entry in values.get("files", ()))
+        values["warnings"] = tuple(Warn(**entry) for entry in values.get("warnings", ()))
+        for name in ("algorithms", "components", "triggers", "tags", "aliases", "parents", "evidence", "candidates"):
+            values[name] = tuple(values.get(name) or ())
+        return cls(**values)
