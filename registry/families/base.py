@@ -96,6 +96,8 @@ class Parts:
     scheduler_config: Mapping[str, Any]
     prediction: str
     source: Path
+    latent_factor: int  # pixels a latent cell, from the VAE's config (8 in the published models, 4 in pocket)
+    resolution: int  # pixels a side the model was made for, from its config: the plain pipeline's default size
     config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
     warnings: tuple[str, ...] = ()  # what was assumed in loading and should be said
 
@@ -120,7 +122,7 @@ class Family:
     text_encoders: tuple[str, ...]  # component names, in the pipeline's order
     tokenizers: tuple[str, ...]
     latent_channels: int
-    latent_factor: int  # pixels a latent cell
+    latent_factor: int  # pixels a latent cell in the published models; a loaded model's own is Parts.latent_factor
     size_multiple: int  # width and height must be multiples of it
     resolution: int  # pixels, the training size of the published models
     steps: int  # the plain pipeline call's default

@@ -1,0 +1,55 @@
+"""CLIP's text side, as the families that use it share it: ids, hidden states, clip skip, token counts.
+
+`clip_skip` is diffusers' number: None or 0 is the last layer, 1 the layer before it (A1111 and kohya call that 2).
+"""
+
+# B batch, T tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def token_limit(tokenizer: Any, encoder: nn.Module) -> int:
+    """Tokens that fit, marks included: the tokenizer's own limit, bounded by the encoder's position table (77; 32 in pocket)."""
+    positions = int(encoder.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]  # transformers is untyped
+    return min(int(tokenizer.model_max_length), positions)
+
+
+def count_tokens(tokenizer: Any, encoder: nn.Module, prompt: str) -> tuple[int, int]:
+    """(tokens the prompt needs with its two marks, tokens that fit)."""
+    return len(tokenizer(prompt, truncation=False, verbose=False).input_ids), token_limit(tokenizer, encoder)
+
+
+def clip_outputs(tokenizer: Any, encoder: nn.Module, prompts: Sequence[str]) -> Any:
+    """The encoder's output with hidden states for prompts padded and cut to the limit: each state (B, T, D)."""
+    inputs = tokenizer(
+        list(prompts), padding="max_length", max_length=token_limit(tokenizer, encoder), truncation=True, return_tensors="pt"
+    )
+    device = next(encoder.parameters()).device
+    mask = inputs.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
+    return encoder(inputs.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
+
+
+def check_clip_skip(clip_skip: int | None, encoder: nn.Module, *, deepest: int) -> int:
+    """The layers to step back, 0..deepest; more or less is refused."""
+    skip = 0 if clip_skip is None else clip_skip
+    if not 0 <= skip <= deepest:
+        layers = encoder.config.num_hidden_layers  # type: ignore[union-attr]  # transformers is untyped
+        raise Refused(f"clip_skip is {skip}; this text encoder has {layers} layers, so 0 to {deepest} can be skipped.")
+    return skip
+
+
+def normed_state(outputs: Any, encoder: nn.Module, *, clip_skip: int | None) -> Tensor:
+    """The hidden state `clip_skip` layers before the last, through the final norm: (B, T, D), what SD1 and SD2 are trained on."""
+    skip = check_clip_skip(clip_skip, encoder, deepest=len(outputs.hidden_states) - 2)
+    if skip == 0:
+        return outputs.last_hidden_state  # type: ignore[no-any-return]  # transformers is untyped
+    text_model: Any = getattr(encoder, "text_model", encoder)  # transformers 5 flattened CLIPTextModel, not ...WithProjection
+    return text_model.final_layer_norm(outputs.hidden_states[-(skip + 1)])  # type: ignore[no-any-return]

@@ -1,0 +1,145 @@
+"""A diffusers folder read into Parts: every component by its declared class, with the dtype given, without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import BadFile, Faults
+from registry.families.base import Parts
+
+if TYPE_CHECKING:
+    import torch
+
+LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
+FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; BadFile tells what is wrong with it."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadFile(path, "not-a-model", "is missing; a diffusers folder has it. Copy the whole folder again.") from None
+    except (OSError, ValueError) as error:
+        raise BadFile(path, "unreadable", f"is not readable JSON ({error}). Copy the folder again.") from error
+    if not isinstance(value, dict):
+        raise BadFile(path, "unreadable", f"holds a JSON {type(value).__name__}, expected an object.")
+    return value
+
+
+def prediction_of(scheduler_class: str, config: Mapping[str, Any]) -> str:
+    """epsilon, v_prediction or flow, from a scheduler's class and config; diffusers' own default where the key is absent."""
+    if scheduler_class in FLOW_CLASSES or config.get("use_flow_sigmas"):
+        return "flow"
+    told = config.get("prediction_type", "epsilon")
+    return "flow" if told == "flow_prediction" else str(told)
+
+
+def latent_factor_of(vae: Mapping[str, Any]) -> int:
+    """Pixels a latent cell of an AutoencoderKL config: every block but the last halves the picture."""
+    return int(2 ** (len(vae["block_out_channels"]) - 1))
+
+
+def resolution_of(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Pixels a side of the plain pipeline's picture: a UNet's sample_size in latent cells; 128 cells for those without one (FLUX)."""
+    cells = denoiser.get("sample_size") or 128
+    return int(cells if isinstance(cells, int) else cells[0]) * latent_factor_of(vae)
+
+
+def load_folder(
+    path: Path,
+    *,
+    denoiser: str,
+    text_encoders: tuple[str, ...],
+    tokenizers: tuple[str, ...],
+    predictions: tuple[str, ...],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Parts:
+    """Parts of a diffusers folder, frozen and in eval mode, with every weight in `dtype`.
+
+    The config files are checked together before a weight is read. A component listed as null in model_index.json and not
+    asked for is left out. Raises Faults or BadFile.
+    """
+    index = read_json(path / "model_index.json")
+    wanted = (denoiser, "vae", *text_encoders, *tokenizers, "scheduler")
+    classes = _component_classes(path, index, wanted)
+    scheduler_config = read_json(path / "scheduler" / "scheduler_config.json")
+    prediction = prediction_of(classes["scheduler"].__name__, scheduler_config)
+    if prediction not in predictions:
+        expected = " or ".join(predictions)
+        raise BadFile(path, "prediction", f"its scheduler says the model predicts {prediction!r}; this family knows {expected}.")
+
+    with _no_progress_bars():
+        modules = {name: _load_module(classes[name], path / name, dtype) for name in (denoiser, "vae", *text_encoders)}
+    for module in modules.values():
+        module.requires_grad_(False).eval().to(device)
+    return Parts(
+        denoiser=modules[denoiser],
+        vae=modules["vae"],
+        text_encoders={name: modules[name] for name in text_encoders},
+        tokenizers={name: classes[name].from_pretrained(path / name, local_files_only=True) for name in tokenizers},
+        scheduler_class=classes["scheduler"].__name__,
+        scheduler_config={key: value for key, value in scheduler_config.items() if not key.startswith("_")},
+        prediction=prediction,
+        source=path,
+        latent_factor=latent_factor_of(modules["vae"].config),
+        resolution=resolution_of(modules[denoiser].config, modules["vae"].config),
+        config={key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)},
+    )
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """transformers draws a bar for every encoder it loads; the console is not its to draw on."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+    """The classes model_index.json names for the wanted components; all faults are told together."""
+    import importlib
+
+    classes: dict[str, Any] = {}
+    faults: list[str] = []
+    for name in wanted:
+        entry = index.get(name)
+        library, class_name = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
+        if library is None or class_name is None:
+            faults.append(f"model_index.json has no component {name!r}, which this family needs")
+        elif library not in LIBRARIES:
+            faults.append(f"component {name!r} wants code from {library!r}; only classes of {' and '.join(LIBRARIES)} are loaded")
+        elif not hasattr(importlib.import_module(library), class_name):
+            faults.append(f"component {name!r} wants {library}.{class_name}, which the installed {library} does not have")
+        elif not (path / name).is_dir():
+            faults.append(f"the folder {name}/ is missing")
+        else:
+            classes[name] = getattr(importlib.import_module(library), class_name)
+    if faults:
+        raise Faults(f"{path} cannot be loaded:", faults)
+    return classes
+
+
+def _load_module(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One component's model with its weights in `dtype`, from safetensors only."""
+    weights = sorted(file.name for file in folder.glob("*.safetensors"))
+    if not weights:
+        pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]
+        if pickles:
+            raise BadFile(folder, "pickle", f"has only pickled weights ({pickles[0]}), which can run code. Convert them to safetensors.")
+        raise BadFile(folder, "not-a-model", "has no .safetensors weights. Copy the whole folder again.")
+    variant = None  # `model.fp16.safetensors` is loaded only where there is no plain one
+    if all(".fp16." in name for name in weights):
+        variant = "fp16"
+    return model_class.from_pretrained(folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True)

@@ -1,0 +1,201 @@
+"""Stable Diffusion 1.x and everything of its build, whatever the size: one CLIP text encoder, a UNet, four latent channels.
+
+Known by class and config, not by width: `pocket` is one of these. The prediction type is the scheduler's.
+"""
+
+# B batch, C channels, H W latent size, T tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.clip_text import clip_outputs, count_tokens, normed_state
+from registry.diffusers_folder import load_folder, prediction_of
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.kl_vae import decode_kl, encode_kl
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
+VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
+WIDTH = 768  # of SD 1.x's text states; other widths are small builds such as pocket
+ARCHITECTURE = "stable-diffusion-v1"
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+MLP = ("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
+CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv")
+
+
+# --- what it is
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 1.x."""
+    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+
+
+def _recognise_folder(look: Look) -> Match | None:
+    unet = look.configs.get("unet", {})
+    if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") is not None:
+        return None
+    if unet.get("use_linear_projection") or _class_of(look, "text_encoder") != "CLIPTextModel":
+        return None  # a linear projection is SD 2.x
+    evidence = [f"model_index.json: {look.index['_class_name']}", "unet: convolutional projections, no added conditioning"]
+    width = unet.get("cross_attention_dim")
+    if width == WIDTH:
+        evidence.append(f"unet.cross_attention_dim {WIDTH}")
+    scheduler = look.configs.get("scheduler")
+    return Match(
+        score=0.95 if width == WIDTH else 0.9,
+        evidence=tuple(evidence),
+        variant=VARIANTS.get(unet.get("in_channels", 4)),
+        prediction=prediction_of(_class_of(look, "scheduler") or "", scheduler) if scheduler is not None else None,
+        prediction_source="scheduler/scheduler_config.json" if scheduler is not None else None,
+    )
+
+
+def _class_of(look: Look, component: str) -> str | None:
+    entry = look.index.get(component)
+    return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
+
+
+def _recognise_single_file(look: Look) -> Match | None:
+    return None
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    return None
+
+
+# --- loading
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network."""
+    path = Path(path)
+    parts = load_folder(
+        path,
+        denoiser="unet",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        predictions=("epsilon", "v_prediction"),
+        dtype=dtype,
+        device=device,
+    )
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the UNet is one that needs inputs this family does not give."""
+    config: Any = parts.denoiser.config
+    if config.in_channels != config.out_channels:
+        kind = VARIANTS.get(config.in_channels) or "special"
+        raise BadFile(parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones (4) are loaded.")
+    if config.time_cond_proj_dim is not None:
+        raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
+    return parts
+
+
+# --- text
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D)} of the prompts, cut to what fits."""
+    encoder = parts.text_encoders["text_encoder"]
+    outputs = clip_outputs(parts.tokenizers["tokenizer"], encoder, prompts)
+    return {"embeds": normed_state(outputs, encoder, clip_skip=clip_skip)}
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times; the plain pipeline never skips layers of it, whatever the prompt's clip_skip."""
+    embeds = encode_prompts(parts, [""])["embeds"]
+    return {"embeds": embeds.expand(count, -1, -1)}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens the prompt needs with its two marks, tokens that fit)."""
+    return count_tokens(parts.tokenizers["tokenizer"], parts.text_encoders["text_encoder"], prompt)
+
+
+# --- pictures
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 4, h/8, w/8)."""
+    return encode_kl(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of latents (B, 4, H, W)."""
+    return decode_kl(parts.vae, latents)
+
+
+# --- denoising
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: size and guidance are not embedded here."""
+    return conditioning
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """epsilon or v like `noisy` (B, 4, H, W); `timesteps` (B,). `control` is a ControlNet's (down residuals, mid residual)."""
+    down, mid = control if control is not None else (None, None)
+    return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
+        noisy,
+        timesteps,
+        encoder_hidden_states=conditioning["embeds"],
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=mid,
+        return_dict=False,
+    )[0]
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """The scheduler's own table for so many steps; the picture's size plays no part."""
+    scheduler.set_timesteps(steps)
+
+
+# --- adapters
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, with the alphas it carries; see registry/lora_files."""
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin
+
+    state, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
+        str(path), unet_config=parts.denoiser.config, return_lora_metadata=True, local_files_only=True
+    )
+    return {key: tensor.clone() for key, tensor in state.items()}, {"network_alphas": alphas, "metadata": metadata}
+
+
+FAMILIES.add("sd1")(
+    Family(
+        name="sd1",
+        title="Stable Diffusion 1.x",
+        pipeline="StableDiffusionPipeline",
+        denoiser="unet",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=4,
+        latent_factor=8,
+        size_multiple=8,
+        resolution=512,
+        steps=50,
+        guidance=7.5,
+        embedded_guidance=False,
+        lora_presets={"attention": ATTENTION, "attention_mlp": (*ATTENTION, *MLP), "convolutions": (*ATTENTION, *MLP, *CONVOLUTIONS)},
+        architecture=ARCHITECTURE,
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+    )
+)

@@ -1,0 +1,203 @@
+"""Two-layer models of every family, written as real files: what the tests load, train and draw with.
+
+Weights are seeded and lively: a picture changes with its prompt, or a dropped condition would pass unnoticed. Every folder is
+built once a process and copied; a tiny picture is 32 pixels a side and takes milliseconds a step.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SIZE = 32  # pixels a side of the tiny models' pictures
+BETAS: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+UNET: dict[str, Any] = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
+
+
+def tiny_sd1(folder: Path | str, *, prediction: str = "epsilon") -> Path:
+    """A loadable sd1 folder: 32 x 32 pixels, latents 4 x 8 x 8, PNDM."""
+    return _copied(_build_sd1, folder, prediction=prediction)
+
+
+def tiny_adapter(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    family: str = "sd1",
+    targets: str = "attention",
+    rank: int = 4,
+    alpha: float | None = None,
+    text_encoder: bool = False,
+    strength: float = 0.3,
+    seed: int = 0,
+) -> Path:
+    """A LoRA file for the model in `folder` in diffusers' own form, every factor random, plainly visible at weight 1."""
+    import diffusers
+    import torch
+    from diffusers.training_utils import _collate_lora_metadata
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    from registry.families import FAMILIES
+
+    made_for = FAMILIES[family]
+    parts = made_for.load(folder, dtype=torch.float32, device="cpu")
+    modules: dict[str, Any] = {made_for.denoiser: parts.denoiser}
+    wanted: dict[str, Any] = {made_for.denoiser: made_for.lora_presets[targets]}
+    if text_encoder:
+        encoders = {name: module for name, module in parts.text_encoders.items() if type(module).__name__.startswith("CLIP")}
+        modules |= encoders
+        wanted |= dict.fromkeys(encoders, ["q_proj", "k_proj", "v_proj", "out_proj"])
+    generator = torch.Generator().manual_seed(seed)
+    layers = {}
+    for name, module in modules.items():
+        module.add_adapter(LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=wanted[name]))
+        state = get_peft_model_state_dict(module)
+        for key, tensor in state.items():
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (strength if "lora_B" in key else tensor[0].numel() ** -0.5))
+        layers[f"{name}_lora_layers"] = state
+    out = Path(out)
+    getattr(diffusers, made_for.pipeline).save_lora_weights(out.parent, weight_name=out.name, **layers, **_collate_lora_metadata(modules))
+    return out
+
+
+def tiny_dataset(folder: Path | str, count: int = 6, size: int = SIZE, *, seed: int = 0) -> Path:
+    """`count` pictures of coloured discs on plain grounds, NAME.png beside NAME.txt."""
+    import numpy
+    from PIL import Image, ImageDraw
+
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    random = numpy.random.default_rng(seed)
+    colours = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220), "yellow": (240, 220, 40)}
+    for i in range(count):
+        word = list(colours)[i % len(colours)]
+        picture = Image.new("RGB", (size, size), tuple(int(v) for v in random.integers(200, 256, 3)))
+        left, top, across = (int(v) for v in random.integers(size // 8, size // 2, 3))
+        ImageDraw.Draw(picture).ellipse((left, top, left + across, top + across), fill=colours[word])
+        picture.save(folder / f"{i:03d}.png")
+        (folder / f"{i:03d}.txt").write_text(f"a {word} disc\n", encoding="utf-8")
+    return folder
+
+
+def _copied(build: Callable[..., Path], folder: Path | str, **options: Any) -> Path:
+    folder = Path(folder)
+    shutil.copytree(build(**options), folder)
+    return folder
+
+
+def _scratch(name: str) -> Path:
+    """A folder that lives as long as this process."""
+    root = tempfile.TemporaryDirectory(prefix=f"tiny-{name}-")
+    _SCRATCH.append(root)
+    return Path(root.name) / name
+
+
+_SCRATCH: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@cache
+def _build_sd1(prediction: str) -> Path:
+    import diffusers
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        unet = diffusers.UNet2DConditionModel(
+            **UNET,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=32,
+            attention_head_dim=4,
+        )
+        tokenizer = clip_tokenizer()
+        pipeline = diffusers.StableDiffusionPipeline(
+            vae=_vae(latent_channels=4, scaling_factor=0.18215),
+            text_encoder=_clip_text(tokenizer),
+            tokenizer=tokenizer,
+            unet=_lively(unet),
+            scheduler=diffusers.PNDMScheduler(**BETAS, skip_prk_steps=True, prediction_type=prediction),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    return _saved(pipeline, f"sd1-{prediction}")
+
+
+def _saved(pipeline: Any, name: str) -> Path:
+    folder = _scratch(name)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
+    """A byte-level CLIP tokenizer of 514 tokens that holds 24: any text passes, short texts truncate."""
+    from tokenizers import pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {symbol: i for i, symbol in enumerate(symbols + [symbol + "</w>" for symbol in symbols])}
+    vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"] = 512, 513  # the end mark is the highest id, as in CLIP
+    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token=pad, model_max_length=POSITIONS)
+
+
+POSITIONS = 24  # tokens a tiny prompt holds: nobody may assume 77
+
+
+def _clip_text(tokenizer: Any, *, width: int = 32, layers: int = 2, projection: int = 32, act: str = "quick_gelu", projected: bool = False) -> Any:
+    """A CLIP text model of the tokenizer's vocabulary; `projected` is the kind with a pooled projection (SDXL's second)."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=POSITIONS,
+        projection_dim=projection,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=1,
+        hidden_act=act,
+    )
+    return _lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config))
+
+
+def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | None = None, quant: bool = True) -> Any:
+    """An AutoencoderKL with three levels: four pixels a latent cell."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        latent_channels=latent_channels,
+        scaling_factor=scaling_factor,
+        shift_factor=shift_factor,
+        use_quant_conv=quant,
+        use_post_quant_conv=quant,
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8,) * 3,
+        sample_size=SIZE,
+    ).eval()
+    with torch.no_grad():  # latents of a spread near one, so that a forgotten scale would show
+        vae.encoder.conv_out.weight[:latent_channels].mul_(6.0 / scaling_factor)
+    return vae
+
+
+def _lively(model: Any) -> Any:
+    """The model with embeddings and cross-attention strong enough that what it is told shows in what it draws."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "embedding" in name and weight.ndim == 2 and "time" not in name:
+                weight.normal_(0.0, 0.5)
+            elif "attn2" in name and weight.ndim == 2:
+                weight.mul_(3.0)
+    return model.eval()
