@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.header import TensorInfo
 from registry.names import Table
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from registry.record import Record
 
 Conditioning = dict[str, "Tensor"]  # what the denoiser needs beside latents and time; every tensor is batch-first
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One entry of a safetensors header: dtype as the format spells it (F16, BF16, ...), and the shape."""
-
-    dtype: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

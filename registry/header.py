@@ -1,0 +1,283 @@
+"""Reads the header of a safetensors file, strictly, and says what a file is when it is something else.
+
+Every rule of the format is checked here, since our readers do not go through the reference library: the length, the 100 MB
+limit, duplicate keys, dtypes, shapes whose bytes must agree with their offsets, holes, overlaps and trailing bytes.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from registry.errors import BadFile
+
+HEADER_LIMIT = 100_000_000  # bytes; the reference implementation refuses more
+SNIFF = 512  # bytes read to name what is not safetensors
+
+# bits an element, in the order of the format's own enumeration: it is also the order in which data is laid out (descending)
+DTYPE_BITS: dict[str, int] = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "C64": 64,
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
+}
+
+
+class TensorInfo(NamedTuple):
+    """One entry of a safetensors header: dtype as the format spells it (F16, BF16, ...), and the shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many values; 1 for a scalar."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the data: tensors, their (begin, end) bytes counted from `data_start`, and the metadata."""
+
+    tensors: Mapping[str, TensorInfo]
+    offsets: Mapping[str, tuple[int, int]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    data_start: int = 8
+    file_bytes: int = 8
+
+
+def read_header(path: Path | str) -> Header:
+    """The header of a safetensors file. Reads no tensor data.
+
+    Raises BadFile; `code` says what is there instead: unreadable, truncated, header-too-large, lfs-pointer, pickle, gguf,
+    not-a-model (a page, a text, an archive), bad-header.
+    """
+    path = Path(path)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(SNIFF)
+        _refuse_strangers(path, start, size)
+        length = int.from_bytes(start[:8], "little")
+        if length > HEADER_LIMIT:
+            raise BadFile(
+                path, "header-too-large", f"its header claims {length:,} bytes; at most {HEADER_LIMIT:,} are allowed. The file is damaged."
+            )
+        if 8 + length > size:
+            raise BadFile(path, "truncated", f"its header needs {8 + length:,} bytes, the file has {size:,}. Fetch it again.")
+        raw = start[8 : 8 + length] + file.read(max(0, 8 + length - len(start)))
+    if len(raw) != length:
+        raise BadFile(path, "truncated", "it ended while its header was read. Fetch it again.")
+    return parse_header(raw, path=path, file_bytes=size)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The open file, when it is a regular file; never waits on a pipe. Raises BadFile(code unreadable)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        raise BadFile(path, "unreadable", f"cannot be opened: {error.strerror or error}.") from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return os.fdopen(descriptor, "rb")
+    except OSError as error:
+        os.close(descriptor)
+        raise BadFile(path, "unreadable", f"cannot be read: {error.strerror or error}.") from error
+    os.close(descriptor)
+    kind = "a folder" if stat.S_ISDIR(mode) else "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+    raise BadFile(path, "unreadable", f"is {kind}; a regular file was expected.")
+
+
+def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> Header:
+    """The Header in the JSON bytes after the length word; `path` is for messages. Raises BadFile (bad-header, truncated)."""
+    values = _json(raw, path)
+    tensors: dict[str, TensorInfo] = {}
+    offsets: dict[str, tuple[int, int]] = {}
+    metadata: dict[str, str] = {}
+    for name, entry in values.items():
+        if name == "__metadata__":
+            metadata = _metadata(entry, path)
+        else:
+            tensors[name], offsets[name] = _entry(name, entry, path)
+    data_start = 8 + len(raw)
+    _check_layout(offsets, file_bytes - data_start, path)
+    return Header(tensors, offsets, metadata, data_start, file_bytes)
+
+
+def _json(raw: bytes, path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        reason = str(error) or type(error).__name__
+        raise BadFile(path, "bad-header", f"its header is not the JSON of a safetensors file ({reason}).") from error
+    if not isinstance(values, dict):
+        raise BadFile(path, "bad-header", f"its header is a JSON {type(values).__name__}; an object was expected.")
+    return values
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"duplicate key {name!r}")
+            seen.add(name)
+    return values
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _metadata(entry: Any, path: Path) -> dict[str, str]:
+    if entry is None:
+        return {}
+    if not isinstance(entry, dict):
+        _bad(path, "__metadata__ is not an object")
+    for key, value in entry.items():
+        if not isinstance(value, str):
+            _bad(path, f"the metadata value of {key!r} is a {type(value).__name__}; only strings are allowed")
+        if not _encodable(key) or not _encodable(value):
+            _bad(path, f"the metadata entry {key!r} is not valid Unicode")
+    return entry
+
+
+def _entry(name: str, entry: Any, path: Path) -> tuple[TensorInfo, tuple[int, int]]:
+    if not isinstance(entry, dict):
+        _bad(path, f"the entry of {name!r} is not an object")
+    dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
+    if bits is None or not isinstance(dtype, str):
+        _bad(path, f"{name!r} has the unknown dtype {dtype!r}")
+    if type(shape) is not list or not _counts(shape):
+        _bad(path, f"the shape of {name!r} is not a list of whole numbers")
+    if type(span) is not list or len(span) != 2 or not _counts(span):
+        _bad(path, f"the data_offsets of {name!r} are not two whole numbers")
+    if not name.isascii() and not _encodable(name):
+        _bad(path, f"the name {name!r} is not valid Unicode")
+    total = bits
+    for size in shape:
+        total *= size
+        if total >> 67:  # 2**64 bytes: the sizes of a shape may not overflow even where a later one is 0
+            _bad(path, f"the shape of {name!r} overflows: {shape}")
+    if total & 7 or total >> 3 != span[1] - span[0]:
+        _bad(path, f"{name!r} of {dtype} {shape} needs {total / 8:g} bytes, its data_offsets {span} hold {span[1] - span[0]}")
+    return TensorInfo(dtype, tuple(shape)), (span[0], span[1])
+
+
+def _counts(values: list[Any]) -> bool:
+    return all(type(value) is int and 0 <= value < 1 << 64 for value in values)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
+
+
+def _check_layout(offsets: Mapping[str, tuple[int, int]], data_bytes: int, path: Path) -> None:
+    """The data must be covered from its first to its last byte, each byte once."""
+    position, last = 0, ""
+    for (begin, end), name in sorted((span, name) for name, span in offsets.items()):
+        if begin > position:
+            _bad(path, f"there is a hole of {begin - position:,} bytes before {name!r}")
+        if begin < position:
+            _bad(path, f"{name!r} overlaps {last!r}")
+        position, last = end, name
+    if position > data_bytes:
+        raise BadFile(path, "truncated", f"its data should have {position:,} bytes and has {data_bytes:,}. Fetch it again.")
+    if position < data_bytes:
+        _bad(path, f"there are {data_bytes - position:,} bytes after the last tensor")
+
+
+def _bad(path: Path, reason: str) -> NoReturn:
+    raise BadFile(path, "bad-header", f"its safetensors header is damaged: {reason}.")
+
+
+# --- what else a file may be
+
+
+def sniff(start: bytes) -> tuple[str, str] | None:
+    """(code, what it is) of a file that is no safetensors file, judged by its first bytes; None when it may be one."""
+    if start.startswith(b"version https://git-lfs"):
+        return "lfs-pointer", "is a Git LFS pointer, not the file itself. Run `git lfs pull` or fetch the file itself."
+    if start.startswith(b"GGUF"):
+        return "gguf", "is a GGUF file; a safetensors file was expected."
+    if start.startswith(b"PK\x03\x04"):
+        if b".pkl" in start or b"/version" in start or b"/byteorder" in start:
+            return "pickle", "is a pickle (torch's zip archive), which can run code when loaded. Convert it to safetensors to use it."
+        return "not-a-model", "is a zip archive, not a safetensors file."
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle", "is a pickle, which can run code when loaded. Convert it to safetensors to use it."
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        return "not-a-model", "is a web page (a download that needed a login?), not a safetensors file."
+    if _is_text(start[:64]):
+        return "not-a-model", f"is a text ({start[:40].decode('utf-8', 'replace')!r} ...), not a safetensors file."
+    return None
+
+
+def _is_text(start: bytes) -> bool:
+    return len(start) >= 8 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+
+
+def _refuse_strangers(path: Path, start: bytes, size: int) -> None:
+    stranger = sniff(start)
+    if stranger:
+        raise BadFile(path, *stranger)
+    if size < 8:
+        what = "is empty" if size == 0 else f"has {size} byte{'s' if size > 1 else ''}"
+        raise BadFile(path, "truncated", f"{what}; a safetensors file begins with a length of 8 bytes. Fetch it again.")
+
+
+# --- the way back
+
+
+def header_bytes(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """(length word and padded JSON, names in the order of the data): the bytes the reference library writes, metadata sorted."""
+    order = data_order(tensors)
+    values: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}} if metadata else {}
+    position = 0
+    for name in order:
+        info = tensors[name]
+        end = position + info.elements * DTYPE_BITS[info.dtype] // 8
+        values[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [position, end]}
+        position = end
+    raw = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw, order
+
+
+_RANK = {dtype: rank for rank, dtype in enumerate(DTYPE_BITS)}
+
+
+def data_order(tensors: Mapping[str, TensorInfo]) -> list[str]:
+    """Names as the reference library lays their data out: wide dtypes first, then by name."""
+    return sorted(tensors, key=lambda name: (-_RANK[tensors[name].dtype], name.encode("utf-8")))

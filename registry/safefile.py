@@ -1,0 +1,220 @@
+"""Files that are whole or not there: safetensors read strictly, and everything written under a temporary name, synced, renamed.
+
+What is written is hashed as it is written. The same tensors and metadata give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from registry.errors import Refused
+from registry.hashing import Hasher
+from registry.header import DTYPE_BITS, Header, TensorInfo, header_bytes, parse_header, read_header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.record import Hashes
+
+__all__ = [
+    "Header",
+    "RawTensor",
+    "TensorInfo",
+    "atomic_file",
+    "atomic_folder",
+    "read_header",
+    "write_json",
+    "write_raw",
+    "write_safetensors",
+    "write_text",
+]
+
+TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
+
+TORCH_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "complex64": "C64",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+@dataclass(frozen=True)
+class RawTensor:
+    """A tensor as bytes, little-endian, row-major: for writers that need no torch."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+    @property
+    def info(self) -> TensorInfo:
+        return TensorInfo(self.dtype, self.shape)
+
+
+def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> Hashes:
+    """Write the tensors and give the Hashes of the file. At most one tensor is copied at a time.
+
+    Views, tensors on a device and shared storage are written as their own values. Raises Refused for a dtype or a metadata
+    value the format has no word for, before anything is written.
+    """
+    infos = {name: _info(name, tensor) for name, tensor in tensors.items()}
+    return _write(Path(path), infos, lambda name: _bytes(tensors[name]), metadata)
+
+
+def write_raw(path: Path | str, tensors: Mapping[str, RawTensor], *, metadata: Mapping[str, str]) -> Hashes:
+    """`write_safetensors` for tensors that are bytes already."""
+    return _write(Path(path), {name: tensor.info for name, tensor in tensors.items()}, lambda name: memoryview(tensors[name].data), metadata)
+
+
+def _write(path: Path, infos: Mapping[str, TensorInfo], data_of: Any, metadata: Mapping[str, str]) -> Hashes:
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise Refused(f"The metadata entry {key!r} of {path.name} is {value!r}. A safetensors header holds strings only: write it as JSON.")
+    if "__metadata__" in infos:
+        raise Refused(f"A tensor of {path.name} is named '__metadata__', a name the format keeps for itself. Rename it.")
+    raw, order = header_bytes(infos, metadata)
+    size = len(raw) + sum(info.elements * DTYPE_BITS[info.dtype] for info in infos.values()) // 8
+    header = parse_header(raw[8:], path=path, file_bytes=size)  # what we write must pass our own reader
+    hasher = Hasher(header)
+    try:
+        with atomic_file(path) as file:
+            _put(file, hasher, memoryview(raw))
+            for name in order:
+                data = data_of(name)
+                expected = header.offsets[name][1] - header.offsets[name][0]
+                if len(data) != expected:
+                    raise Refused(f"{name!r} of {path.name} holds {len(data):,} bytes; its dtype and shape need {expected:,}.")
+                _put(file, hasher, data)
+    finally:
+        hasher.close()
+    return hasher.finish()
+
+
+def _put(file: BinaryIO, hasher: Hasher, data: memoryview) -> None:
+    for begin in range(0, len(data), 8 << 20):  # 8 MiB: written while it is digested
+        piece = data[begin : begin + (8 << 20)]
+        futures = hasher.start(piece)
+        file.write(piece)
+        for future in futures:
+            future.result()
+
+
+def _info(name: str, tensor: Tensor) -> TensorInfo:
+    dtype = TORCH_DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+    if dtype is None:
+        raise Refused(f"{name!r} has the dtype {tensor.dtype}, for which safetensors has no word. Convert it first.")
+    return TensorInfo(dtype, tuple(tensor.shape))
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The tensor's own elements, never its whole storage."""
+    import torch
+
+    if tensor.numel() == 0:
+        return memoryview(b"")
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]  # numpy arrays are buffers
+
+
+# --- whole or not there
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
+    """A file to write, which stands under `path` only when the block ends well: temporary name beside it, fsync, rename."""
+    path = Path(path)
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text, UTF-8, `\\n` as it is; the file is the new one whole or the old one."""
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: object) -> None:
+    """Write a plain value as indented JSON, keys in their order. Raises ValueError for NaN and infinity."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_folder(final: Path | str) -> Iterator[Path]:
+    """A temporary folder beside `final`, renamed to it when the block ends well and removed when it does not.
+
+    Its files are synced before the rename. Raises Refused when `final` exists.
+    """
+    final = Path(final)
+    _refuse_existing(final)
+    temporary = final.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        _sync_tree(temporary)
+        _refuse_existing(final)
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(final.parent)
+
+
+def _refuse_existing(final: Path) -> None:
+    if final.exists() or final.is_symlink():
+        raise Refused(f"{final} exists already. Choose another place or remove it.")
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(Path(root, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(root))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last through a power cut, where the system can (Windows cannot open folders)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
