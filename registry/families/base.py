@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.header import TensorInfo
+from registry.header import TensorInfo as TensorInfo
 from registry.names import Table
 
 if TYPE_CHECKING:
