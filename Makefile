@@ -1,0 +1,49 @@
+# make demo   train a style LoRA on the embedded base, draw it, write the report (minutes, CPU, offline once installed)
+# make test   the plain tests (under three minutes on two cores)
+# make check  ruff, mypy --strict and the plain tests;  make slow  the long tests
+# Each makes .venv when it is not there. Only Python 3.11 or newer is needed:  make demo PYTHON=python3.12
+
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALLED = .venv/.installed
+INSTALLED_DEV = .venv/.installed-dev
+
+.PHONY: demo test check slow format clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	.venv/bin/loraloom demo
+
+test: $(INSTALLED_DEV)
+	.venv/bin/python -m pytest
+
+check: $(INSTALLED_DEV)
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/python -m pytest
+
+slow: $(INSTALLED_DEV)
+	.venv/bin/python -m pytest -m slow
+
+format: $(INSTALLED_DEV)
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11. Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing loraloom into .venv (about 1.5 GB, minutes the first time)"
+	$(PIP) -e .
+	@touch $@
+
+$(INSTALLED_DEV): .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing loraloom and its checks into .venv (about 1.7 GB, minutes the first time)"
+	$(PIP) -e '.[dev]'
+	@touch $(INSTALLED) $@

@@ -1,0 +1,33 @@
+"""What every test stands on: a home of its own, one thread, no network. Set before anything heavy is imported."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+_HOME = tempfile.mkdtemp(prefix="loraloom-tests-")
+
+os.environ.update(
+    {
+        "LORALOOM_HOME": os.path.join(_HOME, "home"),
+        "XDG_CACHE_HOME": os.path.join(_HOME, "cache"),
+        "HF_HOME": os.path.join(_HOME, "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "MPLBACKEND": "agg",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "120",
+    }
+)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
