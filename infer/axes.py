@@ -1,0 +1,152 @@
+"""The axes of a grid: each is one function (Render, value) -> Render, and a reader of the values a person gives.
+
+An axis is added by one decorated function; its name is one word, and the setting `axes.<name>` exists by that alone.
+The order of this file is the order in which the axes act on a Render: `weight` after `adapter`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from infer.render import Adapter, Render, number
+from infer.values import integers, numbers, sizes, spell_size, texts
+from registry.errors import Refused
+from registry.names import Table
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+
+def _just(value: Any, _store: "Store") -> Sequence[Any]:
+    return (value,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis. `read` turns one given value into those it stands for ("1-4"), `widen` asks the store ("ink@step-*")."""
+
+    name: str
+    help: str
+    apply: Callable[[Render, Any], Render]
+    read: Callable[[object], Sequence[Any]]
+    spell: Callable[[Any], str]
+    widen: Callable[[Any, "Store"], Sequence[Any]]
+    wide: bool  # its labels are sentences: they are read better at the side of a row than over a column
+
+
+AXES: Table[Axis] = Table("axis")
+
+
+def axis(
+    name: str,
+    *,
+    help: str,
+    read: Callable[[object], Sequence[Any]],
+    spell: Callable[[Any], str] = str,
+    widen: Callable[[Any, "Store"], Sequence[Any]] = _just,
+    wide: bool = False,
+) -> Callable[[Callable[[Render, Any], Render]], Callable[[Render, Any], Render]]:
+    """Keep the decorated function (Render, value) -> Render as the axis of that name."""
+
+    def keep(apply: Callable[[Render, Any], Render]) -> Callable[[Render, Any], Render]:
+        AXES.add(name)(Axis(name=name, help=help, apply=apply, read=read, spell=spell, widen=widen, wide=wide))
+        return apply
+
+    return keep
+
+
+def _spell_text(value: str | None) -> str:
+    return "none" if value is None else value if value.strip() else f"“{value}”"
+
+
+def _spell_own(value: object) -> str:
+    return "base's own" if value is None else str(value)
+
+
+def _each_checkpoint(value: str, store: "Store") -> list[str]:
+    """The values a `@step-*` stands for, one for each checkpoint; any other value as it is."""
+    from registry.references import parse_adapters
+
+    choices: list[list[str]] = []
+    for one in parse_adapters(value):
+        names = [record.name for record in store.expand(one.reference, kind="adapter")] if "*" in one.reference else [one.reference]
+        choices.append([str(Adapter(reference=name, weight=one.weight)) for name in names])
+    if all(len(names) == 1 for names in choices) and "*" not in value:
+        return [value]
+    return ["+".join(names) for names in product(*choices)]
+
+
+@axis("base", help="base models: names, paths, sha256:...", read=texts)
+def base(render: Render, value: str) -> Render:
+    return replace(render, base=value, base_sha256=None)
+
+
+@axis("adapter", help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)', read=texts, widen=_each_checkpoint)
+def adapter(render: Render, value: str) -> Render:
+    return replace(render, adapters=read_adapters(value))
+
+
+@axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values from 0 to 1)", read=numbers, spell=number)
+def weight(render: Render, value: float) -> Render:
+    if not render.adapters:
+        raise Refused(
+            "axes.weight sets the weight of the adapters, and this cell has none. Give `adapters` or the adapter axis,"
+            " or leave such cells out: where='adapter != \"none\"' (a weight of 0 is the base alone)."
+        )
+    return replace(render, adapters=tuple(replace(one, weight=value) for one in render.adapters))
+
+
+@axis("prompt", help="prompts, each in quotes", read=texts, spell=_spell_text, wide=True)
+def prompt(render: Render, value: str | None) -> Render:
+    if value is None:
+        raise Refused('axes.prompt holds null; an empty prompt is "".')
+    return replace(render, prompt=value)
+
+
+@axis("negative", help="negative prompts; null is none", read=texts, spell=_spell_text, wide=True)
+def negative(render: Render, value: str | None) -> Render:
+    return replace(render, negative=value)
+
+
+@axis("seed", help="seeds: 7, or 1-4 (1, 2, 3, 4)", read=integers)
+def seed(render: Render, value: int) -> Render:
+    return replace(render, seed=value)
+
+
+@axis("sampler", help="samplers by name; null is the base's own", read=texts, spell=_spell_own)
+def sampler(render: Render, value: str | None) -> Render:
+    return replace(render, sampler=value)
+
+
+@axis("steps", help="denoising steps: 20, or 10-14", read=integers)
+def steps(render: Render, value: int) -> Render:
+    return replace(render, steps=value)
+
+
+@axis("guidance", help="guidance scales: 4, or 1..7/4", read=numbers, spell=number)
+def guidance(render: Render, value: float) -> Render:
+    return replace(render, guidance=value)
+
+
+@axis("size", help="sizes in pixels: 64, 96x64 (width x height), [96,64]", read=sizes, spell=spell_size)
+def size(render: Render, value: tuple[int, int]) -> Render:
+    return replace(render, width=value[0], height=value[1])
+
+
+@axis("clipskip", help="layers of the text encoder left out at its end: 0 is none, 1 is A1111's 2", read=integers)
+def clipskip(render: Render, value: int) -> Render:
+    return replace(render, clip_skip=value or None)
+
+
+def read_adapters(value: object) -> tuple[Adapter, ...]:
+    """The adapters of "ink:0.6+hat:0.4", of a list of such, of "none" or None."""
+    from registry.references import parse_adapters
+
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(Adapter(reference=one.reference, weight=one.weight) for one in parse_adapters(value))
+    if isinstance(value, Sequence):
+        return tuple(found for one in value for found in read_adapters(one))
+    raise Refused(f'adapters={value!r} is not a reference. Expected "ink", "ink:0.6+hat:0.4", a list of these, or none.')
