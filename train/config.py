@@ -1,0 +1,265 @@
+"""The settings of a training run: plain dataclasses with ranges, no torch. `help` in a field's metadata is its meaning.
+
+Ranges are checked here, all faults together, each with its dotted name; what needs the disk is checked by the plan.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from math import isfinite
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from registry.errors import Faults, Refused
+from registry.names import suggest
+
+C = TypeVar("C")
+
+NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder, and a reference in which @ : + / have a meaning
+PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+
+
+class Precision(Enum):
+    """The base's weights and the arithmetic; LoRA weights are always fp32."""
+
+    auto = "auto"  # bf16 on a GPU that has it, else fp32
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def setting(default: Any, meaning: str) -> Any:
+    """A field with its default and what it means."""
+    kind = "default_factory" if callable(default) else "default"
+    return field(metadata={"help": meaning}, **{kind: default})
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    path: str | None = setting(None, "folder of pictures with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens")
+    trigger: str | None = setting(None, "the word that will call what is learned: put before every caption that lacks it; alone it is the caption of a set without any")
+    split: str = setting("train", "the split, where load_dataset is used")
+    image_column: str | None = setting(None, "column with the picture (default: file_name in metadata files, the one picture column elsewhere)")
+    caption_column: str | None = setting(None, "column with the caption (default: text, caption or prompt, whichever there is)")
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    rank: int = setting(16, "width of each LoRA pair")
+    alpha: float | None = setting(None, "scale: the product is multiplied by alpha / rank (default: rank)")
+    targets: Any = setting("attention", "a preset of the family (attention, attention_mlp, convolutions), a list of module names, or a regular expression in slashes: /.*attn2.*/")
+
+
+@dataclass(kw_only=True)
+class OptimConfig:
+    name: str = setting("adamw", "optimizer")
+    lr: float = setting(1e-4, "learning rate at its highest")
+    weight_decay: float = setting(0.01, "decoupled weight decay")
+    betas: list[float] = setting(lambda: [0.9, 0.999], "decay of the first and the second moment")
+    clip: float = setting(1.0, "largest norm of the gradient over all LoRA weights; 0 leaves it as it is")
+
+
+@dataclass(kw_only=True)
+class ScheduleConfig:
+    name: str = setting("cosine", "how the learning rate goes after the warm-up: cosine or constant")
+    warmup: float = setting(0.05, "share of the steps in which it rises from 0")
+
+
+@dataclass(kw_only=True)
+class ObjectiveConfig:
+    timesteps: str | None = setting(None, "distribution of the training timesteps: uniform, logit_normal (default: the family's)")
+    guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    every: int | None = setting(None, "steps between checkpoints (default: a fifth of the steps); the last step always makes one")
+    keep: int = setting(3, "newest checkpoints that are kept; the one with the lowest held-out loss is kept beside them")
+
+
+@dataclass(kw_only=True)
+class HeldoutConfig:
+    path: str | None = setting(None, "folder of pairs that are never trained on (default: heldout/ in data.path, if it is there)")
+    share: float = setting(0.0, "share of data.path that is split off by content when there is no such folder")
+    every: int | None = setting(None, "steps between held-out measurements (default: a tenth of the steps)")
+
+
+@dataclass(kw_only=True)
+class PreviewConfig:
+    prompts: list[str] | None = setting(None, "what is drawn while training (default: the first held-out captions, else training captions); [] draws nothing")
+    every: int | None = setting(None, "steps between previews (default: with each checkpoint)")
+    seed: int = setting(0, "seed of the first prompt's picture; the next prompt has the next seed")
+    steps: int | None = setting(None, "denoising steps (default: 20, or the family's own when that is lower)")
+    guidance: float | None = setting(None, "guidance (default: the family's)")
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """Everything a run needs. A run's own config.yaml is one of these, resolved."""
+
+    name: str | None = setting(None, "name of the run and of its adapter (default: the data folder's name)")
+    base: str = setting("pocket", "model to train on: a registered name, a path, a sha256: prefix")
+    base_config: str | None = setting(None, "diffusers folder with component configs and tokenizers, for single files of families that carry none")
+    data: DataConfig = field(default_factory=DataConfig)
+    resolution: int | None = setting(None, "pixels a side: pictures are scaled by their short side and cropped at the centre (default: the base's own)")
+    batch_size: int = setting(4, "pictures a forward pass, per process")
+    accumulate: int = setting(1, "forward passes a step")
+    steps: int = setting(1000, "optimizer steps")
+    seed: int = setting(0, "seed of the LoRA's start, of the order and of all noise")
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    precision: Precision = setting(Precision.auto, "precision of the base and of the arithmetic: auto, fp32, bf16, fp16")
+    gradient_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory, about a third slower")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
+    preview: PreviewConfig = field(default_factory=PreviewConfig)
+    tracker: str = setting("jsonl", "where curves go beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +")
+    out: str = setting("runs", "folder that receives <name>/<stamp>/")
+    dry_run: bool = setting(False, "print the plan and stop")
+    resume: str | None = setting(None, "run folder to go on with, by its own settings; `latest` is the newest of that name")
+
+    def __post_init__(self) -> None:
+        faults = [f"{name} {must}, got {value!r}." for name, value, good, must in self._rules() if not good]
+        if faults:
+            raise Faults("These settings are out of range:", faults)
+
+    def _rules(self) -> Iterable[tuple[str, Any, bool, str]]:
+        """(dotted name, value, is it good, what it must be) of every setting with a range."""
+        yield from self._counts()
+        yield from self._reals()
+        yield from self._words()
+
+    def _counts(self) -> Iterable[tuple[str, Any, bool, str]]:
+        for name in ("batch_size", "accumulate", "steps", "lora.rank", "checkpoint.keep"):
+            yield name, (value := get(self, name)), value >= 1, "must be at least 1"
+        for name in ("resolution", "checkpoint.every", "heldout.every", "preview.every", "preview.steps"):
+            value = get(self, name)
+            yield name, value, value is None or value >= 1, "must be at least 1, or null for the default"
+        for name in ("seed", "preview.seed"):
+            yield name, (value := get(self, name)), 0 <= value < 2**63, "must be in 0 .. 2^63 - 1"
+
+    def _reals(self) -> Iterable[tuple[str, Any, bool, str]]:
+        alpha, lr, betas = self.lora.alpha, self.optim.lr, self.optim.betas
+        yield "lora.alpha", alpha, alpha is None or (isfinite(alpha) and alpha > 0), "must be above 0 (0 learns nothing), or null for the rank"
+        yield "optim.lr", lr, 0 < lr <= 1, "must be above 0 and at most 1 (1e-4 suits rank 16)"
+        for name in ("optim.weight_decay", "optim.clip"):
+            yield name, (value := get(self, name)), isfinite(value) and value >= 0, "must be 0 or more"
+        yield "optim.betas", betas, len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "must be two numbers in [0, 1)"
+        yield "schedule.warmup", self.schedule.warmup, 0 <= self.schedule.warmup < 1, "is a share of the steps and must be in [0, 1)"
+        yield "heldout.share", self.heldout.share, 0 <= self.heldout.share < 1, "is a share of the pictures and must be in [0, 1)"
+        for name in ("preview.guidance", "objective.guidance"):
+            value = get(self, name)
+            yield name, value, value is None or (isfinite(value) and value >= 0), "must be 0 or more, or null for the family's"
+
+    def _words(self) -> Iterable[tuple[str, Any, bool, str]]:
+        must = "names a folder and is used in references: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
+        yield "name", self.name, self.name is None or NAME.fullmatch(self.name) is not None and self.name == self.name.strip(), must
+        yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        for name in ("data.path", "data.trigger", "base", "base_config", "heldout.path", "out", "resume"):
+            value = get(self, name)
+            yield name, value, value is None or bool(value.strip()), "must not be empty"
+        targets = self.lora.targets
+        good = (isinstance(targets, str) and bool(targets)) or (isinstance(targets, (list, tuple)) and len(targets) > 0 and all(isinstance(t, str) and t for t in targets))
+        yield "lora.targets", targets, good, "must be a preset, a list of module names, or a /regular expression/"
+
+    @property
+    def alpha(self) -> float:
+        """The LoRA's alpha: the one given, else the rank."""
+        return float(self.lora.rank if self.lora.alpha is None else self.lora.alpha)
+
+    @property
+    def pictures_a_step(self) -> int:
+        """Pictures of one process that make one optimizer step."""
+        return self.batch_size * self.accumulate
+
+
+def get(config: object, name: str) -> Any:
+    """The value of a dotted name."""
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def to_plain(config: object) -> dict[str, Any]:
+    """The settings as plain values, Enums by name, in the order of the fields."""
+    out: dict[str, Any] = {}
+    for item in fields(config):  # type: ignore[arg-type]  # a dataclass by construction
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            out[item.name] = to_plain(value)
+        elif isinstance(value, Enum):
+            out[item.name] = value.name
+        else:
+            out[item.name] = list(value) if isinstance(value, (list, tuple)) else value
+    return out
+
+
+def from_plain(plain: Mapping[str, Any], kind: type[C] = TrainConfig, *, prefix: str = "") -> C:  # type: ignore[assignment]
+    """The settings back from plain values. An unknown name is refused with the nearest known one."""
+    hints = get_type_hints(kind)
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    unknown = [f"{prefix}{name} is no setting. {suggest(name, known)}" for name in plain if name not in known]
+    if unknown:
+        raise Faults("These settings are unknown:", unknown)
+    values: dict[str, Any] = {}
+    for name, value in plain.items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            values[name] = from_plain(value, hint, prefix=f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
+            values[name] = _member(hint, value, f"{prefix}{name}")
+        else:
+            values[name] = value
+    return kind(**values)
+
+
+def _member(kind: type[Enum], value: Any, name: str) -> Enum:
+    if value not in kind.__members__:
+        raise Refused(f"{name} must be one of {', '.join(kind.__members__)}, got {value!r}.")
+    return kind[value]
+
+
+def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """A copy with dotted names set anew, checked like any other."""
+    plain = to_plain(config)
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        place = plain
+        for group in groups:
+            place = place.get(group) if isinstance(place.get(group), dict) else {}  # type: ignore[assignment]
+        if last not in place:
+            raise Refused(f"{name} is no setting. {suggest(name, dotted_names())}")
+        place[last] = value.name if isinstance(value, Enum) else value
+    return from_plain(plain)
+
+
+def dotted_names(kind: type = TrainConfig, prefix: str = "") -> list[str]:
+    """Every setting's dotted name."""
+    hints = get_type_hints(kind)
+    names: list[str] = []
+    for item in fields(kind):
+        inner = hints[item.name]
+        names += dotted_names(inner, f"{prefix}{item.name}.") if is_dataclass(inner) else [f"{prefix}{item.name}"]  # type: ignore[arg-type]
+    return names
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """The settings as YAML, as config.yaml of a run holds them."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160)
+
+
+def read_yaml(path: Path, *, parse: Callable[[str], Any] = yaml.safe_load) -> TrainConfig:
+    """The settings of a run's config.yaml."""
+    try:
+        plain = parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Refused(f"{path} cannot be read as a run's settings: {error}") from error
+    if not isinstance(plain, dict):
+        raise Refused(f"{path} does not hold a run's settings.")
+    return from_plain(plain)

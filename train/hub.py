@@ -1,0 +1,91 @@
+"""Sets that `datasets.load_dataset` opens: a saved dataset, a parquet, csv or json file, a name on the hub."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from registry.names import suggest
+from train.config import DataConfig
+from train.metadata import caption_column_of
+
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+Entry = tuple[str, Callable[[], bytes], str | None]  # name, its bytes, its caption
+
+
+def is_table(file: Path) -> bool:
+    """Whether it is one file that a builder of `datasets` reads."""
+    return file.suffix.lower() in BUILDERS
+
+
+def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
+    """The pictures and captions of the split, and the faults. Pictures stay encoded until they are read."""
+    try:
+        table = _open(path, config.split)
+    except Exception as error:  # load_dataset raises its builders' errors, the hub's and the network's
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "" if "/" in path and not path.startswith((".", "/", "~")) else " It is no folder on this machine."
+        return [], [f"data.path={path!r} cannot be opened ({reason}).{hint}"]
+    return _columns(table, path, config)
+
+
+def _open(path: str, split: str) -> Any:
+    from datasets import load_dataset
+
+    file = Path(path).expanduser()
+    if file.is_file():
+        return load_dataset(BUILDERS[file.suffix.lower()], data_files=str(file), split=split)
+    return load_dataset(path, split=split)
+
+
+def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
+    from datasets import Image
+
+    pictures = [name for name, feature in table.features.items() if isinstance(feature, Image)]
+    names = list(table.features)
+    image = config.image_column
+    if image is None and len(pictures) == 1:
+        image = pictures[0]
+    faults: list[str] = []
+    if image is None:
+        told = f"has the picture columns {', '.join(pictures)}" if pictures else f"has no picture column (columns: {', '.join(names)})"
+        faults.append(f"{path}: {told}; set data.image_column")
+    elif image not in names:
+        faults.append(f"{path}: has no column {image!r} (data.image_column). {suggest(image, names)}")
+    caption, fault = caption_column_of(names, config.caption_column, where=path)
+    faults += [fault] if fault else []
+    if faults or image is None:
+        return [], faults
+    if table.num_rows == 0:
+        return [], [f"{path}: the split {config.split!r} has no rows"]
+    if isinstance(table.features[image], Image):
+        table = table.cast_column(image, Image(decode=False))
+    entries: list[Entry] = []
+    for number in range(table.num_rows):
+        text = table[number][caption] if caption else None
+        if caption and not isinstance(text, str):
+            faults.append(f"row {number}: {caption!r} is {text!r}, expected text")
+        entries.append((f"row {number}", partial(_bytes, table, number, image), text if isinstance(text, str) else None))
+    return entries, faults
+
+
+def _bytes(table: Any, number: int, column: str) -> bytes:
+    """The encoded picture of one row: stored bytes, a path, or base64 text."""
+    value = table[number][column]
+    if isinstance(value, dict):
+        if value.get("bytes") is not None:
+            return bytes(value["bytes"])
+        value = value.get("path")
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if isinstance(value, str) and Path(value).is_file():
+        return Path(value).read_bytes()
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError:
+            raise FileNotFoundError(f"its picture {value[:80]!r} is not there") from None
+    raise FileNotFoundError(f"column {column!r} holds {type(value).__name__}, expected a picture")

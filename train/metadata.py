@@ -1,0 +1,83 @@
+"""metadata.jsonl, .csv and .parquet, as `datasets`' imagefolder reads them: one row a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from registry.names import suggest
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+CAPTION_COLUMNS = ("text", "caption", "prompt")  # looked for in a table when data.caption_column is not set
+
+
+def read_rows(table: Path, *, image_column: str | None, caption_column: str | None) -> tuple[list[tuple[str, str | None]], list[str]]:
+    """(file name, caption) of each row, and the faults: then there are no rows. A caption column may be absent altogether."""
+    try:
+        rows = _READERS[table.suffix.lower()](table)
+    except Exception as error:  # csv, json and arrow each raise their own
+        return [], [f"{table.name}: cannot be read ({error})"]
+    if not rows:
+        return [], [f"{table.name}: has no rows"]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    image = image_column or "file_name"
+    if image not in columns:
+        return [], [f"{table.name}: has no column {image!r} (data.image_column). {suggest(image, columns)}"]
+    caption, fault = caption_column_of(columns, caption_column, where=table.name)
+    if fault:
+        return [], [fault]
+    faults = [
+        f"{table.name}, row {number}: {column!r} is {row.get(column)!r}, expected text"
+        for number, row in enumerate(rows, 1)
+        for column in (image, caption)
+        if column is not None and not isinstance(row.get(column), str)
+    ]
+    return ([] if faults else [(row[image], row[caption] if caption else None) for row in rows]), faults
+
+
+def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) -> tuple[str | None, str | None]:
+    """(the caption column or None, a fault or None)."""
+    if given is not None:
+        if given in columns:
+            return given, None
+        return None, f"{where}: has no column {given!r} (data.caption_column). {suggest(given, columns)}"
+    there = [name for name in CAPTION_COLUMNS if name in columns]
+    if len(there) > 1:
+        return None, f"{where}: has the columns {' and '.join(there)}; say which is the caption with data.caption_column"
+    return (there[0] if there else None), None
+
+
+def _read_jsonl(path: Path) -> list[Mapping[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is not a JSON object")
+        rows.append(row)
+    return rows
+
+
+def _read_csv(path: Path) -> list[Mapping[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    ragged = [number for number, row in enumerate(rows, 1) if None in row]
+    if ragged:
+        raise ValueError(f"row {ragged[0]} has more fields than the heading; quote captions that hold commas")
+    return rows
+
+
+def _read_parquet(path: Path) -> list[Mapping[str, Any]]:
+    import pyarrow.parquet
+
+    return list(pyarrow.parquet.read_table(path).to_pylist())
+
+
+_READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
