@@ -32,7 +32,7 @@ class Axis:
     read: Callable[[object], Sequence[Any]]
     spell: Callable[[Any], str]
     widen: Callable[[Any, "Store"], Sequence[Any]]
-    wide: bool  # its labels are sentences: they are read better at the side of a row than over a column
+    across: int  # which axis a sheet puts across (the highest) and which down (the lowest: prompts are sentences, read at a row's side)
 
 
 AXES: Table[Axis] = Table("axis")
@@ -45,12 +45,12 @@ def axis(
     read: Callable[[object], Sequence[Any]],
     spell: Callable[[Any], str] = str,
     widen: Callable[[Any, "Store"], Sequence[Any]] = _just,
-    wide: bool = False,
+    across: int = 5,
 ) -> Callable[[Callable[[Render, Any], Render]], Callable[[Render, Any], Render]]:
     """Keep the decorated function (Render, value) -> Render as the axis of that name."""
 
     def keep(apply: Callable[[Render, Any], Render]) -> Callable[[Render, Any], Render]:
-        AXES.add(name)(Axis(name=name, help=help, apply=apply, read=read, spell=spell, widen=widen, wide=wide))
+        AXES.add(name)(Axis(name=name, help=help, apply=apply, read=read, spell=spell, widen=widen, across=across))
         return apply
 
     return keep
@@ -77,17 +77,19 @@ def _each_checkpoint(value: str, store: "Store") -> list[str]:
     return ["+".join(names) for names in product(*choices)]
 
 
-@axis("base", help="base models: names, paths, sha256:...", read=texts)
+@axis("base", help="base models: names, paths, sha256:...", read=texts, across=7)
 def base(render: Render, value: str) -> Render:
     return replace(render, base=value, base_sha256=None)
 
 
-@axis("adapter", help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)', read=texts, widen=_each_checkpoint)
+@axis(
+    "adapter", help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)', read=texts, widen=_each_checkpoint, across=8
+)
 def adapter(render: Render, value: str) -> Render:
     return replace(render, adapters=read_adapters(value))
 
 
-@axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values from 0 to 1)", read=numbers, spell=number)
+@axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values from 0 to 1)", read=numbers, spell=number, across=9)
 def weight(render: Render, value: float) -> Render:
     if not render.adapters:
         raise Refused(
@@ -97,19 +99,19 @@ def weight(render: Render, value: float) -> Render:
     return replace(render, adapters=tuple(replace(one, weight=value) for one in render.adapters))
 
 
-@axis("prompt", help="prompts, each in quotes", read=texts, spell=_spell_text, wide=True)
+@axis("prompt", help="prompts, each in quotes", read=texts, spell=_spell_text, across=0)
 def prompt(render: Render, value: str | None) -> Render:
     if value is None:
         raise Refused('axes.prompt holds null; an empty prompt is "".')
     return replace(render, prompt=value)
 
 
-@axis("negative", help="negative prompts; null is none", read=texts, spell=_spell_text, wide=True)
+@axis("negative", help="negative prompts; null is none", read=texts, spell=_spell_text, across=0)
 def negative(render: Render, value: str | None) -> Render:
     return replace(render, negative=value)
 
 
-@axis("seed", help="seeds: 7, or 1-4 (1, 2, 3, 4)", read=integers)
+@axis("seed", help="seeds: 7, or 1-4 (1, 2, 3, 4)", read=integers, across=2)
 def seed(render: Render, value: int) -> Render:
     return replace(render, seed=value)
 

@@ -1,17 +1,32 @@
-"""The settings of a grid: a plain dataclass that Hydra fills. Its axes are those of the axis table."""
+"""The settings of a grid: a plain dataclass that Hydra fills. Its axes are those of the axis table.
 
-from dataclasses import Field, dataclass, field, fields, make_dataclass
+Ranges are checked here, all faults together; what needs the disk is checked by the plan.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infer.axes import AXES
+from registry.errors import Faults
+
+NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
+PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+
+
+def says(meaning: str) -> dict[str, str]:
+    """The metadata of a setting: what it means."""
+    return {"help": meaning}
+
 
 if TYPE_CHECKING:
     Axes: TypeAlias = Any  # built below; no type checker can see its fields
 else:
     Axes = make_dataclass(
         "Axes",
-        [(one.name, Any, field(default=None, metadata={"help": one.help})) for one in AXES.values()],
+        [(one.name, Any, field(default=None, metadata=says(one.help))) for one in AXES.values()],
         kw_only=True,
         namespace={"__doc__": "The values of each axis; null is an axis that is not varied.", "__module__": __name__},
     )
@@ -21,46 +36,59 @@ class Precision(Enum):
     """What the weights and the arithmetic are held in; fp32 is what the plain pipeline call does."""
 
     fp32 = "fp32"
-    fp16 = "fp16"
     bf16 = "bf16"
-
-
-def _setting(default: Any, help: str) -> Any:
-    if callable(default):
-        return field(default_factory=default, metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+    fp16 = "fp16"
 
 
 @dataclass(kw_only=True)
 class GridConfig:
     """All settings of `loraloom grid`. A setting of the picture that is null is what the plain pipeline call does."""
 
-    name: str | None = _setting(None, "the run's name; its folder is runs/<name>/<stamp>")
-    base: str = _setting("pocket", "the base model: a name, a path, or sha256:...")
-    base_config: str | None = _setting(None, "a diffusers folder with the configs a single file needs")
-    prompt: str | None = _setting(None, "the prompt; needed unless axes.prompt has them")
-    negative: str | None = _setting(None, "the negative prompt; null is none")
-    adapters: Any = _setting(None, 'adapters on every cell: ink, "ink:0.6+hat:0.4", a list, none')
-    seed: int = _setting(0, "the seed of torch's CPU generator, as in diffusers")
-    steps: int | None = _setting(None, "denoising steps; null is the family's")
-    sampler: str | None = _setting(None, "the sampler; null is the base's own")
-    guidance: float | None = _setting(None, "the guidance scale; null is the family's")
-    size: Any = _setting(None, "64, 96x64 (width x height) or [96,64]; null is the base's own")
-    clip_skip: int | None = _setting(None, "layers of the text encoder left out at its end; 1 is A1111's 2")
-    precision: Precision = _setting(Precision.fp32, "fp32, fp16 or bf16")
-    device: str | None = _setting(None, "cpu, cuda, cuda:1, mps; null is the best there is")
-    axes: Axes = _setting(Axes, "what is varied: axes.<name>=[...]")
-    zip: Any = _setting(None, "axes that go side by side: [adapter,weight], or a list of such lists")
-    where: str | None = _setting(None, "which cells are drawn, by axis values: weight > 0 or adapter == 'none'")
-    repeats: int = _setting(1, "draw each cell with this many seeds, from `seed` on")
-    rows: str | None = _setting(None, "the axis down the sheet; null chooses")
-    columns: str | None = _setting(None, "the axis across the sheet; null chooses")
-    strict: bool = _setting(False, "stop at the first cell that fails")
-    out: str = _setting("runs", "the folder of all runs")
-    dry_run: bool = _setting(False, "print the plan and stop")
+    name: str | None = field(default=None, metadata=says("name of the run; its folder is <out>/<name>/<stamp> (default: grid)"))
+    base: str = field(default="pocket", metadata=says("the base model: a registered name, a path, a sha256: prefix"))
+    base_config: str | None = field(default=None, metadata=says("diffusers folder with the configs a single file needs"))
+    prompt: str | None = field(default=None, metadata=says("the prompt; needed unless axes.prompt has them"))
+    negative: str | None = field(default=None, metadata=says("the negative prompt (default: none)"))
+    adapters: Any = field(default=None, metadata=says('adapters of every cell: ink, "ink:0.6+hat:0.4", a list of these, none'))
+    seed: int = field(default=0, metadata=says("seed of torch's CPU generator, one a cell, as in diffusers"))
+    steps: int | None = field(default=None, metadata=says("denoising steps (default: the family's)"))
+    sampler: str | None = field(default=None, metadata=says("the sampler (default: the base's own)"))
+    guidance: float | None = field(default=None, metadata=says("the guidance scale (default: the family's)"))
+    size: Any = field(default=None, metadata=says("pixels: 64, 96x64 (width x height), [96,64] (default: the base's own)"))
+    clip_skip: int | None = field(default=None, metadata=says("layers of the text encoder left out at its end; 1 is A1111's 2"))
+    precision: Precision = field(default=Precision.fp32, metadata=says("weights and arithmetic: fp32, bf16, fp16"))
+    device: str = field(default="auto", metadata=says("auto, cpu, cuda, cuda:1, mps"))
+    axes: Axes = field(default_factory=Axes, metadata=says("what is varied: axes.NAME=[...]"))
+    zip: Any = field(default=None, metadata=says("axes that go side by side: [adapter,weight], or a list of such lists"))
+    where: str | None = field(default=None, metadata=says("the cells that are drawn, by axis values: weight > 0 or adapter == 'none'"))
+    repeats: int = field(default=1, metadata=says("seeds a cell is drawn with, from `seed` on"))
+    rows: str | None = field(default=None, metadata=says("the axis down the sheet (default: chosen)"))
+    columns: str | None = field(default=None, metadata=says("the axis across the sheet (default: chosen)"))
+    strict: bool = field(default=False, metadata=says("stop at the first cell that fails"))
+    out: str = field(default="runs", metadata=says("folder that receives <name>/<stamp>/"))
+    dry_run: bool = field(default=False, metadata=says("print the plan and stop"))
+
+    def __post_init__(self) -> None:
+        faults = [f"{name} {must}, got {value!r}." for name, value, good, must in self._rules() if not good]
+        if faults:
+            raise Faults("These settings are out of range:", faults)
+
+    def _rules(self) -> Iterable[tuple[str, Any, bool, str]]:
+        """(name, value, is it good, what it must be) of every setting with a range."""
+        must = "names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
+        yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
+        yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
+        for name in ("base", "out"):
+            yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"
 
 
 def axis_settings(config: GridConfig) -> dict[str, Any]:
-    """Axis name -> the values as given, of the axes that are varied."""
-    settings: tuple[Field[Any], ...] = fields(config.axes)
-    return {one.name: getattr(config.axes, one.name) for one in settings if getattr(config.axes, one.name) is not None}
+    """Axis name -> the values as given, of the axes that are varied, in the table's order."""
+    return {one.name: getattr(config.axes, one.name) for one in fields(config.axes) if getattr(config.axes, one.name) is not None}
+
+
+def to_plain(config: GridConfig) -> dict[str, Any]:
+    """The settings as plain values, in the order of the fields; of the axes only those that are varied."""
+    plain = {one.name: getattr(config, one.name) for one in fields(config)}
+    return plain | {"precision": config.precision.name, "axes": axis_settings(config)}

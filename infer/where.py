@@ -55,13 +55,14 @@ class Where:
             elif isinstance(node, ast.Constant):
                 if not isinstance(node.value, str | int | float | bool | None):
                     raise Refused(f"where={self.text!r} holds {node.value!r}. {_TAKEN}")
-            elif not isinstance(node, _KNOWN):
+            elif type(node) not in _KNOWN:
                 raise Refused(f"where={self.text!r} holds {ast.unparse(node) if isinstance(node, ast.expr) else node!r}. {_TAKEN}")
 
 
-_KNOWN = (
-    *(ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.List, ast.Tuple, ast.Load),
-    *(ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, *_COMPARE, *_COMBINE),
+_KNOWN: frozenset[type[ast.AST]] = frozenset(
+    {ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.List, ast.Tuple, ast.Load, ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd}
+    | set(_COMPARE)
+    | set(_COMBINE)
 )
 
 

@@ -1,0 +1,248 @@
+"""From settings to cells: the values of every axis, the dimensions they span, and one Render a cell. Nothing here touches a model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from infer.axes import AXES, Axis, read_adapters
+from infer.config import GridConfig, axis_settings
+from infer.render import Render
+from infer.values import every, sizes
+from infer.where import Where
+from registry.errors import LoomError, Refused
+from registry.names import suggest
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+MOST_CELLS = 100_000  # a slip of the finger more often than a wish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One side of the grid: an axis, or several that go side by side; one tuple of values and one label a place."""
+
+    axes: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+    labels: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self.axes)
+
+    @property
+    def across(self) -> int:
+        return min(AXES[name].across for name in self.axes)  # one long label makes the whole side long
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A Render in a grid: its place on each dimension, and its axis values."""
+
+    place: tuple[int, ...]
+    values: Mapping[str, Any]
+    render: Render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The dimensions of a grid, and which of them goes down and which across (None: one line)."""
+
+    dimensions: tuple[Dimension, ...]
+    rows: int | None
+    columns: int | None
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The dimensions beyond two: each of their combinations is a sheet of its own."""
+        return tuple(index for index in range(len(self.dimensions)) if index not in (self.rows, self.columns))
+
+
+Gather = Callable[[str], None]  # takes one fault
+
+
+def expand(config: GridConfig, store: "Store", gather: Gather) -> tuple[Layout, list[Cell]]:
+    """The layout and the cells of a grid. Every fault goes to `gather`; with one, the cells may be fewer."""
+    base = _base_render(config, gather)
+    values = _axis_values(config, store, gather)
+    dimensions = _dimensions(values, _zipped(config, values, gather))
+    layout = _layout(config, dimensions, gather)
+    if prod(map(len, dimensions)) > MOST_CELLS:
+        gather(
+            f"The axes span {prod(map(len, dimensions)):,} cells; at most {MOST_CELLS:,} make a grid. Give fewer values, or several grids."
+        )
+        return layout, []
+    if config.prompt is None and "prompt" not in values and config.axes.prompt is None:
+        gather("No prompt is given. Expected prompt='...' or 'axes.prompt=[\"...\", \"...\"]'; an empty one is prompt=''.")
+    return layout, _cells(base, dimensions, _where(config, values, gather), gather)
+
+
+def _base_render(config: GridConfig, gather: Gather) -> Render:
+    """The Render that every cell starts from."""
+    width = height = None
+    adapters = read_adapters(None)
+    if config.size is not None:
+        try:
+            ((width, height),) = sizes(config.size)
+        except Refused as error:
+            gather(f"size: {error}")
+    try:
+        adapters = read_adapters(config.adapters)
+    except LoomError as error:
+        gather(f"adapters: {error}")
+    return Render(
+        base=config.base,
+        base_config=config.base_config,
+        adapters=adapters,
+        prompt=config.prompt or "",
+        negative=config.negative,
+        seed=config.seed,
+        steps=config.steps,
+        sampler=config.sampler,
+        guidance=config.guidance,
+        width=width,
+        height=height,
+        clip_skip=config.clip_skip,
+        precision=config.precision.name,
+        device=config.device,
+    )
+
+
+def _axis_values(config: GridConfig, store: "Store", gather: Gather) -> dict[str, list[Any]]:
+    """Axis name -> its values, ranges and `@step-*` spelt out."""
+    settings = axis_settings(config)
+    if config.repeats > 1:
+        if "seed" in settings:
+            gather(
+                f"repeats={config.repeats} and axes.seed are both given. repeats=N is short for N seeds from `seed` on: give one of them."
+            )
+        else:
+            settings["seed"] = list(range(config.seed, config.seed + config.repeats))
+    found: dict[str, list[Any]] = {}
+    for name in (name for name in AXES if name in settings):
+        values = _read_axis(AXES[name], settings[name], store, gather)
+        if twice := sorted({AXES[name].spell(value) for value in values if values.count(value) > 1}):
+            gather(f"axes.{name} holds {', '.join(twice)} more than once. Each value makes one row, column or sheet: give it once.")
+        elif values:
+            found[name] = values
+        elif not every(settings[name]):
+            gather(f"axes.{name} is an empty list. Give its values, or leave the axis out.")
+    return found
+
+
+def _read_axis(one: Axis, given: object, store: "Store", gather: Gather) -> list[Any]:
+    values: list[Any] = []
+    for item in every(given):
+        try:
+            values += [wide for value in one.read(item) for wide in one.widen(value, store)]
+        except LoomError as error:
+            gather(f"axes.{one.name}: {error}")
+    return values
+
+
+def _zipped(config: GridConfig, values: Mapping[str, Sequence[Any]], gather: Gather) -> list[tuple[str, ...]]:
+    """The groups of axes that go side by side."""
+    given = every(config.zip) if config.zip is not None else []
+    groups = [tuple(map(str, every(group))) for group in (given if any(not isinstance(item, str) for item in given) else [given]) if group]
+    good: list[tuple[str, ...]] = []
+    for group in groups:
+        told = f"zip=[{','.join(group)}]"
+        faults = [f"{told} names {name!r}, which this grid does not vary. {suggest(name, values)}" for name in group if name not in values]
+        if len(group) < 2:
+            faults.append(f"{told} names one axis; at least two go side by side.")
+        if taken := [name for name in group if sum(name in other for other in groups) > 1 or group.count(name) > 1]:
+            faults.append(f"{told} names {taken[0]!r}, which is zipped twice.")
+        if not faults and len({len(values[name]) for name in group}) > 1:
+            counts = ", ".join(f"{name} has {len(values[name])}" for name in group)
+            faults.append(f"{told} needs as many values on each axis, but {counts}.")
+        for fault in faults:
+            gather(fault)
+        good += [] if faults else [group]
+    return good
+
+
+def _dimensions(values: Mapping[str, Sequence[Any]], zipped: Sequence[tuple[str, ...]]) -> tuple[Dimension, ...]:
+    groups: list[tuple[str, ...]] = []
+    for name in values:
+        group = next((group for group in zipped if name in group), (name,))
+        if group not in groups:
+            groups.append(group)
+    dimensions = []
+    for group in groups:
+        together = tuple(zip(*(values[name] for name in group), strict=True))
+        labels = tuple(" · ".join(AXES[name].spell(value) for name, value in zip(group, place, strict=True)) for place in together)
+        dimensions.append(Dimension(axes=group, values=together, labels=labels))
+    return tuple(dimensions)
+
+
+def _layout(config: GridConfig, dimensions: tuple[Dimension, ...], gather: Gather) -> Layout:
+    """What goes down and what across: as asked, else sentences down and the finest comparison across."""
+    asked: dict[str, int | None] = {"rows": None, "columns": None}
+    for side in asked:
+        name = getattr(config, side)
+        if name is not None:
+            asked[side] = next((index for index, one in enumerate(dimensions) if name in one.axes), None)
+            if asked[side] is None:
+                varied = [axis for one in dimensions for axis in one.axes]
+                gather(f"{side}={name} is not an axis that this grid varies. {suggest(name, varied)}")
+    rows, columns = asked["rows"], asked["columns"]
+    if rows is not None and rows == columns:
+        gather(f"rows and columns both name {dimensions[rows].name}. Give two different axes.")
+        columns = None
+    return choose_sides(dimensions, rows, columns)
+
+
+def choose_sides(dimensions: tuple[Dimension, ...], rows: int | None = None, columns: int | None = None) -> Layout:
+    """The Layout with the sides that are given, and the others chosen by the axes' own rank."""
+    free = sorted((index for index in range(len(dimensions)) if index not in (rows, columns)), key=lambda index: dimensions[index].across)
+    if len(dimensions) == 1 and rows is None and columns is None:
+        return Layout(
+            dimensions=dimensions,
+            rows=free[0] if dimensions[0].across == 0 else None,
+            columns=None if dimensions[0].across == 0 else free[0],
+        )
+    if columns is None and free:
+        columns = free.pop()
+    if rows is None and free:
+        rows = free.pop(0)
+    return Layout(dimensions=dimensions, rows=rows, columns=columns)
+
+
+def _where(config: GridConfig, values: Mapping[str, object], gather: Gather) -> Where | None:
+    if config.where is None:
+        return None
+    try:
+        return Where(config.where, values)
+    except Refused as error:
+        gather(str(error))
+        return None
+
+
+def _cells(base: Render, dimensions: Sequence[Dimension], where: Where | None, gather: Gather) -> list[Cell]:
+    cells: list[Cell] = []
+    left_out = 0
+    for place in product(*(range(len(one)) for one in dimensions)):
+        values = {
+            name: value for one, at in zip(dimensions, place, strict=True) for name, value in zip(one.axes, one.values[at], strict=True)
+        }
+        try:
+            if where and not where(
+                {name: AXES[name].spell(value) if isinstance(value, tuple) else value for name, value in values.items()}
+            ):
+                left_out += 1
+                continue
+            render = base
+            for name in (name for name in AXES if name in values):
+                render = AXES[name].apply(render, values[name])
+        except LoomError as error:
+            gather(str(error))
+            continue
+        cells.append(Cell(place=place, values=values, render=render))
+    if left_out and not cells and where:
+        gather(f"where={where.text!r} leaves no cell of {left_out}.")
+    return cells
