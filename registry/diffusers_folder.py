@@ -74,7 +74,7 @@ def load_folder(
         expected = " or ".join(predictions)
         raise BadFile(path, "prediction", f"its scheduler says the model predicts {prediction!r}; this family knows {expected}.")
 
-    with _no_progress_bars():
+    with no_progress_bars():
         modules = {name: _load_module(classes[name], path / name, dtype) for name in (denoiser, "vae", *text_encoders)}
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
@@ -94,7 +94,7 @@ def load_folder(
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """transformers draws a bar for every encoder it loads; the console is not its to draw on."""
     from transformers.utils import logging
 

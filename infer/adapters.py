@@ -1,0 +1,189 @@
+"""Adapters on a loaded model: attached by name, weighted per picture, and gone without a trace.
+
+Every tensor of a file must land, or the file is refused: a LoRA that quietly does nothing is worse than an error. A weight
+lives in the layers' scaling, the base's own weights are never touched, and nothing is fused, so that taking adapters off
+gives the base back to the bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import no_progress_bars
+from registry.errors import Refused, UnknownName
+from registry.families.base import Family, Parts
+from registry.names import suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
+    """Load each file as an adapter of that name, switched off until `set_weights`. On a refusal the model is as it was."""
+    taken = [name for name in adapters if any(name in _configs(module) for module in _modules(family, parts).values())]
+    if taken:
+        raise Refused(f"Adapters named {', '.join(taken)} are attached already. Detach them first, or give other names.")
+    attached: list[str] = []
+    try:
+        for name, path in adapters.items():
+            attached.append(name)
+            _attach_one(family, parts, name, Path(path))
+    except BaseException:
+        detach(parts, attached)
+        raise
+    set_weights(parts, {})
+
+
+def set_weights(parts: Parts, weights: Mapping[str, float]) -> None:
+    """Use exactly these adapters at these weights from now on; {} is the base alone, bit-equal to the untouched model."""
+    modules = [parts.denoiser, *parts.text_encoders.values()]
+    known = {name for module in modules for name in _configs(module)}
+    for name in weights:
+        if name not in known:
+            raise UnknownName(f"No adapter named {name!r} is attached. {suggest(name, known)}")
+    for module in modules:
+        mine = {name: weight for name, weight in weights.items() if name in _configs(module) and weight != 0.0}
+        for layer in _adapter_layers(module):
+            layer.set_adapter(list(mine), inference_mode=True)
+            for name, weight in mine.items():
+                layer.set_scale(name, weight)
+            layer._disable_adapters = not mine  # enable_adapters() would also switch gradients on
+
+
+def detach(parts: Parts, names: Iterable[str] | None = None) -> None:
+    """Remove the named adapters (None: all); with the last one the model's own layers are back in place."""
+    from diffusers.utils.peft_utils import recurse_remove_peft_layers
+
+    for module in (parts.denoiser, *parts.text_encoders.values()):
+        configs = _configs(module)
+        for name in list(configs) if names is None else [name for name in names if name in configs]:
+            for layer in _adapter_layers(module):
+                layer.delete_adapter(name)
+            del configs[name]
+        if not configs and hasattr(module, "peft_config"):
+            recurse_remove_peft_layers(module)
+            del module.peft_config
+            module._hf_peft_config_loaded = False  # type: ignore[assignment]  # the flag diffusers and transformers keep
+
+
+def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:
+    """Load one file into every component that it has tensors for, and prove that each landed."""
+    state, facts = family.lora_state(path, parts)
+    modules = _modules(family, parts)
+    by_component = _by_component(state)
+    _refuse_misfits(family, path, by_component, modules)
+    for component, tensors in by_component.items():
+        module = modules[component]
+        with _quiet_loader():
+            _load_into(module, component, tensors, name=name, facts=facts)
+        _prove_landed(module, component, tensors, name=name, path=path)
+        for key, weight in module.named_parameters():
+            if f".{name}." in key:
+                weight.requires_grad_(False)
+
+
+def _load_into(module: nn.Module, component: str, tensors: Mapping[str, Tensor], *, name: str, facts: Mapping[str, Any]) -> None:
+    """diffusers' own loading of one component's tensors."""
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin
+
+    state = {f"{component}.{key}": tensor for key, tensor in tensors.items()}
+    options = {"network_alphas": facts.get("network_alphas"), "metadata": facts.get("metadata"), "adapter_name": name}
+    if hasattr(module, "load_lora_adapter"):
+        module.load_lora_adapter(state, prefix=component, **options)
+    else:
+        StableDiffusionLoraLoaderMixin.load_lora_into_text_encoder(state, text_encoder=module, prefix=component, **options)
+
+
+def _by_component(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """`unet.a.b.lora_A.weight` -> {"unet": {"a.b.lora_A.weight": ...}}."""
+    split: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        component, _, rest = key.partition(".")
+        split.setdefault(component, {})[rest] = tensor
+    return split
+
+
+def _refuse_misfits(family: Family, path: Path, by_component: Mapping[str, Mapping[str, Tensor]], modules: Mapping[str, nn.Module]) -> None:
+    """Refuse a file with a tensor that has no place or another shape in this model, with counts and the first few names."""
+    total = sum(len(tensors) for tensors in by_component.values())
+    misfits: list[str] = []
+    for component, tensors in by_component.items():
+        if component not in modules:
+            misfits += [f"{component}.{key} (this model has no {component})" for key in tensors]
+            continue
+        layers = dict(modules[component].named_modules())
+        misfits += [f"{component}.{key} ({why})" for key, tensor in tensors.items() if (why := _misfit(layers, key, tensor))]
+    if misfits or not total:
+        shown = "; ".join(misfits[:3]) + (f"; and {len(misfits) - 3} more" if len(misfits) > 3 else "")
+        raise Refused(
+            f"{path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} tensors have their place, {len(misfits)} have not: {shown}. "
+            "Use an adapter trained for this base."
+        )
+
+
+def _misfit(layers: Mapping[str, nn.Module], key: str, tensor: Tensor) -> str | None:
+    """Why a tensor of a LoRA has no place among the layers; None when it has. Other kinds than lora_A, lora_B are left to the loader."""
+    for factor, axis in (("lora_A", 1), ("lora_B", 0)):
+        module_name, found, ending = key.rpartition(f".{factor}.")
+        if not found or ending != "weight":
+            continue
+        layer = layers.get(module_name.removeprefix("text_model.")) or layers.get(module_name)
+        if layer is None:
+            return f"no module {module_name}"
+        weight: Any = getattr(layer, "base_layer", layer).weight
+        mine, its = int(weight.shape[axis]), int(tensor.shape[axis])
+        return None if mine == its else f"{its} wide where the model has {mine}"
+    return None
+
+
+def _prove_landed(module: nn.Module, component: str, tensors: Mapping[str, Tensor], *, name: str, path: Path) -> None:
+    """Refuse when a tensor of the file is not, value for value, in the model now: loaders drop what they do not expect."""
+    from peft import get_peft_model_state_dict
+
+    landed = get_peft_model_state_dict(module, adapter_name=name)
+    lost = [key for key, tensor in tensors.items() if not _is_in(landed, key, tensor)]
+    if lost:
+        raise Refused(
+            f"{path.name}: {len(tensors) - len(lost)} of {len(tensors)} tensors landed in {component}, {len(lost)} were lost on the way "
+            f"(first: {lost[0]}). The file is in a form that cannot be loaded in full, and a part of it would draw something else."
+        )
+
+
+def _is_in(landed: Mapping[str, Tensor], key: str, tensor: Tensor) -> bool:
+    mine = landed.get(key, landed.get(key.removeprefix("text_model.")))
+    return mine is not None and mine.shape == tensor.shape and bool(mine.cpu().equal(tensor.to(mine.dtype).cpu()))
+
+
+def _modules(family: Family, parts: Parts) -> dict[str, nn.Module]:
+    return {family.denoiser: parts.denoiser, **parts.text_encoders}
+
+
+def _configs(module: nn.Module) -> dict[str, Any]:
+    """The attached adapters of a model by name."""
+    configs: dict[str, Any] = getattr(module, "peft_config", {})
+    return configs
+
+
+def _adapter_layers(module: nn.Module) -> Iterator[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return (layer for layer in module.modules() if isinstance(layer, BaseTunerLayer))
+
+
+@contextmanager
+def _quiet_loader() -> Iterator[None]:
+    """The loaders draw bars, warn of what `_prove_landed` refuses, and of a second adapter as if it were a mistake."""
+    logger = logging.getLogger("diffusers.loaders")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with no_progress_bars(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,215 @@
+"""The denoising loop: many pictures at once, each with its own sampler, steps, guidance, prompt and seed.
+
+One loop for every family. A picture is the one the plain diffusers pipeline draws: the seed is
+`torch.Generator("cpu").manual_seed(seed)`, it draws the first noise and then feeds the sampler, one generator a picture.
+"""
+
+# B rows of one forward, C channels, H W latent size, T tokens, D width
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import JobFailed, Refused
+from registry.families.base import Conditioning, Family, Parts
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One picture to draw: everything the loop needs beside the model. Conditionings are of batch 1."""
+
+    conditional: Conditioning
+    unconditional: Conditioning | None  # used when guidance > 1, as in diffusers
+    guidance: float
+    steps: int
+    scheduler: Any  # a fresh one of infer.samplers.build_scheduler: it keeps this picture's state
+    seed: int
+    height: int  # pixels
+    width: int  # pixels
+
+
+@dataclass
+class Counter:
+    """Work done: denoiser calls, and the rows (pictures, doubled by guidance) in them."""
+
+    forwards: int = 0
+    rows: int = 0
+
+
+@dataclass(kw_only=True)
+class _Walk:
+    """A job on its way: where it stands in its timesteps, and its latents (1, C, H, W)."""
+
+    index: int
+    job: Job
+    conditional: Conditioning
+    unconditional: Conditioning | None
+    generator: torch.Generator
+    latents: Tensor
+    step_options: dict[str, Any]
+    at: int = 0
+    kind: tuple[Any, ...] = field(default=())  # jobs of one kind can share a forward
+
+    @property
+    def done(self) -> bool:
+        return self.at >= len(self.job.scheduler.timesteps)
+
+
+def check_size(family: Family, *, height: int, width: int) -> None:
+    """Refuse a size that is no multiple of what the family can draw."""
+    if height <= 0 or width <= 0 or height % family.size_multiple or width % family.size_multiple:
+        raise Refused(f"The size is {width}x{height} pixels; {family.name} draws multiples of {family.size_multiple} pixels a side.")
+
+
+def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width: int) -> Tensor:
+    """The plain pipeline's first noise (1, C, H, W), unit variance, in the model's dtype and on its device."""
+    import torch
+
+    return _noise(family, parts, torch.Generator("cpu").manual_seed(seed), height=height, width=width)
+
+
+def _noise(family: Family, parts: Parts, generator: torch.Generator, *, height: int, width: int) -> Tensor:
+    import torch
+
+    check_size(family, height=height, width=width)
+    shape = (1, family.latent_channels, height // parts.latent_factor, width // parts.latent_factor)
+    return torch.randn(shape, generator=generator, dtype=parts.dtype).to(parts.device)
+
+
+def denoise(
+    family: Family,
+    parts: Parts,
+    jobs: Sequence[Job],
+    *,
+    width: int | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    counter: Counter | None = None,
+) -> list[Tensor]:
+    """The final latents (1, C, H, W) of every job, in order.
+
+    Jobs of one size and one shape of conditioning share forwards whatever else differs; at most `width` of them are on their
+    way at once (None: all), and a finished one makes room for the next. `on_step(done, total)` is called after each forward
+    with sampler calls done and to do.
+    """
+    import torch
+
+    counter = counter if counter is not None else Counter()
+    with torch.no_grad():
+        waiting = [_begin(family, parts, index, job) for index, job in enumerate(jobs)]
+        finished: list[Tensor | None] = [None] * len(jobs)
+        total = sum(len(walk.job.scheduler.timesteps) for walk in waiting)
+        done = 0
+        active: list[_Walk] = []
+        while waiting or active:
+            while waiting and (width is None or len(active) < width) and (not active or waiting[0].kind == active[0].kind):
+                active.append(waiting.pop(0))
+            _advance(family, parts, active, counter)
+            done += len(active)
+            for walk in active:
+                if walk.done:
+                    finished[walk.index] = walk.latents
+            active = [walk for walk in active if not walk.done]
+            if on_step is not None:
+                on_step(done, total)
+    return [latents for latents in finished if latents is not None]
+
+
+def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
+    """The job with its timesteps set, its first noise drawn and its conditioning completed."""
+    import torch
+
+    if job.unconditional is not None and family.embedded_guidance:
+        raise Refused(
+            f"{family.name} has its guidance embedded and no unconditional pass, so a negative prompt would have no effect. Leave it out."
+        )
+    family.set_timesteps(job.scheduler, job.steps, height=job.height, width=job.width)
+    generator = torch.Generator("cpu").manual_seed(job.seed)
+    latents = _noise(family, parts, generator, height=job.height, width=job.width)
+    latents = latents * getattr(job.scheduler, "init_noise_sigma", 1.0)  # known only once the timesteps are set
+    size = {"height": job.height, "width": job.width, "guidance": job.guidance}
+    conditional = family.complete(parts, job.conditional, **size)
+    guided = job.unconditional is not None and job.guidance > 1.0
+    unconditional = family.complete(parts, job.unconditional, **size) if guided else None
+    return _Walk(
+        index=index,
+        job=job,
+        conditional=conditional,
+        unconditional=unconditional,
+        generator=generator,
+        latents=latents,
+        step_options=_step_options(job.scheduler, generator),
+        kind=(job.height, job.width, *((key, value.shape[1:], value.dtype) for key, value in sorted(conditional.items()))),
+    )
+
+
+def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    """What the pipelines hand to every step that takes it: the picture's generator, and an eta of 0."""
+    options = {"generator": generator, "eta": 0.0}
+    accepted = inspect.signature(scheduler.step).parameters
+    return {key: value for key, value in options.items() if key in accepted}
+
+
+def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
+    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones."""
+    import torch
+
+    guided = [walk for walk in active if walk.unconditional is not None]
+    times = [walk.job.scheduler.timesteps[walk.at] for walk in active]
+    inputs = [_scaled(walk, time) for walk, time in zip(active, times, strict=True)]
+    by_walk = dict(zip((walk.index for walk in active), zip(inputs, times, strict=True), strict=True))
+    rows = [*(by_walk[walk.index] for walk in guided), *zip(inputs, times, strict=True)]
+    predicted = family.predict(
+        parts,
+        torch.cat([latents for latents, _time in rows]),
+        torch.tensor([float(time) for _latents, time in rows], dtype=torch.float32, device=parts.device),
+        _stacked([*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]),
+    )
+    counter.forwards += 1
+    counter.rows += len(rows)
+    without = {walk.index: predicted[row : row + 1] for row, walk in enumerate(guided)}
+    for row, (walk, time) in enumerate(zip(active, times, strict=True)):
+        guess = predicted[len(guided) + row : len(guided) + row + 1]
+        if walk.index in without:
+            guess = without[walk.index] + walk.job.guidance * (guess - without[walk.index])
+        walk.latents = walk.job.scheduler.step(guess, time, walk.latents, return_dict=False, **walk.step_options)[0]
+        walk.at += 1
+
+
+def _scaled(walk: _Walk, time: Any) -> Tensor:
+    """The latents as the sampler wants the model to see them."""
+    scale = getattr(walk.job.scheduler, "scale_model_input", None)
+    scaled: Tensor = walk.latents if scale is None else scale(walk.latents, time)
+    return scaled
+
+
+def _stacked(conditionings: Sequence[Conditioning]) -> Conditioning:
+    """One batch of conditionings that have the same keys and shapes."""
+    import torch
+
+    return {key: torch.cat([conditioning[key] for conditioning in conditionings]) for key in conditionings[0]}
+
+
+def to_image(pixels: Tensor) -> list[Image]:
+    """Pictures of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. JobFailed where a pixel is no number."""
+    from PIL import Image
+
+    finite = pixels.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        bad = [str(row) for row in range(len(pixels)) if not finite[row]]
+        raise JobFailed(
+            f"Picture {', '.join(bad)} of {len(pixels)} came out as not-a-number. Half precision overflows in some VAEs: use float32 or bfloat16."
+        )
+    values = (pixels / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).float().numpy()
+    return [Image.fromarray(picture) for picture in _bytes(values)]
+
+
+def _bytes(values: Any) -> Iterable[Any]:
+    return (values * 255).round().astype("uint8")  # type: ignore[no-any-return]  # numpy arrays all the way

@@ -1,0 +1,47 @@
+"""A base model from its reference to Parts: detection names the family, the family loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.errors import FamilyMismatch, NotFound, Refused
+from registry.families import FAMILIES
+from registry.families.base import Family, Parts
+from registry.record import Record
+
+if TYPE_CHECKING:
+    import torch
+
+
+def family_of(record: Record) -> Family:
+    """The family that loads a checkpoint; refused with the reasons when it is none, or none that we load."""
+    if record.kind not in ("checkpoint", "unknown"):
+        raise Refused(f"{record.name} is of kind {record.kind}, but a base is a checkpoint: a diffusers folder or a single file.")
+    if record.family in FAMILIES:
+        return FAMILIES[record.family]
+    loadable = ", ".join(sorted(FAMILIES))
+    if record.family is not None:
+        raise FamilyMismatch(f"{record.name} is a {record.family} model, which is known but not loaded yet. Loadable families: {loadable}.")
+    saw = f" Candidates: {', '.join(record.candidates)}." if record.candidates else ""
+    why = f" Seen: {'; '.join(record.evidence)}." if record.evidence else ""
+    raise Refused(f"{record.name} is of no family we know.{saw}{why} Loadable families: {loadable}.")
+
+
+def load_base(
+    base: Record | Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None
+) -> tuple[Family, Parts]:
+    """The family and the loaded Parts of a Record or of a path, every weight in `dtype`, in eval mode, with no network.
+
+    `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers.
+    """
+    if not isinstance(base, Record):
+        from registry.detect import inspect
+
+        if not Path(base).exists():
+            raise NotFound(f"There is no model at {base}. Give a diffusers folder or a .safetensors checkpoint.")
+        base = inspect(Path(base))
+    family = family_of(base)
+    if base.path is None:
+        raise NotFound(f"{base.name} is registered, but none of its files is known to this machine. Scan its folder again.")
+    return family, family.load(Path(base.path), dtype=dtype, device=device, base_config=base_config)
