@@ -1,5 +1,107 @@
-"""The command line (being built)."""
+"""`loraloom COMMAND ...`: finds the command, runs it, and turns what it raised into one paragraph and an exit code.
+
+Exit codes: 0 done, 1 the job failed, 2 the input was refused, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any, NoReturn
+
+from loraloom import __version__, commands, console
+from registry.errors import Refused, UnknownName
+from registry.names import suggest
+
+EPILOG = """\
+Every command explains itself: loraloom COMMAND --help.  --debug, anywhere, shows the traceback of an error.
+Exit codes: 0 done, 1 the job failed, 2 the input was refused, 130 interrupted.
+"""
 
 
-def main() -> int:
-    return 0
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as Refused and the nearest choice for a mistyped one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}\n{self.format_usage().strip()}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.metavar or action.dest
+            raise argparse.ArgumentError(None, f"{name}: {value!r} is not known. {suggest(str(value), map(str, action.choices))}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; gives the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = take_switch(words, "--debug")
+    console.listen(debug=debug)
+    try:
+        return run(words)
+    except SystemExit as error:  # argparse ends so after --help and --version
+        return error.code if isinstance(error.code, int) else 0
+    except BaseException as error:
+        return console.fail(error, debug=debug)
+
+
+def take_switch(words: list[str], *spellings: str) -> bool:
+    """Whether one of the switches stands among the words before a `--`; it is taken out."""
+    end = words.index("--") if "--" in words else len(words)
+    found = [index for index, word in enumerate(words[:end]) if word in spellings]
+    for index in reversed(found):
+        del words[index]
+    return bool(found)
+
+
+def run(words: list[str]) -> int:
+    """Find the command that the words name, and run it on the rest."""
+    table = find_commands()
+    if not words or words[0].startswith("-"):
+        overview(table).parse_args(words)
+        overview(table).print_help()
+        return 0
+    name, *rest = words
+    if name not in table:
+        raise UnknownName(f"Unknown command {name!r}. {_nearest(name, table)}")
+    command = table[name]
+    if hasattr(command, "run"):
+        return int(command.run(rest))
+    parser = Parser(prog="loraloom")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    command.add_parser(subparsers)
+    arguments = parser.parse_args(words)
+    if not hasattr(arguments, "run"):
+        raise Refused(f"loraloom {name} needs to be told what to do: loraloom {name} --help lists it.")
+    return int(arguments.run(arguments))
+
+
+def _nearest(name: str, table: dict[str, ModuleType]) -> str:
+    """The nearest command; also for a KEY=VALUE where a command was meant."""
+    if "=" in name:
+        return "A setting follows its command: loraloom train KEY=VALUE ..."
+    close = get_close_matches(name, table, n=2)
+    return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"There are: {', '.join(table)}."
+
+
+def find_commands() -> dict[str, ModuleType]:
+    """Command name -> its module, by name."""
+    found = [import_module(f"{commands.__name__}.{module.name}") for module in iter_modules(commands.__path__)]
+    return dict(sorted((getattr(module, "NAME", module.__name__.rpartition(".")[2]), module) for module in found))
+
+
+def overview(table: dict[str, ModuleType]) -> Parser:
+    """The parser behind `loraloom --help` and `--version`."""
+    width = max(map(len, table), default=0)
+    listing = "\n".join(f"  {name.ljust(width)}   {module.HELP}" for name, module in table.items())
+    parser = Parser(
+        prog="loraloom",
+        usage="loraloom COMMAND ...",
+        description=f"Train, keep, merge and compare LoRA adapters for text-to-image diffusion models.\n\ncommands:\n{listing}",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"loraloom {__version__}")
+    return parser

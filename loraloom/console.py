@@ -1,0 +1,209 @@
+"""The only place that prints. Answers go to stdout; everything else (progress, notes, errors) goes to stderr.
+
+On a terminal progress is a bar; elsewhere it is a plain line now and then.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import LoomError
+from registry.progress import Report, Tick
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
+
+
+def answer(text: str) -> None:
+    """What was asked for: one text on stdout."""
+    print(text, flush=True)
+
+
+def answer_json(value: object) -> None:
+    """One JSON document on stdout; what JSON cannot hold (paths, dates) as text."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
+
+
+def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        print(_plain_table(columns, cells), flush=True)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [list(columns), *rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def say(text: str) -> None:
+    """A note on stderr, above the progress bar when there is one."""
+    if sys.stderr.isatty():
+        _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def fail(error: BaseException, *, debug: bool) -> int:
+    """The error as one paragraph on stderr, with its traceback when `debug`; gives the exit code."""
+    if debug and not isinstance(error, BrokenPipeError):
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader of our stdout has gone: nobody to tell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the interpreter flushes it once more at its end
+        return 1
+    if isinstance(error, LoomError):
+        say(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        say(f"error: {error.filename}: {error.strerror}.")
+        return 1
+    say(f"error: {type(error).__name__}: {error}\nThis is a fault of loraloom itself; --debug shows where.")
+    return 1
+
+
+class _Notes(logging.Handler):
+    """Log records as notes; one logger a module, the names are for --debug."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            say(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def listen(*, debug: bool) -> None:
+    """Send log records to stderr: ours from INFO on, others' from WARNING on; with `debug` all of ours."""
+    handler = _Notes()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s" if debug else "%(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    for room in ("registry", "infer", "train", "loraloom"):
+        logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A Report that draws: a bar for each stage on a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    bars = _bars()
+    with bars:
+        yield _Bars(bars)
+
+
+class _Lines:
+    """A line at the first and last tick of a stage, and at most every SECONDS_BETWEEN_LINES between."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, tuple[float, int]] = {}  # stage -> (when, done) of its first tick
+        self.said: dict[str, float] = {}
+
+    def __call__(self, tick: Tick) -> None:
+        now = time.monotonic()
+        if tick.stage not in self.started or tick.done < self.started[tick.stage][1]:
+            self.started[tick.stage] = now, tick.done
+            self.said.pop(tick.stage, None)
+        last = self.said.get(tick.stage)
+        if last is None or now - last >= SECONDS_BETWEEN_LINES or (tick.total and tick.done >= tick.total):
+            self.said[tick.stage] = now
+            say(self._line(tick, now))
+
+    def _line(self, tick: Tick, now: float) -> str:
+        began, first = self.started[tick.stage]
+        parts = [f"{tick.stage} {tick.done}/{tick.total}" if tick.total else f"{tick.stage} {tick.done}", spell_values(tick.values)]
+        seconds, done = now - began, tick.done - first
+        if done > 0 and seconds > 0:
+            parts.append(f"{done / seconds:.3g}/s" if "rate" not in tick.values else "")
+            left = (tick.total - tick.done) * seconds / done
+            parts.append(f"{spell_seconds(left)} left" if left > 0 else spell_seconds(seconds))
+        return "  ".join(part for part in [*parts, tick.note] if part)
+
+
+class _Bars:
+    """One bar a stage; a stage that begins again gets a new one."""
+
+    def __init__(self, bars: "Progress") -> None:
+        self.bars = bars
+        self.tasks: dict[str, tuple[TaskID, int]] = {}
+
+    def __call__(self, tick: Tick) -> None:
+        task, done = self.tasks.get(tick.stage, (None, 0))
+        if task is None or tick.done < done:
+            task = self.bars.add_task(tick.stage, total=tick.total or None, values="", note="")
+        self.tasks[tick.stage] = task, tick.done
+        self.bars.update(task, completed=tick.done, total=tick.total or None, values=spell_values(tick.values), note=tick.note)
+
+
+def _bars() -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[values]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False, style="dim"),
+        console=_stderr(),
+    )
+
+
+@cache
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def spell_values(values: Mapping[str, float]) -> str:
+    """'loss 0.1234  rate 3.2' of the numbers a Tick carries."""
+    return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def spell_seconds(seconds: float) -> str:
+    """'0:42', '3:05', '1:02:09'."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def spell_bytes(count: float) -> str:
+    """'512 B', '23.4 MiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
