@@ -133,7 +133,8 @@ class Family:
     """load(path, *, dtype, device, base_config=None) -> Parts: a diffusers folder or a single file, with no network.
     Raises Refused with the word `base_config` when a single file needs component configs or tokenizers we do not carry."""
     encode_prompts: Callable[..., Conditioning]
-    """encode_prompts(parts, prompts, *, clip_skip=None) -> Conditioning, batch-first, (B, T, D) and what else the prompt gives."""
+    """encode_prompts(parts, prompts, *, clip_skip=None) -> Conditioning, batch-first, (B, T, D) and what else the prompt gives.
+    A negative prompt is encoded with clip_skip None, whatever the prompt's: the plain pipelines never skip layers of it."""
     encode_nothing: Callable[..., Conditioning]
     """encode_nothing(parts, count, *, clip_skip=None) -> Conditioning of no negative prompt, as the plain pipeline has it
     (the encoding of "" in SD1, zeros in SDXL)."""

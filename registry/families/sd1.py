@@ -16,6 +16,7 @@ from registry.diffusers_folder import load_folder, prediction_of
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
 from registry.kl_vae import decode_kl, encode_kl
+from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
 VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 WIDTH = 768  # of SD 1.x's text states; other widths are small builds such as pocket
+OTHER_WIDTHS = (1024, 1280, 2048)  # SD 2, the SDXL refiner, SDXL
 ARCHITECTURE = "stable-diffusion-v1"
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -64,11 +66,43 @@ def _class_of(look: Look, component: str) -> str | None:
 
 
 def _recognise_single_file(look: Look) -> Match | None:
-    return None
+    file = unet_file(look)
+    if file is None or file.added_width is not None or not file.conv_projection or file.text not in (None, "clip"):
+        return None
+    evidence = ["UNet in LDM names with convolutional projections and no label_emb"]
+    if file.text == "clip":
+        evidence.append("CLIP text model at cond_stage_model.transformer")
+    if file.cross_width == WIDTH:
+        evidence.append(f"attn2.to_k takes {WIDTH}")
+    prediction, source = file_prediction(look)
+    return Match(
+        score=0.95 if file.cross_width == WIDTH else 0.85 if file.text == "clip" else 0.6,
+        evidence=tuple(evidence),
+        variant=VARIANTS.get(file.in_channels),
+        prediction=prediction,
+        prediction_source=source,
+    )
 
 
 def recognise_adapter(look: Look) -> Match | None:
-    return None
+    """A claim on an adapter by the width of the text states it attends to, else by what its metadata declare."""
+    adapter = unet_adapter(look)
+    if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
+        return None
+    declared = declared_family(look.metadata)
+    if adapter.cross_width == WIDTH:
+        return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
+    if declared is not None:
+        return Match(score=0.9, evidence=(declared[1],)) if declared[0] == "sd1" else None
+    if adapter.cross_width in OTHER_WIDTHS:
+        return None
+    width = adapter.text_widths.get("text_encoder")
+    if adapter.unet and width is not None and width == adapter.cross_width:
+        return Match(score=0.7, evidence=(f"text encoder and attn2.to_k are both {width} wide",))
+    if not adapter.unet:
+        return Match(score=0.6 if width == WIDTH else 0.3, evidence=(f"only a text encoder, {width} wide",))
+    what = f"attn2.to_k takes {adapter.cross_width}" if adapter.cross_width else "no attn2.to_k or to_v in it"
+    return Match(score=0.3, evidence=(f"UNet layers of one transformer block each; {what}",))
 
 
 # --- loading

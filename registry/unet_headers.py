@@ -1,0 +1,133 @@
+"""What the headers of the Stable Diffusion line's files say: a UNet's build, an adapter's widths, the prediction.
+
+SD 1, SD 2 and SDXL share their layer names; what tells them apart are widths, depths and the text encoders beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registry.families.base import Look
+
+UNET_PREFIX = "model.diffusion_model."
+V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR
+ZERO_SNR_MARK = "ztsnr"
+NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
+DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
+DEPTH = re.compile(r"transformer_blocks[._](\d+)[._]")
+CROSS = re.compile(r"attn2[._](?:processor[._])?to_[kv][._]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetFile:
+    """The build of a single-file checkpoint with a UNet in LDM names."""
+
+    in_channels: int
+    cross_width: int | None  # of the text states
+    added_width: int | None  # of SDXL's pooled text and size vector
+    conv_projection: bool  # SD 1; a linear one is SD 2 and SDXL
+    text: str | None  # clip (SD 1), open_clip (SD 2), embedders (SDXL), refiner
+    prefix: str
+
+
+def unet_file(look: Look) -> UNetFile | None:
+    """The UNet in a single file's header; None where there is none."""
+    tensors = look.tensors
+    prefix = UNET_PREFIX if f"{UNET_PREFIX}input_blocks.0.0.weight" in tensors else ""
+    first = tensors.get(f"{prefix}input_blocks.0.0.weight")
+    if first is None or len(first.shape) != 4:
+        return None
+    inside = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
+    cross = next((info.shape[1] for key, info in inside.items() if key.endswith("attn2.to_k.weight")), None)
+    projection = next((info for key, info in inside.items() if key.endswith(".proj_in.weight")), None)
+    added = inside.get("label_emb.0.0.weight")
+    return UNetFile(
+        in_channels=first.shape[1],
+        cross_width=cross,
+        added_width=added.shape[1] if added is not None else None,
+        conv_projection=projection is not None and len(projection.shape) == 4,
+        text=_text_in(tensors),
+        prefix=prefix,
+    )
+
+
+def _text_in(tensors: Mapping[str, object]) -> str | None:
+    for text, start in (
+        ("embedders", "conditioner.embedders.1."),
+        ("refiner", "conditioner.embedders.0.model."),
+        ("open_clip", "cond_stage_model.model."),
+        ("clip", "cond_stage_model.transformer."),
+    ):
+        if any(key.startswith(start) for key in tensors):
+            return text
+    return None
+
+
+def file_prediction(look: Look) -> tuple[str, str]:
+    """(prediction, where that was read) of a single file of the Stable Diffusion line; epsilon where nothing says otherwise."""
+    for mark in V_MARKS:
+        if mark in look.tensors:
+            return "v_prediction", f"the key {mark!r}"
+    for entry in ("modelspec.prediction_type", "modelspec.predict_key"):
+        told = look.metadata.get(entry, "").strip().lower()
+        if told in ("v", "v_prediction", "v-prediction"):
+            return "v_prediction", entry
+        if told in ("epsilon", "eps"):
+            return "epsilon", entry
+    return "epsilon", "assumed: no v_pred key and no modelspec.prediction_type in the header"
+
+
+def declared_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:
+    """(sd1, sd2 or sdxl, the entry that says so) as an adapter's own metadata declare it."""
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    version = metadata.get("ss_base_model_version", "").lower()
+    for family, starts in {"sd1": ("stable-diffusion-v1",), "sd2": ("stable-diffusion-v2",), "sdxl": ("stable-diffusion-xl",)}.items():
+        if architecture.startswith(starts):
+            return family, f"modelspec.architecture {architecture!r}"
+    for family, start in {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl"}.items():
+        if version.startswith(start):
+            return family, f"ss_base_model_version {version!r}"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetAdapter:
+    """What an adapter's keys and shapes say of the UNet and encoders it was trained for."""
+
+    unet: bool
+    cross_width: int | None  # in-width of attn2.to_k and to_v; None: no such layer in it
+    depth: int  # highest transformer block index
+    text_widths: Mapping[str, int | None]  # text_encoder, text_encoder_2 -> in-width of its q, k, v
+
+
+def unet_adapter(look: Look) -> UNetAdapter | None:
+    """The facts of an adapter for a UNet of this line; None where its keys speak of something else."""
+    if look.is_folder or not look.tensors or any(NOT_UNET.search(key) for key in look.tensors):
+        return None
+    unet = [key for key in look.tensors if key.startswith(("lora_unet_", "unet.", "lycoris_", "unet_"))]
+    bare = [key for key in look.tensors if key.startswith(("down_blocks", "mid_block", "up_blocks", "base_model.model."))]
+    text: dict[str, int | None] = {}
+    for key, info in look.tensors.items():
+        encoder = _encoder_of(key)
+        if encoder is not None:
+            text.setdefault(encoder, None)
+            if DOWN.search(key) and re.search(r"[qkv]_proj", key):
+                text[encoder] = info.shape[1]
+    inside = [*unet, *bare]
+    if not inside and not text:
+        return None
+    if inside and not any(re.search(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks", key) for key in inside):
+        return None
+    cross = next((look.tensors[key].shape[1] for key in inside if CROSS.search(key) and DOWN.search(key)), None)
+    depth = max((int(found[1]) for key in inside for found in DEPTH.finditer(key)), default=0)
+    return UNetAdapter(unet=bool(inside), cross_width=cross, depth=depth, text_widths=text)
+
+
+def _encoder_of(key: str) -> str | None:
+    if key.startswith(("lora_te2_", "text_encoder_2.")):
+        return "text_encoder_2"
+    if key.startswith(("lora_te_", "lora_te1_", "text_encoder.")):
+        return "text_encoder"
+    return None
