@@ -1,0 +1,113 @@
+"""What is asked of the denoiser: a noisy latent at a timestep, and the target it should answer with.
+
+Every objective mixes  noisy = signal x0 + noise n  with two numbers a timestep, taken in float64 from the model's own scheduler:
+    epsilon, v_prediction   signal = sqrt(alpha_bar), noise = sqrt(1 - alpha_bar)      (Ho et al. 2020, eq. 4)
+    flow                    signal = 1 - sigma,       noise = sigma                    (Liu et al. 2022, eq. 1)
+"""
+
+# B batch, C channels, H W latent size, N rows of the scheduler's table
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from registry.names import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Target = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]  # (x0, n, signal, noise) -> what the denoiser should answer
+Distribution = Callable[["Tensor"], "Tensor"]  # quantiles in [0, 1) -> share of the table in [0, 1), 0 the clean end
+
+TARGETS: Table[Target] = Table("prediction type")
+TIMESTEPS: Table[Distribution] = Table("timestep distribution")
+
+
+@TARGETS.add("epsilon")
+def epsilon_target(latents: Tensor, noise: Tensor, signal_level: Tensor, noise_level: Tensor) -> Tensor:
+    """The noise itself (Ho et al. 2020, eq. 14)."""
+    return noise
+
+
+@TARGETS.add("v_prediction")
+def v_target(latents: Tensor, noise: Tensor, signal_level: Tensor, noise_level: Tensor) -> Tensor:
+    """v = sqrt(alpha_bar) n - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022, appendix D)."""
+    return signal_level * noise - noise_level * latents
+
+
+@TARGETS.add("flow")
+def flow_target(latents: Tensor, noise: Tensor, signal_level: Tensor, noise_level: Tensor) -> Tensor:
+    """Velocity of the straight path from latents to noise: n - x0 (Liu et al. 2022, eq. 1)."""
+    return noise - latents
+
+
+@TIMESTEPS.add("uniform")
+def uniform(quantiles: Tensor) -> Tensor:
+    """Every row of the table as often as any other."""
+    return quantiles
+
+
+@TIMESTEPS.add("logit_normal")
+def logit_normal(quantiles: Tensor) -> Tensor:
+    """sigmoid of a standard normal: the middle of the path most often (Esser et al. 2024, section 3.1)."""
+    import torch
+
+    return torch.special.ndtri(quantiles.clamp(1e-12, 1 - 1e-12)).sigmoid()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A prediction type with its table: three columns (N,) float64, from the clean end to pure noise."""
+
+    prediction: str
+    timesteps: Tensor  # what the denoiser is told, scheduler units
+    signal: Tensor
+    noise: Tensor
+    distribution: str = "uniform"
+
+    def rows(self, quantiles: Tensor) -> Tensor:
+        """Rows of the table (B,) for quantiles (B,) in [0, 1)."""
+        count = len(self.timesteps)
+        return (TIMESTEPS[self.distribution](quantiles.double()) * count).long().clamp(0, count - 1)
+
+    def noisy_and_target(self, latents: Tensor, noise: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(noisy, target), each like `latents` (B, C, H, W)."""
+        signal_level, noise_level = (column[rows].to(latents).view(-1, 1, 1, 1) for column in (self.signal, self.noise))
+        noisy = signal_level * latents + noise_level * noise
+        return noisy, TARGETS[self.prediction](latents, noise, signal_level, noise_level)
+
+
+def losses(answer: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each picture (B,), in fp32 whatever the answer's dtype."""
+    return (answer.float() - target.float()).square().flatten(1).mean(1)
+
+
+def objective_of(prediction: str, scheduler_class: str, scheduler_config: Mapping[str, Any], *, distribution: str) -> Objective:
+    """The objective of a model, from its own scheduler. Raises UnknownName for a prediction type or distribution of no table."""
+    import diffusers
+
+    _ = TARGETS[prediction], TIMESTEPS[distribution]
+    scheduler = getattr(diffusers, scheduler_class).from_config(dict(scheduler_config))
+    columns = _flow_table(scheduler) if prediction == "flow" else _diffusion_table(scheduler)
+    return Objective(prediction, *columns, distribution=distribution)
+
+
+def _diffusion_table(scheduler: Any) -> tuple[Tensor, Tensor, Tensor]:
+    import torch
+
+    alphas = scheduler.alphas_cumprod.double()  # (N,)
+    return torch.arange(len(alphas), dtype=torch.float64), alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def _flow_table(scheduler: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The scheduler's training table: shifted once where the shift is static, not at all where it depends on the size."""
+    import torch
+
+    count = int(scheduler.config.num_train_timesteps)
+    sigmas = torch.arange(1, count + 1, dtype=torch.float64) / count
+    if not getattr(scheduler.config, "use_dynamic_shifting", False):
+        shift = float(getattr(scheduler.config, "shift", None) or getattr(scheduler.config, "flow_shift", None) or 1.0)
+        sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
+    return sigmas * count, 1 - sigmas, sigmas
