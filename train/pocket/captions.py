@@ -125,7 +125,7 @@ def caption(view: View, keywords: tuple[str, ...], rng: random.Random) -> str:
     else:
         text = named
     if view.background != "white" or rng.random() < 0.25:
-        text += f" on a {view.background} background" if rng.random() < 0.85 else f", {view.background} background"
+        text += f" on {with_article(view.background)} background" if rng.random() < 0.85 else f", {view.background} background"
     return text
 
 
@@ -136,7 +136,7 @@ def load_keywords(work: Path) -> dict[str, tuple[str, ...]]:
     found = {}
     for name in NOUNS:
         given = (k.lower() for k in table[name]["keywords"])
-        found[name] = tuple(k for k in given if others.get(k, name) == name and not set(k.split()) & {*COLOURS, "black", "white"})
+        found[name] = tuple(k for k in given if k not in others and len(k) > 2 and not set(k.split()) & {*COLOURS, "black", "white"})
     return found
 
 

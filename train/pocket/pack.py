@@ -1,0 +1,66 @@
+"""The finished parts as a diffusers folder in fp16."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+
+def scheduler() -> DDIMScheduler:
+    """v-prediction; beta_end is high enough that the last timestep holds next to no picture, so plain white and black grounds come out clean."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
+
+
+def pack(work: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, folder: Path) -> None:
+    """Write the pipeline to `folder`, replacing what lies there in one rename. The modules given are left in half precision."""
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae"),
+        text_encoder=text_encoder,
+        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        unet=unet,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16)
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    pipeline.save_pretrained(fresh)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(work / "tokenizer" / name, fresh / "tokenizer" / name)
+    # transformers opens weights in the dtype its config names, diffusers in float32: without this a plain from_pretrained mixes the two
+    config = fresh / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write(work: Path) -> None:
+    """Pack the snapshot with the lowest held-out loss to WORK/pocket."""
+    from train.pocket.denoiser import build_text_encoder, build_unet
+
+    best = min((work / "snapshots").glob("*.pt"), key=lambda p: torch.load(p)["heldout"])
+    state = torch.load(best)
+    unet, text_encoder = build_unet(), build_text_encoder(CLIPTokenizer.from_pretrained(work / "tokenizer"))
+    unet.load_state_dict(state["unet"])
+    text_encoder.load_state_dict(state["text_encoder"])
+    pack(work, unet, text_encoder, work / "pocket")
+    print(f"pack: {best.name}, held-out loss {state['heldout']:.4f}", flush=True)
