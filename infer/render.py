@@ -84,7 +84,7 @@ class Render:
             "height": self.height,
             "clip_skip": self.clip_skip or None,  # 0 leaves nothing out
             "precision": self.precision,
-            "device": self.device,
+            "device": self.device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU stands in the versions
             "versions": dict(self.versions),
         }
 
@@ -107,8 +107,8 @@ class Render:
 
 
 def number(value: float) -> str:
-    """A number as a person writes it: 1, 0.6, 0.05."""
-    return f"{value:g}"
+    """A number as a person writes it, and exact: 1, 0.6, 0.05."""
+    return short if float(short := f"{value:g}") == value else repr(value)
 
 
 def spell_adapters(adapters: tuple[Adapter, ...]) -> str:

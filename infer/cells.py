@@ -1,0 +1,99 @@
+"""The store of cells: what was drawn, by the key of its Render. A grid that is run again draws only what is missing.
+
+`<home>/cells/<two digits>/<key>.png` and beside it `<key>.json`, which is written last: a cell is there when both are, and
+whole when the picture's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from infer.render import Render
+from registry.errors import LoomError
+from registry.home import home_dir
+from registry.safefile import atomic_file, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A cell of the store: the PNG's bytes, and what drawing it took."""
+
+    key: str
+    png: bytes
+    path: Path
+    seconds: float
+    forwards: int
+    render: Mapping[str, Any]
+
+
+class Damaged(LoomError):
+    """A cell that is there and not whole; the message says what is wrong with it."""
+
+
+class CellStore:
+    """Pictures by the key of their Render."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder if folder is not None else home_dir() / "cells"
+
+    def has(self, key: str) -> bool:
+        """Whether the cell is there, its picture not yet checked."""
+        return self._json(key).is_file() and self._png(key).is_file()
+
+    def get(self, key: str) -> Stored | None:
+        """The cell, or None when it is not there. Raises Damaged when it is not whole."""
+        try:
+            entry = json.loads(self._json(key).read_bytes())
+            png = self._png(key).read_bytes()
+            told = {name: entry[name] for name in ("png_sha256", "seconds", "forwards", "render")}
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise Damaged(f"{self._json(key)} cannot be read ({error})") from error
+        if sha256(png).hexdigest() != told.pop("png_sha256"):
+            raise Damaged(f"{self._png(key)} is not the picture that was written")
+        return Stored(key=key, png=png, path=self._png(key), **told)
+
+    def put(self, render: Render, png: bytes, *, seconds: float, forwards: int) -> Stored:
+        """Keep a picture under its Render's key: the PNG first, then the JSON that makes it count."""
+        key = render.key()
+        self._png(key).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self._png(key)) as file:
+            file.write(png)
+        entry = {"key": key, "png_sha256": sha256(png).hexdigest(), "seconds": round(seconds, 4), "forwards": forwards}
+        write_json(self._json(key), entry | {"render": render.to_json()})
+        return Stored(key=key, png=png, path=self._png(key), seconds=seconds, forwards=forwards, render=render.to_json())
+
+    def seconds_a_forward(self, like: Render, *, most: int = 200) -> float | None:
+        """Seconds a denoiser call has taken for cells like this one (base, size, guided or not, device); None where none is known.
+
+        Reads at most `most` entries, the newest: an estimate, not an account.
+        """
+        wanted = ("base_sha256", "width", "height", "precision", "device")
+        entries = sorted(self.folder.glob("*/*.json"), key=_written, reverse=True)[:most]
+        found: list[float] = []
+        for path in entries:
+            try:
+                entry = json.loads(path.read_bytes())
+                alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
+                if alike and (entry["render"]["guidance"] > 1) == ((like.guidance or 0) > 1) and entry["forwards"]:
+                    found.append(entry["seconds"] / entry["forwards"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # a damaged entry tells no time; it is told when its own cell is wanted
+        return sorted(found)[len(found) // 2] if found else None
+
+    def _png(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.png"
+
+    def _json(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0  # gone since it was listed

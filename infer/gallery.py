@@ -1,0 +1,67 @@
+"""What a sheet and a report show: the cells of a finished grid with their pictures, and the settings that all of them share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infer.layout import Layout
+from infer.render import Render, number, spell_adapters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One cell as it is shown. `path` None is a cell without a picture; `error` says why."""
+
+    place: tuple[int, ...]
+    key: str
+    status: str  # rendered, reused, failed, missing
+    path: Path | None
+    settings: Mapping[str, str]  # for people, in order
+    parameters: str  # A1111's text
+    seconds: float = 0.0
+    error: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """A finished grid."""
+
+    title: str
+    layout: Layout
+    pictures: Sequence[Picture]
+    fixed: Mapping[str, str]  # the settings that every cell shares and no axis varies
+    notes: Sequence[str] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self) -> dict[tuple[int, ...], Picture]:
+        """The pictures by their place."""
+        return {one.place: one for one in self.pictures}
+
+
+def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[str, str]:
+    """All settings of a resolved Render as a person reads them; those that are not in use are left out."""
+    told = {
+        "base": base,
+        "adapters": spell_adapters(render.adapters),
+        "prompt": render.prompt,
+        "negative": render.negative,
+        "seed": render.seed,
+        "steps": render.steps,
+        "sampler": render.sampler or f"{scheduler or 'the base'}{'' if scheduler is None else ' (the base)'}",
+        "guidance": number(render.guidance or 0.0),
+        "size": f"{render.width}×{render.height}",
+        "clip skip": render.clip_skip,
+        "precision": render.precision,
+        "device": dict(render.versions).get("gpu", render.device),
+    }
+    return {name: str(value) for name, value in told.items() if value is not None}
+
+
+def shared_settings(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The settings that are equal in all."""
+    if not settings:
+        return {}
+    return {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}

@@ -1,0 +1,180 @@
+"""The grid as a job: plan it, draw what is missing, and leave a run folder that a person and a program can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from infer.cells import CellStore
+from infer.config import GridConfig, to_plain
+from infer.gallery import Gallery, Picture, shared_settings, spell_settings
+from infer.grid import CellResult, Counts, model_names, render_cells
+from infer.layout import Cell
+from infer.plan import GridPlan, plan_grid
+from infer.png import label_png, read_carried
+from infer.report import write_report
+from infer.sheet import write_sheet
+from registry.errors import JobFailed
+from registry.progress import Report, Tick, silent
+from registry.safefile import atomic_file, write_json, write_text
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOutcome:
+    """A finished grid: its folder (absolute), the dict of result.json, and what a person should hear."""
+
+    folder: Path
+    result: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def plan(config: GridConfig, store: Store) -> GridPlan:
+    """Everything checked, nothing loaded. Raises Faults."""
+    return plan_grid(config, store, CellStore())
+
+
+def run(config: GridConfig, store: Store, *, report: Report = silent) -> GridOutcome:
+    """Plan and draw a grid into a new run folder.
+
+    Raises Faults before anything is made; JobFailed when no cell could be drawn, or at the first that fails under
+    `strict`. An interrupt, like every failure, leaves the folder with what was drawn.
+    """
+    return draw_plan(plan(config, store), store, report=report)
+
+
+def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
+    """Draw a plan into a new run folder; see `run`."""
+    began = monotonic()
+    config, cells = planned.config, cells if cells is not None else CellStore()
+    folder = new_folder(Path(config.out), config.name or "grid")
+    write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
+    counts, results = Counts(notes=list(planned.notes)), dict[str, CellResult]()
+    try:
+        render_cells(
+            [cell.render for cell in planned.cells],
+            store,
+            cells,
+            report=report,
+            strict=config.strict,
+            counts=counts,
+            resolver=planned.resolver,
+            on_result=lambda result: results.__setitem__(result.key, result),
+        )
+    finally:
+        outcome = _finish(folder, planned, results, cells, counts, report, seconds=monotonic() - began)
+    if results and all(one.status == "failed" for one in results.values()):
+        errors = list(dict.fromkeys(str(one.error) for one in results.values()))
+        raise JobFailed(f"None of the {len(results)} cells could be drawn: {errors[0]} The folder {folder} has the details.")
+    return outcome
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """A new `<out>/<name>/<stamp>`, absolute; two in one second do not collide."""
+    parent = (out / name).absolute()
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while True:
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _finish(
+    folder: Path, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore, counts: Counts, report: Report, *, seconds: float
+) -> GridOutcome:
+    """Write images, cells.jsonl, sheet, report and result.json of what there is."""
+    report(Tick("write", 0, 3, note="images"))
+    pictures = [_picture(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
+    write_text(folder / "cells.jsonl", "".join(_line(picture, cell, folder) for picture, cell in zip(pictures, planned.cells, strict=True)))
+    statuses = [one.status for one in results.values()]
+    result: dict[str, Any] = {
+        "cells": len(planned.cells),
+        "rendered": statuses.count("rendered"),
+        "reused": statuses.count("reused"),
+        "failed": statuses.count("failed"),
+        "encodes": counts.encodes,
+        "forwards": counts.forwards,
+        "model_loads": counts.model_loads,
+        "seconds": round(seconds, 3),
+        "sheet": str(folder / "sheet.png"),
+        "report": str(folder / "report.html"),
+    }
+    varied = {axis for one in planned.layout.dimensions for axis in one.axes}
+    gallery = Gallery(
+        title=planned.config.name or "grid",
+        layout=planned.layout,
+        pictures=pictures,
+        fixed={
+            name: value
+            for name, value in shared_settings([one.settings for one in pictures]).items()
+            if _AXIS_OF.get(name, name) not in varied
+        },
+        notes=counts.notes,
+        result=result,
+    )
+    report(Tick("write", 1, 3, note="sheet"))
+    for note in write_sheet(folder / "sheet.png", gallery):
+        counts.tell(note)
+    report(Tick("write", 2, 3, note="report"))
+    for note in write_report(folder / "report.html", gallery):
+        counts.tell(note)
+    write_json(folder / "result.json", result)
+    report(Tick("write", 3, 3))
+    return GridOutcome(folder=folder, result=result, notes=tuple(counts.notes))
+
+
+_AXIS_OF = {"adapters": "adapter", "clip skip": "clipskip"}  # settings whose axis has another name
+
+
+def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> Picture:
+    """The cell's picture in the folder, under the cell's own names."""
+    key, render = cell.render.key(), cell.render
+    result, resolver = results.get(key), planned.resolver
+    base = resolver.base(render.base, render.base_config)
+    path, parameters = None, ""
+    if result and result.status != "failed" and (stored := cells.get(key)):
+        png = label_png(stored.png, render, model_names(resolver, render))
+        parameters = read_carried(png).parameters
+        digits = max(4, len(str(len(planned.cells))))
+        path = folder / "images" / f"{index:0{digits}d}.png"
+        path.parent.mkdir(exist_ok=True)
+        with atomic_file(path) as file:
+            file.write(png)
+    return Picture(
+        place=cell.place,
+        key=key,
+        status=result.status if result else "missing",
+        path=path,
+        settings=spell_settings(render, base=base.record.name, scheduler=base.scheduler),
+        parameters=parameters,
+        seconds=result.seconds if result else 0.0,
+        error=result.error if result else "not drawn: the run was interrupted",
+    )
+
+
+def _line(picture: Picture, cell: Cell, folder: Path) -> str:
+    entry = {
+        "key": picture.key,
+        "render": cell.render.to_json(),
+        "image": picture.path.relative_to(folder).as_posix() if picture.path else None,
+        "status": picture.status,
+        "seconds": round(picture.seconds, 4),
+        "scores": dict(picture.scores),
+        "axes": dict(cell.values),
+        "error": picture.error,
+    }
+    return json.dumps(entry, ensure_ascii=False) + "\n"

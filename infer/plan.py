@@ -1,0 +1,206 @@
+"""The plan of a grid: everything checked, nothing loaded. Faults are told together; what it will cost is told before."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from infer.cells import CellStore
+from infer.config import GridConfig
+from infer.draw import tell_truncated
+from infer.grid import loading
+from infer.layout import Cell, Layout, expand
+from infer.render import Render
+from infer.resolve import Base, Resolver, outline
+from registry.errors import Faults, LoomError
+
+if TYPE_CHECKING:
+    from registry.families.base import Parts
+    from registry.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridPlan:
+    """A grid that can be drawn: its cells with resolved Renders, and the work that is left of it."""
+
+    config: GridConfig
+    layout: Layout
+    cells: tuple[Cell, ...]
+    distinct: int  # pictures: equal cells are drawn once
+    stored: int  # of them, already in the store
+    model_loads: int
+    encodes: int
+    forwards: int
+    seconds: float | None  # None: no cell like these was drawn here before
+    notes: tuple[str, ...]
+    resolver: Resolver
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {
+            "cells": len(self.cells),
+            "distinct": self.distinct,
+            "stored": self.stored,
+            "to_draw": self.distinct - self.stored,
+            "model_loads": self.model_loads,
+            "encodes": self.encodes,
+            "forwards": self.forwards,
+            "seconds": self.seconds,
+            "axes": {one.name: list(one.labels) for one in self.layout.dimensions},
+            "rows": _side(self.layout, self.layout.rows),
+            "columns": _side(self.layout, self.layout.columns),
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """The plan for a person."""
+        lines = [f"{len(self.cells)} cells: {' x '.join(f'{len(one)} {one.name}' for one in self.layout.dimensions) or 'one picture'}"]
+        if self.distinct != len(self.cells):
+            lines.append(f"  {self.distinct} distinct pictures: cells with equal settings are drawn once")
+        lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
+        lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}")
+        if self.distinct > self.stored:
+            lines.append(
+                f"  about {duration(self.seconds)}"
+                if self.seconds is not None
+                else "  time not known: no cell like these was drawn here before"
+            )
+        for one in self.layout.dimensions:
+            lines.append(f"  {one.name}: {_listed(one.labels)}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
+    """The plan of these settings. Raises Faults with everything that is wrong with them."""
+    faults: dict[str, None] = {}
+    layout, expanded = expand(config, store, lambda fault: faults.__setitem__(fault, None))
+    resolver = Resolver(store)
+    resolved = [cell for cell in (_resolved(cell, resolver, faults) for cell in expanded) if cell is not None]
+    if not faults:
+        costs = _Costs(resolver, faults)
+        distinct = {cell.render.key(): cell.render for cell in resolved}
+        missing = [render for key, render in distinct.items() if not cells.has(key)]
+        forwards = [costs.forwards(render) for render in missing]
+    if faults:
+        raise Faults("This grid cannot be drawn:", faults)
+    return GridPlan(
+        config=config,
+        layout=layout,
+        cells=tuple(resolved),
+        distinct=len(distinct),
+        stored=len(distinct) - len(missing),
+        model_loads=len({loading(render) for render in missing}),
+        encodes=len({text for render in missing for text in costs.texts(render)}),
+        forwards=sum(forwards),
+        seconds=_seconds(missing, forwards, cells),
+        notes=tuple(dict.fromkeys([*costs.truncated(distinct.values()), *_unused(distinct.values())])),
+        resolver=resolver,
+    )
+
+
+def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None]) -> Cell | None:
+    try:
+        return replace(cell, render=resolver.resolve(cell.render))
+    except Faults as error:
+        faults |= dict.fromkeys(error.faults)
+    except LoomError as error:
+        faults[str(error)] = None
+    return None
+
+
+class _Costs:
+    """What Renders will take, told from configs alone."""
+
+    def __init__(self, resolver: Resolver, faults: dict[str, None]) -> None:
+        self._resolver = resolver
+        self._faults = faults
+        self._outlines: dict[str, Parts | None] = {}
+        self._forwards: dict[Hashable, int] = {}
+
+    def forwards(self, render: Render) -> int:
+        """Denoiser calls of a Render: the length of its sampler's own table. What the sampler refuses is a fault."""
+        base = self._base(render)
+        what = (base.sha256, render.sampler, render.steps, render.width, render.height)
+        if what not in self._forwards:
+            self._forwards[what] = self._count(base, render)
+        return self._forwards[what]
+
+    def texts(self, render: Render) -> Iterable[Hashable]:
+        """What is encoded for a Render: each text under what its text encoders carry."""
+        base = self._base(render)
+        worn = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
+        guided = (render.guidance or 0.0) > 1.0 and not base.family.embedded_guidance
+        return [
+            (loading(render), worn, text, render.clip_skip) for text in ([render.prompt, render.negative] if guided else [render.prompt])
+        ]
+
+    def truncated(self, renders: Iterable[Render]) -> Iterable[str]:
+        """A note for each text that is longer than what fits, where the tokenizer can be read without the model."""
+        texts = {(render.base_sha256, text): self._base(render) for render in renders for text in (render.prompt, render.negative) if text}
+        for (_sha256, text), base in texts.items():
+            if parts := self._outline(base):
+                needed, fit = base.family.count_tokens(parts, text or "")
+                if needed > fit:
+                    yield tell_truncated(text or "", needed, fit)
+
+    def _base(self, render: Render) -> Base:
+        return self._resolver.base(render.base, render.base_config)
+
+    def _changes_text(self, reference: str) -> bool:
+        return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
+
+    def _count(self, base: Base, render: Render) -> int:
+        from infer.samplers import build_scheduler
+
+        parts, steps = self._outline(base), render.steps or 0
+        if parts is None:
+            return steps
+        try:
+            scheduler = build_scheduler(parts, render.sampler)
+            base.family.set_timesteps(scheduler, steps, height=render.height, width=render.width)
+        except Exception as error:  # a scheduler's own refusal, of whatever kind it is
+            self._faults[f"sampler {render.sampler or base.scheduler} does not take {steps} steps: {error}"] = None
+            return 0
+        return len(scheduler.timesteps)
+
+    def _outline(self, base: Base) -> Parts | None:
+        if base.sha256 not in self._outlines:
+            self._outlines[base.sha256] = outline(base)
+        return self._outlines[base.sha256]
+
+
+def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStore) -> float | None:
+    """The time to draw what is missing, from the cells that were drawn here before; None when there is none like them."""
+    known: dict[Hashable, float | None] = {}
+    total = 0.0
+    for render, count in zip(missing, forwards, strict=True):
+        kind = (render.base_sha256, render.width, render.height, render.precision, render.device, (render.guidance or 0.0) > 1.0)
+        if kind not in known:
+            known[kind] = cells.seconds_a_forward(render)
+        if (each := known[kind]) is None:
+            return None
+        total += each * count
+    return round(total, 1)
+
+
+def _unused(renders: Iterable[Render]) -> Iterable[str]:
+    """Settings that change nothing where they are."""
+    if any(render.negative and (render.guidance or 0.0) <= 1.0 for render in renders):
+        yield "The negative prompt has no effect at a guidance of 1 or below: there is no unconditional pass that would read it."
+
+
+def duration(seconds: float) -> str:
+    """A time for a person: 40 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _side(layout: Layout, index: int | None) -> str | None:
+    return None if index is None else layout.dimensions[index].name
+
+
+def _listed(labels: Sequence[str], most: int = 8) -> str:
+    shown = [label if len(label) <= 60 else f"{label[:57]}..." for label in labels[:most]]
+    return " | ".join(shown) + (f" | and {len(labels) - most} more" if len(labels) > most else "")

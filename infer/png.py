@@ -1,0 +1,119 @@
+"""A cell as a PNG: the pixels, A1111's `parameters` text for other tools, and our own Render for `loraloom reproduce`."""
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infer.infotext import ModelNames, infotext
+from infer.render import Render
+from infer.resolve import version_of
+from registry.errors import BadFile
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KEY = "loraloom"  # the keyword of our own text chunk
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What a picture says of itself: the Render, its key, the sha256 of the pixels, and the `parameters` text."""
+
+    render: Render
+    key: str
+    pixels_sha256: str
+    parameters: str
+    made_with: Mapping[str, str]
+
+
+def encode_png(image: "Image", render: Render, names: ModelNames) -> bytes:
+    """The picture of a resolved Render as PNG bytes, with both texts."""
+    plain = io.BytesIO()
+    image.save(plain, "PNG", compress_level=6)
+    return label_png(plain.getvalue(), render, names, pixels_sha256=hash_pixels(image))
+
+
+def label_png(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: str | None = None) -> bytes:
+    """The same pixels under the texts of another Render of the same key: names change, contents do not. Nothing is decoded."""
+    made = f"LoRA Loom {version_of('loraloom')}"
+    if pixels_sha256 is None:
+        pixels_sha256 = read_carried(png).pixels_sha256
+    ours = {"made_by": made, "key": render.key(), "pixels_sha256": pixels_sha256, "render": render.to_json()}
+    texts = {"parameters": infotext(render, names, version=made), KEY: json.dumps(ours, ensure_ascii=False, sort_keys=True)}
+    chunks = [(kind, data) for kind, data in _chunks(png) if kind not in (b"tEXt", b"iTXt", b"zTXt")]
+    labelled = [chunks[0], *(_text_chunk(keyword, text) for keyword, text in texts.items()), *chunks[1:]]
+    return SIGNATURE + b"".join(_packed(kind, data) for kind, data in labelled)
+
+
+def read_png(path: Path) -> Carried:
+    """What the picture at `path` says of itself. Raises BadFile when it is no PNG, or none of ours."""
+    try:
+        return read_carried(path.read_bytes(), path)
+    except OSError as error:
+        raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
+
+
+def read_carried(png: bytes, path: Path = Path("picture.png")) -> Carried:
+    """`read_png` of bytes; `path` is for the message."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            image.load()  # text may stand after the pixels
+            texts = dict(getattr(image, "text", {}))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zlib.error) as error:
+        raise BadFile(path, "not-a-png", f"is not a PNG that can be read ({error}).") from error
+    if KEY not in texts:
+        raise BadFile(
+            path,
+            "no-render",
+            "carries no Render of LoRA Loom. Expected a picture that `loraloom grid` wrote, not edited or sent through a chat since.",
+        )
+    try:
+        ours = json.loads(texts[KEY])
+        render = Render.from_json(ours["render"])
+        return Carried(
+            render=render,
+            key=str(ours["key"]),
+            pixels_sha256=str(ours["pixels_sha256"]),
+            parameters=texts.get("parameters", ""),
+            made_with=dict(render.versions),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(path, "no-render", f"carries a Render that cannot be read ({error!r}). Was it written by a later version?") from error
+
+
+def hash_pixels(image: "Image") -> str:
+    """sha256 of mode, size and pixels: what stays when a file is compressed anew."""
+    return sha256(f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()).hexdigest()
+
+
+def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    found: list[tuple[bytes, bytes]] = []
+    at = len(SIGNATURE)
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        found.append((png[at + 4 : at + 8], png[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return found
+
+
+def _packed(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    """tEXt where Latin-1 holds the text, as A1111 writes it; else iTXt. Our own is always iTXt."""
+    if keyword != KEY:
+        try:
+            return b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
+        except UnicodeEncodeError:
+            pass
+    return b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,321 @@
+"""From a Render as it was asked for to one that is pinned: references found, defaults put in place, contents hashed.
+
+Each base and adapter is looked at once, however many cells name it, and nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infer.render import Adapter, Render
+from registry.errors import Faults, LoomError, Refused
+
+if TYPE_CHECKING:
+    from registry.families.base import Family, Parts
+    from registry.record import Record
+    from registry.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base that was found: its Record and family, and what the plain pipeline call would do with it."""
+
+    record: Record
+    path: Path
+    family: Family
+    sha256: str
+    config_sha256: str | None
+    side: int  # pixels: width and height when none are given
+    prediction: str | None
+    scheduler: str | None  # class name in diffusers, where the configs tell it
+    layers: int | None  # of the shallowest text encoder, where the configs tell it
+    configs: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """An adapter that was found. `short_hash` is A1111's: 12 digits of the data section's sha256; "" where the file has none."""
+
+    record: Record
+    path: Path
+    sha256: str
+    short_hash: str
+
+
+class Resolver:
+    """Resolves Renders against a Store; remembers what it found, refusals too."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[tuple[str, ...], Any] = {}
+
+    def base(self, reference: str, base_config: str | None) -> Base:
+        """The base of that name. Raises Refused with the reason."""
+        return self._once(("base", reference, base_config or ""), lambda: self._find_base(reference, base_config))  # type: ignore[no-any-return]
+
+    def adapter(self, reference: str) -> Found:
+        """The adapter of that name. Raises Refused with the reason."""
+        return self._once(("adapter", reference), lambda: self._find_adapter(reference))  # type: ignore[no-any-return]
+
+    def resolve(self, render: Render) -> Render:
+        """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
+        faults: list[str] = []
+        base = _gathered(faults, lambda: self.base(render.base, render.base_config))
+        adapters: list[Adapter] = []
+        for one in render.adapters:
+            if found := _gathered(faults, lambda one=one: self.adapter(one.reference)):  # type: ignore[misc]
+                adapters.append(replace(one, sha256=found.sha256))
+                if base:
+                    _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
+        faults += _twice(adapters)
+        if base:
+            render = _with_defaults(render, base)
+            faults += _faults_of(render, base)
+        if faults or base is None:
+            raise Faults("This cannot be drawn:", faults)
+        device = pick_device(render.device)
+        return replace(
+            render,
+            adapters=tuple(adapters),
+            base_sha256=base.sha256,
+            base_config_sha256=base.config_sha256,
+            device=device,
+            versions=made_with(device, adapters=bool([one for one in adapters if one.weight != 0.0])),
+        )
+
+    def _once(self, what: tuple[str, ...], find: Callable[[], Any]) -> Any:
+        if what not in self._known:
+            try:
+                self._known[what] = find()
+            except LoomError as error:
+                self._known[what] = error
+        if isinstance(found := self._known[what], LoomError):
+            raise found
+        return found
+
+    def _find_base(self, reference: str, base_config: str | None) -> Base:
+        from infer.loading import family_of
+        from registry.detect import look
+
+        record = self._store.find(reference)
+        family = family_of(record)
+        path = _path_of(record)
+        seen = look(path)
+        configs = look(Path(base_config)).configs if base_config is not None else seen.configs
+        vae, denoiser = configs.get("vae", {}), configs.get(family.denoiser, {})
+        return Base(
+            record=record,
+            path=path,
+            family=family,
+            sha256=self._store.sha256(record),
+            config_sha256=self._store.sha256(self._store.find(base_config)) if base_config is not None else None,
+            side=_native_side(family, denoiser, vae),
+            prediction=record.prediction.value,
+            scheduler=configs.get("scheduler", {}).get("_class_name"),
+            layers=min(
+                (int(one["num_hidden_layers"]) for one in _text_configs(family, configs) if "num_hidden_layers" in one), default=None
+            ),
+            configs=configs,
+        )
+
+    def _find_adapter(self, reference: str) -> Found:
+        record = self._store.find(reference, kind="adapter")
+        path, sha256 = _path_of(record), self._store.sha256(record)
+        return Found(record=record, path=path, sha256=sha256, short_hash=_short_hash(record, path))
+
+    def _check_fit(self, reference: str, render: Render) -> None:
+        self._once(("fit", reference, render.base, render.base_config or ""), lambda: self._fit(reference, render))
+
+    def _fit(self, reference: str, render: Render) -> bool:
+        from registry.detect import fits
+
+        base, adapter = self.base(render.base, render.base_config), self.adapter(reference)
+        fit = fits(adapter.path, base.path)
+        if not fit.ok:
+            raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}")
+        return True
+
+
+def _short_hash(record: Record, path: Path) -> str:
+    from registry.hashing import hash_file
+
+    data = record.hashes.tensors_sha256
+    if data is None and path.is_file():
+        data = hash_file(path).tensors_sha256
+    return (data or "")[:12]
+
+
+def _path_of(record: Record) -> Path:
+    if record.path is None or not Path(record.path).exists():
+        raise Refused(
+            f"{record.name} is registered, but {record.path or 'its file'} is not there. Put it back, or scan the folder it moved to."
+        )
+    return Path(record.path)
+
+
+def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
+    """What `find` gives; a refusal goes to the faults and gives None."""
+    try:
+        return find()
+    except Faults as error:
+        faults += error.faults
+    except LoomError as error:
+        faults.append(str(error))
+    return None
+
+
+def _native_side(family: Family, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Pixels a side of the plain pipeline call's picture; without configs the family's published size."""
+    from registry.diffusers_folder import resolution_of
+
+    return resolution_of(denoiser, vae) if "block_out_channels" in vae else family.resolution
+
+
+def _text_configs(family: Family, configs: Mapping[str, Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    return (configs[name] for name in family.text_encoders if name in configs)
+
+
+def _with_defaults(render: Render, base: Base) -> Render:
+    """What the plain pipeline call does, in place of what was not given."""
+    return replace(
+        render,
+        steps=base.family.steps if render.steps is None else render.steps,
+        guidance=base.family.guidance if render.guidance is None else render.guidance,
+        width=base.side if render.width is None else render.width,
+        height=base.side if render.height is None else render.height,
+        clip_skip=render.clip_skip or None,
+    )
+
+
+def _twice(adapters: Sequence[Adapter]) -> list[str]:
+    by_content: dict[str | None, list[str]] = {}
+    for one in adapters:
+        by_content.setdefault(one.sha256, []).append(one.reference)
+    return [
+        f"The adapters {' and '.join(names)} are one file. Give it once, with the sum of the weights."
+        for names in by_content.values()
+        if len(names) > 1
+    ]
+
+
+def _faults_of(render: Render, base: Base) -> list[str]:
+    """What the base's family cannot do of a Render with defaults in place."""
+    from infer.denoise import check_size
+    from infer.samplers import check_sampler
+
+    assert render.steps is not None and render.guidance is not None and render.width is not None and render.height is not None
+    faults: list[str] = []
+    width, height = render.width, render.height
+    _gathered(faults, lambda: check_size(base.family, width=width, height=height))
+    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.prediction or ""))
+    if not 1 <= render.steps <= 1000:
+        faults.append(f"steps is {render.steps}. Expected 1 to 1000: a sampler picks its steps among 1000 timesteps.")
+    if not 0 <= render.seed < 2**63:
+        faults.append(f"seed is {render.seed}. Expected 0 to 2^63 - 1.")
+    if not abs(render.guidance) < 1e4:
+        faults.append(f"guidance is {render.guidance}. Expected a number such as 7.5.")
+    if render.negative is not None and base.family.embedded_guidance:
+        faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
+    if render.clip_skip is not None and not 0 <= render.clip_skip < (base.layers or 1000):
+        told = f"its text encoder has {base.layers} layers" if base.layers else "it cannot be negative"
+        faults.append(f"clip_skip is {render.clip_skip}, but {told}. Expected 0 to {(base.layers or 1000) - 1}.")
+    for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):
+        if "\0" in text or not _is_unicode(text):
+            faults.append(f"{name} {text!r} holds bytes that are no text. Expected UTF-8 without NUL.")
+    return faults
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate: what Python makes of bytes on the command line that are no UTF-8
+        return False
+    return True
+
+
+# --- what computes the pixels
+
+
+@cache
+def pick_device(device: str) -> str:
+    """The device of a setting: `auto` is the best there is. Raises Refused for one that is not there."""
+    import torch
+
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here = [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cuda", *here]
+    if torch.backends.mps.is_available():
+        here = ["mps", *here]
+    if device == "auto":
+        return "cuda" if "cuda" in here else here[0]
+    if device not in here:
+        raise Refused(f"device={device} is not on this machine. There are: {', '.join(sorted(here))}.")
+    return device
+
+
+@cache
+def made_with(device: str, *, adapters: bool) -> tuple[tuple[str, str], ...]:
+    """Name and version of what the pixels depend on beside the settings: libraries, and the GPU's name."""
+    names = ["torch", "diffusers", "transformers", *(["peft"] if adapters else [])]
+    found = [(name, version_of(name)) for name in names]
+    if device.startswith("cuda"):
+        import torch
+
+        found.append(("gpu", torch.cuda.get_device_name(device)))
+    return tuple(sorted(found))
+
+
+def version_of(package: str) -> str:
+    """The public version of an installed package: 2.13.0 of 2.13.0+cpu; "?" when it is not installed."""
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError:
+        return "?"
+
+
+def outline(base: Base) -> Parts | None:
+    """A base without its weights: configs, tokenizers and the scheduler's settings; None where a single file does not tell them.
+
+    Enough to count tokens and to set timesteps, for a plan that loads nothing.
+    """
+    from types import SimpleNamespace
+
+    from registry.families.base import Parts
+
+    tokenizers, scheduler = _tokenizers(base.path, base.family.tokenizers), dict(base.configs.get("scheduler", {}))
+    if tokenizers is None or base.scheduler is None:
+        return None
+    encoders: Any = {name: SimpleNamespace(config=SimpleNamespace(**base.configs.get(name, {}))) for name in base.family.text_encoders}
+    nothing: Any = None
+    return Parts(
+        denoiser=nothing,
+        vae=nothing,
+        text_encoders=encoders,
+        tokenizers=dict(zip(base.family.tokenizers, tokenizers, strict=True)),
+        scheduler_class=base.scheduler,
+        scheduler_config={name: value for name, value in scheduler.items() if not name.startswith("_")},
+        prediction=base.prediction or "epsilon",
+        source=base.path,
+        latent_factor=base.family.latent_factor,
+        resolution=base.side,
+    )
+
+
+@cache
+def _tokenizers(path: Path, names: tuple[str, ...]) -> tuple[Any, ...] | None:
+    """The tokenizers of a diffusers folder, by the classes its index names; None when there are none to read."""
+    if not (path / "model_index.json").is_file() or not all((path / name).is_dir() for name in names):
+        return None
+    import transformers
+
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    classes = [getattr(transformers, index[name][1], None) for name in names]
+    if None in classes:
+        return None
+    return tuple(one.from_pretrained(path / name, local_files_only=True) for one, name in zip(classes, names, strict=True) if one)
