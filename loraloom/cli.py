@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # argparse ends so after --help and --version
         return error.code if isinstance(error.code, int) else 0
     except BaseException as error:
-        return console.fail(error, debug=debug)
+        return console.fail(error)
 
 
 def take_switch(words: list[str], *spellings: str) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 
+_debug = False  # --debug was given
+
 
 def answer(text: str) -> None:
     """What was asked for: one text on stdout."""
@@ -66,9 +68,9 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def fail(error: BaseException, *, debug: bool) -> int:
-    """The error as one paragraph on stderr, with its traceback when `debug`; gives the exit code."""
-    if debug and not isinstance(error, BrokenPipeError):
+def fail(error: BaseException) -> int:
+    """The error as one paragraph on stderr, with its traceback under --debug; gives the exit code."""
+    if _debug and not isinstance(error, BrokenPipeError):
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         say("interrupted")
@@ -97,7 +99,9 @@ class _Notes(logging.Handler):
 
 
 def listen(*, debug: bool) -> None:
-    """Send log records to stderr: ours from INFO on, others' from WARNING on; with `debug` all of ours."""
+    """Send log records to stderr: ours from INFO on, others' from WARNING on; with `debug` all of ours, and tracebacks."""
+    global _debug
+    _debug = debug
     handler = _Notes()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s" if debug else "%(message)s"))
     root = logging.getLogger()

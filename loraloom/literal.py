@@ -1,0 +1,86 @@
+"""Texts on the command line, taken as typed: Hydra's grammar gives a meaning to , [ ] ( ) { } : = ~ $ and to spaces.
+
+A value that stands in quotes keeps Hydra's rules. So `prompt=a cat, (red)` and `'prompt="a cat, (red)"'` mean the same.
+"""
+
+import re
+
+from loraloom.settings import Schema
+
+_QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+QUOTED = re.compile(_QUOTED, re.DOTALL)
+QUOTED_SEVERAL = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})+", re.DOTALL)
+PLAIN_ITEM = re.compile(r"[+-]?[\w.+-]+")
+
+
+def quote(text: str) -> str:
+    """The text as a quoted value of Hydra's grammar that is read back as exactly this text.
+
+    Backslashes escape where they stand before a quote or at the end (Hydra), and before `${` (OmegaConf); nowhere else.
+    """
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return f"'{text}'"
+
+
+def take_literally(argument: str, schema: Schema, *, multirun: bool) -> str:
+    """The argument with its value quoted, when it sets a text and is not quoted already; else as it is.
+
+    With `multirun`, several quoted texts with commas between them are a sweep, and so are several bare words.
+    """
+    key, equals, value = argument.partition("=")
+    setting = schema.settings.get(key.lstrip("+"))
+    if not equals or setting is None or not setting.is_text:
+        return argument
+    if (value == "null" and setting.optional) or QUOTED.fullmatch(value):
+        return argument
+    if multirun and (QUOTED_SEVERAL.fullmatch(value) or (setting.word and "," in value)):
+        return argument
+    return quote_value(argument)
+
+
+def quote_value(argument: str) -> str:
+    """KEY=VALUE with the value quoted."""
+    key, _, value = argument.partition("=")
+    return f"{key}={quote(value)}"
+
+
+def is_open_text(argument: str, schema: Schema) -> bool:
+    """Whether a setting that takes any value is given something that is neither a list, nor a dict, nor in quotes."""
+    key, equals, value = argument.partition("=")
+    setting = schema.settings.get(key.lstrip("+"))
+    return bool(equals) and setting is not None and setting.is_open and not value.lstrip().startswith(("[", "{", '"', "'"))
+
+
+def rightly_quoted(argument: str) -> str:
+    """How the argument could have been meant, for an error: texts in double quotes, all of it in single ones for the shell."""
+    key, _, value = argument.partition("=")
+    if value.startswith("["):
+        items = [
+            item if PLAIN_ITEM.fullmatch(item) else _double(item) for item in _split(value.strip().removeprefix("[").removesuffix("]"))
+        ]
+        value = f"[{','.join(items)}]"
+    else:
+        value = _double(value)
+    return "'" + f"{key}={value}".replace("'", "'\\''") + "'"
+
+
+def _double(text: str) -> str:
+    if QUOTED.fullmatch(text):
+        return text
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text) + '"'
+
+
+def _split(text: str) -> list[str]:
+    """The items between commas that stand in no quotes and no brackets."""
+    items, depth, rest = [""], 0, text
+    while rest:
+        quoted = QUOTED.match(rest)
+        piece = quoted[0] if quoted else rest[0]
+        depth += (piece in "([{") - (piece in ")]}")
+        if piece == "," and depth <= 0:
+            items.append("")
+        else:
+            items[-1] += piece
+        rest = rest[len(piece) :]
+    return [item.strip() for item in items if item.strip()]

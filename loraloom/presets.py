@@ -1,0 +1,71 @@
+"""The presets in conf/: which groups a job offers, what they hold, and what each is for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from loraloom.literal import quote
+from loraloom.places import conf_dir
+
+
+@dataclass(frozen=True)
+class Presets:
+    """The groups that a job's YAML lists among its defaults; `extra` is a folder of the user's own presets."""
+
+    job: str
+    extra: Path | None = None
+
+    @staticmethod
+    def home() -> Path:
+        """The folder that travels with loraloom."""
+        return conf_dir()
+
+    def search_path(self) -> list[str]:
+        """The override that makes Hydra look into the user's folder too."""
+        return [] if self.extra is None else [f"hydra.searchpath=[{quote(f'file://{self.extra}')}]"]
+
+    @cached_property
+    def chosen(self) -> dict[str, str | None]:
+        """Group -> the preset that is taken when none is named."""
+        import yaml
+
+        entries = (yaml.safe_load((self.home() / f"{self.job}.yaml").read_text(encoding="utf-8")) or {}).get("defaults", [])
+        pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+        return {name: option for name, option in pairs if not name.startswith("override ")}
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, Path]]:
+        """Group -> its presets by name, each with its file."""
+        folders = [self.home(), *([self.extra] if self.extra else [])]
+        return {group: {path.stem: path for folder in folders for path in sorted((folder / group).glob("*.yaml"))} for group in self.chosen}
+
+    def sets(self, group: str, options: Any) -> dict[str, Any]:
+        """The dotted settings that these presets of a group set; ??? is one that the user must give."""
+        values: dict[str, Any] = {}
+        for option in options if isinstance(options, list) else [options]:
+            if option is not None and str(option) in self.groups[group]:
+                values |= _values(self.groups[group][str(option)], group)
+        return values
+
+    def meaning(self, group: str, option: str) -> str:
+        """The comment that a preset begins with."""
+        lines = self.groups[group][option].read_text(encoding="utf-8").splitlines()
+        comments = [line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line]
+        return comments[0] if comments else ""
+
+
+def leaves(value: Any, name: str) -> dict[str, Any]:
+    """Dotted name -> value of what stands in nested dicts, below this name."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: inner for key, one in value.items() for leaf, inner in leaves(one, f"{name}.{key}" if name else str(key)).items()}
+
+
+def _values(path: Path, group: str) -> dict[str, Any]:
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
+    values = yaml.safe_load(text) or {}
+    values.pop("defaults", None)
+    return leaves(values, "" if "@package _global_" in text else group.replace("/", "."))
