@@ -1,0 +1,146 @@
+"""The model that is trained on: found by reference, seen as a skeleton without weights for the plan, loaded for the work."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infer.loading import family_of
+from registry.diffusers_folder import latent_factor_of, prediction_of, read_json, resolution_of
+from registry.errors import NotFound, Refused
+from registry.families.base import Family, Parts
+from registry.record import Record
+from train.config import Precision, TrainConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from registry.store import Store
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model as it was found: its Record, its family, where it lies."""
+
+    record: Record
+    family: Family
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+
+def find_base(config: TrainConfig, store: Store) -> Base:
+    """The base that the settings name. Raises NotFound, Ambiguous or FamilyMismatch."""
+    record = store.find(config.base, kind="checkpoint")
+    family = family_of(record)
+    if record.path is None:
+        raise NotFound(f"{record.name} is registered, but none of its files is known to this machine. Scan its folder again.")
+    return Base(record, family, Path(record.path))
+
+
+def load(base: Base, config: TrainConfig, *, dtype: torch.dtype) -> Parts:
+    """The base with all its parts on the CPU; what needs a device is moved when its turn comes."""
+    return base.family.load(base.path, dtype=dtype, device="cpu", base_config=config.base_config)
+
+
+def skeleton(base: Base, config: TrainConfig) -> Parts:
+    """The base's structure with tokenizers and without weights (meta device): enough to count, to match and to tokenise.
+
+    A diffusers folder is built from its configs in a moment; anything else has to be loaded.
+    """
+    import torch
+
+    if (base.path / "model_index.json").is_file():
+        with contextlib.suppress(_NotBuilt):
+            return _build(base.family, base.path)
+    return load(base, config, dtype=torch.float32)
+
+
+class _NotBuilt(Exception):
+    """A component that cannot be built from its config alone."""
+
+
+def _build(family: Family, path: Path) -> Parts:
+    import torch
+
+    index = read_json(path / "model_index.json")
+    names = (family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler")
+    try:
+        classes = {name: _class(index[name]) for name in names}
+        with torch.device("meta"):
+            modules = {name: _empty(classes[name], path / name) for name in (family.denoiser, "vae", *family.text_encoders)}
+        tokenizers = {name: classes[name].from_pretrained(path / name, local_files_only=True) for name in family.tokenizers}
+        scheduler = read_json(path / "scheduler" / "scheduler_config.json")
+        return Parts(
+            denoiser=modules[family.denoiser],
+            vae=modules["vae"],
+            text_encoders={name: modules[name] for name in family.text_encoders},
+            tokenizers=tokenizers,
+            scheduler_class=classes["scheduler"].__name__,
+            scheduler_config={key: value for key, value in scheduler.items() if not key.startswith("_")},
+            prediction=prediction_of(classes["scheduler"].__name__, scheduler),
+            source=path,
+            latent_factor=latent_factor_of(modules["vae"].config),
+            resolution=resolution_of(modules[family.denoiser].config, modules["vae"].config),
+            config={key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)},
+        )
+    except Refused:
+        raise
+    except Exception as error:  # a class of another version, a config it does not take: the real loader says what is wrong
+        raise _NotBuilt(str(error)) from error
+
+
+def _class(entry: Any) -> Any:
+    import importlib
+
+    library, name = entry
+    if library not in ("diffusers", "transformers"):
+        raise _NotBuilt(f"{library}.{name}")
+    return getattr(importlib.import_module(library), name)
+
+
+def _empty(model_class: Any, folder: Path) -> Any:
+    """The module on the meta device, from its config alone."""
+    if hasattr(model_class, "load_config"):
+        module = model_class.from_config(model_class.load_config(folder, local_files_only=True))
+    else:
+        module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
+    return module.requires_grad_(False).eval()
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """The device of the word in the settings; `auto` takes a GPU where there is one. Raises Refused for one that is not there."""
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(wanted)
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
+        known = ", ".join(name if count == 1 else f"{name}:0..{count - 1}" for name, count in there.items() if count)
+        raise Refused(f"device={wanted} is not on this machine. There are: {known}. Give one of these, or auto.")
+    return device
+
+
+def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
+    """The precision that `auto` means here. Raises Refused for fp16 without a GPU, which has no loss scaling."""
+    import torch
+
+    if wanted is Precision.auto:
+        return Precision.bf16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else Precision.fp32
+    if wanted is Precision.fp16 and device.type != "cuda":
+        raise Refused(f"precision=fp16 needs an NVIDIA or AMD GPU for its loss scaling; the device is {device.type}. Use bf16 or fp32.")
+    return wanted
+
+
+def torch_dtype(precision: Precision) -> torch.dtype:
+    """The dtype of the base's weights."""
+    import torch
+
+    return {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}[precision]

@@ -1,0 +1,165 @@
+"""Checkpoints: folders `checkpoints/step-000300/` that are whole or not there, and hold everything a resume needs.
+
+    adapter.safetensors     the LoRA as diffusers loads it
+    training.pt             optimizer state and random states (tensors and plain values; read with weights_only)
+    state.json              step, held-out history, sha256 of the other files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry.errors import JobFailed
+from registry.safefile import sync_folder, write_json
+from train.folder import UNFINISHED
+
+VERSION = 1
+ADAPTER = "adapter.safetensors"
+TRAINING = "training.pt"
+STATE = "state.json"
+NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and is sound."""
+
+    folder: Path
+    step: int
+    training: Mapping[str, Any] = field(repr=False)  # optimizer, random states
+    history: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / ADAPTER
+
+
+def folder_name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def save(
+    run: Path, step: int, *, write_adapter: Callable[[Path], object], training: Mapping[str, Any], history: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint under a temporary name outside checkpoints/, sync it, then put it in its place."""
+    import torch
+
+    final = run / "checkpoints" / folder_name(step)
+    if final.exists():
+        return final  # the same step of the same run has the same content
+    made = run / f"{UNFINISHED}{secrets.token_hex(8)}"
+    made.mkdir()
+    try:
+        write_adapter(made / ADAPTER)
+        with (made / TRAINING).open("wb") as file:
+            torch.save(dict(training), file)
+            file.flush()
+            os.fsync(file.fileno())
+        files = {name: _sha256(made / name) for name in (ADAPTER, TRAINING)}
+        write_json(made / STATE, {"version": VERSION, "step": step, "files": files, "history": dict(history)})
+        sync_folder(made)
+        os.rename(made, final)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    sync_folder(final.parent)
+    return final
+
+
+def steps_of(run: Path) -> dict[int, Path]:
+    """Checkpoint folders by step, in order."""
+    found = {}
+    for entry in (run / "checkpoints").iterdir() if (run / "checkpoints").is_dir() else ():
+        match = NAME.fullmatch(entry.name)
+        if match:
+            found[int(match[1])] = entry
+    return dict(sorted(found.items()))
+
+
+def newest(run: Path, out: Callable[[str], None]) -> Checkpoint | None:
+    """The newest sound checkpoint; damaged ones are told and passed over. None when there is none: the run starts at step 0."""
+    for folder in reversed(steps_of(run).values()):
+        try:
+            return read(folder)
+        except JobFailed as error:
+            out(f"{error} The one before it is used.")
+    return None
+
+
+def read(folder: Path) -> Checkpoint:
+    """The checkpoint, its files held against their hashes. Raises JobFailed."""
+    import torch
+
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        version, step, files = state["version"], int(state["step"]), dict(state["files"])
+        wrong = [name for name, sha256 in files.items() if _sha256(folder / name) != sha256]
+        training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu") if not wrong else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobFailed(f"The checkpoint {folder} is damaged ({error}).") from error
+    if wrong:
+        raise JobFailed(f"The checkpoint {folder} is damaged: {', '.join(wrong)} is not what was saved.")
+    if version != VERSION:
+        raise JobFailed(f"The checkpoint {folder} is of version {version}, this program reads version {VERSION}.")
+    return Checkpoint(folder, step, training, state["history"])
+
+
+def prune(run: Path, *, keep: int, best: int | None) -> None:
+    """Remove all but the `keep` newest and the best one."""
+    found = steps_of(run)
+    kept = {*list(found)[-keep:], *([best] if best is not None else [])}
+    for step, folder in found.items():
+        if step not in kept:
+            away = run / f"{UNFINISHED}{secrets.token_hex(8)}"
+            os.rename(folder, away)  # gone in one move: no half a checkpoint is ever seen
+            shutil.rmtree(away, ignore_errors=True)
+
+
+def random_states() -> dict[str, Any]:
+    """The global generators; our own draws need none of them, what the model does might."""
+    import numpy
+    import torch
+
+    name, keys, position, has_gauss, cached = numpy.random.get_state()
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": _listed(random.getstate()),
+        "numpy": [str(name), torch.from_numpy(keys.astype("int64")), int(position), int(has_gauss), float(cached)],
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Put the global generators back where they were."""
+    import numpy
+    import torch
+
+    torch.set_rng_state(states["torch"])
+    version, inner, gauss = states["python"]
+    random.setstate((version, tuple(inner), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    numpy.random.set_state((name, keys.numpy().astype("uint32"), position, has_gauss, cached))
+    if "cuda" in states and torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _listed(state: tuple[Any, ...]) -> list[Any]:
+    version, inner, gauss = state
+    return [version, list(inner), gauss]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

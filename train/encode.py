@@ -1,0 +1,229 @@
+"""Pictures and prompts encoded once and kept on the disk, each under a key made of everything that its value depends on.
+
+A latent's key is made of the file's bytes, the transform, the VAE's weights and config, the dtype and this code's version; what is
+kept is the posterior (mean, logvar), so that every step draws its own sample. A text state's key is made of the exact tokens, the
+text encoders' weights and the family's own source. An edited picture, another VAE, a new resolution: another key.
+
+Everything is encoded one at a time: a value never depends on what else was encoded beside it.
+"""
+
+# B batch, C channels, H W latent size, T tokens, D width
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import JobFailed
+from registry.families.base import Conditioning, Family, Parts, Posterior
+from registry.hashing import value_sha256
+from registry.home import home_dir
+from registry.progress import Report, Tick
+from registry.safefile import write_safetensors
+from train.data import Sample
+from train.images import TRANSFORM, decode, fit, to_pixels
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+VERSION = "1"  # of the code below; a change of what it stores is a new version
+
+
+class Cache:
+    """Tensors under content keys, one file each, written whole. A damaged file is made again."""
+
+    def __init__(self, kind: str, *, root: Path | None = None) -> None:
+        self.folder = (root or home_dir() / "cache") / kind
+
+    def path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.path(key))
+        except (FileNotFoundError, SafetensorError, OSError):
+            return None
+
+    def put(self, key: str, tensors: dict[str, Tensor]) -> None:
+        self.path(key).parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(self.path(key), tensors, metadata={})
+
+    def or_make(self, key: str, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], bool]:
+        """(the tensors, whether they had to be made)."""
+        kept = self.get(key)
+        if kept is not None:
+            return kept, False
+        made = make()
+        self.put(key, made)
+        return made, True
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Posteriors of a set's pictures in order, on the CPU: mean and logvar (N, C, H, W) fp32, logvar None without a posterior."""
+
+    mean: Tensor
+    logvar: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One latent's (C, H, W)."""
+        return tuple(self.mean.shape[1:])
+
+    def rows(self, indices: Sequence[int]) -> Posterior:
+        picked = list(indices)
+        return Posterior(self.mean[picked], None if self.logvar is None else self.logvar[picked])
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Conditionings of a set's prompts, each distinct prompt once; `index` names the one of each sample."""
+
+    states: tuple[Conditioning, ...]
+    index: tuple[int, ...]
+
+    def rows(self, indices: Sequence[int]) -> Conditioning:
+        """The batch of these samples' conditionings."""
+        return stacked([self.states[self.index[i]] for i in indices])
+
+
+def stacked(states: Sequence[Conditioning]) -> Conditioning:
+    """One batch; states of several lengths are padded at the end, where a mask says so. Raises JobFailed where none does."""
+    import torch
+
+    batch: Conditioning = {}
+    for key in states[0]:
+        rows = [state[key] for state in states]
+        lengths = {row.shape[1] for row in rows if row.ndim > 1}
+        if len(lengths) > 1:
+            if not any(row.dtype == torch.bool for row in states[0].values()):
+                raise JobFailed(f"Prompts of several lengths without a mask cannot share a batch ({key}: {sorted(lengths)}). Set batch_size=1.")
+            rows = [_padded(row, max(lengths)) for row in rows]
+        batch[key] = torch.cat(rows)
+    return batch
+
+
+def _padded(row: Tensor, length: int) -> Tensor:
+    import torch
+
+    return torch.nn.functional.pad(row, (0, 0) * (row.ndim - 2) + (0, length - row.shape[1]))
+
+
+def module_hash(*modules: nn.Module) -> str:
+    """blake3 over every module's config, and its weights' names, dtypes, shapes and bytes."""
+    import torch
+    from blake3 import blake3
+
+    digest = blake3(max_threads=blake3.AUTO)
+    for module in modules:
+        config = getattr(module, "config", {})
+        plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+        digest.update(json.dumps({k: v for k, v in plain.items() if not k.startswith("_")}, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(memoryview(flat.view(torch.uint8).numpy()))  # type: ignore[arg-type]  # numpy arrays are buffers
+    return digest.hexdigest()
+
+
+def source_of(family: Family) -> str:
+    """The family's own source: how it tokenises and which states it takes is a part of a text key."""
+    return Path(inspect.getfile(family.encode_prompts)).read_text(encoding="utf-8")
+
+
+def encode_pictures(
+    family: Family, parts: Parts, samples: Sequence[Sample], *, resolution: int, device: torch.device, cache: Cache, report: Report
+) -> Latents:
+    """The posteriors of the pictures, from the cache or from the VAE, which works in fp32 (SDXL's overflows in fp16)."""
+    import torch
+
+    if not samples:
+        raise JobFailed("There are no pictures to encode.")
+    vae = parts.vae
+    common = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
+    common |= {"vae": module_hash(vae), "family": family.name, "source": source_of(family)}
+    vae.to(device, torch.float32)
+    rows = []
+    for done, sample in enumerate(samples, 1):
+        key = value_sha256({**common, "sha256": sample.sha256})
+        rows.append(cache.or_make(key, lambda sample=sample: _posterior(family, parts, sample, resolution))[0])  # type: ignore[misc]
+        report(Tick("encode pictures", done, len(samples), sample.name))
+    vae.to("cpu")
+    logvars = [row["logvar"] for row in rows if "logvar" in row]
+    return Latents(torch.cat([row["mean"] for row in rows]), torch.cat(logvars) if len(logvars) == len(rows) else None)
+
+
+def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) -> dict[str, Tensor]:
+    import torch
+
+    data = sample.read()
+    if hashlib.sha256(data).hexdigest() != sample.sha256:
+        raise JobFailed(f"{sample.name} changed while the run was starting. Start it again.")
+    picture, _ = decode(data)
+    pixels = to_pixels(fit(picture, resolution)).unsqueeze(0)  # (1, 3, h, w)
+    with torch.no_grad():
+        posterior = family.encode_images(parts, pixels)
+    out = {"mean": posterior.mean} | ({} if posterior.logvar is None else {"logvar": posterior.logvar})
+    bad = [name for name, tensor in out.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise JobFailed(f"The VAE gives {' and '.join(bad)} that are not finite for {sample.name}. Its weights are damaged, or overflow: use another VAE.")
+    return {name: tensor.float().cpu() for name, tensor in out.items()}
+
+
+def encode_texts(
+    family: Family, parts: Parts, prompts: Sequence[str], *, device: torch.device, cache: Cache, report: Report
+) -> Texts:
+    """The conditionings of the prompts, from the cache or from the text encoders; equal prompts share one."""
+    encoders = list(parts.text_encoders.values())
+    common = {"kind": "text", "version": VERSION, "family": family.name, "source": source_of(family), "encoders": module_hash(*encoders)}
+    common |= {"config": dict(parts.config), "dtype": str(parts.dtype)}
+    for encoder in encoders:
+        encoder.to(device)
+    distinct = list(dict.fromkeys(prompts))
+    states = []
+    for done, prompt in enumerate(distinct, 1):
+        key = value_sha256({**common, "prompt": prompt, "ids": _token_ids(parts, prompt)})
+        states.append(cache.or_make(key, lambda prompt=prompt: _text_state(family, parts, prompt))[0])  # type: ignore[misc]
+        report(Tick("encode prompts", done, len(distinct)))
+    for encoder in encoders:
+        encoder.to("cpu")
+    place = {prompt: number for number, prompt in enumerate(distinct)}
+    return Texts(tuple(states), tuple(place[prompt] for prompt in prompts))
+
+
+def _token_ids(parts: Parts, prompt: str) -> dict[str, Any]:
+    ids = {name: tokenizer(prompt, truncation=False, verbose=False).input_ids for name, tokenizer in parts.tokenizers.items()}
+    return {name: {"ids": list(map(int, value)), "limit": parts.tokenizers[name].model_max_length} for name, value in ids.items()}
+
+
+def _text_state(family: Family, parts: Parts, prompt: str) -> Conditioning:
+    import torch
+
+    with torch.no_grad():
+        state = family.encode_prompts(parts, [prompt])
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise JobFailed(f"The text encoders give {name} that is not finite for {prompt!r}. In fp16 some overflow: use precision=bf16 or fp32.")
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def release(parts: Parts) -> None:
+    """Let go of the text encoders; what was encoded is kept."""
+    parts.text_encoders.clear()
+
+
+def cached_bytes(latents: Latents, texts: Texts) -> int:
+    """Memory that the encoded set takes."""
+    tensors = [latents.mean, *([latents.logvar] if latents.logvar is not None else []), *(t for state in texts.states for t in state.values())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+

@@ -1,0 +1,124 @@
+"""The run folder `<out>/<name>/<stamp>/`: made whole with its settings in it, found again by a resume, held by one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from registry.errors import JobFailed, NotFound, Refused
+from registry.names import suggest
+from registry.safefile import sync_folder, write_json, write_text
+from train.config import TrainConfig, read_yaml, to_yaml
+
+CONFIG = "config.yaml"
+SET = "dataset.json"
+RESULT = "result.json"
+UNFINISHED = ".tmp-"
+
+
+def make_folder(config: TrainConfig, name: str, dataset: Mapping[str, Any]) -> Path:
+    """A new run folder with config.yaml and dataset.json in it, whole from its first moment. Two in one second do not collide."""
+    parent = Path(config.out).expanduser().absolute() / name
+    parent.mkdir(parents=True, exist_ok=True)
+    made = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
+    made.mkdir()
+    try:
+        write_text(made / CONFIG, to_yaml(config))
+        write_json(made / SET, dataset)
+        (made / "checkpoints").mkdir()
+        (made / "samples").mkdir()
+        final = _place(made, parent)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    sync_folder(parent)
+    return final
+
+
+def _place(made: Path, parent: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        final = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        if final.exists():
+            continue
+        try:
+            os.rename(made, final)  # fails on a folder with something in it, which every run folder has
+        except OSError:
+            continue
+        return final
+    raise JobFailed(f"No free name for a run folder in {parent}.")
+
+
+def find_folder(resume: str, *, out: str, name: str | None) -> Path:
+    """The folder that `resume=` means: a path, or `latest` for the newest run of that name (of any name when none is given)."""
+    if resume != "latest":
+        folder = Path(resume).expanduser().absolute()
+        if (folder / CONFIG).is_file():
+            return folder
+        if not folder.is_dir():
+            raise NotFound(f"resume={resume}: there is no such folder. Give a run folder (it holds {CONFIG}), or latest.")
+        raise Refused(f"resume={resume}: this is no run folder, it has no {CONFIG}. Give one of {out}/<name>/<stamp>.")
+    root = Path(out).expanduser().absolute()
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    if name is not None and name not in names:
+        raise NotFound(f"resume=latest: there are no runs named {name!r} in {root}. {suggest(name, names)}")
+    runs = [run for each in ([name] if name else names) for run in (root / each).iterdir() if _is_run(run)]
+    if not runs:
+        raise NotFound(f"resume=latest: there are no runs in {root}. Give the run folder itself, or `out`.")
+    return max(runs, key=_age)
+
+
+def _is_run(folder: Path) -> bool:
+    return not folder.name.startswith(".") and (folder / CONFIG).is_file()
+
+
+def _age(folder: Path) -> tuple[str, int]:
+    """The stamp, and the number of several in one second."""
+    stamp, _, number = folder.name[15:].rpartition("-")
+    return folder.name[:15], int(number) if number.isdigit() else 1
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The run's own settings."""
+    return read_yaml(folder / CONFIG)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None when there is no such file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise JobFailed(f"{path} is damaged: {error}.") from error
+    return value if isinstance(value, dict) else None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder held by this process; a second one is refused. The system lets go of it when the process dies."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Refused(f"{folder} is in use by another process that trains in it. Wait for it, or stop it first.") from None
+        yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half made."""
+    for place in (folder, folder / "checkpoints", folder / "samples"):
+        for entry in place.glob(f"{UNFINISHED}*") if place.is_dir() else ():
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""Held-out loss: pictures never trained on, each at the same timesteps with the same noise every time, against the base's own loss.
+
+Image, timestep and noise are fixed, so the difference to the base is paired: what is left is what training did. Its interval over
+the pictures says whether there is anything to tell.
+"""
+
+# N held-out pictures, K points of each, C channels, H W latent size
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from train.data import Sample
+from train.draws import seed_of
+from train.encode import Latents, Texts
+from train.objective import losses
+from train.step import Learner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIDENCE = 0.95
+POINTS = (4, 16)  # fewest and most timesteps a picture; in between as many as make 32 points in all
+
+
+def splits_off(sample_sha256: str, share: float) -> bool:
+    """Whether a picture belongs to the held-out share: by its content, so that it stays there when others are added."""
+    return seed_of("heldout", sample_sha256) / 2**63 < share
+
+
+def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
+    """(trained, held out); at least one of each where there are two different pictures."""
+    out = {sample.sha256 for sample in samples if splits_off(sample.sha256, share)}
+    every = sorted({sample.sha256 for sample in samples}, key=lambda sha256: seed_of("heldout", sha256))
+    if not out:
+        out = set(every[:1])
+    if len(out) == len(every):
+        out.discard(every[-1])
+    return [s for s in samples if s.sha256 not in out], [s for s in samples if s.sha256 in out]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference to the base over the pictures, and its interval; None where one picture gives none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or cannot tell."""
+        if self.low is None or self.high is None or self.low <= 0.0 <= self.high:
+            return "cannot tell"
+        return "better" if self.high < 0.0 else "worse"
+
+    def sentence(self) -> str:
+        """The verdict with its numbers."""
+        if self.low is None or self.high is None:
+            return f"difference to the base {self.mean:+.4f}; one picture gives no interval: cannot tell"
+        span = f"{self.mean:+.4f}, {CONFIDENCE:.0%} interval {self.low:+.4f} .. {self.high:+.4f}"
+        words = {"better": "better than the base", "worse": "worse than the base", "cannot tell": "cannot tell it from the base"}
+        return f"{words[self.verdict]} (difference {span})"
+
+
+def difference(adapted: Sequence[float], base: Sequence[float]) -> Difference:
+    """The paired difference adapted - base with its t interval over the pictures."""
+    pairs = [a - b for a, b in zip(adapted, base, strict=True)]
+    count, mean = len(pairs), math.fsum(pairs) / len(pairs)
+    if count < 2:
+        return Difference(mean, None, None)
+    from scipy.stats import t
+
+    deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in pairs) / (count - 1))
+    reach = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * deviation / math.sqrt(count)
+    return Difference(mean, mean - reach, mean + reach)
+
+
+@dataclass(kw_only=True)
+class Probe:
+    """The fixed points: every held-out picture at K timesteps spread evenly, each with its own noise."""
+
+    latents: Latents
+    texts: Texts
+    sha256s: Sequence[str]
+
+    @property
+    def points(self) -> int:
+        """Timesteps a picture."""
+        return min(POINTS[1], max(POINTS[0], math.ceil(32 / len(self.sha256s))))
+
+    def measure(self, learner: Learner, *, model: Any) -> list[float]:
+        """Each picture's loss, the mean over its points."""
+        import torch
+
+        pairs = [(picture, point) for picture in range(len(self.sha256s)) for point in range(self.points)]
+        found: list[Tensor] = []
+        width = max(learner.config.batch_size, 4) * 2  # no gradients are kept: twice the pictures fit
+        learner.parts.denoiser.eval()
+        with torch.no_grad():
+            for begin in range(0, len(pairs), width):
+                found.append(self._losses(learner, model, pairs[begin : begin + width]))
+        learner.parts.denoiser.train()
+        table = torch.cat(found).double().cpu().view(len(self.sha256s), self.points)  # (N, K)
+        return [float(value) for value in table.mean(1)]
+
+    def _losses(self, learner: Learner, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        import torch
+
+        pictures = [picture for picture, _ in pairs]
+        objective = learner.objective
+        count = len(objective.timesteps)
+        rows = torch.tensor([int((point + 0.5) / self.points * count) for _, point in pairs])
+        noise = torch.stack([self._noise(*pair) for pair in pairs])
+        noisy, target = objective.noisy_and_target(self.latents.mean[pictures], noise, rows)
+        answer = learner.answer(model, noisy, objective.timesteps[rows], self.texts.rows(pictures))
+        return losses(answer, target.to(learner.device))
+
+    def _noise(self, picture: int, point: int) -> Tensor:
+        """The same for this picture and point in every run, whatever the run's seed: runs can be compared."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed_of("heldout noise", self.sha256s[picture], point))
+        return torch.randn(*self.latents.shape, generator=generator)

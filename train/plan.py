@@ -1,0 +1,345 @@
+"""The plan: everything that can be known before the costly part is checked and told here; all faults together."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from registry.errors import Faults, Refused
+from registry.families.base import Parts
+from registry.names import Table
+from registry.progress import Report, silent
+from train.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.captions import has_trigger, prompt_of
+from train.config import TrainConfig, changed, to_plain
+from train.data import ImageSet, Sample, read_set
+from train.estimate import Estimate, estimate, human_bytes, human_seconds
+from train.heldout import split
+from train.images import SUFFIXES
+from train.lora import matched, parameter_count, targets_of
+from train.objective import TARGETS, TIMESTEPS
+from train.optim import OPTIMIZERS, SCHEDULES
+from train.trackers import trackers_of
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+T = TypeVar("T")
+
+PREVIEWS = 4  # prompts drawn when preview.prompts is not given
+PREVIEW_STEPS = 20
+SHOWN = 5  # prompts printed as they are tokenised
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will happen. `config` is resolved: every default stands as a value, every path is absolute."""
+
+    config: TrainConfig
+    base: Base
+    train: tuple[Sample, ...]
+    heldout: tuple[Sample, ...]
+    heldout_source: str  # in words: where the held-out pairs come from, or why there are none
+    prompts: tuple[str, ...]  # of `train`, in order
+    heldout_prompts: tuple[str, ...]
+    dataset: ImageSet
+    targets: str | list[str]
+    layers: int
+    parameters: int
+    shown: tuple[str, ...]  # prompts as tokenised
+    truncated: tuple[str, ...]
+    estimate: Estimate
+    free_bytes: int
+    disk_bytes: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def epochs(self) -> float:
+        """How often each picture is seen, by one process."""
+        return self.config.steps * self.config.pictures_a_step / len(self.train)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, stable keys."""
+        return {
+            "config": to_plain(self.config),
+            "base": {"name": self.base.name, "family": self.base.family.name, "path": str(self.base.path)},
+            "pictures": len(self.train),
+            "heldout": {"pictures": len(self.heldout), "source": self.heldout_source},
+            "epochs": self.epochs,
+            "layers": self.layers,
+            "parameters": self.parameters,
+            "prompts": list(self.shown),
+            "truncated": list(self.truncated),
+            "cropped_share": self.cropped,
+            "upscaled": [sample.name for sample in self.upscaled],
+            "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
+            "seconds_estimate": self.seconds,
+            "disk_bytes": self.disk_bytes,
+            "notes": list(self.notes),
+        }
+
+    @property
+    def cropped(self) -> float:
+        """Mean share of the pictures that the centre crop takes away."""
+        return sum(sample.size.cropped for sample in self.train) / len(self.train)
+
+    @property
+    def upscaled(self) -> list[Sample]:
+        return [sample for sample in (*self.train, *self.heldout) if sample.size.short < (self.config.resolution or 0)]
+
+    @property
+    def seconds(self) -> float | None:
+        per_step = self.estimate.seconds_a_step
+        return None if per_step is None else per_step * self.config.steps
+
+    def to_text(self) -> str:
+        """The plan for a person."""
+        from train.plan_text import plan_text
+
+        return plan_text(self)
+
+
+class Attempts:
+    """Runs checks one after another and keeps what they refuse, so that all faults are told together."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def __call__(self, check: Callable[[], T]) -> T | None:
+        try:
+            return check()
+        except Faults as error:
+            title = str(error).splitlines()[0]
+            self.faults += [f"{title} {fault}" for fault in error.faults]
+        except Refused as error:
+            self.faults.append(str(error))
+        return None
+
+    def done(self) -> None:
+        if len(self.faults) == 1:
+            raise Refused(self.faults[0])
+        if self.faults:
+            raise Faults("This cannot be trained as it is:", self.faults)
+
+
+def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> Plan:
+    """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
+    attempts = Attempts()
+    for table, name, setting in (
+        (OPTIMIZERS, config.optim.name, "optim.name"),
+        (SCHEDULES, config.schedule.name, "schedule.name"),
+        (TIMESTEPS, config.objective.timesteps or "uniform", "objective.timesteps"),
+    ):
+        attempts(lambda table=table, name=name, setting=setting: _known(table, name, setting))  # type: ignore[misc]
+    attempts(lambda: trackers_of(config.tracker))
+    device = attempts(lambda: resolve_device(config.device))
+    precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
+    base = attempts(lambda: find_base(config, store))
+    dataset = attempts(lambda: _dataset(config, report))
+    heldout = attempts(lambda: _heldout(config, dataset, report)) if dataset else None
+    parts = attempts(lambda: skeleton(base, config)) if base else None
+    targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
+    resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
+    if dataset and heldout:
+        attempts(lambda: _leaks(heldout))
+    attempts.done()
+    assert base and parts and dataset and heldout and targets and precision and device and resolution
+    return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], resolution, device, precision)
+
+
+def _known(table: Table[Any], name: str, setting: str) -> None:
+    try:
+        _ = table[name]
+    except Refused as error:
+        raise Refused(f"{setting}: {error}") from None
+
+
+def _dataset(config: TrainConfig, report: Report) -> ImageSet:
+    if config.data.path is None:
+        raise Refused("data.path is needed: a folder of pictures with captions (NAME.png + NAME.txt), or what datasets.load_dataset opens.")
+    return read_set(config.data, report=report)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """What is trained, what is held out, and in words where that comes from."""
+
+    train: tuple[Sample, ...]
+    heldout: tuple[Sample, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def _heldout(config: TrainConfig, dataset: ImageSet, report: Report) -> Halves:
+    """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
+    beside = Path(dataset.path).expanduser() / "heldout"
+    given = config.heldout.path
+    if given is None and beside.is_dir() and any(file.suffix.lower() in SUFFIXES for file in beside.iterdir()):
+        given = str(beside)
+    if given is not None:
+        held = read_set(config.data, path=given, report=report)
+        share = " (heldout.share is not used)" if config.heldout.share else ""
+        return Halves(dataset.samples, held.samples, f"{len(held.samples)} pictures of {given}{share}", held.notes)
+    if config.heldout.share:
+        if len({sample.sha256 for sample in dataset.samples}) < 2:
+            raise Refused("heldout.share needs at least two different pictures. Set it to 0, or give heldout.path.")
+        train, held_out = split(dataset.samples, config.heldout.share)
+        return Halves(tuple(train), tuple(held_out), f"{len(held_out)} of {len(dataset.samples)} pictures, split off by content (heldout.share={config.heldout.share:g})")
+    why = "none: there is no heldout/ in the set, and heldout.path and heldout.share are not given. `best` cannot be chosen; the last step is the result"
+    return Halves(dataset.samples, (), why)
+
+
+def _leaks(halves: Halves) -> None:
+    trained = {sample.sha256: sample.name for sample in halves.train}
+    leaks = [f"{sample.name} is the training picture {trained[sample.sha256]}" for sample in halves.heldout if sample.sha256 in trained]
+    if leaks:
+        raise Faults("Held-out pictures are trained on, so their loss would say nothing. Remove them from one of the two:", leaks)
+
+
+def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
+    _ = TARGETS[parts.prediction]
+    targets = targets_of(base.family, config.lora.targets)
+    return targets, matched(parts.denoiser, targets)
+
+
+def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
+    side = config.resolution or parts.resolution
+    multiple = base.family.size_multiple
+    if side % multiple:
+        near = max(multiple, round(side / multiple) * multiple)
+        raise Refused(f"resolution={side}: {base.family.name} needs multiples of {multiple} pixels, for example {near}.")
+    return side
+
+
+def _name(config: TrainConfig) -> str:
+    """The name given, else the last part of data.path with what a name cannot hold made `_`."""
+    if config.name is not None:
+        return config.name
+    stem = Path(str(config.data.path)).expanduser().name or "lora"
+    return re.sub(r"[^\w .-]+", "_", stem).strip(" .-") or "lora"
+
+
+def _absolute(path: str | None) -> str | None:
+    """Paths that are there become absolute, so that a resume finds them from anywhere; other words stay."""
+    if path is None or not Path(path).expanduser().exists():
+        return path
+    return str(Path(path).expanduser().absolute())
+
+
+def _planned(
+    config: TrainConfig,
+    base: Base,
+    parts: Parts,
+    dataset: ImageSet,
+    halves: Halves,
+    targets: str | list[str],
+    layers: list[str],
+    resolution: int,
+    device: Any,
+    precision: Any,
+) -> Plan:
+    prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
+    resolved = changed(config, _defaults(config, base, resolution, precision, heldout_prompts or prompts))
+    count = parameter_count(parts.denoiser, layers, config.lora.rank)
+    shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
+    every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
+    latent = 2 * 4 * base.family.latent_channels * (resolution // parts.latent_factor) ** 2
+    checkpoint = count * 4 * 3
+    disk = checkpoint * (config.checkpoint.keep + 2) + count * 4 + latent * (len(halves.train) + len(halves.heldout))
+    free = _free(Path(resolved.out))
+    if free < disk * 1.1:
+        raise Refused(f"The run needs about {human_bytes(disk)} in {resolved.out}, and {human_bytes(free)} are free. Make room, or set out=.")
+    told = estimate(base.family, parts, resolved, targets=targets, precision=precision, device=device, resolution=resolution, count=count)
+    memory = {**told.memory, "latents": latent * (len(halves.train) + len(halves.heldout))}
+    return Plan(
+        config=resolved,
+        base=base,
+        train=halves.train,
+        heldout=halves.heldout,
+        heldout_source=halves.source,
+        prompts=tuple(prompts),
+        heldout_prompts=tuple(heldout_prompts),
+        dataset=dataset,
+        targets=targets,
+        layers=len(layers),
+        parameters=count,
+        shown=tuple(shown),
+        truncated=tuple(truncated),
+        estimate=Estimate(memory, told.activations, told.operations_a_step, told.seconds_a_step),
+        free_bytes=free,
+        disk_bytes=disk,
+        notes=(*dataset.notes, *(f"held out: {note}" for note in halves.notes), *parts.warnings, *_remarks(resolved, halves, prompts)),
+    )
+
+
+def _defaults(config: TrainConfig, base: Base, resolution: int, precision: Any, captions: Sequence[str]) -> dict[str, Any]:
+    """Every setting that was left to its default, by dotted name."""
+    family = base.family
+    every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
+    return {
+        "name": _name(config),
+        "base": _absolute(config.base),
+        "base_config": _absolute(config.base_config),
+        "data.path": _absolute(config.data.path),
+        "heldout.path": _absolute(config.heldout.path),
+        "out": str(Path(config.out).expanduser().absolute()),
+        "resolution": resolution,
+        "precision": precision,
+        "lora.alpha": config.alpha,
+        "objective.timesteps": config.objective.timesteps or family.timestep_sampling,
+        "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
+        "checkpoint.every": every,
+        "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
+        "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
+        "preview.every": config.preview.every or every,
+        "preview.steps": config.preview.steps or min(PREVIEW_STEPS, family.steps),
+        "preview.guidance": family.guidance if config.preview.guidance is None else config.preview.guidance,
+    }
+
+
+def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
+    """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
+    tokenizer = next(iter(parts.tokenizers.values()))
+    tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in tokenizer.tokenize(prompt)]
+    needs, fits = base.family.count_tokens(parts, prompt)
+    return f"{' | '.join(tokens)}   ({needs} of {fits} tokens)"
+
+
+def _cut(base: Base, parts: Parts, prompt: str) -> str | None:
+    needs, fits = base.family.count_tokens(parts, prompt)
+    return f"{prompt!r} needs {needs} tokens, {fits} fit: its end is not read" if needs > fits else None
+
+
+def _free(place: Path) -> int:
+    """Free bytes where the folder will be."""
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _remarks(config: TrainConfig, halves: Halves, prompts: Sequence[str]) -> list[str]:
+    """What is allowed and yet probably not meant."""
+    remarks = []
+    seen = config.steps * config.pictures_a_step / len(halves.train)
+    if seen < 1:
+        remarks.append(f"{config.steps} steps of {config.pictures_a_step} do not reach every one of the {len(halves.train)} pictures once")
+    trigger = config.data.trigger
+    captions = [sample.caption for sample in halves.train if sample.caption]
+    if trigger and captions:
+        inside = sum(has_trigger(caption, trigger) for caption in captions)
+        if inside:
+            remarks.append(f"the trigger stands in {inside} of {len(captions)} captions already and is not put before those")
+    if trigger is None and not captions:
+        remarks.append("no captions")
+    if config.alpha < config.lora.rank / 4:
+        remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down, and learns accordingly slower")
+    same = len(prompts) - len(set(prompts))
+    if same and len(set(prompts)) == 1 and captions:
+        remarks.append("every picture has the same caption")
+    return remarks

@@ -1,0 +1,58 @@
+"""The plan in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from train.estimate import human_bytes, human_seconds
+from train.optim import learning_rate
+
+if TYPE_CHECKING:
+    from train.plan import Plan
+
+
+def plan_text(plan: Plan) -> str:
+    """Lines of 'what   value', then lists where there is something to list."""
+    config, estimate = plan.config, plan.estimate
+    warm = round(config.schedule.warmup * config.steps)
+    rows = [
+        ("run", f"{config.name}, into {config.out}"),
+        ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
+        ("pictures", f"{len(plan.train)} from {plan.dataset.path}, at {config.resolution}x{config.resolution} pixels"),
+        ("cropped", f"{plan.cropped:.1%} of the picture area on average" if plan.cropped else "nothing, every picture is square"),
+        ("held out", plan.heldout_source),
+        ("steps", f"{config.steps} of {config.batch_size} x {config.accumulate} pictures: each picture is seen {plan.epochs:.1f} times"),
+        ("learns", f"{plan.parameters:,} weights on {plan.layers} layers, rank {config.lora.rank}, alpha / rank {config.alpha / config.lora.rank:g}"),
+        ("rate", f"{config.optim.lr:g} at its highest, {config.schedule.name}, {warm} steps of warm-up, {learning_rate(config, config.steps - 1):.2g} at the end"),
+        ("precision", f"{config.precision.name} (LoRA weights fp32)" + (", gradient checkpointing" if config.gradient_checkpointing else "")),
+        ("memory", _memory(plan)),
+        ("time", "not known before the first steps" if plan.seconds is None else f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the real rate is shown as it runs"),
+        ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
+        ("saves", f"a checkpoint every {config.checkpoint.every} steps, the newest {config.checkpoint.keep}" + (" and the best" if plan.heldout else "")),
+        ("trigger", _trigger(plan)),
+    ]
+    lines = [f"{name:<10} {value}" for name, value in rows]
+    lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
+    if plan.truncated:
+        lines += [f"{len(plan.truncated)} prompts are longer than the base can read:", *(f"  {told}" for told in plan.truncated)]
+    if plan.upscaled:
+        lines += [f"{len(plan.upscaled)} pictures are enlarged:"]
+        lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]
+    if plan.notes:
+        lines += ["to know:", *(f"  {note}" for note in plan.notes)]
+    return "\n".join(lines)
+
+
+def _memory(plan: Plan) -> str:
+    items = [f"{name} {human_bytes(count)}" for name, count in plan.estimate.memory.items()]
+    items.append("activations not known" if plan.estimate.activations is None else f"activations {human_bytes(plan.estimate.activations)}")
+    return f"about {human_bytes(plan.estimate.total)} (estimate): {', '.join(items)}"
+
+
+def _trigger(plan: Plan) -> str:
+    trigger = plan.config.data.trigger
+    if trigger is None:
+        return "none; captions are learned as they are"
+    if not any(sample.caption for sample in plan.train):
+        return f"{trigger!r} alone is the caption of every picture"
+    return f"{trigger!r} is put before each caption that does not have it: '{trigger}, <caption>'"

@@ -1,0 +1,136 @@
+"""One optimizer step: latents drawn from their posteriors, noised, predicted, compared; gradients gathered, clipped, applied."""
+
+# B pictures of one pass, C channels, H W latent size
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from registry.families.base import Conditioning, Family, Parts
+from train.base import torch_dtype
+from train.config import Precision, TrainConfig
+from train.draws import draws_for, samples_at
+from train.encode import Latents, Texts
+from train.objective import Objective, losses
+from train.optim import learning_rate, set_rate
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+
+
+def denoiser_call(family: Family, parts: Parts) -> Module:
+    """A module whose forward is the family's predict: what accelerate wraps, so that its hooks see every call."""
+    from torch import nn
+
+    class DenoiserCall(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.denoiser = parts.denoiser
+
+        def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+            return family.predict(parts, noisy, timesteps, conditioning)
+
+    return DenoiserCall()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one step did. Tensors stay on the device until they are read together."""
+
+    step: int  # counted from 1, as people count
+    rate: float
+    losses: Tensor  # (pictures of this process,), each picture's own
+    gradient_norm: Tensor  # () before clipping
+    samples: tuple[int, ...]
+    timesteps: Tensor  # (pictures of this process,) on the CPU
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """All that a step works on."""
+
+    config: TrainConfig
+    family: Family
+    parts: Parts
+    accelerator: Any
+    model: Any  # the denoiser call, wrapped by accelerate
+    weights: Sequence[tuple[str, Parameter]]
+    optimizer: Any
+    objective: Objective
+    latents: Latents
+    texts: Texts
+    resolution: int  # pixels a side
+    precision: Precision
+    guidance: float  # embedded, where the family has it
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.accelerator.device
+        return device
+
+    def take(self, step: int) -> Trace:
+        """Step number `step` (from 0): the same, whatever came before it in this process."""
+        config, processes = self.config, self.accelerator.num_processes
+        pictures = config.pictures_a_step * processes
+        self.optimizer.zero_grad(set_to_none=True)
+        rate = learning_rate(config, step)
+        set_rate(self.optimizer, rate)
+        own_losses, own_samples, own_times = [], [], []
+        for turn in range(config.accumulate):
+            first = (turn * processes + self.accelerator.process_index) * config.batch_size
+            places = range(first, first + config.batch_size)
+            samples = samples_at(config.seed, len(self.texts.index), [step * pictures + place for place in places])
+            last = turn == config.accumulate - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss, timesteps = self._pass(step, places, of=pictures, samples=samples)
+                self.accelerator.backward(loss.mean() / config.accumulate)
+            own_losses.append(loss.detach())
+            own_samples += samples
+            own_times.append(timesteps)
+        norm = self._clip()
+        self.optimizer.step()
+        import torch
+
+        return Trace(step + 1, rate, torch.cat(own_losses), norm, tuple(own_samples), torch.cat(own_times))
+
+    def _pass(self, step: int, places: Sequence[int], *, of: int, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(loss of each picture (B,), timesteps (B,) on the CPU) of one forward."""
+        draws = draws_for(self.config.seed, step, places, of=of, shape=self.latents.shape)
+        latents = self.latents.rows(samples).sample(draws.posterior)  # (B, C, H, W)
+        rows = self.objective.rows(draws.quantiles)
+        noisy, target = self.objective.noisy_and_target(latents, draws.noise, rows)
+        answer = self.answer(self.model, noisy, self.objective.timesteps[rows], self.texts.rows(samples))
+        return losses(answer, target.to(self.device, non_blocking=True)), self.objective.timesteps[rows]
+
+    def answer(self, model: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's answer (B, C, H, W) to noisy latents; everything comes from the CPU."""
+        import torch
+
+        dtype = torch_dtype(self.precision)
+        moved = {key: value.to(self.device, dtype if value.is_floating_point() else None) for key, value in conditioning.items()}
+        side = self.resolution
+        complete = self.family.complete(self.parts, moved, height=side, width=side, guidance=self.guidance)
+        with self._autocast():
+            answer: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), complete)
+        return answer
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""
+        import torch
+
+        if self.precision is Precision.fp32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch_dtype(self.precision))
+
+    def _clip(self) -> Tensor:
+        """The norm of the gradient over all LoRA weights, before it was clipped to optim.clip."""
+        from math import inf
+
+        weights = [weight for _, weight in self.weights]
+        norm: Tensor = self.accelerator.clip_grad_norm_(weights, self.config.optim.clip or inf)
+        return norm.detach()

@@ -1,0 +1,130 @@
+"""Where the numbers of a run go: metrics.jsonl always; wandb (offline unless WANDB_MODE says otherwise) and tensorboard when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry.errors import Refused
+from registry.names import Table
+from registry.safefile import write_text
+from train.config import TrainConfig, to_plain
+
+METRICS = "metrics.jsonl"
+Row = Mapping[str, Any]  # {"step": int, name: number, ...}
+
+
+class Tracker(Protocol):
+    """Takes rows of numbers, each with its step."""
+
+    def log(self, rows: Sequence[Row]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+TRACKERS: Table[Callable[[Path, TrainConfig, int], Tracker]] = Table("tracker")  # (run folder, settings, step it starts after)
+
+
+def trackers_of(text: str) -> list[str]:
+    """The names in `tracker`, joined by +; jsonl is always among them. Raises UnknownName; Refused for one that is not installed."""
+    names = list(dict.fromkeys(["jsonl", *(name.strip() for name in text.split("+") if name.strip())]))
+    for name in names:
+        _ = TRACKERS[name]
+    if "tensorboard" in names:
+        import importlib.util
+
+        if importlib.util.find_spec("tensorboard") is None:
+            raise Refused("tracker=tensorboard needs the package: pip install 'loraloom[tensorboard]', or use tracker=jsonl.")
+    return names
+
+
+def open_trackers(folder: Path, config: TrainConfig, *, after: int) -> list[Tracker]:
+    """The run's trackers; rows of steps later than `after` are forgotten, the resume makes them again."""
+    return [TRACKERS[name](folder, config, after) for name in trackers_of(config.tracker)]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last line cut off by a kill is left out."""
+    try:
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for number, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number != len(lines) - 1:
+                raise
+    return rows
+
+
+@TRACKERS.add("jsonl")
+class JsonLines:
+    """metrics.jsonl: one JSON object a line."""
+
+    def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
+        kept = [row for row in read_metrics(folder) if row["step"] <= after and after > 0]
+        write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
+
+    def log(self, rows: Sequence[Row]) -> None:
+        self._file.write("".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@TRACKERS.add("tensorboard")
+class TensorBoard:
+    """Event files in tensorboard/ of the run folder."""
+
+    def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1 if after else None)  # type: ignore[no-untyped-call]
+
+    def log(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            for name, value in _numbers(row).items():
+                self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@TRACKERS.add("wandb")
+class WandB:
+    """A wandb run in the run folder: offline unless WANDB_MODE is set; `wandb sync` sends it later."""
+
+    def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
+        import hashlib
+
+        import wandb
+
+        identity = hashlib.sha256(str(folder).encode()).hexdigest()[:16]  # a resume goes on with the same run
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "loraloom"),
+            name=f"{config.name} {folder.name}",
+            id=identity,
+            resume="allow",
+            dir=str(folder),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            config=to_plain(config),
+            settings=wandb.Settings(console="off", silent=True),
+        )
+
+    def log(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._run.log(_numbers(row), step=row["step"])
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if name != "step" and isinstance(value, (int, float))}
