@@ -87,13 +87,17 @@ def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], *, metada
 
 def write_raw(path: Path | str, tensors: Mapping[str, RawTensor], *, metadata: Mapping[str, str]) -> Hashes:
     """`write_safetensors` for tensors that are bytes already."""
-    return _write(Path(path), {name: tensor.info for name, tensor in tensors.items()}, lambda name: memoryview(tensors[name].data), metadata)
+    return _write(
+        Path(path), {name: tensor.info for name, tensor in tensors.items()}, lambda name: memoryview(tensors[name].data), metadata
+    )
 
 
 def _write(path: Path, infos: Mapping[str, TensorInfo], data_of: Any, metadata: Mapping[str, str]) -> Hashes:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise Refused(f"The metadata entry {key!r} of {path.name} is {value!r}. A safetensors header holds strings only: write it as JSON.")
+            raise Refused(
+                f"The metadata entry {key!r} of {path.name} is {value!r}. A safetensors header holds strings only: write it as JSON."
+            )
     if "__metadata__" in infos:
         raise Refused(f"A tensor of {path.name} is named '__metadata__', a name the format keeps for itself. Rename it.")
     raw, order = header_bytes(infos, metadata)

@@ -1,0 +1,210 @@
+"""The modules of one base model with their sizes, found under every name adapters use for them.
+
+diffusers' names, the original checkpoints' names (LDM, BFL, open_clip) and kohya's (dots as underscores) lead to the same module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.flux_names import flux_layers
+from registry.folder import weights_of
+from registry.formats.adapter_keys import DENOISER
+from registry.formats.unet_names import diffusers_module, layers_per_block
+from registry.header import TensorInfo, read_header
+from registry.ldm_names import unet_modules
+
+
+@dataclass(frozen=True)
+class ModuleShape:
+    """Sizes of a module's weight; `into` None for a norm, `kernel` None for anything but a convolution."""
+
+    out: int
+    into: int | None = None
+    kernel: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.into} to {self.out}" if self.into is not None else f"{self.out}"
+        return f"{size}, kernel {'x'.join(map(str, self.kernel))}" if self.kernel and set(self.kernel) != {1} else size
+
+
+Modules = dict[str, ModuleShape]
+
+
+@dataclass(frozen=True)
+class BaseModules:
+    """Component -> modules by underscored name. `denoiser` is what this base calls its trained network."""
+
+    denoiser: str
+    components: Mapping[str, Mapping[str, ModuleShape]]
+
+    def find(self, component: str, module: str) -> tuple[str, ModuleShape] | None:
+        """(component, sizes) of a module by any of its names; without a component all are looked through."""
+        name = underscored(module)
+        wanted = [self.denoiser] if component == DENOISER else [component] if component else list(self.components)
+        for candidate in wanted:
+            found = self.components.get(candidate, {}).get(name)
+            if found is not None:
+                return candidate, found
+        return None
+
+
+def underscored(module: str) -> str:
+    """The one spelling names are compared in: kohya's. Old attention processors and CLIP's outer name are taken off."""
+    name = module.replace(".processor.", ".").replace(".", "_").removeprefix("text_model_")
+    return f"{name}_0" if name.endswith("_to_out") else name
+
+
+def base_modules(path: Path) -> BaseModules:
+    """The modules of a diffusers folder or a single-file checkpoint, from headers. Raises BadFile."""
+    if path.is_dir():
+        return _folder_modules(path)
+    return single_file_modules(read_header(path).tensors)
+
+
+def _folder_modules(path: Path) -> BaseModules:
+    components: dict[str, Mapping[str, ModuleShape]] = {}
+    denoiser = "transformer" if (path / "transformer").is_dir() else "unet"
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        if folder.name == denoiser:
+            components[folder.name] = _named(_denoiser_names(weights_of(folder)))
+        elif folder.name.startswith("text_encoder"):
+            components[folder.name] = _named(shapes_of(weights_of(folder)))
+    return BaseModules(denoiser, components)
+
+
+def single_file_modules(tensors: Mapping[str, TensorInfo]) -> BaseModules:
+    """The modules of a single file's tensors: denoiser and CLIP text encoders."""
+    parts: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in tensors.items():
+        for prefix, component in SINGLE_FILE:
+            if name.startswith(prefix):
+                parts.setdefault(component, {})[name[len(prefix) :]] = info
+                break
+        else:
+            parts.setdefault("bare", {})[name] = info
+    own = parts.get(DENOISER) or parts.get("bare", {})
+    transformer = any("transformer_blocks." in name and "attentions" not in name for name in own) and not any(
+        "input_blocks." in n for n in own
+    )
+    denoiser = "transformer" if transformer or any(".img_attn." in name or name.startswith("joint_blocks.") for name in own) else "unet"
+    components: dict[str, Mapping[str, ModuleShape]] = {denoiser: _named(_denoiser_names(own))}
+    for name in ("text_encoder", "text_encoder_2"):
+        if name in parts:
+            components[name] = _named(_text_names(parts[name]))
+    return BaseModules(denoiser, components)
+
+
+SINGLE_FILE = (
+    ("model.diffusion_model.", DENOISER),
+    ("diffusion_model.", DENOISER),
+    ("cond_stage_model.transformer.", "text_encoder"),
+    ("conditioner.embedders.0.transformer.", "text_encoder"),
+    ("conditioner.embedders.1.model.", "text_encoder_2"),
+    ("text_encoders.clip_l.transformer.", "text_encoder"),
+    ("text_encoders.clip_g.transformer.", "text_encoder_2"),
+    ("first_stage_model.", "vae"),
+    ("vae.", "vae"),
+)
+
+
+def _named(modules: Modules) -> Modules:
+    return {underscored(name): shape for name, shape in modules.items()}
+
+
+def shapes_of(tensors: Mapping[str, TensorInfo]) -> Modules:
+    """Module -> sizes, for every tensor that is a `.weight`."""
+    modules: Modules = {}
+    for name, info in tensors.items():
+        if name.endswith(".weight") and info.shape:
+            shape = info.shape
+            modules[name[:-7]] = ModuleShape(shape[0], shape[1] if len(shape) > 1 else None, tuple(shape[2:]) if len(shape) == 4 else None)
+    return modules
+
+
+def _denoiser_names(tensors: Mapping[str, TensorInfo]) -> Modules:
+    """The denoiser's modules under their own names and under those of the other spelling."""
+    modules = shapes_of(tensors)
+    layers = layers_per_block(tensors)
+    for name, shape in list(modules.items()):
+        told = diffusers_module(name, layers=layers)
+        if told:
+            modules.setdefault(told, shape)
+    modules.update(_ldm_names(modules))
+    modules.update(_flux_names(modules))
+    return modules
+
+
+# --- the other spelling of the same modules
+
+
+def _ldm_names(modules: Modules) -> Modules:
+    """LDM names of a UNet that has diffusers' names; {} for other denoisers."""
+    levels = _count(modules, "down_blocks.")
+    if levels == 0:
+        return {}
+    sides = {
+        side: ["Attn" if any(name.startswith(f"{side}_blocks.{level}.attentions.") for name in modules) else "" for level in range(levels)]
+        for side in ("down", "up")
+    }
+    config = {
+        "down_block_types": sides["down"],
+        "up_block_types": sides["up"],
+        "layers_per_block": _count(modules, "down_blocks.0.resnets."),
+    }
+    return {ldm: modules[name] for name, ldm in unet_modules(config, modules).items()}
+
+
+def _flux_names(modules: Modules) -> Modules:
+    """The other spelling of a FLUX transformer's modules; {} for other denoisers."""
+    original = any(name.startswith("double_blocks.") for name in modules)
+    if not original and not any(name.startswith("single_transformer_blocks.") for name in modules):
+        return {}
+    kinds = ("double_blocks.", "single_blocks.") if original else ("transformer_blocks.", "single_transformer_blocks.")
+    named: Modules = {}
+    for layer in flux_layers(_count(modules, kinds[0]), _count(modules, kinds[1])):
+        if original and layer.original in modules:
+            named.update(_split(modules[layer.original], layer.modules))
+        elif not original and all(name in modules for name in layer.modules):
+            parts = [modules[name] for name in layer.modules]
+            named[layer.original] = ModuleShape(sum(part.out for part in parts), parts[0].into)
+    return named
+
+
+def _split(fused: ModuleShape, names: tuple[str, ...]) -> Modules:
+    """The modules whose rows a fused layer holds: q, k and v are as wide as their input; what is left is the last one's."""
+    if len(names) == 1 or fused.into is None:
+        return dict.fromkeys(names, fused)
+    square = ModuleShape(fused.into, fused.into)
+    return {**dict.fromkeys(names[:-1], square), names[-1]: ModuleShape(fused.out - (len(names) - 1) * fused.into, fused.into)}
+
+
+def _count(modules: Modules, beginning: str) -> int:
+    """How many numbered blocks of one kind there are."""
+    numbers = [name[len(beginning) :].partition(".")[0] for name in modules if name.startswith(beginning)]
+    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+
+# --- text encoders of single files
+
+RESBLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
+OPEN_CLIP = {"attn.out_proj.weight": "self_attn.out_proj", "mlp.c_fc.weight": "mlp.fc1", "mlp.c_proj.weight": "mlp.fc2"}
+
+
+def _text_names(tensors: Mapping[str, TensorInfo]) -> Modules:
+    """CLIP's modules in transformers' names, from those or from open_clip's, whose q, k and v are fused."""
+    modules = shapes_of(tensors)
+    for name, info in tensors.items():
+        found = RESBLOCK.fullmatch(name)
+        if not found or len(info.shape) != 2:
+            continue
+        place = f"encoder.layers.{found[1]}"
+        if found[2] == "attn.in_proj_weight":
+            for part in ("q_proj", "k_proj", "v_proj"):
+                modules[f"{place}.self_attn.{part}"] = ModuleShape(info.shape[0] // 3, info.shape[1])
+        elif found[2] in OPEN_CLIP:
+            modules[f"{place}.{OPEN_CLIP[found[2]]}"] = ModuleShape(*info.shape)
+    return modules

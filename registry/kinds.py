@@ -1,0 +1,121 @@
+"""The small kinds of model file, told by their keys: VAE, embedding, ControlNet, text encoder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registry.header import TensorInfo
+
+Tensors = Mapping[str, TensorInfo]
+
+EMBEDDING_WIDTHS = {768: ("sd1",), 1024: ("sd2",), 1280: ("sdxl",)}  # of the text encoders whose tokens these are
+EMBEDDING_TENSORS = 4  # at most: an embedding holds one tensor an encoder
+EMBEDDING_TOKENS = 256  # at most, a tensor
+LATENT_FAMILIES = {4: ("sd1", "sd2", "sdxl"), 16: ("flux1", "sd3", "z_image", "lumina2"), 32: ("flux2",)}  # latent channels
+
+
+@dataclass(frozen=True)
+class SmallKind:
+    """A kind with its reasons; several families mean that the keys cannot tell them apart."""
+
+    kind: str
+    evidence: tuple[str, ...]
+    families: tuple[str, ...] = ()
+    variant: str | None = None
+    dialect: str | None = None
+    components: tuple[str, ...] = ()
+
+
+def kind_by_keys(tensors: Tensors) -> SmallKind | None:
+    """The small kind a file is; None for checkpoints and for what nobody knows."""
+    return _controlnet(tensors) or _embedding(tensors) or _vae(tensors) or _text_encoder(tensors)
+
+
+CONTROL_MARKS = (
+    ("control_model.input_hint_block.0.weight", None, "ldm"),
+    ("input_hint_block.0.weight", None, "ldm"),
+    ("controlnet_cond_embedding.conv_in.weight", None, "diffusers"),
+    ("controlnet_x_embedder.weight", None, "diffusers"),
+    ("pos_embed_input.proj.weight", None, "diffusers"),
+    ("lora_controlnet", "control-lora", "ldm"),
+    ("adapter.body.0.resnets.0.block1.weight", "t2i-adapter", "diffusers"),
+    ("body.0.block1.weight", "t2i-adapter", "ldm"),
+    ("image_proj.proj.weight", "ip-adapter", None),
+    ("image_proj.latents", "ip-adapter", None),
+)
+
+
+def _controlnet(tensors: Tensors) -> SmallKind | None:
+    for mark, variant, dialect in CONTROL_MARKS:
+        if mark in tensors:
+            return SmallKind("controlnet", (f"key {mark}",), _by_context(tensors), variant, dialect)
+    lllite = next((name for name in tensors if name.startswith("lllite_")), None)
+    if lllite:
+        return SmallKind("controlnet", (f"key {lllite}",), ("sdxl",), "lllite", "kohya")
+    return None
+
+
+def _by_context(tensors: Tensors) -> tuple[str, ...]:
+    widths = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+    for name, info in tensors.items():
+        if name.endswith("attn2.to_k.weight") and len(info.shape) == 2 and info.shape[1] in widths:
+            return (widths[info.shape[1]],)
+    return ("flux1",) if any("single_transformer_blocks." in name for name in tensors) else ()
+
+
+def _embedding(tensors: Tensors) -> SmallKind | None:
+    if not 0 < len(tensors) <= EMBEDDING_TENSORS:
+        return None
+    if {"clip_l", "clip_g"} <= set(tensors):
+        return SmallKind("embedding", ("keys clip_l and clip_g",), ("sdxl",), None, "a1111", ("text_encoder", "text_encoder_2"))
+    shapes = [info.shape for info in tensors.values()]
+    if not all(1 <= len(shape) <= 2 and shape[-1] in EMBEDDING_WIDTHS and _tokens(shape) <= EMBEDDING_TOKENS for shape in shapes):
+        return None
+    name = next(iter(tensors))
+    known = name == "emb_params" or name.startswith(("string_to_param", "<")) or "." not in name
+    if not known:
+        return None
+    dialect = "a1111" if name == "emb_params" or name.startswith("string_to_param") else "diffusers"
+    return SmallKind("embedding", (f"key {name} {shapes[0]}",), EMBEDDING_WIDTHS[shapes[0][-1]], None, dialect, ("text_encoder",))
+
+
+def _tokens(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 2 else 1
+
+
+def _vae(tensors: Tensors) -> SmallKind | None:
+    """Encoder and decoder on their own; the latent channels say whose they may be."""
+    for prefix in ("", "first_stage_model.", "vae."):
+        conv = tensors.get(f"{prefix}decoder.conv_in.weight")
+        if conv is None or len(conv.shape) not in (4, 5) or any(not name.startswith(prefix) for name in tensors if prefix):
+            continue
+        if any(name.startswith(("model.diffusion_model.", "cond_stage_model.", "conditioner.")) for name in tensors):
+            return None
+        diffusers = any(".up_blocks." in name for name in tensors)
+        if not diffusers and not any(".up." in name for name in tensors):
+            continue
+        channels = conv.shape[1]
+        families = LATENT_FAMILIES.get(channels, ()) if len(conv.shape) == 4 else ()
+        evidence = (f"key {prefix}decoder.conv_in.weight", f"{channels} latent channels")
+        return SmallKind("vae", evidence, families, None, "diffusers" if diffusers else "ldm", ("vae",))
+    return None
+
+
+TEXT_MARKS = (
+    ("text_model.encoder.layers.0.self_attn.q_proj.weight", "clip"),
+    ("encoder.block.0.layer.0.SelfAttention.q.weight", "t5"),
+    ("transformer.resblocks.0.attn.in_proj_weight", "open-clip"),
+    ("model.layers.0.self_attn.q_proj.weight", "language-model"),
+)
+
+
+def _text_encoder(tensors: Tensors) -> SmallKind | None:
+    for mark, variant in TEXT_MARKS:
+        for prefix in ("", "text_encoder.", "cond_stage_model.model."):
+            info = tensors.get(prefix + mark)
+            if info is None or any(name.startswith(("model.diffusion_model.", "first_stage_model.")) for name in tensors):
+                continue
+            width = info.shape[-1] if info.shape else 0
+            if variant == "clip":
+                variant = {768: "clip-l", 1024: "clip-h", 1280: "clip-g"}.get(width, "clip")
+            return SmallKind("text_encoder", (f"key {prefix + mark}", f"width {width}"), (), variant, None, ("text_encoder",))
+    return None

@@ -1,0 +1,164 @@
+"""What a file's own metadata says: ModelSpec, sd-scripts' ss_* keys and our manifest, as facts with their sources."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.record import Prediction
+
+TRIGGERS_AT_MOST = 8
+OFTEN = 0.9  # share of a folder's captions a tag must be in to be taken for its trigger word
+KEPT_TEXT = 2000  # characters of a metadata value that are kept in the index; the file has the rest
+
+# beginnings of ModelSpec architectures and of ss_base_model_version, longer ones first
+ARCHITECTURES: tuple[tuple[str, str], ...] = (
+    ("stable-diffusion-xl-v1-refiner", "sdxl_refiner"),
+    ("stable-diffusion-xl", "sdxl"),
+    ("stable-diffusion-v1", "sd1"),
+    ("stable-diffusion-v2", "sd2"),
+    ("stable-diffusion-v3", "sd3"),
+    ("stable-diffusion-3", "sd3"),
+    ("flux-1", "flux1"),
+    ("flux.1", "flux1"),
+    ("flux-2", "flux2"),
+    ("flux.2", "flux2"),
+    ("chroma", "chroma"),
+    ("lumina-2", "lumina2"),
+    ("hunyuan-image", "hunyuan_image"),
+    ("hunyuan-video", "hunyuan_video"),
+    ("anima", "anima"),
+    ("qwen-image", "qwen_image"),
+    ("qwen_image", "qwen_image"),
+    ("z-image", "z_image"),
+    ("z_image", "z_image"),
+    ("wan", "wan"),
+)
+BASE_VERSIONS: tuple[tuple[str, str], ...] = (
+    ("sdxl_base", "sdxl"),
+    ("sdxl", "sdxl"),
+    ("sd_v1", "sd1"),
+    ("sd_v2", "sd2"),
+    ("sd_1.5", "sd1"),
+    ("sd3", "sd3"),
+    ("flux2", "flux2"),
+    ("flux1", "flux1"),
+    ("chroma", "chroma"),
+    ("lumina2", "lumina2"),
+    ("hunyuan_image", "hunyuan_image"),
+    ("anima", "anima"),
+    ("qwen_image", "qwen_image"),
+    ("zimage", "z_image"),
+    ("z_image", "z_image"),
+)
+PREDICTIONS = {
+    "epsilon": "epsilon",
+    "eps": "epsilon",
+    "v": "v_prediction",
+    "v_prediction": "v_prediction",
+    "v-prediction": "v_prediction",
+    "flow": "flow",
+}
+
+
+@dataclass(frozen=True)
+class MetadataFacts:
+    """Facts with their sources; `kept` is the metadata the index keeps, long values cut."""
+
+    family: str | None = None
+    family_source: str | None = None
+    prediction: Prediction = field(default_factory=Prediction)
+    triggers: tuple[str, ...] = ()
+    licence: str | None = None
+    parents: tuple[Mapping[str, Any], ...] = ()
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
+    """The facts in a header's metadata; damaged values are left out, never an error."""
+    family, source = _family(metadata)
+    return MetadataFacts(
+        family=family,
+        family_source=source,
+        prediction=_prediction(metadata),
+        triggers=_triggers(metadata),
+        licence=metadata.get("modelspec.license") or None,
+        parents=_parents(metadata),
+        kept={key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items()},
+    )
+
+
+def _family(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
+    for key, table in (("modelspec.architecture", ARCHITECTURES), ("ss_base_model_version", BASE_VERSIONS)):
+        told = metadata.get(key, "").strip().lower()
+        for beginning, family in table:
+            if told.startswith(beginning):
+                return family, f"{key} {told!r}"
+    if metadata.get("ss_v2") == "True":
+        return "sd2", "ss_v2 'True'"
+    return None, None
+
+
+def _prediction(metadata: Mapping[str, str]) -> Prediction:
+    for key in ("modelspec.prediction_type", "modelspec.predict_key"):
+        value = PREDICTIONS.get(metadata.get(key, "").strip().lower())
+        if value:
+            return Prediction(value=value, source=key)
+    if metadata.get("ss_v_parameterization") == "True":
+        return Prediction(value="v_prediction", source="ss_v_parameterization")
+    return Prediction()
+
+
+def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The words that call an adapter: as its maker wrote them, else the tags nearly every caption of a folder has."""
+    written = [word.strip() for word in metadata.get("modelspec.trigger_phrase", "").split(",")]
+    if any(written):
+        return tuple(word for word in written if word)
+    frequency, folders = read_object(metadata, "ss_tag_frequency"), read_object(metadata, "ss_dataset_dirs")
+    words: dict[str, None] = {}
+    for folder, tags in frequency.items():
+        if not isinstance(tags, dict):
+            continue
+        counts = {str(tag).strip(): count for tag, count in tags.items() if isinstance(count, int)}
+        images = folders.get(folder, {}).get("img_count") if isinstance(folders.get(folder), dict) else None
+        most = images if isinstance(images, int) and images > 0 else max(counts.values(), default=0)
+        words |= {
+            tag: None for tag, count in sorted(counts.items(), key=lambda item: -item[1]) if count >= OFTEN * most and count > 1 and tag
+        }
+    return tuple(words)[:TRIGGERS_AT_MOST]
+
+
+def _parents(metadata: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
+    """What it was made from, as far as the file says: our manifest, sd-scripts' base hash, ModelSpec's merged_from."""
+    ours = read_json_value(metadata.get("loraloom.parents"))
+    if isinstance(ours, list):
+        parents = [_parent(entry) for entry in ours if isinstance(entry, dict)]
+        if parents:
+            return tuple(parents)
+    found: list[Mapping[str, Any]] = []
+    digest = metadata.get("ss_new_sd_model_hash", "").strip().lower()
+    name = metadata.get("ss_sd_model_name", "").strip()
+    if digest or name:
+        found.append({"role": "base", "ref": name or None, "sha256": digest if len(digest) == 64 else None})
+    for source in metadata.get("modelspec.merged_from", "").split(","):
+        if source.strip():
+            found.append({"role": "source", "ref": source.strip(), "sha256": None})
+    return tuple(found)
+
+
+def _parent(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"role": entry.get("role"), "ref": entry.get("ref"), "sha256": entry.get("sha256")}
+
+
+def read_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """The JSON object in a metadata value; {} when absent or damaged."""
+    value = read_json_value(metadata.get(key))
+    return value if isinstance(value, dict) else {}
+
+
+def read_json_value(text: str | None) -> object:
+    """The JSON value in a text; None when absent or damaged."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None

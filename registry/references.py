@@ -1,0 +1,81 @@
+"""How a person names things: `name`, `name@alias`, `sha256:<prefix>`, a path; and adapters with weights, `ink:0.6+hat:0.4`."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import Refused
+
+HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+NONE = "none"  # no adapter at all
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A reference and how strongly it is applied; 1.0 is as trained."""
+
+    reference: str
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.reference}:{self.weight:g}"
+
+
+def parse_adapters(text: str) -> tuple[Weighted, ...]:
+    """`ink:0.6+hat:0.4` as references with weights; `none` and an empty text are no adapter.
+
+    A weight is a last `:number`; `@` is never a weight. A `+` in a path that exists is part of the path. Raises Refused.
+    """
+    text = text.strip()
+    if not text or text.lower() == NONE:
+        return ()
+    return tuple(_weighted(part, text) for part in _parts(text))
+
+
+def _parts(text: str) -> list[str]:
+    if "+" not in text or Path(_split_weight(text)[0]).exists():
+        return [text]
+    return re.split(r"(?<![eE:])\+", text)  # not the sign of `ink:+0.5` or of an exponent
+
+
+def _weighted(part: str, text: str) -> Weighted:
+    reference, number = _split_weight(part.strip())
+    if not reference:
+        raise Refused(f"{text!r} has an adapter without a name. Write `name:weight`, several joined by `+`: ink:0.6+hat:0.4.")
+    if reference.lower() == NONE:
+        raise Refused(f"{text!r} joins 'none' with adapters. `none` alone is no adapter.")
+    weight = 1.0 if number is None else float(number)
+    if not math.isfinite(weight):
+        raise Refused(f"The weight {number!r} in {text!r} is not a finite number. 1.0 is as trained, 0 is without.")
+    return Weighted(reference, weight)
+
+
+def _split_weight(text: str) -> tuple[str, str | None]:
+    head, colon, tail = text.rpartition(":")
+    if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not Path(text).exists():
+        return head.strip(), tail.strip()
+    return text, None
+
+
+def is_hash(reference: str) -> str | None:
+    """The prefix of a `sha256:<prefix>` reference, lower-case; None for other references. Raises Refused for a malformed one."""
+    if not reference.lower().startswith("sha256:"):
+        return None
+    found = HASH.fullmatch(reference.lower())
+    if not found:
+        raise Refused(f"{reference!r} is not a hash reference. Write sha256: and 4 to 64 hex digits.")
+    return found[1]
+
+
+def looks_like_path(reference: str) -> bool:
+    """Whether a reference is meant as a path: it has a separator, a model file's ending, or a leading `.` or `~`."""
+    separators = "/" in reference or "\\" in reference
+    return separators or reference.startswith((".", "~")) or reference.lower().endswith((".safetensors", ".gguf", ".ckpt", ".pt", ".bin"))
+
+
+def split_alias(reference: str) -> tuple[str, str | None]:
+    """`name@alias` in two; an alias is what stands behind the last `@`, None when there is none."""
+    name, at, alias = reference.rpartition("@")
+    return (name, alias) if at and name and alias else (reference, None)
