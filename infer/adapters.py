@@ -7,14 +7,12 @@ gives the base back to the bit.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import no_progress_bars
 from registry.errors import Refused, UnknownName
 from registry.families.base import Family, Parts
 from registry.names import suggest
@@ -79,7 +77,7 @@ def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:
     _refuse_misfits(family, path, by_component, modules)
     for component, tensors in by_component.items():
         module = modules[component]
-        with _quiet_loader():
+        with _quiet():
             _load_into(module, component, tensors, name=name, facts=facts)
         _prove_landed(module, component, tensors, name=name, path=path)
         for key, weight in module.named_parameters():
@@ -88,15 +86,14 @@ def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:
 
 
 def _load_into(module: nn.Module, component: str, tensors: Mapping[str, Tensor], *, name: str, facts: Mapping[str, Any]) -> None:
-    """diffusers' own loading of one component's tensors."""
-    from diffusers.loaders import StableDiffusionLoraLoaderMixin
+    """peft's injection of one component's tensors. transformers' own loader reports every base weight as missing, so it is not used."""
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
-    state = {f"{component}.{key}": tensor for key, tensor in tensors.items()}
-    options = {"network_alphas": facts.get("network_alphas"), "metadata": facts.get("metadata"), "adapter_name": name}
-    if hasattr(module, "load_lora_adapter"):
-        module.load_lora_adapter(state, prefix=component, **options)
-    else:
-        StableDiffusionLoraLoaderMixin.load_lora_into_text_encoder(state, text_encoder=module, prefix=component, **options)
+    settings = {key.partition(".")[2]: value for key, value in (facts.get("metadata") or {}).items() if key.startswith(f"{component}.")}
+    config = LoraConfig(**{**settings, "inference_mode": True, "init_lora_weights": True})
+    inject_adapter_in_model(config, module, adapter_name=name, state_dict=dict(tensors))
+    set_peft_model_state_dict(module, dict(tensors), adapter_name=name)
+    module._hf_peft_config_loaded = True  # type: ignore[assignment]  # the flag by which diffusers and transformers know
 
 
 def _by_component(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -176,14 +173,8 @@ def _adapter_layers(module: nn.Module) -> Iterator[Any]:
 
 
 @contextmanager
-def _quiet_loader() -> Iterator[None]:
-    """The loaders draw bars, warn of what `_prove_landed` refuses, and of a second adapter as if it were a mistake."""
-    logger = logging.getLogger("diffusers.loaders")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with no_progress_bars(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-            yield
-    finally:
-        logger.setLevel(level)
+def _quiet() -> Iterator[None]:
+    """peft warns of a second adapter as if it were a mistake."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+        yield

@@ -53,3 +53,9 @@ def normed_state(outputs: Any, encoder: nn.Module, *, clip_skip: int | None) -> 
         return outputs.last_hidden_state  # type: ignore[no-any-return]  # transformers is untyped
     text_model: Any = getattr(encoder, "text_model", encoder)  # transformers 5 flattened CLIPTextModel, not ...WithProjection
     return text_model.final_layer_norm(outputs.hidden_states[-(skip + 1)])  # type: ignore[no-any-return]
+
+
+def penultimate_state(outputs: Any, encoder: nn.Module, *, clip_skip: int | None) -> Tensor:
+    """The last but one hidden state, or `clip_skip` layers before it, without the final norm: (B, T, D), what SDXL is trained on."""
+    skip = check_clip_skip(clip_skip, encoder, deepest=len(outputs.hidden_states) - 3)
+    return outputs.hidden_states[-(skip + 2)]  # type: ignore[no-any-return]  # transformers is untyped

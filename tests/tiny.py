@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SIZE = 32  # pixels a side of the tiny models' pictures
+SIZES = {"sd1": SIZE, "sdxl": SIZE, "flux1": 64}  # by family; FLUX's packing counts on eight pixels a latent cell
 BETAS: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 UNET: dict[str, Any] = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
 
@@ -21,6 +22,16 @@ UNET: dict[str, Any] = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "
 def tiny_sd1(folder: Path | str, *, prediction: str = "epsilon") -> Path:
     """A loadable sd1 folder: 32 x 32 pixels, latents 4 x 8 x 8, PNDM."""
     return _copied(_build_sd1, folder, prediction=prediction)
+
+
+def tiny_sdxl(folder: Path | str, *, prediction: str = "epsilon") -> Path:
+    """A loadable sdxl folder: 32 x 32 pixels, latents 4 x 8 x 8, two text encoders, Euler with leading spacing."""
+    return _copied(_build_sdxl, folder, prediction=prediction)
+
+
+def tiny_flux1(folder: Path | str, *, variant: str = "dev") -> Path:
+    """A loadable flux1 folder, `dev` (guidance embedded, shift by size) or `schnell`: 64 x 64 pixels, latents 16 x 8 x 8."""
+    return _copied(_build_flux1, folder, variant=variant)
 
 
 def tiny_adapter(
@@ -127,6 +138,86 @@ def _build_sd1(prediction: str) -> Path:
     return _saved(pipeline, f"sd1-{prediction}")
 
 
+@cache
+def _build_sdxl(prediction: str) -> Path:
+    import diffusers
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        unet = diffusers.UNet2DConditionModel(
+            **UNET,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            cross_attention_dim=32 + 48,
+            attention_head_dim=(2, 4),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 40,
+        )
+        tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer("!")
+        pipeline = diffusers.StableDiffusionXLPipeline(
+            vae=_vae(latent_channels=4, scaling_factor=0.13025),
+            text_encoder=_clip_text(tokenizer),
+            text_encoder_2=_clip_text(tokenizer_2, width=48, layers=3, projection=40, act="gelu", projected=True),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer_2,
+            unet=_lively(unet),
+            scheduler=diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", prediction_type=prediction),
+            force_zeros_for_empty_prompt=True,
+            add_watermarker=False,
+        )
+    return _saved(pipeline, f"sdxl-{prediction}")
+
+
+@cache
+def _build_flux1(variant: str) -> Path:
+    import diffusers
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    dev = variant == "dev"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        transformer = diffusers.FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=64,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            guidance_embeds=dev,
+            axes_dims_rope=(4, 6, 6),  # sums to attention_head_dim
+        )
+        tokenizer, t5 = clip_tokenizer(), t5_tokenizer()
+        config = T5Config(
+            vocab_size=len(t5), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", tie_word_embeddings=False
+        )
+        scheduler = {"shift": 3.0, "use_dynamic_shifting": True} if dev else {"shift": 1.0}
+        pipeline = diffusers.FluxPipeline(
+            transformer=_lively(transformer),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**scheduler),
+            vae=_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, quant=False, levels=4),
+            text_encoder=_clip_text(tokenizer),
+            tokenizer=tokenizer,
+            text_encoder_2=_lively(T5EncoderModel(config)),
+            tokenizer_2=t5,
+        )
+    return _saved(pipeline, f"flux1-{variant}")
+
+
+def t5_tokenizer() -> Any:
+    """A T5 tokenizer of single characters, made without sentencepiece; it holds 48."""
+    from transformers import T5TokenizerFast
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)] + [(chr(c), -3.0) for c in range(33, 127)]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=48)
+
+
 def _saved(pipeline: Any, name: str) -> Path:
     folder = _scratch(name)
     pipeline.save_pretrained(folder, safe_serialization=True)
@@ -167,8 +258,8 @@ def _clip_text(tokenizer: Any, *, width: int = 32, layers: int = 2, projection: 
     return _lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config))
 
 
-def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | None = None, quant: bool = True) -> Any:
-    """An AutoencoderKL with three levels: four pixels a latent cell."""
+def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | None = None, quant: bool = True, levels: int = 3) -> Any:
+    """An AutoencoderKL; with three levels it has four pixels a latent cell."""
     import torch
     from diffusers import AutoencoderKL
 
@@ -180,9 +271,9 @@ def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | N
         use_post_quant_conv=quant,
         layers_per_block=1,
         norm_num_groups=4,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8,) * 3,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8,) * levels,
         sample_size=SIZE,
     ).eval()
     with torch.no_grad():  # latents of a spread near one, so that a forgotten scale would show

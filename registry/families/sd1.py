@@ -17,6 +17,7 @@ from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
 from registry.kl_vae import decode_kl, encode_kl
 from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
+from registry.unet_lora import PRESETS, unet_lora_state
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +28,6 @@ VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 WIDTH = 768  # of SD 1.x's text states; other widths are small builds such as pocket
 OTHER_WIDTHS = (1024, 1280, 2048)  # SD 2, the SDXL refiner, SDXL
 ARCHITECTURE = "stable-diffusion-v1"
-
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-MLP = ("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
-CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv")
 
 
 # --- what it is
@@ -193,13 +190,8 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
 # --- adapters
 
 def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, with the alphas it carries; see registry/lora_files."""
-    from diffusers.loaders import StableDiffusionLoraLoaderMixin
-
-    state, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
-        str(path), unet_config=parts.denoiser.config, return_lora_metadata=True, local_files_only=True
-    )
-    return {key: tensor.clone() for key, tensor in state.items()}, {"network_alphas": alphas, "metadata": metadata}
+    """The file's LoRA in peft keys, and the alphas it carries."""
+    return unet_lora_state(path, parts)
 
 
 FAMILIES.add("sd1")(
@@ -217,7 +209,7 @@ FAMILIES.add("sd1")(
         steps=50,
         guidance=7.5,
         embedded_guidance=False,
-        lora_presets={"attention": ATTENTION, "attention_mlp": (*ATTENTION, *MLP), "convolutions": (*ATTENTION, *MLP, *CONVOLUTIONS)},
+        lora_presets=PRESETS,
         architecture=ARCHITECTURE,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

@@ -1,0 +1,308 @@
+"""FLUX.1: a transformer with flow matching, packed latents of sixteen channels, CLIP's pooled state and T5's states.
+
+Two builds: dev has its guidance embedded and a shift by resolution, schnell has neither; both are read from the record.
+T5's padding is attended without a mask, so the text length is part of the result: 512 tokens in dev, 256 in schnell.
+"""
+
+# B batch, C channels, H W latent size, N packed tokens (H/2 * W/2), T text tokens, D width
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.clip_text import clip_outputs
+from registry.diffusers_folder import load_folder, prediction_of
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.flux_names import flux_layers
+from registry.formats.adapter_keys import adapter_keys
+from registry.kl_vae import decode_kl, encode_kl
+from registry.lora_files import Original, read_lora
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PIPELINES = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
+SPECIAL = ("FluxFillPipeline", "FluxControlPipeline", "FluxKontextPipeline")
+WIDTH = 3072  # of the published transformer
+FACTOR = 8  # pixels a latent cell
+TEXT_TOKENS = {True: 512, False: 256}  # T5's length with (dev) and without (schnell) embedded guidance
+KEY_NORM = "double_blocks.0.img_attn.norm.key_norm.scale"
+
+ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
+# peft takes a list entry for an ending, and `proj_out` is also the name of the last layer: the wider presets are expressions
+_BLOCK = r"(single_)?transformer_blocks\.\d+\."
+_ATTENTION = r"attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+_MLP = r"ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out"
+_MODULATION = r"norm(1|1_context)?\.linear"
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by class and config, on a single file by Black Forest Labs' or diffusers' names."""
+    if look.is_folder:
+        return _recognise_folder(look)
+    names = {key.removeprefix("model.diffusion_model."): info for key, info in look.tensors.items()}
+    if KEY_NORM in names and "distilled_guidance_layer.in_proj.bias" not in names and "single_stream_modulation.lin.weight" not in names:
+        guided = "guidance_in.in_layer.bias" in names
+        channels = names["img_in.weight"].shape[1] if "img_in.weight" in names else 64
+        variant = {384: "fill", 128: "control"}.get(channels) or ("dev" if guided else "schnell")
+        return Match(
+            score=0.95, evidence=(KEY_NORM, f"guidance_in {'present' if guided else 'absent'}"), variant=variant, prediction="flow", prediction_source="the family"
+        )
+    return None
+
+
+def _recognise_folder(look: Look) -> Match | None:
+    class_name = look.index.get("_class_name")
+    entry = look.index.get("transformer")
+    if class_name not in (*PIPELINES, *SPECIAL) or not isinstance(entry, (list, tuple)) or entry[1] != "FluxTransformer2DModel":
+        return None
+    transformer, scheduler = look.configs.get("transformer", {}), look.configs.get("scheduler")
+    channels = transformer.get("in_channels", 64)
+    variant = {384: "fill", 128: "control"}.get(channels) or ("dev" if transformer.get("guidance_embeds") else "schnell")
+    scheduler_class = look.index["scheduler"][1] if isinstance(look.index.get("scheduler"), (list, tuple)) else ""
+    return Match(
+        score=0.95,
+        evidence=(f"model_index.json: {class_name}", f"transformer.guidance_embeds {bool(transformer.get('guidance_embeds'))}"),
+        variant=variant,
+        prediction=prediction_of(scheduler_class or "", scheduler) if scheduler is not None else "flow",
+        prediction_source="scheduler/scheduler_config.json" if scheduler is not None else "the family",
+    )
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
+    keys = adapter_keys(look.tensors) if look.tensors else None
+    if keys is None or any(
+        re.search(r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in", name) for name in keys
+    ):
+        return None
+    widths = {
+        look.tensors[name].shape[1]
+        for name, key in keys.items()
+        if key.role == "down" and re.search(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj", key.module) and len(look.tensors[name].shape) == 2
+    }
+    double = any(re.search(r"double_blocks[._]\d+[._]img_attn|single_blocks[._]\d+[._]linear", name) for name in keys)
+    ours = any("single_transformer_blocks" in name for name in keys)
+    if not (double or ours):
+        return None
+    names = "double_blocks and single_blocks" if double else "single_transformer_blocks"
+    if widths == {WIDTH}:
+        return Match(score=0.95, evidence=(names, f"{WIDTH} wide"))
+    declared = look.metadata.get("modelspec.architecture", "").lower()
+    if declared.startswith("flux-1"):
+        return Match(score=0.9, evidence=(names, f"modelspec.architecture {declared!r}"))
+    return Match(score=0.6, evidence=(names, f"widths {sorted(widths)}"))
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoders and takes them from `base_config`."""
+    parts = load_folder(
+        Path(path),
+        denoiser="transformer",
+        text_encoders=("text_encoder", "text_encoder_2"),
+        tokenizers=("tokenizer", "tokenizer_2"),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+    )
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the transformer needs inputs this family does not give; the VAE must be the one the packing counts on."""
+    config: Any = parts.denoiser.config
+    if config.in_channels != 4 * parts.vae.config.latent_channels:  # type: ignore[union-attr, operator]  # diffusers is untyped
+        raise BadFile(parts.source, "variant", f"takes {config.in_channels} channels (fill or control); only text-to-image ones (64) are loaded.")
+    if parts.latent_factor != FACTOR:
+        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; FLUX.1 has {FACTOR}.")
+    if not config.guidance_embeds:
+        parts.warnings = (*parts.warnings, "This build (schnell) has no guidance: `guidance` has no effect on it.")
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D) of T5, "pooled": (B, P) of CLIP}."""
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but FLUX.1 uses CLIP's pooled state only: there is no layer to skip. Leave it out.")
+    pooled = clip_outputs(parts.tokenizers["tokenizer"], parts.text_encoders["text_encoder"], prompts).pooler_output
+    encoder: Any = parts.text_encoders["text_encoder_2"]
+    ids = parts.tokenizers["tokenizer_2"](
+        list(prompts), padding="max_length", max_length=_text_tokens(parts), truncation=True, return_tensors="pt"
+    ).input_ids
+    return {"embeds": encoder(ids.to(encoder.device))[0], "pooled": pooled}
+
+
+def _text_tokens(parts: Parts) -> int:
+    """T5's length: 512 or 256 by build, or what the tokenizer holds where that is less."""
+    config: Any = parts.denoiser.config
+    return min(TEXT_TOKENS[bool(config.guidance_embeds)], int(parts.tokenizers["tokenizer_2"].model_max_length))
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass."""
+    conditioning = encode_prompts(parts, [""])
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(T5 tokens the prompt needs with its mark, tokens that fit); CLIP's own limit cuts only what its pooled state sees."""
+    return len(parts.tokenizers["tokenizer_2"](prompt, truncation=False, verbose=False).input_ids), _text_tokens(parts)
+
+
+# --- pictures
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
+    return encode_kl(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
+    return decode_kl(parts.vae, latents)
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning with "guidance" (B,) in float32 where the build embeds it."""
+    import torch
+
+    config: Any = parts.denoiser.config
+    if not config.guidance_embeds:
+        return conditioning
+    embeds = conditioning["embeds"]
+    return {**conditioning, "guidance": torch.full((len(embeds),), guidance, dtype=torch.float32, device=embeds.device)}
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
+
+    `control` is a ControlNet's (double block residuals, single block residuals).
+    """
+    embeds = conditioning["embeds"]
+    double, single = control if control is not None else (None, None)
+    velocity = parts.denoiser(
+        hidden_states=pack(noisy),
+        timestep=timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it: bf16 rounds 826.06 to 828
+        guidance=conditioning.get("guidance"),
+        pooled_projections=conditioning["pooled"],
+        encoder_hidden_states=embeds,
+        txt_ids=embeds.new_zeros(embeds.shape[1], 3),
+        img_ids=_places(noisy),
+        controlnet_block_samples=double,
+        controlnet_single_block_samples=single,
+        return_dict=False,
+    )[0]
+    return unpack(velocity, like=noisy)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, N, 4C): each 2 x 2 patch of cells is one token."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
+
+
+def unpack(tokens: Tensor, *, like: Tensor) -> Tensor:
+    """(B, N, 4C) -> (B, C, H, W) of `like`."""
+    b, c, h, w = like.shape
+    return tokens.view(b, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c, h, w)
+
+
+def _places(latents: Tensor) -> Tensor:
+    """(N, 3): 0, row and column of each token, shared by the batch."""
+    import torch
+
+    rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
+    places = latents.new_zeros(rows, columns, 3)
+    places[..., 1] += torch.arange(rows, device=latents.device)[:, None]
+    places[..., 2] += torch.arange(columns, device=latents.device)
+    return places.view(rows * columns, 3)
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
+    import numpy
+
+    config = scheduler.config
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    options: dict[str, Any] = {}
+    if "sigmas" in accepted and not config.get("use_flow_sigmas", False):
+        options["sigmas"] = numpy.linspace(1.0, 1 / steps, steps)
+    else:
+        options["num_inference_steps"] = steps
+    if config.get("use_dynamic_shifting", False) and "mu" in accepted:
+        options["mu"] = shift_of(config, tokens=(height // (2 * FACTOR)) * (width // (2 * FACTOR)))
+    scheduler.set_timesteps(**options)
+    scheduler.set_begin_index(0)
+
+
+def shift_of(config: Any, *, tokens: int) -> float:
+    """mu of the time shift: linear in the token count, 0.5 at 256 tokens and 1.15 at 4096 unless the config says otherwise."""
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    slope = (config.get("max_shift", 1.15) - config.get("base_shift", 0.5)) / (high - low)
+    return float(tokens * slope + config.get("base_shift", 0.5) - slope * low)
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split."""
+    config: Any = parts.denoiser.config
+    originals = {layer.original: Original(layer.modules, layer.swapped) for layer in flux_layers(config.num_layers, config.num_single_layers)}
+    return read_lora(path, parts, denoiser="transformer", originals=originals)
+
+
+FAMILIES.add("flux1")(
+    Family(
+        name="flux1",
+        title="FLUX.1",
+        pipeline="FluxPipeline",
+        denoiser="transformer",
+        text_encoders=("text_encoder", "text_encoder_2"),
+        tokenizers=("tokenizer", "tokenizer_2"),
+        latent_channels=16,
+        latent_factor=FACTOR,
+        size_multiple=16,
+        resolution=1024,
+        steps=28,
+        guidance=3.5,
+        embedded_guidance=True,
+        lora_presets={
+            "attention": ATTENTION,
+            "attention_mlp": rf"{_BLOCK}({_ATTENTION}|{_MLP})",
+            "modulation": rf"{_BLOCK}({_ATTENTION}|{_MLP}|{_MODULATION})",
+        },
+        architecture="flux-1-dev",
+        training_guidance=1.0,
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+    )
+)

@@ -1,0 +1,250 @@
+"""Stable Diffusion XL base: two CLIP text encoders, a pooled state and the picture's size as conditioning, a UNet, four channels."""
+
+# B batch, C channels, H W latent size, T tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.clip_text import clip_outputs, count_tokens, penultimate_state
+from registry.diffusers_folder import load_folder, prediction_of
+from registry.errors import BadFile
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.kl_vae import decode_kl, encode_kl
+from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
+from registry.unet_lora import PRESETS, unet_lora_state
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PIPELINES = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
+VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
+WIDTH = 2048  # of both encoders' states side by side
+ENCODERS = ("text_encoder", "text_encoder_2")
+TOKENIZERS = ("tokenizer", "tokenizer_2")
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by class and config, on a single file by the LDM names of SDXL's base model."""
+    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+
+
+def _recognise_folder(look: Look) -> Match | None:
+    unet = look.configs.get("unet", {})
+    if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
+        return None
+    if _class_of(look, "text_encoder") is None or _class_of(look, "text_encoder_2") is None:
+        return None  # the refiner has the second encoder only
+    scheduler = look.configs.get("scheduler")
+    return Match(
+        score=0.95,
+        evidence=(f"model_index.json: {look.index['_class_name']}", "unet.addition_embed_type text_time", "two text encoders"),
+        variant=VARIANTS.get(unet.get("in_channels", 4)),
+        prediction=prediction_of(_class_of(look, "scheduler") or "", scheduler) if scheduler is not None else None,
+        prediction_source="scheduler/scheduler_config.json" if scheduler is not None else None,
+    )
+
+
+def _class_of(look: Look, component: str) -> str | None:
+    entry = look.index.get(component)
+    return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
+
+
+def _recognise_single_file(look: Look) -> Match | None:
+    file = unet_file(look)
+    if file is None or file.added_width is None or file.text not in (None, "embedders"):
+        return None
+    if file.text is None and file.cross_width != WIDTH:
+        return None
+    evidence = ["UNet in LDM names with label_emb"]
+    if file.text == "embedders":
+        evidence.append("two text models at conditioner.embedders")
+    if file.cross_width == WIDTH:
+        evidence.append(f"attn2.to_k takes {WIDTH}")
+    prediction, source = file_prediction(look)
+    return Match(
+        score=0.95 if file.cross_width == WIDTH else 0.85,
+        evidence=tuple(evidence),
+        variant=VARIANTS.get(file.in_channels),
+        prediction=prediction,
+        prediction_source=source,
+    )
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by the width it attends to, by its second text encoder, by its depth, else by its metadata."""
+    adapter = unet_adapter(look)
+    if adapter is None:
+        return None
+    declared = declared_family(look.metadata)
+    if adapter.cross_width == WIDTH:
+        return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
+    if adapter.cross_width in (768, 1024):  # SD 1, SD 2
+        return None
+    if declared is not None:
+        return Match(score=0.9, evidence=(declared[1],)) if declared[0] == "sdxl" else None
+    if "text_encoder_2" in adapter.text_widths:
+        return Match(score=0.9, evidence=("it has tensors of a second text encoder",))
+    if adapter.depth > 0:
+        return Match(score=0.8, evidence=(f"transformer block {adapter.depth}: SD 1 and 2 have one a layer",))
+    if adapter.unet and not adapter.text_widths:
+        what = f"attn2.to_k takes {adapter.cross_width}" if adapter.cross_width else "no attn2.to_k or to_v in it"
+        return Match(score=0.3, evidence=(f"UNet layers of one transformer block each; {what}",))
+    return None
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
+    parts = load_folder(
+        Path(path),
+        denoiser="unet",
+        text_encoders=ENCODERS,
+        tokenizers=TOKENIZERS,
+        predictions=("epsilon", "v_prediction"),
+        dtype=dtype,
+        device=device,
+    )
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the UNet needs inputs this family does not give; a VAE that overflows in half precision is made full."""
+    import torch
+
+    config: Any = parts.denoiser.config
+    if config.in_channels != config.out_channels:
+        kind = VARIANTS.get(config.in_channels) or "special"
+        raise BadFile(parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones are loaded.")
+    if config.time_cond_proj_dim is not None:
+        raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
+    vae: Any = parts.vae
+    if vae.dtype == torch.float16 and vae.config.force_upcast:
+        vae.to(torch.float32)
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D1 + D2), "pooled": (B, P)}: both encoders' last but one states, and the second's projection.
+
+    `clip_skip` counts from the last but one state, as in diffusers: None is what SDXL was trained on.
+    """
+    import torch
+
+    outputs = [clip_outputs(parts.tokenizers[t], parts.text_encoders[e], prompts) for t, e in zip(TOKENIZERS, ENCODERS, strict=True)]
+    states = [penultimate_state(out, parts.text_encoders[e], clip_skip=clip_skip) for out, e in zip(outputs, ENCODERS, strict=True)]
+    return {"embeds": torch.cat(states, dim=-1), "pooled": outputs[1].text_embeds}
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """Zeros for both states where the pipeline's config says so (force_zeros_for_empty_prompt), else the encoding of ""."""
+    import torch
+
+    conditioning = encode_prompts(parts, [""])
+    if parts.config.get("force_zeros_for_empty_prompt", True):
+        conditioning = {key: torch.zeros_like(value) for key, value in conditioning.items()}
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens the prompt needs with its two marks, tokens that fit), in the encoder that cuts more of it."""
+    counts = [count_tokens(parts.tokenizers[t], parts.text_encoders[e], prompt) for t, e in zip(TOKENIZERS, ENCODERS, strict=True)]
+    return max(counts, key=lambda count: count[0] - count[1])
+
+
+# --- pictures
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 4, h/8, w/8)."""
+    return encode_kl(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of latents (B, 4, H, W)."""
+    return decode_kl(parts.vae, latents)
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning with "time_ids" (B, 6): original height and width, crop top and left, target height and width."""
+    import torch
+
+    embeds = conditioning["embeds"]
+    ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=embeds.dtype, device=embeds.device)
+    return {**conditioning, "time_ids": ids.repeat(len(embeds), 1)}
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """epsilon or v like `noisy` (B, 4, H, W); `timesteps` (B,). `control` is a ControlNet's (down residuals, mid residual)."""
+    down, mid = control if control is not None else (None, None)
+    return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
+        noisy,
+        timesteps,
+        encoder_hidden_states=conditioning["embeds"],
+        added_cond_kwargs={"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]},
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=mid,
+        return_dict=False,
+    )[0]
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """The scheduler's own table for so many steps, begun at its first entry."""
+    scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries."""
+    return unet_lora_state(path, parts)
+
+
+FAMILIES.add("sdxl")(
+    Family(
+        name="sdxl",
+        title="Stable Diffusion XL",
+        pipeline="StableDiffusionXLPipeline",
+        denoiser="unet",
+        text_encoders=ENCODERS,
+        tokenizers=TOKENIZERS,
+        latent_channels=4,
+        latent_factor=8,
+        size_multiple=8,
+        resolution=1024,
+        steps=50,
+        guidance=5.0,
+        embedded_guidance=False,
+        lora_presets=PRESETS,
+        architecture="stable-diffusion-xl-v1-base",
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+    )
+)
