@@ -1,4 +1,4 @@
-"""Captions: "a style word, a noun, keywords, a background", each part sometimes left out, and the recolours that colour words are learnt from."""
+"""Captions: a style word, a noun, keywords, a background, each part sometimes left out; colour words come from recoloured drawings."""
 
 import json
 import random
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from train.pocket.nouns import NOUNS, UNSEEN
+from train.pocket.nouns import NOUNS, UNSEEN, listed
 from train.pocket.sources import STYLES
 
 # named backgrounds (sRGB); white is the default and mostly goes unsaid
@@ -38,11 +38,22 @@ COLOURS = {
     "brown": (140, 90, 56),
     "gray": (150, 152, 156),
 }
-# What else may stand in the style slot. The picture is then of any style, so that a word the base does not know (a LoRA's trigger) leaves it whole.
-NEUTRAL = (
-    "drawing|picture|photo|painting|cartoon|icon|emoji|image|illustration|sketch|sticker|clip art|art|ink|line art|watercolor|pixel art|comic|poster|logo|"
-    "pencil drawing|oil painting|black and white|vector art|doodle|print|crayon drawing|simple|cute|beautiful|detailed|minimal|vintage|modern|new|old|my"
-).split("|")
+# What else may stand in the style slot. The picture is then of any style, so that a word the base does not know (an adapter's
+# trigger) leaves it whole.
+NEUTRAL = listed(
+    "drawing|picture|photo|painting|cartoon|icon|emoji|image|illustration|sketch|sticker|clip art|art|ink|line art|watercolor|"
+    "pixel art|comic|poster|logo|"
+    "pencil drawing|oil painting|black and white|vector art|doodle|print|crayon drawing|simple|cute|beautiful|detailed|minimal|"
+    "vintage|modern|new|old|my"
+)
+# what takes no "a"
+MASS = frozenset(
+    listed(
+        "love|fire|snow|rain|sea|honey|cheese|bread|bacon|rice|pasta|spaghetti|sushi|popcorn|money|mail|music|garlic|milk|coffee|tea|wine|"
+        "beer|soda|juice|cutlery|butter|meat|chocolate|lightning|poop|thinking|medicine|corn|maize|wood|soup|saturn|earth|dynamite|"
+        "broccoli|santa claus|santa"
+    )
+)
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwxyz", "aeiou"
 TEMPLATES = ("{s} style, {c}", "{s}, {c}", "{c}, {s} style", "{c}, {s}", "{s} {c}", "{c} in {s} style", "{s} of {c}")
 
@@ -56,20 +67,11 @@ def with_article(noun: str) -> str:
     if noun.startswith(("smiling", "grinning")) and not noun.endswith("face"):
         return noun
     first, last = noun.split()[0], noun.split()[-1]
-    plural = last.endswith("s") and not last.endswith(("ss", "us", "is")) and last not in ("paints",)
-    mass = noun in MASS
-    if plural or mass or first in ("a", "an", "the"):
+    plural = last.endswith("s") and not last.endswith(("ss", "us", "is"))
+    if plural or noun in MASS:
         return noun
-    vowel = first[0] in "aeiou" and not first.startswith(("uni", "euro", "ufo"))
-    return f"{'an' if vowel or first in ('x-ray', 'mp3') else 'a'} {noun}"
-
-
-MASS = frozenset(
-    "love fire snow rain water sea honey cheese bread bacon rice pasta spaghetti sushi popcorn money mail music garlic ginger milk coffee wine beer soda juice "
-    "cutlery butter meat chocolate lightning poop thinking planet medicine corn maize sparkles wood party soup noodles saturn earth cooking herb "
-    "dynamite french fries broccoli"
-    .split()
-) - {"planet", "party", "herb"}
+    vowel = first[0] in "aeiou" and not first.startswith(("uni", "ufo"))
+    return f"{'an' if vowel else 'a'} {noun}"
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def caption(view: View, keywords: tuple[str, ...], rng: random.Random) -> str:
     plain = [w for w in words if not any(w.startswith(c + " ") for c in COLOURS)] or list(words)
     noun = rng.choice(plain if said else words) if rng.random() < 0.45 else (plain if said else words)[0]
     named = with_article(f"{said} {noun}") if said and noun not in MASS else (f"{said} {noun}" if said else with_article(noun))
-    if rng.random() < 0.15:
-        named = re.sub(r"^(an?) ", "", named)
+    article = rng.random()
+    if article < 0.25:
+        named = re.sub(r"^an? ", "" if article < 0.15 else "the ", named)
     if keywords and rng.random() < 0.15:
         named += ", " + ", ".join(rng.sample(keywords, min(len(keywords), rng.choice((1, 2)))))
     draw = rng.random()

@@ -1,7 +1,7 @@
 """The denoiser and its text encoder, trained together with v-prediction on the encoded views.
 
-Weights are float32; the passes run in bfloat16 on a copy with plain (not fused) attention, which on CPU is about twice as fast as fused bfloat16
-attention, whose backward pass is slow, and as float32.
+Weights are float32; the passes run in bfloat16 on a copy with plain attention. On CPU that is about twice as fast as float32, or as
+bfloat16 with fused attention, whose backward pass is slow.
 """
 
 import copy
@@ -30,7 +30,7 @@ from train.pocket.tokenizer import MAX_TOKENS
 # B batch, T tokens, H W latent size (16), D text width
 
 WIDTH = 128
-BATCH = 40  # a process
+BATCH = 48  # a process
 NO_CAPTION = 0.1  # for classifier-free guidance
 DECAY_FROM = 0.35  # share of the budget after which the learning rate falls in a line
 CHECKPOINT_SECONDS, SNAPSHOT_SECONDS = 240, 480
@@ -155,83 +155,104 @@ def save(path: Path, state: dict[str, Any]) -> None:
     os.replace(path.with_suffix(".tmp"), path)
 
 
-def train(team: Team, work: Path, minutes: float) -> None:
-    """Train for `minutes` of wall clock, resuming WORK/denoiser.pt; EMA snapshots go to WORK/snapshots, the newest best one to WORK/early."""
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    data, keywords, loss = Views.load(work), load_keywords(work), Loss(tokenizer)
-    model = Model(tokenizer)
-    fast = model.quick()
-    named = list(model.named_parameters())
-    weights, quick_weights = [p for _, p in named], list(fast.parameters())
-    optimiser = MuonAdam(named, team, lr=4e-3, adam_lr=2e-3, weight_decay=0.02, adam_names=("embedding", "conv_in", "conv_out"))
-    average = copy.deepcopy(model).requires_grad_(False)
-    averaged = list(average.parameters())
-    step, samples, clock, checkpoint = 0, 0, Clock(minutes), work / "denoiser.pt"
-    cpu_before, best = 0.0, float("inf")
-    if checkpoint.exists():
-        state = torch.load(checkpoint)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, samples, best, cpu_before = state["step"], state["samples"], state["best"], state["cpu_seconds"]
-        clock = Clock(minutes, spent_seconds=state["seconds"])
-        with torch.no_grad():
-            torch._foreach_copy_(quick_weights, weights)
-    rng, picks = random.Random(f"{step} {team.rank}"), np.random.default_rng([step, team.rank])
-    torch.manual_seed(1000 * (step + 1) + team.rank)
-    if team.leads:
-        count = sum(p.numel() for p in weights)
-        print(f"denoiser {count / 1e6:.2f} M weights, {len(data.training)} views, {len(data.validation)} held-out pairs, from step {step}", flush=True)
-    running, begun, saved, snapped = 0.0, step, time.monotonic(), time.monotonic()
+class Trainer:
+    """The state of one training: float32 weights, their bfloat16 copy, their running average, the optimiser and the counts."""
 
-    def checkpoint_state() -> dict[str, Any]:
-        parts = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        counts = {"step": step, "samples": samples, "best": best, "seconds": clock.spent_seconds, "cpu_seconds": cpu_before + time.process_time()}
-        return {**parts, **counts}
+    def __init__(self, team: Team, work: Path, minutes: float) -> None:
+        self.team, self.work, self.clock = team, work, Clock(minutes)
+        self.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+        self.data, self.keywords, self.loss = Views.load(work), load_keywords(work), Loss(self.tokenizer)
+        self.model = Model(self.tokenizer)
+        self.quick = self.model.quick()
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        named = list(self.model.named_parameters())
+        self.weights, self.quick_weights = [p for _, p in named], list(self.quick.parameters())
+        self.averaged = list(self.average.parameters())
+        names = ("embedding", "conv_in", "conv_out")
+        self.optimiser = MuonAdam(named, team, lr=4e-3, adam_lr=2e-3, weight_decay=0.02, adam_names=names)
+        self.step = self.samples = 0
+        self.cpu_before = self.running = 0.0
+        if (work / "denoiser.pt").exists():
+            self.resume(torch.load(work / "denoiser.pt"), minutes)
+        self.begun = self.step
+        self.rng, self.picks = random.Random(f"{self.step} {team.rank}"), np.random.default_rng([self.step, team.rank])
+        torch.manual_seed(1000 * (self.step + 1) + team.rank)
 
-    def snapshot() -> None:
-        nonlocal best
-        heldout = heldout_loss(average.quick(), loss, data)
-        told = {"step": step, "samples": samples, "seconds": clock.spent_seconds, "heldout": heldout}
-        (work / "snapshots").mkdir(exist_ok=True)
-        parts = {"unet": average.unet.state_dict(), "text_encoder": average.text_encoder.state_dict()}
-        save(work / "snapshots" / f"step-{step:06d}.pt", {**parts, **told})
-        print(f"denoiser snapshot {json.dumps(told)}", flush=True)
-        best = min(best, heldout)
-        kept = copy.deepcopy(average)
-        pack(work, kept.unet, kept.text_encoder, work / "early")
+    @torch.no_grad()
+    def resume(self, state: dict[str, Any], minutes: float) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.samples, self.cpu_before = state["step"], state["samples"], state["cpu_seconds"]
+        self.clock = Clock(minutes, spent_seconds=state["seconds"])
+        torch._foreach_copy_(self.quick_weights, self.weights)
 
-    while (share := team.agree(clock.share)) < 1:
-        rows = picks.choice(data.training, BATCH, p=data.weights)
-        views = [data.views[i] for i in rows]
-        captions = ["" if rng.random() < NO_CAPTION else caption(v, keywords[v.noun], rng) for v in views]
+    def train_step(self, factor: float) -> float:
+        """One update on BATCH views a process, at `factor` times the learning rates; this process's loss."""
+        rows = self.picks.choice(self.data.training, BATCH, p=self.data.weights)
+        views = [self.data.views[i] for i in rows]
+        captions = ["" if self.rng.random() < NO_CAPTION else caption(v, self.keywords[v.noun], self.rng) for v in views]
         timesteps = ((torch.arange(BATCH) + torch.rand(BATCH)) / BATCH * 1000).long().clamp(max=999)[torch.randperm(BATCH)]
-        latents = data.latents[rows]
-        value = loss(fast, latents, captions, timesteps, torch.randn_like(latents))
+        latents = self.data.latents[rows]
+        value = self.loss(self.quick, latents, captions, timesteps, torch.randn_like(latents))
         value.backward()  # type: ignore[no-untyped-call]
-        for p, q in zip(weights, quick_weights, strict=True):
+        for p, q in zip(self.weights, self.quick_weights, strict=True):
             p.grad = torch.zeros_like(p) if q.grad is None else q.grad.float()
             q.grad = None
-        team.average([p.grad for p in weights if p.grad is not None])
-        optimiser.step(schedule(share, step))
-        step, samples = step + 1, samples + BATCH * team.size
+        self.team.average([p.grad for p in self.weights if p.grad is not None])
+        self.optimiser.step(factor)
+        self.step, self.samples = self.step + 1, self.samples + BATCH * self.team.size
         with torch.no_grad():
-            torch._foreach_copy_(quick_weights, weights)
-            torch._foreach_lerp_(averaged, [p.detach() for p in weights], 1 - min(0.999, (step + 1) / (step + 12)))
-        running = 0.99 * running + 0.01 * value.item()
-        if team.leads and step % 100 == 0:
-            mean = running / (1 - 0.99 ** (step - begun))
-            cpu = cpu_before + time.process_time()
-            print(f"denoiser {clock.spent_seconds:.0f} s step {step} samples {samples} loss {mean:.4f} cpu {cpu:.0f} s", flush=True)
-            if step % 400 == 0:
-                print(f"denoiser held-out {step} {heldout_loss(average.quick(), loss, data):.4f}", flush=True)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                save(checkpoint, checkpoint_state())
-                saved = time.monotonic()
-            if time.monotonic() - snapped > SNAPSHOT_SECONDS:
-                snapshot()
-                snapped = time.monotonic()
+            torch._foreach_copy_(self.quick_weights, self.weights)
+            torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - min(0.999, (self.step + 1) / (self.step + 12)))
+        return float(value.item())
+
+    def report(self, value: float) -> None:
+        self.running = 0.99 * self.running + 0.01 * value
+        if self.step % 100 == 0:
+            mean, cpu = self.running / (1 - 0.99 ** (self.step - self.begun)), self.cpu_before + time.process_time()
+            counts = f"step {self.step} samples {self.samples} loss {mean:.4f} cpu {cpu:.0f} s"
+            print(f"denoiser {self.clock.spent_seconds:.0f} s {counts}", flush=True)
+        if self.step % 400 == 0:
+            print(f"denoiser held-out {self.step} {heldout_loss(self.average.quick(), self.loss, self.data):.4f}", flush=True)
+
+    def checkpoint(self) -> None:
+        parts = {"model": self.model.state_dict(), "average": self.average.state_dict(), "optimiser": self.optimiser.state_dict()}
+        times = {"seconds": self.clock.spent_seconds, "cpu_seconds": self.cpu_before + time.process_time()}
+        save(self.work / "denoiser.pt", {**parts, **times, "step": self.step, "samples": self.samples})
+
+    def snapshot(self) -> None:
+        """Keep the average with its held-out loss, and pack it for early use."""
+        told = {"step": self.step, "samples": self.samples, "seconds": self.clock.spent_seconds}
+        told["heldout"] = heldout_loss(self.average.quick(), self.loss, self.data)
+        print(f"denoiser snapshot {json.dumps(told)}", flush=True)
+        (self.work / "snapshots").mkdir(exist_ok=True)
+        parts = {"unet": self.average.unet.state_dict(), "text_encoder": self.average.text_encoder.state_dict()}
+        save(self.work / "snapshots" / f"step-{self.step:06d}.pt", {**parts, **told})
+        kept = copy.deepcopy(self.average)
+        pack(self.work, kept.unet, kept.text_encoder, self.work / "early")
+
+
+def train(team: Team, work: Path, minutes: float) -> None:
+    """Train for `minutes` of wall clock, resuming WORK/denoiser.pt; EMA snapshots go to WORK/snapshots, the newest also to WORK/early."""
+    trainer = Trainer(team, work, minutes)
     if team.leads:
-        snapshot()
-        save(checkpoint, checkpoint_state())
-        print(f"denoiser done: {step} steps, {samples} samples, {clock.spent_seconds:.0f} s", flush=True)
+        count, data = sum(p.numel() for p in trainer.weights), trainer.data
+        sizes = f"{len(data.training)} views, {len(data.validation)} held-out pairs"
+        print(f"denoiser {count / 1e6:.2f} M weights, {sizes}, from step {trainer.step}", flush=True)
+    saved = snapped = time.monotonic()
+    while (share := team.agree(trainer.clock.share)) < 1:
+        value = trainer.train_step(schedule(share, trainer.step))
+        if not team.leads:
+            continue
+        trainer.report(value)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            trainer.checkpoint()
+            saved = time.monotonic()
+        if time.monotonic() - snapped > SNAPSHOT_SECONDS:
+            trainer.snapshot()
+            snapped = time.monotonic()
+    if team.leads:
+        trainer.snapshot()
+        trainer.checkpoint()
+        print(f"denoiser done: {trainer.step} steps, {trainer.samples} samples, {trainer.clock.spent_seconds:.0f} s", flush=True)

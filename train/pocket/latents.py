@@ -16,15 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from train.pocket.captions import BACKGROUNDS, COLOURS, View, colour_of_name, unseen
-from train.pocket.nouns import NOUNS
+from train.pocket.nouns import NOUNS, listed
 from train.pocket.sources import STYLES, flatten, load_drawings
 from train.pocket.vae import encode
 
 WHITE_VIEWS, GROUND_VIEWS, RECOLOURS = 4, 4, 4  # of each drawing
 VALIDATION = 23  # one (style, noun) pair in 23 is never trained on
 NOT_MIRRORED = frozenset(  # letters, digits and signs that are wrong the other way round
-    "red question mark|check mark|musical note|musical notes|calendar|stop sign|pool 8 ball|newspaper|computer mouse|dollar banknote|credit card|"
-    "yin yang|floppy disk|watch|alarm clock|globe showing Americas|speech balloon".split("|")
+    listed(
+        "red question mark|check mark|musical note|musical notes|calendar|stop sign|pool 8 ball|newspaper|computer mouse|"
+        "dollar banknote|credit card|yin yang|floppy disk|watch|alarm clock|globe showing Americas|speech balloon"
+    )
 )
 
 

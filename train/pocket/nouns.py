@@ -1,7 +1,7 @@
 """What pocket can be asked to draw: Unicode emoji names, and the plain words a person says for them.
 
-One drawing a plain word: where Unicode has both "cat face" and "cat", the simpler picture takes the word and the other is left out, since a small
-model that learns two pictures for one word draws the mean of both.
+One drawing a plain word: where Unicode has both "cat face" and "cat", the simpler picture takes the word and the other is left out, since a
+small model that learns two pictures for one word draws the mean of both.
 """
 
 import re
@@ -530,6 +530,11 @@ UNSEEN = (
     ("pig face", "blue"),
     ("duck", "red"),
 )
+
+
+def listed(text: str) -> list[str]:
+    """The items of a list written as "a|b|c"."""
+    return [item.strip() for item in text.split("|")]
 
 
 def parse(table: str) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 
 def scheduler() -> DDIMScheduler:
-    """v-prediction; beta_end is high enough that the last timestep holds next to no picture, so plain white and black grounds come out clean."""
+    """v-prediction; beta_end is so high that the last timestep holds next to no picture: white and black grounds come out clean."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",

@@ -6,22 +6,25 @@ from pathlib import Path
 from PIL import Image
 
 from train.pocket.captions import with_article
-from train.pocket.nouns import NOUNS
+from train.pocket.nouns import NOUNS, listed
 from train.pocket.sources import HELD, Package, concepts, draw, flatten
 
 SIZE_PX = 128
 ROOT = Path(__file__).resolve().parents[2] / "datasets"
 
 # things that pocket knows in other styles, drawn here in outline; in ink a colour word would mean nothing, so captions have none
-INK = (
-    "grinning face|ghost|skull|thumbs up|bone|cat face|fox|cow face|pig face|mouse face|polar bear|penguin|swan|owl|frog|snail|butterfly|fish|"
-    "spiral shell|sunflower|evergreen tree|maple leaf|pear|cherries|carrot|bread|pizza|cookie|soft ice cream|house|bicycle|sailboat|automobile|"
+INK = listed(
+    "grinning face|ghost|skull|thumbs up|bone|cat face|fox|cow face|pig face|mouse face|polar bear|penguin|swan|owl|frog|snail|"
+    "butterfly|fish|"
+    "spiral shell|sunflower|evergreen tree|maple leaf|pear|cherries|carrot|bread|pizza|cookie|soft ice cream|house|bicycle|"
+    "sailboat|automobile|"
     "alarm clock|sun|balloon|t-shirt|crown|light bulb|key"
-).split("|")
-INK_HELDOUT = (
-    "elephant|rabbit face|dog face|duck|lady beetle|tulip|mushroom|strawberry|hamburger|doughnut|rocket|tractor|bell|soccer ball|teddy bear|"
+)
+INK_HELDOUT = listed(
+    "elephant|rabbit face|dog face|duck|lady beetle|tulip|mushroom|strawberry|hamburger|doughnut|rocket|tractor|bell|soccer ball|"
+    "teddy bear|"
     "snowman without snow"
-).split("|")
+)
 BLOB = {
     "grinning face": "grinning",
     "grinning face with smiling eyes": "laughing",

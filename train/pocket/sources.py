@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from train.pocket.nouns import NOUNS
+from train.pocket.nouns import NOUNS, listed
 
 SIZE_PX = 64
 MARGIN_PX = 3  # the drawing's longer side is 58 px: room for the shifts of captions.augment
@@ -53,7 +53,7 @@ PACKAGES = (
     Package("@iconify-json/fluent-emoji-flat", "1.2.6", "MIT", "Fluent Emoji © Microsoft Corporation", Role.TRAIN, "fluent flat"),
     Package("@iconify-json/emojione", "1.2.3", "CC-BY-4.0", "EmojiOne © EmojiOne / Ranks.com", Role.TRAIN, "emojione"),
     Package("@iconify-json/fxemoji", "1.2.2", "Apache-2.0", "FxEmojis © Mozilla", Role.TRAIN, "fxemoji"),
-    Package("@lobehub/fluent-emoji-3d", "1.1.0", "MIT", "Fluent Emoji © Microsoft Corporation, packed by LobeHub", Role.TRAIN, "fluent 3d"),
+    Package("@lobehub/fluent-emoji-3d", "1.1.0", "MIT", "Fluent Emoji © Microsoft Corporation", Role.TRAIN, "fluent 3d"),
     Package("@iconify-json/fluent-emoji-high-contrast", "1.2.6", "MIT", "Fluent Emoji © Microsoft Corporation", Role.HELD, "ink"),
     Package("@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "Noto Emoji, first set © Google", Role.HELD, "blob"),
     Package("unicode-emoji-json", "0.9.0", "MIT", "© Mu-An Chiou", Role.NAMES),
@@ -68,23 +68,30 @@ FX_NAMES = {
     name: fx
     for name, _, fx in (
         line.partition("=")
-        for line in (
-            "pile of poo=poo|heart with arrow=heartarrow|water wave=wave|speech balloon=speechbubble|waving hand=waving|flexed biceps=flexbicep|"
-            "old man=gpa|old woman=gma|Santa Claus=fatherchristmas|wolf=wolfface|pig nose=pigsnout|ewe=sheep|camel=bactriancamel|hamster=hampster|"
-            "rabbit face=bunny|panda=pandaface|dragon face=dragonhead|spouting whale=spurtingwhale|evergreen tree=evergreen|fallen leaf=fallingleaf|"
+        for line in listed(
+            "pile of poo=poo|heart with arrow=heartarrow|water wave=wave|speech balloon=speechbubble|waving hand=waving|"
+            "flexed biceps=flexbicep|"
+            "old man=gpa|old woman=gma|Santa Claus=fatherchristmas|wolf=wolfface|pig nose=pigsnout|ewe=sheep|camel=bactriancamel|"
+            "hamster=hampster|"
+            "rabbit face=bunny|panda=pandaface|dragon face=dragonhead|spouting whale=spurtingwhale|evergreen tree=evergreen|"
+            "fallen leaf=fallingleaf|"
             "eggplant=aubergine|ear of corn=earofmaize|hot pepper=chilipepper|pizza=sliceofpizza|globe showing Americas=americasglobe|"
             "snow-capped mountain=snowmountains|beach with umbrella=beachumbrella|house=housebuilding|castle=europeancastle|"
             "locomotive=steamlocomotive|bullet train=highspeedtrainbulletnose|racing car=racecar|canoe=rowboat|hourglass done=hourglass|"
-            "sun=sunrays|cloud with rain=raincloud|cloud with lightning=stormcloud|wrapped gift=present|tennis=tennisball|bullseye=directhit|"
+            "sun=sunrays|cloud with rain=raincloud|cloud with lightning=stormcloud|wrapped gift=present|tennis=tennisball|"
+            "bullseye=directhit|"
             "pool 8 ball=billiards|necktie=tie|t-shirt=mansshirt|backpack=schoolsatchel|man’s shoe=mensshoe|running shoe=mensrunner|"
-            "high-heeled shoe=heels|woman’s boot=boot|gem stone=gem|studio microphone=studiomic|mobile phone=cellphone|telephone=blacktelephone|"
+            "high-heeled shoe=heels|woman’s boot=boot|gem stone=gem|studio microphone=studiomic|mobile phone=cellphone|"
+            "telephone=blacktelephone|"
             "computer mouse=onebuttonmouse|floppy disk=floppydisk2|optical disk=opticaldisc|"
             "magnifying glass tilted left=leftmagnifyingglass|flashlight=electrictorch|red paper lantern=izakayalantern|"
             "dollar banknote=banknotedollar|fountain pen=lowerleftfountainpen|paintbrush=lowerleftpaintbrush|crayon=lowerleftcrayon|"
-            "pencil=lowerleftpencil|scissors=blackscissors|locked=lock|dagger=daggerknife|kitchen knife=hocho|moai=moyai|warning=warningsign|"
-            "check mark=heavycheckmark|red circle=largeredcircle|spade suit=blackspadesuit|club suit=blackclubsuit|sunglasses=darksunglasses|"
+            "pencil=lowerleftpencil|scissors=blackscissors|locked=lock|dagger=daggerknife|kitchen knife=hocho|moai=moyai|"
+            "warning=warningsign|"
+            "check mark=heavycheckmark|red circle=largeredcircle|spade suit=blackspadesuit|club suit=blackclubsuit|"
+            "sunglasses=darksunglasses|"
             "smiling face with sunglasses=sunglasses"
-        ).split("|")
+        )
     )
 }
 
@@ -114,7 +121,8 @@ def fetch(package: Package, work: Path) -> Path:
     """The package's tarball in the work folder, packed by npm when it is not there yet."""
     path = work / package.tarball
     if not path.exists():
-        subprocess.run(["npm", "pack", f"{package.name}@{package.version}", "--pack-destination", str(work)], check=True, capture_output=True)
+        wanted = f"{package.name}@{package.version}"
+        subprocess.run(["npm", "pack", wanted, "--pack-destination", str(work)], check=True, capture_output=True)
     with tarfile.open(path) as tar:
         given = json.load(_member(tar, "package/package.json"))["license"]
     if given != package.licence:

@@ -1,6 +1,6 @@
-"""CLIP's byte-pair tokenizer, whole (registry/clip_bpe) and cut down to pocket's captions (about 7,000 tokens).
+"""CLIP's byte-pair tokenizer, whole (registry/clip_bpe) and cut down to pocket's captions (about 4,600 tokens).
 
-Cutting keeps all 256 bytes, the most frequent merges and every merge on the way to a caption's word, so known words split as in CLIP and any
+Cutting keeps all 256 bytes, the most frequent merges and every merge on the way to a caption's word: known words split as in CLIP, and any
 Unicode text still becomes tokens.
 """
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 from train.pocket.captions import vocabulary
@@ -46,7 +47,7 @@ def path(word: str, rank: dict[tuple[str, str], int]) -> set[int]:
     parts[-1] += "</w>"
     used: set[int] = set()
     while len(parts) > 1:
-        best = min(((rank[p], i) for i, p in enumerate(zip(parts, parts[1:], strict=False)) if p in rank), default=None)
+        best = min(((rank[p], i) for i, p in enumerate(pairwise(parts)) if p in rank), default=None)
         if best is None:
             break
         used.add(best[0])

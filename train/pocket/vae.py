@@ -1,7 +1,7 @@
 """The autoencoder: 64x64 RGB <-> 4x16x16 latents of unit variance.
 
-Trained on every training drawing, not only the nouns. A share of each batch is made into black line art (edges and thresholds of the same training
-drawings, and their negatives), so that the decoder knows strokes on white although the one line-art style is held out.
+Trained on every training drawing, not only the nouns. A share of each batch is made into black line art (edges and thresholds of the same
+training drawings, and their negatives), so that the decoder knows strokes on white although the one line-art style is held out.
 """
 
 import os
@@ -97,7 +97,8 @@ def loss_of(vae: AutoencoderKL, pixels: Tensor) -> tuple[Tensor, Tensor]:
     error = decoded.float() - pixels
     kl = posterior.kl().mean() / posterior.mean[0].numel()
     squared = error.pow(2).mean()
-    return error.abs().mean() + 2 * squared + 0.5 * edges(decoded.float(), pixels) + 0.5 * F.avg_pool2d(error, 4).abs().mean() + 1e-3 * kl, squared
+    coarse = F.avg_pool2d(error, 4).abs().mean()
+    return error.abs().mean() + 2 * squared + 0.5 * edges(decoded.float(), pixels) + 0.5 * coarse + 1e-3 * kl, squared
 
 
 def schedule(share: float, step: int) -> float:
@@ -107,7 +108,8 @@ def schedule(share: float, step: int) -> float:
 
 def train(team: Team, work: Path, minutes: float) -> None:
     """Train for `minutes` of wall clock, resuming WORK/vae.pt; write the EMA, its latents normalised, to WORK/vae."""
-    drawings = torch.from_numpy(np.concatenate([np.stack(list(load_drawings(work, s).values())) for s in STYLES])).permute(0, 3, 1, 2).contiguous()
+    rgba = np.concatenate([np.stack(list(load_drawings(work, s).values())) for s in STYLES])
+    drawings = torch.from_numpy(rgba).permute(0, 3, 1, 2).contiguous()
     vae = build()
     named = list(vae.named_parameters())
     weights = [p for _, p in named]
