@@ -118,8 +118,8 @@ def _refuse_misfits(family: Family, path: Path, by_component: Mapping[str, Mappi
     if misfits or not total:
         shown = "; ".join(misfits[:3]) + (f"; and {len(misfits) - 3} more" if len(misfits) > 3 else "")
         raise Refused(
-            f"{path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} tensors have their place, {len(misfits)} have not: {shown}. "
-            "Use an adapter trained for this base."
+            f"{path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} tensors have their place, "
+            f"{len(misfits)} have not: {shown}. Use an adapter trained for this base."
         )
 
 

@@ -205,7 +205,8 @@ def to_image(pixels: Tensor) -> list[Image]:
     if not bool(finite.all()):
         bad = [str(row) for row in range(len(pixels)) if not finite[row]]
         raise JobFailed(
-            f"Picture {', '.join(bad)} of {len(pixels)} came out as not-a-number. Half precision overflows in some VAEs: use float32 or bfloat16."
+            f"Picture {', '.join(bad)} of {len(pixels)} came out as not-a-number. "
+            "Half precision overflows in some VAEs: use float32 or bfloat16."
         )
     values = (pixels / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).float().numpy()
     return [Image.fromarray(picture) for picture in _bytes(values)]

@@ -18,7 +18,7 @@ def family_of(record: Record) -> Family:
     """The family that loads a checkpoint; refused with the reasons when it is none, or none that we load."""
     if record.kind not in ("checkpoint", "unknown"):
         raise Refused(f"{record.name} is of kind {record.kind}, but a base is a checkpoint: a diffusers folder or a single file.")
-    if record.family in FAMILIES:
+    if record.family is not None and record.family in FAMILIES:
         return FAMILIES[record.family]
     loadable = ", ".join(sorted(FAMILIES))
     if record.family is not None:

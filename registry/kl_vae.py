@@ -42,6 +42,8 @@ def _per_channel(vae: Any) -> tuple[Tensor, Tensor]:
     """The VAE's own mean and deviation of each channel, (1, C, 1, 1), where its config has them (some SDXL VAEs)."""
     import torch
 
-    values = (torch.tensor(value).view(1, -1, 1, 1).to(vae.device, vae.dtype) for value in (vae.config.latents_mean, vae.config.latents_std))
+    values = (
+        torch.tensor(value).view(1, -1, 1, 1).to(vae.device, vae.dtype) for value in (vae.config.latents_mean, vae.config.latents_std)
+    )
     middle, spread = values
     return middle, spread

@@ -98,8 +98,8 @@ def _refuse(path: Path, misfits: list[str], total: int) -> None:
     if misfits:
         shown = ", ".join(misfits[:SHOWN]) + (f" and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else "")
         raise Refused(
-            f"{path.name} does not fit this model: {total - len(misfits)} of its {total} tensors have their place, {len(misfits)} have not: {shown}. "
-            "Use an adapter trained for this base."
+            f"{path.name} does not fit this model: {total - len(misfits)} of its {total} tensors have their place, "
+            f"{len(misfits)} have not: {shown}. Use an adapter trained for this base."
         )
 
 
@@ -129,6 +129,8 @@ class _Places:
 
     def split(self, place: Original, tensor: Tensor, *, role: str) -> list[Tensor]:
         """The tensor for each module of a place: a fused layer shares its down factor and splits the rows of its up factor."""
+        import torch
+
         if role in ("down", "down_bias"):
             return [tensor.clone() for _module in place.modules]
         rows = [self.widths[module] for module in place.modules]
@@ -138,7 +140,7 @@ class _Places:
             first, second = tensor.chunk(2)
             tensor = second.new_empty(tensor.shape)
             tensor[: len(second)], tensor[len(second) :] = second, first
-        return [piece.clone() for piece in tensor.split(rows)]
+        return [piece.clone() for piece in torch.split(tensor, rows)]
 
 
 def own_layers(module: nn.Module) -> Iterable[tuple[str, Any]]:

@@ -15,8 +15,21 @@ from typing import Any
 
 SIZE = 32  # pixels a side of the tiny models' pictures
 SIZES = {"sd1": SIZE, "sdxl": SIZE, "flux1": 64}  # by family; FLUX's packing counts on eight pixels a latent cell
-BETAS: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-UNET: dict[str, Any] = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
+BETAS: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
 
 
 def tiny_sd1(folder: Path | str, *, prediction: str = "epsilon") -> Path:
@@ -61,7 +74,7 @@ def tiny_adapter(
     if text_encoder:
         encoders = {name: module for name, module in parts.text_encoders.items() if type(module).__name__.startswith("CLIP")}
         modules |= encoders
-        wanted |= dict.fromkeys(encoders, ["q_proj", "k_proj", "v_proj", "out_proj"])
+        wanted |= {name: ["q_proj", "k_proj", "v_proj", "out_proj"] for name in encoders}
     generator = torch.Generator().manual_seed(seed)
     layers = {}
     for name, module in modules.items():
@@ -195,7 +208,14 @@ def _build_flux1(variant: str) -> Path:
         )
         tokenizer, t5 = clip_tokenizer(), t5_tokenizer()
         config = T5Config(
-            vocab_size=len(t5), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", tie_word_embeddings=False
+            vocab_size=len(t5),
+            d_model=32,
+            d_kv=8,
+            d_ff=64,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
         )
         scheduler = {"shift": 3.0, "use_dynamic_shifting": True} if dev else {"shift": 1.0}
         pipeline = diffusers.FluxPipeline(
@@ -238,7 +258,9 @@ def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
 POSITIONS = 24  # tokens a tiny prompt holds: nobody may assume 77
 
 
-def _clip_text(tokenizer: Any, *, width: int = 32, layers: int = 2, projection: int = 32, act: str = "quick_gelu", projected: bool = False) -> Any:
+def _clip_text(
+    tokenizer: Any, *, width: int = 32, layers: int = 2, projection: int = 32, act: str = "quick_gelu", projected: bool = False
+) -> Any:
     """A CLIP text model of the tokenizer's vocabulary; `projected` is the kind with a pooled projection (SDXL's second)."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 

@@ -13,7 +13,7 @@ A family file imports neither torch nor diffusers at its top: listings must stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,6 @@ from registry.names import Table
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from registry.record import Record
 
 Conditioning = dict[str, "Tensor"]  # what the denoiser needs beside latents and time; every tensor is batch-first
 
@@ -139,7 +137,8 @@ class Family:
     """encode_nothing(parts, count, *, clip_skip=None) -> Conditioning of no negative prompt, as the plain pipeline has it
     (the encoding of "" in SD1, zeros in SDXL)."""
     count_tokens: Callable[[Parts, str], tuple[int, int]]
-    """count_tokens(parts, prompt) -> (tokens the prompt needs with its marks, tokens that fit); more than fit is truncated and must be told."""
+    """count_tokens(parts, prompt) -> (tokens the prompt needs with its marks, tokens that fit).
+    More than fit is truncated, and must be told."""
     encode_images: Callable[[Parts, Tensor], Posterior]
     """pixels (B, 3, h, w) in [-1, 1] -> Posterior of normalised latents (B, C, h/f, w/f)."""
     decode: Callable[[Parts, Tensor], Tensor]
@@ -148,7 +147,8 @@ class Family:
     """complete(parts, conditioning, *, height, width, guidance) -> Conditioning with what size and embedded guidance add.
     height, width in pixels; a family that needs neither returns it unchanged. SDXL's original size and crop are (height, width), (0, 0)."""
     predict: Callable[..., Tensor]
-    """predict(parts, noisy, timesteps, conditioning, *, control=None) -> Tensor like noisy. One denoiser call, a timestep PER SAMPLE (B,)."""
+    """predict(parts, noisy, timesteps, conditioning, *, control=None) -> Tensor like noisy.
+    One denoiser call, a timestep PER SAMPLE (B,)."""
     set_timesteps: Callable[..., None]
     """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
     lora_state: Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]

@@ -55,7 +55,11 @@ def recognise_checkpoint(look: Look) -> Match | None:
         channels = names["img_in.weight"].shape[1] if "img_in.weight" in names else 64
         variant = {384: "fill", 128: "control"}.get(channels) or ("dev" if guided else "schnell")
         return Match(
-            score=0.95, evidence=(KEY_NORM, f"guidance_in {'present' if guided else 'absent'}"), variant=variant, prediction="flow", prediction_source="the family"
+            score=0.95,
+            evidence=(KEY_NORM, f"guidance_in {'present' if guided else 'absent'}"),
+            variant=variant,
+            prediction="flow",
+            prediction_source="the family",
         )
     return None
 
@@ -82,13 +86,18 @@ def recognise_adapter(look: Look) -> Match | None:
     """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
     keys = adapter_keys(look.tensors) if look.tensors else None
     if keys is None or any(
-        re.search(r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in", name) for name in keys
+        re.search(
+            r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in", name
+        )
+        for name in keys
     ):
         return None
     widths = {
         look.tensors[name].shape[1]
         for name, key in keys.items()
-        if key.role == "down" and re.search(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj", key.module) and len(look.tensors[name].shape) == 2
+        if key.role == "down"
+        and re.search(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj", key.module)
+        and len(look.tensors[name].shape) == 2
     }
     double = any(re.search(r"double_blocks[._]\d+[._]img_attn|single_blocks[._]\d+[._]linear", name) for name in keys)
     ours = any("single_transformer_blocks" in name for name in keys)
@@ -124,7 +133,9 @@ def _checked(parts: Parts) -> Parts:
     """The parts, unless the transformer needs inputs this family does not give; the VAE must be the one the packing counts on."""
     config: Any = parts.denoiser.config
     if config.in_channels != 4 * parts.vae.config.latent_channels:  # type: ignore[union-attr, operator]  # diffusers is untyped
-        raise BadFile(parts.source, "variant", f"takes {config.in_channels} channels (fill or control); only text-to-image ones (64) are loaded.")
+        raise BadFile(
+            parts.source, "variant", f"takes {config.in_channels} channels (fill or control); only text-to-image ones (64) are loaded."
+        )
     if parts.latent_factor != FACTOR:
         raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; FLUX.1 has {FACTOR}.")
     if not config.guidance_embeds:
@@ -266,7 +277,9 @@ def shift_of(config: Any, *, tokens: int) -> float:
 def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split."""
     config: Any = parts.denoiser.config
-    originals = {layer.original: Original(layer.modules, layer.swapped) for layer in flux_layers(config.num_layers, config.num_single_layers)}
+    originals = {
+        layer.original: Original(layer.modules, layer.swapped) for layer in flux_layers(config.num_layers, config.num_single_layers)
+    }
     return read_lora(path, parts, denoiser="transformer", originals=originals)
 
 

@@ -7,13 +7,13 @@ Known by class and config, not by width: `pocket` is one of these. The predictio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_text import clip_outputs, count_tokens, normed_state
 from registry.diffusers_folder import load_folder, prediction_of
-from registry.errors import BadFile, Refused
+from registry.errors import BadFile
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
 from registry.kl_vae import decode_kl, encode_kl
 from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
@@ -31,6 +31,7 @@ ARCHITECTURE = "stable-diffusion-v1"
 
 
 # --- what it is
+
 
 def recognise_checkpoint(look: Look) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 1.x."""
@@ -104,6 +105,7 @@ def recognise_adapter(look: Look) -> Match | None:
 
 # --- loading
 
+
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network."""
     path = Path(path)
@@ -124,13 +126,16 @@ def _checked(parts: Parts) -> Parts:
     config: Any = parts.denoiser.config
     if config.in_channels != config.out_channels:
         kind = VARIANTS.get(config.in_channels) or "special"
-        raise BadFile(parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones (4) are loaded.")
+        raise BadFile(
+            parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones (4) are loaded."
+        )
     if config.time_cond_proj_dim is not None:
         raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
     return parts
 
 
 # --- text
+
 
 def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, T, D)} of the prompts, cut to what fits."""
@@ -152,6 +157,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
 
 # --- pictures
 
+
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
     """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 4, h/8, w/8)."""
     return encode_kl(parts.vae, pixels)
@@ -163,6 +169,7 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 
 
 # --- denoising
+
 
 def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
     """The conditioning as it is: size and guidance are not embedded here."""
@@ -188,6 +195,7 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
 
 
 # --- adapters
+
 
 def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The file's LoRA in peft keys, and the alphas it carries."""

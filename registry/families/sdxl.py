@@ -123,7 +123,9 @@ def _checked(parts: Parts) -> Parts:
     config: Any = parts.denoiser.config
     if config.in_channels != config.out_channels:
         kind = VARIANTS.get(config.in_channels) or "special"
-        raise BadFile(parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones are loaded.")
+        raise BadFile(
+            parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones are loaded."
+        )
     if config.time_cond_proj_dim is not None:
         raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
     vae: Any = parts.vae
