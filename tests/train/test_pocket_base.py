@@ -60,16 +60,14 @@ def test_known_words_split_as_in_clip() -> None:
 
 @pytest.mark.slow
 def test_plain_diffusers_draws_from_the_folder() -> None:
-    import numpy as np
-    import torch
+    np, torch = pytest.importorskip("numpy"), pytest.importorskip("torch")
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(POCKET)
     pipeline.set_progress_bar_config(disable=True)
-    draw = lambda prompt: np.asarray(
-        pipeline(prompt, num_inference_steps=8, guidance_scale=4.0, generator=torch.Generator().manual_seed(0), output_type="np").images[0]
-    )
-    apple, tree = draw("a red apple on a white background"), draw("a tree on a white background")
+    prompts = ["a red apple on a white background", "a tree on a white background"]
+    seeds = [torch.Generator().manual_seed(0) for _ in prompts]
+    apple, tree = pipeline(prompts, num_inference_steps=8, guidance_scale=4.0, generator=seeds, output_type="np").images
     assert apple.shape == (64, 64, 3) and np.isfinite(apple).all()
     centre = (slice(20, 44), slice(20, 44))
     assert apple[centre][..., 0].mean() > apple[centre][..., 1].mean() + 0.2  # red

@@ -126,7 +126,8 @@ class Loss:
         states = model.text_encoder(ids)[0]  # (B, T, D)
         dtype = next(model.unet.parameters()).dtype
         predicted = model.unet(noisy.to(dtype), timesteps, states.to(dtype)).sample
-        return (predicted.float() - velocity).pow(2).mean()
+        error: Tensor = predicted.float() - velocity
+        return error.pow(2).mean()
 
 
 @torch.no_grad()
@@ -138,7 +139,7 @@ def heldout_loss(model: Model, loss: Loss, data: Views) -> float:
     timesteps = (torch.arange(count) * 1000 // count)[torch.randperm(count, generator=generator)]
     captions = [f"{data.views[i].style} style, {with_article(NOUNS[data.views[i].noun][0])}" for i in data.validation]
     total = 0.0
-    for part in torch.arange(count).split(64):
+    for part in torch.split(torch.arange(count), 64):
         rows = [data.validation[i] for i in part.tolist()]
         some = [captions[i] for i in part.tolist()]
         total += float(loss(model, data.latents[rows], some, timesteps[part], noise[part])) * len(rows)
@@ -166,8 +167,9 @@ class Trainer:
         self.quick = self.model.quick()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         named = list(self.model.named_parameters())
-        self.weights, self.quick_weights = [p for _, p in named], list(self.quick.parameters())
-        self.averaged = list(self.average.parameters())
+        self.weights: list[Tensor] = [p for _, p in named]
+        self.quick_weights: list[Tensor] = list(self.quick.parameters())
+        self.averaged: list[Tensor] = list(self.average.parameters())
         names = ("embedding", "conv_in", "conv_out")
         self.optimiser = MuonAdam(named, team, lr=4e-3, adam_lr=2e-3, weight_decay=0.02, adam_names=names)
         self.step = self.samples = 0

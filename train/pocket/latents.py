@@ -7,6 +7,7 @@ import json
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from train.pocket.captions import BACKGROUNDS, COLOURS, View, colour_of_name, un
 from train.pocket.nouns import NOUNS, listed
 from train.pocket.sources import STYLES, flatten, load_drawings
 from train.pocket.vae import encode
+
+Floats = NDArray[np.floating[Any]]
 
 WHITE_VIEWS, GROUND_VIEWS, RECOLOURS = 4, 4, 4  # of each drawing
 VALIDATION = 23  # one (style, noun) pair in 23 is never trained on
@@ -35,22 +38,23 @@ def held_out(style: str, noun: str) -> bool:
     return (STYLES.index(style) * 4 + list(NOUNS).index(noun)) % VALIDATION == 0
 
 
-def mean_colour(rgb: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_colour(rgb: Floats, weight: Floats) -> Floats:
     return np.asarray((rgb * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6))
 
 
-def hsv(rgb: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def hsv(rgb: Floats) -> tuple[Floats, Floats, Floats]:
     """Hue in degrees, saturation and value in [0, 1], of RGB in [0, 1]."""
-    array = np.asarray(Image.fromarray((rgb * 255).astype(np.uint8)).convert("HSV"), np.float32)
-    return array[..., 0] * (360 / 255), array[..., 1] / 255, array[..., 2] / 255
+    scale = np.array([360 / 255, 1 / 255, 1 / 255], np.float32)
+    array: Floats = np.asarray(Image.fromarray((rgb * 255).astype(np.uint8)).convert("HSV"), np.float32) * scale
+    return array[..., 0], array[..., 1], array[..., 2]
 
 
 @dataclass(frozen=True)
 class Dominant:
     """A drawing's one main colour: which pixels have it, and their mean."""
 
-    weight: NDArray[np.float32]  # (H, W), 0 to 1
-    mean: NDArray[np.float32]  # RGB in [0, 1]
+    weight: Floats  # (H, W), 0 to 1
+    mean: Floats  # RGB in [0, 1]
 
     @property
     def name(self) -> str:
@@ -71,7 +75,7 @@ def dominant(rgba: NDArray[np.uint8]) -> Dominant | None:
     rgb, alpha = rgba[..., :3].astype(np.float32) / 255, rgba[..., 3].astype(np.float32) / 255
     hue, saturation, value = hsv(rgb)
     vivid = alpha * (saturation > 0.25) * (value > 0.2)
-    best: tuple[float, NDArray[np.float32]] | None = None
+    best: tuple[float, Floats] | None = None
     for centre in range(0, 360, 15):
         off = np.abs((hue - centre + 180) % 360 - 180)
         weight = vivid * np.clip((42 - off) / 14, 0, 1)

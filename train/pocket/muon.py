@@ -29,7 +29,8 @@ def orthogonalise(matrix: Tensor, *, rounds: int = 5) -> Tensor:
             gram = factor @ gram @ factor
     assert product is not None
     flat = product @ wide
-    return flat if matrix.size(0) <= matrix.size(1) else flat.T
+    turned: Tensor = flat if matrix.size(0) <= matrix.size(1) else flat.T
+    return turned
 
 
 class MuonAdam:

@@ -133,7 +133,7 @@ def fetch(package: Package, work: Path) -> Path:
 def _member(tar: tarfile.TarFile, name: str) -> io.BytesIO:
     file = tar.extractfile(name)
     if file is None:
-        raise FileNotFoundError(f"{tar.name} has no {name}")
+        raise FileNotFoundError(f"{tar.name!r} has no {name}")
     return io.BytesIO(file.read())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Team:
         joined = torch.cat([t.reshape(-1) for t in tensors])
         dist.all_reduce(joined)
         joined /= self.size
-        for t, mean in zip(tensors, joined.split([t.numel() for t in tensors]), strict=True):
+        for t, mean in zip(tensors, torch.split(joined, [t.numel() for t in tensors]), strict=True):
             t.copy_(mean.view_as(t))
 
     def share(self, tensors: Sequence[Tensor], owners: Sequence[int]) -> None:
@@ -42,7 +43,7 @@ class Team:
             return
         joined = torch.cat([t.reshape(-1) if o == self.rank else torch.zeros(t.numel()) for t, o in zip(tensors, owners, strict=True)])
         dist.all_reduce(joined)
-        for t, value in zip(tensors, joined.split([t.numel() for t in tensors]), strict=True):
+        for t, value in zip(tensors, torch.split(joined, [t.numel() for t in tensors]), strict=True):
             t.copy_(value.view_as(t))
 
     def agree(self, value: float) -> float:
@@ -84,4 +85,4 @@ def launch(job: Callable[[Team, Path, float], None], work: Path, minutes: float,
     os.nice(5)
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
-        torch.multiprocessing.spawn(_member, args=(processes, store, job, work, minutes), nprocs=processes)  # type: ignore[no-untyped-call]
+        spawn(_member, args=(processes, store, job, work, minutes), nprocs=processes)  # type: ignore[no-untyped-call]

@@ -155,7 +155,7 @@ def train(team: Team, work: Path, minutes: float) -> None:
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Posterior means, (B, 4, 16, 16)."""
-    return torch.cat([vae.encode(p).latent_dist.mean for p in pixels.split(64)])
+    return torch.cat([vae.encode(p).latent_dist.mean for p in torch.split(pixels, 64)])
 
 
 @torch.no_grad()
@@ -183,6 +183,6 @@ def quality(vae: AutoencoderKL, work: Path, *, count: int = 96) -> dict[str, flo
     for style in (*STYLES, *(p.style for p in HELD)):
         rgba = np.stack(list(load_drawings(work, style).values()))
         pixels = torch.from_numpy(flatten(rgba[:: max(1, len(rgba) // count)][:count])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        decoded = torch.cat([vae.decode(z).sample for z in encode(vae, pixels).split(32)]).clamp(-1, 1)
+        decoded = torch.cat([vae.decode(z).sample for z in torch.split(encode(vae, pixels), 32)]).clamp(-1, 1)
         found[style] = float(10 * torch.log10(4 / (decoded - pixels).pow(2).mean()))
     return found
