@@ -29,7 +29,7 @@ class Stored:
     render: Mapping[str, Any]
 
 
-class Damaged(LoomError):
+class CellError(LoomError):
     """A cell that is there and not whole; the message says what is wrong with it."""
 
 
@@ -44,7 +44,7 @@ class CellStore:
         return self._json(key).is_file() and self._png(key).is_file()
 
     def get(self, key: str) -> Stored | None:
-        """The cell, or None when it is not there. Raises Damaged when it is not whole."""
+        """The cell, or None when it is not there. Raises CellError when it is not whole."""
         try:
             entry = json.loads(self._json(key).read_bytes())
             png = self._png(key).read_bytes()
@@ -52,9 +52,9 @@ class CellStore:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise Damaged(f"{self._json(key)} cannot be read ({error})") from error
+            raise CellError(f"{self._json(key)} cannot be read ({error})") from error
         if sha256(png).hexdigest() != told.pop("png_sha256"):
-            raise Damaged(f"{self._png(key)} is not the picture that was written")
+            raise CellError(f"{self._png(key)} is not the picture that was written")
         return Stored(key=key, png=png, path=self._png(key), **told)
 
     def put(self, render: Render, png: bytes, *, seconds: float, forwards: int) -> Stored:

@@ -68,7 +68,7 @@ def draw(
     counter: Counter | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Image:
-    """The picture of a resolved Render under whatever adapters are set. The unconditional pass runs at a guidance above 1, as in diffusers."""
+    """The picture of a resolved Render under whatever adapters are set; unconditional pass at a guidance above 1, as in diffusers."""
     import torch
 
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from infer.adapters import attach, detach, set_weights
-from infer.cells import CellStore, Damaged, Stored
+from infer.cells import CellError, CellStore, Stored
 from infer.denoise import Counter
 from infer.draw import Prompts, draw
 from infer.infotext import ModelNames
@@ -108,7 +108,7 @@ def look_up(cells: CellStore, key: str, counts: Counts) -> Stored | None:
     """The cell when it is there and whole; a damaged one is told, and as good as missing."""
     try:
         return cells.get(key)
-    except Damaged as error:
+    except CellError as error:
         counts.tell(f"A stored cell was damaged and is drawn again: {error}.")
         return None
 

@@ -1,0 +1,133 @@
+"""The report: one HTML file that opens from the disk, with the pictures inside it and nothing fetched from anywhere."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from infer.gallery import Gallery, Picture
+from infer.resolve import version_of
+from registry.safefile import write_text
+
+LARGEST = 64_000_000  # bytes of pictures in the page; beyond it they are embedded smaller, and that is told
+TILE = (160, 256)  # pixels a cell at first: for small pictures, for those of 512 and more
+
+
+def write_report(path: Path, gallery: Gallery) -> list[str]:
+    """Write the report; gives what a person should hear: pictures that had to be embedded smaller."""
+    files = dict.fromkeys(one.path for one in gallery.pictures if one.path is not None)
+    images, kind, notes = embed([file.read_bytes() for file in files])
+    numbers = {file: index for index, file in enumerate(files)}
+    write_text(path, page(gallery, images, numbers, kind, notes))
+    return notes
+
+
+def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
+    """The pictures as data URIs, their kind, and a note when they are not the PNGs themselves."""
+    if sum(map(len, pngs)) <= LARGEST:
+        return [_uri("png", png) for png in pngs], "png", []
+    for side in (None, 1024, 640, 384, 256, 128):
+        smaller = [_webp(png, side) for png in pngs]
+        if sum(map(len, smaller)) <= LARGEST:
+            break
+    told = "" if side is None else f", at most {side} pixels a side"
+    size = f"{sum(map(len, pngs)) / 1e6:.0f} MB"
+    return (
+        [_uri("webp", one) for one in smaller],
+        "webp",
+        [f"The report shows its pictures as WebP{told}: the PNGs are {size}. They are in images/."],
+    )
+
+
+def page(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str, notes: Iterable[str] = ()) -> str:
+    """The HTML. Whatever a person wrote is escaped in the head and plain text in the script's data."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    from markupsafe import Markup
+
+    loader = PackageLoader("infer")
+    environment = Environment(loader=loader, autoescape=select_autoescape(default=True), undefined=StrictUndefined)
+
+    def own(name: str) -> Markup:
+        return Markup(loader.get_source(environment, name)[0])  # ours, and holds nothing that a person gave
+
+    return environment.get_template("report.html").render(
+        title=gallery.title,
+        generator=f"LoRA Loom {version_of('loraloom')}",
+        summary=_summary(gallery),
+        fixed=list(gallery.fixed.items()),
+        notes=[*gallery.notes, *notes],
+        css=own("report.css"),
+        js=own("report.js"),
+        data=Markup(script_json(_data(gallery, images, numbers, kind))),
+    )
+
+
+def script_json(value: object) -> str:
+    """JSON that no HTML parser can leave: `</script>` and `<!--` inside a string are spelt with escapes."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _data(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str) -> dict[str, Any]:
+    layout = gallery.layout
+    wide = max((_width(one.path) for one in gallery.pictures if one.path), default=64)
+    return {
+        "title": gallery.title,
+        "axes": [{"name": one.name, "labels": list(one.labels)} for one in layout.dimensions],
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "tile": TILE[0] if wide < 512 else TILE[1],
+        "kind": kind,
+        "images": images,
+        "cells": [_cell(one, numbers) for one in gallery.pictures],
+    }
+
+
+def _cell(picture: Picture, numbers: dict[Path, int]) -> dict[str, Any]:
+    return {
+        "place": list(picture.place),
+        "image": numbers[picture.path] if picture.path else None,
+        "key": picture.key,
+        "status": picture.status,
+        "error": picture.error,
+        "seconds": round(picture.seconds, 3),
+        "settings": [[name, value] for name, value in picture.settings.items()],
+        "parameters": picture.parameters,
+        "scores": dict(picture.scores),
+    }
+
+
+def _summary(gallery: Gallery) -> str:
+    result = gallery.result
+    told = [f"{len(gallery.pictures)} cells"]
+    told += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]
+    if missing := sum(one.status == "missing" for one in gallery.pictures):
+        told.append(f"{missing} not drawn")
+    if result.get("seconds"):
+        told.append(f"{result['seconds']:.1f} s")
+    return " · ".join(told)
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _webp(png: bytes, side: int | None) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as opened:
+        picture = opened.convert("RGB")
+    if side is not None and max(picture.size) > side:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    whole = io.BytesIO()
+    picture.save(whole, "WEBP", quality=90)
+    return whole.getvalue()
+
+
+def _width(path: Path) -> int:
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(24)[16:20], "big")

@@ -1,0 +1,171 @@
+"""Draw a picture again from what it says of itself, and compare the pixels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infer.png import Carried, hash_pixels, read_png
+from infer.render import Adapter, Render
+from infer.resolve import Resolver
+from registry.errors import Faults, LoomError
+from registry.progress import Report, silent
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from registry.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What came of it. `edited`: the file's pixels are not those it was written with; `notes` name what differs in this machine."""
+
+    path: Path
+    equal: bool
+    max_difference: int  # of 255, over all pixels and channels
+    share_different: float  # of the pixels
+    edited: bool
+    seconds: float
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {
+            "image": str(self.path),
+            "equal": self.equal,
+            "max_difference": self.max_difference,
+            "share_different": self.share_different,
+            "edited": self.edited,
+            "seconds": self.seconds,
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """One paragraph for a person."""
+        if self.equal:
+            told = f"{self.path}: the same pixels, drawn again in {self.seconds:.1f} s."
+        else:
+            told = (
+                f"{self.path}: not the same pixels. The largest difference is {self.max_difference} of 255;"
+                f" {self.share_different:.1%} of the pixels differ."
+            )
+        edited = ["The file was edited: its own pixels are not those it was written with."] if self.edited else []
+        return "\n".join([told, *edited, *(f"note: {note}" for note in self.notes)])
+
+
+def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduction:
+    """Draw the picture at `path` again, whatever the cell store holds, and compare.
+
+    The base and the adapters are found by the sha256 the picture names. Raises BadFile when it carries no Render, Faults when
+    they are not found, JobFailed when it cannot be drawn.
+    """
+    from PIL import Image
+
+    from infer.grid import Counts, Session
+
+    carried = read_png(path)
+    resolver = Resolver(store)
+    counts = Counts()
+    render = resolver.resolve(_with_found_files(carried.render, store))
+    notes = _differences(carried, render)
+    session = Session(resolver, [render], counts, report=report)
+    try:
+        png, seconds = _drawn(session)
+    finally:
+        session.close()
+    with Image.open(path) as opened, Image.open(io.BytesIO(png)) as again:
+        largest, share = compare(opened.convert("RGB"), again.convert("RGB"))
+        edited = hash_pixels(opened.convert("RGB")) != carried.pixels_sha256
+    return Reproduction(
+        path=path,
+        equal=largest == 0,
+        max_difference=largest,
+        share_different=share,
+        edited=edited,
+        seconds=seconds,
+        notes=(*notes, *counts.notes),
+    )
+
+
+def _drawn(session: Any) -> tuple[bytes, float]:
+    from time import monotonic
+
+    from registry.errors import JobFailed
+
+    began = monotonic()
+    try:
+        png, _forwards = session.draw(0)
+    except LoomError:
+        raise
+    except Exception as error:
+        raise JobFailed(f"The picture could not be drawn: {type(error).__name__}: {error}") from error
+    return png, round(monotonic() - began, 3)
+
+
+def compare(first: Image, second: Image) -> tuple[int, float]:
+    """(largest difference of 255, share of pixels that differ) of two RGB pictures; 255 and 1 for different sizes."""
+    import numpy
+
+    if first.size != second.size:
+        return 255, 1.0
+    difference = numpy.abs(numpy.asarray(first, dtype=numpy.int16) - numpy.asarray(second, dtype=numpy.int16))
+    return int(difference.max(initial=0)), float((difference.max(axis=-1) > 0).mean())
+
+
+def _with_found_files(render: Render, store: Store) -> Render:
+    """The Render with references that this machine can follow: by content, wherever the files lie now."""
+    faults: list[str] = []
+
+    def found(reference: str, sha256: str | None, kind: str) -> str:
+        for name in _names(reference, sha256):
+            try:
+                if store.sha256(store.find(name)) == sha256:
+                    return name
+            except LoomError:
+                continue
+        faults.append(
+            f"No {kind} with sha256 {sha256} is known here (it was called {reference})."
+            f" Register it: loraloom registry add FILE, or loraloom registry scan FOLDER --hash."
+        )
+        return reference
+
+    render = replace(
+        render,
+        base=found(render.base, render.base_sha256, "base"),
+        adapters=tuple(Adapter(reference=found(one.reference, one.sha256, "adapter"), weight=one.weight) for one in render.adapters),
+        base_config=None if render.base_config is None else found(render.base_config, render.base_config_sha256, "base_config"),
+        device="auto" if not _is_here(render.device) else render.device,
+    )
+    if faults:
+        raise Faults("This picture cannot be drawn again here:", faults)
+    return render
+
+
+def _names(reference: str, sha256: str | None) -> Sequence[str]:
+    return [*([f"sha256:{sha256}"] if sha256 else []), reference]
+
+
+def _is_here(device: str) -> bool:
+    from infer.resolve import pick_device
+
+    try:
+        return pick_device(device) == device
+    except LoomError:
+        return False
+
+
+def _differences(carried: Carried, render: Render) -> list[str]:
+    """What computes the pixels here and did not there: the reasons to look at first when they differ."""
+    then, now = dict(carried.render.versions), dict(render.versions)
+    notes = [
+        f"drawn with {name} {then.get(name, 'none')}, here is {now.get(name, 'none')}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+    if carried.render.device != render.device:
+        notes.append(f"drawn on {carried.render.device}, here on {render.device}")
+    return notes
