@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__version__ = "0.1.0"
+from loraloom.version import __version__
 
 _PUBLIC: dict[str, str] = {}  # public name -> "module:attribute"
 

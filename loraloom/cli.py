@@ -12,7 +12,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, NoReturn
 
-from loraloom import __version__, commands, console
+from loraloom import commands, console
+from loraloom.version import __version__
 from registry.errors import Refused, UnknownName
 from registry.names import suggest
 
@@ -67,7 +68,7 @@ def run(words: list[str]) -> int:
     if name not in table:
         raise UnknownName(f"Unknown command {name!r}. {_nearest(name, table)}")
     command = table[name]
-    if hasattr(command, "run"):
+    if not hasattr(command, "add_parser"):  # a Hydra job
         return int(command.run(rest))
     parser = Parser(prog="loraloom")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError
@@ -40,7 +41,7 @@ def answer_json(value: object) -> None:
 def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or find_spec("rich") is None:  # doctor's tables are read where packages are missing
         print(_plain_table(columns, cells), flush=True)
         return
     from rich import box
@@ -79,7 +80,7 @@ def fail(error: BaseException) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the interpreter flushes it once more at its end
         return 1
     if isinstance(error, LoomError):
-        say(f"error: {error}")
+        say(f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {error}")
         return error.exit_code
     if isinstance(error, OSError) and error.filename is not None:
         say(f"error: {error.filename}: {error.strerror}.")

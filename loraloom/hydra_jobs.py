@@ -46,15 +46,23 @@ class Request(Generic[C]):
     given: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run that left its folder; `exit_code` 1 is one whose result tells of something that failed."""
+
+    folder: Path
+    exit_code: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job(Generic[C]):
-    """A job with many settings. `plan` checks everything that can be known before the costly part; `run` gives the run folder."""
+    """A job with many settings. `plan` checks everything that can be known before the costly part, and makes nothing."""
 
     name: str  # conf/<name>.yaml
     help: str
     schema: type[C]
     plan: Callable[[Request[C]], Plan]
-    run: Callable[[Request[C]], Path]
+    run: Callable[[Request[C]], Finished]
     examples: tuple[str, ...] = ()
 
 
@@ -78,9 +86,10 @@ def run_job(job: Job[Any], argv: Sequence[str]) -> int:
     if getattr(request.config, "dry_run", False):
         plan = job.plan(request)
         console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
-    else:
-        console.answer(str(Path(job.run(request)).absolute()))
-    return 0
+        return 0
+    finished = job.run(request)
+    console.answer(str(finished.folder.absolute()))
+    return finished.exit_code
 
 
 class Composer:

@@ -84,6 +84,8 @@ def _presets_text(composer: "Composer", width: int) -> str:
 def _spell(value: Any) -> str:
     if value is None:
         return "null"
+    if value == "":
+        return '""'
     if isinstance(value, bool):
         return str(value).lower()
     return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)

@@ -52,14 +52,13 @@ class Schema:
 
     def nearest(self, name: str, *, groups: Iterable[str] = ()) -> str:
         """The words that help after a name that is no setting: 'rank' is answered 'lora.rank'."""
-        known = [*self.settings] if "." in name else [*self.settings, *self.sections, *groups]
-        last = name.rpartition(".")[2]
+        section, _, last = name.rpartition(".")
+        inside = [one for one in self.settings if section and one.startswith(f"{section}.")]
+        known = [*self.settings] if section else [*self.settings, *self.sections, *groups]
         same_end = [one for one in known if one.rpartition(".")[2] == last]
-        close = same_end or _closest(name, known) or _close_ends(last, known)
+        close = same_end or (_close_ends(last, inside) if inside else _closest(name, known) or _close_ends(last, known))
         if close:
             return f"Did you mean {' or '.join(map(repr, dict.fromkeys(close)))}?"
-        section = name.rpartition(".")[0]
-        inside = [one for one in known if section and one.startswith(f"{section}.")]
         return f"Known: {', '.join(inside)}." if inside else "--help lists them all."
 
 

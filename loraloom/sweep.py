@@ -115,12 +115,15 @@ def _run_one(job: "Job[Any]", composer: "Composer", folder: Path, raw: "DictConf
     entry: dict[str, Any] = {"number": number, "overrides": overrides, "folder": None, "exit_code": 0, "error": None}
     console.say(f"run {number}: {' '.join(overrides)}")
     try:
-        entry["folder"] = str(Path(job.run(composer.request_from(raw, overrides))).absolute())
+        finished = job.run(composer.request_from(raw, overrides))
+        entry |= {"folder": str(finished.folder.absolute()), "exit_code": finished.exit_code}
         console.say(f"run {number}: {entry['folder']}")
     except Exception as error:  # the other runs go on; result.json and the exit code tell of this one
         entry["exit_code"] = console.fail(error)
         entry["error"] = str(error)
     write_json(folder / "runs" / f"{number:04d}.json", entry)
+    if entry["exit_code"] == console.INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def _finished(folder: Path) -> list[dict[str, Any]]:

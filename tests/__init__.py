@@ -1,1 +1,1 @@
-"""Tests mirror the packages: tests\/<room>\/."""
+"""Tests mirror the packages: tests/<room>/."""

@@ -1,0 +1,54 @@
+"""`loraloom grid KEY=VALUE ...`: a comparison grid, drawn cell by cell, with a sheet and a report."""
+
+from typing import TYPE_CHECKING
+
+HELP = "draw a comparison grid over axes (prompts, seeds, adapters, weights, samplers, ...)"
+
+if TYPE_CHECKING:
+    from infer.config import GridConfig
+    from loraloom.hydra_jobs import Finished, Plan, Request
+
+ABOUT = """\
+Draws every combination of the axes' values into one labelled sheet and one self-contained HTML report. Pictures that were
+drawn before, by this or another grid, are not drawn again."""
+
+EXAMPLES = (
+    "loraloom grid 'prompt=a cat, in (a red) hat!' 'axes.seed=[1,2,3]'",
+    """loraloom grid 'axes.prompt=["a cat","a dog!"]' 'axes.adapter=[none,ink:0.5,ink]'""",
+    "loraloom grid prompt='a house' 'axes.adapter=[ink@step-*]' dry_run=true",
+    "loraloom grid study=weights adapters=ink prompt='a house'",
+)
+
+
+def run(argv: list[str]) -> int:
+    """Answer the command line after `loraloom grid`; gives the exit code."""
+    from infer.config import GridConfig
+    from loraloom.hydra_jobs import Job, run_job
+
+    return run_job(Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES), argv)
+
+
+def _plan(request: "Request[GridConfig]") -> "Plan":
+    from infer.job import plan
+    from registry.store import Store
+
+    return plan(request.config, Store())
+
+
+def _run(request: "Request[GridConfig]") -> "Finished":
+    from infer.job import run
+    from loraloom import console
+    from loraloom.hydra_jobs import Finished
+    from registry.store import Store
+
+    with console.progress() as report:
+        outcome = run(request.config, Store(), report=report)
+    result = outcome.result
+    for note in outcome.notes:
+        console.say(f"note: {note}")
+    counts = f"{result['rendered']} drawn, {result['reused']} reused, {result['failed']} failed"
+    console.say(f"{result['cells']} cells: {counts}, {result['seconds']:.1f} s")
+    console.say(f"report: {result['report']}")
+    if result["failed"]:
+        console.say(f"error: {result['failed']} cells could not be drawn; cells.jsonl and the report say why.")
+    return Finished(outcome.folder, exit_code=1 if result["failed"] else 0)

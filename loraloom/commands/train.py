@@ -1,0 +1,49 @@
+"""`loraloom train KEY=VALUE ...`: a LoRA from an image-caption set, registered with its lineage."""
+
+from typing import TYPE_CHECKING
+
+HELP = "train a LoRA on an image-caption set"
+
+if TYPE_CHECKING:
+    from loraloom.hydra_jobs import Finished, Plan, Request
+    from train.config import TrainConfig
+
+ABOUT = """\
+Trains a LoRA adapter on pictures with captions, and registers it with what it was made from. The run folder holds the
+adapter, its checkpoints, curves and previews; a run that was stopped goes on with resume=RUN_FOLDER."""
+
+EXAMPLES = (
+    "loraloom train experiment=ink dry_run=true",
+    "loraloom train data.path=~/pictures/hat data.trigger=ohwx steps=800",
+    "loraloom train model=sdxl base=~/models/sdxl.safetensors data.path=~/pictures/hat lora.rank=32",
+    "loraloom train --multirun experiment=ink lora.rank=4,16 seed=1,2",
+    "loraloom train resume=latest name=hat steps=1200",
+)
+
+
+def run(argv: list[str]) -> int:
+    """Answer the command line after `loraloom train`; gives the exit code."""
+    from loraloom.hydra_jobs import Job, run_job
+    from train.config import TrainConfig
+
+    return run_job(Job(name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES), argv)
+
+
+def _plan(request: "Request[TrainConfig]") -> "Plan":
+    from loraloom import console
+    from registry.store import Store
+    from train.run import plan
+
+    with console.progress() as report:
+        return plan(request.config, Store(), given=request.given, report=report)
+
+
+def _run(request: "Request[TrainConfig]") -> "Finished":
+    from loraloom import console
+    from loraloom.hydra_jobs import Finished
+    from registry.store import Store
+    from train.run import run
+
+    with console.progress() as report:
+        outcome = run(request.config, Store(), given=request.given, report=report, out=console.say)
+    return Finished(outcome.folder)

@@ -1,0 +1,109 @@
+"""What is printed, and where."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from loraloom import console
+from registry.errors import Faults, JobFailed, Refused
+from registry.progress import Tick
+
+
+def test_answers_go_to_stdout_and_notes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console.answer("yes")
+    console.say("by the way [red]not markup[/red]")
+    assert capsys.readouterr() == ("yes\n", "by the way [red]not markup[/red]\n")
+
+
+def test_json_is_one_document_with_paths_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    console.answer_json({"path": Path("a/ü.png"), "none": None})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"path": "a/ü.png", "none": None}
+    assert "ü" in text
+
+
+def test_a_table_that_no_terminal_reads_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    console.answer_table(["name", "rank"], [["a long name, never cut " * 20, 4], ["b", None]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "a long name, never cut " * 20 + "  4"
+    assert lines[2] == "b"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (Refused("No such base."), 2, "error: No such base.\n"),
+        (Faults("Refused:", ["one", "two"]), 2, "error: Refused:\n  - one\n  - two\n"),
+        (JobFailed("Disk full."), 1, "error: Disk full.\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: Permission denied.\n"),
+        (ZeroDivisionError("by zero"), 1, "error: ZeroDivisionError: by zero\nThis is a fault of loraloom itself; --debug shows where.\n"),
+    ],
+)
+def test_an_error_is_one_paragraph_and_an_exit_code(error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.fail(error) == code
+    assert capsys.readouterr().err == text
+
+
+def test_progress_without_a_terminal_is_the_first_and_last_line_of_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress() as report:
+        for step in range(101):
+            report(Tick("train", step, 100, values={"loss": 0.12345}))
+        report(Tick("write", 1, 1, note="sheet"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "train 0/100  loss 0.1235"
+    assert re.fullmatch(r"train 100/100  loss 0\.1235  \S+/s  0:00", lines[1])
+    assert lines[2:] == ["write 1/1  sheet"]
+
+
+def test_progress_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = iter([0.0, 4.0, 20.0])
+    monkeypatch.setattr("loraloom.console.time.monotonic", lambda: next(now))
+    with console.progress() as report:
+        for done in (0, 20, 100):
+            report(Tick("train", done, 1000))
+    assert capsys.readouterr().err.splitlines() == ["train 0/1000", "train 100/1000  5/s  3:00 left"]
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(console, "_stderr", lambda: Console(stderr=True, force_terminal=True, width=120))
+    with console.progress() as report:
+        report(Tick("train", 1, 4, values={"loss": 0.5}))
+        console.say("a note [above] the bar")
+        report(Tick("train", 4, 4, values={"loss": 0.25}))
+        report(Tick("train", 1, 4))  # the stage begins again
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "loss 0.25" in told.err
+    assert "4/4" in told.err
+    assert "a note [above] the bar" in told.err
+
+
+def test_log_records_are_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    try:
+        console.listen(debug=False)
+        logging.getLogger("registry.scan").info("3 files")
+        logging.getLogger("registry.scan").debug("not told")
+        logging.getLogger("somebody.else").info("not told")
+        logging.getLogger("somebody.else").warning("told")
+    finally:
+        root.handlers, root.level = before
+    assert capsys.readouterr() == ("", "3 files\ntold\n")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (185.2, "3:05"), (3729, "1:02:09")])
+def test_seconds_as_a_clock_shows_them(seconds: float, text: str) -> None:
+    assert console.spell_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(512, "512 B"), (24536678, "23.4 MiB"), (2**50, "1024.0 TiB")])
+def test_bytes_with_their_unit(count: int, text: str) -> None:
+    assert console.spell_bytes(count) == text

@@ -1,0 +1,217 @@
+"""Hydra, tamed: what reaches a job, and what is refused before it starts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loraloom.hydra_jobs import Job, Request, run_job
+from registry.errors import Faults, Refused
+from tests.loraloom.toy import Mode, Toy
+
+EVIL = [
+    "a cat, in (a red) hat!",
+    "[brackets] {braces} ~tilde",
+    "Umläute, ß, 猫",
+    "costs ${5} or ${oc.env:HOME} or \\${x}",
+    "2024_01",
+    "1e3",
+    "true",
+    "a=b=c",
+    " spaces at both ends ",
+    "it's \"quoted\" 'twice'",
+    "back\\slash\\",
+    "C:\\models\\a b.safetensors",
+    "50% #1 @home *.png; rm -rf /",
+    "glob(*)",
+    "two\nlines\tand a tab",
+    "",
+    "/.*(a|b){1,2}.*/",
+    "None",
+]
+
+
+def refused(job: Job[Toy], *argv: str) -> str:
+    with pytest.raises(Refused) as caught:
+        run_job(job, argv)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_a_text_arrives_as_typed(toy: Job[Toy], toy_runs: list[Request[Toy]], text: str) -> None:
+    assert run_job(toy, [f"prompt={text}", f"knobs.label={text}"]) == 0
+    assert (toy_runs[0].config.prompt, toy_runs[0].config.knobs.label) == (text, text)
+
+
+def test_a_text_arrives_as_typed_in_every_run_of_a_sweep(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    text = 'a cat, ${x} \\${y} it\'s [red], "blue" \\'
+    assert run_job(toy, ["--multirun", f"prompt={text}", "steps=1,2"]) == 0
+    assert [(run.config.prompt, run.config.steps) for run in toy_runs] == [(text, 1), (text, 2)]
+
+
+def test_quoted_texts_keep_hydras_rules(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    run_job(toy, ["-m", 'prompt="a, b","${sampler}"', "sampler=euler,heun"])
+    assert [run.config.prompt for run in toy_runs] == ["a, b", "a, b", "euler", "heun"]
+
+
+def test_an_open_setting_takes_lists_numbers_and_what_the_grammar_cannot_read(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    for argument in ("size=64", "size=96x64", "size=[96,64]", 'size=["a, b",c]', "size=/.*(a|b).*/"):
+        run_job(toy, [argument])
+    assert [run.config.size for run in toy_runs] == [64, "96x64", [96, 64], ["a, b", "c"], "/.*(a|b).*/"]
+
+
+def test_null_is_none_where_it_may_be(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    run_job(toy, ["negative=null", "prompt=null"])
+    assert (toy_runs[0].config.negative, toy_runs[0].config.prompt) == (None, "null")
+
+
+def test_values_come_as_the_schema_has_them(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    run_job(toy, ["mode=careful", "knobs={rank: 8}", "words=[a,'b c']", "knobs.rate=1"])
+    config = toy_runs[0].config
+    assert (config.mode, config.knobs.rank, config.words, config.knobs.rate) == (Mode.careful, 8, ["a", "b c"], 1.0)
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request[Toy]], sign: str) -> None:
+    assert "there is no setting 'stpes'. Did you mean 'steps'?" in refused(toy, f"{sign}stpes=5")
+    assert toy_runs == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("rank=4", "Did you mean 'knobs.rank'?"),
+        ("knobs.rnak=4", "Did you mean 'knobs.rank'?"),
+        ("knobs={rnak: 4}", "Did you mean 'knobs.rank'?"),
+        ("mdoel=small", "Did you mean 'model'?"),
+        ("model=smal", "Did you mean 'small'? There are: large, small."),
+        ("model=zzz", "Known: large, small."),
+        ("knobs=wdie", "Did you mean 'wide'?"),
+        ("steps=abc", "expected a whole number."),
+        ("steps=1e1", "Did you mean 10?"),
+        ("steps=(1", "expected a whole number."),
+        ("mode=carefull", "expected quick or careful. Did you mean 'careful'?"),
+        ("words=a", "expected a list of texts, [...] or null."),
+        ("words=[a!, b]", """Did you mean 'words=["a!",b]'?"""),
+        ("words=a,b", "--multirun runs. A list is 'words=[a,b]'."),
+        ("steps=1,2", "several values make a sweep, which --multirun runs."),
+        ("model=small,large", "several presets make a sweep"),
+        ("~steps", "a setting cannot be taken away"),
+        ("steps", "'steps' is no setting. Expected KEY=VALUE."),
+        ("hydra.run.dir=x", "Hydra's own settings act only with --multirun"),
+        ("--steps=5", "settings have no dashes. Did you mean 'steps=5'?"),
+        ("--multrun", "Did you mean '--multirun'?"),
+        ("model=large", "prompt=... must be given: what to draw."),
+        ("steps=0", "steps must be at least 1, got 0."),
+    ],
+)
+def test_what_is_wrong_is_refused_with_what_to_do(toy: Job[Toy], toy_runs: list[Request[Toy]], argument: str, words: str) -> None:
+    assert words in refused(toy, argument)
+    assert toy_runs == []
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_all_faults_are_told_at_once(toy: Job[Toy]) -> None:
+    with pytest.raises(Faults) as caught:
+        run_job(toy, ["stpes=5", "model=smal", "mode=x", "words=[!]", "steps=3", "knobs.rank=y"])
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["stpes=5", "model=smal", "mode=x", "words=[!]", "knobs.rank=y"]
+
+
+def test_what_was_given_is_told_apart_from_defaults(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    run_job(toy, ["knobs=wide", "knobs.rank=32", "prompt=a, b"])
+    assert dict(toy_runs[0].given) == {"knobs.rank": 32, "knobs.label": "wide", "prompt": "a, b"}
+    assert toy_runs[0].config.steps == 20
+
+
+def test_the_last_line_on_stdout_is_the_run_folder(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, []) == 0
+    assert capsys.readouterr().out.splitlines() == [str(Path.cwd() / "runs" / "toy" / "1")]
+    assert [path.name for path in Path.cwd().iterdir()] == ["runs"]
+
+
+def test_a_dry_run_prints_the_plan_and_makes_nothing(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, ["dry_run=true", "steps=3"]) == 0
+    assert capsys.readouterr().out == "plan: 3 steps\n"
+    assert run_job(toy, ["--json", "dry_run=true", "steps=3"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"steps": 3, "given": {"dry_run": True, "steps": 3}}
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_help_lists_our_settings_and_presets(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, ["--help"]) == 0
+    page = capsys.readouterr().out
+    assert "knobs.rank   2      how wide" in page  # as composed: the preset taken by default says 2
+    assert "model=small * Learns in a minute." in page
+    assert "loraloom toy steps=3" in page
+    assert "Hydra" not in page
+
+
+def test_help_as_json(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, ["--help", "--json"]) == 0
+    page = json.loads(capsys.readouterr().out)
+    assert page["settings"][4] == {"name": "mode", "default": "quick", "type": "quick or careful", "help": "how"}
+    assert page["presets"]["model"]["small"] == "Learns in a minute."
+
+
+def test_cfg_job_prints_the_config(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, ["--cfg", "job", "steps=7"]) == 0
+    assert "steps: 7\n" in capsys.readouterr().out
+    assert "Did you mean 'steps'?" in refused(toy, "--cfg", "job", "stpes=7")
+
+
+def test_presets_of_ones_own(toy: Job[Toy], toy_runs: list[Request[Toy]], tmp_path: Path) -> None:
+    (tmp_path / "my own" / "knobs").mkdir(parents=True)
+    (tmp_path / "my own" / "knobs" / "mine.yaml").write_text("rank: 7\n")
+    run_job(toy, ["--config-dir", str(tmp_path / "my own"), "knobs=mine"])
+    assert toy_runs[0].config.knobs.rank == 7
+    assert "is no folder" in refused(toy, "--config-dir", "nowhere")
+
+
+def test_a_sweep_leaves_one_folder_that_lists_its_runs(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, ["--multirun", "knobs.rank=1,2", "model=small", "steps=range(1,3)"]) == 0
+    (folder,) = map(Path, capsys.readouterr().out.splitlines())
+    result = json.loads((folder / "result.json").read_text())
+    assert [(run["number"], run["exit_code"], run["overrides"]) for run in result["runs"]] == [
+        (0, 0, ["knobs.rank=1", "model=small", "steps=1"]),
+        (1, 0, ["knobs.rank=1", "model=small", "steps=2"]),
+        (2, 0, ["knobs.rank=2", "model=small", "steps=1"]),
+        (3, 0, ["knobs.rank=2", "model=small", "steps=2"]),
+    ]
+    assert [run["folder"] for run in result["runs"]] == [str(Path.cwd() / "runs" / "toy" / str(n)) for n in (1, 2, 3, 4)]
+
+
+def test_a_sweep_with_one_bad_run_is_refused_before_it_begins(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    message = refused(toy, "-m", "steps=1,0,-1")
+    assert "2 of the sweep's runs are refused" in message
+    assert "got 0." in message
+    assert "got -1." in message
+    assert toy_runs == []
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_run_of_a_sweep_that_fails_does_not_stop_the_others(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(toy, ["-m", 'prompt="fail","go"']) == 1
+    (folder,) = map(Path, capsys.readouterr().out.splitlines())
+    runs = json.loads((folder / "result.json").read_text())["runs"]
+    assert [(run["exit_code"], run["error"]) for run in runs] == [(1, "the toy broke"), (0, None)]
+
+
+def test_an_interrupt_stops_the_sweep_and_leaves_what_was_done(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_job(toy, ["-m", 'prompt="go","stop","never"'])
+    (result,) = Path.cwd().glob("runs/sweeps/*/result.json")
+    assert [run["exit_code"] for run in json.loads(result.read_text())["runs"]] == [0, 130]
+    assert [run.config.prompt for run in toy_runs] == ["go"]
+
+
+def test_a_dry_sweep_plans_every_run(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    run_job(toy, ["-m", "steps=1,2", "dry_run=true", "--json"])
+    assert [plan["steps"] for plan in json.loads(capsys.readouterr().out)] == [1, 2]
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_two_sweeps_in_one_second_do_not_collide(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
+    run_job(toy, ["-m", "steps=1"])
+    run_job(toy, ["-m", "steps=1"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first != second

@@ -1,0 +1,74 @@
+"""Texts reach the config as they were typed."""
+
+import itertools
+import shlex
+
+import pytest
+from omegaconf import OmegaConf
+
+from loraloom.hydra_jobs import parse
+from loraloom.literal import quote, rightly_quoted, take_literally
+from loraloom.settings import read_schema
+from tests.loraloom.toy import Toy
+
+SCHEMA = read_schema(Toy)
+
+
+def through_hydra(text: str) -> str:
+    """The text as it comes out of Hydra's grammar and OmegaConf's interpolation."""
+    config = OmegaConf.create({"text": parse(f"text={quote(text)}").value()})
+    return str(config.text)
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_quote_is_exact_over_every_combination_of_the_signs_with_a_meaning(length: int) -> None:
+    wrong = [text for signs in itertools.product("\\'\"${a", repeat=length) if through_hydra(text := "".join(signs)) != text]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("prompt=a cat, (red)", "prompt='a cat, (red)'"),
+        ("++knobs.label=2024_01", "++knobs.label='2024_01'"),
+        ("prompt=null", "prompt='null'"),  # not optional: the word null
+        ("negative=null", "negative=null"),
+        ("negative=", "negative=''"),
+        ("prompt=it's", "prompt='it\\'s'"),
+        ('prompt="a cat"', 'prompt="a cat"'),  # quoted already: Hydra's rules
+        ("prompt='a','b'", "prompt='\\'a\\',\\'b\\''"),  # no sweep here, so it is a text with quotes in it
+        ("steps=1,2", "steps=1,2"),
+        ("size=[96,64]", "size=[96,64]"),
+        ("model=small", "model=small"),
+    ],
+)
+def test_only_texts_are_quoted(argument: str, expected: str) -> None:
+    assert take_literally(argument, SCHEMA, multirun=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("prompt=a cat, a dog", "prompt='a cat, a dog'"),
+        ("""prompt="a cat","a dog\"""", """prompt="a cat","a dog\""""),
+        ("sampler=euler,heun", "sampler=euler,heun"),
+        ("steps=1,2", "steps=1,2"),
+    ],
+)
+def test_with_multirun_only_quoted_texts_and_words_sweep(argument: str, expected: str) -> None:
+    assert take_literally(argument, SCHEMA, multirun=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("words=[a cat!,'b', c]", ["a cat!", "b", "c"]),
+        ("words=[it's (red), b]", ["it's (red)", "b"]),
+        ("words=[a:b=c, d]", ["a:b=c", "d"]),
+        ('words=[say "hi"!]', ['say "hi"!']),
+        ("size=a!,b", "a!,b"),
+    ],
+)
+def test_the_quoting_that_an_error_shows_can_be_pasted(argument: str, value: object) -> None:
+    (word,) = shlex.split(rightly_quoted(argument))
+    assert parse(word).value() == value

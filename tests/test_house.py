@@ -1,0 +1,172 @@
+"""The rules of the house that can be checked by reading it."""
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import loraloom
+from loraloom.cli import find_commands
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = {"registry": 0, "infer": 1, "train": 2, "loraloom": 3}
+SOURCES = sorted(path for room in FLOORS for path in (ROOT / room).rglob("*.py"))
+ALL_PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "wandb", "matplotlib", "scipy")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere, by its full name."""
+    names: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_imports_point_down(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    above = {name for name in imports(path) if FLOORS.get(name.partition(".")[0], -1) > FLOORS[room]}
+    assert not above, f"{room} may not import {above}"
+
+
+def test_only_previews_draw_in_train() -> None:
+    """train learns; what draws is infer, and only previews and the embedded base's own sheets ask it."""
+    drawing = {
+        named(path) for path in SOURCES if named(path).startswith("train/") and any(name.startswith("infer") for name in imports(path))
+    }
+    unexpected = {name for name in drawing if "preview" not in name and not name.startswith("train/pocket/")}
+    assert unexpected == set()
+
+
+def test_no_module_imports_its_own_package() -> None:
+    """A package's own modules never import its __init__ for what it re-exports: that is how cycles begin."""
+    rooms = {path: path.relative_to(ROOT).parts[0] for path in SOURCES if path.name != "__init__.py"}
+    assert {named(path) for path, room in rooms.items() if room in top_imports(path)} == {
+        "loraloom/cli.py"
+    }  # its version, which costs nothing
+
+
+def test_the_packages_have_no_import_cycles() -> None:
+    """At the top of modules; a function may import what would be a cycle there."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
+    edges = {name: {found for found in top_imports(path) if found in modules and found != name} for name, path in modules.items()}
+    while leaves := [name for name, needs in edges.items() if not needs & edges.keys()]:
+        for name in leaves:
+            del edges[name]
+    # What is left either stands in a cycle or leads to one.
+    assert edges == {}
+
+
+def top_imports(path: Path) -> set[str]:
+    """What a file imports when it is imported: `from a import b` is a.b where that is a module, and a for every other name."""
+    names: set[str] = set()
+    for node in tree_of(path).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            folder = ROOT / node.module.replace(".", "/")
+            modules = {alias.name for alias in node.names if (folder / f"{alias.name}.py").is_file() or (folder / alias.name).is_dir()}
+            names |= {f"{node.module}.{name}" for name in modules}
+            names |= {node.module} if len(modules) < len(node.names) else set()
+    return names
+
+
+def test_datasets_holds_data_only() -> None:
+    assert [named(path) for path in (ROOT / "datasets").rglob("*.py")] == []
+
+
+def test_import_datasets_is_hugging_faces() -> None:
+    command = "import datasets; print(datasets.__file__); datasets.Dataset"
+    child = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not Path(child.stdout.strip()).is_relative_to(ROOT / "datasets")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["registry", "list"], ["train", "--help"], ["grid", "--help"]], ids=" ".join)
+def test_cheap_commands_import_nothing_heavy(command: list[str], tmp_path: Path) -> None:
+    program = f"import sys; from loraloom.cli import main; print('\\n', main({command!r}), sorted(set(sys.modules) & set({HEAVY!r})))"
+    child = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert child.stdout.splitlines()[-1].split(maxsplit=1) == ["0", "[]"], child.stderr
+
+
+def test_help_imports_only_the_standard_library_and_us() -> None:
+    """Start-up time, as a list of imports: `loraloom --help` answers in under 0.3 s because nothing else is loaded."""
+    program = (
+        "import sys; old = set(sys.modules); from loraloom.cli import main; main(['--help']); print('\\n', sorted(set(sys.modules) - old))"
+    )
+    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ast.literal_eval(child.stdout.splitlines()[-1].strip())}
+    assert loaded - set(sys.stdlib_module_names) <= set(FLOORS)
+
+
+def test_nothing_is_called_utils() -> None:
+    assert [named(path) for path in ALL_PYTHON if re.fullmatch(r"_?(utils?|common|helpers?|misc)", path.stem)] == []
+
+
+def test_family_names_are_tested_only_in_their_own_files() -> None:
+    pattern = re.compile(r"\bis_(sd\w*|sdxl|flux\w*|xl)\b|\bfamily(\.name)?\s*(==|!=|\bin\b)\s*[(\[{]?\s*[\"']")
+    found = [
+        f"{named(path)}:{number}"
+        for path in SOURCES
+        if "families" not in path.parts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_nothing_is_left_to_do_or_skipped() -> None:
+    product = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|breakpoint\(\)")
+    tests = re.compile(r"mark\.(skip|xfail)|pytest\.skip|importorskip")
+    found = [
+        f"{named(path)}:{number}"
+        for path in ALL_PYTHON
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (tests if "tests" in path.parts else product).search(line)
+    ]
+    assert found == []
+
+
+def test_every_public_name_can_be_had() -> None:
+    for name in loraloom.__all__:
+        assert getattr(loraloom, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        loraloom.nothing  # noqa: B018
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(loraloom.__all__) == {"__version__"}
+
+
+def test_import_loraloom_is_cheap() -> None:
+    program = f"import sys, loraloom; print(sorted(set(sys.modules) & set({HEAVY!r} + ('sqlalchemy', 'hydra', 'rich'))))"
+    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(find_commands()))
+def test_every_command_has_one_line_of_help(name: str) -> None:
+    module = find_commands()[name]
+    assert 10 < len(module.HELP) < 90
+    assert hasattr(module, "add_parser") or hasattr(module, "run")
+
+
+def test_every_package_is_typed() -> None:
+    assert [room for room in FLOORS if not (ROOT / room / "py.typed").is_file()] == []
