@@ -1,0 +1,75 @@
+"""Finished grids made of coloured squares, for the tests of sheet and report: no model, real PNG files."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from infer.gallery import Gallery, Picture, shared_settings, spell_settings
+from infer.infotext import ModelNames
+from infer.layout import Dimension, choose_sides
+from infer.png import encode_png, read_png
+from infer.render import Render
+
+NAMES = ModelNames(base="pocket", scheduler="DDIMScheduler", adapters={})
+
+
+def resolved(**changes: Any) -> Render:
+    """A Render that has a key."""
+    given: dict[str, Any] = {
+        "base": "pocket",
+        "base_sha256": "a" * 64,
+        "steps": 20,
+        "guidance": 4.0,
+        "width": 64,
+        "height": 64,
+        "prompt": "a cat",
+    }
+    return Render(**given | changes)
+
+
+def square(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", size, colour)
+
+
+def gallery(
+    folder: Path,
+    axes: dict[str, Sequence[Any]],
+    *,
+    failed: Sequence[tuple[int, ...]] = (),
+    absent: Sequence[tuple[int, ...]] = (),
+    size: tuple[int, int] = (64, 64),
+    title: str = "a grid",
+) -> Gallery:
+    """A grid over `axes` (name -> labels) whose cell at place p is a square of its own colour: (40 p0, 40 p1, 40 p2)."""
+    folder.mkdir(exist_ok=True)
+    dimensions = tuple(
+        Dimension(axes=(name,), values=tuple((one,) for one in labels), labels=tuple(map(str, labels))) for name, labels in axes.items()
+    )
+    pictures: list[Picture] = []
+    for number, place in enumerate(product(*(range(len(one)) for one in dimensions))):
+        if place in absent:
+            continue
+        render = resolved(prompt=" ".join(one.labels[at] for one, at in zip(dimensions, place, strict=True)), seed=number)
+        path = folder / f"{number}.png"
+        colour = tuple((*(40 * at for at in place), 0, 0, 0)[:3])
+        path.write_bytes(encode_png(square(colour, size), render, NAMES))  # type: ignore[arg-type]
+        bad = place in failed
+        pictures.append(
+            Picture(
+                place=place,
+                key=render.key(),
+                status="failed" if bad else "rendered",
+                path=None if bad else path,
+                settings=spell_settings(render, base="pocket", scheduler=None),
+                parameters="" if bad else read_png(path).parameters,
+                seconds=0.25,
+                error="Out of memory: <b>2 GiB</b> were asked for." if bad else None,
+            )
+        )
+    fixed = {name: value for name, value in shared_settings([one.settings for one in pictures]).items() if name not in axes}
+    return Gallery(
+        title=title, layout=choose_sides(dimensions), pictures=pictures, fixed=fixed, result={"rendered": len(pictures), "seconds": 1.5}
+    )

@@ -1,0 +1,121 @@
+"""The contact sheet: every label whole and legible, nothing over anything, the right picture in the right place."""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from infer.lettering import Style, font, legible, width, wrap
+from infer.sheet import LONGEST, MOST_PIXELS, SMALLEST, Box, Sheet, fit, write_sheet
+from tests.infer.pictures import gallery
+
+LONG = "a very long prompt about a cat, a dog and Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen_v2-000300.safetensors " * 3
+GRIDS: dict[str, dict[str, list[object]]] = {
+    "none": {},
+    "one axis": {"seed": list(range(1, 21))},
+    "two axes": {"prompt": ["a cat", LONG, "ein Hund, Ünï, кот, 猫"], "weight": [0, 0.5, 1]},
+    "long columns": {"sampler": ["euler", LONG, "dpmpp_2m_sde_karras"], "negative": ["a", LONG]},
+    "three axes": {"prompt": ["a cat", "a dog"], "seed": [1, 2, 3], "weight": [0, 1]},
+    "many": {"steps": list(range(40)), "guidance": list(range(30))},
+}
+
+
+@pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
+def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, axes: dict[str, list[object]]) -> None:
+    shown = gallery(tmp_path, axes, failed=[(1, 1)])
+    sheet, _notes = fit(shown)
+    boxes = [one.box for one in sheet.words] + [one.box for one in sheet.tiles]
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    assert all(0 < box.left < box.right < sheet.width and 0 < box.top < box.bottom < sheet.height for box in boxes)
+    for words in sheet.words:
+        for number, line in enumerate(words.lines):
+            left, top, right, bottom = font(words.style).getbbox(line) if line else (0, 0, 0, 0)
+            assert left >= -1 and right <= words.box.right - words.box.left + 1  # the ink, not the advance: one pixel of overhang
+            assert words.box.top <= words.box.top + number * words.style.leading + top
+            assert words.box.top + number * words.style.leading + bottom <= words.box.bottom
+            assert words.style.size >= 12
+    written = "".join("".join(one.lines).replace(" ", "") for one in sheet.words)
+    labels = [label for one in shown.layout.dimensions for label in one.labels]
+    style = Style(14)
+    assert all(legible(label, style).replace(" ", "") in written for label in labels)
+
+
+@pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
+def test_each_picture_is_in_its_place(tmp_path: Path, axes: dict[str, list[object]]) -> None:
+    shown = gallery(tmp_path / "images", axes)
+    sheet, _ = fit(shown)
+    write_sheet(tmp_path / "sheet.png", shown)
+    assert {one.picture.place for one in sheet.tiles if one.picture} == {one.place for one in shown.pictures}
+    with Image.open(tmp_path / "sheet.png") as painted:
+        assert painted.size == (sheet.width, sheet.height)
+        for tile in sheet.tiles:
+            assert tile.picture is not None
+            middle = ((tile.box.left + tile.box.right) // 2, (tile.box.top + tile.box.bottom) // 2)
+            expected = tuple(min(40 * at, 255) if 40 * at < 256 else None for at in (*tile.picture.place, 0, 0, 0))[:3]
+            assert all(want is None or abs(want - got) <= 1 for want, got in zip(expected, painted.getpixel(middle), strict=True))  # type: ignore[arg-type]
+
+
+def test_labels_stand_beside_their_pictures(tmp_path: Path) -> None:
+    sheet, _ = fit(gallery(tmp_path, {"prompt": ["one", "two", "three"], "weight": ["0.25", "0.75"]}))
+    labels = {one.lines[0]: one.box for one in sheet.words}
+    for tile in sheet.tiles:
+        assert tile.picture is not None
+        row, column = labels[("one", "two", "three")[tile.picture.place[0]]], labels[("0.25", "0.75")[tile.picture.place[1]]]
+        assert row.right <= tile.box.left and tile.box.top <= (row.top + row.bottom) // 2 <= tile.box.bottom
+        assert column.bottom <= tile.box.top and column.left <= (tile.box.left + tile.box.right) // 2 <= column.right
+
+
+def test_small_pictures_are_enlarged_by_a_whole_number_and_large_ones_are_not(tmp_path: Path) -> None:
+    small, _ = fit(gallery(tmp_path / "small", {"seed": [1, 2]}, size=(64, 48)))
+    assert {(one.box.right - one.box.left, one.box.bottom - one.box.top) for one in small.tiles} == {(192, 144)}
+    large, notes = fit(gallery(tmp_path / "large", {"seed": [1, 2]}, size=(1024, 512)))
+    assert {(one.box.right - one.box.left, one.box.bottom - one.box.top) for one in large.tiles} == {(512, 256)}
+    assert "50 %" in notes[0]
+
+
+def test_a_sheet_that_would_be_too_large_is_made_smaller_then_shorter_and_says_so(tmp_path: Path) -> None:
+    def inside(sheet: Sheet) -> bool:
+        return max(sheet.width, sheet.height) <= LONGEST and sheet.width * sheet.height <= MOST_PIXELS
+
+    smaller, notes = fit(gallery(tmp_path / "a", {"steps": list(range(60)), "guidance": list(range(40))}))
+    assert inside(smaller) and len(smaller.tiles) == 2400
+    assert all(one.box.right - one.box.left >= SMALLEST for one in smaller.tiles)
+    shorter, notes = fit(gallery(tmp_path / "b", {"steps": list(range(320)), "guidance": list(range(2))}))
+    assert inside(shorter) and "of 320 rows" in notes[0]
+    assert f"first {len(shorter.tiles) // 2} of" in notes[0] and len(shorter.tiles) > 400
+
+
+def test_a_cell_the_grid_does_not_have_is_empty_and_a_failed_one_says_so(tmp_path: Path) -> None:
+    shown = gallery(tmp_path / "images", {"prompt": ["a", "b"], "seed": [1, 2]}, failed=[(0, 1)], absent=[(1, 0)])
+    sheet, _ = fit(shown)
+    assert [one.picture.status if one.picture else None for one in sheet.tiles] == ["rendered", "failed", None, "rendered"]
+    write_sheet(tmp_path / "sheet.png", shown)
+    with Image.open(tmp_path / "sheet.png") as painted:
+        box = sheet.tiles[1].box
+        inks = {painted.getpixel((x, y)) for x in range(box.left, box.right) for y in range(box.top, box.top + 40)}
+        assert (161, 38, 27) in inks  # the fault's letters
+
+
+def test_the_same_grid_gives_the_same_bytes(tmp_path: Path) -> None:
+    shown = gallery(tmp_path / "images", GRIDS["three axes"])
+    for name in ("one.png", "two.png"):
+        write_sheet(tmp_path / name, shown)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_wrapping_loses_no_sign() -> None:
+    style = Style(14)
+    for text in (LONG, "word", "", "two\nlines", "猫" * 50, "a  b"):
+        lines = wrap(text, style, 120)
+        assert all(width(line, style) <= 120 for line in lines)
+        assert "".join(lines).replace(" ", "") == legible(text, style).replace(" ", "").replace("\n", "")
+    assert wrap("a cat and a dog", style, 10_000) == ("a cat and a dog",)
+
+
+def test_a_sign_the_font_lacks_is_spelt_out() -> None:
+    assert legible("a 猫\t🐈é", Style(14)) == "a [732B] [1F408]é"
+
+
+def test_boxes_that_touch_do_not_overlap() -> None:
+    assert not Box(0, 0, 10, 10).overlaps(Box(10, 0, 20, 10)) and Box(0, 0, 10, 10).overlaps(Box(9, 9, 20, 20))
