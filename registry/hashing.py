@@ -17,11 +17,12 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from registry.errors import BadFile
-from registry.formats.content import content_sha256
+from registry.formats.content import adapter_contents, content_sha256
 from registry.header import Header, data_order, header_bytes, open_regular, read_header
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
@@ -101,6 +102,12 @@ class Hasher:
             }
         return Hashes(**values)
 
+    def learned(self) -> dict[str, Any]:
+        """What the tensors themselves tell of an adapter: its alpha where a header has none, a product that is zero."""
+        if self._header is None or self._tensors is None:
+            return {}
+        return adapter_contents(self._header, self._tensors.finish(), self._tensors.small)
+
     def close(self) -> None:
         """Let go of the threads."""
         if self._pool:
@@ -178,8 +185,11 @@ def autov3(metadata: Mapping[str, str]) -> str | None:
     return None
 
 
-def hash_file(path: Path | str, *, report: Report = silent) -> Hashes:
-    """All hashes of one file in one read. A file that is no sound safetensors file has those of the whole file only."""
+def hash_file(path: Path | str, *, report: Report = silent) -> tuple[Hashes, dict[str, Any]]:
+    """(all hashes of one file, what else the read told: `alpha`, `warnings`), in one read.
+
+    A file that is no sound safetensors file has the hashes of the whole file only. Raises BadFile when it cannot be read.
+    """
     path = Path(path)
     try:
         header: Header | None = read_header(path)
@@ -194,7 +204,7 @@ def hash_file(path: Path | str, *, report: Report = silent) -> Hashes:
             _stream(file.fileno(), hasher, total, path, report)
         finally:
             hasher.close()
-    return hasher.finish()
+    return hasher.finish(), hasher.learned()
 
 
 def _stream(descriptor: int, hasher: Hasher, total: int, path: Path, report: Report) -> None:

@@ -77,6 +77,12 @@ def read_header(path: Path | str) -> Header:
     not-a-model (a page, a text, an archive), bad-header.
     """
     path = Path(path)
+    size, raw = read_header_bytes(path)
+    return parse_header(raw, path=path, file_bytes=size)
+
+
+def read_header_bytes(path: Path) -> tuple[int, bytes]:
+    """(bytes of the whole file, the JSON of its header as it stands there). Raises BadFile as `read_header` does."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(SNIFF)
@@ -91,7 +97,7 @@ def read_header(path: Path | str) -> Header:
         raw = start[8 : 8 + length] + file.read(max(0, 8 + length - len(start)))
     if len(raw) != length:
         raise BadFile(path, "truncated", "it ended while its header was read. Fetch it again.")
-    return parse_header(raw, path=path, file_bytes=size)
+    return size, raw
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -1,15 +1,133 @@
-"""The content hash: what the weights are, whatever the file, the key dialect or the order of the data."""
+"""What reading all of a file tells: the content hash, equal in every dialect, and an adapter's alpha and zero product."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+import struct
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
 
-from registry.header import Header
+from registry.formats.adapter_keys import DENOISER, AdapterKey, adapter_keys
+from registry.formats.unet_names import diffusers_underscored
+from registry.header import DTYPE_BITS, Header
+
+Place = tuple[str, str]  # component, module
+LORA_ONLY = {"lora", ""}
+UNPACK: dict[str, Callable[[bytes], float]] = {
+    "F64": lambda raw: float(struct.unpack("<d", raw)[0]),
+    "F32": lambda raw: float(struct.unpack("<f", raw)[0]),
+    "F16": lambda raw: float(struct.unpack("<e", raw)[0]),
+    "BF16": lambda raw: float(struct.unpack("<f", b"\0\0" + raw)[0]),
+    "I64": lambda raw: float(struct.unpack("<q", raw)[0]),
+    "I32": lambda raw: float(struct.unpack("<i", raw)[0]),
+}
 
 
 def content_sha256(header: Header, digests: Mapping[str, str], small: Mapping[str, bytes]) -> str | None:
-    """sha256 over the lines `name dtype shape sha256-of-bytes`, sorted by canonical name; None where no name is canonical.
+    """sha256 over the lines `name dtype shape sha256-of-bytes`, sorted by canonical name.
 
-    `digests` has the sha256 of each tensor's bytes, `small` the bytes of the smallest tensors (alphas).
+    A plain LoRA's canonical names are those of diffusers with dots as underscores, so that kohya, diffusers and peft files
+    of the same weights have one hash; each module has its alpha beside, the rank where none is written. Other files go by
+    their own names. None where an adapter's alpha cannot be told. `digests` has the sha256 of each tensor's bytes, `small`
+    the bytes of the smallest tensors.
     """
-    lines = [f"{name} {info.dtype} {','.join(map(str, info.shape))} {digests[name]}" for name, info in header.tensors.items()]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    keys = adapter_keys(header.tensors)
+    if keys is None or len(keys) != len(header.tensors) or {key.algorithm for key in keys.values()} - LORA_ONLY:
+        names = {name: name for name in header.tensors}
+        extra: list[str] = []
+    else:
+        names = {name: _canonical(key) for name, key in keys.items() if key.role != "alpha"}
+        scales = _alphas(header, keys, small)
+        if scales is None or len(set(names.values())) != len(names):
+            return None
+        extra = [f"{component}:{module} alpha {value:.9g}" for (component, module), value in scales.items()]
+    infos = header.tensors
+    lines = [f"{told} {infos[name].dtype} {','.join(map(str, infos[name].shape))} {digests[name]}" for name, told in names.items()]
+    return hashlib.sha256("\n".join(sorted(lines + extra)).encode()).hexdigest()
+
+
+def _canonical(key: AdapterKey) -> str:
+    component, module = _place(key)
+    return f"{component}:{module} {key.role}"
+
+
+def _place(key: AdapterKey) -> Place:
+    """Component and module in the one spelling all dialects come to."""
+    name = key.module.replace(".processor.", ".").replace(".", "_").removeprefix("text_model_")
+    if key.component in (DENOISER, ""):
+        name = diffusers_underscored(name)
+    return key.component or DENOISER, f"{name}_0" if name.endswith("_to_out") else name
+
+
+def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[Place, float] | None:
+    """Module -> alpha as it acts: from its tensor, else from peft's settings in the metadata, else its rank."""
+    from registry.adapter_facts import peft_config
+
+    alphas = {
+        _place(key): float(header.tensors[name].shape[0]) for name, key in keys.items() if key.role == "down" and header.tensors[name].shape
+    }
+    config = peft_config(header.metadata)
+    for setting, value in config.items():
+        component, _, field = setting.rpartition(".")
+        if field in ("alpha_pattern", "use_rslora", "rank_pattern") and value:
+            return None  # an alpha a module: not told by the header alone
+        if field == "lora_alpha" and isinstance(value, int | float):
+            mine = DENOISER if component in ("unet", "transformer", "") else component
+            alphas = {place: float(value) if place[0] == mine else alpha for place, alpha in alphas.items()}
+    for name, key in keys.items():
+        if key.role == "alpha":
+            told = scalar(header, name, small)
+            if told is None or _place(key) not in alphas:
+                return None
+            alphas[_place(key)] = told
+    return alphas
+
+
+def scalar(header: Header, name: str, small: Mapping[str, bytes]) -> float | None:
+    """The value of a tensor of one element; None for others and for dtypes without a rule."""
+    info = header.tensors[name]
+    raw, read = small.get(name), UNPACK.get(info.dtype)
+    if raw is None or read is None or info.elements != 1:
+        return None
+    value = read(raw)
+    return value if math.isfinite(value) else None
+
+
+def adapter_contents(header: Header, digests: Mapping[str, str], small: Mapping[str, bytes]) -> dict[str, Any]:
+    """{"alpha": the one alpha of all modules, "warnings": [{code, message}]} of an adapter; {} of other files."""
+    keys = adapter_keys(header.tensors)
+    if keys is None:
+        return {}
+    told: dict[str, Any] = {}
+    alphas = {scalar(header, name, small) for name, key in keys.items() if key.role == "alpha"}
+    if len(alphas) == 1 and None not in alphas:
+        told["alpha"] = alphas.pop()
+    if _product_is_zero(header, keys, digests):
+        told["warnings"] = [
+            {"code": "zero-delta", "message": "Its product is zero everywhere: it changes nothing. Was it saved before training?"}
+        ]
+    return told
+
+
+def _product_is_zero(header: Header, keys: Mapping[str, AdapterKey], digests: Mapping[str, str]) -> bool:
+    """Whether in every module of a plain LoRA one of the two factors is all zeros."""
+    if {key.algorithm for key in keys.values()} - LORA_ONLY:
+        return False
+    modules: dict[Place, bool] = {}
+    for name, key in keys.items():
+        if key.role in ("down", "up"):
+            info = header.tensors[name]
+            size = info.elements * DTYPE_BITS[info.dtype] // 8
+            place = (key.component, key.module)
+            modules[place] = modules.get(place, False) or digests[name] == _zeros_sha256(size)
+    return bool(modules) and all(modules.values())
+
+
+@lru_cache(maxsize=256)
+def _zeros_sha256(size: int) -> str:
+    digest = hashlib.sha256()
+    block = bytes(1 << 16)
+    for _ in range(size // len(block)):
+        digest.update(block)
+    digest.update(block[: size % len(block)])
+    return digest.hexdigest()

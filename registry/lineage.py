@@ -1,0 +1,120 @@
+"""What a record was made from: a tree of parents to the roots, with named holes where one is not registered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.record import Record
+
+Resolve = Callable[[Mapping[str, Any]], Record | None]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One record of a lineage, or the hole where one should be. `role` is what it was to its child; None for the first."""
+
+    role: str | None
+    name: str
+    kind: str | None
+    family: str | None
+    sha256: str | None
+    id: str | None  # None: a hole
+    parents: tuple[Node, ...] = ()
+
+    @property
+    def missing(self) -> bool:
+        return self.id is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {
+            "role": self.role,
+            "name": self.name,
+            "kind": self.kind,
+            "family": self.family,
+            "sha256": self.sha256,
+            "id": self.id,
+            "missing": self.missing,
+            "parents": [parent.to_json() for parent in self.parents],
+        }
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The tree above a record, and the names of what was made from it."""
+
+    root: Node
+    derived: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {**self.root.to_json(), "derived": list(self.derived)}
+
+    def to_text(self) -> str:
+        """An indented tree for people."""
+        lines = list(_text(self.root, "", ""))
+        if self.derived:
+            lines.append(f"made from it: {', '.join(self.derived)}")
+        return "\n".join(lines)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language; holes are dashed."""
+        nodes: dict[str, str] = {}
+        edges: dict[str, None] = {}
+        _dot(self.root, nodes, edges)
+        return "\n".join(["digraph lineage {", "  rankdir=BT;", "  node [shape=box];", *nodes.values(), *edges, "}"])
+
+
+def trace(record: Record, resolve: Resolve, everything: Sequence[Record]) -> Lineage:
+    """The Lineage of a record; `resolve` finds the record a parent entry means."""
+    derived = sorted({other.name for other in everything if other.id != record.id and _is_parent(record, other, resolve)})
+    return Lineage(_node(record, None, resolve, frozenset()), tuple(derived))
+
+
+def _is_parent(record: Record, child: Record, resolve: Resolve) -> bool:
+    for parent in child.parents:
+        if parent.get("sha256") and parent["sha256"] == record.hashes.sha256:
+            return True
+        found = resolve(parent)
+        if found is not None and found.id == record.id:
+            return True
+    return False
+
+
+def _node(record: Record, role: str | None, resolve: Resolve, above: frozenset[str]) -> Node:
+    parents = []
+    for parent in record.parents:
+        found = resolve(parent)
+        told = str(parent.get("role") or "source")
+        if found is None or found.id in above or found.id == record.id:
+            digest = parent.get("sha256")
+            name = parent.get("ref") or (f"sha256:{digest[:12]}" if digest else "unnamed")
+            parents.append(Node(told, str(name), None, None, digest, None))
+        else:
+            parents.append(_node(found, told, resolve, above | {record.id}))
+    return Node(role, record.name, record.kind, record.family, record.hashes.sha256, record.id, tuple(parents))
+
+
+def _text(node: Node, lead: str, indent: str) -> Iterator[str]:
+    what = "not registered" if node.missing else " ".join(word for word in (node.kind, node.family) if word)
+    role = f"{node.role}: " if node.role else ""
+    digest = f"  sha256:{node.sha256[:12]}" if node.sha256 else ""
+    yield f"{lead}{role}{node.name} ({what}){digest}"
+    for number, parent in enumerate(node.parents):
+        last = number == len(node.parents) - 1
+        yield from _text(parent, indent + ("└── " if last else "├── "), indent + ("    " if last else "│   "))
+
+
+def _dot(node: Node, nodes: dict[str, str], edges: dict[str, None]) -> str:
+    key = json.dumps(node.id or f"hole {node.name}")
+    label = json.dumps(f"{node.name}\n{node.kind or 'not registered'}", ensure_ascii=False)
+    nodes[key] = f"  {key} [label={label}{', style=dashed' if node.missing else ''}];"
+    for parent in node.parents:
+        edges[f"  {_dot(parent, nodes, edges)} -> {key} [label={json.dumps(parent.role)}];"] = None
+    return key
+
+
+__all__ = ["Lineage", "Node", "trace"]
