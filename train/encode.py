@@ -79,6 +79,10 @@ class Latents:
         """One latent's (C, H, W)."""
         return tuple(self.mean.shape[1:])
 
+    def part(self, begin: int, end: int) -> Latents:
+        """The latents of pictures begin..end-1."""
+        return Latents(self.mean[begin:end], None if self.logvar is None else self.logvar[begin:end])
+
     def rows(self, indices: Sequence[int]) -> Posterior:
         picked = list(indices)
         return Posterior(self.mean[picked], None if self.logvar is None else self.logvar[picked])
@@ -90,6 +94,10 @@ class Texts:
 
     states: tuple[Conditioning, ...]
     index: tuple[int, ...]
+
+    def part(self, begin: int, end: int) -> Texts:
+        """The texts of samples begin..end-1."""
+        return Texts(self.states, self.index[begin:end])
 
     def rows(self, indices: Sequence[int]) -> Conditioning:
         """The batch of these samples' conditionings."""

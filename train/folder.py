@@ -18,20 +18,20 @@ from registry.safefile import sync_folder, write_json, write_text
 from train.config import TrainConfig, read_yaml, to_yaml
 
 CONFIG = "config.yaml"
-SET = "dataset.json"
+INPUTS = "inputs.json"  # base and data with their hashes, and every resume
 RESULT = "result.json"
 UNFINISHED = ".tmp-"
 
 
-def make_folder(config: TrainConfig, name: str, dataset: Mapping[str, Any]) -> Path:
-    """A new run folder with config.yaml and dataset.json in it, whole from its first moment. Two in one second do not collide."""
+def make_folder(config: TrainConfig, name: str, inputs: Mapping[str, Any]) -> Path:
+    """A new run folder with config.yaml and inputs.json in it, whole from its first moment. Two in one second do not collide."""
     parent = Path(config.out).expanduser().absolute() / name
     parent.mkdir(parents=True, exist_ok=True)
     made = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
     made.mkdir()
     try:
         write_text(made / CONFIG, to_yaml(config))
-        write_json(made / SET, dataset)
+        write_json(made / INPUTS, inputs)
         (made / "checkpoints").mkdir()
         (made / "samples").mkdir()
         final = _place(made, parent)

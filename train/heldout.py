@@ -86,6 +86,7 @@ class Probe:
     latents: Latents
     texts: Texts
     sha256s: Sequence[str]
+    names: Sequence[str]
 
     @property
     def points(self) -> int:

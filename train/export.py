@@ -1,0 +1,146 @@
+"""The adapter as a file: diffusers' peft names, alpha and rank in the header, the run's manifest beside them, and never unproven.
+
+Nothing is called saved before the file was read back, put on a fresh copy of the base through diffusers' own loader, and found to
+give the same products and the same predictions.
+"""
+
+# B batch, C channels, H W latent size
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import JobFailed
+from registry.families.base import Family, Parts
+from registry.record import Hashes
+from registry.safefile import write_safetensors
+from train.encode import Texts
+from train.lora import ADAPTER, adapter_config, lora_tensors
+from train.objective import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DIALECT = "diffusers"
+KEPT = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "lora_bias", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "init_lora_weights")
+PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
+TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 2e-2}  # of the largest prediction; kernels may differ by shape
+
+
+def metadata(family: Family, denoiser: Any, *, title: str, facts: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The header's strings: diffusers' adapter settings, ModelSpec 1.0.1 (`facts` are more of its keys), the run's manifest."""
+    settings = {f"{family.denoiser}.{name}": value for name, value in adapter_config(denoiser).items() if name in KEPT}
+    spec = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{family.architecture}/lora",
+        "implementation": "https://github.com/huggingface/diffusers",
+        "title": title,
+        **facts,
+    }
+    return {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True),
+        **{f"modelspec.{name}": value for name, value in spec.items()},
+        "loraloom.manifest": json.dumps(manifest, sort_keys=True, ensure_ascii=False),
+    }
+
+
+def write_adapter(path: Path, family: Family, denoiser: Any, header: Mapping[str, str]) -> Hashes:
+    """Write the adapter as it is now. Raises JobFailed for a weight that is not finite: such a file is never made."""
+    import torch
+
+    tensors = {f"{family.denoiser}.{name}": tensor for name, tensor in lora_tensors(denoiser).items()}
+    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise JobFailed(f"{len(bad)} weights of the adapter are not finite (first: {bad[0]}); no file is written. Resume from an earlier checkpoint with a lower optim.lr.")
+    return write_safetensors(path, tensors, metadata=header)
+
+
+def read_adapter(path: Path, family: Family) -> dict[str, Tensor]:
+    """The weights of a checkpoint's adapter in peft's keys, without the component's name."""
+    from safetensors.torch import load_file
+
+    return {name.removeprefix(f"{family.denoiser}."): tensor for name, tensor in load_file(path).items()}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the trained model does, kept to hold the saved file against: products B A alpha / r, and predictions."""
+
+    products: Mapping[str, Tensor]  # layer -> (out, in) or (out, in, kh, kw), fp32 on the CPU
+    predictions: Tensor  # (B, C, H, W)
+    inputs: Callable[[Parts], Tensor]  # predicts the same with other Parts
+
+    @property
+    def changed(self) -> bool:
+        """Whether the adapter does anything at all."""
+        return any(bool((product != 0).any()) for product in self.products.values())
+
+
+def proof(family: Family, parts: Parts, objective: Objective, texts: Texts, *, shape: tuple[int, ...], side: int, guidance: float) -> Proof:
+    """The products of every layer, and predictions at three timesteps for the first prompt."""
+
+    def predictions(others: Parts) -> Tensor:
+        return _predict(family, others, objective, texts, shape=shape, side=side, guidance=guidance)
+
+    return Proof(_products(parts.denoiser), predictions(parts), predictions)
+
+
+def _predict(family: Family, parts: Parts, objective: Objective, texts: Texts, *, shape: tuple[int, ...], side: int, guidance: float) -> Tensor:
+    import torch
+
+    count = len(objective.timesteps)
+    rows = torch.tensor([count // 10, count // 2, count - 1])
+    noise = torch.randn(len(rows), *shape, generator=torch.Generator().manual_seed(0))
+    device, dtype = parts.device, parts.dtype
+    state = {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in texts.rows([0] * len(rows)).items()}
+    was_training = parts.denoiser.training
+    parts.denoiser.eval()
+    with torch.no_grad():
+        complete = family.complete(parts, state, height=side, width=side, guidance=guidance)
+        answer = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
+    parts.denoiser.train(was_training)
+    return answer.float().cpu()
+
+
+def _products(denoiser: Any) -> dict[str, Tensor]:
+    """B A alpha / r of every layer with an adapter, as peft itself would merge it."""
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, layer in denoiser.named_modules():
+            if isinstance(layer, LoraLayer) and layer.lora_A:
+                (adapter,) = layer.lora_A.keys()
+                found[name] = layer.get_delta_weight(adapter).float().cpu()  # type: ignore[operator]  # of the Linear and Conv2d layers
+    return found
+
+
+def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
+    """Largest difference between the trained model's predictions and those of the file on a fresh base. Raises JobFailed."""
+    import torch
+
+    if not kept.changed:
+        raise JobFailed(f"The adapter does nothing: every product is zero after training. Look at optim.lr and lora.targets; {path.name} is not registered.")
+    state, facts = family.lora_state(path, fresh)
+    fresh.denoiser.load_lora_adapter(state, prefix=family.denoiser, adapter_name=ADAPTER, **facts)  # type: ignore[operator]
+    products = _products(fresh.denoiser)
+    if products.keys() != kept.products.keys():
+        missing = sorted(kept.products.keys() ^ products.keys())
+        raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}); {path} is not registered.")
+    wrong = [name for name, product in products.items() if not torch.allclose(product, kept.products[name], rtol=1e-5, atol=1e-7)]
+    if wrong:
+        raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}); {path} is not registered.")
+    answers = kept.inputs(fresh)
+    difference = float((answers - kept.predictions).abs().max())
+    allowed = TOLERANCE[str(fresh.dtype)] * float(kept.predictions.abs().max())
+    if not difference <= allowed:
+        raise JobFailed(f"The saved file predicts otherwise than what was trained (largest difference {difference:.3g}, allowed {allowed:.3g}); {path} is not registered.")
+    return difference
+
+

@@ -1,0 +1,110 @@
+"""Pictures drawn while training: the same prompts and seeds each time, through infer's own loop, into samples/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.families.base import Conditioning, Family, Parts
+from registry.progress import Report, Tick
+from registry.safefile import atomic_file
+from train.config import TrainConfig
+from train.encode import Texts
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from train.step import Learner
+
+
+def sample_name(step: int, number: int) -> str:
+    """File name of the picture of prompt `number` (from 1) at a step."""
+    return f"step-{step:06d}-{number:02d}.png"
+
+
+def encode_nothing(family: Family, parts: Parts, *, device: torch.device) -> Conditioning | None:
+    """The conditioning of no negative prompt, on the CPU; None where guidance is embedded."""
+    import torch
+
+    if family.embedded_guidance:
+        return None
+    for encoder in parts.text_encoders.values():
+        encoder.to(device)
+    with torch.no_grad():
+        state = family.encode_nothing(parts, 1)
+    return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+
+@dataclass(kw_only=True)
+class PromptPreviews:
+    """The preview prompts of a run, encoded before the text encoders were let go."""
+
+    config: TrainConfig
+    folder: Path
+    texts: Texts
+    nothing: Conditioning | None
+    report: Report
+
+    def draw(self, learner: Learner, step: int) -> list[Path]:
+        """One picture a prompt with the weights as they are; training's own randomness is not touched."""
+        pictures = self._pictures(learner)
+        paths = []
+        prompts = self.config.preview.prompts or []
+        for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True), 1):
+            path = self.folder / "samples" / sample_name(step, number)
+            _write(path, picture, f"{prompt}\nSteps: {self.config.preview.steps}, CFG scale: {self.config.preview.guidance}, Seed: {self._seed(number)}, trained steps: {step}")
+            paths.append(path)
+        return paths
+
+    def _seed(self, number: int) -> int:
+        return self.config.preview.seed + number - 1
+
+    def _pictures(self, learner: Learner) -> Sequence[Image]:
+        import torch
+
+        from infer.denoise import Job, denoise, to_image
+        from infer.samplers import build_scheduler
+
+        family, parts, device = learner.family, learner.parts, learner.device
+        settings, side = self.config.preview, learner.resolution
+        assert settings.steps is not None and settings.guidance is not None
+        jobs = [
+            Job(
+                conditional=_moved(self.texts.rows([number]), device, parts.dtype),
+                unconditional=None if self.nothing is None else _moved(self.nothing, device, parts.dtype),
+                guidance=settings.guidance,
+                steps=settings.steps,
+                scheduler=build_scheduler(parts),
+                seed=self._seed(number + 1),
+                height=side,
+                width=side,
+            )
+            for number in range(len(self.texts.index))
+        ]
+        states = torch.get_rng_state()
+        parts.denoiser.eval()
+        try:
+            latents = denoise(family, parts, jobs, width=4, on_step=lambda done, total: self.report(Tick("draw previews", done, total)))
+            parts.vae.to(device)
+            with torch.no_grad():
+                return [picture for each in latents for picture in to_image(family.decode(parts, each))]
+        finally:
+            parts.vae.to("cpu")
+            parts.denoiser.train()
+            torch.set_rng_state(states)
+
+
+def _moved(state: Conditioning, device: torch.device, dtype: torch.dtype) -> Conditioning:
+    return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in state.items()}
+
+
+def _write(path: Path, picture: Image, parameters: str) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("parameters", parameters)
+    with atomic_file(path) as file:
+        picture.save(file, format="PNG", pnginfo=info)
