@@ -30,6 +30,7 @@ from registry.record import Hashes
 CHUNK = 8 << 20  # bytes a read
 WINDOW = (0x100000, 0x110000)  # the 64 KiB after the first MiB that AutoV1 covers
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+TOLD = 64 << 20  # bytes from which the progress of a file is worth telling
 KEPT = 64  # bytes: tensors up to this size are kept for the content hash, which needs the value of alpha
 PARALLEL = 1 << 20  # bytes from which the digests of a chunk run in threads (hashlib and blake3 let go of the interpreter lock)
 
@@ -220,7 +221,8 @@ def _stream(descriptor: int, hasher: Hasher, total: int, path: Path, report: Rep
             break
         waiting = hasher.start(memoryview(buffers[turn])[:count])
         done, turn = done + count, 1 - turn
-        report(Tick("hash", done, total, path.name))
+        if total > TOLD:
+            report(Tick("hash", done, total, path.name))
     if done != total:
         raise BadFile(path, "unreadable", f"changed while it was read: {total:,} bytes were expected, {done:,} came.")
 

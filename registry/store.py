@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,19 @@ from registry.scan import ScanReport, scan
 
 POCKET = "pocket"  # the embedded base: always there, never written to
 NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What verifying a Record gave: ok, new, skipped, changed, rotten or missing."""
+
+    name: str
+    status: str
+    message: str
+
+    @property
+    def good(self) -> bool:
+        return self.status in ("ok", "new", "skipped")
 
 
 class Store:
@@ -190,6 +203,11 @@ class Store:
         if kind is not None and found[0].kind != kind:
             raise Refused(_wrong_kind(reference, found[0], kind))
         return self._fresh(found[0])
+
+    def search(self, words: Sequence[str]) -> list[Record]:
+        """Records that hold every word, in whatever case: in name, aliases, tags, notes, triggers, kind, family, path, title."""
+        wanted = [word.lower() for word in words]
+        return [record for record in self.records() if all(word in _text_of(record) for word in wanted)]
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps; of any other reference the one that `find` gives."""
@@ -364,6 +382,31 @@ class Store:
             rows.cache_hashes(connection, place, hashes, learned)
         return hashes, learned
 
+    def verify(self, record: Record, *, report: Report = silent) -> Check:
+        """Read all files of a Record again, whatever the cache knows, against the hash it was registered with.
+
+        `rotten` is a file that changed while the system says that nobody wrote to it.
+        """
+        known = record.hashes.sha256
+        path = Path(str(record.path))
+        if not path.exists():
+            return Check(record.name, "missing", f"{path} is not there")
+        if record.kind in ("dataset", "run"):
+            return Check(record.name, "skipped", f"a {record.kind} is checked by the job that uses it")
+        if known is None:
+            self.hashed(record, report=report)
+            return Check(record.name, "new", "it had no hash yet; it has one now")
+        unwritten = self._unchanged(record)
+        digests: dict[str, str | None] = {file: hash_file(file, report=report)[0].sha256 for file in _hashed_files(record)}
+        found = _folder_hashes(path, digests)[0].sha256 if "root" in record.metadata else digests[str(path)]
+        if found == known:
+            return Check(record.name, "ok", f"sha256:{known[:12]}")
+        if unwritten:
+            return Check(
+                record.name, "rotten", f"its bytes changed though nobody wrote to it: sha256:{known[:12]} became {str(found)[:12]}"
+            )
+        return Check(record.name, "changed", f"it was written to since it was registered: sha256:{known[:12]} became {str(found)[:12]}")
+
     # --- what people say
 
     def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = ()) -> Record:
@@ -388,22 +431,6 @@ class Store:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
         name = self.find(reference).name.partition("@")[0]
         return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias))
-
-    def tell(
-        self, reference: str, *, kind: str | None = None, family: str | None = None, licence: str | None = None, name: str | None = None
-    ) -> Record:
-        """Say what detection could not know: kind, family, licence; or give it another name."""
-        _check_kind(kind)
-        check_name(name)
-
-        shelf = rows.shelf_of(kind or self.find(reference).kind)
-
-        def change(connection: Connection, record_id: str) -> None:
-            rows.put_given(connection, record_id, {"kind": kind, "family": family, "licence": licence})
-            if name:
-                rows.put_name(connection, record_id, name, shelf)
-
-        return self._change(reference, change)
 
     def remove(self, reference: str) -> Record:
         """Forget a record and what was said of it. Its files stay where they are."""
@@ -535,10 +562,19 @@ def _line(record: Record) -> str:
     return f"  - {digest}  {record.name}  {record.kind} {record.family or ''}  {record.path or ''}"
 
 
+def _text_of(record: Record) -> str:
+    words = [record.name, *record.aliases, *record.tags, *record.triggers, record.notes, record.kind, record.family, record.variant]
+    words += [record.dialect, *record.algorithms, record.path, record.licence, *(record.metadata.get(key) for key in SEARCHED)]
+    return "\n".join(str(word) for word in words if word).lower()
+
+
+SEARCHED = ("modelspec.title", "modelspec.author", "modelspec.description", "ss_output_name", "ss_sd_model_name")
+
+
 def _wrong_kind(reference: str, record: Record, kind: str) -> str:
     seen = f" ({record.evidence[0]})" if record.evidence else ""
     article = "an" if record.kind[0] in "aeiou" else "a"
     return f"{reference} is {article} {record.kind}{seen}; {'an' if kind[0] in 'aeiou' else 'a'} {kind} was expected."
 
 
-__all__ = ["Store", "check_name"]
+__all__ = ["Check", "Store", "check_name"]
