@@ -1,6 +1,8 @@
 """The umbrella: command line and public names. Floor 3: imports registry, infer and train.
 
-    from loraloom import Store
+    from loraloom import GridConfig, Store, render_grid
+
+    outcome = render_grid(GridConfig(prompt="a cat", adapters="ink:0.6"), Store())
 
 The names are fetched when first asked for, so `import loraloom` costs nothing. Three of our four packages have generic
 names; importing this one checks that they are ours.
@@ -9,13 +11,26 @@ names; importing this one checks that they are ours.
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraloom.version import __version__
 
-_PUBLIC: dict[str, str] = {}  # public name -> "module:attribute"
+if TYPE_CHECKING:
+    from infer.config import GridConfig
+    from infer.job import run as render_grid
+    from registry.store import Store
+    from train.config import TrainConfig
+    from train.run import run as train_lora
 
-__all__ = ["__version__"]
+_PUBLIC = {  # public name -> "module:attribute"
+    "GridConfig": "infer.config:GridConfig",
+    "Store": "registry.store:Store",
+    "TrainConfig": "train.config:TrainConfig",
+    "render_grid": "infer.job:run",
+    "train_lora": "train.run:run",
+}
+
+__all__ = ["GridConfig", "Store", "TrainConfig", "__version__", "render_grid", "train_lora"]
 
 
 def _guard() -> None:
@@ -39,7 +54,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted({*globals(), *_PUBLIC})
 
 
 _guard()

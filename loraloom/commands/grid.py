@@ -6,7 +6,7 @@ HELP = "draw a comparison grid over axes (prompts, seeds, adapters, weights, sam
 
 if TYPE_CHECKING:
     from infer.config import GridConfig
-    from loraloom.hydra_jobs import Finished, Plan, Request
+    from loraloom.hydra_jobs import Finished, Job, Plan, Request
 
 ABOUT = """\
 Draws every combination of the axes' values into one labelled sheet and one self-contained HTML report. Pictures that were
@@ -22,10 +22,17 @@ EXAMPLES = (
 
 def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom grid`; gives the exit code."""
-    from infer.config import GridConfig
-    from loraloom.hydra_jobs import Job, run_job
+    from loraloom.hydra_jobs import run_job
 
-    return run_job(Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES), argv)
+    return run_job(job(), argv)
+
+
+def job() -> "Job[GridConfig]":
+    """The job behind the command."""
+    from infer.config import GridConfig
+    from loraloom.hydra_jobs import Job
+
+    return Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES)
 
 
 def _plan(request: "Request[GridConfig]") -> "Plan":

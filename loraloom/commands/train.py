@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 HELP = "train a LoRA on an image-caption set"
 
 if TYPE_CHECKING:
-    from loraloom.hydra_jobs import Finished, Plan, Request
+    from loraloom.hydra_jobs import Finished, Job, Plan, Request
     from train.config import TrainConfig
 
 ABOUT = """\
@@ -21,12 +21,19 @@ EXAMPLES = (
 )
 
 
-def run(argv: list[str]) -> int:
-    """Answer the command line after `loraloom train`; gives the exit code."""
-    from loraloom.hydra_jobs import Job, run_job
+def job() -> "Job[TrainConfig]":
+    """The job behind the command: its schema, its plan, its run."""
+    from loraloom.hydra_jobs import Job
     from train.config import TrainConfig
 
-    return run_job(Job(name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES), argv)
+    return Job(name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES)
+
+
+def run(argv: list[str]) -> int:
+    """Answer the command line after `loraloom train`; gives the exit code."""
+    from loraloom.hydra_jobs import run_job
+
+    return run_job(job(), argv)
 
 
 def _plan(request: "Request[TrainConfig]") -> "Plan":

@@ -1,0 +1,31 @@
+"""`loraloom reproduce IMAGE.png`: draw a picture again from what it says of itself, and compare the pixels."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+HELP = "draw a picture again from its own metadata, and compare the pixels"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `reproduce` to the command line."""
+    about = f"{HELP.capitalize()}. Exit code 1 when they differ."
+    parser: argparse.ArgumentParser = subparsers.add_parser("reproduce", help=HELP, description=about)
+    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="a picture that loraloom drew")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw and compare; exit code 1 when the pixels differ."""
+    from infer.reproduce import reproduce
+    from loraloom import console
+    from registry.store import Store
+
+    with console.progress() as report:
+        made = reproduce(arguments.image.expanduser().absolute(), Store(), report=report)
+    if arguments.json:
+        console.answer_json(made.to_json())
+    else:
+        console.answer(made.to_text())
+    return 0 if made.equal else 1
