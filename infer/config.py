@@ -21,6 +21,11 @@ def says(meaning: str) -> dict[str, str]:
     return {"help": meaning}
 
 
+def names(meaning: str) -> dict[str, Any]:
+    """The metadata of a setting that names an entry of a table, not a free text: a sweep may list several with commas."""
+    return {"help": meaning, "word": True}
+
+
 if TYPE_CHECKING:
     Axes: TypeAlias = Any  # built below; no type checker can see its fields
 else:
@@ -52,12 +57,12 @@ class GridConfig:
     adapters: Any = field(default=None, metadata=says('adapters of every cell: ink, "ink:0.6+hat:0.4", a list of these, none'))
     seed: int = field(default=0, metadata=says("seed of torch's CPU generator, one a cell, as in diffusers"))
     steps: int | None = field(default=None, metadata=says("denoising steps (default: the family's)"))
-    sampler: str | None = field(default=None, metadata=says("the sampler (default: the base's own)"))
+    sampler: str | None = field(default=None, metadata=names("the sampler (default: the base's own)"))
     guidance: float | None = field(default=None, metadata=says("the guidance scale (default: the family's)"))
     size: Any = field(default=None, metadata=says("pixels: 64, 96x64 (width x height), [96,64] (default: the base's own)"))
     clip_skip: int | None = field(default=None, metadata=says("layers of the text encoder left out at its end; 1 is A1111's 2"))
     precision: Precision = field(default=Precision.fp32, metadata=says("weights and arithmetic: fp32, bf16, fp16"))
-    device: str = field(default="auto", metadata=says("auto, cpu, cuda, cuda:1, mps"))
+    device: str = field(default="auto", metadata=names("auto, cpu, cuda, cuda:1, mps"))
     axes: Axes = field(default_factory=Axes, metadata=says("what is varied: axes.NAME=[...]"))
     zip: Any = field(default=None, metadata=says("axes that go side by side: [adapter,weight], or a list of such lists"))
     where: str | None = field(default=None, metadata=says("the cells that are drawn, by axis values: weight > 0 or adapter == 'none'"))

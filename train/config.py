@@ -37,6 +37,11 @@ def setting(default: Any, meaning: str) -> Any:
     return field(metadata={"help": meaning}, **{kind: default})
 
 
+def word(default: str | None, meaning: str) -> Any:
+    """A field that names an entry of a table, not a free text: a sweep may list several with commas."""
+    return field(default=default, metadata={"help": meaning, "word": True})
+
+
 @dataclass(kw_only=True)
 class DataConfig:
     path: str | None = setting(None, "folder of pictures with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens")
@@ -55,7 +60,7 @@ class LoraConfig:
 
 @dataclass(kw_only=True)
 class OptimConfig:
-    name: str = setting("adamw", "optimizer")
+    name: str = word("adamw", "optimizer")
     lr: float = setting(1e-4, "learning rate at its highest")
     weight_decay: float = setting(0.01, "decoupled weight decay")
     betas: list[float] = setting(lambda: [0.9, 0.999], "decay of the first and the second moment")
@@ -64,13 +69,13 @@ class OptimConfig:
 
 @dataclass(kw_only=True)
 class ScheduleConfig:
-    name: str = setting("cosine", "how the learning rate goes after the warm-up: cosine or constant")
+    name: str = word("cosine", "how the learning rate goes after the warm-up: cosine or constant")
     warmup: float = setting(0.05, "share of the steps in which it rises from 0")
 
 
 @dataclass(kw_only=True)
 class ObjectiveConfig:
-    timesteps: str | None = setting(None, "distribution of the training timesteps: uniform, logit_normal (default: the family's)")
+    timesteps: str | None = word(None, "distribution of the training timesteps: uniform, logit_normal (default: the family's)")
     guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
 
 
@@ -115,11 +120,11 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     precision: Precision = setting(Precision.auto, "precision of the base and of the arithmetic: auto, fp32, bf16, fp16")
     gradient_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory, about a third slower")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = word("auto", "auto, cpu, cuda, cuda:1, mps")
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
-    tracker: str = setting("jsonl", "where curves go beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +")
+    tracker: str = word("jsonl", "where curves go beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +")
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")
     resume: str | None = setting(None, "run folder to go on with, by its own settings; `latest` is the newest of that name")
