@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import BadFile, Faults
+from registry.errors import BadFile, Faults, Refused
 from registry.families.base import Parts
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def load_folder(
     predictions: tuple[str, ...],
     dtype: torch.dtype,
     device: torch.device | str,
+    loaded: Mapping[str, Any] | None = None,
 ) -> Parts:
-    """Parts of a diffusers folder, frozen and in eval mode, with every weight in `dtype`.
+    """Parts of a diffusers folder, frozen and in eval mode, with every weight in `dtype`; `loaded` components are taken as they are.
 
     The config files are checked together before a weight is read. A component listed as null in model_index.json and not
     asked for is left out. Raises Faults or BadFile.
@@ -75,7 +76,9 @@ def load_folder(
         raise BadFile(path, "prediction", f"its scheduler says the model predicts {prediction!r}; this family knows {expected}.")
 
     with no_progress_bars():
-        modules = {name: _load_module(classes[name], path / name, dtype) for name in (denoiser, "vae", *text_encoders)}
+        modules = {
+            name: (loaded or {}).get(name) or _load_module(classes[name], path / name, dtype) for name in (denoiser, "vae", *text_encoders)
+        }
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
     return Parts(
@@ -91,6 +94,12 @@ def load_folder(
         resolution=resolution_of(modules[denoiser].config, modules["vae"].config),
         config={key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)},
     )
+
+
+def refuse_base_config(path: Path, base_config: Path | str | None) -> None:
+    """A diffusers folder has its own configs: another's beside it would be ignored, so it is refused."""
+    if base_config is not None:
+        raise Refused(f"base_config={base_config} was given for {path}, which is a diffusers folder with configs of its own. Leave it out.")
 
 
 @contextmanager

@@ -31,20 +31,91 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 4,
 }
 
-
-def tiny_sd1(folder: Path | str, *, prediction: str = "epsilon") -> Path:
-    """A loadable sd1 folder: 32 x 32 pixels, latents 4 x 8 x 8, PNDM."""
-    return _copied(_build_sd1, folder, prediction=prediction)
+STANDARD_UNET: dict[str, Any] = {**UNET, "block_out_channels": (32, 64), "norm_num_groups": 32}
 
 
-def tiny_sdxl(folder: Path | str, *, prediction: str = "epsilon") -> Path:
-    """A loadable sdxl folder: 32 x 32 pixels, latents 4 x 8 x 8, two text encoders, Euler with leading spacing."""
-    return _copied(_build_sdxl, folder, prediction=prediction)
+def tiny_sd1(folder: Path | str, *, prediction: str = "epsilon", standard: bool = False) -> Path:
+    """A loadable sd1 folder: 32 x 32 pixels, latents 4 x 8 x 8, PNDM.
+
+    `standard` keeps the published model's constants (heads, norm groups, CLIP's own table): a single file of it needs no base_config.
+    """
+    return _copied(_build_sd1, folder, prediction=prediction, standard=standard)
+
+
+def tiny_sdxl(folder: Path | str, *, prediction: str = "epsilon", standard: bool = False) -> Path:
+    """A loadable sdxl folder: 32 x 32 pixels, latents 4 x 8 x 8, two text encoders, Euler with leading spacing.
+
+    `standard` keeps the published model's constants (heads, norm groups, CLIP's own table): a single file of it needs no base_config.
+    """
+    return _copied(_build_sdxl, folder, prediction=prediction, standard=standard)
 
 
 def tiny_flux1(folder: Path | str, *, variant: str = "dev") -> Path:
     """A loadable flux1 folder, `dev` (guidance embedded, shift by size) or `schnell`: 64 x 64 pixels, latents 16 x 8 x 8."""
     return _copied(_build_flux1, folder, variant=variant)
+
+
+def tiny_single_file(
+    folder: Path | str, out: Path | str, *, family: str = "sd1", configs: bool = False, marks: tuple[str, ...] = ()
+) -> Path:
+    """The model of a folder as one file, as published checkpoints are: sd1 and sdxl in LDM names, flux1's transformer in its first names.
+
+    `configs` writes the component configs into the header, as our own writers do; `marks` are empty tensors such as v_pred.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from registry.families import FAMILIES, sd1, sdxl
+    from registry.single_file import component_configs
+
+    if family == "flux1":
+        return _flux_single_file(Path(folder), Path(out))
+    layout = {"sd1": sd1.LAYOUT, "sdxl": sdxl.LAYOUT}[family]
+    parts = FAMILIES[family].load(folder, dtype=torch.float32, device="cpu")
+    modules = {"unet": parts.denoiser, "vae": parts.vae, **parts.text_encoders}
+    tensors: dict[str, Any] = {mark: torch.empty(0) for mark in marks}
+    for piece in layout.pieces:
+        module: Any = modules[piece.component]
+        for name, tensor in module.state_dict().items():
+            source = piece.source(module.config, name)
+            assert source is not None, name
+            key = piece.prefix + source.key
+            if ".attn_1." in key and tensor.ndim == 2:
+                tensor = tensor[:, :, None, None]  # LDM's VAE has 1 x 1 convolutions there
+            tensor = tensor.T if source.transposed else tensor
+            if source.third is None:
+                tensors[key] = tensor
+            else:  # q, k and v stand one below the other
+                fused = tensors.setdefault(key, tensor.new_zeros(3 * len(tensor), *tensor.shape[1:]))
+                fused[source.third * len(tensor) : (source.third + 1) * len(tensor)] = tensor
+    if family == "sd1":
+        tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(POSITIONS)[None]
+    components = [piece.component for piece in layout.pieces]
+    metadata = component_configs(Path(folder), components) if configs else None
+    save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, out, metadata=metadata)
+    return Path(out)
+
+
+def _flux_single_file(folder: Path, out: Path) -> Path:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from registry.flux_names import flux_layers, flux_norms
+
+    (weights,) = (folder / "transformer").glob("*.safetensors")
+    state = load_file(weights)
+    tensors = {}
+    for layer in flux_layers(2, 2):
+        for ending in ("weight", "bias"):
+            rows = [state.pop(f"{module}.{ending}") for module in layer.modules if f"{module}.{ending}" in state]
+            if rows:
+                fused = torch.cat(rows)
+                tensors[f"{layer.original}.{ending}"] = torch.cat(fused.chunk(2)[::-1]) if layer.swapped else fused
+    for theirs, own in flux_norms(2, 2).items():
+        tensors[f"{theirs}.scale"] = state.pop(f"{own}.weight")
+    assert not state, f"tensors without a name in the first code: {sorted(state)}"
+    save_file(tensors, out)
+    return out
 
 
 def tiny_adapter(
@@ -124,23 +195,23 @@ _SCRATCH: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @cache
-def _build_sd1(prediction: str) -> Path:
+def _build_sd1(prediction: str, standard: bool) -> Path:
     import diffusers
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(1)
         unet = diffusers.UNet2DConditionModel(
-            **UNET,
+            **(STANDARD_UNET if standard else UNET),
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=32,
-            attention_head_dim=4,
+            cross_attention_dim=64 if standard else 32,
+            attention_head_dim=8 if standard else 4,
         )
-        tokenizer = clip_tokenizer()
+        tokenizer = clip_tokenizer(standard=standard)
         pipeline = diffusers.StableDiffusionPipeline(
-            vae=_vae(latent_channels=4, scaling_factor=0.18215),
-            text_encoder=_clip_text(tokenizer),
+            vae=_vae(latent_channels=4, scaling_factor=0.18215, standard=standard),
+            text_encoder=_clip_text(tokenizer, width=64 if standard else 32, heads=1 if standard else 4),
             tokenizer=tokenizer,
             unet=_lively(unet),
             scheduler=diffusers.PNDMScheduler(**BETAS, skip_prk_steps=True, prediction_type=prediction),
@@ -148,33 +219,34 @@ def _build_sd1(prediction: str) -> Path:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    return _saved(pipeline, f"sd1-{prediction}")
+    return _saved(pipeline, f"sd1-{prediction}-{standard}")
 
 
 @cache
-def _build_sdxl(prediction: str) -> Path:
+def _build_sdxl(prediction: str, standard: bool) -> Path:
     import diffusers
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(2)
         unet = diffusers.UNet2DConditionModel(
-            **UNET,
+            **(STANDARD_UNET if standard else UNET),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             transformer_layers_per_block=(1, 2),
-            cross_attention_dim=32 + 48,
-            attention_head_dim=(2, 4),
+            cross_attention_dim=64 + 128 if standard else 32 + 48,
+            attention_head_dim=(1, 1) if standard else (2, 4),  # their number; the published model has heads of 64 channels
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + 40,
         )
-        tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer("!")
+        tokenizer, tokenizer_2 = clip_tokenizer(standard=standard), clip_tokenizer("!", standard=standard)
+        width, width_2, heads = (64, 128, (1, 2)) if standard else (32, 48, (4, 4))
         pipeline = diffusers.StableDiffusionXLPipeline(
-            vae=_vae(latent_channels=4, scaling_factor=0.13025),
-            text_encoder=_clip_text(tokenizer),
-            text_encoder_2=_clip_text(tokenizer_2, width=48, layers=3, projection=40, act="gelu", projected=True),
+            vae=_vae(latent_channels=4, scaling_factor=0.13025, standard=standard),
+            text_encoder=_clip_text(tokenizer, width=width, heads=heads[0]),
+            text_encoder_2=_clip_text(tokenizer_2, width=width_2, heads=heads[1], layers=3, projection=40, act="gelu", projected=True),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer_2,
             unet=_lively(unet),
@@ -182,7 +254,7 @@ def _build_sdxl(prediction: str) -> Path:
             force_zeros_for_empty_prompt=True,
             add_watermarker=False,
         )
-    return _saved(pipeline, f"sdxl-{prediction}")
+    return _saved(pipeline, f"sdxl-{prediction}-{standard}")
 
 
 @cache
@@ -244,10 +316,15 @@ def _saved(pipeline: Any, name: str) -> Path:
     return folder
 
 
-def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
-    """A byte-level CLIP tokenizer of 514 tokens that holds 24: any text passes, short texts truncate."""
+def clip_tokenizer(pad: str = "<|endoftext|>", *, standard: bool = False) -> Any:
+    """A byte-level CLIP tokenizer of 514 tokens (`standard`: CLIP's own of 49408) that holds 24: any text passes, short texts truncate."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
+
+    if standard:
+        from registry.single_file import clip_tokenizer as own_table
+
+        return own_table(pad=pad, limit=POSITIONS)
 
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {symbol: i for i, symbol in enumerate(symbols + [symbol + "</w>" for symbol in symbols])}
@@ -259,7 +336,14 @@ POSITIONS = 24  # tokens a tiny prompt holds: nobody may assume 77
 
 
 def _clip_text(
-    tokenizer: Any, *, width: int = 32, layers: int = 2, projection: int = 32, act: str = "quick_gelu", projected: bool = False
+    tokenizer: Any,
+    *,
+    width: int = 32,
+    heads: int = 4,
+    layers: int = 2,
+    projection: int = 32,
+    act: str = "quick_gelu",
+    projected: bool = False,
 ) -> Any:
     """A CLIP text model of the tokenizer's vocabulary; `projected` is the kind with a pooled projection (SDXL's second)."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -269,7 +353,7 @@ def _clip_text(
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         max_position_embeddings=POSITIONS,
         projection_dim=projection,
         bos_token_id=tokenizer.bos_token_id,
@@ -280,7 +364,15 @@ def _clip_text(
     return _lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config))
 
 
-def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | None = None, quant: bool = True, levels: int = 3) -> Any:
+def _vae(
+    *,
+    latent_channels: int,
+    scaling_factor: float,
+    shift_factor: float | None = None,
+    quant: bool = True,
+    levels: int = 3,
+    standard: bool = False,
+) -> Any:
     """An AutoencoderKL; with three levels it has four pixels a latent cell."""
     import torch
     from diffusers import AutoencoderKL
@@ -292,10 +384,10 @@ def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | N
         use_quant_conv=quant,
         use_post_quant_conv=quant,
         layers_per_block=1,
-        norm_num_groups=4,
+        norm_num_groups=32 if standard else 4,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=(8,) * levels,
+        block_out_channels=(32 if standard else 8,) * levels,
         sample_size=SIZE,
     ).eval()
     with torch.no_grad():  # latents of a spread near one, so that a forgotten scale would show

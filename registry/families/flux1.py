@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_text import clip_outputs
-from registry.diffusers_folder import load_folder, prediction_of
+from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
 from registry.flux_names import flux_layers
+from registry.flux_single_file import load_flux_transformer
 from registry.formats.adapter_keys import adapter_keys
 from registry.kl_vae import decode_kl, encode_kl
 from registry.lora_files import Original, read_lora
@@ -117,15 +118,30 @@ def recognise_adapter(look: Look) -> Match | None:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoders and takes them from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: FLUX.1's T5 encoder and its tokenizer are not in it and are not carried. "
+                "Give base_config=FOLDER, a diffusers folder of the same build (dev or schnell)."
+            )
+        loaded["transformer"], warnings = load_flux_transformer(path, Path(base_config), dtype=dtype)
+    else:
+        refuse_base_config(path, base_config)
     parts = load_folder(
-        Path(path),
+        path if base_config is None else Path(base_config),
         denoiser="transformer",
         text_encoders=("text_encoder", "text_encoder_2"),
         tokenizers=("tokenizer", "tokenizer_2"),
         predictions=("flow",),
         dtype=dtype,
         device=device,
+        loaded=loaded,
     )
+    parts.source = path
+    parts.warnings = warnings
     return _checked(parts)
 
 

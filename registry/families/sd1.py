@@ -7,15 +7,17 @@ Known by class and config, not by width: `pocket` is one of these. The predictio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_text import clip_outputs, count_tokens, normed_state
-from registry.diffusers_folder import load_folder, prediction_of
+from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
 from registry.kl_vae import decode_kl, encode_kl
+from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
+from registry.single_file import Layout, load_single_file
 from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, unet_lora_state
 
@@ -106,9 +108,40 @@ def recognise_adapter(look: Look) -> Match | None:
 # --- loading
 
 
+def _unet_constants(_sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Eight heads at every level (`attention_head_dim` is their number here, by an old mistake of the name)."""
+    return {"attention_head_dim": 8, "norm_num_groups": 32, "sample_size": 64}
+
+
+def _scheduler(prediction: str, zero_snr: bool) -> tuple[str, dict[str, Any]]:
+    """The published scheduler; DDIM where the terminal SNR is zero, which PNDM cannot start from."""
+    settings = {**BETAS, "prediction_type": prediction, "set_alpha_to_one": False}
+    if zero_snr:
+        return "DDIMScheduler", {**settings, "clip_sample": False, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return "PNDMScheduler", {**settings, "skip_prk_steps": True}
+
+
+LAYOUT = Layout(
+    pieces=(
+        unet_piece(
+            sizes=_unet_constants,
+            published={"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "cross_attention_dim": WIDTH},
+        ),
+        vae_piece(scaling_factor=0.18215, sample_size=512),
+        clip_piece(prefix="cond_stage_model.transformer."),
+    ),
+    tokenizers={"tokenizer": ("text_encoder", "<|endoftext|>")},
+    scheduler=_scheduler,
+    pipeline={"requires_safety_checker": False},
+)
+
+
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network."""
     path = Path(path)
+    if path.is_file():
+        return _checked(load_single_file(path, LAYOUT, denoiser="unet", dtype=dtype, device=device, base_config=base_config))
+    refuse_base_config(path, base_config)
     parts = load_folder(
         path,
         denoiser="unet",

@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_text import clip_outputs, count_tokens, penultimate_state
-from registry.diffusers_folder import load_folder, prediction_of
+from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
 from registry.kl_vae import decode_kl, encode_kl
+from registry.ldm_pieces import BETAS, clip_piece, open_clip_piece, unet_piece, vae_piece
+from registry.single_file import Layout, load_single_file
 from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, unet_lora_state
 
@@ -102,10 +104,51 @@ def recognise_adapter(look: Look) -> Match | None:
 # --- loading
 
 
+def _unet_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Heads of 64 channels (`attention_head_dim` is their number here, by an old mistake of the name), at least one a level."""
+    heads = tuple(max(1, channels // 64) for channels in sizes["block_out_channels"])
+    return {"attention_head_dim": heads, "norm_num_groups": 32, "sample_size": 128}
+
+
+def _settle(configs: dict[str, dict[str, Any]]) -> None:
+    """The width of one size number's embedding: the added vector holds six of them and the pooled state."""
+    added = configs["unet"]["projection_class_embeddings_input_dim"] - configs["text_encoder_2"]["projection_dim"]
+    configs["unet"]["addition_time_embed_dim"] = added // 6
+
+
+def _scheduler(prediction: str, zero_snr: bool) -> tuple[str, dict[str, Any]]:
+    """The published scheduler; begun at its last step where the terminal SNR is zero."""
+    settings = {**BETAS, "prediction_type": prediction, "interpolation_type": "linear"}
+    if zero_snr:
+        return "EulerDiscreteScheduler", {**settings, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return "EulerDiscreteScheduler", {**settings, "timestep_spacing": "leading"}
+
+
+LAYOUT = Layout(
+    pieces=(
+        unet_piece(
+            sizes=_unet_constants,
+            published={"block_out_channels": (320, 640, 1280), "layers_per_block": 2, "cross_attention_dim": WIDTH},
+        ),
+        vae_piece(scaling_factor=0.13025, sample_size=1024),
+        clip_piece(prefix="conditioner.embedders.0.transformer."),
+        open_clip_piece(component="text_encoder_2", prefix="conditioner.embedders.1.model."),
+    ),
+    tokenizers={"tokenizer": ("text_encoder", "<|endoftext|>"), "tokenizer_2": ("text_encoder_2", "!")},
+    scheduler=_scheduler,
+    pipeline={"force_zeros_for_empty_prompt": True},
+    settle=_settle,
+)
+
+
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
+    path = Path(path)
+    if path.is_file():
+        return _checked(load_single_file(path, LAYOUT, denoiser="unet", dtype=dtype, device=device, base_config=base_config))
+    refuse_base_config(path, base_config)
     parts = load_folder(
-        Path(path),
+        path,
         denoiser="unet",
         text_encoders=ENCODERS,
         tokenizers=TOKENIZERS,

@@ -1,0 +1,108 @@
+"""The components of a single file in LDM names, as the Stable Diffusion line's families share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from registry.ldm_names import clip_name, open_clip_name, unet_name, vae_name
+from registry.ldm_sizes import clip_sizes, open_clip_sizes, unet_sizes, vae_sizes
+from registry.single_file import Piece, Source
+from registry.unet_headers import UNET_PREFIX
+
+HEAD = 64  # channels of one CLIP head, in every published text encoder of this line
+BOS, EOS = 49406, 49407  # CLIP's marks
+
+# of the first Stable Diffusion, kept by the whole line: not clipped, one step of offset
+BETAS: Mapping[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+
+
+def unet_piece(*, sizes: Callable[[Mapping[str, Any]], dict[str, Any]], published: Mapping[str, Any]) -> Piece:
+    """A UNet whose open numbers are `sizes(what the shapes tell)`."""
+    return Piece(
+        component="unet",
+        library="diffusers",
+        class_name="UNet2DConditionModel",
+        prefix=UNET_PREFIX,
+        source=_unet_source,
+        sizes=_unet_and_added_sizes,
+        constants=sizes,
+        published=published,
+    )
+
+
+def _unet_source(config: Mapping[str, Any], name: str) -> Source | None:
+    found = unet_name(config, name)
+    return Source(found) if found is not None else None
+
+
+def _unet_and_added_sizes(shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """The UNet's sizes, with the width of SDXL's added vector where there is one."""
+    sizes = unet_sizes(shapes)
+    if "label_emb.0.0.weight" in shapes:
+        sizes |= {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": shapes["label_emb.0.0.weight"].shape[1]}
+    return sizes
+
+
+def vae_piece(*, scaling_factor: float, sample_size: int) -> Piece:
+    """An AutoencoderKL with 32 norm groups; the scale is the family's."""
+    return Piece(
+        component="vae",
+        library="diffusers",
+        class_name="AutoencoderKL",
+        prefix="first_stage_model.",
+        source=lambda config, name: Source(vae_name(config, name)),
+        sizes=vae_sizes,
+        constants=lambda _sizes: {"scaling_factor": scaling_factor, "sample_size": sample_size, "norm_num_groups": 32, "act_fn": "silu"},
+        published={"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4},
+    )
+
+
+def clip_piece(*, prefix: str) -> Piece:
+    """OpenAI's CLIP-L text model in its own names."""
+    return Piece(
+        component="text_encoder",
+        library="transformers",
+        class_name="CLIPTextModel",
+        prefix=prefix,
+        source=lambda _config, name: Source(clip_name(name)),
+        sizes=clip_sizes,
+        constants=lambda sizes: {**_clip_constants(sizes), "hidden_act": "quick_gelu"},
+        published={"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "max_position_embeddings": 77},
+    )
+
+
+def open_clip_piece(*, component: str, prefix: str) -> Piece:
+    """OpenCLIP's bigG text tower, q, k and v fused, with its projection."""
+    return Piece(
+        component=component,
+        library="transformers",
+        class_name="CLIPTextModelWithProjection",
+        prefix=prefix,
+        source=_open_clip_source,
+        sizes=open_clip_sizes,
+        constants=lambda sizes: {**_clip_constants(sizes), "hidden_act": "gelu"},
+        published={"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "max_position_embeddings": 77},
+    )
+
+
+def _open_clip_source(_config: Mapping[str, Any], name: str) -> Source:
+    key, third = open_clip_name(name)
+    return Source(key, third, transposed=key == "text_projection")
+
+
+def _clip_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "num_attention_heads": sizes["hidden_size"] // HEAD,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-5,
+    }

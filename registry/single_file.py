@@ -1,0 +1,309 @@
+"""A single-file checkpoint read into Parts, with no network: the configs and tokenizers it lacks come from somewhere named.
+
+In this order: a diffusers folder given as `base_config`; configs that we wrote into the file's own header; the file's shapes.
+Shapes that are the published model's settle everything. Other shapes leave numbers open that no shape tells (heads, norm
+groups): the family's constants are assumed for them, and the Parts say so. Where even that is not possible the file is
+refused with the word `base_config`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import latent_factor_of, prediction_of, read_json, resolution_of
+from registry.errors import BadFile, Refused
+from registry.families.base import Look, Parts, TensorInfo
+from registry.header import Header, read_header
+from registry.home import clip_bpe_dir
+from registry.ldm_sizes import NoConfig
+from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, file_prediction
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
+CLIP_TOKENS = 49408  # entries of CLIP's own table, the only one carried
+HINT = "Give base_config=FOLDER, a diffusers folder of the same build."
+UNUSED = re.compile(  # tensors of a checkpoint that drawing has no use for
+    r"(^|\.)(position_ids|logit_scale|alphas_cumprod\w*|betas|sqrt_\w+|log_one_\w+|posterior_\w+|lvlb_weights|v_pred|ztsnr|edm_\w+(\.\w+)?)$"
+    r"|^model_ema\.|\.loss\.|^denoiser\.sigmas$|^edm_|^cond_stage_model\.transformer\.(text_model\.)?text_projection"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a parameter stands in the file: its key, which third of the rows (None: all), and whether it lies transposed."""
+
+    key: str
+    third: int | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One component as a single file holds it."""
+
+    component: str  # unet, vae, text_encoder, ...
+    library: str  # diffusers or transformers
+    class_name: str
+    prefix: str
+    source: Callable[[Mapping[str, Any], str], Source | None]  # (config, parameter name) -> its place, without the prefix
+    sizes: Callable[[Mapping[str, TensorInfo]], dict[str, Any]]  # shapes -> what they tell of the config; NoConfig
+    constants: Callable[[Mapping[str, Any]], dict[str, Any]]  # sizes -> what no shape tells
+    published: Mapping[str, Any]  # the sizes of the published model, for which the constants are known to be right
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a family's single files are made of, and what they lack."""
+
+    pieces: tuple[Piece, ...]
+    tokenizers: Mapping[str, tuple[str, str]]  # component -> (the text encoder it feeds, its pad token)
+    scheduler: Callable[[str, bool], tuple[str, dict[str, Any]]]  # (prediction, zero terminal SNR) -> class, config
+    pipeline: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings
+    settle: Callable[[dict[str, dict[str, Any]]], None] | None = None  # what follows from several components' sizes together
+
+
+def load_single_file(
+    path: Path, layout: Layout, *, denoiser: str, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None
+) -> Parts:
+    """Parts of a single file, frozen and in eval mode, every weight in `dtype`. Raises BadFile or Refused (`base_config`)."""
+    header = read_header(path)
+    folder = Path(base_config) if base_config is not None else None
+    warnings: list[str] = []
+    configs = _configs(path, layout, header, folder, warnings)
+    modules = {piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings) for piece in layout.pieces}
+    _tell_leftovers(layout, configs, modules, header, warnings)
+    for module in modules.values():
+        module.requires_grad_(False).eval().to(device)
+    scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, warnings)
+    return Parts(
+        denoiser=modules[denoiser],
+        vae=modules["vae"],
+        text_encoders={encoder: modules[encoder] for encoder, _pad in layout.tokenizers.values()},
+        tokenizers={name: _tokenizer(path, name, layout, configs, folder) for name in layout.tokenizers},
+        scheduler_class=scheduler_class,
+        scheduler_config=scheduler_config,
+        prediction=prediction_of(scheduler_class, scheduler_config),
+        source=path,
+        latent_factor=latent_factor_of(configs["vae"]),
+        resolution=resolution_of(configs[denoiser], configs["vae"]),
+        config=configs.get("pipeline", layout.pipeline),
+        warnings=tuple(warnings),
+    )
+
+
+# --- configs
+
+
+def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    """The config of every component, of the scheduler and of the pipeline where they are known."""
+    if folder is not None:
+        return _folder_configs(layout, folder)
+    if CONFIGS_ENTRY in header.metadata:
+        try:
+            written: dict[str, dict[str, Any]] = json.loads(header.metadata[CONFIGS_ENTRY])
+        except ValueError as error:
+            raise BadFile(path, "bad-header", f"its header's {CONFIGS_ENTRY} is not readable JSON ({error}). {HINT}") from error
+        return written
+    counted = {piece.component: _counted(path, piece, header, warnings) for piece in layout.pieces}
+    if layout.settle is not None:
+        layout.settle(counted)
+    return counted
+
+
+def _folder_configs(layout: Layout, folder: Path) -> dict[str, dict[str, Any]]:
+    """The configs of a diffusers folder, the scheduler's with its class name."""
+    index = read_json(folder / "model_index.json")
+    configs = {piece.component: read_json(folder / piece.component / "config.json") for piece in layout.pieces}
+    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
+    configs["scheduler"].setdefault("_class_name", index["scheduler"][1])
+    configs["pipeline"] = {key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)}
+    return configs
+
+
+def component_configs(folder: Path, components: Sequence[str]) -> dict[str, str]:
+    """Header metadata that lets a single file made from this folder be loaded without it: {CONFIGS_ENTRY: one JSON}."""
+    index = read_json(folder / "model_index.json")
+    configs: dict[str, Any] = {component: read_json(folder / component / "config.json") for component in components}
+    configs["scheduler"] = {"_class_name": index["scheduler"][1], **read_json(folder / "scheduler" / "scheduler_config.json")}
+    configs["pipeline"] = {key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)}
+    return {CONFIGS_ENTRY: json.dumps(configs, sort_keys=True)}
+
+
+def _counted(path: Path, piece: Piece, header: Header, warnings: list[str]) -> dict[str, Any]:
+    """A component's config from the file's shapes and the family's constants."""
+    shapes = _inside(header.tensors, piece.prefix)
+    if not shapes:
+        raise Refused(f"{path.name} has no {piece.component} (no tensor under {piece.prefix!r}). {HINT}")
+    try:
+        sizes = piece.sizes(shapes)
+    except (NoConfig, KeyError, IndexError) as error:
+        raise Refused(f"{path.name}: the sizes of its {piece.component} cannot be read from its shapes ({error}). {HINT}") from error
+    constants = piece.constants(sizes)
+    unusual = [f"{name} {value}" for name, value in sizes.items() if name in piece.published and piece.published[name] != value]
+    if unusual:
+        assumed = ", ".join(f"{name} {value}" for name, value in constants.items() if name in ASSUMED)
+        warnings.append(
+            f"{path.name}: its {piece.component} is not of the published size ({', '.join(unusual)}). No shape tells the rest, so it is "
+            f"assumed: {assumed}. base_config=FOLDER settles it."
+        )
+    return {**constants, **sizes}
+
+
+ASSUMED = ("attention_head_dim", "norm_num_groups", "num_attention_heads", "hidden_act", "scaling_factor")
+
+
+def _inside(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, TensorInfo]:
+    return {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
+
+
+# --- weights
+
+
+def _build(
+    path: Path, piece: Piece, config: Mapping[str, Any], header: Header, folder: Path | None, dtype: torch.dtype, warnings: list[str]
+) -> nn.Module:
+    """One component with its weights from the file; a component the file does not have comes from the base_config folder."""
+    import importlib
+
+    model_class = getattr(importlib.import_module(piece.library), piece.class_name)
+    if folder is not None and not _inside(header.tensors, piece.prefix):
+        warnings.append(f"{path.name} has no {piece.component}; it is taken from {folder}.")
+        own: nn.Module = model_class.from_pretrained(folder / piece.component, dtype=dtype, use_safetensors=True, local_files_only=True)
+        return own
+    module: nn.Module = empty_module(piece.library, model_class, config, path=path, component=piece.component)
+    built: Any = module.config
+    places = {name: piece.source(built, name) for name in module.state_dict()}
+    read = _read(path, piece, module, places, header, dtype)
+    module.load_state_dict(read, strict=True, assign=True)
+    return module
+
+
+def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, path: Path, component: str) -> Any:
+    """The module of a config with its parameters on the meta device."""
+    from accelerate import init_empty_weights
+
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    try:
+        with init_empty_weights():
+            if library == "diffusers":
+                return model_class.from_config(settings)
+            return model_class(model_class.config_class(**settings))
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise Refused(f"{path.name}: a {component} of its sizes cannot be built ({error}). {HINT}") from error
+
+
+def _read(
+    path: Path, piece: Piece, module: nn.Module, places: Mapping[str, Source | None], header: Header, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Every parameter of the module from the file, in `dtype`; all that are missing or of another shape are told together."""
+    from safetensors import safe_open
+
+    faults: list[str] = []
+    read: dict[str, Tensor] = {}
+    with safe_open(path, framework="pt") as file:
+        for name, empty in module.state_dict().items():
+            source = places[name]
+            key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
+            if source is None or key is None:
+                faults.append(f"{name} is missing")
+                continue
+            tensor = _taken(file.get_tensor(key), source)
+            if _without_ones(tensor.shape) != _without_ones(empty.shape):
+                faults.append(f"{name} is {tuple(tensor.shape)} where {tuple(empty.shape)} was expected")
+                continue
+            read[name] = tensor.reshape(empty.shape).to(dtype).contiguous()
+    if faults:
+        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+        raise BadFile(path, "wrong-config", f"its {piece.component} does not fit its config: {shown}. {HINT}")
+    return read
+
+
+def _present(tensors: Mapping[str, TensorInfo], prefix: str, key: str) -> str | None:
+    """The key as the file spells it: CLIP stands with `text_model.` or, in some merges, without."""
+    for spelling in (prefix + key, prefix + key.removeprefix("text_model.")):
+        if spelling in tensors:
+            return spelling
+    return None
+
+
+def _taken(tensor: Tensor, source: Source) -> Tensor:
+    if source.third is not None:
+        tensor = tensor.chunk(3)[source.third]
+    return tensor.T if source.transposed else tensor
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    """A 1 x 1 convolution and a linear layer hold the same numbers."""
+    sizes = list(shape)
+    while len(sizes) > 2 and sizes[-1] == 1:
+        sizes.pop()
+    return sizes
+
+
+def _tell_leftovers(
+    layout: Layout, configs: Mapping[str, Mapping[str, Any]], modules: Mapping[str, nn.Module], header: Header, warnings: list[str]
+) -> None:
+    """Warn of tensors that no component took."""
+    taken: set[str] = set()
+    for piece in layout.pieces:
+        for name in modules[piece.component].state_dict():
+            source = piece.source(configs[piece.component], name)
+            key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
+            taken |= {key} if key is not None else set()
+    left = [key for key in header.tensors if key not in taken and not UNUSED.search(key)]
+    if left:
+        warnings.append(f"{len(left)} of the file's {len(header.tensors)} tensors are of no use here and were left out (first: {left[0]}).")
+
+
+# --- scheduler and tokenizers
+
+
+def _scheduler(
+    path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], warnings: list[str]
+) -> tuple[str, dict[str, Any]]:
+    """The scheduler's class and config: the given one, with the prediction that the file's own marks tell."""
+    seen = Look(path=path, tensors=header.tensors, metadata=header.metadata)
+    prediction, why = file_prediction(seen)
+    marked = not why.startswith("assumed")
+    if "scheduler" not in configs:
+        if not marked:
+            warnings.append(f"{path.name} does not say what it predicts; epsilon is assumed, as in the published models.")
+        return layout.scheduler(prediction, any(mark in header.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
+    given = {key: value for key, value in configs["scheduler"].items() if not key.startswith("_")}
+    scheduler_class = str(configs["scheduler"]["_class_name"])
+    if marked and prediction_of(scheduler_class, given) != prediction:
+        warnings.append(f"{path.name} predicts {prediction} by {why}; the given scheduler config says otherwise and is overruled.")
+        given["prediction_type"] = prediction
+    return scheduler_class, given
+
+
+def _tokenizer(path: Path, name: str, layout: Layout, configs: Mapping[str, Mapping[str, Any]], folder: Path | None) -> Any:
+    """The tokenizer of base_config, else CLIP's own table where the encoder has as many tokens."""
+    from transformers import CLIPTokenizer
+
+    if folder is not None:
+        return CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
+    encoder, pad = layout.tokenizers[name]
+    tokens = configs[encoder]["vocab_size"]
+    if tokens != CLIP_TOKENS:
+        raise Refused(f"{path.name}: its {encoder} knows {tokens} tokens, but only CLIP's own table of {CLIP_TOKENS} is carried. {HINT}")
+    return clip_tokenizer(pad=pad, limit=int(configs[encoder]["max_position_embeddings"]))
+
+
+def clip_tokenizer(*, pad: str, limit: int) -> Any:
+    """CLIP's own tokenizer, holding `limit` tokens, padded with `pad`."""
+    from transformers import CLIPTokenizer
+
+    table = clip_bpe_dir()
+    vocabulary = json.loads((table / "vocab.json").read_text(encoding="utf-8"))
+    lines = (table / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad, model_max_length=limit)
