@@ -76,7 +76,7 @@ def draw(
     guided = render.guidance > 1.0 and not family.embedded_guidance
     job = Job(
         conditional=prompts.conditioning(render.prompt, clip_skip=render.clip_skip),
-        unconditional=prompts.conditioning(render.negative, clip_skip=render.clip_skip) if guided else None,
+        unconditional=prompts.conditioning(render.negative, clip_skip=None) if guided else None,  # the pipelines never skip layers of it
         guidance=render.guidance,
         steps=render.steps,
         scheduler=build_scheduler(parts, render.sampler),

@@ -131,9 +131,8 @@ class _Costs:
         base = self._base(render)
         worn = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
         guided = (render.guidance or 0.0) > 1.0 and not base.family.embedded_guidance
-        return [
-            (loading(render), worn, text, render.clip_skip) for text in ([render.prompt, render.negative] if guided else [render.prompt])
-        ]
+        wanted = [(render.prompt, render.clip_skip), *([(render.negative, None)] if guided else [])]
+        return [(loading(render), worn, text, clip_skip) for text, clip_skip in wanted]
 
     def truncated(self, renders: Iterable[Render]) -> Iterable[str]:
         """A note for each text that is longer than what fits, where the tokenizer can be read without the model."""
