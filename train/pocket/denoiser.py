@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from train.pocket.captions import View, caption, load_keywords, with_article
 from train.pocket.muon import MuonAdam
-from train.pocket.nouns import NOUNS
+from train.pocket.nouns import NOUNS, RARE, RARE_WEIGHT
 from train.pocket.pack import pack, scheduler
 from train.pocket.team import Clock, Team
 from train.pocket.tokenizer import MAX_TOKENS
@@ -30,7 +30,7 @@ from train.pocket.tokenizer import MAX_TOKENS
 # B batch, T tokens, H W latent size (16), D text width
 
 WIDTH = 128
-BATCH = 48  # a process
+BATCH = 32  # a process
 NO_CAPTION = 0.1  # for classifier-free guidance
 DECAY_FROM = 0.35  # share of the budget after which the learning rate falls in a line
 CHECKPOINT_SECONDS, SNAPSHOT_SECONDS = 240, 480
@@ -108,8 +108,14 @@ class Views:
         validation = [i for i, v in enumerate(told) if v["validation"]]
         views = [View(**{k: v[k] for k in ("style", "noun", "background", "colour", "recoloured")}) for v in told]
         training = np.array([i for i, v in enumerate(told) if not v["validation"]])
-        weights = np.array([0.6 if views[i].recoloured else 1.1 if views[i].background == "white" else 0.5 for i in training])
+        weights = np.array([weight(views[i]) for i in training])
         return Views(latents, views, weights / weights.sum(), training, validation)
+
+
+def weight(view: View) -> float:
+    """How often a view is drawn from the set, relative to others."""
+    kind = 0.6 if view.recoloured else 1.1 if view.background == "white" else 0.5
+    return kind * (RARE_WEIGHT if view.noun in RARE else 1.0)
 
 
 class Loss:
@@ -206,7 +212,7 @@ class Trainer:
         self.step, self.samples = self.step + 1, self.samples + BATCH * self.team.size
         with torch.no_grad():
             torch._foreach_copy_(self.quick_weights, self.weights)
-            torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - min(0.999, (self.step + 1) / (self.step + 12)))
+            torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - min(0.998, (self.step + 1) / (self.step + 12)))
         return float(value.item())
 
     def report(self, value: float) -> None:

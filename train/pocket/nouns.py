@@ -556,3 +556,30 @@ def parse(table: str) -> dict[str, tuple[str, ...]]:
 
 
 NOUNS = parse(TABLE)
+
+# drawn from less often in training (they stay known, but the words a person tries first are learnt first)
+RARE_WEIGHT = 0.4
+RARE = frozenset(
+    listed(
+        """beaming face with smiling eyes|face blowing a kiss|face with medical mask|nerd face|cowboy hat face|alien monster|
+        see-no-evil monkey|heart with arrow|glowing star|sparkles|collision|speech balloon|victory hand|footprints|nose|tongue|tooth|
+        poodle|raccoon|pig nose|goat|camel|rhinoceros|hippopotamus|hamster|hedgehog|sloth|kangaroo|paw prints|turkey|rooster|
+        hatching chick|eagle|lizard|T-Rex|seal|blowfish|lobster|shrimp|squid|beetle|scorpion|mosquito|hibiscus|seedling|fallen leaf|
+        herb|melon|mango|blueberries|kiwi fruit|coconut|potato|cucumber|garlic|peanuts|chestnut|baguette bread|pretzel|waffle|
+        meat on bone|poultry leg|bacon|burrito|taco|canned food|rice ball|steaming bowl|pot of food|green salad|custard|baby bottle|
+        glass of milk|teapot|cocktail glass|tropical drink|cup with straw|fork and knife|compass|beach with umbrella|desert island|
+        classical building|office building|hospital|factory|fountain|sunrise|circus tent|bullet train|train|tram car|
+        sport utility vehicle|articulated lorry|racing car|motor scooter|skateboard|stop sign|ring buoy|canoe|speedboat|
+        passenger ship|parachute|luggage|hourglass done|sun with face|comet|shooting star|sun behind cloud|cloud with lightning|
+        tornado|firecracker|party popper|ribbon|sports medal|volleyball|american football|bowling|boxing glove|ice skate|pool 8 ball|
+        crystal ball|magic wand|joystick|puzzle piece|artist palette|yarn|scarf|gloves|coat|bikini|running shoe|woman’s boot|
+        billed cap|woman’s hat|military helmet|lipstick|megaphone|musical notes|studio microphone|radio|saxophone|accordion|keyboard|
+        telephone|battery|electric plug|desktop computer|computer mouse|floppy disk|optical disk|movie camera|flashlight|
+        red paper lantern|scroll|newspaper|coin|money bag|dollar banknote|credit card|postbox|fountain pen|crayon|briefcase|
+        file folder|calendar|bar chart|pushpin|paperclip|straight ruler|wastebasket|old key|pick|dagger|crossed swords|bow and arrow|
+        shield|carpentry saw|wrench|screwdriver|gear|chains|test tube|microscope|telescope|syringe|pill|window|shower|soap|toothbrush|
+        shopping cart|coffin|headstone|moai|warning|no entry|radioactive|recycling symbol|peace symbol|yin yang|cross mark|
+        red question mark|red exclamation mark|red circle|red square|spade suit|club suit|chess pawn|treasure chest|wood|rock|
+        nest with eggs|feather|jellyfish|mirror"""
+    )
+)
