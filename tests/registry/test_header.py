@@ -1,0 +1,199 @@
+"""The strict header reader: against the reference library, and by name for what is no safetensors file."""
+
+import json
+import os
+import random
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+from safetensors import deserialize
+
+from registry.errors import BadFile
+from registry.header import DTYPE_BITS, HEADER_LIMIT, TensorInfo, data_order, header_bytes, read_header
+from tests.registry.made import raw_file
+
+ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+def written(folder: Path, data: bytes, name: str = "x.safetensors") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def code_of(path: Path) -> str:
+    with pytest.raises(BadFile) as caught:
+        read_header(path)
+    assert str(path) in str(caught.value)
+    return caught.value.code
+
+
+def test_a_header_written_by_hand(tmp_path: Path) -> None:
+    tensors = {"b": {"dtype": "F16", "shape": [2, 3], "data_offsets": [4, 16]}, "a": ONE}
+    path = written(tmp_path, raw_file({"__metadata__": {"k": "v"}, **tensors}, bytes(16)))
+    header = read_header(path)
+    assert header.tensors == {"b": TensorInfo("F16", (2, 3)), "a": TensorInfo("F32", (1,))}
+    assert header.offsets == {"b": (4, 16), "a": (0, 4)}
+    assert header.metadata == {"k": "v"}
+    assert header.data_start + 16 == header.file_bytes == path.stat().st_size
+    assert header.tensors["b"].elements == 6
+
+
+@pytest.mark.parametrize(
+    ("header", "data"),
+    [
+        (b"{}", 0),
+        (b"  {}", 0),
+        (b'\n{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}   ', 4),
+        (json.dumps({"s": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}).encode(), 4),
+        (json.dumps({"a": ONE, "z": {"dtype": "F32", "shape": [0, 3], "data_offsets": [4, 4]}}).encode(), 4),
+        (json.dumps({"z": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}, "a": ONE}).encode(), 4),
+        (json.dumps({"n": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}).encode(), 2),
+    ],
+    ids=["empty", "leading space", "trailing space", "scalar", "no elements behind", "no elements before", "half bytes"],
+)
+def test_sound_headers_are_accepted_as_the_library_does(tmp_path: Path, header: bytes, data: int) -> None:
+    raw = raw_file(header, bytes(data))
+    assert {name for name, _ in deserialize(raw)} == set(read_header(written(tmp_path, raw)).tensors)
+
+
+def entry(**changes: object) -> dict[str, object]:
+    return {"a": {**ONE, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (raw_file(entry(data_offsets=[4, 8]), bytes(8)), "bad-header"),
+        (raw_file({"a": ONE, "b": {**ONE, "data_offsets": [2, 6]}}, bytes(6)), "bad-header"),
+        (raw_file({"a": ONE}, bytes(5)), "bad-header"),
+        (raw_file({"a": ONE}, bytes(3)), "truncated"),
+        (raw_file(entry(shape=[2]), bytes(4)), "bad-header"),
+        (raw_file(entry(shape=[1 << 63, 4, 0], data_offsets=[0, 0])), "bad-header"),
+        (raw_file(entry(shape=[-1]), bytes(4)), "bad-header"),
+        (raw_file(entry(shape=[1.0]), bytes(4)), "bad-header"),
+        (raw_file(entry(shape=[True]), bytes(4)), "bad-header"),
+        (raw_file(entry(shape="1"), bytes(4)), "bad-header"),
+        (raw_file(entry(dtype="F8_E4M3FN"), bytes(4)), "bad-header"),
+        (raw_file(entry(dtype=None), bytes(4)), "bad-header"),
+        (raw_file(entry(data_offsets=[0, 4, 4]), bytes(4)), "bad-header"),
+        (raw_file(entry(data_offsets=[4, 0]), bytes(4)), "bad-header"),
+        (raw_file(b'{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}', bytes(1)), "bad-header"),
+        (raw_file(b'{"a":1,"a":2}'), "bad-header"),
+        (raw_file(b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)), "bad-header"),
+        (raw_file(b'{"__metadata__":{"k":"1","k":"2"}}'), "bad-header"),
+        (raw_file({"__metadata__": {"k": 1}}), "bad-header"),
+        (raw_file({"__metadata__": []}), "bad-header"),
+        (raw_file(b'{"__metadata__":{"k":"\\ud800"}}'), "bad-header"),
+        (raw_file(b'{"a":NaN}'), "bad-header"),
+        (raw_file(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "bad-header"),
+        (raw_file(b'{"a":' + b"9" * 10_000 + b"}"), "bad-header"),
+        (raw_file(b"[]"), "bad-header"),
+        (raw_file(b"\xff\xfe{}"), "bad-header"),
+        (raw_file(b"\xef\xbb\xbf{}"), "bad-header"),
+        (raw_file(b"{}\0\0"), "bad-header"),
+        (raw_file(b"{}", length=3), "truncated"),
+        (raw_file(b"{}", length=HEADER_LIMIT), "truncated"),
+        (raw_file(b"{}", length=HEADER_LIMIT + 1), "header-too-large"),
+        (raw_file(b"{}", length=(1 << 64) - 1), "header-too-large"),
+        (b"", "truncated"),
+        (b"ab", "truncated"),
+        (b"\x10\0\0\0", "truncated"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4265146304\n", "lfs-pointer"),
+        (b"<!DOCTYPE html><html><body>log in</body></html>", "not-a-model"),
+        (b"\n\n  <html>", "not-a-model"),
+        (b'{"error": "not found"}', "not-a-model"),
+        (b"PK\x03\x04" + bytes(20) + b"archive/data.pkl" + bytes(40), "pickle"),
+        (b"PK\x03\x04" + bytes(20) + b"readme.txt" + bytes(40), "not-a-model"),
+        (b"\x80\x02}q\0.", "pickle"),
+        (b"GGUF\x03\0\0\0" + bytes(32), "gguf"),
+    ],
+)
+def test_what_is_wrong_has_a_name(tmp_path: Path, raw: bytes, code: str) -> None:
+    assert code_of(written(tmp_path, raw)) == code
+
+
+def test_pipes_folders_and_locked_files_are_unreadable(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    for name in ("pipe", "folder", "loop", "absent"):
+        assert code_of(tmp_path / f"{name}.safetensors") == "unreadable"
+    locked = written(tmp_path, raw_file(b"{}"), "locked.safetensors")
+    locked.chmod(0)
+    if os.geteuid() != 0:  # root reads everything
+        assert code_of(locked) == "unreadable"
+    locked.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def mutated(random_: random.Random, raw: bytes) -> bytes:
+    """The bytes with one thing changed: bits, a cut, an insertion, a swap of digits, the length."""
+    data = bytearray(raw)
+    kind = random_.randrange(6) if len(data) > 60 else 0
+    place = random_.randrange(len(data))
+    if kind == 0:
+        data[place] ^= 1 << random_.randrange(8)
+    elif kind == 1:
+        del data[place:]
+    elif kind == 2:
+        data[place:place] = random_.randbytes(random_.randrange(1, 5))
+    elif kind == 3:
+        digits = [index for index, byte in enumerate(data) if 48 <= byte <= 57]
+        data[random_.choice(digits)] = random_.randrange(48, 58)
+    elif kind == 4:
+        data[:8] = struct.pack("<Q", random_.choice([0, 1, 2, len(raw) - 8, len(raw), 1 << 40, (1 << 64) - 1]))
+    else:
+        marks = [index for index, byte in enumerate(data) if byte in b'{}[]:,"']
+        data[random_.choice(marks)] = random_.choice(b'{}[]:,"')
+    return bytes(data)
+
+
+def test_three_thousand_mutations_are_read_or_refused_and_never_more_than_the_library_takes(tmp_path: Path) -> None:
+    tensors = {
+        "model.a.weight": {"dtype": "F16", "shape": [4, 2], "data_offsets": [12, 28]},
+        "model.b": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]},
+        "z": {"dtype": "U8", "shape": [0], "data_offsets": [28, 28]},
+    }
+    sound = raw_file({"__metadata__": {"name": "ink", "note": "é"}, **tensors}, bytes(range(28)))
+    random_ = random.Random(20261123)
+    path = tmp_path / "x.safetensors"
+    accepted = refused = 0
+    for _ in range(3000):
+        raw = sound
+        for _ in range(random_.randrange(1, 4)):
+            raw = mutated(random_, raw or sound)
+        path.write_bytes(raw)
+        try:
+            names = set(read_header(path).tensors)
+        except BadFile:
+            refused += 1
+            continue
+        accepted += 1
+        assert {name for name, _ in deserialize(raw)} == names  # it would raise for what it refuses
+    assert refused > 1000 and accepted > 50
+
+
+def test_the_order_and_bytes_are_the_librarys() -> None:
+    import torch
+    from safetensors.torch import save
+
+    tensors = {
+        "z16": torch.arange(3, dtype=torch.float16),
+        "b16": torch.arange(3).bfloat16(),
+        "a64": torch.arange(2),
+        "flag": torch.tensor([True, False]),
+        "a32": torch.arange(2.0),
+        "f8": torch.arange(4.0).to(torch.float8_e4m3fn),
+        "Ä": torch.zeros(2, 0),
+        "u8": torch.arange(5, dtype=torch.uint8),
+    }
+    words = {"torch.float16": "F16", "torch.bfloat16": "BF16", "torch.int64": "I64", "torch.bool": "BOOL", "torch.float32": "F32",
+             "torch.float8_e4m3fn": "F8_E4M3", "torch.uint8": "U8"}  # fmt: skip
+    infos = {name: TensorInfo(words[str(tensor.dtype)], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    theirs = save(tensors, {"k": 'quote " and \n'})
+    ours, order = header_bytes(infos, {"k": 'quote " and \n'})
+    assert theirs.startswith(ours)
+    assert order == data_order(infos) == [name for name in json.loads(ours[8:]) if name != "__metadata__"]
+    assert set(words.values()) <= set(DTYPE_BITS)
