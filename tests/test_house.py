@@ -163,7 +163,7 @@ def test_import_loraloom_is_cheap() -> None:
 @pytest.mark.parametrize("name", sorted(find_commands()))
 def test_every_command_has_one_line_of_help(name: str) -> None:
     module = find_commands()[name]
-    assert 10 < len(module.HELP) < 90
+    assert 10 < len(module.HELP) < 110
     assert hasattr(module, "add_parser") or hasattr(module, "run")
 
 
