@@ -14,6 +14,7 @@ from registry.errors import Faults, Refused
 from registry.families.base import Parts
 from registry.names import Table
 from registry.progress import Report, silent
+from registry.store import check_name
 from train.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.captions import has_trigger, prompt_of
 from train.config import TrainConfig, changed, to_plain
@@ -137,6 +138,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     ):
         attempts(lambda table=table, name=name, setting=setting: _known(table, name, setting))  # type: ignore[misc]
     attempts(lambda: trackers_of(config.tracker))
+    attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
     precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
     base = attempts(lambda: find_base(config, store))
@@ -220,8 +222,13 @@ def _name(config: TrainConfig) -> str:
     """The name given, else the last part of data.path with what a name cannot hold made `_`."""
     if config.name is not None:
         return config.name
-    stem = Path(str(config.data.path)).expanduser().name or "lora"
-    return re.sub(r"[^\w .-]+", "_", stem).strip(" .-") or "lora"
+    return safe_name(Path(str(config.data.path)).expanduser().name)
+
+
+def safe_name(text: str) -> str:
+    """The text with what a name cannot hold made `_`."""
+    name = re.sub(r"[^\w .-]+", "_", text).strip(" .-")
+    return name if name and name.lower() not in ("none", "pocket") else f"{name or 'my'}-lora"
 
 
 def _absolute(path: str | None) -> str | None:

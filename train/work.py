@@ -29,7 +29,7 @@ from train.lora import add_lora
 from train.loop import History, Loop, restore
 from train.objective import objective_of
 from train.optim import OPTIMIZERS
-from train.plan import Plan
+from train.plan import Plan, safe_name
 from train.preview import PromptPreviews, encode_nothing
 from train.report import preview_files, write_report
 from train.run import Out, Outcome, inputs_of, record_resume
@@ -382,18 +382,27 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     plan, inputs = work.plan, work.inputs
     config = to_plain(plan.config)
     base = {"role": "base", "ref": plan.base.name, "sha256": inputs["base"]["sha256"]}
-    data = store.add_dataset(plan.dataset.path, name=Path(plan.dataset.path).name, sha256=plan.dataset.sha256, metadata={"pictures": len(plan.dataset.samples)})
-    dataset = {"role": "dataset", "ref": data.name, "sha256": plan.dataset.sha256}
-    ran = store.add_run(work.folder, name=f"{plan.config.name}-{work.folder.name}", parents=[base, dataset], recipe=config)
+    dataset = {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}
+    store.add_run(work.folder, name=str(plan.config.name), parents=[base, dataset], recipe=config)
     record = store.add(
         path,
         name=plan.config.name,
         kind="adapter",
         family=plan.base.family.name,
-        parents=[base, dataset, {"role": "run", "ref": ran.name, "sha256": None}],
+        parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
         recipe=config,
         triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
     )
     log.info("registered %s, sha256 %s", record.name, hashes.sha256)
     return record.name
 
+
+
+def _dataset_name(plan: Plan, store: Store) -> str:
+    """The set's name in the index; one that lies on no disk of ours is only named."""
+    place = Path(plan.dataset.path)
+    if not place.exists():
+        return plan.dataset.path
+    held_out = sum(1 for sample in plan.heldout if sample not in plan.dataset.samples)
+    metadata = {"pictures": len(plan.dataset.samples), "heldout_pictures": held_out}
+    return store.add_dataset(place, name=safe_name(place.stem), sha256=plan.dataset.sha256, metadata=metadata).name
