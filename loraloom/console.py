@@ -145,7 +145,7 @@ class _Lines:
         parts = [f"{tick.stage} {tick.done}/{tick.total}" if tick.total else f"{tick.stage} {tick.done}", spell_values(tick.values)]
         seconds, done = now - began, tick.done - first
         if done > 0 and seconds > 0:
-            parts.append(f"{done / seconds:.3g}/s" if "rate" not in tick.values else "")
+            parts.append("" if any(name.endswith("/s") for name in tick.values) else f"{done / seconds:.3g}/s")
             left = (tick.total - tick.done) * seconds / done
             parts.append(f"{spell_seconds(left)} left" if left > 0 else spell_seconds(seconds))
         return "  ".join(part for part in [*parts, tick.note] if part)

@@ -112,10 +112,12 @@ def _run_one(job: "Job[Any]", composer: "Composer", folder: Path, raw: "DictConf
 
     hydra = HydraConfig.get()
     number, overrides = int(hydra.job.num), [str(one) for one in hydra.overrides.task]
-    entry: dict[str, Any] = {"number": number, "overrides": overrides, "folder": None, "exit_code": 0, "error": None}
+    entry: dict[str, Any] = {"number": number, "overrides": overrides, "settings": {}, "folder": None, "exit_code": 0, "error": None}
     console.say(f"run {number}: {' '.join(overrides)}")
     try:
-        finished = job.run(composer.request_from(raw, overrides))
+        request = composer.request_from(raw, overrides)
+        entry["settings"] = {name: getattr(value, "name", value) for name, value in request.given.items()}  # an Enum by its name
+        finished = job.run(request)
         entry |= {"folder": str(finished.folder.absolute()), "exit_code": finished.exit_code}
         console.say(f"run {number}: {entry['folder']}")
     except Exception as error:  # the other runs go on; result.json and the exit code tell of this one

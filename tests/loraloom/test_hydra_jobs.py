@@ -177,6 +177,7 @@ def test_a_sweep_leaves_one_folder_that_lists_its_runs(toy: Job[Toy], capsys: py
         (2, 0, ["knobs.rank=2", "model=small", "steps=1"]),
         (3, 0, ["knobs.rank=2", "model=small", "steps=2"]),
     ]
+    assert result["runs"][0]["settings"] == {"knobs.rank": 1, "steps": 1}
     assert [run["folder"] for run in result["runs"]] == [str(Path.cwd() / "runs" / "toy" / str(n)) for n in (1, 2, 3, 4)]
 
 
