@@ -66,7 +66,15 @@ def _text_in(tensors: Mapping[str, object]) -> str | None:
 
 
 def file_prediction(look: Look) -> tuple[str, str]:
-    """(prediction, where that was read) of a single file of the Stable Diffusion line; epsilon where nothing says otherwise."""
+    """(prediction, where that was read) to load a single file with; epsilon, said to be assumed, where the header has no word of it."""
+    prediction, source = told_prediction(look)
+    if prediction is None or source is None:
+        return "epsilon", "assumed: no v_pred key and no modelspec.prediction_type in the header"
+    return prediction, source
+
+
+def told_prediction(look: Look) -> tuple[str, str] | tuple[None, None]:
+    """(prediction, where that was read) of a single file of the Stable Diffusion line; nothing where its header does not say."""
     for mark in V_MARKS:
         if mark in look.tensors:
             return "v_prediction", f"the key {mark!r}"
@@ -76,7 +84,7 @@ def file_prediction(look: Look) -> tuple[str, str]:
             return "v_prediction", entry
         if told in ("epsilon", "eps"):
             return "epsilon", entry
-    return "epsilon", "assumed: no v_pred key and no modelspec.prediction_type in the header"
+    return None, None
 
 
 def declared_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:

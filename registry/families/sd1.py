@@ -18,7 +18,7 @@ from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, 
 from registry.kl_vae import decode_kl, encode_kl
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout, load_single_file
-from registry.unet_headers import declared_family, file_prediction, unet_adapter, unet_file
+from registry.unet_headers import declared_family, told_prediction, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, unet_lora_state
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _recognise_single_file(look: Look) -> Match | None:
         evidence.append("CLIP text model at cond_stage_model.transformer")
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
-    prediction, source = file_prediction(look)
+    prediction, source = told_prediction(look)
     return Match(
         score=0.95 if file.cross_width == WIDTH else 0.85 if file.text == "clip" else 0.6,
         evidence=tuple(evidence),
