@@ -125,30 +125,23 @@ class Resolver:
         )
 
     def _find_adapter(self, reference: str) -> Found:
-        record = self._store.find(reference, kind="adapter")
-        path, sha256 = _path_of(record), self._store.sha256(record)
-        return Found(record=record, path=path, sha256=sha256, short_hash=_short_hash(record, path))
+        found = self._store.find(reference, kind="adapter")
+        path = _path_of(found)
+        record = self._store.hashed(found)
+        data = record.hashes.tensors_sha256 or ""
+        return Found(record=record, path=path, sha256=self._store.sha256(record), short_hash=data[:12])
 
     def _check_fit(self, reference: str, render: Render) -> None:
         self._once(("fit", reference, render.base, render.base_config or ""), lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
-        from registry.detect import fits
+        from registry.fits import fits
 
         base, adapter = self.base(render.base, render.base_config), self.adapter(reference)
         fit = fits(adapter.path, base.path)
         if not fit.ok:
             raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}")
         return True
-
-
-def _short_hash(record: Record, path: Path) -> str:
-    from registry.hashing import hash_file
-
-    data = record.hashes.tensors_sha256
-    if data is None and path.is_file():
-        data = hash_file(path).tensors_sha256
-    return (data or "")[:12]
 
 
 def _path_of(record: Record) -> Path:

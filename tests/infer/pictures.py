@@ -1,6 +1,6 @@
 """Finished grids made of coloured squares, for the tests of sheet and report: no model, real PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def square(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> An
 
 def gallery(
     folder: Path,
-    axes: dict[str, Sequence[Any]],
+    axes: Mapping[str, Sequence[Any]],
     *,
     failed: Sequence[tuple[int, ...]] = (),
     absent: Sequence[tuple[int, ...]] = (),

@@ -22,12 +22,9 @@ RESOLVED = Render(
     versions=(("torch", "2.13.0"),),
 )
 CANONICAL = (
-    '{"adapters":[["'
-    + "b" * 64
-    + '",0.5]],"base":"'
-    + "a" * 64
-    + '","base_config":null,"clip_skip":null,"device":"cpu","guidance":4.0,"height":96,'
-    '"loop":1,"negative":null,"precision":"fp32","prompt":"ein Apfel, „rot“","sampler":null,"seed":7,"steps":20,"versions":{"torch":"2.13.0"},"width":64}'
+    '{"adapters":[["' + "b" * 64 + '",0.5]],"base":"' + "a" * 64 + '","base_config":null,"clip_skip":null,"device":"cpu",'
+    '"guidance":4.0,"height":96,"loop":1,"negative":null,"precision":"fp32","prompt":"ein Apfel, „rot“",'
+    '"sampler":null,"seed":7,"steps":20,"versions":{"torch":"2.13.0"},"width":64}'
 )
 
 

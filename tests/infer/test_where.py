@@ -32,9 +32,23 @@ def test_a_mistyped_axis_is_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["__import__('os')", "seed.real", "(lambda: 1)()", "[seed for seed in prompt]", "seed if weight else 1", "prompt[0] == 'a'", "f'{seed}'", "2 ** 9",
-     "seed := 3", "weight >", "", "b'x' == 1", "1j == 1", "seed; weight"],
-)  # fmt: skip
+    [
+        "__import__('os')",
+        "seed.real",
+        "(lambda: 1)()",
+        "[seed for seed in prompt]",
+        "seed if weight else 1",
+        "prompt[0] == 'a'",
+        "f'{seed}'",
+        "2 ** 9",
+        "seed := 3",
+        "weight >",
+        "",
+        "b'x' == 1",
+        "1j == 1",
+        "seed; weight",
+    ],
+)
 def test_where_is_no_program(text: str) -> None:
     with pytest.raises(Refused, match="where="):
         Where(text, VALUES)

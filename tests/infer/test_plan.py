@@ -1,0 +1,129 @@
+"""The plan: every fault before a model is loaded, and counts that the run then keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infer.cells import CellStore
+from infer.config import Axes, GridConfig
+from infer.job import plan
+from registry.errors import Faults
+from tests.infer.conftest import Shelf
+from tests.tiny import tiny_adapter
+
+
+def config(axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
+    return GridConfig(axes=Axes(**axes or {}), **{"base": "tiny", "prompt": "a cat", "steps": 2, **settings})
+
+
+def test_defaults_are_the_plain_pipelines(shelf: Shelf) -> None:
+    (cell,) = plan(GridConfig(base="tiny", prompt="a cat"), shelf.store).cells
+    render = cell.render
+    assert (render.steps, render.guidance, render.width, render.height) == (50, 7.5, 32, 32)
+    assert render.sampler is None and render.negative is None and render.precision == "fp32"
+    assert render.base_sha256 == shelf.store.sha256(shelf.store.find("tiny"))
+    assert {name for name, _ in render.versions} >= {"torch", "diffusers", "transformers"}
+
+
+def test_what_is_null_and_what_is_spelt_out_have_one_key(shelf: Shelf) -> None:
+    def key(**settings: Any) -> str:
+        return plan(config(**settings), shelf.store).cells[0].render.key()
+
+    assert key() == key(guidance=7.5, size=32, clip_skip=0) == key(base=str(shelf.base)) == key(adapters="ink:0")
+    assert key() != key(guidance=7.4)
+    assert key(adapters="ink:0.5+hat") == key(adapters=["hat", "ink:0.5"])
+
+
+def test_faults_of_the_models_are_told_together(shelf: Shelf, tmp_path: Path) -> None:
+    other = _wider_adapter(tmp_path)
+    with pytest.raises(Faults) as caught:
+        plan(
+            config(
+                {"adapter": ["none", "inc", "ink+ink", str(other)], "sampler": ["eulre"], "size": [33]},
+                steps=0,
+                guidance=float("inf"),
+                clip_skip=9,
+                negative="\ud800",
+                seed=-1,
+            ),
+            shelf.store,
+        )
+    told = caught.value.faults
+    parts = ["'inc'", "ink and ink are one file", "does not fit the base tiny", "'eulre'. Did you mean 'euler'", "multiples of 8"]
+    for part in [*parts, "steps is 0", "guidance is inf", "clip_skip is 9", "no text", "seed is -1"]:
+        assert sum(part in fault for fault in told) == 1, (part, told)
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_base_and_an_adapter_as_base(shelf: Shelf) -> None:
+    with pytest.raises(Faults, match="tinny"):
+        plan(config(base="tinny"), shelf.store)
+    with pytest.raises(Faults, match="ink is of kind adapter"):
+        plan(config(base="ink"), shelf.store)
+
+
+def test_counts(shelf: Shelf) -> None:
+    found = plan(_grid(), shelf.store)
+    assert (len(found.cells), found.distinct, found.stored) == (16, 16, 0)
+    # PNDM makes one call more than steps, Heun two a step but the last
+    assert found.forwards == 8 * 3 + 8 * 3
+    # two prompts and the empty negative, each under {none} and under `words`, which changes the text encoder
+    assert found.encodes == 3 * 2
+    assert found.model_loads == 1 and found.seconds is None
+    assert found.to_json() | {"notes": []} == {
+        "cells": 16, "distinct": 16, "stored": 0, "to_draw": 16, "model_loads": 1, "encodes": 6, "forwards": 48, "seconds": None,
+        "axes": {"adapter": ["none", "words"], "prompt": ["a cat", "a dog"], "guidance": ["1", "4"], "sampler": ["base's own", "heun"]},
+        "rows": "prompt", "columns": "adapter", "notes": [],
+    }  # fmt: skip
+    assert "16 cells: 2 adapter x 2 prompt x 2 sampler x 2 guidance" in found.to_text()
+
+
+def _grid() -> GridConfig:
+    return GridConfig(
+        base="tiny", steps=2, axes=Axes(prompt=["a cat", "a dog"], adapter=["none", "words"], guidance=[1, 4], sampler=[None, "heun"])
+    )
+
+
+def test_equal_cells_are_one_picture(shelf: Shelf) -> None:
+    found = plan(config({"weight": [0, 1], "seed": [1, 2]}, adapters="ink"), shelf.store)
+    assert (len(found.cells), found.distinct) == (4, 4)
+    found = plan(config({"adapter": ["none", "ink:0", "ink"]}), shelf.store)
+    assert (len(found.cells), found.distinct) == (3, 2) and "2 distinct pictures" in found.to_text()
+
+
+def test_a_prompt_that_is_too_long_is_told(shelf: Shelf) -> None:
+    long = "a very long prompt that does not fit"
+    found = plan(config(prompt=long, negative="no"), shelf.store)
+    assert [note for note in found.notes if "truncated" in note] == [
+        f"The prompt {long!r} is truncated: it needs {_tokens(long)} tokens and 24 fit; the model does not see its end."
+    ]
+    assert plan(config(prompt="short"), shelf.store).notes == ()
+
+
+def _tokens(text: str) -> int:
+    return len(text.replace(" ", "")) + 2  # the tiny tokenizer knows single letters only; and two marks
+
+
+def test_a_negative_prompt_that_nothing_reads_is_told(shelf: Shelf) -> None:
+    assert "no effect" in plan(config(negative="blurry", guidance=1), shelf.store).notes[0]
+
+
+def test_a_dry_run_writes_nothing(shelf: Shelf, tmp_path: Path) -> None:
+    plan(config(out=str(tmp_path / "runs")), shelf.store).to_text()
+    assert not (tmp_path / "runs").exists() and not CellStore().folder.exists()
+
+
+def _wider_adapter(folder: Path) -> Path:
+    """A LoRA of a base with other widths: ink's keys, one factor two columns too wide."""
+    from safetensors.torch import load_file, save_file
+
+    from tests.tiny import tiny_sd1
+
+    tiny_sd1(folder / "other")
+    path = tiny_adapter(folder / "other", folder / "wide.safetensors")
+    state = load_file(path)
+    name = next(key for key in state if "lora_A" in key or "lora.down" in key)
+    state[name] = state[name].repeat(1, 2)
+    save_file(state, path)
+    return path
