@@ -102,7 +102,7 @@ def test_every_setting_changes_the_picture(shelf: Shelf) -> None:
 def test_the_order_of_cells_does_not_change_a_picture(shelf: Shelf, tmp_path: Path) -> None:
     asked = config(shelf, {"adapter": ["none", "ink:0.5", "ink+hat:0.3", "words"], "seed": [1, 2], "prompt": ["a cat", "a dog"]})
     renders = [cell.render for cell in plan(asked, shelf.store).cells]
-    found = []
+    found: list[dict[str, str]] = []
     for order in (renders, random.Random(1).sample(renders, len(renders))):
         results = render_cells(order, shelf.store, CellStore(tmp_path / f"cells{len(found)}"))
         found.append({one.key: pixels(one.path) for one in results})
