@@ -104,16 +104,18 @@ def refuse_base_config(path: Path, base_config: Path | str | None) -> None:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for every encoder it loads; the console is not its to draw on."""
-    from transformers.utils import logging
+    """transformers and diffusers draw bars for what they load; the console is not theirs to draw on."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    loggers: list[Any] = [module for module in (diffusers.utils.logging, transformers.utils.logging) if module.is_progress_bar_enabled()]
+    for module in loggers:
+        module.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        for module in loggers:
+            module.enable_progress_bar()
 
 
 def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:

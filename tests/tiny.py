@@ -311,8 +311,11 @@ def t5_tokenizer() -> Any:
 
 
 def _saved(pipeline: Any, name: str) -> Path:
+    from registry.diffusers_folder import no_progress_bars
+
     folder = _scratch(name)
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    with no_progress_bars():
+        pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
 
 
@@ -406,3 +409,40 @@ def _lively(model: Any) -> Any:
             elif "attn2" in name and weight.ndim == 2:
                 weight.mul_(3.0)
     return model.eval()
+
+
+FAMILIES_HERE = ("sd1", "sdxl", "flux1")
+_WRITERS: dict[str, Callable[..., Path]] = {"sd1": _build_sd1, "sdxl": _build_sdxl, "flux1": _build_flux1}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sd1": {"prediction": "epsilon", "standard": False},
+    "sdxl": {"prediction": "epsilon", "standard": False},
+    "flux1": {"variant": "dev"},
+}
+
+
+def shared_folder(family: str, **options: Any) -> Path:
+    """The tiny model's folder of this process: read it, do not change it."""
+    return _WRITERS[family](**{**_DEFAULTS[family], **options})
+
+
+def tiny_parts(family: str, **options: Any) -> tuple[Any, Any]:
+    """(the Family, freshly loaded Parts in float32)."""
+    import torch
+
+    from registry.families import FAMILIES
+
+    return FAMILIES[family], FAMILIES[family].load(shared_folder(family, **options), dtype=torch.float32, device="cpu")
+
+
+def plain_pipeline(family: str, **options: Any) -> Any:
+    """diffusers' own pipeline of the tiny model, in float32, without bars."""
+    import diffusers
+    import torch
+
+    from registry.diffusers_folder import no_progress_bars
+    from registry.families import FAMILIES
+
+    with no_progress_bars():
+        pipeline = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(shared_folder(family, **options), dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
