@@ -18,7 +18,7 @@ from registry.names import suggest
 
 C = TypeVar("C")
 
-NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder, and a reference in which @ : + / have a meaning
+NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*")  # a name is a folder, and a reference in which @ + : / have a meaning
 PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -163,7 +163,7 @@ class TrainConfig:
             yield name, value, value is None or (isfinite(value) and value >= 0), "must be 0 or more, or null for the family's"
 
     def _words(self) -> Iterable[tuple[str, Any, bool, str]]:
-        must = "names a folder and is used in references: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
+        must = "names a folder and is used in references: it must be without @ + : / \\, and not start with `.`, `-` or a space"
         yield "name", self.name, self.name is None or NAME.fullmatch(self.name) is not None and self.name == self.name.strip(), must
         yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         for name in ("data.path", "data.trigger", "base", "base_config", "heldout.path", "out", "resume"):

@@ -33,8 +33,9 @@ def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
 
 
 def _open(path: str, split: str) -> Any:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
 
+    disable_progress_bars()  # the console is not theirs to draw on
     file = Path(path).expanduser()
     if file.is_file():
         return load_dataset(BUILDERS[file.suffix.lower()], data_files=str(file), split=split)

@@ -1,0 +1,52 @@
+"""One tiny base and set for all training tests, a Store of its own a test, and settings that finish in a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.store import Store
+from tests import tiny
+from train.config import DataConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny sd1 folder."""
+    return tiny.tiny_sd1(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pairs, and three more in heldout/."""
+    folder = tiny.tiny_dataset(tmp_path_factory.mktemp("set") / "discs")
+    tiny.tiny_dataset(folder / "heldout", 3, seed=5)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def settings(base: Path, pictures: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
+    """Makes settings for the tiny base; what is given takes the place of the defaults."""
+
+    def make(**given: Any) -> TrainConfig:
+        values: dict[str, Any] = {
+            "name": "discs",
+            "base": str(base),
+            "data": DataConfig(path=str(pictures)),
+            "steps": 4,
+            "batch_size": 2,
+            "lora": LoraConfig(rank=2),
+            "optim": OptimConfig(lr=1e-2),
+            "preview": PreviewConfig(prompts=[]),
+            "device": "cpu",
+            "out": str(tmp_path / "runs"),
+        }
+        return TrainConfig(**(values | given))
+
+    return make

@@ -1,0 +1,175 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from registry.errors import Faults
+from tests import tiny
+from train.config import DataConfig
+from train.data import read_set
+
+
+def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def told(folder: Path, **settings: str) -> str:
+    with pytest.raises(Faults) as caught:
+        read_set(DataConfig(path=str(folder), **settings))
+    return str(caught.value)
+
+
+def test_a_sound_folder_is_read_whole(tmp_path: Path) -> None:
+    found = read_set(DataConfig(path=str(tiny.tiny_dataset(tmp_path / "set"))))
+    assert [sample.name for sample in found.samples] == [f"{i:03d}.png" for i in range(6)]
+    assert found.samples[0].caption == "a red disc\n" and not found.notes
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    assert "there are no pictures in it. Expected a folder of pictures" in told(tmp_path / "set")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert "cannot be opened" in told(tmp_path / "nowhere") and "no folder on this machine" in told(tmp_path / "nowhere")
+
+
+def test_pictures_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:
+    draw(tmp_path / "set" / "inner" / "a.png")
+    assert "only in its subfolders: inner/ (1 pictures)" in told(tmp_path / "set")
+
+
+def test_subfolders_with_pictures_are_told(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set")
+    draw(folder / "more" / "a.png")
+    assert "subfolders are not read: more/ (1 pictures)" in read_set(DataConfig(path=str(folder))).notes
+
+
+def test_all_faults_are_told_together_with_names(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set")
+    (folder / "000.png").write_bytes(b"broken")
+    (folder / "001.txt").unlink()
+    (folder / "002.txt").write_text(" \n", encoding="utf-8")
+    (folder / "003.txt").write_bytes(b"caf\xe9")
+    draw(folder / "004.jpg")
+    text = told(folder)
+    assert "000.png: it cannot be decoded" in text
+    assert "001.png: has no caption, the others have" in text
+    assert "002.png: its caption is empty" in text
+    assert "003.txt: is not UTF-8" in text
+    assert "004: several pictures share the caption file 004.txt" in text
+
+
+def test_no_captions_need_a_trigger(tmp_path: Path) -> None:
+    draw(tmp_path / "set" / "a.png")
+    assert "data.trigger is not set" in told(tmp_path / "set")
+    assert read_set(DataConfig(path=str(tmp_path / "set"), trigger="ohwx")).samples[0].caption is None
+
+
+def test_other_files_are_told_not_passed_over(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set")
+    (folder / "LICENSE").write_text("MIT")
+    (folder / "lost.txt").write_text("a caption of nothing")
+    (folder / "._000.png").write_bytes(b"a Finder's shadow")
+    notes = " ".join(read_set(DataConfig(path=str(folder))).notes)
+    assert "left alone: LICENSE" in notes and "no picture of their name: lost.txt" in notes and "not read: ._000.png" in notes
+
+
+def test_the_same_picture_twice_is_told(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set")
+    (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
+    (folder / "copy.txt").write_text("a red disc again")
+    assert "the same picture several times: 000.png = copy.png" in read_set(DataConfig(path=str(folder))).notes
+
+
+def metadata(folder: Path, rows: list[dict[str, str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_metadata_lines_are_captions(tmp_path: Path) -> None:
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        draw(tmp_path / name, colour=colour)
+    metadata(tmp_path, [{"file_name": "b.png", "text": "blue"}, {"file_name": "a.png", "text": "red"}])
+    found = read_set(DataConfig(path=str(tmp_path)))
+    assert [(sample.name, sample.caption) for sample in found.samples] == [("b.png", "blue"), ("a.png", "red")]
+
+
+def test_metadata_and_folder_must_tell_the_same(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.png")
+    metadata(tmp_path, [{"file_name": "a.png", "text": "a"}, {"file_name": "gone.png", "text": "g"}, {"file_name": "a.png", "text": "again"}])
+    text = told(tmp_path)
+    assert "metadata.jsonl, row 2: names gone.png, which is not there" in text
+    assert "metadata.jsonl, row 3: names a.png a second time" in text
+    assert "b.png: is not listed in metadata.jsonl" in text
+
+
+def test_metadata_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "set" / "b.png")
+    metadata(tmp_path / "set", [{"file_name": "../a.png", "text": "a"}, {"file_name": "b.png", "text": "b"}])
+    assert "lies outside the folder" in told(tmp_path / "set")
+
+
+def test_metadata_and_text_files_together_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("one")
+    metadata(tmp_path, [{"file_name": "a.png", "text": "other"}])
+    assert "captions come from both metadata.jsonl and a.txt" in told(tmp_path)
+
+
+def test_a_mistyped_column_offers_the_nearest(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    metadata(tmp_path, [{"file_name": "a.png", "text": "a"}])
+    assert "Did you mean 'text'" in told(tmp_path, caption_column="texts")
+
+
+def test_two_caption_columns_must_be_told_apart(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    metadata(tmp_path, [{"file_name": "a.png", "text": "a", "caption": "b"}])
+    assert "text and caption; say which" in told(tmp_path)
+    assert read_set(DataConfig(path=str(tmp_path), caption_column="caption")).samples[0].caption == "b"
+
+
+def test_csv_and_parquet_are_read_as_well(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    draw(tmp_path / "csv" / "a.png")
+    (tmp_path / "csv" / "metadata.csv").write_text('file_name,text\na.png,"a cat, sitting"\n', encoding="utf-8")
+    draw(tmp_path / "parquet" / "a.png")
+    rows = pyarrow.table({"file_name": ["a.png"], "text": ["a cat, sitting"]})
+    pyarrow.parquet.write_table(rows, tmp_path / "parquet" / "metadata.parquet")
+    for kind in ("csv", "parquet"):
+        assert read_set(DataConfig(path=str(tmp_path / kind))).samples[0].caption == "a cat, sitting"
+
+
+def test_a_comma_without_quotes_in_csv_is_no_caption(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a cat, sitting\n", encoding="utf-8")
+    assert "quote captions that hold commas" in told(tmp_path)
+
+
+def test_a_dataset_file_is_opened_by_load_dataset(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, Image, Value
+
+    draw(tmp_path / "a.png", colour="blue")
+    features = Features({"image": Image(), "caption": Value("string")})
+    rows = Dataset.from_dict({"image": [{"bytes": (tmp_path / "a.png").read_bytes(), "path": None}], "caption": ["a blue square"]}, features=features)
+    rows.to_parquet(tmp_path / "set.parquet")
+    (tmp_path / "a.png").unlink()
+    (sample,) = read_set(DataConfig(path=str(tmp_path / "set.parquet"))).samples
+    assert sample.caption == "a blue square" and (sample.size.width, sample.size.height) == (8, 8)
+
+
+def test_the_identity_of_a_set_follows_pictures_and_captions(tmp_path: Path) -> None:
+    one, two = (tiny.tiny_dataset(tmp_path / name) for name in ("one", "two"))
+    (two / "000.png").rename(two / "zzz.png")
+    (two / "000.txt").rename(two / "zzz.txt")
+    before = read_set(DataConfig(path=str(one))).sha256
+    assert read_set(DataConfig(path=str(two))).sha256 == before
+    (one / "000.txt").write_text("something else")
+    assert read_set(DataConfig(path=str(one))).sha256 != before
