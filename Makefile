@@ -39,11 +39,11 @@ clean:
 	$(PYTHON) -m venv .venv
 
 $(INSTALLED): .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing loraloom into .venv (about 1.5 GB, minutes the first time)"
+	@echo "installing loraloom into .venv (about 2 GB, minutes the first time)"
 	$(PIP) -e .
 	@touch $@
 
 $(INSTALLED_DEV): .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing loraloom and its checks into .venv (about 1.7 GB, minutes the first time)"
+	@echo "installing loraloom and its checks into .venv (about 2.2 GB, minutes the first time)"
 	$(PIP) -e '.[dev]'
 	@touch $(INSTALLED) $@
