@@ -1,6 +1,7 @@
 """The only place that prints. Answers go to stdout; everything else (progress, notes, errors) goes to stderr.
 
-On a terminal progress is a bar; elsewhere it is a plain line now and then.
+On a terminal progress is a bar; elsewhere it is a plain line now and then. Of the processes of `accelerate launch` the first
+speaks; the others are heard only when they fail.
 """
 
 import json
@@ -15,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import LoomError
+from registry.errors import LoomError, Refused
 from registry.progress import Report, Tick
 
 if TYPE_CHECKING:
@@ -28,21 +29,27 @@ SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 _debug = False  # --debug was given
 
 
+def is_first() -> bool:
+    """Whether this is the process that speaks: rank 0, as torch.distributed names it, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def answer(text: str) -> None:
     """What was asked for: one text on stdout."""
-    print(text, flush=True)
+    if is_first():
+        print(text, flush=True)
 
 
 def answer_json(value: object) -> None:
     """One JSON document on stdout; what JSON cannot hold (paths, dates) as text."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
+    answer(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty() or find_spec("rich") is None:  # doctor's tables are read where packages are missing
-        print(_plain_table(columns, cells), flush=True)
+        answer(_plain_table(columns, cells))
         return
     from rich import box
     from rich.console import Console
@@ -63,6 +70,11 @@ def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def say(text: str) -> None:
     """A note on stderr, above the progress bar when there is one."""
+    if is_first():
+        _note(text)
+
+
+def _note(text: str) -> None:
     if sys.stderr.isatty():
         _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
     else:
@@ -79,14 +91,18 @@ def fail(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our stdout has gone: nobody to tell
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the interpreter flushes it once more at its end
         return 1
-    if isinstance(error, LoomError):
-        say(f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {error}")
+    if isinstance(error, Refused) and not is_first():  # the first process is refused the same
         return error.exit_code
+    _note(_paragraph(error))
+    return error.exit_code if isinstance(error, LoomError) else 1
+
+
+def _paragraph(error: BaseException) -> str:
+    if isinstance(error, LoomError):
+        return f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {error}"
     if isinstance(error, OSError) and error.filename is not None:
-        say(f"error: {error.filename}: {error.strerror}.")
-        return 1
-    say(f"error: {type(error).__name__}: {error}\nThis is a fault of loraloom itself; --debug shows where.")
-    return 1
+        return f"error: {error.filename}: {error.strerror}."
+    return f"error: {type(error).__name__}: {error}\nThis is a fault of loraloom itself; --debug shows where."
 
 
 class _Notes(logging.Handler):
@@ -115,7 +131,7 @@ def listen(*, debug: bool) -> None:
 @contextmanager
 def progress() -> Iterator[Report]:
     """A Report that draws: a bar for each stage on a terminal, else a line now and then."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_first()):
         yield _Lines()
         return
     bars = _bars()

@@ -48,6 +48,15 @@ def test_an_error_is_one_paragraph_and_an_exit_code(error: BaseException, code: 
     assert capsys.readouterr().err == text
 
 
+def test_only_the_first_process_speaks_and_any_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    console.answer("twice")
+    console.say("twice")
+    assert console.fail(Refused("told by the first")) == 2
+    assert console.fail(JobFailed("Rank 1 ran out of memory.")) == 1
+    assert capsys.readouterr() == ("", "error: Rank 1 ran out of memory.\n")
+
+
 def test_progress_without_a_terminal_is_the_first_and_last_line_of_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress() as report:
         for step in range(101):
