@@ -1,0 +1,197 @@
+"""A merge as a job: plan it, pin its sources by hash, write it, and register it with its parents, recipe and licence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults, JobFailed, LoomError, NotFound
+from registry.hashing import folder_sha256, hash_file
+from registry.merging.plan import MergePlan, plan_merge
+from registry.merging.recipe import Recipe, Source, recipe_of
+from registry.merging.stream import Written, write_merge
+from registry.progress import Report, silent
+from registry.record import Record
+from registry.references import is_hash, looks_like_path
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+RECIPE_KEY = "loraloom_recipe"  # in the metadata of what was merged
+SHORT_LIVED = (
+    "modelspec.hash_sha256",
+    "modelspec.date",
+    "modelspec.thumbnail",
+    "modelspec.title",
+    "modelspec.merged_from",
+    "modelspec.license",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """A finished merge: where it lies, its hashes, the recipe with pinned sources, the numbers of result.json."""
+
+    output: Path
+    recipe: Recipe
+    result: Mapping[str, Any]
+    record: Record | None = None
+
+
+def merge(
+    recipe: Recipe, store: Store, output: Path | str, *, memory_mib: int = 512, threads: int | None = None, report: Report = silent
+) -> Merged:
+    """Plan, write and register a merge. Raises Faults before anything is written, JobFailed with nothing left behind."""
+    return run_plan(plan_merge(recipe, store, output, memory_mib=memory_mib, threads=threads), store, report=report)
+
+
+def run_plan(plan: MergePlan, store: Store, *, report: Report = silent, register: bool = True) -> Merged:
+    """Write what was planned; with `register` it gets a Record under the recipe's name."""
+    began = monotonic()
+    recipe = pinned(plan, store, report)
+    written = write_merge(plan, metadata=metadata_of(plan, recipe), report=report)
+    sha256 = _whole_sha256(plan, written)
+    result = {
+        "output": str(plan.output),
+        "sha256": sha256,
+        "tensors_sha256": written.files[""].tensors_sha256 if "" in written.files else None,
+        "method": plan.method.name,
+        "keys": plan.keys.counts(),
+        "seconds": round(monotonic() - began, 3),
+        "peak_mib": round(written.peak_mib, 1),
+    }
+    merged = Merged(output=plan.output, recipe=recipe, result=result)
+    return replace(merged, record=_registered(merged, plan, store, report)) if register else merged
+
+
+def pinned(plan: MergePlan, store: Store, report: Report) -> Recipe:
+    """The recipe with the sha256 of every source. Raises Faults when a source is not the one that the recipe names."""
+    sources, faults = [], []
+    for number, (source, record) in enumerate(zip(plan.recipe.sources, plan.records, strict=True), 1):
+        digest = store.sha256(record, report=report)
+        if source.sha256 and not digest.startswith(source.sha256.lower()):
+            faults.append(f"source {number} ({source.ref}) has the sha256 {digest[:12]}..., the recipe means {source.sha256[:12]}...")
+        sources.append(Source(ref=_lasting(source.ref, record), name=record.name, sha256=digest))
+    if faults:
+        raise Faults("This merge was not started, its sources are not those of the recipe:", faults)
+    return replace(plan.recipe, sources=tuple(sources))
+
+
+def _lasting(ref: str, record: Record) -> str:
+    """A reference that means the same from another folder: a path in full, a hash as the name it found."""
+    return str(record.path) if looks_like_path(ref) else record.name if is_hash(ref) else ref
+
+
+def metadata_of(plan: MergePlan, recipe: Recipe) -> dict[str, str]:
+    """The output's metadata: what the first source says of the model (ModelSpec), what it was merged from, and the recipe.
+
+    No dates and no paths: the same recipe gives the same bytes.
+    """
+    first = plan.layouts[0].metadata
+    kept = {key: value for key, value in first.items() if key.startswith("modelspec.") and key not in SHORT_LIVED}
+    kept["format"] = "pt"
+    if kept.get("modelspec.architecture"):
+        kept["modelspec.title"] = str(recipe.name)
+        kept["modelspec.merged_from"] = ", ".join(str(source.name) for source in recipe.sources)
+        if plan.licence:
+            kept["modelspec.license"] = plan.licence
+    portable = replace(recipe, sources=tuple(Source(ref=str(source.name), name=None, sha256=source.sha256) for source in recipe.sources))
+    kept[RECIPE_KEY] = json.dumps(portable.to_plain(), sort_keys=True, ensure_ascii=False)
+    return kept
+
+
+def _whole_sha256(plan: MergePlan, written: Written) -> str:
+    """The file's sha256, or the folder's over all of its files."""
+    if "" in written.files:
+        return str(written.files[""].sha256)
+    from registry.folder import folder_files
+
+    known = {name: str(hashes.sha256) for name, hashes in written.files.items()}
+    places = {file.relative_to(plan.output).as_posix(): file for file in folder_files(plan.output)}
+    return folder_sha256({name: known.get(name) or str(hash_file(file)[0].sha256) for name, file in places.items()})
+
+
+def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -> Record:
+    parents = [{"role": "source", "ref": source.ref, "sha256": source.sha256} for source in merged.recipe.sources]
+    recipe = {"tool": "merge", **merged.recipe.to_plain()}
+    record = store.add(
+        merged.output, name=merged.recipe.name, parents=parents, recipe=json.loads(json.dumps(recipe)), licence=plan.licence, report=report
+    )
+    if record.hashes.sha256 != merged.result["sha256"]:
+        raise JobFailed(f"{merged.output} does not read back as it was written: look at the disk.")
+    return record
+
+
+# --- again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """A merge made a second time: the hash it has, the one it should have."""
+
+    reference: str
+    expected: str
+    found: str
+    seconds: float
+
+    @property
+    def same(self) -> bool:
+        return self.expected == self.found
+
+
+def reproduce(
+    reference: str, store: Store, scratch: Path, *, memory_mib: int = 512, threads: int | None = None, report: Report = silent
+) -> Reproduction:
+    """Merge again what a Record's recipe says, into the folder `scratch`, and compare the hashes. Nothing is registered.
+
+    Sources are looked for by their hash first, so they may have been moved or renamed.
+    """
+    record = store.find(reference)
+    recipe = recipe_in(record)
+    sources = tuple(_found_again(source, store) for source in recipe.sources)
+    output = scratch / (f"{record.name.partition('@')[0]}{'' if 'root' in record.metadata else '.safetensors'}")
+    plan = plan_merge(replace(recipe, sources=sources), store, output, memory_mib=memory_mib, threads=threads)
+    names = {source.sha256: source.name for source in recipe.sources}
+    records = tuple(replace(one, name=names.get(source.sha256) or one.name) for one, source in zip(plan.records, sources, strict=True))
+    done = run_plan(replace(plan, records=records), store, report=report, register=False)
+    return Reproduction(
+        reference=reference, expected=store.sha256(record), found=str(done.result["sha256"]), seconds=float(done.result["seconds"])
+    )
+
+
+def recipe_in(record: Record) -> Recipe:
+    """The merge recipe of a Record, or of the file's own metadata. Raises NotFound."""
+    plain = dict(record.recipe or {})
+    if plain.pop("tool", None) == "merge":
+        return recipe_of(plain, where=f"The recipe of {record.name}")
+    told = _own_metadata(record).get(RECIPE_KEY)
+    if told is None:
+        raise NotFound(f"{record.name} has no merge recipe: it was not merged by loraloom merge.")
+    try:
+        return _named(recipe_of(json.loads(told), where=f"The recipe in {record.name}"))
+    except ValueError as error:
+        raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
+
+
+def _named(recipe: Recipe) -> Recipe:
+    return replace(recipe, sources=tuple(replace(source, name=source.name or source.ref) for source in recipe.sources))
+
+
+def _own_metadata(record: Record) -> Mapping[str, str]:
+    from registry.merging.layout import read_layout
+
+    return read_layout(str(record.path)).metadata
+
+
+def _found_again(source: Source, store: Store) -> Source:
+    if source.sha256:
+        try:
+            store.find(f"sha256:{source.sha256}")
+            return replace(source, ref=f"sha256:{source.sha256}")
+        except LoomError:
+            pass  # not registered under its hash: by its name or path, and its hash is compared before anything is written
+    return source

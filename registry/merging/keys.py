@@ -1,0 +1,253 @@
+"""What happens to each key of a merge: merged with these options, copied from this source, or left out, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.header import TensorInfo
+from registry.merging.blocks import block_names, block_weights, blocks_in_order
+from registry.merging.layout import Layout, Stored
+from registry.merging.method import Method
+from registry.merging.recipe import DTYPES, Recipe, Rule
+
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # what is averaged; everything else is copied
+SHOWN = 3  # keys named in a fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One tensor of the result. A merged one has its `sources` in order and its options; a copied one has one source and the reason."""
+
+    name: str
+    out: TensorInfo
+    sources: tuple[Stored, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    copied: str | None = None  # integer, empty, component, rule, only the first source has it, shape
+    shared: tuple[int, ...] | None = None  # the leading part of the shape that is merged, where shapes differ
+
+    @property
+    def merged(self) -> bool:
+        return self.copied is None
+
+
+@dataclass(kw_only=True)
+class Keys:
+    """All keys of a merge, what is wrong, and what a person should know."""
+
+    keys: dict[str, Key] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)  # left out by a rule
+    extra: list[str] = field(default_factory=list)  # in a later source only, and left out
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """{merged, copied, skipped}."""
+        merged = sum(key.merged for key in self.keys.values())
+        return {"merged": merged, "copied": len(self.keys) - merged, "skipped": len(self.dropped) + len(self.extra)}
+
+
+def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys:
+    """What happens to each key, from headers alone."""
+    found = Keys()
+    options = _Options(recipe, method, layouts[0], found)
+    names = list(layouts[0].tensors)
+    _check_components(recipe, layouts[0], found)
+    incomplete = _compare(recipe, layouts, found)
+    differing: list[str] = []
+    for name in [*names, *options.taken_extra(layouts)]:
+        rule = options.rule(name)
+        if rule is not None and rule.drop:
+            found.dropped.append(name)
+            continue
+        key = _key(name, rule, recipe, layouts, options, incomplete)
+        if isinstance(key, str):
+            found.faults.append(key)
+        else:
+            found.keys[name] = key
+            if key.copied == "shape":
+                differing.append(name)
+    found.extra = [name for name in found.extra if name not in found.keys]
+    if differing:
+        found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")
+    found.faults += options.unused()
+    idle = len(layouts) > 1 and not any(key.merged or key.copied == "rule" for key in found.keys.values())
+    if idle and not found.faults:
+        found.faults.append("nothing would be merged: every tensor is copied from the first source. Look at components and rules.")
+    return found
+
+
+def some(names: Sequence[str] | Mapping[str, Any]) -> str:
+    """'a, b, c and 5 more'."""
+    listed = list(names)
+    return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
+
+
+def _check_components(recipe: Recipe, layout: Layout, found: Keys) -> None:
+    unknown = [name for name in recipe.components or () if name not in layout.components]
+    if unknown:
+        found.faults.append(f"components: the first source has no {', '.join(unknown)}; it has {', '.join(layout.components)}.")
+
+
+def _compare(recipe: Recipe, layouts: Sequence[Layout], found: Keys) -> set[str]:
+    """The keys of the first source that another lacks; missing and extra ones are faults unless the recipe allows them."""
+    first = layouts[0].tensors
+    incomplete: set[str] = set()
+    extra: dict[str, None] = {}
+    for number, layout in enumerate(layouts[1:], 2):
+        who, own = f"source {number} ({layout.path.name})", len(first)
+        lacking = [name for name in first if name not in layout.tensors]
+        beyond = [name for name in layout.tensors if name not in first]
+        incomplete |= set(lacking)
+        extra |= dict.fromkeys(beyond)
+        allowed = recipe.missing == "first"
+        told = found.notes if allowed else found.faults
+        advice = "" if allowed else " Different models? Else missing=first copies the first source's own keys and leaves out the others'."
+        if lacking:
+            told.append(f"{who} lacks {len(lacking)} of the first source's {own} keys: {some(lacking)}.{advice}")
+        if beyond and not _wanted(recipe, beyond, number):
+            told.append(f"{who} has {len(beyond)} keys that the first source has not: {some(beyond)}.{advice}")
+    found.extra = list(extra)
+    return incomplete
+
+
+def _wanted(recipe: Recipe, names: Sequence[str], number: int) -> bool:
+    """Whether rules take all of these keys from that source, or drop them."""
+    return all(any(re.search(rule.match, name) and (rule.take == number or rule.drop) for rule in recipe.rules) for name in names)
+
+
+class _Options:
+    """The options of each key: params, then the block's weight, then the first rule that matches."""
+
+    def __init__(self, recipe: Recipe, method: Method, layout: Layout, found: Keys) -> None:
+        self.recipe, self.method, self.found = recipe, method, found
+        self.params = {**method.defaults(), **recipe.params}
+        self.rules = [(rule, re.compile(rule.match)) for rule in recipe.rules]
+        self.hits = [0] * len(self.rules)  # keys a rule decides
+        self.matches = [0] * len(self.rules)  # keys it would match
+        self.blocks: dict[str, str] = {}
+        self.weights: Mapping[str, float] = {}
+        if recipe.weights is not None:
+            self._read_weights(recipe, method, layout)
+        for number, rule in enumerate(recipe.rules, 1):
+            self._check_rule(number, rule.options, rule.take)
+
+    def _read_weights(self, recipe: Recipe, method: Method, layout: Layout) -> None:
+        if "alpha" not in method.options:
+            self.found.faults.append(
+                f"weights gives each block its alpha, and {method.name} has none. It has: {', '.join(method.options) or 'no options'}."
+            )
+            return
+        self.blocks = block_names(layout)
+        weights = block_weights(recipe.weights, blocks_in_order(self.blocks.values()))
+        if isinstance(weights, str):
+            self.found.faults.append(weights)
+            return
+        self.weights = weights
+        faults = {fault for value in weights.values() if (fault := method.options["alpha"].fault(value))}
+        self.found.faults += sorted(faults)
+
+    def _check_rule(self, number: int, options: Mapping[str, Any], take: int | None) -> None:
+        sources = len(self.recipe.sources)
+        if take is not None and take > sources:
+            self.found.faults.append(f"rule {number} takes source {take}; there are {sources}.")
+        self.found.faults += [f"rule {number}: {fault}" for fault in self.method.faults(options, sources) if options]
+
+    def rule(self, name: str) -> Rule | None:
+        """The rule that decides a key, None when none does; counts what each rule is good for."""
+        chosen: Rule | None = None
+        for index, (rule, pattern) in enumerate(self.rules):
+            if pattern.search(name):
+                self.matches[index] += 1
+                if chosen is None:
+                    chosen = rule
+                    self.hits[index] += 1
+        return chosen
+
+    def of(self, name: str, rule: Rule | None) -> dict[str, Any]:
+        """The options of a merged key."""
+        options = dict(self.params)
+        if (block := self.blocks.get(name)) in self.weights and block is not None:
+            options["alpha"] = self.weights[block]
+        return options | dict(rule.options if rule is not None else {})
+
+    def taken_extra(self, layouts: Sequence[Layout]) -> list[str]:
+        """Keys that only a later source has, and that a rule takes from it."""
+        wanted: dict[str, None] = {}
+        for rule, pattern in self.rules:
+            if rule.take is not None and 1 < rule.take <= len(layouts):
+                wanted |= dict.fromkeys(
+                    name for name in layouts[rule.take - 1].tensors if name not in layouts[0].tensors and pattern.search(name)
+                )
+        return list(wanted)
+
+    def unused(self) -> list[str]:
+        """Faults of rules that decide no key."""
+        faults = []
+        for number, ((rule, _), hits, matches) in enumerate(zip(self.rules, self.hits, self.matches, strict=True), 1):
+            if matches == 0:
+                faults.append(
+                    f"rule {number} ({rule.match}) matches no key. Keys are matched anywhere in their name, by regular expression."
+                )
+            elif hits == 0:
+                faults.append(
+                    f"rule {number} ({rule.match}) is shadowed: all {matches} keys it matches are decided by rules before it. Move it up."
+                )
+        return faults
+
+
+def _key(name: str, rule: Rule | None, recipe: Recipe, layouts: Sequence[Layout], options: _Options, incomplete: set[str]) -> Key | str:
+    """What happens to one key, or the fault that it has."""
+    first = layouts[0].tensors.get(name)
+    if rule is not None and rule.take is not None:
+        source = layouts[rule.take - 1].tensors.get(name) if rule.take <= len(layouts) else None
+        if source is None:
+            return f"{name}: a rule takes it from source {rule.take}, which has no such key."
+        return _copy(name, source, recipe, "rule")
+    assert first is not None, "keys of later sources only come by a rule"
+    why = _why_copied(name, first.info, recipe, layouts[0], incomplete)
+    if why:
+        return _copy(name, first, recipe, why)
+    sources = tuple(layout.tensors[name] for layout in layouts)
+    if strange := next((source for source in sources if source.info.dtype not in FLOATS), None):
+        told = f"{first.info.dtype} in the first source and {strange.info.dtype} in {strange.file.name}"
+        return f"{name} is {told}; only floating numbers are merged."
+    out = TensorInfo(DTYPES[recipe.dtype] if recipe.dtype else first.info.dtype, first.info.shape)
+    shapes = [source.info.shape for source in sources]
+    shared: tuple[int, ...] | None = None
+    if len(set(shapes)) > 1:
+        if recipe.mismatch == "first":
+            return _copy(name, first, recipe, "shape")
+        found = _shared(name, shapes, recipe)
+        if isinstance(found, str):
+            return found
+        shared = found
+    return Key(name=name, out=out, sources=sources, options=options.of(name, rule), shared=shared)
+
+
+def _why_copied(name: str, info: TensorInfo, recipe: Recipe, layout: Layout, incomplete: set[str]) -> str | None:
+    if info.elements == 0:
+        return "empty"  # markers such as v_pred and ztsnr
+    if info.dtype not in FLOATS:
+        return "integer"  # position ids, counters: an average of them is no index
+    if recipe.components is not None and layout.component(name) not in recipe.components:
+        return "component"
+    return "only the first source has it" if name in incomplete else None
+
+
+def _copy(name: str, source: Stored, recipe: Recipe, why: str) -> Key:
+    convert = recipe.dtype is not None and source.info.dtype in FLOATS and source.info.elements > 0
+    dtype = DTYPES[recipe.dtype] if convert and recipe.dtype else source.info.dtype
+    return Key(name=name, out=TensorInfo(dtype, source.info.shape), sources=(source,), copied=why)
+
+
+def _shared(name: str, shapes: Sequence[tuple[int, ...]], recipe: Recipe) -> tuple[int, ...] | str:
+    """The leading part that all shapes have, when the recipe merges it; else the fault."""
+    told = " and ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
+    if recipe.mismatch != "overlap":
+        return f"{name} has different shapes: {told}. mismatch=overlap merges what they share, mismatch=first copies the first source's."
+    if len({len(shape) for shape in shapes}) > 1:
+        return f"{name} has different numbers of axes: {told}. mismatch=first copies the first source's."
+    return tuple(min(sizes) for sizes in zip(*shapes, strict=True))

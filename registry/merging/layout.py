@@ -1,0 +1,140 @@
+"""Where the tensors of a model lie: a single file, a diffusers folder, or one model in shards; read from headers alone.
+
+A key is the tensor's own name; in a diffusers folder `component/name`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.base_modules import SINGLE_FILE
+from registry.errors import BadFile
+from registry.folder import folder_files, weight_files
+from registry.header import DTYPE_BITS, Header, TensorInfo, read_header
+
+WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf")  # not copied beside merged weights
+INDEX = re.compile(r"\.safetensors\.index(\.[\w-]+)?\.json$")
+EMA = ("model_ema.", "ema.", "ema_model.")  # a second copy of the weights that training leaves in a file
+QUANTISED = re.compile(
+    r"\.(absmax|quant_map|quant_state\.\S+|nested_absmax|SCB|scale_weight|scale_input|weight_scale|qweight|qzeros)$|(^|\.)scaled_fp8$"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor on the disk: `begin` is its first byte in the file."""
+
+    file: Path
+    begin: int
+    info: TensorInfo
+
+    @property
+    def bytes(self) -> int:
+        return self.info.elements * DTYPE_BITS[self.info.dtype] // 8
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One safetensors file of a model: its place in the model's folder ("" for a single file), its keys, its metadata."""
+
+    relative: str
+    keys: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A model's tensors and files. `others` are a folder's small files (configs, tokenizers), relative."""
+
+    path: Path
+    is_folder: bool
+    diffusers: bool
+    tensors: Mapping[str, Stored]
+    files: tuple[WeightFile, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """In words, for messages."""
+        return "a diffusers folder" if self.diffusers else "a folder of shards" if self.is_folder else "a single file"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata of its first weight file."""
+        return self.files[0].metadata if self.files else {}
+
+    def component(self, key: str) -> str:
+        """The component a key belongs to: the folder's, or by the single file's prefixes ('denoiser', 'vae', 'text_encoder', ...)."""
+        if self.diffusers:
+            component = key.partition("/")[0]
+            return "denoiser" if component in ("unet", "transformer", "prior") else component
+        if key.startswith(EMA):
+            return "ema"
+        return next((component for prefix, component in SINGLE_FILE if key.startswith(prefix)), "denoiser")
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """All its components, in the order of the keys."""
+        return tuple(dict.fromkeys(self.component(key) for key in self.tensors))
+
+
+def read_layout(path: Path | str) -> Layout:
+    """The layout of a model file or folder. Raises BadFile."""
+    path = Path(path)
+    if not path.is_dir():
+        header = read_header(path)
+        return Layout(
+            path=path,
+            is_folder=False,
+            diffusers=False,
+            tensors=_stored(path, header),
+            files=(WeightFile("", tuple(header.tensors), header.metadata),),
+        )
+    if (path / "model_index.json").is_file():
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        return _read_folder(path, {f"{folder.name}/": folder for folder in folders})
+    return _read_folder(path, {"": path})
+
+
+def _read_folder(path: Path, folders: Mapping[str, Path]) -> Layout:
+    tensors: dict[str, Stored] = {}
+    files: list[WeightFile] = []
+    for prefix, folder in folders.items():
+        found = weight_files(folder)
+        _refuse_bare(path, folder, found)
+        for file in found:
+            header = read_header(file)
+            stored = {f"{prefix}{name}": entry for name, entry in _stored(file, header).items()}
+            if twice := next((key for key in stored if key in tensors), None):
+                raise BadFile(path, "not-a-model", f"has {twice!r} in two of its files. A model's shards hold each tensor once.")
+            tensors |= stored
+            files.append(WeightFile(file.relative_to(path).as_posix(), tuple(stored), header.metadata))
+    if not tensors:
+        raise BadFile(path, "missing-weights", "is a folder without safetensors weights.")
+    others = [
+        file.relative_to(path).as_posix()
+        for file in folder_files(path)
+        if file.suffix.lower() not in WEIGHTS and not INDEX.search(file.name)
+    ]
+    return Layout(path=path, is_folder=True, diffusers="" not in folders, tensors=tensors, files=tuple(files), others=tuple(others))
+
+
+def _refuse_bare(path: Path, folder: Path, found: Iterable[Path]) -> None:
+    """Refuse a component whose weights are in another format only: it would be missing from the result."""
+    if list(found):
+        return
+    other = next((file for file in sorted(folder.iterdir()) if file.suffix.lower() in WEIGHTS), None)
+    if other is not None:
+        raise BadFile(path, "not-safetensors", f"has weights that are not safetensors ({other.relative_to(path)}). Convert them first.")
+
+
+def _stored(path: Path, header: Header) -> dict[str, Stored]:
+    return {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
+
+
+def quantised(keys: Iterable[str]) -> str | None:
+    """The first key that belongs to quantised weights, whose numbers are not the model's; None when there is none."""
+    return next((key for key in keys if QUANTISED.search(key)), None)

@@ -1,0 +1,95 @@
+"""Tensors of files on the disk as memory maps: nothing is read before it is used, nothing is held after."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import BadFile, JobFailed
+from registry.merging.layout import Stored
+from registry.merging.pieces import CHUNK
+from registry.safefile import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a safetensors word such as F16. Raises KeyError for one torch has not."""
+    import torch
+
+    words = {word: dtype for dtype, word in TORCH_DTYPES.items()}
+    return getattr(torch, words[name])  # type: ignore[no-any-return]  # looked up by name
+
+
+class Maps:
+    """The files of a merge, mapped; and a watch on them, since what was planned and hashed must be what is read."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._maps: dict[Path, mmap.mmap] = {}
+        self._signatures: dict[Path, tuple[int, ...]] = {}
+        for path in dict.fromkeys(files):
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        try:
+            with open(path, "rb") as file:
+                self._signatures[path] = _signature(os.fstat(file.fileno()))
+                # private and writable only because torch wants writable memory; nothing writes to it
+                self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:
+            raise BadFile(path, "unreadable", f"cannot be mapped: {error}.") from error
+
+    def raw(self, stored: Stored, begin: int, end: int) -> memoryview:
+        """Bytes begin..end of a tensor, as they are on the disk."""
+        return memoryview(self._maps[stored.file])[stored.begin + begin : stored.begin + end]
+
+    def tensor(self, stored: Stored, begin: int, count: int) -> Tensor:
+        """Elements begin..begin+count of the flattened tensor, in its own dtype, without a copy."""
+        import torch
+
+        dtype = torch_dtype(stored.info.dtype)
+        offset = stored.begin + begin * dtype.itemsize
+        if offset % dtype.itemsize:  # allowed by the format, and rare
+            return torch.frombuffer(bytearray(self.raw(stored, begin * dtype.itemsize, (begin + count) * dtype.itemsize)), dtype=dtype)
+        return torch.frombuffer(self._maps[stored.file], dtype=dtype, count=count, offset=offset)
+
+    def check(self) -> None:
+        """Raise JobFailed when a file was changed since it was opened."""
+        for path, signature in self._signatures.items():
+            try:
+                now = _signature(os.stat(path))
+            except OSError as error:
+                raise JobFailed(f"{path} went away while it was read ({error.strerror}).") from error
+            if now != signature:
+                raise JobFailed(f"{path} was changed while it was read; the result was thrown away. Run it again.")
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class KeyPieces:
+    """One key of several sources as Pieces: each in fp32 or fp64, in blocks of a fixed length."""
+
+    def __init__(self, maps: Maps, sources: tuple[Stored, ...], *, dtype: Any, count: int, scratch: int, step: int = CHUNK) -> None:
+        self._maps, self._sources, self._dtype, self._step = maps, sources, dtype, step
+        self.count, self.scratch = count, scratch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for begin in range(0, self.count, self._step):
+            yield self.at(begin)
+
+    def at(self, begin: int) -> tuple[Tensor, ...]:
+        """The piece that begins at this element; copies, which may be written to."""
+        import torch
+
+        count = min(self._step, self.count - begin)
+        return tuple(
+            self._maps.tensor(source, begin, count).to(self._dtype, copy=True, memory_format=torch.contiguous_format)
+            for source in self._sources
+        )

@@ -1,0 +1,115 @@
+"""Pieces of one key in all sources, and what can be measured of them without holding them: inner products, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from registry.merging.method import Pieces
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+CHUNK = 1 << 20  # elements a piece: fixed, since sums are taken piece by piece and must not depend on memory or threads
+
+
+class Held:
+    """Tensors in memory as Pieces: for methods called by hand."""
+
+    def __init__(self, *tensors: Tensor, scratch: int = 1 << 62) -> None:
+        self._tensors = [tensor.reshape(-1) for tensor in tensors]
+        self.scratch = scratch
+
+    @property
+    def count(self) -> int:
+        return self._tensors[0].numel()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for begin in range(0, self.count, CHUNK):
+            yield tuple(tensor[begin : begin + CHUNK] for tensor in self._tensors)
+
+
+def gram(pieces: Pieces, *, against_first: bool = False) -> NDArray[numpy.float64]:
+    """The matrix of inner products of the sources, in fp64; with `against_first` of their differences from the first."""
+    import numpy
+
+    total: NDArray[numpy.float64] | None = None
+    for piece in pieces:
+        tensors = [tensor - piece[0] for tensor in piece[1:]] if against_first else list(piece)
+        columns = [tensor.reshape(-1).numpy().astype(numpy.float64) for tensor in tensors]
+        products = numpy.empty((len(columns), len(columns)))
+        for i, one in enumerate(columns):
+            for j in range(i, len(columns)):
+                products[i, j] = products[j, i] = numpy.add.reduce(one * columns[j])  # pairwise, one thread: always the same sum
+        total = products if total is None else total + products
+    assert total is not None, "a tensor without elements is never measured"
+    return total
+
+
+def kth_largest(pieces: Pieces, magnitudes: Callable[[tuple[Tensor, ...]], Sequence[Tensor]], ranks: Sequence[int]) -> list[list[float]]:
+    """Of each tensor that `magnitudes` makes of a piece (none negative): the k-th largest value for every k in `ranks`, from 1 on.
+
+    One tensor at a time is held and partitioned; when that is more than `pieces.scratch`, the values are counted by their bits
+    instead, in two passes. Both give the same value.
+    """
+    found: list[list[float]] = []
+    index, last = 0, 1
+    while index < last:
+        column = _Column(pieces, magnitudes, index)
+        last = column.of
+        held = pieces.count * column.itemsize <= pieces.scratch or column.itemsize != 4
+        found.append(_partitioned(pieces.count, column, ranks) if held else [_counted(column, rank) for rank in ranks])
+        index += 1
+    return found
+
+
+class _Column:
+    """One of several tensors of magnitudes, piece by piece."""
+
+    def __init__(self, pieces: Pieces, magnitudes: Callable[[tuple[Tensor, ...]], Sequence[Tensor]], index: int) -> None:
+        self._pieces, self._magnitudes, self._index = pieces, magnitudes, index
+        first = magnitudes(next(iter(pieces)))
+        self.of, self.itemsize, self.dtype = len(first), first[index].element_size(), first[index].numpy().dtype
+
+    def __iter__(self) -> Iterator[NDArray[numpy.floating]]:
+        for piece in self._pieces:
+            yield self._magnitudes(piece)[self._index].reshape(-1).numpy()
+
+
+def _partitioned(count: int, column: _Column, ranks: Sequence[int]) -> list[float]:
+    import numpy
+
+    values, at = numpy.empty(count, dtype=column.dtype), 0
+    for piece in column:
+        values[at : at + len(piece)] = piece
+        at += len(piece)
+    places = [count - rank for rank in ranks]
+    values.partition(sorted(set(places)))
+    return [float(values[place]) for place in places]
+
+
+def _counted(column: _Column, rank: int) -> float:
+    """The value by its bits: floats that are not negative stand in the order of their bits as integers."""
+    import numpy
+
+    high = numpy.zeros(1 << 16, dtype=numpy.int64)
+    for piece in column:
+        high += numpy.bincount(piece.view(numpy.uint32) >> 16, minlength=1 << 16)
+    before, upper = _place(high, rank)
+    low = numpy.zeros(1 << 16, dtype=numpy.int64)
+    for piece in column:
+        bits = piece.view(numpy.uint32)
+        low += numpy.bincount(bits[bits >> 16 == upper] & 0xFFFF, minlength=1 << 16)
+    _, lower = _place(low, rank - before)
+    return float(numpy.array([upper << 16 | lower], dtype=numpy.uint32).view(numpy.float32)[0])
+
+
+def _place(counts: NDArray[numpy.int64], rank: int) -> tuple[int, int]:
+    """(how many stand in the bins above, the bin) of the rank-th from the top."""
+    import numpy
+
+    above = numpy.cumsum(counts[::-1])
+    place = int(numpy.searchsorted(above, rank))
+    return int(above[place - 1]) if place else 0, len(counts) - 1 - place

@@ -1,0 +1,377 @@
+"""From a recipe to a plan, by headers alone: what happens to each key, what it will cost, and everything that is wrong, at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults, LoomError, UnknownName
+from registry.header import DTYPE_BITS, TensorInfo
+from registry.merging.keys import Key, Keys, plan_keys, some
+from registry.merging.layout import Layout, quantised, read_layout
+from registry.merging.method import METHODS, Method
+from registry.merging.pieces import CHUNK
+from registry.merging.recipe import Recipe, Source
+from registry.record import Record
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+MIB = 1 << 20
+RATE = 250e6  # bytes read and written a second, one elementwise pass with hashes on two cores: for the estimate only
+ADAPTER_ADVICE = "Adapters are merged by what they change: `loraloom lora combine`, or into a checkpoint by `loraloom lora fuse`."
+
+
+@dataclass(frozen=True)
+class OutFile:
+    """One safetensors file of the result: its place in the output folder ("" for a single file), its keys with the names in it."""
+
+    relative: str
+    names: Mapping[str, str]  # name in the file -> key
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergePlan:
+    """A merge that can be run."""
+
+    recipe: Recipe
+    method: Method
+    records: tuple[Record, ...]
+    layouts: tuple[Layout, ...]
+    output: Path
+    keys: Keys
+    files: tuple[OutFile, ...]
+    others: tuple[tuple[str, Path], ...]  # small files of a folder: place in the output, where they are copied from
+    licence: str | None
+    memory_mib: int
+    threads: int
+    notes: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the result's tensors."""
+        return sum(size_of(key.out) for key in self.keys.keys.values())
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the sources that are read, passes over whole tensors counted as often as they are made."""
+        passes = 2 if self.method.measure else 1
+        return sum(source.bytes * (passes if key.merged else 1) for key in self.keys.keys.values() for source in key.sources)
+
+    @property
+    def seconds(self) -> float:
+        """About how long it will take, without the hashing of sources that are new here."""
+        return (self.bytes + self.bytes_read) / RATE
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {
+            "method": self.method.name,
+            "sources": [
+                {"ref": source.ref, "name": record.name, "family": record.family, "sha256": record.hashes.sha256, "path": record.path}
+                for source, record in zip(self.recipe.sources, self.records, strict=True)
+            ],
+            "output": str(self.output),
+            "files": [file.relative or self.output.name for file in self.files],
+            "keys": self.keys.counts(),
+            "components": list(self.layouts[0].components),
+            "bytes": self.bytes,
+            "bytes_read": self.bytes_read,
+            "memory_mib": self.memory_mib,
+            "threads": self.threads,
+            "seconds": round(self.seconds, 1),
+            "free_bytes": free_bytes(self.output),
+            "licence": self.licence,
+            "notes": list(self.notes),
+            "recipe": self.recipe.to_plain(),
+        }
+
+    def to_text(self) -> str:
+        """The plan for a person."""
+        counts = self.keys.counts()
+        lines = [f"{self.method.name}: {self.method.summary}"]
+        for number, (source, record) in enumerate(zip(self.recipe.sources, self.records, strict=True), 1):
+            digest = f"sha256 {record.hashes.sha256[:12]}" if record.hashes.sha256 else "not hashed yet"
+            lines.append(f"  source {number}: {source.ref} ({record.family or 'family unknown'}, {record.dtype}, {digest})")
+        lines.append(f"  {counts['merged']} keys merged, {counts['copied']} copied, {counts['skipped']} left out")
+        reasons: dict[str, int] = {}
+        for key in self.keys.keys.values():
+            if key.copied:
+                reasons[key.copied] = reasons.get(key.copied, 0) + 1
+        lines += [f"    copied, {why}: {count}" for why, count in reasons.items()]
+        free = free_bytes(self.output)
+        lines.append(
+            f"  writes {self.bytes / MIB:,.1f} MiB to {self.output} ({free / MIB:,.0f} MiB free), reads {self.bytes_read / MIB:,.1f} MiB"
+        )
+        lines.append(f"  memory at most {self.memory_mib} MiB beyond mapped pages, {self.threads} threads, about {self.seconds:.0f} s")
+        lines.append(f"  licence: {self.licence or 'not known'}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def size_of(info: TensorInfo) -> int:
+    """Bytes of a tensor."""
+    return info.elements * DTYPE_BITS[info.dtype] // 8
+
+
+def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: int = 512, threads: int | None = None) -> MergePlan:
+    """The plan of a recipe. Raises Faults with everything that is wrong; reads no tensor and writes nothing."""
+    from registry.merging import methods  # noqa: F401  # fills the table
+
+    faults: list[str] = []
+    output = Path(output).expanduser().absolute()
+    threads = threads or min(os.cpu_count() or 1, 4)
+    method = _method(recipe, faults)
+    found = [_source(source, store, number, faults) for number, source in enumerate(recipe.sources, 1)]
+    records = [record for record, _ in found if record is not None]
+    layouts = [layout for _, layout in found if layout is not None]
+    complete = method is not None and len(layouts) == len(found) == len(records)
+    if len(records) == len(found):
+        faults += _kinship_faults(recipe, records)
+    if complete:
+        faults += _layout_faults(layouts)
+    faults += output_faults(output, [layout.path for layout in layouts], folder=bool(layouts) and layouts[0].is_folder)
+    if not complete or len({layout.diffusers for layout in layouts}) > 1:
+        raise Faults("This merge was not started:", faults or ["its sources cannot be compared."])
+    assert method is not None
+    keys = plan_keys(recipe, method, layouts)
+    faults += keys.faults
+    faults += _memory_faults(method, keys, memory_mib)
+    plan = MergePlan(
+        recipe=replace(recipe, name=recipe.name or output.stem),
+        method=method,
+        records=tuple(records),
+        layouts=tuple(layouts),
+        output=output,
+        keys=keys,
+        files=_files(layouts, keys, recipe.shard_mib),
+        others=tuple(_others(layouts[0])),
+        licence=licence_union(records),
+        memory_mib=memory_mib,
+        threads=threads,
+        notes=(*keys.notes, *_licence_notes(records), *_kinship_notes(records)),
+    )
+    faults += _disk_faults(output, plan.bytes + MIB)
+    if faults:
+        raise Faults("This merge was not started:", dict.fromkeys(faults))
+    return plan
+
+
+def _method(recipe: Recipe, faults: list[str]) -> Method | None:
+    try:
+        method = METHODS[recipe.method]
+    except UnknownName as error:
+        faults.append(str(error))
+        return None
+    faults += method.faults(recipe.params, len(recipe.sources))
+    return method
+
+
+def _source(source: Source, store: Store, number: int, faults: list[str]) -> tuple[Record | None, Layout | None]:
+    """A source's Record and Layout; what is wrong with it goes to the faults."""
+    try:
+        record = store.find(source.ref)
+        if record.kind in ("adapter", "embedding"):
+            advice = ADAPTER_ADVICE if record.kind == "adapter" else "It changes words, not weights."
+            faults.append(f"source {number} ({source.ref}) is an {record.kind}, not a checkpoint. {advice}")
+            return record, None
+        if record.kind in ("run", "dataset"):
+            faults.append(f"source {number} ({source.ref}) is a {record.kind}; a checkpoint was expected.")
+            return record, None
+        layout = read_layout(str(record.path))
+        strange = quantised(layout.tensors)
+        if strange:
+            faults.append(
+                f"source {number} ({source.ref}) is quantised ({strange}); its numbers cannot be averaged. Use the fp16 or bf16 version."
+            )
+        return record, layout
+    except LoomError as error:
+        faults.append(f"source {number}: {error}")
+        return None, None
+
+
+def _kinship_faults(recipe: Recipe, records: Sequence[Record]) -> list[str]:
+    """Kinds, families and prediction types must agree where they are known."""
+    faults = []
+    kinds = {record.kind for record in records if record.kind != "unknown"}
+    if len(kinds) > 1:
+        faults.append(f"the sources are of different kinds: {_each(records, 'kind')}.")
+    families = {record.family for record in records if record.family}
+    if len(families) > 1:
+        faults.append(f"the sources are of different families: {_each(records, 'family')}. Only models of one family can be merged.")
+    predictions = {record.prediction.value for record in records if record.prediction.value}
+    if len(predictions) > 1 and not recipe.mixed_prediction:
+        told = ", ".join(
+            f"{record.name}: {record.prediction.value} ({record.prediction.source})" for record in records if record.prediction.value
+        )
+        faults.append(
+            f"the sources predict different things, and their mean predicts neither: {told}. If that is meant: mixed_prediction=true."
+        )
+    return faults
+
+
+def _each(records: Sequence[Record], field: str) -> str:
+    return ", ".join(f"{record.name} is {getattr(record, field) or 'unknown'}" for record in records)
+
+
+def _kinship_notes(records: Sequence[Record]) -> list[str]:
+    notes = [
+        f"{record.name}: the family is not known; its keys and shapes fit."
+        for record in records
+        if not record.family and record.kind == "checkpoint"
+    ]
+    unknown = [record.name for record in records if not record.prediction.value and record.kind == "checkpoint"]
+    known = [record for record in records if record.prediction.value not in (None, "epsilon")]
+    if unknown and known:
+        notes.append(f"{known[0].name} is {known[0].prediction.value}; of {', '.join(unknown)} the prediction type is not known.")
+    return notes
+
+
+def _layout_faults(layouts: Sequence[Layout]) -> list[str]:
+    faults = []
+    for number, layout in enumerate(layouts[1:], 2):
+        if layout.diffusers != layouts[0].diffusers:
+            faults.append(
+                f"source {number} is {layout.kind}, the first is {layouts[0].kind}: their keys cannot be compared. Give both in one form."
+            )
+    return faults
+
+
+def output_faults(output: Path, sources: Sequence[Path], *, folder: bool) -> list[str]:
+    """What is wrong with the place of the result."""
+    faults = []
+    if output.exists() or output.is_symlink():
+        faults.append(f"output {output} exists already. Choose another name or remove it.")
+    if not folder and output.suffix != ".safetensors":
+        faults.append(f"output {output.name} must end in .safetensors, as its sources are single files.")
+    if folder and output.suffix == ".safetensors":
+        faults.append(f"output {output.name} must be a folder's name, as its sources are folders.")
+    parent = next((parent for parent in output.parents if parent.exists()), None)
+    if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
+        faults.append(f"output {output} cannot be written: {parent} is no folder that may be written to.")
+    if any(source.is_dir() and output.is_relative_to(source.absolute()) for source in sources):
+        faults.append(f"output {output} lies inside one of the sources.")
+    return faults
+
+
+def free_bytes(output: Path) -> int:
+    """Free space where the output will lie."""
+    parent = next(parent for parent in (output, *output.parents) if parent.exists())
+    return shutil.disk_usage(parent).free
+
+
+def _disk_faults(output: Path, needed: int) -> list[str]:
+    free = free_bytes(output)
+    if needed <= free:
+        return []
+    return [f"output {output} needs {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free there. Make room or choose another disk."]
+
+
+def piece_bytes(sources: int) -> int:
+    """Memory that one piece takes while it is merged: sources and work in fp32, the result waiting to be written."""
+    return CHUNK * 4 * (2 * sources + 4)
+
+
+def _memory_faults(method: Method, keys: Keys, memory_mib: int) -> list[str]:
+    most = max((len(key.sources) for key in keys.keys.values()), default=1)
+    needed = 2 * piece_bytes(most) / MIB
+    if memory_mib < needed:
+        return [f"memory_mib={memory_mib} is too little for {most} sources: at least {needed:.0f}."]
+    whole = [
+        key
+        for key in keys.keys.values()
+        if key.merged and key.shared and key.shared[1:] != key.out.shape[1:] and key.out.elements > 16 * CHUNK
+    ]
+    return [f"{key.name} is too large to be merged in part; mismatch=first copies it." for key in whole]
+
+
+# --- the files of the result
+
+
+def _files(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None) -> tuple[OutFile, ...]:
+    """The files as the first source has them, or in shards of the size asked for.
+
+    Keys that a rule brought go to the first file of their component.
+    """
+    first = layouts[0]
+    groups: dict[str, list[str]] = {file.relative: [key for key in file.keys if key in keys.keys] for file in first.files}
+    known = {key for file in first.files for key in file.keys}
+    for name in keys.keys:
+        if name not in known:
+            groups[_home_of(name, first)].append(name)
+    if shard_mib is not None and first.is_folder:
+        groups = _sharded(groups, keys, shard_mib)
+    return tuple(OutFile(relative, {_in_file(first, name): name for name in names}) for relative, names in groups.items() if names)
+
+
+def _in_file(layout: Layout, key: str) -> str:
+    return key.partition("/")[2] if layout.diffusers else key
+
+
+def _home_of(name: str, layout: Layout) -> str:
+    if layout.diffusers:
+        for file in layout.files:
+            if file.relative.startswith(f"{name.partition('/')[0]}/"):
+                return file.relative
+    return layout.files[0].relative
+
+
+SHARD = "-of-"
+
+
+def _sharded(groups: Mapping[str, Sequence[str]], keys: Keys, shard_mib: int) -> dict[str, list[str]]:
+    """Other files: all of a folder's keys in one (shard_mib 0), or in files of at most that size, filled in the order of the keys."""
+    folders: dict[str, list[str]] = {}
+    stems: dict[str, str] = {}
+    for relative, names in groups.items():
+        folder, _, file = relative.rpartition("/")
+        folders.setdefault(folder, []).extend(names)
+        stems.setdefault(folder, file.removesuffix(".safetensors").partition("-0")[0])
+    found: dict[str, list[str]] = {}
+    for folder, names in folders.items():
+        shards: list[list[str]] = [[]]
+        size = 0
+        for name in names:
+            more = size_of(keys.keys[name].out)
+            if shard_mib and shards[-1] and size + more > shard_mib * MIB:
+                shards.append([])
+                size = 0
+            shards[-1].append(name)
+            size += more
+        lead = f"{folder}/" if folder else ""
+        for number, shard in enumerate(shards, 1):
+            place = stems[folder] if len(shards) == 1 else f"{stems[folder]}-{number:05d}{SHARD}{len(shards):05d}"
+            found[f"{lead}{place}.safetensors"] = shard
+    return found
+
+
+def _others(layout: Layout) -> list[tuple[str, Path]]:
+    return [(name, layout.path / name) for name in layout.others]
+
+
+# --- licences
+
+
+def licence_union(records: Sequence[Record]) -> str | None:
+    """All licences joined by AND (SPDX); None where one of them is not known."""
+    if any(not record.licence for record in records):
+        return None
+    parts = dict.fromkeys(part.strip() for record in records for part in str(record.licence).split(" AND "))
+    return " AND ".join(parts)
+
+
+def _licence_notes(records: Sequence[Record]) -> list[str]:
+    unknown = [record.name for record in records if not record.licence]
+    notes = [f"the licence of {', '.join(dict.fromkeys(unknown))} is not known, and so the result's is not."] if unknown else []
+    closed = [
+        record.name
+        for record in records
+        if any(word in str(record.licence).lower() for word in ("non-commercial", "-nc-", "-nc", "noncommercial"))
+    ]
+    return notes + ([f"{', '.join(closed)} must not be used commercially; neither may the result."] if closed else [])
+
+
+__all__ = ["Key", "MergePlan", "OutFile", "plan_merge", "some"]

@@ -1,0 +1,396 @@
+"""A plan becomes a file: pieces are computed by several threads, and written, hashed and let go in the order of the file.
+
+Pieces have a fixed length and every random choice belongs to its key, so the same recipe gives the same bytes whatever the
+number of threads and the memory. While a file is being written its length word is zero, so that what a killed process leaves
+behind is neither named nor readable as a model.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from registry.errors import JobFailed
+from registry.hashing import Hasher
+from registry.header import TensorInfo, header_bytes, parse_header
+from registry.merging.keys import FLOATS, Key
+from registry.merging.mapped import KeyPieces, Maps, torch_dtype
+from registry.merging.method import Method, Place
+from registry.merging.pieces import CHUNK, Held
+from registry.merging.plan import MIB, MergePlan, piece_bytes
+from registry.progress import Report, Tick, silent
+from registry.record import Hashes
+from registry.safefile import atomic_file, atomic_folder, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AHEAD = 2  # pieces a thread may be ahead of the writer
+MEASURED_AHEAD = 4  # keys measured before their turn
+
+
+@dataclass
+class Written:
+    """What was written: the Hashes of each file by its place in the output, and the most memory that was held."""
+
+    files: dict[str, Hashes] = field(default_factory=dict)
+    peak_mib: float = 0.0
+    done: int = 0  # bytes
+
+    def watch(self) -> None:
+        """Look at the memory now."""
+        self.peak_mib = max(self.peak_mib, anonymous_mib())
+
+
+def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report = silent) -> Written:
+    """Compute and write the plan's output, whole or not at all. Raises JobFailed for numbers that cannot be kept and for a full disk."""
+    written = Written()
+    maps = Maps(source.file for key in plan.keys.keys.values() for source in key.sources)
+    with _room(plan.output):
+        if not plan.layouts[0].is_folder:
+            written.files[""] = _write_file(plan, plan.output, plan.files[0].names, maps, metadata, written, report, last=maps.check)
+            return written
+        plan.output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(plan.output) as folder:
+            for name, origin in plan.others:
+                _copy_small(origin, folder / name)
+            for file in plan.files:
+                own = _file_metadata(plan, file.relative, metadata)
+                written.files[file.relative] = _write_file(plan, folder / file.relative, file.names, maps, own, written, report)
+            _write_indices(plan, folder)
+            maps.check()
+    return written
+
+
+@contextmanager
+def _room(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise JobFailed(f"The disk of {output} is full. Nothing was left there; make room or choose another output.") from error
+        raise
+
+
+def _copy_small(origin: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(origin, place)
+
+
+def _file_metadata(plan: MergePlan, relative: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """Of a folder's files the first carries the recipe; the others say what the first source's did."""
+    first = plan.files[0].relative
+    return metadata if relative == first else {"format": "pt"}
+
+
+def _write_indices(plan: MergePlan, folder: Path) -> None:
+    """The index that names the shard of each tensor, for every component that has several."""
+    groups: dict[Path, list[tuple[str, list[str], int]]] = {}
+    for file in plan.files:
+        size = sum(_size(plan.keys.keys[key]) for key in file.names.values())
+        place = folder / file.relative
+        groups.setdefault(place.parent, []).append((place.name, list(file.names), size))
+    for parent, shards in groups.items():
+        if len(shards) > 1:
+            stem, dot, variant = shards[0][0].partition("-0")[0].partition(".")
+            value = {
+                "metadata": {"total_size": sum(size for _, _, size in shards)},
+                "weight_map": {name: file for file, names, _ in shards for name in names},
+            }
+            write_json(parent / f"{stem}.safetensors.index{dot}{variant}.json", value)
+
+
+def _size(key: Key) -> int:
+    return key.out.elements * torch_dtype(key.out.dtype).itemsize
+
+
+# --- one file
+
+
+def _write_file(
+    plan: MergePlan,
+    path: Path,
+    names: Mapping[str, str],
+    maps: Maps,
+    metadata: Mapping[str, str],
+    written: Written,
+    report: Report,
+    last: Callable[[], None] | None = None,
+) -> Hashes:
+    """One safetensors file of the output, header first, each piece in its place."""
+    infos: dict[str, TensorInfo] = {name: plan.keys.keys[key].out for name, key in names.items()}
+    raw, order = header_bytes(infos, metadata)
+    size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
+    hasher = Hasher(parse_header(raw[8:], path=path, file_bytes=size))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    total = plan.bytes
+    try:
+        with atomic_file(path) as file:
+            _reserve(file, size)
+            hasher.update(raw)
+            file.write(bytes(8) + raw[8:])
+            for name, data in _computed([(names[name], plan.keys.keys[names[name]]) for name in order], plan, maps):
+                _put(file, hasher, data)
+                written.done += len(data)
+                written.watch()
+                report(Tick("merge", written.done // MIB, max(1, total // MIB), note=name))
+            if last is not None:
+                last()
+            file.flush()
+            os.pwrite(file.fileno(), raw[:8], 0)
+    finally:
+        hasher.close()
+    return hasher.finish()
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Take the space now, so that a full disk is told before the work; where the file system cannot, later."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+
+
+def _put(file: BinaryIO, hasher: Hasher, data: memoryview) -> None:
+    futures = hasher.start(data)
+    file.write(data)
+    for future in futures:
+        future.result()
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """How the allowed memory is spent."""
+
+    threads: int
+    window: int  # pieces under way or waiting to be written
+    scratch: int  # bytes each measuring thread may hold
+
+
+def _shares(plan: MergePlan) -> _Shares:
+    sources = max((len(key.sources) for key in plan.keys.keys.values()), default=1)
+    cap, piece = plan.memory_mib * MIB, piece_bytes(sources)
+    result = CHUNK * 8
+    threads = max(1, min(plan.threads, cap // (piece + AHEAD * result)))
+    window = threads * AHEAD
+    return _Shares(threads, window, max(0, cap - threads * piece - window * result) // threads)
+
+
+def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: Maps) -> Iterator[tuple[str, memoryview]]:
+    """(key, bytes) of every piece, in the order of the file; at most a window of them exists at a time."""
+    import torch
+
+    shares, before = _shares(plan), torch.get_num_threads()
+    pool = ThreadPoolExecutor(shares.threads, thread_name_prefix="merge", initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[tuple[str, Future[memoryview]]] = deque()
+    try:
+        for name, job in _jobs(keys, plan, maps, pool, shares):
+            waiting.append((name, pool.submit(job)))
+            if len(waiting) > shares.window:
+                ready, future = waiting.popleft()
+                yield ready, future.result()
+        while waiting:
+            ready, future = waiting.popleft()
+            yield ready, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _jobs(
+    keys: list[tuple[str, Key]], plan: MergePlan, maps: Maps, pool: ThreadPoolExecutor, shares: _Shares
+) -> Iterator[tuple[str, Callable[[], memoryview]]]:
+    """The work of every piece. What must be known of whole tensors is measured a few keys ahead, by the same threads."""
+    measured: dict[str, Future[Any]] = {}
+    todo = deque(keys)
+    ahead = deque(key for _, key in keys if plan.method.measure and key.merged)
+    while todo:
+        name, key = todo.popleft()
+        while ahead and len(measured) < MEASURED_AHEAD:
+            coming = ahead.popleft()
+            measured[coming.name] = pool.submit(_measure, coming, plan.method, maps, shares.scratch, plan.recipe.precision)
+        known = measured.pop(name, None)
+        for begin, count in _spans(key, plan.method):
+            yield name, partial(_piece, key, begin, count, plan, maps, known)
+
+
+def _spans(key: Key, method: Method) -> Iterator[tuple[int, int]]:
+    """(first element, how many) of each piece."""
+    step = _step(key, method) if key.merged else CHUNK
+    total = key.out.elements
+    edge = _whole_rows(key) if key.merged else total
+    if key.merged and edge is None:
+        yield 0, total
+        return
+    assert edge is not None
+    for first, last in ((0, edge), (edge, total)):
+        for begin in range(first, last, step):
+            yield begin, min(step, last - begin)
+
+
+def _step(key: Key, method: Method) -> int:
+    """Elements a piece: CHUNK, or the whole rows that fit in one."""
+    if not method.rowwise:
+        return CHUNK
+    width = row_width(key.out.shape)
+    return max(1, CHUNK // width) * width
+
+
+def row_width(shape: tuple[int, ...]) -> int:
+    """Elements of one row: a slice of the first axis; a vector is one row."""
+    count = 1
+    for size in shape[1:] if len(shape) > 1 else shape:
+        count *= size
+    return count
+
+
+def _whole_rows(key: Key) -> int | None:
+    """Elements from the start that are merged, where that is a run of them; None where the shapes differ in another axis than the first."""
+    if key.shared is None:
+        return key.out.elements
+    if any(source.info.shape[1:] != key.out.shape[1:] for source in key.sources):
+        return None
+    return TensorInfo(key.out.dtype, key.shared).elements
+
+
+# --- one piece
+
+
+def _arithmetic(key: Key, precision: str) -> Any:
+    """fp32, or fp64 when asked for or when a source is."""
+    import torch
+
+    return torch.float64 if precision == "fp64" or any(source.info.dtype == "F64" for source in key.sources) else torch.float32
+
+
+def _measure(key: Key, method: Method, maps: Maps, scratch: int, precision: str) -> Any:
+    assert method.measure is not None
+    edge = _whole_rows(key)
+    if edge is None:
+        return method.measure(Held(*_corners(key, maps, precision)), **key.options)
+    dtype = _arithmetic(key, precision)
+    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=edge, scratch=scratch)
+    return method.measure(pieces, **key.options)
+
+
+def _corners(key: Key, maps: Maps, precision: str) -> list[Tensor]:
+    """The part of each source that all shapes share."""
+    assert key.shared is not None
+    part = tuple(slice(size) for size in key.shared)
+    dtype = _arithmetic(key, precision)
+    return [maps.tensor(source, 0, source.info.elements).to(dtype).reshape(source.info.shape)[part].contiguous() for source in key.sources]
+
+
+def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: Maps, known: Future[Any] | None) -> memoryview:
+    """The bytes of one piece of the result."""
+    edge = _whole_rows(key) if key.merged else 0
+    if not key.merged or (edge is not None and begin >= edge):
+        return _copied(key, begin, count, maps)
+    extra: dict[str, Any] = {} if known is None else {"known": known.result()}
+    if plan.method.placed:
+        extra["at"] = Place(key.name, begin, row_width(key.out.shape))
+    if edge is None:
+        first = key.sources[0]
+        merged = maps.tensor(first, 0, first.info.elements).to(_arithmetic(key, plan.recipe.precision), copy=True).reshape(first.info.shape)
+        corners = _corners(key, maps, plan.recipe.precision)
+        part = tuple(slice(size) for size in key.shared or ())
+        merged[part] = plan.method.apply(*[corner.reshape(-1) for corner in corners], **key.options, **extra).reshape(corners[0].shape)
+        result = merged.reshape(-1)
+    else:
+        dtype = _arithmetic(key, plan.recipe.precision)
+        pieces = KeyPieces(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=count)
+        result = plan.method.apply(*pieces.at(begin), **key.options, **extra)
+    return kept(result, key, begin, _teller(key, maps))
+
+
+def _copied(key: Key, begin: int, count: int, maps: Maps) -> memoryview:
+    """The bytes of the first source, in the output's dtype; floating numbers are looked at on the way."""
+    import torch
+
+    source = key.sources[0]
+    if source.info.dtype not in FLOATS:
+        bits = source.bytes // max(1, source.info.elements)
+        return maps.raw(source, begin * bits, (begin + count) * bits)
+    stored = maps.tensor(source, begin, count)
+    same = source.info.dtype == key.out.dtype
+    checked = kept(stored.to(torch.float64 if source.info.dtype == "F64" else torch.float32), key, begin, _teller(key, maps))
+    return bytes_of(stored) if same else checked
+
+
+def kept(values: Tensor, key: Key, begin: int, teller: Callable[[int], str]) -> memoryview:
+    """The values in the output's dtype, as bytes. Raises JobFailed with key and place for what it cannot hold."""
+    import torch
+
+    dtype = torch_dtype(key.out.dtype)
+    limit = torch.finfo(dtype).max
+    low, high = (float(bound) for bound in torch.aminmax(values))
+    if not (low >= -limit and high <= limit):  # NaN fails both
+        raise JobFailed(_trouble(values, key, begin, limit, teller))
+    return bytes_of(values.to(dtype))
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """A flat tensor's elements as bytes."""
+    import torch
+
+    return memoryview(tensor.contiguous().view(torch.uint8).numpy())  # type: ignore[arg-type]  # numpy arrays are buffers
+
+
+def _trouble(values: Tensor, key: Key, begin: int, limit: float, teller: Callable[[int], str]) -> str:
+    flat = values.reshape(-1)
+    bad = ~(flat.abs() <= limit)
+    place = int(bad.nonzero()[0, 0])
+    value, where = float(flat[place]), list(_index(begin + place, key.out.shape))
+    many = int(bad.sum())
+    more = f" and {many - 1} more near it" if many > 1 else ""
+    if value - value != 0:
+        return f"{key.name} is {value} at {where}{more}: {teller(begin + place)}. Nothing was written."
+    told = f"{key.name} is {value:g} at {where}{more}, more than {key.out.dtype} holds ({limit:g})"
+    return f"{told}. Write dtype=bf16 or dtype=fp32. Nothing was written."
+
+
+def _teller(key: Key, maps: Maps) -> Callable[[int], str]:
+    def tell(place: int) -> str:
+        """Which source has a number there that is none."""
+        for source in key.sources:
+            if place < source.info.elements:
+                value = float(maps.tensor(source, place, 1))
+                if value - value != 0:
+                    return f"{source.file.name} has {value} there"
+        return "the sources are finite there, the method's result is not"
+
+    return tell
+
+
+def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    places: list[int] = []
+    for size in reversed(shape):
+        flat, place = divmod(flat, size)
+        places.append(place)
+    return tuple(reversed(places))
+
+
+def anonymous_mib() -> float:
+    """Memory of this process beyond mapped files, in MiB; where the system does not tell it apart, the most it ever held."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)

@@ -1,0 +1,53 @@
+"""Small checkpoints for the tests of merging: the keys of Stable Diffusion, tensors of a few numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from registry.merging.recipe import Recipe, recipe_of
+from registry.safefile import write_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNET = "model.diffusion_model"
+NAMES = [
+    f"{UNET}.time_embed.0.weight",
+    *(f"{UNET}.input_blocks.{block}.0.weight" for block in range(12)),
+    f"{UNET}.middle_block.0.weight",
+    *(f"{UNET}.output_blocks.{block}.0.weight" for block in range(12)),
+    f"{UNET}.out.2.weight",
+    "cond_stage_model.transformer.text_model.final_layer_norm.weight",
+    "first_stage_model.decoder.conv_in.weight",
+]
+POSITIONS = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+
+
+def tensors(seed: int, *, shape: tuple[int, ...] = (3, 4), dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """A model's tensors: random, with CLIP's integer position ids."""
+    generator = torch.Generator().manual_seed(seed)
+    values: dict[str, Tensor] = {name: torch.randn(shape, generator=generator).to(dtype) for name in NAMES}
+    return values | {POSITIONS: torch.arange(5)[None] + seed}
+
+
+def written(path: Path, values: Mapping[str, Tensor], **metadata: str) -> Path:
+    """The tensors as a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(path, values, metadata=metadata)
+    return path
+
+
+def recipe(*sources: Path | str, method: str = "weighted_sum", **settings: object) -> Recipe:
+    """A recipe as its YAML would say it."""
+    return recipe_of({"method": method, "sources": [str(source) for source in sources], **settings})
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, by the reference library."""
+    from safetensors.torch import load_file
+
+    return load_file(path)
