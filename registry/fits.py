@@ -110,16 +110,12 @@ def _modules(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) 
 
 
 def _mismatch(tensors: Mapping[str, TensorInfo], base: ModuleShape) -> str | None:
-    """The first shape among a module's tensors that is not the base's, in words; None when all agree."""
-    for told in _told_shapes({role: info.shape for role, info in tensors.items()}):
-        agrees = (
-            (told.out is None or told.out == base.out)
-            and (told.into is None or told.into == base.into)
-            and (told.kernel is None or base.kernel is None or told.kernel == base.kernel)
-        )
-        if not agrees:
-            return str(ModuleShape(told.out or base.out, told.into or base.into, told.kernel or base.kernel))
-    return None
+    """The shape that a module's tensors make, in words, when it is not the base's; None when they agree."""
+    told = _Told()
+    for part in _told_shapes({role: info.shape for role, info in tensors.items()}):
+        told = _Told(told.out or part.out, told.into or part.into, told.kernel or part.kernel)
+    agrees = told.out in (None, base.out) and told.into in (None, base.into) and (base.kernel is None or told.kernel in (None, base.kernel))
+    return None if agrees else str(ModuleShape(told.out or base.out, told.into or base.into, told.kernel or base.kernel))
 
 
 @dataclass(frozen=True)

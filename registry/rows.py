@@ -247,10 +247,12 @@ def put_record(connection: Connection, record: Record, created: str | None = Non
         connection.execute(insert(tables.record).values(id=record.id, created=created or now(), **row))
 
 
-def put_place(connection: Connection, record_id: str, place: Place) -> None:
-    """Say that a record lies in a place; a place holds one record."""
+def put_place(connection: Connection, record_id: str, place: Place, *, turn: int | None = None) -> None:
+    """Say that a record lies in a place; a place holds one record. The place of the highest turn is shown first: the last one put."""
     connection.execute(delete(tables.location).where(tables.location.c.path == place.path))
-    connection.execute(insert(tables.location).values(record_id=record_id, missing=0, turn=time.time_ns(), **asdict(place)))
+    connection.execute(
+        insert(tables.location).values(record_id=record_id, missing=0, turn=time.time_ns() if turn is None else turn, **asdict(place))
+    )
 
 
 def put_content(connection: Connection, record_id: str, hashes: Hashes, learned: Mapping[str, Any]) -> None:

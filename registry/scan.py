@@ -245,16 +245,24 @@ def _write(index: Index, batch: list[Seen], found: ScanReport, digest: Digest) -
         return
     with index.reading() as connection:
         homes = {seen.place.path: _home_of(connection, seen, digest) for seen in batch}
+    written: dict[tuple[str, str], str] = {}  # a file seen twice in one batch, by two links, is one record
     with index.writing() as connection:
         for seen in batch:
             known = rows.ids_by_path(connection, seen.place.path)
             home, how = (known[0], "updated") if known else homes[seen.place.path]
+            twin = written.get((seen.place.device, seen.place.inode))
+            if home is None and twin is not None:
+                home, how = twin, "unchanged"
             if home is not None and how != "updated" and not rows.load(connection, [home]):
                 home, how = None, "added"  # forgotten by another process
             record_id = home or rows.new_id()
-            rows.put_record(connection, replace(seen.record, id=record_id))
-            rows.put_place(connection, record_id, seen.place)
-            _keep_hashes(connection, record_id, seen)
+            written[seen.place.device, seen.place.inode] = record_id
+            if how == "unchanged":  # another link to a file that has its record
+                rows.put_place(connection, record_id, seen.place, turn=0)
+            else:
+                rows.put_record(connection, replace(seen.record, id=record_id))
+                rows.put_place(connection, record_id, seen.place)
+                _keep_hashes(connection, record_id, seen)
             setattr(found, how, getattr(found, how) + 1)
             found.ids[record_id] = None
 

@@ -186,10 +186,11 @@ class Store:
             found = [*self._pocket(connection), *rows.load(connection)]
         return [r for r in found if kind in (None, r.kind) and family in (None, r.family) and (tag is None or tag in r.tags)]
 
-    def find(self, reference: str, *, kind: str | None = None) -> Record:
+    def find(self, reference: str, *, kind: str | None = None, fresh: bool = True) -> Record:
         """The one Record a reference names: `name`, `name@alias`, `name@step-300`, `sha256:<prefix>`, an id or a path.
 
-        A path that is not in the index is inspected on the fly, not added. Raises NotFound with the nearest names, Ambiguous
+        A path that is not in the index is inspected on the fly, not added. A file that was written to is looked at again,
+        unless `fresh` is False: then the Record is as the index has it. Raises NotFound with the nearest names, Ambiguous
         with the candidates, Refused when it is of another kind.
         """
         _check_kind(kind)
@@ -202,7 +203,7 @@ class Store:
             raise Ambiguous("\n".join([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
         if kind is not None and found[0].kind != kind:
             raise Refused(_wrong_kind(reference, found[0], kind))
-        return self._fresh(found[0])
+        return self._fresh(found[0]) if fresh else found[0]
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that hold every word, in whatever case: in name, aliases, tags, notes, triggers, kind, family, path, title."""

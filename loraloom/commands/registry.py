@@ -236,7 +236,7 @@ def lineage(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Read files again and compare."""
     store = _store()
-    wanted = [store.find(reference) for reference in arguments.references] or store.records()
+    wanted = [store.find(reference, fresh=False) for reference in arguments.references] or store.records()
     with console.progress() as report:
         checks = [store.verify(record, report=report) for record in wanted]
     if arguments.json:

@@ -6,15 +6,22 @@ import random
 import stat
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
-from safetensors import deserialize
+import safetensors
 
 from registry.errors import BadFile
 from registry.header import DTYPE_BITS, HEADER_LIMIT, TensorInfo, data_order, header_bytes, read_header
 from tests.registry.made import raw_file
 
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+def library_names(raw: bytes) -> set[str]:
+    """The tensors the reference library finds; it raises for what it refuses."""
+    deserialize: Any = safetensors.deserialize
+    return {name for name, _ in deserialize(raw)}
 
 
 def written(folder: Path, data: bytes, name: str = "x.safetensors") -> Path:
@@ -56,7 +63,7 @@ def test_a_header_written_by_hand(tmp_path: Path) -> None:
 )
 def test_sound_headers_are_accepted_as_the_library_does(tmp_path: Path, header: bytes, data: int) -> None:
     raw = raw_file(header, bytes(data))
-    assert {name for name, _ in deserialize(raw)} == set(read_header(written(tmp_path, raw)).tensors)
+    assert library_names(raw) == set(read_header(written(tmp_path, raw)).tensors)
 
 
 def entry(**changes: object) -> dict[str, object]:
@@ -150,7 +157,7 @@ def mutated(random_: random.Random, raw: bytes) -> bytes:
     return bytes(data)
 
 
-def test_three_thousand_mutations_are_read_or_refused_and_never_more_than_the_library_takes(tmp_path: Path) -> None:
+def test_a_thousand_mutations_are_read_or_refused_and_never_more_than_the_library_takes(tmp_path: Path) -> None:
     tensors = {
         "model.a.weight": {"dtype": "F16", "shape": [4, 2], "data_offsets": [12, 28]},
         "model.b": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]},
@@ -160,7 +167,7 @@ def test_three_thousand_mutations_are_read_or_refused_and_never_more_than_the_li
     random_ = random.Random(20261123)
     path = tmp_path / "x.safetensors"
     accepted = refused = 0
-    for _ in range(3000):
+    for _ in range(1200):
         raw = sound
         for _ in range(random_.randrange(1, 4)):
             raw = mutated(random_, raw or sound)
@@ -171,8 +178,8 @@ def test_three_thousand_mutations_are_read_or_refused_and_never_more_than_the_li
             refused += 1
             continue
         accepted += 1
-        assert {name for name, _ in deserialize(raw)} == names  # it would raise for what it refuses
-    assert refused > 1000 and accepted > 50
+        assert library_names(raw) == names  # it would raise for what it refuses
+    assert refused > 600 and accepted > 20
 
 
 def test_the_order_and_bytes_are_the_librarys() -> None:

@@ -1,0 +1,133 @@
+"""`loraloom registry`: documents for machines, tables for people, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loraloom.cli import main
+from tests.registry.made import diffusers_folder, lora, sd1_attention
+
+RECORD_KEYS = (
+    *("id", "name", "kind", "family", "variant", "prediction", "dialect", "algorithms", "dora", "rank", "alpha", "dtype", "components"),
+    *("files", "hashes", "triggers", "tags", "notes", "aliases", "licence", "parents", "recipe", "metadata", "evidence", "candidates"),
+    *("warnings", "created"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LORALOOM_POCKET", str(diffusers_folder(tmp_path / "pocket")))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def ink(tmp_path: Path) -> Path:
+    path = tmp_path / "m" / "ink.safetensors"
+    modules = sd1_attention(128, channels=48, blocks=(0,))
+    lora(path, modules, rank=8, metadata={"modelspec.architecture": "stable-diffusion-v1/lora"})
+    return path
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    assert main(["registry", *words]) == code
+    return capsys.readouterr().out
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> object:
+    """The one JSON document on stdout."""
+    return json.loads(said(capsys, *words, "--json", code=code))
+
+
+def test_show_gives_family_rank_sha256_and_parents(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    added = told(
+        capsys, "add", str(ink), "--name", "ink", "--parent", "base=pocket", "--tag", "line", "--trigger", "inkstyle", "--note", "n"
+    )
+    shown = told(capsys, "show", "ink")
+    assert shown == added and isinstance(shown, dict) and tuple(shown) == RECORD_KEYS
+    assert (shown["family"], shown["rank"], shown["tags"], shown["triggers"], shown["notes"]) == ("sd1", 8, ["line"], ["inkstyle"], "n")
+    pocket = told(capsys, "show", "pocket")
+    assert isinstance(pocket, dict) and len(pocket["hashes"]["sha256"]) == 64
+    assert shown["parents"] == [{"role": "base", "ref": "pocket", "sha256": pocket["hashes"]["sha256"]}]
+    assert "rank" in said(capsys, "show", "ink")
+
+
+def test_list_find_and_scan(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    report = told(capsys, "scan", str(ink.parent))
+    assert isinstance(report, dict) and report["added"] == 1 and [one["name"] for one in report["records"]] == ["ink"]
+    listed = told(capsys, "list")
+    assert isinstance(listed, list) and [one["name"] for one in listed] == ["pocket", "ink"]
+    assert told(capsys, "list", "--kind", "vae") == []
+    narrowed = told(capsys, "list", "--kind", "adapter", "--family", "sd1")
+    assert isinstance(narrowed, list) and len(narrowed) == 1
+    found = told(capsys, "find", "INK", "sd1")
+    assert isinstance(found, list) and [one["name"] for one in found] == ["ink"]
+    (ink.parent / "bad.safetensors").write_text("<html>")
+    assert "not-a-model" in said(capsys, "scan", str(ink.parent))
+    hashed = told(capsys, "scan", str(ink.parent), "--hash")
+    assert isinstance(hashed, dict) and hashed["records"][0]["hashes"]["sha256"]
+
+
+def test_fits_has_an_exit_code(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+    assert "100%" in said(capsys, "fits", str(ink), "pocket")
+    lora(tmp_path / "sd1.safetensors", sd1_attention())
+    fit = told(capsys, "fits", "sd1.safetensors", "pocket", code=2)
+    assert isinstance(fit, dict) and fit["ok"] is False and fit["share"] == 0.0 and fit["mismatched"]
+
+
+def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    said(capsys, "add", str(ink), "--parent", "base=pocket", "--parent", "dataset=hats")
+    assert isinstance(tagged := told(capsys, "tag", "ink", "a", "b", "--remove", "a"), dict) and tagged["tags"] == ["b"]
+    assert isinstance(noted := told(capsys, "note", "ink", "hello"), dict) and noted["notes"] == "hello"
+    assert isinstance(named := told(capsys, "alias", "ink", "best"), dict) and named["aliases"] == ["best"]
+    tree = told(capsys, "lineage", "ink@best")
+    assert isinstance(tree, dict) and [(node["name"], node["missing"]) for node in tree["parents"]] == [("pocket", False), ("hats", True)]
+    assert "└── dataset: hats (not registered)" in said(capsys, "lineage", "ink")
+    assert said(capsys, "lineage", "ink", "--dot").startswith("digraph")
+    checks = told(capsys, "verify")
+    assert isinstance(checks, list) and {check["status"] for check in checks} <= {"ok", "new"}
+    ink.write_bytes(ink.read_bytes()[:-1] + b"\0")
+    assert "changed" in said(capsys, "verify", "ink", code=1) and "changed" in said(capsys, "verify", code=1)
+    assert ink.name in said(capsys, "rm", "ink") and ink.is_file()
+
+
+def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+    lora(tmp_path / "other.safetensors", sd1_attention())
+    said(capsys, "add", str(ink), "--name", "ink")
+    said(capsys, "add", str(ink), "--name", "ink")
+    assert main(["registry", "add", "other.safetensors", "--name", "ink"]) == 2
+    assert "--replace" in capsys.readouterr().err
+    said(capsys, "add", "other.safetensors", "--name", "ink", "--replace")
+    listed = told(capsys, "list", "--kind", "adapter")
+    assert isinstance(listed, list) and sorted(one["name"].partition("@")[0] for one in listed) == ["ink", "ink"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["shwo", "ink"], "'show'"),
+        (["show", "pocked"], "'pocket'"),
+        (["add", "absent.safetensors"], "absent.safetensors"),
+        (["add", "pocket", "--parent", "mother=x"], "ROLE"),
+        (["scan", "absent"], "folder"),
+        (["list", "--kind", "adaptr"], "'adapter'"),
+        (["fits", "pocket", "pocket"], "adapter was expected"),
+    ],
+)
+def test_what_is_refused_is_one_paragraph_with_exit_code_2(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["registry", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and expected in captured.err and "Traceback" not in captured.err
+
+
+def test_a_listing_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom loraloom.cli import main\nassert main(['registry', 'list', '--json']) == 0\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'peft', 'numpy', 'PIL'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [one["name"] for one in json.loads(done.stdout)] == ["pocket"]

@@ -1,0 +1,62 @@
+"""Lineage: parents by hash and by name, holes where one is missing, no endless loops."""
+
+from pathlib import Path
+
+from registry.store import Store
+from tests.registry.made import lora, sd1_attention
+
+
+def test_a_trained_adapter_leads_back_to_base_dataset_and_run(store: Store, tmp_path: Path) -> None:
+    base, sha256 = store.find("pocket"), store.sha256(store.find("pocket"))
+    (tmp_path / "set").mkdir()
+    data = store.add_dataset(tmp_path / "set", name="hats", sha256="1" * 64)
+    parents = [{"role": "base", "ref": base.name, "sha256": sha256}, {"role": "dataset", "ref": data.name, "sha256": "1" * 64}]
+    run = store.add_run(tmp_path, name="ink-1", parents=parents, recipe={"steps": 3})
+    lora(tmp_path / "x.safetensors", sd1_attention())
+    store.add(tmp_path / "x.safetensors", name="ink", parents=[*parents, {"role": "run", "ref": run.name, "sha256": None}])
+    found = store.lineage("ink")
+    assert [(node.role, node.name, node.missing) for node in found.root.parents] == [
+        ("base", "pocket", False), ("dataset", "hats", False), ("run", "ink-1", False),
+    ]  # fmt: skip
+    assert [node.name for node in found.root.parents[2].parents] == ["pocket", "hats"]
+    assert found.to_json()["parents"][0]["sha256"] == sha256
+    text = found.to_text()
+    assert "├── base: pocket (checkpoint sd1)" in text and "└── run: ink-1 (run)\n    ├── base: pocket" in text
+    dot = found.to_dot()
+    assert dot.startswith("digraph") and '"pocket" ->' in dot and dot.count("[label=") >= 6
+    assert set(store.lineage("pocket").derived) == {"ink", "ink-1"}
+    assert store.lineage("hats").to_json()["derived"] == ["ink", "ink-1"]
+
+
+def test_a_parent_that_is_not_registered_is_a_named_hole(store: Store, tmp_path: Path) -> None:
+    lora(tmp_path / "x.safetensors", sd1_attention(), metadata={"ss_sd_model_name": "v1-5.safetensors", "ss_new_sd_model_hash": "ab" * 32})
+    store.add(tmp_path / "x.safetensors")
+    hole = store.lineage("x").root.parents[0]
+    assert (hole.role, hole.name, hole.sha256, hole.missing, hole.id) == ("base", "v1-5.safetensors", "ab" * 32, True, None)
+    assert "not registered" in store.lineage("x").to_text() and "dashed" in store.lineage("x").to_dot()
+
+
+def test_a_name_with_another_hash_is_a_hole_and_not_the_wrong_record(store: Store, tmp_path: Path) -> None:
+    lora(tmp_path / "base.safetensors", sd1_attention(), seed="now")
+    store.add(tmp_path / "base.safetensors", name="base")
+    lora(tmp_path / "x.safetensors", sd1_attention())
+    store.add(tmp_path / "x.safetensors", parents=[{"role": "base", "ref": "base", "sha256": "cd" * 32}])
+    assert store.lineage("x").root.parents[0].missing
+
+
+def test_the_base_of_a_scanned_lora_is_found_by_its_hash(store: Store, tmp_path: Path) -> None:
+    lora(tmp_path / "base.safetensors", sd1_attention(), seed="base")
+    base = store.add(tmp_path / "base.safetensors", name="any name")
+    lora(tmp_path / "m" / "x.safetensors", sd1_attention(), metadata={"ss_new_sd_model_hash": str(base.hashes.sha256)})
+    store.scan(tmp_path / "m")
+    assert [(node.name, node.missing) for node in store.lineage("x").root.parents] == [("any name", False)]
+
+
+def test_a_circle_ends(store: Store, tmp_path: Path) -> None:
+    lora(tmp_path / "a.safetensors", sd1_attention(), seed="a")
+    lora(tmp_path / "b.safetensors", sd1_attention(), seed="b")
+    first = store.add(tmp_path / "a.safetensors")
+    second = store.add(tmp_path / "b.safetensors", parents=[{"role": "source", "ref": "a", "sha256": first.hashes.sha256}])
+    store.add(tmp_path / "a.safetensors", parents=[{"role": "source", "ref": "b", "sha256": second.hashes.sha256}])
+    tree = store.lineage("a").root
+    assert tree.parents[0].name == "b" and tree.parents[0].parents[0].missing

@@ -1,0 +1,270 @@
+"""The Store: adding, naming, finding, telling; identity is content."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from registry.errors import Ambiguous, BadFile, NotFound, Refused
+from registry.record import Record
+from registry.store import Store
+from tests.registry.made import diffusers_folder, lora, sd1_attention
+
+POCKET_MODULES = sd1_attention(128, channels=48, blocks=(0,))
+
+
+def make(path: Path, seed: str = "", **options: object) -> Path:
+    lora(path, sd1_attention(), seed=seed, **options)  # type: ignore[arg-type]
+    return path
+
+
+def test_an_added_file_is_hashed_and_known_again_in_another_process(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    record = store.add(path, tags=["line"], triggers=["inkstyle"], notes="first", licence="MIT", recipe={"steps": 3})
+    assert (record.name, record.kind, record.family, record.rank) == ("ink", "adapter", "sd1", 4)
+    assert record.hashes.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (record.tags, record.triggers, record.notes, record.licence, record.recipe) == (
+        ("line",),
+        ("inkstyle",),
+        "first",
+        "MIT",
+        {"steps": 3},
+    )
+    assert record.path == str(path) and record.files[0].bytes == path.stat().st_size and record.created
+    again = Store(store.home).find("ink")
+    assert again == record
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_adding_again_updates_and_makes_no_second_row(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    first = store.add(path, name="ink", tags=["a"], notes="kept")
+    second = store.add(path, name="ink", tags=["b"], licence="MIT")
+    assert first.id == second.id and second.tags == ("a", "b") and second.notes == "kept" and second.licence == "MIT"
+    copy = Path(shutil.copy(path, tmp_path / "copy.safetensors"))
+    third = store.add(copy)
+    assert third.id == first.id and third.name == "ink" and third.path == str(copy) and third.metadata["copies"] == [str(path)]
+    assert len(store.records(kind="adapter")) == 1
+    copy.unlink()
+    assert store.find("ink").path == str(copy) or store.find("ink").id == first.id
+
+
+def test_a_name_goes_to_the_newer_record_and_the_older_keeps_a_dated_one(store: Store, tmp_path: Path) -> None:
+    first = store.add(make(tmp_path / "a" / "adapter.safetensors", "1"), name="ink")
+    second = store.add(make(tmp_path / "b" / "adapter.safetensors", "2"), name="ink")
+    third = store.add(make(tmp_path / "c" / "adapter.safetensors", "3"), name="ink")
+    assert store.find("ink").id == third.id
+    older = [record for record in store.records(kind="adapter") if record.id in (first.id, second.id)]
+    assert {store.find(record.name).id for record in older} == {first.id, second.id}
+    assert all(record.name.startswith("ink@20") for record in older)
+
+
+def test_one_content_under_two_names_is_one_record_with_both(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "x.safetensors")
+    store.add(path, name="ink")
+    record = store.add(path, name="pen")
+    assert record.name == "pen" and record.aliases == ("ink",)
+    assert store.find("ink").id == store.find("pen").id == record.id
+
+
+@pytest.mark.parametrize("name", ["", " ink", "a@b", "a+b", "a:1", "a/b", "none", "pocket", "x\n"])
+def test_names_a_reference_could_not_hold_are_refused_before_anything_is_read(store: Store, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Refused, match="name"):
+        store.add(tmp_path / "absent.safetensors", name=name)
+
+
+def test_what_is_no_model_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    page = tmp_path / "x.safetensors"
+    page.write_text("<!DOCTYPE html><html></html>")
+    with pytest.raises(BadFile, match="web page"):
+        store.add(page)
+    with pytest.raises(BadFile):
+        store.add(tmp_path)
+    assert store.records(kind="unknown") == []
+
+
+def test_told_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: Path) -> None:
+    record = store.add(make(tmp_path / "ink.safetensors"), family="sdxl")
+    assert record.family == "sdxl" and any("told" in reason for reason in record.evidence)
+    with pytest.raises(Refused, match="adapter"):
+        store.add(tmp_path / "ink.safetensors", kind="adaptr")
+
+
+def test_references(store: Store, tmp_path: Path) -> None:
+    record = store.add(make(tmp_path / "ink.safetensors"))
+    sha256 = str(record.hashes.sha256)
+    for reference in ("ink", record.id, f"sha256:{sha256[:8]}", f"sha256:{sha256.upper()}", str(tmp_path / "ink.safetensors")):
+        assert store.find(reference).id == record.id
+    assert store.find(f"sha256:{str(record.hashes.tensors_sha256)[:10]}").id == record.id
+    loose = make(tmp_path / "loose.safetensors", "other")
+    assert store.find(str(loose)).id == "" and store.find(str(loose)).family == "sd1"
+    assert len(store.records()) == 2  # pocket and ink: looking at a file does not add it
+    with pytest.raises(NotFound, match="'ink'"):
+        store.find("inc")
+    with pytest.raises(NotFound, match="no file or folder"):
+        store.find("./absent.safetensors")
+    with pytest.raises(Refused, match=r"is an adapter.*a checkpoint was expected"):
+        store.find("ink", kind="checkpoint")
+
+
+def test_a_relative_path_is_found_from_where_one_stands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = store.add(make(tmp_path / "runs" / "ink.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    assert store.find("runs/ink.safetensors").id == store.find("./runs/../runs/ink.safetensors").id == record.id
+
+
+def test_two_files_of_one_name_are_ambiguous_until_one_is_named(store: Store, tmp_path: Path) -> None:
+    first = store.add(make(tmp_path / "a" / "ink.safetensors", "1"))
+    second = store.add(make(tmp_path / "b" / "ink.safetensors", "2"))
+    with pytest.raises(Ambiguous) as caught:
+        store.find("ink")
+    assert all(f"sha256:{str(one.hashes.sha256)[:12]}" in str(caught.value) for one in (first, second))
+    store.add(first.path or "", name="ink")
+    assert store.find("ink").id == first.id
+
+
+def test_an_alias_moves_to_the_record_it_is_given_to(store: Store, tmp_path: Path) -> None:
+    store.add(make(tmp_path / "a.safetensors", "1"), name="ink")
+    store.alias("ink", "best")
+    first = store.find("ink@best")
+    second = store.add(make(tmp_path / "b.safetensors", "2"), name="ink")
+    assert store.find("ink@best").id == first.id
+    store.alias("ink", "best")
+    assert store.find("ink@best").id == second.id and "best" in store.find("ink").aliases
+    with pytest.raises(Refused, match="step"):
+        store.alias("ink", "step-3")
+
+
+def test_tags_and_notes(store: Store, tmp_path: Path) -> None:
+    store.add(make(tmp_path / "ink.safetensors"))
+    assert store.tag("ink", ["b", "a"]).tags == ("a", "b")
+    assert store.tag("ink", ["c"], remove=["a"]).tags == ("b", "c")
+    assert store.note("ink", "schön").notes == "schön"
+    assert [record.name for record in store.records(tag="c")] == ["ink"]
+    assert [record.name for record in store.search(["SCHÖN", "sd1"])] == ["ink"]
+    with pytest.raises(Refused, match="registry add"):
+        store.tag(str(make(tmp_path / "loose.safetensors", "x")), ["a"])
+
+
+def test_removing_forgets_and_deletes_nothing(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    store.add(path, name="ink", tags=["a"])
+    store.remove("ink")
+    assert path.is_file()
+    with pytest.raises(NotFound):
+        store.find("ink")
+    assert store.add(path).tags == ()
+
+
+def test_pocket_is_always_there_and_stays(store: Store, pocket: Path) -> None:
+    record = store.records()[0]
+    assert (record.id, record.name, record.family, record.path) == ("pocket", "pocket", "sd1", str(pocket))
+    files = {str(path.relative_to(pocket)): hashlib.sha256(path.read_bytes()).hexdigest() for path in pocket.rglob("*") if path.is_file()}
+    lines = "".join(f"{name}, {digest}\n" for name, digest in sorted(files.items()))
+    assert store.sha256(record) == hashlib.sha256(lines.encode()).hexdigest()
+    found = store.find("pocket")
+    assert found.hashes.sha256 == store.sha256(record) and found.metadata["files_sha256"] == files
+    assert store.find(str(pocket)).id == "pocket" and store.find(f"sha256:{store.sha256(record)[:9]}").id == "pocket"
+    assert store.tag("pocket", ["small"]).tags == ("small",)
+    assert store.add(pocket).id == "pocket" and len(store.records()) == 1
+    with pytest.raises(Refused):
+        store.remove("pocket")
+
+
+def test_a_file_written_to_is_looked_at_and_hashed_again(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    first = store.add(path, tags=["kept"])
+    lora(path, sd1_attention(), rank=8, seed="new")
+    found = store.find("ink")
+    assert found.id == first.id and found.rank == 8 and found.tags == ("kept",) and found.hashes.sha256 is None
+    assert store.sha256(found) == hashlib.sha256(path.read_bytes()).hexdigest()
+    os.utime(path)
+    assert store.sha256(first) == hashlib.sha256(path.read_bytes()).hexdigest()  # an old Record in hand does not lie
+
+
+def test_a_folder_that_changes_has_another_hash(store: Store, tmp_path: Path) -> None:
+    folder = diffusers_folder(tmp_path / "base", width=256)
+    record = store.add(folder, name="base")
+    (folder / "README.md").write_text("new")
+    assert store.sha256(store.find("base")) != record.hashes.sha256
+
+
+def test_the_same_weights_in_another_dialect_are_told(store: Store, tmp_path: Path) -> None:
+    store.add(make(tmp_path / "d.safetensors", alpha=2.0), name="mine")
+    other = store.add(make(tmp_path / "k.safetensors", alpha=2.0, dialect="kohya"))
+    assert other.alpha == 2.0
+    assert [(warning.code, "mine" in warning.message) for warning in other.warnings] == [("duplicate", True)]
+
+
+def test_datasets_and_runs(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    first = store.add_dataset(tmp_path / "set", name="hats", sha256="1" * 64, metadata={"pictures": 3})
+    assert (first.kind, first.hashes.sha256, first.path, first.metadata["pictures"]) == ("dataset", "1" * 64, str(tmp_path / "set"), 3)
+    assert store.add_dataset(tmp_path / "set", name="hats", sha256="1" * 64).id == first.id
+    changed = store.add_dataset(tmp_path / "set", name="hats", sha256="2" * 64)
+    assert changed.id != first.id and store.find("hats", kind="dataset").id == changed.id
+    assert store.find("sha256:" + "1" * 64).name.startswith("hats@")
+    run = store.add_run(
+        tmp_path / "set", name="hats", parents=[{"role": "dataset", "ref": "hats", "sha256": "2" * 64}], recipe={"steps": 1}
+    )
+    assert run.id != changed.id and store.add_run(tmp_path / "set", name="hats", parents=[], recipe=None).id == run.id
+    adapter = store.add(make(tmp_path / "x.safetensors"), name="hats")
+    assert store.find("hats").id == adapter.id and store.find("hats", kind="run").id == run.id
+
+
+def test_an_image_caption_set_can_be_added_by_hand(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.txt").write_text("a hat")
+    record = store.add(tmp_path / "set", kind="dataset", name="hats")
+    line = f"a.txt, {hashlib.sha256(b'a hat').hexdigest()}\n"
+    assert record.kind == "dataset" and record.hashes.sha256 == hashlib.sha256(line.encode()).hexdigest()
+
+
+def run_with_checkpoints(folder: Path, steps: list[int]) -> None:
+    for step in steps:
+        make(folder / "checkpoints" / f"step-{step:06d}" / "adapter.safetensors", f"step {step}")
+    (folder / "checkpoints" / ".tmp-1").mkdir()
+    (folder / "checkpoints" / "step-000999").mkdir()  # unfinished: it holds no adapter
+
+
+def test_a_runs_checkpoints_are_named_by_their_steps(store: Store, tmp_path: Path) -> None:
+    run_with_checkpoints(tmp_path / "run", [100, 20, 300])
+    run = store.add_run(tmp_path / "run", name="ink-1", parents=[], recipe=None)
+    store.add(
+        make(tmp_path / "run" / "adapter.safetensors", "last"), name="ink", parents=[{"role": "run", "ref": run.name, "sha256": None}]
+    )
+    assert [record.name for record in store.expand("ink@step-*")] == ["ink@step-20", "ink@step-100", "ink@step-300"]
+    assert store.find("ink@step-300").path == str(tmp_path / "run" / "checkpoints" / "step-000300" / "adapter.safetensors")
+    assert store.find("ink@step-000020", kind="adapter").name == "ink@step-20"
+    assert len({store.sha256(record) for record in store.expand("ink-1@step-*")}) == 3
+    assert [record.name for record in store.expand("ink")] == ["ink"]
+    for reference in ("ink@step-7", "hat@step-*", "hat@step-1"):
+        with pytest.raises(NotFound):
+            store.expand(reference)
+
+
+def test_verify_tells_rot_from_writing(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    record = store.add(path)
+    assert store.verify(record).status == "ok"
+    seen = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert store.verify(record).status == "changed"  # its ctime tells that somebody wrote
+    path.unlink()
+    assert store.verify(record).status == "missing"
+    assert store.verify(store.find("pocket")).status in ("new", "ok")
+
+
+def test_a_missing_file_is_a_warning_and_its_record_stays(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "models" / "ink.safetensors")
+    store.add(path, tags=["a"])
+    path.unlink()
+    assert store.scan(tmp_path / "models").missing == 1
+    record = store.find("ink")
+    assert record.tags == ("a",) and [warning.code for warning in record.warnings] == ["missing"]
