@@ -13,7 +13,7 @@ from registry.errors import BadFile, Refused, UnknownName
 from tests.tiny import FAMILIES_HERE, SIZES, plain_pipeline, shared_folder, tiny_adapter, tiny_parts
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning"),  # of diffusers' own loader, for a second adapter
 ]
 
@@ -160,7 +160,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(files: Callable[..., Path]
 
     family, parts = tiny_parts("sd1")
     attach(family, parts, {"ink": files("sd1")})
-    with pytest.raises(UnknownName, match="'imk' is attached. Did you mean 'ink'"):
+    with pytest.raises(UnknownName, match=r"'imk' is attached. Did you mean 'ink'"):
         set_weights(parts, {"imk": 1.0})
     with pytest.raises(Refused, match="ink are attached already"):
         attach(family, parts, {"ink": files("sd1")})

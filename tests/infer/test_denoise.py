@@ -6,7 +6,6 @@ untrained model's latents end tens wide, so there the difference is counted agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from infer.samplers import SAMPLERS, flow_samplers
 from registry.errors import JobFailed, Refused
 from tests.tiny import FAMILIES_HERE, SIZES, plain_pipeline, tiny_parts
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
 TOLERANCE = 1e-5  # of float32 sums in another order
 STEPS = 4
@@ -26,18 +25,18 @@ Model = tuple[str, Any, Any, Any]  # family name, Family, Parts, diffusers' pipe
 
 
 @pytest.fixture(scope="module", params=FAMILIES_HERE)
-def model(request: pytest.FixtureRequest) -> Iterator[Model]:
-    yield (request.param, *tiny_parts(request.param), plain_pipeline(request.param))
+def model(request: pytest.FixtureRequest) -> Model:
+    return (request.param, *tiny_parts(request.param), plain_pipeline(request.param))
 
 
 @pytest.fixture(scope="module")
-def sd1() -> Iterator[Model]:
-    yield ("sd1", *tiny_parts("sd1"), plain_pipeline("sd1"))
+def sd1() -> Model:
+    return ("sd1", *tiny_parts("sd1"), plain_pipeline("sd1"))
 
 
 @pytest.fixture(scope="module")
-def flux() -> Iterator[Model]:
-    yield ("flux1", *tiny_parts("flux1"), plain_pipeline("flux1"))
+def flux() -> Model:
+    return ("flux1", *tiny_parts("flux1"), plain_pipeline("flux1"))
 
 
 def job(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
@@ -48,7 +47,8 @@ def job(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     from infer.samplers import build_scheduler
 
     name, family, parts, _pipeline = model
-    settings = {"seed": 7, "steps": STEPS, "guidance": 5.0, "sampler": None, "negative": None, "size": SIZES[name], "clip_skip": None}
+    settings: dict[str, Any] = {"seed": 7, "steps": STEPS, "guidance": 5.0, "sampler": None, "negative": None}
+    settings |= {"size": SIZES[name], "clip_skip": None}
     settings |= changes
     with torch.no_grad():
         negative = None
