@@ -50,3 +50,20 @@ def settings(base: Path, pictures: Path, tmp_path: Path) -> Callable[..., TrainC
         return TrainConfig(**(values | given))
 
     return make
+
+
+@pytest.fixture
+def prepared(store: Store, tmp_path: Path) -> Callable[[TrainConfig], Any]:
+    """Makes the Work of a run that is ready to take steps."""
+
+    def make(config: TrainConfig) -> Any:
+        from registry.progress import silent
+        from train.folder import make_folder
+        from train.run import inputs_of, plan
+        from train.work import make_accelerator, prepare
+
+        made = plan(config, store)
+        folder = make_folder(made.config, "discs", inputs_of(made, store))
+        return prepare(made, folder, make_accelerator(made), report=silent, out=lambda _line: None)
+
+    return make

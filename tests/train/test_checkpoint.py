@@ -1,0 +1,84 @@
+import json
+import random
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from registry.errors import JobFailed
+from registry.safefile import write_safetensors
+from train import checkpoint
+
+
+def save(run: Path, step: int) -> Path:
+    return checkpoint.save(
+        run,
+        step,
+        write_adapter=lambda path: write_safetensors(path, {"a": torch.full((2,), float(step))}, metadata={}),
+        training={"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}, "random": checkpoint.random_states()},
+        history={"base": [1.0], "heldout": [], "seconds": 2.0},
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path
+
+
+def test_a_checkpoint_comes_back(run: Path) -> None:
+    folder = save(run, 300)
+    assert folder.name == "step-000300" and sorted(f.name for f in folder.iterdir()) == ["adapter.safetensors", "state.json", "training.pt"]
+    found = checkpoint.read(folder)
+    assert found.step == 300 and found.history["seconds"] == 2.0
+    assert torch.equal(found.training["optimizer"]["state"][0]["exp_avg"], torch.ones(2))
+
+
+def test_a_failed_save_leaves_nothing(run: Path) -> None:
+    def broken(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(run, 1, write_adapter=broken, training={}, history={})
+    assert list(run.iterdir()) == [run / "checkpoints"] and not list((run / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "training.pt", "state.json"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(run: Path, name: str) -> None:
+    save(run, 1)
+    file = save(run, 2) / name
+    file.write_bytes(file.read_bytes()[:-8])
+    told: list[str] = []
+    found = checkpoint.newest(run, told.append)
+    assert found is not None and found.step == 1
+    assert "step-000002 is damaged" in told[0]
+
+
+def test_half_made_folders_are_not_seen(run: Path) -> None:
+    (run / "checkpoints" / ".tmp-x").mkdir()
+    (run / "checkpoints" / "step-000009.old").mkdir()
+    assert checkpoint.newest(run, pytest.fail) is None
+
+
+def test_a_newer_version_is_not_guessed(run: Path) -> None:
+    state = save(run, 1) / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"version": 99}))
+    with pytest.raises(JobFailed, match="version 99"):
+        checkpoint.read(state.parent)
+
+
+def test_the_newest_and_the_best_are_kept(run: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(run, step)
+    checkpoint.prune(run, keep=2, best=1)
+    assert list(checkpoint.steps_of(run)) == [1, 3, 4]
+
+
+def test_the_global_generators_come_back(run: Path) -> None:
+    found = checkpoint.read(save(run, 1))
+    wanted = (torch.rand(3), random.random(), numpy.random.rand())  # noqa: NPY002
+    checkpoint.set_random_states(found.training["random"])
+    again = (torch.rand(3), random.random(), numpy.random.rand())  # noqa: NPY002
+    assert torch.equal(wanted[0], again[0]) and wanted[1:] == again[1:]

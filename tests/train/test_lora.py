@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from registry.errors import Faults, Refused
+from registry.families import FAMILIES
+from registry.families.base import Parts
+from train.config import LoraConfig, TrainConfig
+from train.lora import add_lora, base_alone, lora_tensors, matched, parameter_count, set_lora_tensors, targets_of
+
+SD1 = FAMILIES["sd1"]
+
+
+@pytest.fixture
+def parts(base: Path) -> Parts:
+    return SD1.load(base, dtype=torch.float32, device="cpu")
+
+
+@pytest.mark.parametrize("preset", ["attention", "attention_mlp", "convolutions"])
+def test_the_count_from_shapes_is_the_count_of_weights(parts: Parts, preset: str) -> None:
+    targets = targets_of(SD1, preset)
+    names = matched(parts.denoiser, targets)
+    counted = parameter_count(parts.denoiser, names, 3)
+    weights = add_lora(parts.denoiser, TrainConfig(lora=LoraConfig(rank=3)), targets)
+    assert len(weights) == 2 * len(names)
+    assert sum(weight.numel() for _, weight in weights) == counted
+
+
+def test_only_the_lora_learns_and_in_fp32_on_a_bf16_base(base: Path) -> None:
+    parts = SD1.load(base, dtype=torch.bfloat16, device="cpu")
+    weights = add_lora(parts.denoiser, TrainConfig(), ["to_q"])
+    learning = [weight for weight in parts.denoiser.parameters() if weight.requires_grad]
+    assert len(learning) == len(weights) and all(weight.dtype == torch.float32 for weight in learning)
+
+
+def test_a_target_that_hits_nothing_is_refused_with_what_there_is(parts: Parts) -> None:
+    with pytest.raises(Faults, match=r"'to_qq'\n.*there are: to_q \(8\)"):
+        matched(parts.denoiser, ["to_q", "to_qq"])
+    with pytest.raises(Refused, match="matches none of the"):
+        matched(parts.denoiser, "nothing.*")
+
+
+def test_a_mistyped_preset_offers_the_nearest() -> None:
+    with pytest.raises(Refused, match="Did you mean 'attention'"):
+        targets_of(SD1, "atention")
+    with pytest.raises(Refused, match="not a regular expression"):
+        targets_of(SD1, "/(/")
+
+
+def test_a_regular_expression_narrows(parts: Parts) -> None:
+    names = matched(parts.denoiser, targets_of(SD1, "/down_blocks.*attn2.to_[kv]/"))
+    assert names and all("attn2" in name and name.startswith("down_blocks") for name in names)
+
+
+def test_the_seed_draws_the_start_and_leaves_the_global_generator_alone(base: Path) -> None:
+    starts = []
+    for seed in (0, 0, 1):
+        parts = SD1.load(base, dtype=torch.float32, device="cpu")
+        torch.manual_seed(99)
+        add_lora(parts.denoiser, TrainConfig(seed=seed), ["to_q"])
+        assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(99)))
+        starts.append(lora_tensors(parts.denoiser))
+    name = next(name for name in starts[0] if "lora_A" in name)
+    assert torch.equal(starts[0][name], starts[1][name]) and not torch.equal(starts[0][name], starts[2][name])
+    assert all(not tensor.any() for name, tensor in starts[0].items() if "lora_B" in name)
+
+
+def test_weights_go_out_and_in(parts: Parts) -> None:
+    add_lora(parts.denoiser, TrainConfig(), ["to_q"])
+    saved = {name: torch.randn_like(tensor) for name, tensor in lora_tensors(parts.denoiser).items()}
+    set_lora_tensors(parts.denoiser, saved)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in lora_tensors(parts.denoiser).items())
+    with pytest.raises(Refused, match="does not fit"):
+        set_lora_tensors(parts.denoiser, dict(list(saved.items())[1:]))
+
+
+def test_the_base_alone_is_the_base(parts: Parts) -> None:
+    def answer() -> torch.Tensor:
+        with torch.no_grad():
+            state = SD1.encode_prompts(parts, ["a cat"])
+            return SD1.predict(parts, torch.ones(1, 4, 8, 8), torch.tensor([300.0]), state)
+
+    before = answer()
+    add_lora(parts.denoiser, TrainConfig(), ["to_q", "to_v"])
+    assert torch.equal(answer(), before)
+    set_lora_tensors(parts.denoiser, {name: torch.ones_like(tensor) for name, tensor in lora_tensors(parts.denoiser).items()})
+    assert not torch.equal(answer(), before)
+    with base_alone(parts.denoiser):
+        assert torch.equal(answer(), before)

@@ -1,0 +1,235 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from registry.errors import Faults, JobFailed, LoomError, Refused
+from registry.store import Store
+from tests import tiny
+from train import run
+from train.config import DataConfig, HeldoutConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
+
+Settings = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="module")
+def finished(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Outcome, Store]:
+    """One run with previews, and the Store it registered in."""
+    place = tmp_path_factory.mktemp("finished")
+    config = TrainConfig(
+        name="discs",
+        base=str(base),
+        data=DataConfig(path=str(pictures), trigger="ohwx"),
+        steps=4,
+        batch_size=2,
+        lora=LoraConfig(rank=2, alpha=1.0),
+        optim=OptimConfig(lr=1e-2),
+        preview=PreviewConfig(prompts=["a red disc", "a blue disc"], steps=2, every=4),
+        device="cpu",
+        out=str(place / "runs"),
+    )
+    store = Store(place / "home")
+    return run.run(config, store), store
+
+
+def test_the_result_is_what_machines_read(finished: tuple[run.Outcome, Store]) -> None:
+    outcome, _ = finished
+    result = json.loads((outcome.folder / "result.json").read_text())
+    assert result == outcome.result
+    assert list(result) == ["adapter", "files", "base", "steps", "seconds", "heldout", "best_step", "previews", "report"]
+    assert result["adapter"] == "discs" and result["steps"] == 4 and list(result["heldout"]) == ["base", "final", "best"]
+    paths = [result["files"]["diffusers"], *result["previews"], result["report"]]
+    assert len(result["previews"]) == 4 and all(Path(path).is_absolute() and Path(path).is_file() for path in paths)
+    assert {"config.yaml", "metrics.jsonl", "curves.png", "checkpoints"} <= {file.name for file in outcome.folder.iterdir()}
+
+
+def test_the_metrics_hold_every_step(finished: tuple[run.Outcome, Store]) -> None:
+    rows = [json.loads(line) for line in (finished[0].folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
+    assert rows[0] == {"step": 0, "heldout_base": finished[0].result["heldout"]["base"]}
+
+
+def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[run.Outcome, Store], base: Path) -> None:
+    file = Path(finished[0].result["files"]["diffusers"])
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
+    inputs = torch.ones(1, 4, 8, 8), torch.tensor([400]), torch.ones(1, 5, 32)
+    with torch.no_grad():
+        before = pipeline.unet(*inputs).sample
+        pipeline.load_lora_weights(file)
+        after = pipeline.unet(*inputs).sample
+    assert not torch.equal(before, after)
+    layer = pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
+    assert list(layer.scaling.values()) == [0.5]  # alpha 1 / rank 2
+    saved = load_file(file)
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight"
+    assert torch.equal(next(iter(layer.lora_B.values())).weight, saved[name])
+
+
+def test_the_header_tells_what_made_it(finished: tuple[run.Outcome, Store], pictures: Path) -> None:
+    with safe_open(finished[0].result["files"]["diffusers"], "pt") as file:
+        header = file.metadata()
+    assert header["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert header["modelspec.resolution"] == "32x32" and header["modelspec.trigger_phrase"] == "ohwx"
+    manifest = json.loads(header["loraloom.manifest"])
+    assert manifest["step"] == 4 and manifest["config"]["lora"]["alpha"] == 1.0 and len(manifest["base"]["sha256"]) == 64
+    assert manifest["dataset"]["files"][0]["prompt"] == "ohwx, a red disc" and manifest["versions"]["torch"]
+
+
+def test_it_is_registered_with_its_parents(finished: tuple[run.Outcome, Store]) -> None:
+    outcome, store = finished
+    record = store.find("discs", kind="adapter")
+    assert record.family == "sd1" and record.rank == 2 and record.alpha == 1.0 and record.triggers == ("ohwx",)
+    assert [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
+    assert record.path == outcome.result["files"]["diffusers"] and record.hashes.sha256
+    assert [found.name for found in store.expand("discs@step-*")] == [f"discs@step-{step}" for step in _kept(outcome.folder)]
+
+
+def _kept(folder: Path) -> list[int]:
+    return sorted(int(entry.name.removeprefix("step-")) for entry in (folder / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_s_adapter_is_the_final_one_at_the_last_step(finished: tuple[run.Outcome, Store]) -> None:
+    final = load_file(finished[0].result["files"]["diffusers"])
+    last = load_file(finished[0].folder / "checkpoints" / "step-000004" / "adapter.safetensors")
+    assert final.keys() == last.keys() and all(torch.equal(final[name], last[name]) for name in final)
+
+
+def test_previews_do_not_disturb_the_training(finished: tuple[run.Outcome, Store], settings: Settings, store: Store) -> None:
+    outcome, _ = finished
+    again = run.run(
+        settings(data=DataConfig(path=finished[0].result and _data(outcome), trigger="ohwx"), lora=LoraConfig(rank=2, alpha=1.0)), store
+    )
+    one, two = (load_file(result["files"]["diffusers"]) for result in (outcome.result, again.result))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def _data(outcome: run.Outcome) -> str:
+    return str(json.loads((outcome.folder / "inputs.json").read_text())["dataset"]["path"])
+
+
+def test_two_runs_in_one_second_do_not_collide(settings: Settings, store: Store) -> None:
+    from train.folder import make_folder
+
+    made = run.plan(settings(), store)
+    folders = {make_folder(made.config, "discs", {}) for _ in range(3)}
+    assert len(folders) == 3 and all((folder / "config.yaml").is_file() for folder in folders)
+
+
+def test_a_dry_run_makes_nothing(settings: Settings, store: Store, tmp_path: Path) -> None:
+    made = run.plan(settings(dry_run=True), store)
+    assert not (tmp_path / "runs").exists()
+    assert made.parameters == 32 * 2 * 2 * 8 + 0 or made.parameters > 0
+    text = made.to_text()
+    assert "6 from" in text and "3 pictures of" in text and "a rough ESTIMATE" in text and "a | r | e | d" in text
+    json.dumps(made.to_json())
+
+
+def test_all_that_is_wrong_is_told_before_anything_is_made(settings: Settings, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    config = settings(
+        base=str(tmp_path / "no-model"),
+        data=DataConfig(path=str(tmp_path / "empty")),
+        optim=OptimConfig(name="adamv"),
+        tracker="wandbb",
+        device="cuda:99",
+    )
+    with pytest.raises(Faults) as caught:
+        run.run(config, store)
+    text = str(caught.value)
+    for words in ("Did you mean 'adamw'", "Did you mean 'wandb'", "cuda:99 is not on this machine", "no-model", "there are no pictures in it"):
+        assert words in text
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"lora": LoraConfig(targets=["to_qq"])}, "'to_qq'"),
+        ({"resolution": 30}, "multiples of 8"),
+        ({"data": DataConfig()}, "data.path is needed"),
+        ({"name": "pocket"}, "Choose another name"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(settings: Settings, store: Store, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        run.plan(settings(**given), store)
+
+
+def test_held_out_pictures_must_not_be_trained(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "leak")
+    tiny.tiny_dataset(folder / "heldout", 2)
+    with pytest.raises(Refused, match=r"000\.png is the training picture 000\.png"):
+        run.plan(settings(data=DataConfig(path=str(folder))), store)
+
+
+def test_without_held_out_pairs_the_plan_says_so(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "alone")
+    outcome = run.run(settings(data=DataConfig(path=str(folder)), steps=1), store)
+    assert outcome.result["heldout"] is None and outcome.result["best_step"] is None
+    assert "`best` cannot be chosen" in run.plan(settings(data=DataConfig(path=str(folder))), store).to_text()
+
+
+def test_a_share_is_split_off(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "whole", 12)
+    made = run.plan(settings(data=DataConfig(path=str(folder)), heldout=HeldoutConfig(share=0.3)), store)
+    assert len(made.train) + len(made.heldout) == 12 and made.heldout
+    assert not {s.name for s in made.train} & {s.name for s in made.heldout}
+
+
+def test_enlarged_and_cropped_pictures_are_told(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "small", 2, size=20)
+    made = run.plan(settings(data=DataConfig(path=str(folder))), store)
+    assert "2 pictures are enlarged:\n  000.png (20x20)\n  001.png (20x20)" in made.to_text()
+
+
+def test_truncated_prompts_are_told(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "long", 2)
+    (folder / "000.txt").write_text("a very long caption about a red disc", encoding="utf-8")
+    made = run.plan(settings(data=DataConfig(path=str(folder))), store)
+    assert "1 prompts are longer than the base can read" in made.to_text() and "24 fit" in made.truncated[0]
+
+
+def test_a_loss_that_is_no_number_stops_with_its_cause(settings: Settings, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match=r"Step \d+: the (loss|gradient's norm) is (nan|inf).*Pictures: 00\d\.png.*Timesteps.*lower optim\.lr"):
+        run.run(settings(optim=OptimConfig(lr=1.0, clip=0.0), lora=LoraConfig(rank=2, alpha=1e20), steps=40), store)
+    (folder,) = (tmp_path / "runs" / "discs").iterdir()
+    assert not (folder / "result.json").exists()
+    for file in (folder / "checkpoints").glob("*/adapter.safetensors"):
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(file).values())
+
+
+def test_an_adapter_that_does_nothing_is_not_saved(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("train.step.learning_rate", lambda config, step: 0.0)
+    with pytest.raises(JobFailed, match="does nothing"):
+        run.run(settings(steps=1), store)
+    with pytest.raises(LoomError):
+        store.find("discs", kind="adapter")
+    assert not list((tmp_path / "runs").rglob("discs.safetensors"))
+
+
+def test_a_file_that_was_written_wrong_is_not_called_saved(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train import export
+
+    honest = export.write_adapter
+
+    def wrong(path: Path, family: Any, denoiser: Any, header: Any) -> Any:
+        header = dict(header) | {"lora_adapter_metadata": header["lora_adapter_metadata"].replace('"unet.lora_alpha": 2', '"unet.lora_alpha": 4')}
+        return honest(path, family, denoiser, header)
+
+    monkeypatch.setattr(export, "write_adapter", wrong)
+    with pytest.raises(JobFailed, match="other products than were trained"):
+        run.run(settings(steps=1), store)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux1"])
+def test_other_families_train_through_the_same_loop(family: str, settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = getattr(tiny, f"tiny_{family}")(tmp_path / family)
+    outcome = run.run(settings(base=str(folder), steps=2, preview=PreviewConfig(prompts=["a disc"], steps=1, every=2)), store)
+    record = store.find("discs", kind="adapter")
+    assert record.family == family and len(outcome.result["previews"]) == 2

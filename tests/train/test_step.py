@@ -1,0 +1,122 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from train.config import LoraConfig, OptimConfig, Precision, TrainConfig
+from train.draws import draws_for
+from train.lora import base_alone, lora_tensors, set_lora_tensors
+from train.objective import losses
+
+Settings = Callable[..., TrainConfig]
+Prepared = Callable[[TrainConfig], Any]
+
+
+def gradients(learner: Any) -> torch.Tensor:
+    return torch.cat([weight.grad.flatten() for _, weight in learner.weights])
+
+
+def spread(learner: Any) -> None:
+    """B away from zero, so that every weight has a gradient."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in learner.weights:
+            if "lora_B" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+
+
+def after_a_step(prepared: Prepared, config: TrainConfig) -> tuple[Any, Any]:
+    learner = prepared(config).learner
+    spread(learner)
+    return learner, learner.take(0)
+
+
+def test_the_loss_is_the_formula_on_each_pictures_own_caption(prepared: Prepared, settings: Settings) -> None:
+    work = prepared(settings(batch_size=4))
+    learner = work.learner
+    trace = learner.take(0)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(work.plan.base.path, dtype=torch.float32)
+    noising = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+    draws = draws_for(0, 0, range(4), of=4, shape=(4, 8, 8))
+    for place, number in enumerate(trace.samples):
+        caption = (Path(work.plan.dataset.path) / f"{number:03d}.txt").read_text(encoding="utf-8").strip()
+        mean, logvar = learner.latents.mean[number], learner.latents.logvar[number]
+        latents = (mean + (0.5 * logvar).exp() * draws.posterior[place]).unsqueeze(0)
+        time = trace.timesteps[place].long().view(1)
+        with torch.no_grad():
+            text = pipeline.encode_prompt(caption, "cpu", 1, False)[0]
+            noisy = noising.add_noise(latents, draws.noise[place : place + 1], time)
+            answer = pipeline.unet(noisy, time, text).sample
+        wanted = (answer.double() - draws.noise[place].double()).square().mean()
+        assert float(trace.losses[place]) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_accumulated_passes_are_one_big_batch(prepared: Prepared, settings: Settings) -> None:
+    whole, one = after_a_step(prepared, settings(batch_size=4))
+    parts, four = after_a_step(prepared, settings(batch_size=1, accumulate=4))
+    assert one.samples == four.samples and torch.equal(one.timesteps, four.timesteps)
+    torch.testing.assert_close(four.losses, one.losses, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients(parts), gradients(whole), rtol=1e-3, atol=1e-6)  # sums in another order, fp32
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(prepared: Prepared, settings: Settings) -> None:
+    plain, _ = after_a_step(prepared, settings())
+    spared, _ = after_a_step(prepared, settings(gradient_checkpointing=True))
+    assert spared.parts.denoiser.is_gradient_checkpointing
+    torch.testing.assert_close(gradients(spared), gradients(plain), rtol=1e-5, atol=1e-8)
+
+
+def test_clipping_sees_every_weight(prepared: Prepared, settings: Settings) -> None:
+    free, trace = after_a_step(prepared, settings(optim=OptimConfig(clip=0.0)))
+    norm = gradients(free).norm()
+    assert float(trace.gradient_norm) == pytest.approx(float(norm), rel=1e-5)
+    assert all(bool(weight.grad.any()) for _, weight in free.weights)
+    clipped, told = after_a_step(prepared, settings(optim=OptimConfig(clip=1e-3)))
+    assert float(told.gradient_norm) == pytest.approx(float(norm), rel=1e-5)
+    assert float(gradients(clipped).norm()) == pytest.approx(1e-3, rel=1e-2)  # torch divides by norm + 1e-6
+
+
+def test_a_step_depends_on_its_number_alone(prepared: Prepared, settings: Settings) -> None:
+    first, _ = after_a_step(prepared, settings())
+    second = prepared(settings()).learner
+    set_lora_tensors(second.parts.denoiser, lora_tensors(first.parts.denoiser))
+    assert torch.equal(first.take(3).losses, second.take(3).losses)
+
+
+def test_a_bf16_base_learns_with_fp32_weights(prepared: Prepared, settings: Settings) -> None:
+    learner = prepared(settings(precision=Precision.bf16)).learner
+    before = [weight.detach().clone() for _, weight in learner.weights]
+    trace = learner.take(0)
+    assert learner.parts.dtype == torch.bfloat16 and bool(torch.isfinite(trace.losses).all())
+    assert all(weight.dtype == weight.grad.dtype == torch.float32 for _, weight in learner.weights)
+    assert any(not torch.equal(weight, old) for (_, weight), old in zip(learner.weights, before, strict=True))
+
+
+def test_only_lora_weights_move(prepared: Prepared, settings: Settings) -> None:
+    learner = prepared(settings(lora=LoraConfig(rank=2, targets="convolutions"))).learner
+    frozen = {name: weight.clone() for name, weight in learner.parts.denoiser.named_parameters() if ".lora_" not in name}
+    for step in range(2):
+        learner.take(step)
+    now = dict(learner.parts.denoiser.named_parameters())
+    assert all(torch.equal(now[name], weight) for name, weight in frozen.items())
+    assert all(bool(weight.any()) for name, weight in learner.weights if "lora_B" in name)
+
+
+def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prepared: Prepared, settings: Settings) -> None:
+    work = prepared(settings())
+    first, again = (work.probe.measure(work.learner, model=work.learner.model) for _ in range(2))
+    assert first == again and len(first) == 3
+    with base_alone(work.learner.parts.denoiser):
+        assert work.probe.measure(work.learner, model=work.learner.model) == first
+    spread(work.learner)
+    changed = work.probe.measure(work.learner, model=work.learner.model)
+    with base_alone(work.learner.parts.denoiser):
+        assert work.probe.measure(work.learner, model=work.learner.model) == first != changed
+
+
+def test_losses_of_half_precision_are_taken_in_fp32() -> None:
+    answer = torch.full((1, 4), 300.0, dtype=torch.float16)
+    assert float(losses(answer, torch.zeros(1, 4))) == 90000.0  # above what fp16 can hold
