@@ -137,24 +137,29 @@ class Composer:
         return {name: value for name, value in (presets | own).items() if name in self.schema.settings}
 
     def literal(self, argument: str) -> str:
-        """The argument with its value quoted where a text is meant."""
+        """The argument as Hydra should read it: its value quoted where a text is meant, and no `+`, since our schemas are closed."""
+        argument = argument.lstrip("+") if "=" in argument else argument
         quoted = take_literally(argument, self.schema, multirun=self.arguments.multirun)
         if quoted is argument and is_open_text(argument, self.schema) and not is_readable(argument):
             return quote_value(argument)
         return quoted
 
     def check(self) -> None:
-        """Raise Faults with everything that is wrong with the arguments, each judged by itself."""
+        """Raise Faults with everything that is wrong with the arguments, each judged by itself; tell of what does not count."""
         faults = [
             fault for raw, override in zip(self.arguments.overrides, self.overrides, strict=False) if (fault := self.fault(raw, override))
         ]
         if faults:
             raise Faults(f"loraloom {self.job.name} was not started:", faults)
+        last = {argument.partition("=")[0].lstrip("+"): argument for argument in self.arguments.overrides}
+        for argument in self.arguments.overrides:
+            if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
+                console.say(f"note: {argument} does not count; {chosen} comes after it")
 
     def fault(self, raw: str, argument: str) -> str | None:
         """What is wrong with one argument (as typed, and with its text quoted), or None."""
         if "=" not in raw and not raw.startswith("~"):
-            return f"{raw!r} is no setting. Expected KEY=VALUE."
+            return f"{raw!r} is no setting. Expected KEY=VALUE; --help lists them."
         from hydra.errors import HydraException
 
         try:
@@ -326,7 +331,7 @@ def to_config(raw: "DictConfig", schema: type[C]) -> C:
 def understandable() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise into Refused, with the first cause; our own errors come out as they are."""
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     try:
         yield
@@ -338,6 +343,8 @@ def understandable() -> Iterator[None]:
             raise cause from error
         where = getattr(cause, "full_key", None)
         message = str(cause).partition("\n")[0] or type(cause).__name__
+        if isinstance(cause, InterpolationResolutionError):
+            message += ". ${...} in quotes is replaced by a setting's value; the signs themselves are written \\${...}"
         raise Refused(f"{where}: {message}" if where else message) from error
 
 

@@ -10,6 +10,8 @@ from registry.names import suggest
 OURS = {"--help": "help", "-h": "help", "--json": "json", "--multirun": "multirun", "-m": "multirun"}
 HYDRAS = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--resolve": 0}  # switch -> words after it
 
+SHOWN = ("job", "hydra", "all")  # by --cfg
+
 
 @dataclass(kw_only=True)
 class Arguments:
@@ -36,6 +38,8 @@ def read_arguments(job: str, argv: Sequence[str]) -> Arguments:
             setattr(found, OURS[word], True)
         elif switch in HYDRAS:
             found.hydra += [word] if equals or not HYDRAS[switch] else [word, _next(word, words)]
+            if switch in ("--cfg", "-c") and (chosen := value if equals else found.hydra[-1]) not in SHOWN:
+                raise Refused(f"{switch} {chosen} cannot be shown. {suggest(chosen, SHOWN)}")
         elif switch in ("--config-dir", "-cd"):
             found.config_dir = _folder(value if equals else _next(word, words))
         else:

@@ -97,9 +97,12 @@ def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request
         ("steps=1,2", "several values make a sweep, which --multirun runs."),
         ("model=small,large", "several presets make a sweep"),
         ("~steps", "a setting cannot be taken away"),
-        ("steps", "'steps' is no setting. Expected KEY=VALUE."),
+        ("steps", "'steps' is no setting. Expected KEY=VALUE; --help lists them."),
         ("hydra.run.dir=x", "Hydra's own settings act only with --multirun"),
         ("--steps=5", "settings have no dashes. Did you mean 'steps=5'?"),
+        ("--cfg=jb", "Did you mean 'job'?"),
+        ("--cfg", "--cfg needs a value after it."),
+        ('prompt="${nothing}"', "the signs themselves are written \\${...}"),
         ("--multrun", "Did you mean '--multirun'?"),
         ("model=large", "prompt=... must be given: what to draw."),
         ("steps=0", "steps must be at least 1, got 0."),
@@ -109,6 +112,14 @@ def test_what_is_wrong_is_refused_with_what_to_do(toy: Job[Toy], toy_runs: list[
     assert words in refused(toy, argument)
     assert toy_runs == []
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_of_two_values_the_last_counts_and_that_is_told(
+    toy: Job[Toy], toy_runs: list[Request[Toy]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_job(toy, ["steps=3", "+steps=5"])
+    assert toy_runs[0].config.steps == 5
+    assert capsys.readouterr().err == "note: steps=3 does not count; +steps=5 comes after it\n"
 
 
 def test_all_faults_are_told_at_once(toy: Job[Toy]) -> None:
