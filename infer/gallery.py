@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infer.infotext import OWN
 from infer.layout import Layout
 from infer.render import Render, number, spell_adapters
 
@@ -18,7 +19,8 @@ class Picture:
     status: str  # rendered, reused, failed, missing
     path: Path | None
     settings: Mapping[str, str]  # for people, in order
-    parameters: str  # A1111's text
+    details: Mapping[str, str] = field(default_factory=dict)  # hashes and versions: what the settings meant
+    parameters: str = ""  # A1111's text
     seconds: float = 0.0
     error: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -50,7 +52,7 @@ def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[
         "negative": render.negative,
         "seed": render.seed,
         "steps": render.steps,
-        "sampler": render.sampler or f"{scheduler or 'the base'}{'' if scheduler is None else ' (the base)'}",
+        "sampler": render.sampler or _own_sampler(scheduler),
         "guidance": number(render.guidance or 0.0),
         "size": f"{render.width}×{render.height}",
         "clip skip": render.clip_skip,
@@ -58,6 +60,17 @@ def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[
         "device": dict(render.versions).get("gpu", render.device),
     }
     return {name: str(value) for name, value in told.items() if value is not None}
+
+
+def _own_sampler(scheduler: str | None) -> str:
+    return "the base's own" if scheduler is None else f"{OWN.get(scheduler, (scheduler, ''))[0]} (the base's own)"
+
+
+def spell_details(render: Render) -> dict[str, str]:
+    """What the names of a resolved Render meant: hashes and versions."""
+    told = {"base sha256": render.base_sha256 or ""}
+    told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.adapters}
+    return told | {"drawn with": ", ".join(f"{name} {version}" for name, version in render.versions)}
 
 
 def shared_settings(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:

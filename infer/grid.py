@@ -227,6 +227,11 @@ class Session:
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.tell(warning)
+        if self.parts.resolution != self._base.side:  # only a single file of no published size can be so
+            counts.tell(
+                f"{self._base.record.name} was made for {self.parts.resolution} pixels a side, which its header did not tell:"
+                f" cells without a size are drawn at {self._base.side}. Give size={self.parts.resolution}."
+            )
         self._prompts = Prompts(self.family, self.parts, tell=counts.tell)
         report(Tick("load", 1, 1, note=self._base.record.name))
 

@@ -14,7 +14,7 @@ import yaml
 
 from infer.cells import CellStore
 from infer.config import GridConfig, to_plain
-from infer.gallery import Gallery, Picture, shared_settings, spell_settings
+from infer.gallery import Gallery, Picture, shared_settings, spell_details, spell_settings
 from infer.grid import CellResult, Counts, model_names, render_cells
 from infer.layout import Cell
 from infer.plan import GridPlan, plan_grid
@@ -50,6 +50,16 @@ def run(config: GridConfig, store: Store, *, report: Report = silent) -> GridOut
     `strict`. An interrupt, like every failure, leaves the folder with what was drawn.
     """
     return draw_plan(plan(config, store), store, report=report)
+
+
+def render_grid(config: GridConfig, *, store: Store | None = None, report: Report = silent) -> GridOutcome:
+    """`run` for notebooks and scripts, on the home's own Store unless one is given.
+
+    render_grid(GridConfig(prompt="a cat", axes=Axes(seed="1-4", adapter=["none", "ink"]))).result["report"]
+    """
+    from registry.store import Store as HomeStore
+
+    return run(config, store if store is not None else HomeStore(), report=report)
 
 
 def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
@@ -160,6 +170,7 @@ def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: M
         status=result.status if result else "missing",
         path=path,
         settings=spell_settings(render, base=base.record.name, scheduler=base.scheduler),
+        details=spell_details(render),
         parameters=parameters,
         seconds=result.seconds if result else 0.0,
         error=result.error if result else "not drawn: the run was interrupted",

@@ -96,6 +96,7 @@ def _cell(picture: Picture, numbers: dict[Path, int]) -> dict[str, Any]:
         "error": picture.error,
         "seconds": round(picture.seconds, 3),
         "settings": [[name, value] for name, value in picture.settings.items()],
+        "details": [[name, value] for name, value in picture.details.items()],
         "parameters": picture.parameters,
         "scores": dict(picture.scores),
     }

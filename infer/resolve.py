@@ -17,7 +17,7 @@ from infer.render import Adapter, Render
 from registry.errors import Faults, LoomError, Refused
 
 if TYPE_CHECKING:
-    from registry.families.base import Family, Parts
+    from registry.families.base import Family, Look, Parts
     from registry.record import Record
     from registry.store import Store
 
@@ -36,6 +36,7 @@ class Base:
     scheduler: str | None  # class name in diffusers, where the configs tell it
     layers: int | None  # of the shallowest text encoder, where the configs tell it
     configs: Mapping[str, Mapping[str, Any]]
+    folder: Path  # where tokenizers lie, when it is a diffusers folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,7 @@ class Resolver:
         record = self._store.find(reference)
         family = family_of(record)
         path = _path_of(record)
-        seen = look(path)
-        configs = look(Path(base_config)).configs if base_config is not None else seen.configs
+        configs = _configs(look(path), look(Path(base_config)) if base_config is not None else None)
         vae, denoiser = configs.get("vae", {}), configs.get(family.denoiser, {})
         return Base(
             record=record,
@@ -122,6 +122,7 @@ class Resolver:
                 (int(one["num_hidden_layers"]) for one in _text_configs(family, configs) if "num_hidden_layers" in one), default=None
             ),
             configs=configs,
+            folder=Path(base_config) if base_config is not None else path,
         )
 
     def _find_adapter(self, reference: str) -> Found:
@@ -161,6 +162,18 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
     except LoomError as error:
         faults.append(str(error))
     return None
+
+
+def _configs(seen: Look, given: Look | None) -> Mapping[str, Mapping[str, Any]]:
+    """Component configs of a base: the folder's, those of a `base_config`, or those in a single file's own header."""
+    from registry.single_file import CONFIGS_ENTRY
+
+    if given is not None:
+        return given.configs
+    if not seen.is_folder and CONFIGS_ENTRY in seen.metadata:
+        written: Mapping[str, Mapping[str, Any]] = json.loads(seen.metadata[CONFIGS_ENTRY])
+        return written
+    return seen.configs
 
 
 def _native_side(family: Family, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
@@ -281,15 +294,17 @@ def outline(base: Base) -> Parts | None:
 
     from registry.families.base import Parts
 
-    tokenizers, scheduler = _tokenizers(base.path, base.family.tokenizers), dict(base.configs.get("scheduler", {}))
+    tokenizers, scheduler = _tokenizers(base.folder, base.family.tokenizers), dict(base.configs.get("scheduler", {}))
     if tokenizers is None or base.scheduler is None:
         return None
-    encoders: Any = {name: SimpleNamespace(config=SimpleNamespace(**base.configs.get(name, {}))) for name in base.family.text_encoders}
-    nothing: Any = None
+
+    def bare(component: str) -> Any:
+        return SimpleNamespace(config=SimpleNamespace(**base.configs.get(component, {})))
+
     return Parts(
-        denoiser=nothing,
-        vae=nothing,
-        text_encoders=encoders,
+        denoiser=bare(base.family.denoiser),
+        vae=bare("vae"),
+        text_encoders={name: bare(name) for name in base.family.text_encoders},
         tokenizers=dict(zip(base.family.tokenizers, tokenizers, strict=True)),
         scheduler_class=base.scheduler,
         scheduler_config={name: value for name, value in scheduler.items() if not name.startswith("_")},

@@ -222,7 +222,7 @@ function fillFacts(cell) {
   by("steppers").replaceChildren(...steppers);
   by("fault").hidden = !cell.error;
   by("fault").textContent = cell.error ?? "";
-  const rows = [...cell.settings, ["status", `${cell.status}${cell.seconds ? `, ${cell.seconds.toFixed(2)} s` : ""}`], ["key", cell.key]];
+  const rows = [...cell.settings, ["status", `${cell.status}${cell.seconds ? `, ${cell.seconds.toFixed(2)} s` : ""}`], ...cell.details, ["key", cell.key]];
   by("settings").tBodies[0].replaceChildren(...rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value))));
   by("parameters").textContent = cell.parameters;
   by("parameters").parentElement.hidden = !cell.parameters;

@@ -25,6 +25,8 @@ from registry.progress import Tick
 from tests.infer.conftest import Shelf
 from tests.infer.pictures import resolved
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+
 
 def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
     given = {"base": "tiny", "prompt": "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
@@ -191,7 +193,6 @@ def test_a_damaged_cell_is_told_and_drawn_again(shelf: Shelf) -> None:
 
 def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
     import infer.grid
-
     from infer.draw import draw
 
     def broken(family: Any, parts: Any, render: Render, *rest: Any, **options: Any) -> Any:

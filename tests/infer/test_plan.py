@@ -12,6 +12,8 @@ from registry.errors import Faults
 from tests.infer.conftest import Shelf
 from tests.tiny import tiny_adapter
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+
 
 def config(axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
     return GridConfig(axes=Axes(**axes or {}), **{"base": "tiny", "prompt": "a cat", "steps": 2, **settings})

@@ -14,6 +14,8 @@ from registry.store import Store
 from tests.infer.conftest import Shelf
 from tests.infer.pictures import NAMES, square
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+
 
 @pytest.fixture
 def picture(shelf: Shelf) -> Path:
