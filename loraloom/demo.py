@@ -97,10 +97,9 @@ def learn(out: Path, store: Store, report: Report) -> Outcome:
 def _experiment() -> TrainConfig:
     """The preset's settings, composed as `loraloom train experiment=ink` has them."""
     from loraloom.commands.train import job
-    from loraloom.hydra_jobs import compose, to_config
-    from train.config import TrainConfig
+    from loraloom.hydra_jobs import configure
 
-    return to_config(compose(job(), [f"experiment={EXPERIMENT}"]), TrainConfig)
+    return configure(job(), f"experiment={EXPERIMENT}")
 
 
 def _same_run(planned: Any, store: Store) -> Path | None:

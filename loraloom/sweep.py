@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom import console
+from loraloom.hydra_bridge import call_hydra, sweep_points
 from loraloom.literal import quote
 from registry.errors import Faults, JobFailed, Refused
 from registry.safefile import write_json
@@ -37,8 +38,6 @@ def run_sweep(job: "Job[Any]", composer: "Composer") -> int:
 
 def _requests(composer: "Composer") -> list["Request[Any]"]:
     """The checked config of every single run; the faults of all of them together."""
-    from loraloom.hydra_jobs import sweep_points
-
     requests, faults = [], []
     for point in sweep_points(composer.overrides):
         try:
@@ -88,12 +87,10 @@ def _new_folder(name: str, requests: Sequence["Request[Any]"]) -> Path:
 
 
 def _launch(job: "Job[Any]", composer: "Composer", folder: Path) -> int:
-    from loraloom.hydra_jobs import call_hydra
-
     began = time.monotonic()
     words = ["--multirun", *composer.overrides, f"hydra.sweep.dir={quote(str(folder))}"]
     try:
-        call_hydra(job, words, lambda raw: _run_one(job, composer, folder, raw))
+        call_hydra(job.name, job.schema, words, lambda raw: _run_one(job, composer, folder, raw))
     finally:
         runs = _finished(folder)
         write_json(folder / "result.json", {"job": job.name, "runs": runs, "seconds": round(time.monotonic() - began, 3)})

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from omegaconf import OmegaConf
 
-from loraloom.hydra_jobs import parse
+from loraloom.hydra_bridge import parse
 from loraloom.literal import quote, rightly_quoted, take_literally
 from loraloom.settings import read_schema
 from tests.loraloom.toy import Toy

@@ -1,0 +1,120 @@
+"""The few places that touch Hydra and OmegaConf; what comes out is overrides, dataclasses and Refused."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loraloom.places import data_dir
+from loraloom.presets import Presets
+from registry.errors import LoomError, Refused
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+C = TypeVar("C")
+
+
+def parse(argument: str) -> "Override":
+    """One argument in Hydra's grammar. Raises HydraException."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(argument)
+
+
+def is_readable(argument: str) -> bool:
+    """Whether Hydra's grammar takes the argument."""
+    from hydra.errors import HydraException
+
+    try:
+        parse(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def sweep_values(override: "Override") -> list[Any]:
+    """The single values of a sweep that can be enumerated; none of one that only an optimizer can walk."""
+    from hydra.core.override_parser.types import Transformer
+
+    return list(override.sweep_iterator(Transformer.identity)) if override.is_discrete_sweep() else []
+
+
+def sweep_points(overrides: Sequence[str]) -> list[list[str]]:
+    """The single runs of a sweep, each as overrides, in the order in which Hydra's own sweeper takes them."""
+    choices: dict[str, list[str]] = {}
+    for override in map(parse, overrides):
+        key = override.get_key_element()
+        several = override.is_sweep_override() and override.is_discrete_sweep()
+        values = list(override.sweep_string_iterator()) if several else [override.get_value_element_as_str()]
+        choices[key] = [key if override.is_delete() and not value else f"{key}={value}" for value in values]
+    return [list(point) for point in product(*choices.values())]
+
+
+def prepare(name: str, schema: type) -> None:
+    """Make a job's schema and our one resolver known to Hydra."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    # In presets only: the folder of a set that travels with loraloom, wherever it is installed.
+    OmegaConf.register_new_resolver("shipped", lambda shipped: str(data_dir() / shipped), replace=True)
+
+
+def compose(name: str, schema: type, overrides: Sequence[str]) -> "DictConfig":
+    """The raw config of a single run: conf/<name>.yaml, changed by the overrides."""
+    import hydra
+
+    prepare(name, schema)
+    with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
+        return hydra.compose(name, overrides=list(overrides))
+
+
+def to_config(raw: "DictConfig", schema: type[C]) -> C:
+    """The typed config; merging over the schema also refuses what is not in it."""
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(raw))
+    config = OmegaConf.to_object(merged)
+    if not isinstance(config, schema):
+        raise TypeError(f"{schema.__name__} came back as {type(config).__name__}")
+    return config
+
+
+@contextmanager
+def understandable() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise into Refused, with the first cause; our own errors come out as they are."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, LoomError):
+            cause = cause.__cause__
+        if isinstance(cause, LoomError):
+            raise cause from error
+        where = getattr(cause, "full_key", None)
+        message = str(cause).partition("\n")[0] or type(cause).__name__
+        if isinstance(cause, InterpolationResolutionError):
+            message += ". ${...} in quotes is replaced by a setting's value; the signs themselves are written \\${...}"
+        raise Refused(f"{where}: {message}" if where else message) from error
+
+
+def call_hydra(name: str, schema: type, words: Sequence[str], task: Callable[["DictConfig"], None]) -> None:
+    """Run Hydra's own main on these words; it reads them from sys.argv."""
+    import hydra
+
+    prepare(name, schema)
+    before = sys.argv
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the traceback and exits by itself
+    sys.argv = [f"loraloom {name}", *words]
+    try:
+        with understandable():
+            hydra.main(version_base="1.3", config_path=str(Presets.home()), config_name=name)(task)()
+    finally:
+        sys.argv = before

@@ -1,0 +1,112 @@
+"""What is wrong with one KEY=VALUE, told with the nearest right one; each is judged alone, so that all faults are told at once."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loraloom.hydra_bridge import parse, sweep_values
+from loraloom.literal import rightly_quoted
+from loraloom.presets import Presets
+from loraloom.settings import Schema, Setting
+from registry.names import suggest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Knows a job's settings and presets. `multirun`: several values are a sweep. `hydra`: Hydra's own settings act."""
+
+    schema_class: type
+    schema: Schema
+    presets: Presets
+    multirun: bool
+    hydra: bool
+
+    def fault(self, raw: str, argument: str) -> str | None:
+        """What is wrong with one argument (as typed, and with its text quoted), or None."""
+        if "=" not in raw and not raw.startswith("~"):
+            return f"{raw!r} is no setting. Expected KEY=VALUE; --help lists them."
+        from hydra.errors import HydraException
+
+        try:
+            override = parse(argument)
+        except HydraException:
+            return self._grammar_fault(raw)
+        name = override.key_or_group
+        if name.partition(".")[0].partition("/")[0] == "hydra":
+            return None if self.hydra else f"{raw}: Hydra's own settings act only with --multirun."
+        if name in self.presets.groups and not isinstance(override.value(), dict):
+            return self._preset_fault(raw, override)
+        if name not in self.schema.settings and name not in self.schema.sections:
+            return f"{raw}: there is no setting {name!r}. {self.schema.nearest(name, groups=self.presets.groups)}"
+        if override.is_delete():
+            return f"{raw}: a setting cannot be taken away. Give it another value."
+        if override.is_sweep_override() and not self.multirun:
+            return self._comma_fault(raw, name)
+        values = sweep_values(override) if override.is_sweep_override() else [override.value()]
+        return next((found for value in values if (found := self._value_fault(raw, name, value))), None)
+
+    def _grammar_fault(self, raw: str) -> str:
+        """What to say of an argument that Hydra's grammar cannot read."""
+        key = raw.partition("=")[0]
+        name = key.lstrip("+~")
+        if name not in self.schema.settings and name not in self.schema.sections and name not in self.presets.groups:
+            return f"{raw}: there is no setting {name!r}. {self.schema.nearest(name, groups=self.presets.groups)}"
+        setting = self.schema.settings.get(name)
+        if setting is not None and setting.is_plain:
+            return f"{raw}: expected {setting.expected}."
+        return f"{raw}: the value cannot be read; texts with such characters stand in quotes. Did you mean {rightly_quoted(raw)}?"
+
+    def _comma_fault(self, raw: str, name: str) -> str:
+        """What to say of several values where there is one run."""
+        setting = self.schema.settings.get(name)
+        key, _, value = raw.partition("=")
+        more = "" if setting is None or setting.is_plain else f" A list is {rightly_quoted(f'{key}=[{value}]')}."
+        return f"{raw}: several values make a sweep, which --multirun runs.{more}"
+
+    def _preset_fault(self, raw: str, override: "Override") -> str | None:
+        """What is wrong with the choice of a preset."""
+        group = override.key_or_group
+        if override.is_delete():
+            return None
+        if override.is_sweep_override() and not self.multirun:
+            return f"{raw}: several presets make a sweep, which --multirun runs."
+        chosen = sweep_values(override) if override.is_sweep_override() else [override.value()]
+        for one in chosen:
+            for name in one if isinstance(one, list) else [one]:
+                if name is not None and str(name) not in self.presets.groups[group]:
+                    return f"{raw}: there is no preset {str(name)!r} of {group}. {self._presets_like(str(name), group)}"
+        return None
+
+    def _presets_like(self, name: str, group: str) -> str:
+        known = self.presets.groups[group]
+        words = suggest(name, known)
+        all_of_them = "" if words.startswith("Known") else f" There are: {', '.join(sorted(known))}."
+        setting = self.schema.settings.get(f"{group}.name")
+        return words + all_of_them + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
+
+    def _value_fault(self, raw: str, name: str, value: Any) -> str | None:
+        """Whether the schema takes the value, alone."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            OmegaConf.update(OmegaConf.structured(self.schema_class), name, value)
+        except OmegaConfBaseException as error:
+            if getattr(error, "key", None) is not None and isinstance(value, dict):
+                unknown = f"{name}.{error.key}"
+                return f"{raw}: there is no setting {unknown!r}. {self.schema.nearest(unknown)}"
+            return f"{raw}: {_expected(self.schema.settings.get(name), value)}"
+        return None
+
+
+def _expected(setting: Setting | None, value: Any) -> str:
+    """'expected a whole number', with the nearest value where one can be seen."""
+    if setting is None:
+        return "this is a section; set what stands in it: SECTION.NAME=VALUE."
+    words = f"expected {setting.expected}."
+    if setting.kinds == (int,) and isinstance(value, float) and value.is_integer():
+        words += f" Did you mean {int(value)}?"
+    members = [name for kind in setting.kinds for name in getattr(kind, "__members__", ())]
+    return f"{words} {suggest(str(value), members)}" if members and "Did" in suggest(str(value), members) else words
