@@ -18,12 +18,12 @@ from infer.cells import CellError, CellStore, Stored
 from infer.denoise import Counter
 from infer.draw import Prompts, draw
 from infer.infotext import ModelNames
-from infer.loading import load_base
 from infer.png import encode_png
 from infer.render import Render
 from infer.resolve import Base, Resolver
 from registry.errors import Faults, JobFailed, LoomError
 from registry.families.base import Family, Parts
+from registry.loading import load_base
 from registry.progress import Report, Tick, silent
 from registry.store import Store
 

@@ -101,8 +101,8 @@ class Resolver:
         return found
 
     def _find_base(self, reference: str, base_config: str | None) -> Base:
-        from infer.loading import family_of
         from registry.detect import look
+        from registry.loading import family_of
 
         record = self._store.find(reference)
         family = family_of(record)
