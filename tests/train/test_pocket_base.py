@@ -41,7 +41,8 @@ def test_text_encoder_says_float32_over_its_float16_bytes() -> None:
 
 @pytest.mark.parametrize("text", ["a cat", "日本の猫 🍎", "ß¿Ω☃‍", "x" * 300, "", "qzx ;-) [b] (c:1.2)", "\x00\n\t"])
 def test_any_text_becomes_32_tokens(text: str) -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     tokenizer = transformers.CLIPTokenizer.from_pretrained(POCKET / "tokenizer")
     ids = tokenizer(text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length).input_ids
     assert tokenizer.model_max_length == 32 and len(ids) == 32
@@ -50,7 +51,8 @@ def test_any_text_becomes_32_tokens(text: str) -> None:
 
 
 def test_known_words_split_as_in_clip() -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     ours, clip = (transformers.CLIPTokenizer.from_pretrained(p) for p in (POCKET / "tokenizer", CLIP))
     assert len(clip) == 49408
     assert clip("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
@@ -60,7 +62,8 @@ def test_known_words_split_as_in_clip() -> None:
 
 @pytest.mark.slow
 def test_plain_diffusers_draws_from_the_folder() -> None:
-    np, torch = pytest.importorskip("numpy"), pytest.importorskip("torch")
+    import numpy as np
+    import torch
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(POCKET)
@@ -79,11 +82,12 @@ def test_plain_diffusers_draws_from_the_folder() -> None:
     ("folder", "count"), [("ink", len(INK)), ("ink/heldout", len(INK_HELDOUT)), ("blob", len(BLOB)), ("blob/heldout", len(BLOB_HELDOUT))]
 )
 def test_sets_are_pairs_of_128_px(folder: str, count: int) -> None:
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image
+
     pictures = sorted((ROOT / "datasets" / folder).glob("*.png"))
     assert len(pictures) == count
     for picture in pictures:
-        with image.open(picture) as opened:
+        with Image.open(picture) as opened:
             assert opened.size == (128, 128) and opened.mode == "RGB"
         assert picture.with_suffix(".txt").read_text(encoding="utf-8").strip()
 
