@@ -40,7 +40,12 @@ class GridOutcome:
 
 def plan(config: GridConfig, store: Store) -> GridPlan:
     """Everything checked, nothing loaded. Raises Faults."""
-    return plan_grid(config, store, CellStore())
+    return plan_grid(config, store, cells_of(store))
+
+
+def cells_of(store: Store) -> CellStore:
+    """The cells of a Store's home."""
+    return CellStore(store.home / "cells")
 
 
 def run(config: GridConfig, store: Store, *, report: Report = silent) -> GridOutcome:
@@ -65,7 +70,7 @@ def render_grid(config: GridConfig, *, store: Store | None = None, report: Repor
 def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
     """Draw a plan into a new run folder; see `run`."""
     began = monotonic()
-    config, cells = planned.config, cells if cells is not None else CellStore()
+    config, cells = planned.config, cells if cells is not None else cells_of(store)
     folder = new_folder(Path(config.out), config.name or "grid")
     write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
     counts, results = Counts(notes=list(planned.notes)), dict[str, CellResult]()

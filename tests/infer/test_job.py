@@ -281,17 +281,17 @@ sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from infer.config import Axes, GridConfig
 from infer.job import run
 from registry.store import Store
-run(GridConfig(base="tiny", prompt="a cat", steps=8, axes=Axes(seed="1-400"), out={str(shelf.work)!r}), Store())
+run(GridConfig(base="tiny", prompt="a cat", steps=4, axes=Axes(seed="1-120"), out={str(shelf.work)!r}), Store())
 """
     process = subprocess.Popen([sys.executable, "-c", code])
     cells = CellStore().folder
     deadline = time.monotonic() + 240
-    while len(list(cells.glob("*/*.json"))) < 20 and time.monotonic() < deadline:
+    while len(list(cells.glob("*/*.json"))) < 8 and time.monotonic() < deadline:
         assert process.poll() is None, "ended before it was killed"
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = len(list(cells.glob("*/*.json")))
-    assert 20 <= kept < 400
-    result = run(config(shelf, {"seed": "1-400"}, steps=8, guidance=None), shelf.store).result
-    assert (result["reused"], result["rendered"], result["failed"]) == (kept, 400 - kept, 0)
+    assert 8 <= kept < 120
+    result = run(config(shelf, {"seed": "1-120"}, steps=4, guidance=None), shelf.store).result
+    assert (result["reused"], result["rendered"], result["failed"]) == (kept, 120 - kept, 0)
