@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
-from registry.families.base import Parts
 
 if TYPE_CHECKING:
     import torch
+
+    from registry.families.base import Parts
 
 LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
@@ -63,9 +64,12 @@ def load_folder(
 ) -> Parts:
     """Parts of a diffusers folder, frozen and in eval mode, with every weight in `dtype`; `loaded` components are taken as they are.
 
+    On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     The config files are checked together before a weight is read. A component listed as null in model_index.json and not
     asked for is left out. Raises Faults or BadFile.
     """
+    from registry.families.base import Parts  # not at the top: importing the seam imports every family, and they import this
+
     index = read_json(path / "model_index.json")
     wanted = (denoiser, "vae", *text_encoders, *tokenizers, "scheduler")
     classes = _component_classes(path, index, wanted)
@@ -77,7 +81,8 @@ def load_folder(
 
     with no_progress_bars():
         modules = {
-            name: (loaded or {}).get(name) or _load_module(classes[name], path / name, dtype) for name in (denoiser, "vae", *text_encoders)
+            name: (loaded or {}).get(name) or load_module(classes[name], path / name, dtype=dtype, empty=str(device) == "meta")
+            for name in (denoiser, "vae", *text_encoders)
         }
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
@@ -142,8 +147,15 @@ def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, 
     return classes
 
 
-def _load_module(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """One component's model with its weights in `dtype`, from safetensors only."""
+def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bool = False) -> Any:
+    """One component's model with its weights in `dtype`, from safetensors only; `empty`: from its config, on the meta device."""
+    import torch
+
+    if empty:
+        with torch.device("meta"):
+            if hasattr(model_class, "load_config"):
+                return model_class.from_config(model_class.load_config(folder, local_files_only=True)).to(dtype)
+            return model_class(model_class.config_class.from_pretrained(folder, local_files_only=True)).to(dtype)
     weights = sorted(file.name for file in folder.glob("*.safetensors"))
     if not weights:
         pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]

@@ -21,7 +21,7 @@ OWN = "transformer_blocks.0.attn.to_q.weight"  # in diffusers' names
 THEIRS = "double_blocks.0.img_attn.qkv.weight"
 
 
-def load_flux_transformer(path: Path, base_config: Path, *, dtype: torch.dtype) -> tuple[nn.Module, tuple[str, ...]]:
+def load_flux_transformer(path: Path, base_config: Path, *, dtype: torch.dtype, empty: bool) -> tuple[nn.Module, tuple[str, ...]]:
     """The transformer with its weights from the file and its config from the folder, and what should be said of it."""
     import diffusers
 
@@ -34,8 +34,9 @@ def load_flux_transformer(path: Path, base_config: Path, *, dtype: torch.dtype) 
     _same_build(path, base_config, config, names)
     module = empty_module("diffusers", diffusers.FluxTransformer2DModel, config, path=path, component="transformer")
     places = {name: (name, None, False) for name in module.state_dict()} if OWN in names else _original_places(module)
-    read, taken = _read(path, prefix, module, places, names, dtype)
-    module.load_state_dict(read, strict=True, assign=True)
+    taken = _check(path, module, places, names)
+    if not empty:
+        module.load_state_dict(_read(path, prefix, module, places, dtype), strict=True, assign=True)
     left = [key for key in tensors if key.removeprefix(prefix) not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
     return module, (f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}.", *rest)
@@ -70,31 +71,36 @@ def _original_places(module: Any) -> dict[str, Place]:
     return places | {f"{own}.weight": (f"{theirs}.scale", None, False) for theirs, own in flux_norms(*blocks).items()}
 
 
-def _read(
-    path: Path, prefix: str, module: nn.Module, places: Mapping[str, Place], names: Mapping[str, TensorInfo], dtype: torch.dtype
-) -> tuple[dict[str, Tensor], set[str]]:
-    """Every parameter in `dtype`, and the names that were used; faults are told together."""
-    import torch
-    from safetensors import safe_open
-
+def _check(path: Path, module: nn.Module, places: Mapping[str, Place], names: Mapping[str, TensorInfo]) -> set[str]:
+    """The names that the transformer takes; all that are missing or of another shape are told together."""
     faults: list[str] = []
-    read: dict[str, Tensor] = {}
-    taken: set[str] = set()
-    with safe_open(path, framework="pt") as file:
-        for name, empty in module.state_dict().items():
-            key, rows, swapped = places.get(name, (name, None, False))
-            if key not in names:
-                faults.append(f"{name} is missing ({key})")
-                continue
-            taken.add(key)
-            tensor = file.get_tensor(prefix + key)
-            tensor = tensor[rows[0] : rows[1]] if rows is not None else tensor
-            tensor = torch.cat(tensor.chunk(2)[::-1]) if swapped else tensor
-            if tensor.shape != empty.shape:
-                faults.append(f"{name} is {tuple(tensor.shape)} where {tuple(empty.shape)} was expected")
-                continue
-            read[name] = tensor.to(dtype).contiguous()
+    for name, empty in module.state_dict().items():
+        key, rows, _swapped = places.get(name, (name, None, False))
+        if key not in names:
+            faults.append(f"{name} is missing ({key})")
+            continue
+        shape = names[key].shape
+        if rows is not None:
+            shape = (max(0, min(rows[1], shape[0]) - rows[0]), *shape[1:])
+        if shape != tuple(empty.shape):
+            faults.append(f"{name} is {shape} where {tuple(empty.shape)} was expected")
     if faults:
         shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
         raise BadFile(path, "wrong-config", f"its transformer does not fit the config: {shown}. {HINT}")
-    return read, taken
+    return {places.get(name, (name, None, False))[0] for name in module.state_dict()}
+
+
+def _read(path: Path, prefix: str, module: nn.Module, places: Mapping[str, Place], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every parameter in `dtype`."""
+    import torch
+    from safetensors import safe_open
+
+    read: dict[str, Tensor] = {}
+    with safe_open(path, framework="pt") as file:
+        for name in module.state_dict():
+            key, rows, swapped = places.get(name, (name, None, False))
+            tensor = file.get_tensor(prefix + key)
+            tensor = tensor[rows[0] : rows[1]] if rows is not None else tensor
+            tensor = torch.cat(tensor.chunk(2)[::-1]) if swapped else tensor
+            read[name] = tensor.to(dtype).contiguous()
+    return read

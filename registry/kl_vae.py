@@ -7,14 +7,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from registry.families.base import Posterior
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from registry.families.base import Posterior
 
 
 def encode_kl(vae: Any, pixels: Tensor) -> Posterior:
     """Posterior of pixels (B, 3, h, w) in [-1, 1]: mean and logvar (B, C, H, W), normalised."""
+    from registry.families.base import Posterior  # not at the top: importing the seam imports every family, and they import this
+
     posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     mean, logvar = posterior.mean, posterior.logvar
     if vae.config.latents_mean is not None and vae.config.latents_std is not None:

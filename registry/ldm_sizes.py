@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from registry.families.base import TensorInfo
+from registry.header import TensorInfo
 
 Shapes = Mapping[str, TensorInfo]
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import latent_factor_of, prediction_of, read_json, resolution_of
+from registry.diffusers_folder import latent_factor_of, load_module, prediction_of, read_json, resolution_of
 from registry.errors import BadFile, Refused
-from registry.families.base import Look, Parts, TensorInfo
-from registry.header import Header, read_header
+from registry.header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
 from registry.ldm_sizes import NoConfig
 from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, file_prediction
@@ -26,6 +25,8 @@ from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, file_prediction
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from registry.families.base import Parts
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
 CLIP_TOKENS = 49408  # entries of CLIP's own table, the only one carried
@@ -73,12 +74,21 @@ class Layout:
 def load_single_file(
     path: Path, layout: Layout, *, denoiser: str, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None
 ) -> Parts:
-    """Parts of a single file, frozen and in eval mode, every weight in `dtype`. Raises BadFile or Refused (`base_config`)."""
+    """Parts of a single file, frozen and in eval mode, every weight in `dtype`. Raises BadFile or Refused (`base_config`).
+
+    On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
+    """
+    from registry.families.base import Parts  # not at the top: importing the seam imports every family, and they import this
+
     header = read_header(path)
     folder = Path(base_config) if base_config is not None else None
     warnings: list[str] = []
     configs = _configs(path, layout, header, folder, warnings)
-    modules = {piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings) for piece in layout.pieces}
+    empty = str(device) == "meta"
+    modules = {
+        piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty)
+        for piece in layout.pieces
+    }
     _tell_leftovers(layout, configs, modules, header, warnings)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
@@ -168,7 +178,15 @@ def _inside(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, TensorI
 
 
 def _build(
-    path: Path, piece: Piece, config: Mapping[str, Any], header: Header, folder: Path | None, dtype: torch.dtype, warnings: list[str]
+    path: Path,
+    piece: Piece,
+    config: Mapping[str, Any],
+    header: Header,
+    folder: Path | None,
+    dtype: torch.dtype,
+    warnings: list[str],
+    *,
+    empty: bool,
 ) -> nn.Module:
     """One component with its weights from the file; a component the file does not have comes from the base_config folder."""
     import importlib
@@ -176,13 +194,14 @@ def _build(
     model_class = getattr(importlib.import_module(piece.library), piece.class_name)
     if folder is not None and not _inside(header.tensors, piece.prefix):
         warnings.append(f"{path.name} has no {piece.component}; it is taken from {folder}.")
-        own: nn.Module = model_class.from_pretrained(folder / piece.component, dtype=dtype, use_safetensors=True, local_files_only=True)
-        return own
+        taken: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty)
+        return taken
     module: nn.Module = empty_module(piece.library, model_class, config, path=path, component=piece.component)
     built: Any = module.config
     places = {name: piece.source(built, name) for name in module.state_dict()}
-    read = _read(path, piece, module, places, header, dtype)
-    module.load_state_dict(read, strict=True, assign=True)
+    found = _found(path, piece, module, places, header)
+    if not empty:
+        module.load_state_dict(_read(path, module, found, dtype), strict=True, assign=True)
     return module
 
 
@@ -200,30 +219,40 @@ def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, p
         raise Refused(f"{path.name}: a {component} of its sizes cannot be built ({error}). {HINT}") from error
 
 
-def _read(
-    path: Path, piece: Piece, module: nn.Module, places: Mapping[str, Source | None], header: Header, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Every parameter of the module from the file, in `dtype`; all that are missing or of another shape are told together."""
-    from safetensors import safe_open
-
+def _found(
+    path: Path, piece: Piece, module: nn.Module, places: Mapping[str, Source | None], header: Header
+) -> dict[str, tuple[str, Source]]:
+    """Parameter -> its key in the file and how to take it; all that are missing or of another shape are told together."""
     faults: list[str] = []
-    read: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        for name, empty in module.state_dict().items():
-            source = places[name]
-            key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
-            if source is None or key is None:
-                faults.append(f"{name} is missing")
-                continue
-            tensor = _taken(file.get_tensor(key), source)
-            if _without_ones(tensor.shape) != _without_ones(empty.shape):
-                faults.append(f"{name} is {tuple(tensor.shape)} where {tuple(empty.shape)} was expected")
-                continue
-            read[name] = tensor.reshape(empty.shape).to(dtype).contiguous()
+    found: dict[str, tuple[str, Source]] = {}
+    for name, empty in module.state_dict().items():
+        source = places[name]
+        key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
+        if source is None or key is None:
+            faults.append(f"{name} is missing")
+            continue
+        shape = list(header.tensors[key].shape)
+        if source.third is not None and shape:
+            shape[0] //= 3
+        shape = shape[::-1] if source.transposed else shape
+        if _without_ones(shape) != _without_ones(empty.shape):
+            faults.append(f"{name} is {tuple(shape)} where {tuple(empty.shape)} was expected")
+        found[name] = (key, source)
     if faults:
         shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
         raise BadFile(path, "wrong-config", f"its {piece.component} does not fit its config: {shown}. {HINT}")
-    return read
+    return found
+
+
+def _read(path: Path, module: nn.Module, found: Mapping[str, tuple[str, Source]], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every parameter of the module from the file, in `dtype`."""
+    from safetensors import safe_open
+
+    shapes = {name: empty.shape for name, empty in module.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        return {
+            name: _taken(file.get_tensor(key), source).reshape(shapes[name]).to(dtype).contiguous() for name, (key, source) in found.items()
+        }
 
 
 def _present(tensors: Mapping[str, TensorInfo], prefix: str, key: str) -> str | None:
@@ -270,6 +299,8 @@ def _scheduler(
     path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], warnings: list[str]
 ) -> tuple[str, dict[str, Any]]:
     """The scheduler's class and config: the given one, with the prediction that the file's own marks tell."""
+    from registry.families.base import Look
+
     seen = Look(path=path, tensors=header.tensors, metadata=header.metadata)
     prediction, why = file_prediction(seen)
     marked = not why.startswith("assumed")

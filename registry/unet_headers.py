@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from registry.families.base import Look
+if TYPE_CHECKING:
+    from registry.families.base import Look
 
 UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR

@@ -129,6 +129,7 @@ class Family:
     recognise_adapter: Callable[[Look], Match | None]
     load: Callable[..., Parts]
     """load(path, *, dtype, device, base_config=None) -> Parts: a diffusers folder or a single file, with no network.
+    With device "meta" no weight is read: a skeleton with tokenizers and configs, to count, to match and to plan with.
     Raises Refused with the word `base_config` when a single file needs component configs or tokenizers we do not carry."""
     encode_prompts: Callable[..., Conditioning]
     """encode_prompts(parts, prompts, *, clip_skip=None) -> Conditioning, batch-first, (B, T, D) and what else the prompt gives.

@@ -127,7 +127,7 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
                 f"{path.name} is a single file: FLUX.1's T5 encoder and its tokenizer are not in it and are not carried. "
                 "Give base_config=FOLDER, a diffusers folder of the same build (dev or schnell)."
             )
-        loaded["transformer"], warnings = load_flux_transformer(path, Path(base_config), dtype=dtype)
+        loaded["transformer"], warnings = load_flux_transformer(path, Path(base_config), dtype=dtype, empty=str(device) == "meta")
     else:
         refuse_base_config(path, base_config)
     parts = load_folder(

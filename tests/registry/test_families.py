@@ -250,6 +250,38 @@ def test_what_a_model_says_of_itself(model: Model) -> None:
     assert not parts.denoiser.training and not parts.vae.training
 
 
+def test_a_skeleton_has_every_shape_and_no_weight(model: Model) -> None:
+    import torch
+
+    name, family, parts = model
+    skeleton = family.load(shared_folder(name), dtype=torch.bfloat16, device="meta")
+    for ours, theirs in zip((skeleton.denoiser, skeleton.vae), (parts.denoiser, parts.vae), strict=True):
+        assert {key: value.shape for key, value in ours.state_dict().items()} == {
+            key: value.shape for key, value in theirs.state_dict().items()
+        }
+        assert {(weight.device.type, weight.dtype) for weight in ours.parameters()} == {("meta", torch.bfloat16)}
+    assert family.count_tokens(skeleton, "a cat") == family.count_tokens(parts, "a cat")
+    assert (skeleton.prediction, skeleton.latent_factor, skeleton.resolution) == (parts.prediction, parts.latent_factor, parts.resolution)
+
+
+def test_every_module_beside_the_families_can_be_imported_first() -> None:
+    """The families import them, and importing the seam imports the families: a circle is easily made."""
+    import subprocess
+    import sys
+
+    code = """
+import importlib, sys
+modules = "clip_text diffusers_folder flux_single_file kl_vae ldm_pieces lora_files single_file unet_headers unet_lora"
+for name in modules.split():
+    for module in [module for module in sys.modules if module.split(".")[0] == "registry"]:
+        del sys.modules[module]
+    importlib.import_module(f"registry.{name}")
+    assert importlib.import_module("registry.families").FAMILIES
+assert not {"torch", "diffusers", "transformers"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
 def test_the_prediction_is_the_scheduler_s() -> None:
     assert tiny_parts("sd1", prediction="v_prediction")[1].prediction == "v_prediction"
 

@@ -302,6 +302,23 @@ def test_the_published_sizes_are_read_from_their_shapes() -> None:
             assert (list(mine) if isinstance(mine, tuple) else mine) == (list(its) if isinstance(its, tuple) else its), key
 
 
+@pytest.mark.parametrize("name", [*LDM, "flux1"])
+def test_a_skeleton_of_a_file_reads_no_weight(name: str, published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    import torch
+
+    if name == "flux1":
+        folder: Path | None = shared_folder("flux1")
+        file = tiny_single_file(shared_folder("flux1"), tmp_path / "flux.safetensors", family="flux1")
+    else:
+        folder, file = None, published[name][1]
+    skeleton = FAMILIES[name].load(file, dtype=torch.float32, device="meta", base_config=folder)
+    full = loaded(name, file, folder)
+    assert {key: value.shape for key, value in skeleton.denoiser.state_dict().items()} == {
+        key: value.shape for key, value in full.denoiser.state_dict().items()
+    }
+    assert {weight.device.type for module in (skeleton.denoiser, skeleton.vae) for weight in module.parameters()} == {"meta"}
+
+
 def test_header_configs_that_are_not_json_are_refused(published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     odd = rewritten(published["sd1"][1], tmp_path / "odd.safetensors", metadata={"loraloom.components": "{"})
     with pytest.raises(BadFile, match=r"loraloom\.components is not readable JSON"):
