@@ -98,7 +98,7 @@ def _reproduce(argv: list[str]) -> int:
 
     from loraloom import console
     from loraloom.cli import Parser
-    from registry.merging.job import reproduce
+    from registry.merging.reproduce import reproduce
     from registry.store import Store
 
     parser = Parser(

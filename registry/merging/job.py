@@ -9,10 +9,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults, JobFailed, LoomError, NotFound
+from registry.errors import Faults, JobFailed
 from registry.hashing import folder_sha256, hash_file
 from registry.merging.plan import MergePlan, plan_merge
-from registry.merging.recipe import Recipe, Source, recipe_of
+from registry.merging.recipe import Recipe, Source
 from registry.merging.stream import Written, write_merge
 from registry.progress import Report, silent
 from registry.record import Record
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from registry.store import Store
 
 RECIPE_KEY = "loraloom_recipe"  # in the metadata of what was merged
+ROLES = {"fuse": ("base", "adapter")}  # of the parents, by method; the last one is that of all that follow
 SHORT_LIVED = (
     "modelspec.hash_sha256",
     "modelspec.date",
@@ -116,7 +117,11 @@ def _whole_sha256(plan: MergePlan, written: Written) -> str:
 
 
 def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -> Record:
-    parents = [{"role": "source", "ref": source.ref, "sha256": source.sha256} for source in merged.recipe.sources]
+    roles = ROLES.get(merged.recipe.method, ("source",))
+    parents = [
+        {"role": roles[min(index, len(roles) - 1)], "ref": source.ref, "sha256": source.sha256}
+        for index, source in enumerate(merged.recipe.sources)
+    ]
     recipe = {"tool": "merge", **merged.recipe.to_plain()}
     record = store.add(
         merged.output, name=merged.recipe.name, parents=parents, recipe=json.loads(json.dumps(recipe)), licence=plan.licence, report=report
@@ -124,74 +129,3 @@ def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -
     if record.hashes.sha256 != merged.result["sha256"]:
         raise JobFailed(f"{merged.output} does not read back as it was written: look at the disk.")
     return record
-
-
-# --- again
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
-    """A merge made a second time: the hash it has, the one it should have."""
-
-    reference: str
-    expected: str
-    found: str
-    seconds: float
-
-    @property
-    def same(self) -> bool:
-        return self.expected == self.found
-
-
-def reproduce(
-    reference: str, store: Store, scratch: Path, *, memory_mib: int = 512, threads: int | None = None, report: Report = silent
-) -> Reproduction:
-    """Merge again what a Record's recipe says, into the folder `scratch`, and compare the hashes. Nothing is registered.
-
-    Sources are looked for by their hash first, so they may have been moved or renamed.
-    """
-    record = store.find(reference)
-    recipe = recipe_in(record)
-    sources = tuple(_found_again(source, store) for source in recipe.sources)
-    output = scratch / (f"{record.name.partition('@')[0]}{'' if 'root' in record.metadata else '.safetensors'}")
-    plan = plan_merge(replace(recipe, sources=sources), store, output, memory_mib=memory_mib, threads=threads)
-    names = {source.sha256: source.name for source in recipe.sources}
-    records = tuple(replace(one, name=names.get(source.sha256) or one.name) for one, source in zip(plan.records, sources, strict=True))
-    done = run_plan(replace(plan, records=records), store, report=report, register=False)
-    return Reproduction(
-        reference=reference, expected=store.sha256(record), found=str(done.result["sha256"]), seconds=float(done.result["seconds"])
-    )
-
-
-def recipe_in(record: Record) -> Recipe:
-    """The merge recipe of a Record, or of the file's own metadata. Raises NotFound."""
-    plain = dict(record.recipe or {})
-    if plain.pop("tool", None) == "merge":
-        return recipe_of(plain, where=f"The recipe of {record.name}")
-    told = _own_metadata(record).get(RECIPE_KEY)
-    if told is None:
-        raise NotFound(f"{record.name} has no merge recipe: it was not merged by loraloom merge.")
-    try:
-        return _named(recipe_of(json.loads(told), where=f"The recipe in {record.name}"))
-    except ValueError as error:
-        raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
-
-
-def _named(recipe: Recipe) -> Recipe:
-    return replace(recipe, sources=tuple(replace(source, name=source.name or source.ref) for source in recipe.sources))
-
-
-def _own_metadata(record: Record) -> Mapping[str, str]:
-    from registry.merging.layout import read_layout
-
-    return read_layout(str(record.path)).metadata
-
-
-def _found_again(source: Source, store: Store) -> Source:
-    if source.sha256:
-        try:
-            store.find(f"sha256:{source.sha256}")
-            return replace(source, ref=f"sha256:{source.sha256}")
-        except LoomError:
-            pass  # not registered under its hash: by its name or path, and its hash is compared before anything is written
-    return source

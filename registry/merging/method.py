@@ -119,6 +119,7 @@ class Method:
     measure: Callable[..., Any] | None = None
     placed: bool = False  # takes `at`: the Place of its piece
     rowwise: bool = False  # pieces are whole rows of the last axis
+    holds: bool = False  # what it measures is as large as the tensor, so one key is measured at a time
     check: Callable[..., str | None] | None = None  # what is wrong with these options together
 
     @property

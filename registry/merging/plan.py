@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults, LoomError, UnknownName
+from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.header import DTYPE_BITS, TensorInfo
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.layout import Layout, quantised, read_layout
@@ -17,6 +17,7 @@ from registry.merging.method import METHODS, Method
 from registry.merging.pieces import CHUNK
 from registry.merging.recipe import Recipe, Source
 from registry.record import Record
+from registry.store import check_name
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -50,6 +51,11 @@ class MergePlan:
     memory_mib: int
     threads: int
     notes: tuple[str, ...]
+
+    @staticmethod
+    def usual_threads() -> int:
+        """One a core, at most 4: more only wait for the disk."""
+        return min(os.cpu_count() or 1, 4)
 
     @property
     def bytes(self) -> int:
@@ -123,7 +129,7 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
 
     faults: list[str] = []
     output = Path(output).expanduser().absolute()
-    threads = threads or min(os.cpu_count() or 1, 4)
+    threads = threads or MergePlan.usual_threads()
     method = _method(recipe, faults)
     found = [_source(source, store, number, faults) for number, source in enumerate(recipe.sources, 1)]
     records = [record for record, _ in found if record is not None]
@@ -134,6 +140,7 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     if complete:
         faults += _layout_faults(layouts)
     faults += output_faults(output, [layout.path for layout in layouts], folder=bool(layouts) and layouts[0].is_folder)
+    faults += name_faults(recipe.name or output.stem)
     if not complete or len({layout.diffusers for layout in layouts}) > 1:
         raise Faults("This merge was not started:", faults or ["its sources cannot be compared."])
     assert method is not None
@@ -147,14 +154,14 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
         layouts=tuple(layouts),
         output=output,
         keys=keys,
-        files=_files(layouts, keys, recipe.shard_mib),
-        others=tuple(_others(layouts[0])),
+        files=files_of(layouts, keys, recipe.shard_mib),
+        others=others_of(layouts[0]),
         licence=licence_union(records),
         memory_mib=memory_mib,
         threads=threads,
-        notes=(*keys.notes, *_licence_notes(records), *_kinship_notes(records)),
+        notes=(*keys.notes, *licence_notes(records), *_kinship_notes(records)),
     )
-    faults += _disk_faults(output, plan.bytes + MIB)
+    faults += disk_faults(output, plan.bytes + MIB)
     if faults:
         raise Faults("This merge was not started:", dict.fromkeys(faults))
     return plan
@@ -257,13 +264,23 @@ def output_faults(output: Path, sources: Sequence[Path], *, folder: bool) -> lis
     return faults
 
 
+def name_faults(name: str) -> list[str]:
+    """What is wrong with the name that the result would be registered under."""
+    try:
+        check_name(name)
+    except Refused as error:
+        return [f"name: {error} Give one: name=..."]
+    return []
+
+
 def free_bytes(output: Path) -> int:
     """Free space where the output will lie."""
     parent = next(parent for parent in (output, *output.parents) if parent.exists())
     return shutil.disk_usage(parent).free
 
 
-def _disk_faults(output: Path, needed: int) -> list[str]:
+def disk_faults(output: Path, needed: int) -> list[str]:
+    """What is wrong with the free space."""
     free = free_bytes(output)
     if needed <= free:
         return []
@@ -291,7 +308,7 @@ def _memory_faults(method: Method, keys: Keys, memory_mib: int) -> list[str]:
 # --- the files of the result
 
 
-def _files(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None) -> tuple[OutFile, ...]:
+def files_of(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None) -> tuple[OutFile, ...]:
     """The files as the first source has them, or in shards of the size asked for.
 
     Keys that a rule brought go to the first file of their component.
@@ -348,8 +365,9 @@ def _sharded(groups: Mapping[str, Sequence[str]], keys: Keys, shard_mib: int) ->
     return found
 
 
-def _others(layout: Layout) -> list[tuple[str, Path]]:
-    return [(name, layout.path / name) for name in layout.others]
+def others_of(layout: Layout) -> tuple[tuple[str, Path], ...]:
+    """A folder's small files: their place in the output, where they are copied from."""
+    return tuple((name, layout.path / name) for name in layout.others)
 
 
 # --- licences
@@ -363,7 +381,8 @@ def licence_union(records: Sequence[Record]) -> str | None:
     return " AND ".join(parts)
 
 
-def _licence_notes(records: Sequence[Record]) -> list[str]:
+def licence_notes(records: Sequence[Record]) -> list[str]:
+    """What a person should know of the result's licence."""
     unknown = [record.name for record in records if not record.licence]
     notes = [f"the licence of {', '.join(dict.fromkeys(unknown))} is not known, and so the result's is not."] if unknown else []
     closed = [

@@ -209,7 +209,7 @@ def _words(value: Any) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
         raise ValueError(f"components must be a list of names such as [denoiser, vae], got {value!r}.")
-    return tuple(items)
+    return tuple("denoiser" if item in ("unet", "transformer") else item for item in items)
 
 
 def _params(value: Any) -> dict[str, Any]:

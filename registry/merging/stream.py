@@ -213,11 +213,12 @@ def _jobs(
 ) -> Iterator[tuple[str, Callable[[], memoryview]]]:
     """The work of every piece. What must be known of whole tensors is measured a few keys ahead, by the same threads."""
     measured: dict[str, Future[Any]] = {}
+    most = 1 if plan.method.holds else MEASURED_AHEAD
     todo = deque(keys)
     ahead = deque(key for _, key in keys if plan.method.measure and key.merged)
     while todo:
         name, key = todo.popleft()
-        while ahead and len(measured) < MEASURED_AHEAD:
+        while ahead and len(measured) < most:
             coming = ahead.popleft()
             measured[coming.name] = pool.submit(_measure, coming, plan.method, maps, shares.scratch, plan.recipe.precision)
         known = measured.pop(name, None)

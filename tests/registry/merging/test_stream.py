@@ -15,8 +15,9 @@ from registry.errors import BadFile, Faults, JobFailed
 from registry.hashing import hash_file
 from registry.header import read_header
 from registry.merging import stream
-from registry.merging.job import merge, reproduce
+from registry.merging.job import merge
 from registry.merging.mapped import KeyPieces
+from registry.merging.reproduce import reproduce
 from registry.store import Store
 from tests.registry.merging.models import NAMES, POSITIONS, UNET, read, recipe, tensors, written
 

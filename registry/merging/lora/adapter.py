@@ -1,0 +1,190 @@
+"""An adapter file as modules: which weights it changes, by what algorithm, with which tensors and which scale."""
+
+# R rank, I in-width, O out-width
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.adapter_facts import peft_config
+from registry.base_modules import underscored
+from registry.errors import BadFile
+from registry.folder import read_json
+from registry.formats.adapter_keys import AdapterKey, adapter_keys
+from registry.formats.unet_names import diffusers_underscored
+from registry.header import read_header
+from registry.merging.layout import Stored
+from registry.merging.mapped import Maps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude
+CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """What an adapter does to one module of the base. `place` is (component, canonical name): equal for every spelling."""
+
+    place: tuple[str, str]
+    name: str  # as the file spells it, with its prefix
+    algorithm: str
+    stored: Mapping[str, Stored]  # role -> tensor
+    maps: Maps = field(repr=False)
+    alpha: float | None = None  # None: the scale is 1
+    rank_stabilised: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """A product of two factors and nothing else: LoRA, also of a convolution, also with a Tucker core."""
+        return self.algorithm == "lora" and set(self.stored) <= {"down", "up", "mid", "alpha"}
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the change depends on the weight it is made to."""
+        return self.algorithm in NEEDS_BASE or "dora" in self.stored
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset(self.stored)
+
+    def tensor(self, role: str) -> Tensor:
+        """One of its tensors in fp32, in its own shape."""
+        import torch
+
+        stored = self.stored[role]
+        return self.maps.tensor(stored, 0, stored.info.elements).to(torch.float32, copy=True).reshape(stored.info.shape)
+
+    def get(self, role: str) -> Tensor | None:
+        """The same, None when the module has none."""
+        return self.tensor(role) if role in self.stored else None
+
+    def scale(self, rank: int) -> float:
+        """alpha / rank, or alpha / sqrt(rank) where the file says so; 1 without alpha."""
+        if self.alpha is None or rank == 0:
+            return 1.0
+        return self.alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
+
+    @property
+    def rank(self) -> int | None:
+        """The rank of a plain LoRA."""
+        return int(self.stored["down"].info.shape[0]) if self.algorithm == "lora" and "down" in self.stored else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """An adapter file. `left` are keys that belong to no module."""
+
+    path: Path
+    modules: tuple[Module, ...]
+    metadata: Mapping[str, str]
+    spelling: str  # kohya: lora_down/lora_up with dots as underscores; peft: lora_A/lora_B with module names
+    dtype: str
+    left: tuple[str, ...] = ()
+
+    @cached_property
+    def by_place(self) -> dict[tuple[str, str], Module]:
+        return {module.place: module for module in self.modules}
+
+
+def read_adapter(path: Path | str) -> Adapter:
+    """The modules of an adapter file; tensors stay on the disk until they are asked for. Raises BadFile."""
+    path = Path(path)
+    header = read_header(path)
+    keys = adapter_keys(header.tensors)
+    if keys is None:
+        raise BadFile(path, "not-an-adapter", "has no keys of an adapter. Name a LoRA or LyCORIS file.")
+    stored = {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
+    scales = _Scales(path, header.metadata)
+    maps = Maps([path])
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for name, key in keys.items():
+        groups.setdefault((key.prefix, key.module), {})[_role(key)] = name
+    modules = [_module(names, {name: keys[name] for name in names.values()}, stored, maps, scales) for names in groups.values()]
+    dtypes = [info.dtype for name, info in header.tensors.items() if name in keys and keys[name].role != "alpha"]
+    kohya = sum(
+        name.endswith((".lora_down.weight", ".alpha", ".lora_up.weight")) or key.spelling == "lycoris" for name, key in keys.items()
+    )
+    used = {name for names in groups.values() for name in names.values()} | {f"{name}.weight" for name in _ia3(keys)}
+    return Adapter(
+        path=path,
+        modules=tuple(modules),
+        metadata=header.metadata,
+        spelling="kohya" if kohya * 2 >= len(keys) else "peft",
+        dtype=max(set(dtypes), key=dtypes.count) if dtypes else "F32",
+        left=tuple(name for name in header.tensors if name not in used),
+    )
+
+
+def _role(key: AdapterKey) -> str:
+    return "weight_scale" if key.role == "scale" and key.algorithm == "ia3" else key.role
+
+
+def _ia3(keys: Mapping[str, AdapterKey]) -> Iterator[str]:
+    """Names of LyCORIS's IA3 modules, whose scale is a bare `.weight`."""
+    return (name.removesuffix(".on_input") for name, key in keys.items() if key.role == "on_input")
+
+
+def _module(names: Mapping[str, str], keys: Mapping[str, AdapterKey], stored: Mapping[str, Stored], maps: Maps, scales: _Scales) -> Module:
+    key = next(iter(keys.values()))
+    algorithm = next((key.algorithm for key in keys.values() if key.algorithm), "")
+    roles = {role: stored[name] for role, name in names.items()}
+    if algorithm == "oft" and "blocks" in roles and len(roles["blocks"].info.shape) == 4:
+        algorithm = "boft"
+    if algorithm == "full" and "set" in roles:
+        algorithm = "set"
+    if "on_input" in roles:
+        roles["weight_scale"] = stored[f"{names['on_input'].removesuffix('.on_input')}.weight"]
+    alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
+    component = "denoiser" if key.component in ("", "denoiser") else key.component
+    told, stabilised = scales.of(component, key.module)
+    return Module(
+        place=(component, canonical(component, key.module)),
+        name=f"{key.prefix}{key.module}",
+        algorithm=algorithm,
+        stored=roles,
+        maps=maps,
+        alpha=alpha if alpha is not None else told,
+        rank_stabilised=stabilised if alpha is None else False,
+    )
+
+
+def canonical(component: str, module: str) -> str:
+    """One name for every spelling of a module: dots as underscores, UNet blocks as diffusers numbers them."""
+    name = underscored(module)
+    return diffusers_underscored(name) if component == "denoiser" else name
+
+
+class _Scales:
+    """alpha where it is no tensor: diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        self._told = peft_config(metadata)
+        beside = path.parent / CONFIG
+        self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
+
+    def of(self, component: str, module: str) -> tuple[float | None, bool]:
+        """(alpha, whether it is divided by the root of the rank) of a module; None: nothing is told."""
+        prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
+        for prefix in prefixes:
+            found = {key[len(prefix) :]: value for key, value in self._told.items() if key.startswith(prefix)}
+            if "lora_alpha" in found:
+                return _of_module(found, module)
+        return _of_module(self._config, module) if "lora_alpha" in self._config else (None, False)
+
+
+def _of_module(config: Mapping[str, Any], module: str) -> tuple[float | None, bool]:
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), config["lora_alpha"])
+    try:
+        return float(alpha), bool(config.get("use_rslora"))
+    except (TypeError, ValueError) as error:
+        raise BadFile(module, "bad-header", f"has the alpha {json.dumps(alpha)} in its metadata; a number was expected.") from error

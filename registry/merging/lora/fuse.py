@@ -1,0 +1,341 @@
+"""Adapters fused into a checkpoint: W + sum of what each changes, streamed like any merge, with what was placed and what was kept.
+
+Every change is taken from the base's own weight, so the order of the adapters does not matter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults, LoomError
+from registry.header import TensorInfo
+from registry.merging.job import Merged, run_plan
+from registry.merging.keys import FLOATS, Key, Keys, some
+from registry.merging.layout import Layout, quantised, read_layout
+from registry.merging.lora.adapter import Adapter, Module, read_adapter
+from registry.merging.lora.delta import bias_delta, delta, delta_shape
+from registry.merging.lora.places import Landing, Places, places_of
+from registry.merging.mapped import torch_dtype
+from registry.merging.method import Method, Pieces, Place
+from registry.merging.plan import (
+    MIB,
+    MergePlan,
+    disk_faults,
+    files_of,
+    licence_notes,
+    licence_union,
+    name_faults,
+    others_of,
+    output_faults,
+)
+from registry.merging.recipe import DTYPES, Recipe, Source
+from registry.progress import Report, silent
+from registry.record import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.references import Weighted
+    from registry.store import Store
+
+FAITHFUL = 0.95  # share of the change that must survive the output's dtype without a warning
+
+
+@dataclass(frozen=True)
+class Part:
+    """One module's share of one tensor of the checkpoint."""
+
+    module: Module
+    landing: Landing
+    weight: float
+    bias: bool = False
+
+
+@dataclass
+class Coverage:
+    """How many of the adapters' modules have their place, by component, and which have none."""
+
+    placed: dict[str, int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)  # no such module in the base
+    mismatched: list[str] = field(default_factory=list)  # there, in another shape
+    left: list[str] = field(default_factory=list)  # keys of the files that belong to no module
+
+    @property
+    def share(self) -> float:
+        """Placed of all, 0 to 1."""
+        total = sum(self.total.values())
+        return sum(self.placed.values()) / total if total else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        components = {name: {"placed": self.placed.get(name, 0), "total": total} for name, total in self.total.items()}
+        return {"share": self.share, "components": components, "missing": self.missing, "mismatched": self.mismatched, "left": self.left}
+
+    def to_text(self) -> str:
+        """'denoiser 128 of 128, text_encoder 0 of 72; not in the base: ...'."""
+        text = ", ".join(f"{name} {self.placed.get(name, 0)} of {total}" for name, total in self.total.items())
+        for what, names in (("not in the base", self.missing), ("of another shape", self.mismatched), ("keys of no module", self.left)):
+            text += f"; {what}: {some(names)}" if names else ""
+        return text
+
+
+@dataclass
+class Retained:
+    """How much of the change is left after the output's dtype rounded it: (W' - W) . D / |D|^2, over all tensors."""
+
+    parts: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, at: Place, kept: float, wanted: float) -> None:
+        """One piece's share."""
+        with self.lock:
+            self.parts[(at.key, at.begin)] = (kept, wanted)
+
+    @property
+    def share(self) -> float | None:
+        """1 is all of it; None when nothing was to change."""
+        values = [self.parts[place] for place in sorted(self.parts)]
+        wanted = sum(value[1] for value in values)
+        return sum(value[0] for value in values) / wanted if wanted > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusePlan:
+    """A fusion that can be run: a merge plan with the adapters' coverage."""
+
+    merge: MergePlan
+    coverage: Coverage
+    retained: Retained
+    weights: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {**self.merge.to_json(), "coverage": self.coverage.to_json(), "weights": list(self.weights)}
+
+    def to_text(self) -> str:
+        """The plan for a person."""
+        return f"{self.merge.to_text()}\n  modules placed: {self.coverage.to_text()}"
+
+
+def plan_fuse(
+    base: str,
+    adapters: Sequence[Weighted],
+    store: Store,
+    output: Path | str,
+    *,
+    dtype: str | None = None,
+    coverage: float = 1.0,
+    name: str | None = None,
+    memory_mib: int = 512,
+    threads: int | None = None,
+) -> FusePlan:
+    """Everything checked, nothing written. `coverage` is the share of the adapters' modules that must have a place. Raises Faults."""
+    faults: list[str] = []
+    output = Path(output).expanduser().absolute()
+    record, layout = _base(base, store, faults)
+    loaded = [_adapter(one, store, faults) for one in adapters]
+    if not adapters:
+        faults.append("no adapter was given. Name at least one: --adapter REF:WEIGHT.")
+    if dtype is not None and dtype not in DTYPES:
+        faults.append(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}.")
+    faults += output_faults(output, [layout.path] if layout else [], folder=bool(layout and layout.is_folder))
+    faults += name_faults(name or output.stem)
+    if layout is None or record is None or any(one is None for one in loaded):
+        raise Faults("This fusion was not started:", faults)
+    pairs = [(found, one.weight) for found, one in zip(loaded, adapters, strict=True) if found is not None]
+    covered = Coverage()
+    parts = _parts([(adapter, weight) for (_, adapter), weight in pairs], layout, places_of(layout), covered)
+    if covered.share < coverage or not parts:
+        advice = "Use an adapter made for this base, or say what is enough: --coverage 0.8."
+        faults.append(
+            f"{covered.share:.1%} of the adapters' modules have a place, {coverage:.0%} are asked for: {covered.to_text()}. {advice}"
+        )
+    retained = Retained()
+    records = [record, *(one for (one, _), _ in pairs)]
+    keys = _keys(layout, parts, dtype if not faults else None, retained)
+    recipe = Recipe(
+        method="fuse",
+        sources=(Source(ref=base), *(Source(ref=one.reference) for one in adapters)),
+        params={"weights": tuple(one.weight for one in adapters)},
+        dtype=dtype,
+        name=name or output.stem,
+    )
+    faults += _memory_faults(keys, memory_mib)
+    notes = [*keys.notes, *licence_notes(records)]
+    if covered.share < 1.0:
+        notes.append(f"not everything has a place: {covered.to_text()}")
+    plan = MergePlan(
+        recipe=recipe,
+        method=FUSE,
+        records=tuple(records),
+        layouts=(layout,),
+        output=output,
+        keys=keys,
+        files=files_of([layout], keys, None),
+        others=others_of(layout),
+        licence=licence_union(records),
+        memory_mib=memory_mib,
+        threads=threads or MergePlan.usual_threads(),
+        notes=tuple(notes),
+    )
+    faults += disk_faults(output, plan.bytes + MIB)
+    if faults:
+        raise Faults("This fusion was not started:", dict.fromkeys(faults))
+    return FusePlan(merge=plan, coverage=covered, retained=retained, weights=tuple(one.weight for one in adapters))
+
+
+def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register: bool = True) -> Merged:
+    """Write and register a planned fusion; `result` also has coverage and retained."""
+    done = run_plan(plan.merge, store, report=report, register=register)
+    share = plan.retained.share
+    result = {**done.result, "coverage": plan.coverage.to_json(), "retained": None if share is None else round(share, 6)}
+    return replace(done, result=result)
+
+
+def _base(reference: str, store: Store, faults: list[str]) -> tuple[Record | None, Layout | None]:
+    try:
+        record = store.find(reference)
+        if record.kind in ("adapter", "embedding", "dataset", "run"):
+            faults.append(f"{reference} is of kind {record.kind}; a checkpoint was expected as the base. Adapters follow --adapter.")
+            return record, None
+        layout = read_layout(str(record.path))
+        if strange := quantised(layout.tensors):
+            faults.append(f"{reference} is quantised ({strange}); a change would be rounded away. Fuse into its fp16 or bf16 version.")
+        return record, layout
+    except LoomError as error:
+        faults.append(str(error))
+        return None, None
+
+
+def _adapter(one: Weighted, store: Store, faults: list[str]) -> tuple[Record, Adapter] | None:
+    try:
+        record = store.find(one.reference)
+        if record.kind not in ("adapter", "unknown"):
+            faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected. Checkpoints are merged by `loraloom merge`.")
+            return None
+        return record, read_adapter(str(record.path))
+    except LoomError as error:
+        faults.append(str(error))
+        return None
+
+
+def _parts(adapters: Sequence[tuple[Adapter, float]], layout: Layout, places: Places, covered: Coverage) -> dict[str, list[Part]]:
+    """Key -> the parts that change it; the coverage is counted on the way."""
+    found: dict[str, list[Part]] = {}
+    for adapter, weight in adapters:
+        covered.left += [f"{adapter.path.name}: {key}" for key in adapter.left]
+        for module in adapter.modules:
+            component = module.place[0]
+            covered.total[component] = covered.total.get(component, 0) + 1
+            landings = places.find(module)
+            if landings is None:
+                covered.missing.append(module.name)
+            elif wrong := _misfit(module, landings, layout):
+                covered.mismatched.append(f"{module.name} ({wrong})")
+            else:
+                covered.placed[component] = covered.placed.get(component, 0) + 1
+                for part in _module_parts(module, landings, places, weight):
+                    found.setdefault(part.landing.key, []).append(part)
+    return found
+
+
+def _module_parts(module: Module, landings: Sequence[Landing], places: Places, weight: float) -> list[Part]:
+    if weight == 0.0:
+        return []
+    parts = [Part(module, landing, weight) for landing in landings] if module.roles - {"diff_b", "b_norm", "alpha"} else []
+    bias = places.biases.get(module.place)
+    if bias is not None and module.roles & {"diff_b", "b_norm"}:
+        parts.append(Part(module, Landing(bias), weight, bias=True))
+    return parts
+
+
+def _misfit(module: Module, landings: Sequence[Landing], layout: Layout) -> str | None:
+    """Why a module's change cannot be added where it would land, as far as headers tell; None when it can."""
+    whole = len(landings) == 1 and landings[0].rows is None
+    if module.needs_base and not whole:
+        return f"{module.algorithm} on a part of a fused layer"
+    if not module.is_plain:
+        return (
+            None if module.algorithm in ("lora", "loha", "lokr", "glora", "full", "set", "norm", "oft", "boft", "ia3") else module.algorithm
+        )
+    shape = delta_shape(module)
+    rows = sum(_rows(landing, layout) for landing in landings)
+    target = layout.tensors[landings[0].key].info.shape
+    width = TensorInfo("F32", target[1:]).elements
+    if rows != shape[0] or width != TensorInfo("F32", shape[1:]).elements:
+        return f"{list(shape)} where the base has {[rows, *target[1:]]}"
+    return None
+
+
+def _rows(landing: Landing, layout: Layout) -> int:
+    return landing.rows[1] - landing.rows[0] if landing.rows else layout.tensors[landing.key].info.shape[0]
+
+
+def _keys(layout: Layout, parts: Mapping[str, Sequence[Part]], dtype: str | None, retained: Retained) -> Keys:
+    found = Keys()
+    for name, stored in layout.tensors.items():
+        convert = dtype is not None and stored.info.dtype in FLOATS and stored.info.elements > 0
+        out = TensorInfo(DTYPES[dtype] if convert and dtype else stored.info.dtype, stored.info.shape)
+        if name in parts and stored.info.dtype in FLOATS:
+            options = {"parts": tuple(parts[name]), "shape": stored.info.shape, "dtype": out.dtype, "retained": retained}
+            found.keys[name] = Key(name=name, out=out, sources=(stored,), options=options)
+        else:
+            found.keys[name] = Key(name=name, out=out, sources=(stored,), copied="no adapter changes it")
+    return found
+
+
+def _memory_faults(keys: Keys, memory_mib: int) -> list[str]:
+    """A change is made whole: it, its making, the next one's beside it, and the base where that is needed."""
+    largest = max((key.out.elements for key in keys.keys.values() if key.merged), default=0)
+    needed = (largest * 4 * 5 + 64 * MIB) / MIB
+    return (
+        [f"memory_mib={memory_mib} is too little for this base's largest changed tensor: at least {needed:.0f}."]
+        if memory_mib < needed
+        else []
+    )
+
+
+# --- the arithmetic
+
+
+def change_of(pieces: Pieces, *, parts: Sequence[Part], shape: tuple[int, ...], **_options: Any) -> Tensor:
+    """What all parts together add to a tensor, flat, fp32."""
+    import torch
+
+    base: Tensor | None = None
+    if any(part.module.needs_base for part in parts):
+        base = torch.cat([piece[0].float() for piece in pieces]).reshape(shape)
+    total = torch.zeros(shape)
+    for part in parts:
+        if part.bias:
+            bias = bias_delta(part.module)
+            assert bias is not None
+            total.add_(bias.reshape(shape), alpha=part.weight)
+            continue
+        change = delta(part.module, base, weight=part.weight)
+        first, last = part.landing.rows or (0, shape[0])
+        part_of = (
+            change.reshape(change.shape[0], -1)[part.landing.origin : part.landing.origin + last - first] if change.ndim > 1 else change
+        )
+        total[first:last] += part_of.reshape(total[first:last].shape)
+    return total.reshape(-1)
+
+
+def add_change(
+    base: Tensor, *, parts: Sequence[Part], shape: tuple[int, ...], dtype: str, retained: Retained, known: Tensor, at: Place
+) -> Tensor:
+    """W + D, and a note of what the output's dtype leaves of D."""
+    change = known[at.begin : at.begin + base.numel()]
+    merged = base + change
+    rounded = merged.to(torch_dtype(dtype)).to(base.dtype)
+    wanted = change.double()
+    retained.note(at, float(((rounded - base).double() * wanted).sum()), float((wanted * wanted).sum()))
+    return merged
+
+
+FUSE = Method(name="fuse", apply=add_change, least=1, most=None, base=True, options={}, measure=change_of, placed=True, holds=True)
