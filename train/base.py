@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import latent_factor_of, prediction_of, read_json, resolution_of
+from registry.diffusers_folder import latent_factor_of, prediction_of, resolution_of
 from registry.errors import NotFound, Refused
 from registry.families.base import Family, Parts
+from registry.folder import read_json
 from registry.loading import family_of
 from registry.record import Record
 from train.config import Precision, TrainConfig

@@ -1,8 +1,8 @@
 """Checkpoints: folders `checkpoints/step-000300/` that are whole or not there, and hold everything a resume needs.
 
-    adapter.safetensors     the LoRA as diffusers loads it
-    training.pt             optimizer state and random states (tensors and plain values; read with weights_only)
-    state.json              step, held-out history, sha256 of the other files
+adapter.safetensors     the LoRA as diffusers loads it
+training.pt             optimizer state and random states (tensors and plain values; read with weights_only)
+state.json              step, held-out history, sha256 of the other files
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def save(
-    run: Path, step: int, *, write_adapter: Callable[[Path], object], training: Mapping[str, Any], history: Mapping[str, Any]
-) -> Path:
+def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], training: Mapping[str, Any], history: Mapping[str, Any]) -> Path:
     """Write a checkpoint under a temporary name outside checkpoints/, sync it, then put it in its place."""
     import torch
 
@@ -130,7 +128,8 @@ def random_states() -> dict[str, Any]:
     import numpy
     import torch
 
-    name, keys, position, has_gauss, cached = numpy.random.get_state()
+    state: Any = numpy.random.get_state()
+    name, keys, position, has_gauss, cached = state
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "python": _listed(random.getstate()),

@@ -44,10 +44,18 @@ def word(default: str | None, meaning: str) -> Any:
 
 @dataclass(kw_only=True)
 class DataConfig:
-    path: str | None = setting(None, "folder of pictures with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens")
-    trigger: str | None = setting(None, "the word that will call what is learned: put before every caption that lacks it; alone it is the caption of a set without any")
+    path: str | None = setting(
+        None,
+        "folder of pictures with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens",
+    )
+    trigger: str | None = setting(
+        None,
+        "the word that will call what is learned: put before every caption that lacks it; alone it is the caption of a set without any",
+    )
     split: str = setting("train", "the split, where load_dataset is used")
-    image_column: str | None = setting(None, "column with the picture (default: file_name in metadata files, the one picture column elsewhere)")
+    image_column: str | None = setting(
+        None, "column with the picture (default: file_name in metadata files, the one picture column elsewhere)"
+    )
     caption_column: str | None = setting(None, "column with the caption (default: text, caption or prompt, whichever there is)")
 
 
@@ -55,7 +63,10 @@ class DataConfig:
 class LoraConfig:
     rank: int = setting(16, "width of each LoRA pair")
     alpha: float | None = setting(None, "scale: the product is multiplied by alpha / rank (default: rank)")
-    targets: Any = setting("attention", "a preset of the family (attention, attention_mlp, convolutions), a list of module names, or a regular expression in slashes: /.*attn2.*/")
+    targets: Any = setting(
+        "attention",
+        "a preset (attention, attention_mlp, convolutions), a list of module names, or a regular expression in slashes: /.*attn2.*/",
+    )
 
 
 @dataclass(kw_only=True)
@@ -94,7 +105,9 @@ class HeldoutConfig:
 
 @dataclass(kw_only=True)
 class PreviewConfig:
-    prompts: list[str] | None = setting(None, "what is drawn while training (default: the first held-out captions, else training captions); [] draws nothing")
+    prompts: list[str] | None = setting(
+        None, "what is drawn while training (default: the first held-out captions, else training captions); [] draws nothing"
+    )
     every: int | None = setting(None, "steps between previews (default: with each checkpoint)")
     seed: int = setting(0, "seed of the first prompt's picture; the next prompt has the next seed")
     steps: int | None = setting(None, "denoising steps (default: 20, or the family's own when that is lower)")
@@ -107,9 +120,13 @@ class TrainConfig:
 
     name: str | None = setting(None, "name of the run and of its adapter (default: the data folder's name)")
     base: str = setting("pocket", "model to train on: a registered name, a path, a sha256: prefix")
-    base_config: str | None = setting(None, "diffusers folder with component configs and tokenizers, for single files of families that carry none")
+    base_config: str | None = setting(
+        None, "diffusers folder with component configs and tokenizers, for single files of families that carry none"
+    )
     data: DataConfig = field(default_factory=DataConfig)
-    resolution: int | None = setting(None, "pixels a side: pictures are scaled by their short side and cropped at the centre (default: the base's own)")
+    resolution: int | None = setting(
+        None, "pixels a side: pictures are scaled by their short side and cropped at the centre (default: the base's own)"
+    )
     batch_size: int = setting(4, "pictures a forward pass, per process")
     accumulate: int = setting(1, "forward passes a step")
     steps: int = setting(1000, "optimizer steps")
@@ -124,7 +141,9 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
-    tracker: str = word("jsonl", "where curves go beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +")
+    tracker: str = word(
+        "jsonl", "where curves go beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +"
+    )
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")
     resume: str | None = setting(None, "run folder to go on with, by its own settings; `latest` is the newest of that name")
@@ -151,7 +170,12 @@ class TrainConfig:
 
     def _reals(self) -> Iterable[tuple[str, Any, bool, str]]:
         alpha, lr, betas = self.lora.alpha, self.optim.lr, self.optim.betas
-        yield "lora.alpha", alpha, alpha is None or (isfinite(alpha) and alpha > 0), "must be above 0 (0 learns nothing), or null for the rank"
+        yield (
+            "lora.alpha",
+            alpha,
+            alpha is None or (isfinite(alpha) and alpha > 0),
+            "must be above 0 (0 learns nothing), or null for the rank",
+        )
         yield "optim.lr", lr, 0 < lr <= 1, "must be above 0 and at most 1 (1e-4 suits rank 16)"
         for name in ("optim.weight_decay", "optim.clip"):
             yield name, (value := get(self, name)), isfinite(value) and value >= 0, "must be 0 or more"
@@ -164,13 +188,15 @@ class TrainConfig:
 
     def _words(self) -> Iterable[tuple[str, Any, bool, str]]:
         must = "names a folder and is used in references: it must be without @ + : / \\, and not start with `.`, `-` or a space"
-        yield "name", self.name, self.name is None or NAME.fullmatch(self.name) is not None and self.name == self.name.strip(), must
+        yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
         yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         for name in ("data.path", "data.trigger", "base", "base_config", "heldout.path", "out", "resume"):
             value = get(self, name)
             yield name, value, value is None or bool(value.strip()), "must not be empty"
         targets = self.lora.targets
-        good = (isinstance(targets, str) and bool(targets)) or (isinstance(targets, (list, tuple)) and len(targets) > 0 and all(isinstance(t, str) and t for t in targets))
+        good = (isinstance(targets, str) and bool(targets)) or (
+            isinstance(targets, (list, tuple)) and len(targets) > 0 and all(isinstance(t, str) and t for t in targets)
+        )
         yield "lora.targets", targets, good, "must be a preset, a list of module names, or a /regular expression/"
 
     @property
@@ -256,7 +282,8 @@ def dotted_names(kind: type = TrainConfig, prefix: str = "") -> list[str]:
 
 def to_yaml(config: TrainConfig) -> str:
     """The settings as YAML, as config.yaml of a run holds them."""
-    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160)
+    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160)
+    return text
 
 
 def read_yaml(path: Path, *, parse: Callable[[str], Any] = yaml.safe_load) -> TrainConfig:

@@ -63,5 +63,7 @@ def _heldout(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     spans = [row for row in measured if "heldout_difference_low" in row]
     if spans:
         low, high = ([base + row[f"heldout_difference_{end}"] for row in spans] for end in ("low", "high"))
-        axes.fill_between([row["step"] for row in spans], low, high, color=INK, alpha=0.15, linewidth=0, label="95 % interval of the difference")
+        axes.fill_between(
+            [row["step"] for row in spans], low, high, color=INK, alpha=0.15, linewidth=0, label="95 % interval of the difference"
+        )
     axes.legend(frameon=False)

@@ -114,7 +114,9 @@ def stacked(states: Sequence[Conditioning]) -> Conditioning:
         lengths = {row.shape[1] for row in rows if row.ndim > 1}
         if len(lengths) > 1:
             if not any(row.dtype == torch.bool for row in states[0].values()):
-                raise JobFailed(f"Prompts of several lengths without a mask cannot share a batch ({key}: {sorted(lengths)}). Set batch_size=1.")
+                raise JobFailed(
+                    f"Prompts of several lengths without a mask cannot share a batch ({key}: {sorted(lengths)}). Set batch_size=1."
+                )
             rows = [_padded(row, max(lengths)) for row in rows]
         batch[key] = torch.cat(rows)
     return batch
@@ -139,7 +141,7 @@ def module_hash(*modules: nn.Module) -> str:
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(memoryview(flat.view(torch.uint8).numpy()))  # type: ignore[arg-type]  # numpy arrays are buffers
+            digest.update(memoryview(flat.view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
@@ -157,7 +159,7 @@ def encode_pictures(
     if not samples:
         raise JobFailed("There are no pictures to encode.")
     vae = parts.vae
-    common = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
+    common: dict[str, Any] = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
     common |= {"vae": module_hash(vae), "family": family.name, "source": source_of(family)}
     vae.to(device)
     if next(vae.parameters()).dtype != torch.float32:
@@ -185,16 +187,15 @@ def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) ->
     out = {"mean": posterior.mean} | ({} if posterior.logvar is None else {"logvar": posterior.logvar})
     bad = [name for name, tensor in out.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise JobFailed(f"The VAE gives {' and '.join(bad)} that are not finite for {sample.name}. Its weights are damaged, or overflow: use another VAE.")
+        raise JobFailed(f"The VAE gives {' and '.join(bad)} that are not finite for {sample.name}. Its weights are damaged or overflow.")
     return {name: tensor.float().cpu() for name, tensor in out.items()}
 
 
-def encode_texts(
-    family: Family, parts: Parts, prompts: Sequence[str], *, device: torch.device, cache: Cache, report: Report
-) -> Texts:
+def encode_texts(family: Family, parts: Parts, prompts: Sequence[str], *, device: torch.device, cache: Cache, report: Report) -> Texts:
     """The conditionings of the prompts, from the cache or from the text encoders; equal prompts share one."""
     encoders = list(parts.text_encoders.values())
-    common = {"kind": "text", "version": VERSION, "family": family.name, "source": source_of(family), "encoders": module_hash(*encoders)}
+    common: dict[str, Any] = {"kind": "text", "version": VERSION, "family": family.name, "source": source_of(family)}
+    common["encoders"] = module_hash(*encoders)
     common |= {"config": dict(parts.config), "dtype": str(parts.dtype)}
     for encoder in encoders:
         encoder.to(device)
@@ -222,7 +223,9 @@ def _text_state(family: Family, parts: Parts, prompt: str) -> Conditioning:
         state = family.encode_prompts(parts, [prompt])
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise JobFailed(f"The text encoders give {name} that is not finite for {prompt!r}. In fp16 some overflow: use precision=bf16 or fp32.")
+            raise JobFailed(
+                f"The text encoders give {name} that is not finite for {prompt!r}. In fp16 some overflow: use precision=bf16 or fp32."
+            )
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -233,7 +236,9 @@ def release(parts: Parts) -> None:
 
 def cached_bytes(latents: Latents, texts: Texts) -> int:
     """Memory that the encoded set takes."""
-    tensors = [latents.mean, *([latents.logvar] if latents.logvar is not None else []), *(t for state in texts.states for t in state.values())]
+    tensors = [
+        latents.mean,
+        *([latents.logvar] if latents.logvar is not None else []),
+        *(t for state in texts.states for t in state.values()),
+    ]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-

@@ -46,7 +46,15 @@ def weights_bytes(module: Module, itemsize: int) -> int:
 
 
 def estimate(
-    family: Family, parts: Parts, config: TrainConfig, *, targets: str | Sequence[str], precision: Precision, device: torch.device, resolution: int, count: int
+    family: Family,
+    parts: Parts,
+    config: TrainConfig,
+    *,
+    targets: str | Sequence[str],
+    precision: Precision,
+    device: torch.device,
+    resolution: int,
+    count: int,
 ) -> Estimate:
     """The estimate for a skeleton. `count` is the number of weights of the LoRA."""
     itemsize = 4 if precision is Precision.fp32 else 2

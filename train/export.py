@@ -26,8 +26,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIALECT = "diffusers"
-KEPT = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "lora_bias", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "init_lora_weights")
+KEPT = (
+    "r",
+    "lora_alpha",
+    "target_modules",
+    "lora_dropout",
+    "bias",
+    "lora_bias",
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "init_lora_weights",
+)
 PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
+NOT = "The file is kept beside as .refused and not registered."
 TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 2e-2}  # of the largest prediction; kernels may differ by shape
 
 
@@ -56,7 +69,10 @@ def write_adapter(path: Path, family: Family, denoiser: Any, header: Mapping[str
     tensors = {f"{family.denoiser}.{name}": tensor for name, tensor in lora_tensors(denoiser).items()}
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise JobFailed(f"{len(bad)} weights of the adapter are not finite (first: {bad[0]}); no file is written. Resume from an earlier checkpoint with a lower optim.lr.")
+        raise JobFailed(
+            f"{len(bad)} weights of the adapter are not finite (first: {bad[0]}); no file is written. "
+            "Resume from an earlier checkpoint with a lower optim.lr."
+        )
     return write_safetensors(path, tensors, metadata=header)
 
 
@@ -90,7 +106,9 @@ def proof(family: Family, parts: Parts, objective: Objective, texts: Texts, *, s
     return Proof(_products(parts.denoiser), predictions(parts), predictions)
 
 
-def _predict(family: Family, parts: Parts, objective: Objective, texts: Texts, *, shape: tuple[int, ...], side: int, guidance: float) -> Tensor:
+def _predict(
+    family: Family, parts: Parts, objective: Objective, texts: Texts, *, shape: tuple[int, ...], side: int, guidance: float
+) -> Tensor:
     import torch
 
     count = len(objective.timesteps)
@@ -117,7 +135,7 @@ def _products(denoiser: Any) -> dict[str, Tensor]:
         for name, layer in denoiser.named_modules():
             if isinstance(layer, LoraLayer) and layer.lora_A:
                 (adapter,) = layer.lora_A.keys()
-                found[name] = layer.get_delta_weight(adapter).float().cpu()  # type: ignore[operator]  # of the Linear and Conv2d layers
+                found[name] = layer.get_delta_weight(adapter).float().cpu()
     return found
 
 
@@ -126,21 +144,21 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
     import torch
 
     if not kept.changed:
-        raise JobFailed(f"The adapter does nothing: every product is zero after training. Look at optim.lr and lora.targets; {path.name} is not registered.")
+        raise JobFailed(f"The adapter does nothing: every product is zero after training. {NOT} Look at optim.lr and lora.targets.")
     state, facts = family.lora_state(path, fresh)
     fresh.denoiser.load_lora_adapter(state, prefix=family.denoiser, adapter_name=ADAPTER, **facts)  # type: ignore[operator]
     products = _products(fresh.denoiser)
     if products.keys() != kept.products.keys():
         missing = sorted(kept.products.keys() ^ products.keys())
-        raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}); {path} is not registered.")
+        raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}). {NOT}")
     wrong = [name for name, product in products.items() if not torch.allclose(product, kept.products[name], rtol=1e-5, atol=1e-7)]
     if wrong:
-        raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}); {path} is not registered.")
+        raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
     answers = kept.inputs(fresh)
     difference = float((answers - kept.predictions).abs().max())
     allowed = TOLERANCE[str(fresh.dtype)] * float(kept.predictions.abs().max())
     if not difference <= allowed:
-        raise JobFailed(f"The saved file predicts otherwise than what was trained (largest difference {difference:.3g}, allowed {allowed:.3g}); {path} is not registered.")
+        raise JobFailed(
+            f"The saved file predicts otherwise than what was trained: {NOT} (Largest difference {difference:.3g}, allowed {allowed:.3g}.)"
+        )
     return difference
-
-

@@ -81,7 +81,7 @@ def _is_run(folder: Path) -> bool:
 
 def _age(folder: Path) -> tuple[str, int]:
     """The stamp, and the number of several in one second."""
-    stamp, _, number = folder.name[15:].rpartition("-")
+    number = folder.name[15:].rpartition("-")[2]
     return folder.name[:15], int(number) if number.isdigit() else 1
 
 

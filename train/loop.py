@@ -90,8 +90,10 @@ class Loop:
             self._before()
         self._began, self._counted, self._shown = time.perf_counter(), self.history.seconds, (start, time.perf_counter())
         self.report(Tick("train", start, config.steps))
+        if start < config.steps and self._told_to_stop():
+            self._leave(start)
         for step in range(start + 1, config.steps + 1):
-            self.window.append(self.learner.take(step - 1))
+            self.window.append(self._take(step))
             stop = self._told_to_stop()
             if stop or self._due(step) or len(self.window) >= (1 if self.learner.device.type == "cpu" else WINDOW):
                 self._read(step)
@@ -99,6 +101,18 @@ class Loop:
                 self._after(step, stop=stop)
             if stop and step < config.steps:
                 self._leave(step)
+
+    def _take(self, step: int) -> Trace:
+        """One step; too little memory is told with what would help."""
+        import torch
+
+        try:
+            return self.learner.take(step - 1)
+        except torch.OutOfMemoryError as error:
+            raise JobFailed(
+                f"Step {step}: not enough memory on {self.learner.device}. What helps, in this order: gradient_checkpointing=true, "
+                "precision=bf16, a smaller batch_size with as much more accumulate, a lower resolution."
+            ) from error
 
     def _before(self) -> None:
         """The base's own held-out loss and previews: what everything is compared to."""
@@ -172,7 +186,8 @@ class Loop:
         kept = checkpoint.steps_of(self.folder)
         last = f" The last good weights are in {list(kept.values())[-1]}." if kept else " No checkpoint had been made."
         raise JobFailed(
-            f"Step {trace.step}: {what}, at a learning rate of {trace.rate:.3g}. Pictures: {', '.join(names)}.{times}{last} {self._advice(bool(bad))}"
+            f"Step {trace.step}: {what}, at a learning rate of {trace.rate:.3g}. Pictures: {', '.join(names)}.{times}{last} "
+            f"{self._advice(bool(bad))}"
         )
 
     def _names_of(self, step: int, places: Sequence[int]) -> list[str]:
@@ -190,7 +205,9 @@ class Loop:
     def _advice(self, loss: bool) -> str:
         if self.learner.precision is Precision.fp16:
             return "fp16 overflows in some models: try precision=bf16 or fp32, then a lower optim.lr."
-        return f"Try a lower optim.lr (it is {self.learner.config.optim.lr:g})" + (", and look at these pictures." if loss else " or optim.clip.")
+        return f"Try a lower optim.lr (it is {self.learner.config.optim.lr:g})" + (
+            ", and look at these pictures." if loss else " or optim.clip."
+        )
 
     def _log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for tracker in self.trackers:
@@ -202,7 +219,9 @@ class Loop:
         config = self.learner.config
         last = step == config.steps
         better = False
-        if self.probe and (last or step % (config.heldout.every or config.steps) == 0 or step % (config.checkpoint.every or config.steps) == 0):
+        if self.probe and (
+            last or step % (config.heldout.every or config.steps) == 0 or step % (config.checkpoint.every or config.steps) == 0
+        ):
             better = self._measure(step)
         if self.previews and not stop and (last or step % (config.preview.every or config.steps) == 0):
             self._draw(step)
@@ -243,13 +262,16 @@ class Loop:
         """A checkpoint of this step, and the old ones that are no longer kept removed."""
         accelerator = self.learner.accelerator
         if accelerator.is_main_process:
-            checkpoint.save(
-                self.folder,
-                step,
-                write_adapter=lambda path: self.write_adapter(path, step),
-                training=training_state(self.learner),
-                history=self.history.to_json(),
-            )
+            try:
+                checkpoint.save(
+                    self.folder,
+                    step,
+                    write_adapter=lambda path: self.write_adapter(path, step),
+                    training=training_state(self.learner),
+                    history=self.history.to_json(),
+                )
+            except OSError as error:
+                raise JobFailed(f"The checkpoint of step {step} cannot be written ({error}). Make room and resume={self.folder}") from error
             checkpoint.prune(self.folder, keep=self.learner.config.checkpoint.keep, best=self.history.best_step)
         accelerator.wait_for_everyone()
 
@@ -283,5 +305,3 @@ def restore(learner: Learner, found: checkpoint.Checkpoint, tensors: Mapping[str
     scaler = getattr(learner.accelerator, "scaler", None)
     if scaler is not None and "scaler" in found.training:
         scaler.load_state_dict(found.training["scaler"])
-
-

@@ -147,7 +147,9 @@ def set_lora_tensors(denoiser: Any, tensors: Mapping[str, Tensor]) -> None:
     places = {name.replace(f".{ADAPTER}.", "."): weight for name, weight in denoiser.named_parameters() if ".lora_" in name}
     if places.keys() != tensors.keys():
         missing, extra = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
-        raise Refused(f"The saved adapter does not fit: {len(missing)} weights are missing, {len(extra)} have no place (e.g. {(missing + extra)[0]}).")
+        raise Refused(
+            f"The saved adapter does not fit: {len(missing)} weights are missing, {len(extra)} have no place (e.g. {(missing + extra)[0]})."
+        )
     with torch.no_grad():
         for name, weight in places.items():
             weight.copy_(tensors[name].to(weight.dtype))
@@ -156,4 +158,7 @@ def set_lora_tensors(denoiser: Any, tensors: Mapping[str, Tensor]) -> None:
 def adapter_config(denoiser: Any) -> dict[str, Any]:
     """peft's settings of the adapter as plain values, lists in a fixed order: what diffusers reads alpha and rank from."""
     plain: dict[str, Any] = denoiser.peft_config[ADAPTER].to_dict()
-    return {name: sorted(value) if isinstance(value, (set, list, tuple)) and all(isinstance(v, str) for v in value) else value for name, value in plain.items()}
+    return {
+        name: sorted(value) if isinstance(value, (set, list, tuple)) and all(isinstance(v, str) for v in value) else value
+        for name, value in plain.items()
+    }

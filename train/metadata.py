@@ -51,7 +51,7 @@ def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) 
 
 
 def _read_jsonl(path: Path) -> list[Mapping[str, Any]]:
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
@@ -67,7 +67,7 @@ def _read_jsonl(path: Path) -> list[Mapping[str, Any]]:
 
 def _read_csv(path: Path) -> list[Mapping[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, strict=True))
+        rows: list[Mapping[str, Any]] = list(csv.DictReader(file, strict=True))
     ragged = [number for number, row in enumerate(rows, 1) if None in row]
     if ragged:
         raise ValueError(f"row {ragged[0]} has more fields than the heading; quote captions that hold commas")

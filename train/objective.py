@@ -54,7 +54,8 @@ def logit_normal(quantiles: Tensor) -> Tensor:
     """sigmoid of a standard normal: the middle of the path most often (Esser et al. 2024, section 3.1)."""
     import torch
 
-    return torch.special.ndtri(quantiles.clamp(1e-12, 1 - 1e-12)).sigmoid()
+    normal: Tensor = torch.special.ndtri(quantiles.clamp(1e-12, 1 - 1e-12))
+    return normal.sigmoid()
 
 
 @dataclass(frozen=True)

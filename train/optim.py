@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-OPTIMIZERS: Table[Callable[[Sequence["Parameter"], OptimConfig], "Optimizer"]] = Table("optimizer")
+OPTIMIZERS: Table[Callable[[Sequence[Parameter], OptimConfig], Optimizer]] = Table("optimizer")
 SCHEDULES: Table[Callable[[float], float]] = Table("learning rate schedule")  # share of the way after the warm-up -> factor
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +16,10 @@ from registry.store import check_name
 from train.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.captions import has_trigger, prompt_of
 from train.config import TrainConfig, changed, to_plain
-from train.data import ImageSet, Sample, read_set
-from train.estimate import Estimate, estimate, human_bytes, human_seconds
-from train.heldout import split
-from train.images import SUFFIXES
+from train.data import ImageSet, Sample
+from train.defaults import defaults_of
+from train.estimate import Estimate, estimate, human_bytes
+from train.halves import Halves, check_leaks, choose_halves, read_dataset
 from train.lora import matched, parameter_count, targets_of
 from train.objective import TARGETS, TIMESTEPS
 from train.optim import OPTIMIZERS, SCHEDULES
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PREVIEWS = 4  # prompts drawn when preview.prompts is not given
-PREVIEW_STEPS = 20
 SHOWN = 5  # prompts printed as they are tokenised
 
 
@@ -142,13 +138,13 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     device = attempts(lambda: resolve_device(config.device))
     precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
     base = attempts(lambda: find_base(config, store))
-    dataset = attempts(lambda: _dataset(config, report))
-    heldout = attempts(lambda: _heldout(config, dataset, report)) if dataset else None
+    dataset = attempts(lambda: read_dataset(config, report))
+    heldout = attempts(lambda: choose_halves(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
     if dataset and heldout:
-        attempts(lambda: _leaks(heldout))
+        attempts(lambda: check_leaks(heldout))
     attempts.done()
     assert base and parts and dataset and heldout and targets and precision and device and resolution
     return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], resolution, device, precision)
@@ -159,48 +155,6 @@ def _known(table: Table[Any], name: str, setting: str) -> None:
         _ = table[name]
     except Refused as error:
         raise Refused(f"{setting}: {error}") from None
-
-
-def _dataset(config: TrainConfig, report: Report) -> ImageSet:
-    if config.data.path is None:
-        raise Refused("data.path is needed: a folder of pictures with captions (NAME.png + NAME.txt), or what datasets.load_dataset opens.")
-    return read_set(config.data, report=report)
-
-
-@dataclass(frozen=True)
-class Halves:
-    """What is trained, what is held out, and in words where that comes from."""
-
-    train: tuple[Sample, ...]
-    heldout: tuple[Sample, ...]
-    source: str
-    notes: tuple[str, ...] = ()
-
-
-def _heldout(config: TrainConfig, dataset: ImageSet, report: Report) -> Halves:
-    """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
-    beside = Path(dataset.path).expanduser() / "heldout"
-    given = config.heldout.path
-    if given is None and beside.is_dir() and any(file.suffix.lower() in SUFFIXES for file in beside.iterdir()):
-        given = str(beside)
-    if given is not None:
-        held = read_set(config.data, path=given, report=report)
-        share = " (heldout.share is not used)" if config.heldout.share else ""
-        return Halves(dataset.samples, held.samples, f"{len(held.samples)} pictures of {given}{share}", held.notes)
-    if config.heldout.share:
-        if len({sample.sha256 for sample in dataset.samples}) < 2:
-            raise Refused("heldout.share needs at least two different pictures. Set it to 0, or give heldout.path.")
-        train, held_out = split(dataset.samples, config.heldout.share)
-        return Halves(tuple(train), tuple(held_out), f"{len(held_out)} of {len(dataset.samples)} pictures, split off by content (heldout.share={config.heldout.share:g})")
-    why = "none: there is no heldout/ in the set, and heldout.path and heldout.share are not given. `best` cannot be chosen; the last step is the result"
-    return Halves(dataset.samples, (), why)
-
-
-def _leaks(halves: Halves) -> None:
-    trained = {sample.sha256: sample.name for sample in halves.train}
-    leaks = [f"{sample.name} is the training picture {trained[sample.sha256]}" for sample in halves.heldout if sample.sha256 in trained]
-    if leaks:
-        raise Faults("Held-out pictures are trained on, so their loss would say nothing. Remove them from one of the two:", leaks)
 
 
 def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
@@ -218,26 +172,6 @@ def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
     return side
 
 
-def _name(config: TrainConfig) -> str:
-    """The name given, else the last part of data.path with what a name cannot hold made `_`."""
-    if config.name is not None:
-        return config.name
-    return safe_name(Path(str(config.data.path)).expanduser().name)
-
-
-def safe_name(text: str) -> str:
-    """The text with what a name cannot hold made `_`."""
-    name = re.sub(r"[^\w .-]+", "_", text).strip(" .-")
-    return name if name and name.lower() not in ("none", "pocket") else f"{name or 'my'}-lora"
-
-
-def _absolute(path: str | None) -> str | None:
-    """Paths that are there become absolute, so that a resume finds them from anywhere; other words stay."""
-    if path is None or not Path(path).expanduser().exists():
-        return path
-    return str(Path(path).expanduser().absolute())
-
-
 def _planned(
     config: TrainConfig,
     base: Base,
@@ -251,7 +185,7 @@ def _planned(
     precision: Any,
 ) -> Plan:
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
-    resolved = changed(config, _defaults(config, base, resolution, precision, heldout_prompts or prompts))
+    resolved = changed(config, defaults_of(config, base, resolution, precision, heldout_prompts or prompts))
     count = parameter_count(parts.denoiser, layers, config.lora.rank)
     shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
@@ -261,9 +195,13 @@ def _planned(
     disk = checkpoint * (config.checkpoint.keep + 2) + count * 4 + latent * (len(halves.train) + len(halves.heldout))
     free = _free(Path(resolved.out))
     if free < disk * 1.1:
-        raise Refused(f"The run needs about {human_bytes(disk)} in {resolved.out}, and {human_bytes(free)} are free. Make room, or set out=.")
-    told = estimate(base.family, parts, resolved, targets=targets, precision=precision, device=device, resolution=resolution, count=count)
-    memory = {**told.memory, "latents": latent * (len(halves.train) + len(halves.heldout))}
+        raise Refused(
+            f"The run needs about {human_bytes(disk)} in {resolved.out}, and {human_bytes(free)} are free. Make room, or set out=."
+        )
+    measured = estimate(
+        base.family, parts, resolved, targets=targets, precision=precision, device=device, resolution=resolution, count=count
+    )
+    memory = {**measured.memory, "latents": latent * (len(halves.train) + len(halves.heldout))}
     return Plan(
         config=resolved,
         base=base,
@@ -278,36 +216,11 @@ def _planned(
         parameters=count,
         shown=tuple(shown),
         truncated=tuple(truncated),
-        estimate=Estimate(memory, told.activations, told.operations_a_step, told.seconds_a_step),
+        estimate=Estimate(memory, measured.activations, measured.operations_a_step, measured.seconds_a_step),
         free_bytes=free,
         disk_bytes=disk,
         notes=(*dataset.notes, *(f"held out: {note}" for note in halves.notes), *parts.warnings, *_remarks(resolved, halves, prompts)),
     )
-
-
-def _defaults(config: TrainConfig, base: Base, resolution: int, precision: Any, captions: Sequence[str]) -> dict[str, Any]:
-    """Every setting that was left to its default, by dotted name."""
-    family = base.family
-    every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
-    return {
-        "name": _name(config),
-        "base": _absolute(config.base),
-        "base_config": _absolute(config.base_config),
-        "data.path": _absolute(config.data.path),
-        "heldout.path": _absolute(config.heldout.path),
-        "out": str(Path(config.out).expanduser().absolute()),
-        "resolution": resolution,
-        "precision": precision,
-        "lora.alpha": config.alpha,
-        "objective.timesteps": config.objective.timesteps or family.timestep_sampling,
-        "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
-        "checkpoint.every": every,
-        "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
-        "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
-        "preview.every": config.preview.every or every,
-        "preview.steps": config.preview.steps or min(PREVIEW_STEPS, family.steps),
-        "preview.guidance": family.guidance if config.preview.guidance is None else config.preview.guidance,
-    }
 
 
 def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
@@ -345,7 +258,9 @@ def _remarks(config: TrainConfig, halves: Halves, prompts: Sequence[str]) -> lis
     if trigger is None and not captions:
         remarks.append("no captions")
     if config.alpha < config.lora.rank / 4:
-        remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down, and learns accordingly slower")
+        remarks.append(
+            f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down, and learns accordingly slower"
+        )
     same = len(prompts) - len(set(prompts))
     if same and len(set(prompts)) == 1 and captions:
         remarks.append("every picture has the same caption")

@@ -8,27 +8,28 @@ from train.estimate import human_bytes, human_seconds
 from train.optim import learning_rate
 
 if TYPE_CHECKING:
+    from train.config import TrainConfig
     from train.plan import Plan
 
 
 def plan_text(plan: Plan) -> str:
     """Lines of 'what   value', then lists where there is something to list."""
-    config, estimate = plan.config, plan.estimate
-    warm = round(config.schedule.warmup * config.steps)
+    config = plan.config
+    side = config.resolution
     rows = [
         ("run", f"{config.name}, into {config.out}"),
         ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
-        ("pictures", f"{len(plan.train)} from {plan.dataset.path}, at {config.resolution}x{config.resolution} pixels"),
+        ("pictures", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
         ("cropped", f"{plan.cropped:.1%} of the picture area on average" if plan.cropped else "nothing, every picture is square"),
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {config.batch_size} x {config.accumulate} pictures: each picture is seen {plan.epochs:.1f} times"),
-        ("learns", f"{plan.parameters:,} weights on {plan.layers} layers, rank {config.lora.rank}, alpha / rank {config.alpha / config.lora.rank:g}"),
-        ("rate", f"{config.optim.lr:g} at its highest, {config.schedule.name}, {warm} steps of warm-up, {learning_rate(config, config.steps - 1):.2g} at the end"),
-        ("precision", f"{config.precision.name} (LoRA weights fp32)" + (", gradient checkpointing" if config.gradient_checkpointing else "")),
+        ("learns", _learns(plan)),
+        ("rate", _rate(config)),
+        ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
         ("memory", _memory(plan)),
-        ("time", "not known before the first steps" if plan.seconds is None else f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the real rate is shown as it runs"),
+        ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
-        ("saves", f"a checkpoint every {config.checkpoint.every} steps, the newest {config.checkpoint.keep}" + (" and the best" if plan.heldout else "")),
+        ("saves", _saves(plan)),
         ("trigger", _trigger(plan)),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
@@ -41,6 +42,27 @@ def plan_text(plan: Plan) -> str:
     if plan.notes:
         lines += ["to know:", *(f"  {note}" for note in plan.notes)]
     return "\n".join(lines)
+
+
+def _learns(plan: Plan) -> str:
+    lora = plan.config.lora
+    return f"{plan.parameters:,} weights on {plan.layers} layers, rank {lora.rank}, alpha / rank {plan.config.alpha / lora.rank:g}"
+
+
+def _rate(config: TrainConfig) -> str:
+    warm, end = round(config.schedule.warmup * config.steps), learning_rate(config, config.steps - 1)
+    return f"{config.optim.lr:g} at its highest, {config.schedule.name}, {warm} steps of warm-up, {end:.2g} at the end"
+
+
+def _time(plan: Plan) -> str:
+    if plan.seconds is None:
+        return "not known before the first steps"
+    return f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the real rate is shown as it runs"
+
+
+def _saves(plan: Plan) -> str:
+    settings = plan.config.checkpoint
+    return f"a checkpoint every {settings.every} steps, the newest {settings.keep}{' and the best' if plan.heldout else ''}"
 
 
 def _memory(plan: Plan) -> str:

@@ -55,9 +55,18 @@ class PromptPreviews:
         prompts = self.config.preview.prompts or []
         for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True), 1):
             path = self.folder / "samples" / sample_name(step, number)
-            _write(path, picture, f"{prompt}\nSteps: {self.config.preview.steps}, CFG scale: {self.config.preview.guidance}, Seed: {self._seed(number)}, trained steps: {step}")
+            _write(
+                path,
+                picture,
+                self._told(prompt, number, step),
+            )
             paths.append(path)
         return paths
+
+    def _told(self, prompt: str, number: int, step: int) -> str:
+        """A1111's parameters text, so that viewers show what made the picture."""
+        settings = self.config.preview
+        return f"{prompt}\nSteps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}, trained steps: {step}"
 
     def _seed(self, number: int) -> int:
         return self.config.preview.seed + number - 1

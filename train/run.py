@@ -12,7 +12,7 @@ from registry.errors import Faults, Refused
 from registry.progress import Report, silent
 from registry.safefile import write_json, write_text
 from train import checkpoint, folder
-from train.config import TrainConfig, changed, get, to_plain, to_yaml
+from train.config import TrainConfig, changed, get, to_yaml
 from train.plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -69,14 +69,16 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
         out(f"{place} is finished: {result['steps']} steps. Give steps= above that to train on.")
         return Outcome(place, result)
     made = make_plan(config, store, report=report)
-    for name, value in real.items():
+    for name in real:
         out(f"changed: {name} {get(before, name)!r} -> {get(made.config, name)!r}")
         if name == "steps":
             out("  the learning rate's schedule is stretched to the new number of steps")
     _check_inputs(place, made, store)
     newest = checkpoint.newest(place, out)
     if newest is not None and newest.step > made.config.steps:
-        raise Refused(f"steps={made.config.steps}, but {place.name} has learned {newest.step} steps already. Give more, or start a new run.")
+        raise Refused(
+            f"steps={made.config.steps}, but {place.name} has learned {newest.step} steps already. Give more, or start a new run."
+        )
     from train.work import go_on
 
     return go_on(made, place, newest, store, changes={name: _plain(value) for name, value in real.items()}, report=report, out=out)
@@ -110,7 +112,12 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
         return [{"file": sample.name, "sha256": sample.sha256, "prompt": prompt} for sample, prompt in zip(samples, prompts, strict=True)]
 
     return {
-        "base": {"name": made.base.name, "family": made.base.family.name, "path": str(made.base.path), "sha256": store.sha256(made.base.record)},
+        "base": {
+            "name": made.base.name,
+            "family": made.base.family.name,
+            "path": str(made.base.path),
+            "sha256": store.sha256(made.base.record),
+        },
         "dataset": {"path": made.dataset.path, "sha256": made.dataset.sha256, "files": rows(made.train, made.prompts)},
         "heldout": rows(made.heldout, made.heldout_prompts),
         "resumes": [],
@@ -124,7 +131,9 @@ def _check_inputs(place: Path, made: Plan, store: Store) -> None:
         raise Refused(f"{place} has no {folder.INPUTS}: it is not a whole run folder.")
     faults = []
     if before["base"]["sha256"] != now["base"]["sha256"]:
-        faults.append(f"the base {made.base.path} is another one (sha256 {now['base']['sha256'][:12]}, was {before['base']['sha256'][:12]})")
+        faults.append(
+            f"the base {made.base.path} is another one (sha256 {now['base']['sha256'][:12]}, was {before['base']['sha256'][:12]})"
+        )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
         was, is_now = ({row["file"]: (row["sha256"], row["prompt"]) for row in rows} for rows in (old, new))
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
@@ -142,6 +151,3 @@ def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, A
     write_json(place / folder.INPUTS, inputs)
     if changes:
         write_text(place / folder.CONFIG, to_yaml(replace(made.config, dry_run=False, resume=None)))
-
-
-__all__ = ["Outcome", "inputs_of", "plan", "record_resume", "resume", "run", "to_plain"]

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from registry.errors import Refused
 from registry.names import Table
@@ -14,6 +14,7 @@ from registry.safefile import write_text
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"
+Mode = Literal["online", "offline", "disabled", "shared"]  # wandb's words
 Row = Mapping[str, Any]  # {"step": int, name: number, ...}
 
 
@@ -86,7 +87,7 @@ class TensorBoard:
     def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1 if after else None)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1 if after else None)
 
     def log(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -113,7 +114,7 @@ class WandB:
             id=identity,
             resume="allow",
             dir=str(folder),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=cast("Mode", os.environ.get("WANDB_MODE", "offline")),
             config=to_plain(config),
             settings=wandb.Settings(console="off", silent=True),
         )

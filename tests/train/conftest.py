@@ -39,6 +39,7 @@ def settings(base: Path, pictures: Path, tmp_path: Path) -> Callable[..., TrainC
             "name": "discs",
             "base": str(base),
             "data": DataConfig(path=str(pictures)),
+            "resolution": 32,
             "steps": 4,
             "batch_size": 2,
             "lora": LoraConfig(rank=2),
@@ -59,8 +60,9 @@ def prepared(store: Store, tmp_path: Path) -> Callable[[TrainConfig], Any]:
     def make(config: TrainConfig) -> Any:
         from registry.progress import silent
         from train.folder import make_folder
+        from train.prepare import prepare
         from train.run import inputs_of, plan
-        from train.work import make_accelerator, prepare
+        from train.work import make_accelerator
 
         made = plan(config, store)
         folder = make_folder(made.config, "discs", inputs_of(made, store))

@@ -24,7 +24,7 @@ def main(home: str, settings: str, folder: str | None = None) -> int:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_the_newest_and_the_best_are_kept(run: Path) -> None:
 
 def test_the_global_generators_come_back(run: Path) -> None:
     found = checkpoint.read(save(run, 1))
-    wanted = (torch.rand(3), random.random(), numpy.random.rand())  # noqa: NPY002
+    wanted = (torch.rand(3), random.random(), numpy.random.rand())
     checkpoint.set_random_states(found.training["random"])
-    again = (torch.rand(3), random.random(), numpy.random.rand())  # noqa: NPY002
+    again = (torch.rand(3), random.random(), numpy.random.rand())
     assert torch.equal(wanted[0], again[0]) and wanted[1:] == again[1:]

@@ -17,12 +17,14 @@ from train.config import (
     to_yaml,
 )
 
-PROMISED = """
-    name base base_config data.path data.trigger data.image_column data.caption_column resolution batch_size accumulate steps seed
-    lora.rank lora.alpha lora.targets optim.name optim.lr optim.weight_decay optim.betas optim.clip schedule.name schedule.warmup
-    precision gradient_checkpointing device checkpoint.every checkpoint.keep heldout.path heldout.share heldout.every
-    preview.prompts preview.every preview.seed preview.steps preview.guidance tracker out dry_run resume
-""".split()
+PROMISED = [
+    *("name", "base", "base_config", "data.path", "data.trigger", "data.image_column", "data.caption_column", "resolution"),
+    *("batch_size", "accumulate", "steps", "seed", "lora.rank", "lora.alpha", "lora.targets", "optim.name", "optim.lr"),
+    *("optim.weight_decay", "optim.betas", "optim.clip", "schedule.name", "schedule.warmup", "precision"),
+    *("gradient_checkpointing", "device", "checkpoint.every", "checkpoint.keep", "heldout.path", "heldout.share"),
+    *("heldout.every", "preview.prompts", "preview.every", "preview.seed", "preview.steps", "preview.guidance"),
+    *("tracker", "out", "dry_run", "resume"),
+]
 
 
 def test_the_promised_names_are_settings() -> None:

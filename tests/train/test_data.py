@@ -100,7 +100,9 @@ def test_metadata_lines_are_captions(tmp_path: Path) -> None:
 def test_metadata_and_folder_must_tell_the_same(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     draw(tmp_path / "b.png")
-    metadata(tmp_path, [{"file_name": "a.png", "text": "a"}, {"file_name": "gone.png", "text": "g"}, {"file_name": "a.png", "text": "again"}])
+    metadata(
+        tmp_path, [{"file_name": "a.png", "text": "a"}, {"file_name": "gone.png", "text": "g"}, {"file_name": "a.png", "text": "again"}]
+    )
     text = told(tmp_path)
     assert "metadata.jsonl, row 2: names gone.png, which is not there" in text
     assert "metadata.jsonl, row 3: names a.png a second time" in text
@@ -158,7 +160,9 @@ def test_a_dataset_file_is_opened_by_load_dataset(tmp_path: Path) -> None:
 
     draw(tmp_path / "a.png", colour="blue")
     features = Features({"image": Image(), "caption": Value("string")})
-    rows = Dataset.from_dict({"image": [{"bytes": (tmp_path / "a.png").read_bytes(), "path": None}], "caption": ["a blue square"]}, features=features)
+    rows = Dataset.from_dict(
+        {"image": [{"bytes": (tmp_path / "a.png").read_bytes(), "path": None}], "caption": ["a blue square"]}, features=features
+    )
     rows.to_parquet(tmp_path / "set.parquet")
     (tmp_path / "a.png").unlink()
     (sample,) = read_set(DataConfig(path=str(tmp_path / "set.parquet"))).samples

@@ -48,7 +48,7 @@ def test_the_short_side_is_scaled_and_the_middle_kept() -> None:
     picture.paste("blue", (100, 0, 200, 100))
     cut = fit(picture, 50)
     assert cut.size == (50, 50)
-    assert cut.getpixel((25, 25)) == (0, 0, 255) and cut.getpixel((3, 25))[2] > 200
+    assert cut.getpixel((25, 25)) == (0, 0, 255) and cut.getpixel((3, 25)) == (0, 0, 255)
     assert Size(300, 100).cropped == pytest.approx(2 / 3)
 
 
@@ -67,7 +67,9 @@ def test_pixels_span_minus_one_to_one() -> None:
     assert torch.equal(pixels, torch.tensor([-1.0, 1.0, -0.6]).view(3, 1, 1))
 
 
-@pytest.mark.parametrize(("data", "why"), [(b"", "empty"), (b"not a picture", "no picture format"), (b"\x89PNG\r\n\x1a\nrest", "cannot be decoded")])
+@pytest.mark.parametrize(
+    ("data", "why"), [(b"", "empty"), (b"not a picture", "no picture format"), (b"\x89PNG\r\n\x1a\nrest", "cannot be decoded")]
+)
 def test_what_is_no_picture_says_why(data: bytes, why: str) -> None:
     with pytest.raises(Unreadable, match=why):
         decode(data)

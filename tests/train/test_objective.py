@@ -54,7 +54,9 @@ def test_flow_is_the_straight_path_over_the_schedulers_table(shift: float) -> No
 
 
 def test_a_dynamic_shift_leaves_the_training_table_alone() -> None:
-    objective = objective_of("flow", "FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "use_dynamic_shifting": True}, distribution="uniform")
+    objective = objective_of(
+        "flow", "FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "use_dynamic_shifting": True}, distribution="uniform"
+    )
     assert objective.noise[499] == pytest.approx(0.5)
 
 

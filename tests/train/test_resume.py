@@ -50,7 +50,9 @@ def adapter(folder: Path) -> Path:
     return folder / "discs.safetensors"
 
 
-def test_stopped_and_gone_on_with_is_the_same_to_the_bit(settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
     from train import step
 

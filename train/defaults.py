@@ -1,0 +1,60 @@
+"""Settings made definite: every default becomes a value, every path absolute, so that config.yaml says what was done."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.base import Base
+from train.config import TrainConfig
+
+PREVIEWS = 4  # prompts drawn when preview.prompts is not given
+PREVIEW_STEPS = 20
+
+
+def defaults_of(config: TrainConfig, base: Base, resolution: int, precision: Any, captions: Sequence[str]) -> dict[str, Any]:
+    """Every setting that was left to its default, by dotted name."""
+    family = base.family
+    every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
+    return {
+        "name": name_of(config),
+        "base": _absolute(config.base),
+        "base_config": _absolute(config.base_config),
+        "data.path": _absolute(config.data.path),
+        "heldout.path": _absolute(config.heldout.path),
+        "out": str(Path(config.out).expanduser().absolute()),
+        "resolution": resolution,
+        "precision": precision,
+        "lora.alpha": config.alpha,
+        "objective.timesteps": config.objective.timesteps or family.timestep_sampling,
+        "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
+        "checkpoint.every": every,
+        "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
+        "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
+        "preview.every": config.preview.every or every,
+        "preview.steps": config.preview.steps or min(PREVIEW_STEPS, family.steps),
+        "preview.guidance": family.guidance if config.preview.guidance is None else config.preview.guidance,
+    }
+
+
+def name_of(config: TrainConfig) -> str:
+    """The name given, else the last part of data.path with what a name cannot hold made `_`."""
+    if config.name is not None:
+        return config.name
+    return safe_name(Path(str(config.data.path)).expanduser().name)
+
+
+def safe_name(text: str) -> str:
+    """The text with what a name cannot hold made `_`."""
+    name = re.sub(r"[^\w .-]+", "_", text).strip(" .-")
+    return name if name and name.lower() not in ("none", "pocket") else f"{name or 'my'}-lora"
+
+
+def _absolute(path: str | None) -> str | None:
+    """Paths that are there become absolute, so that a resume finds them from anywhere; other words stay."""
+    if path is None or not Path(path).expanduser().exists():
+        return path
+    return str(Path(path).expanduser().absolute())

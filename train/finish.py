@@ -1,0 +1,211 @@
+"""The end of a run: the adapter written, proven on a fresh base and registered; curves, report and result.json."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import JobFailed
+from registry.progress import Tick
+from registry.record import Hashes
+from registry.safefile import write_json
+from train import export, folder
+from train.base import load, torch_dtype
+from train.config import to_plain
+from train.curves import draw_curves
+from train.defaults import safe_name
+from train.estimate import human_seconds
+from train.loop import History
+from train.plan import Plan
+from train.prepare import Work
+from train.report import preview_files, write_report
+from train.trackers import read_metrics
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+LISTED = 1000  # pictures that the manifest in the adapter's header names one by one; more are told by their number and hash
+
+
+def write_adapter(work: Work, path: Path, step: int) -> Hashes:
+    """The adapter at a step, with everything that made it in its header."""
+    learner, plan = work.learner, work.plan
+    header = export.metadata(
+        plan.base.family, learner.parts.denoiser, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
+    )
+    return export.write_adapter(path, plan.base.family, learner.parts.denoiser, header)
+
+
+def _spec(work: Work) -> dict[str, str]:
+    """ModelSpec keys of this run beside the fixed ones."""
+    config = work.plan.config
+    facts = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "resolution": f"{config.resolution}x{config.resolution}",
+        "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
+    }
+    prediction = export.PREDICTION.get(work.learner.parts.prediction)
+    facts |= {"prediction_type": prediction} if prediction else {}
+    return facts | ({"trigger_phrase": config.data.trigger} if config.data.trigger else {})
+
+
+def _manifest(work: Work, step: int) -> dict[str, Any]:
+    """What made the adapter: settings, base, every picture with its hash and prompt, versions, resumes."""
+    data = dict(work.inputs.get("dataset", {}))
+    if len(data.get("files", ())) > LISTED:
+        data["files"] = f"{len(data['files'])} pictures; inputs.json of the run lists them"
+    return {
+        "tool": "loraloom",
+        "run": f"{work.plan.config.name}/{work.folder.name}",
+        "step": step,
+        "config": to_plain(work.plan.config),
+        "base": work.inputs.get("base", {}),
+        "dataset": data,
+        "resumes": work.inputs.get("resumes", []),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def finish(work: Work, history: History, store: Store, *, seconds_before: float, begun: float) -> dict[str, Any]:
+    """Export, prove, register, draw the curves, and write result.json last of all."""
+    plan, place = work.plan, work.folder
+    steps = plan.config.steps
+    path = place / f"{plan.config.name}.safetensors"
+    report = work.report
+    report(Tick("save and prove", 0, 3, "write"))
+    hashes = write_adapter(work, path, steps)
+    kept = _proof(work)
+    report(Tick("save and prove", 1, 3, "load on a fresh base"))
+    _let_go(work)
+    fresh = load(plan.base, plan.config, dtype=torch_dtype(plan.config.precision))
+    fresh.denoiser.to(work.learner.device)
+    try:
+        difference = export.verify(path, plan.base.family, fresh, kept)
+    except JobFailed:
+        path.rename(path.with_suffix(".refused"))
+        raise
+    work.out(f"saved {path}; on a fresh base it predicts the same (largest difference {difference:.2g})")
+    report(Tick("save and prove", 2, 3, "register"))
+    name = register(work, path, hashes, store)
+    draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
+    best = history.best_step
+    found = None if best is None else {"base": history.base_mean, "final": history.mean(steps), "best": history.mean(best)}
+    seconds = seconds_before + time.perf_counter() - begun
+    page = write_report(
+        place,
+        title=f"{plan.config.name} on {plan.base.name}",
+        facts=_facts(work, history, name, seconds),
+        prompts=plan.config.preview.prompts or [],
+        plan=plan.to_text(),
+    )
+    result = {
+        "adapter": name,
+        "files": {export.DIALECT: str(path)},
+        "base": plan.base.name,
+        "steps": steps,
+        "seconds": round(seconds, 3),
+        "heldout": found,
+        "best_step": best,
+        "previews": [str(file) for file in preview_files(place).values()],
+        "report": str(page),
+    }
+    write_json(place / folder.RESULT, result)
+    report(Tick("save and prove", 3, 3))
+    for line in _verdict(work, history):
+        work.out(line)
+    return result
+
+
+def _proof(work: Work) -> export.Proof:
+    learner = work.learner
+    return export.proof(
+        learner.family,
+        learner.parts,
+        learner.objective,
+        learner.texts,
+        shape=learner.latents.shape,
+        side=learner.resolution,
+        guidance=learner.guidance,
+    )
+
+
+def _let_go(work: Work) -> None:
+    """Free the trained model before a fresh one is loaded beside it."""
+    from torch import nn
+
+    learner = work.learner
+    learner.parts.denoiser = learner.parts.vae = nn.Module()
+    learner.model = learner.optimizer = None
+    learner.weights = ()
+    learner.accelerator.free_memory()
+
+
+def _verdict(work: Work, history: History) -> Iterator[str]:
+    """What the held-out pictures say, in a sentence or two."""
+    steps, best = work.plan.config.steps, history.best_step
+    found = history.difference(steps)
+    if best is None or found is None:
+        yield "no held-out pairs: which step is the best cannot be told"
+        return
+    yield f"held-out loss {history.base_mean:.4f} (base) -> {history.mean(steps):.4f} (LoRA): {found.sentence()}"
+    if best != steps:
+        yield f"it was lowest after step {best} ({history.mean(best):.4f}); that checkpoint is kept as {work.plan.config.name}@step-{best}"
+
+
+def _facts(work: Work, history: History, name: str, seconds: float) -> list[tuple[str, str]]:
+    plan = work.plan
+    rows = [
+        ("adapter", name),
+        ("base", f"{plan.base.name} ({plan.base.family.title})"),
+        ("pictures", f"{len(plan.train)} trained, {len(plan.heldout)} held out"),
+        ("steps", f"{plan.config.steps} of {plan.config.pictures_a_step} pictures, {human_seconds(seconds)} in all"),
+        ("rank, alpha", f"{plan.config.lora.rank}, {plan.config.alpha:g} on {plan.layers} layers ({plan.parameters:,} weights)"),
+    ]
+    return rows + [("held out", line) for line in _verdict(work, history)]
+
+
+def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
+    """Put dataset, run and adapter into the index with their lineage; gives the adapter's name there."""
+    plan, inputs = work.plan, work.inputs
+    config = to_plain(plan.config)
+    base = {"role": "base", "ref": plan.base.name, "sha256": inputs["base"]["sha256"]}
+    dataset = {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}
+    store.add_run(work.folder, name=str(plan.config.name), parents=[base, dataset], recipe=config)
+    record = store.add(
+        path,
+        name=plan.config.name,
+        kind="adapter",
+        family=plan.base.family.name,
+        parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
+        recipe=config,
+        triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
+    )
+    log.info("registered %s, sha256 %s", record.name, hashes.sha256)
+    return record.name
+
+
+def _dataset_name(plan: Plan, store: Store) -> str:
+    """The set's name in the index; one that lies on no disk of ours is only named."""
+    place = Path(plan.dataset.path)
+    if not place.exists():
+        return plan.dataset.path
+    held_out = sum(1 for sample in plan.heldout if sample not in plan.dataset.samples)
+    metadata = {"pictures": len(plan.dataset.samples), "heldout_pictures": held_out}
+    return store.add_dataset(place, name=safe_name(place.stem), sha256=plan.dataset.sha256, metadata=metadata).name

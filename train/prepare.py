@@ -1,0 +1,126 @@
+"""From a plan to a run that is ready to take steps: base loaded, pictures and prompts encoded, LoRA put on, encoders let go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.families.base import Parts
+from registry.progress import Report, Tick
+from train import folder
+from train.base import load, torch_dtype
+from train.encode import Cache, Latents, Texts, cached_bytes, encode_pictures, encode_texts, release
+from train.estimate import human_bytes
+from train.heldout import Probe
+from train.lora import add_lora
+from train.objective import objective_of
+from train.optim import OPTIMIZERS
+from train.plan import Plan
+from train.preview import PromptPreviews, encode_nothing
+from train.run import Out
+from train.step import Learner, denoiser_call
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(kw_only=True)
+class Work:
+    """A run that is ready to take steps."""
+
+    plan: Plan
+    folder: Path
+    learner: Learner
+    probe: Probe | None
+    previews: PromptPreviews | None
+    report: Report
+    out: Out
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Out) -> Work:
+    """Load the base, encode pictures and prompts, let the encoders go, put the LoRA on."""
+    config, family = plan.config, plan.base.family
+    device: torch.device = accelerator.device
+    report(Tick("load the base", 0, 1, plan.base.name))
+    parts = load(plan.base, config, dtype=torch_dtype(config.precision))
+    report(Tick("load the base", 1, 1, plan.base.name))
+    with accelerator.main_process_first():
+        pictures = _Encoder(plan, parts, device, report)
+        latents, held_latents = pictures.latents()
+        texts, held_texts, preview_texts = pictures.texts()
+        nothing = encode_nothing(family, parts, device=device) if preview_texts else None
+    kept = cached_bytes(latents, texts)
+    release(parts)
+    out(f"encoded {len(plan.train) + len(plan.heldout)} pictures ({human_bytes(kept)} in memory); the text encoders are let go")
+    objective = objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, distribution=str(config.objective.timesteps))
+    weights = add_lora(parts.denoiser, config, plan.targets)
+    parts.denoiser.to(device)
+    if config.gradient_checkpointing:
+        parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers is untyped
+    parts.denoiser.train()
+    optimizer = OPTIMIZERS[config.optim.name]([weight for _, weight in weights], config.optim)
+    model, optimizer = accelerator.prepare(denoiser_call(family, parts), optimizer)
+    learner = Learner(
+        config=config,
+        family=family,
+        parts=parts,
+        accelerator=accelerator,
+        model=model,
+        weights=weights,
+        optimizer=optimizer,
+        objective=objective,
+        latents=latents,
+        texts=texts,
+        resolution=int(config.resolution or parts.resolution),
+        precision=config.precision,
+        guidance=config.objective.guidance if config.objective.guidance is not None else 1.0,
+    )
+    probe = None
+    if held_latents is not None and held_texts is not None:
+        names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
+        probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
+    previews = None
+    if preview_texts is not None:
+        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, nothing=nothing, report=report)
+    inputs = folder.read_json(place / folder.INPUTS) or {}
+    return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """The plan's pictures and prompts through the caches."""
+
+    plan: Plan
+    parts: Parts
+    device: torch.device
+    report: Report
+
+    def latents(self) -> tuple[Latents, Latents | None]:
+        """Of the training pictures, and of the held-out ones (None without any)."""
+        plan = self.plan
+        both = [*plan.train, *plan.heldout]
+        resolution = int(plan.config.resolution or self.parts.resolution)
+        every = encode_pictures(
+            plan.base.family, self.parts, both, resolution=resolution, device=self.device, cache=Cache("latents"), report=self.report
+        )
+        return every.part(0, len(plan.train)), every.part(len(plan.train), len(both)) if plan.heldout else None
+
+    def texts(self) -> tuple[Texts, Texts | None, Texts | None]:
+        """Of the training prompts, the held-out ones, the previews'."""
+        plan = self.plan
+        previews = plan.config.preview.prompts or []
+        counts = (len(plan.prompts), len(plan.heldout_prompts), len(previews))
+        every = encode_texts(
+            plan.base.family,
+            self.parts,
+            [*plan.prompts, *plan.heldout_prompts, *previews],
+            device=self.device,
+            cache=Cache("texts"),
+            report=self.report,
+        )
+        first, second = counts[0], counts[0] + counts[1]
+        held = every.part(first, second) if counts[1] else None
+        return every.part(0, first), held, every.part(second, sum(counts)) if counts[2] else None
