@@ -1,0 +1,42 @@
+"""`loraloom data lint PATH`: every fault of an image-caption set at once, with file names, before anyone trains on it."""
+
+import argparse
+from typing import Any
+
+from loraloom import console
+
+HELP = "look an image-caption set over before training on it"
+LINT = "tell every fault of a set at once, with file names; exit code 2 when training would refuse it"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `data lint` to the command line."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("data", help=HELP, description=HELP)
+    inner = parser.add_subparsers(metavar="WHAT")
+    lint: argparse.ArgumentParser = inner.add_parser("lint", help=LINT, description=LINT)
+    lint.add_argument("path", metavar="PATH", help="a folder of pictures with captions, or anything datasets.load_dataset opens")
+    lint.add_argument("--trigger", metavar="WORD", help="as data.trigger: a set without captions is fine then")
+    lint.add_argument("--resolution", metavar="PIXELS", type=int, help="name the pictures that would be enlarged for it")
+    lint.add_argument("--image-column", metavar="NAME", help="as data.image_column")
+    lint.add_argument("--caption-column", metavar="NAME", help="as data.caption_column")
+    lint.add_argument("--split", metavar="NAME", default="train", help="as data.split")
+    lint.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    lint.set_defaults(run=run_lint)
+
+
+def run_lint(arguments: argparse.Namespace) -> int:
+    """Print what there is to say about the set; exit code 2 with faults."""
+    from train.config import DataConfig
+    from train.lint import lint
+
+    config = DataConfig(
+        path=arguments.path,
+        trigger=arguments.trigger,
+        split=arguments.split,
+        image_column=arguments.image_column,
+        caption_column=arguments.caption_column,
+    )
+    with console.progress() as report:
+        found = lint(config, resolution=arguments.resolution, report=report)
+    console.answer_json(found.to_json()) if arguments.json else console.answer(found.to_text())
+    return 2 if found.faults else 0

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from train.config import DataConfig
+from train.lint import lint
+
+
+def test_a_sound_set_is_accepted(tmp_path: Path) -> None:
+    found = lint(DataConfig(path=str(tiny.tiny_dataset(tmp_path / "set"))), resolution=64)
+    assert not found.faults and "no faults" in found.to_text()
+    assert any(note.startswith("enlarged at 64 pixels: 000.png (32x32)") for note in found.notes)
+    assert any("'a red disc' (2 times)" in note for note in found.notes)
+
+
+def test_faults_of_both_folders_are_told_and_leaks_named(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set")
+    tiny.tiny_dataset(folder / "heldout", 2)
+    (folder / "003.txt").unlink()
+    (folder / "heldout" / "001.txt").write_text("")
+    assert lint(DataConfig(path=str(folder))).faults == (
+        "003.png: has no caption, the others have; write 003.txt",
+        "heldout/: 001.png: its caption is empty",
+        "heldout/000.png is the training picture 000.png",
+        "heldout/001.png is the training picture 001.png",
+    )
+
+
+def test_the_command_answers_with_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from loraloom.cli import main
+
+    (tmp_path / "empty").mkdir()
+    assert main(["data", "lint", str(tmp_path / "empty"), "--json"]) == 2
+    assert "there are no pictures" in json.loads(capsys.readouterr().out)["faults"][0]
+    assert main(["data", "lint", str(tiny.tiny_dataset(tmp_path / "set"))]) == 0
