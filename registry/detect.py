@@ -206,7 +206,7 @@ def _inspect_component(path: Path) -> Record:
 
 def _adapter_claims(seen: Look, keys: Mapping[str, AdapterKey]) -> list[Claim]:
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
-    modules = frozenset(key.module for key in keys.values() if key.component in (DENOISER, ""))
+    modules = "\n".join(dict.fromkeys(key.module for key in keys.values() if key.component in (DENOISER, "")))
     widths = _cross_attention_widths(seen.tensors, keys)
     for row in known.KNOWN:
         if row.family not in FAMILIES and (match := known.recognise_adapter(row, modules, widths)):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
+from registry.folder import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; BadFile tells what is wrong with it."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadFile(path, "not-a-model", "is missing; a diffusers folder has it. Copy the whole folder again.") from None
-    except (OSError, ValueError) as error:
-        raise BadFile(path, "unreadable", f"is not readable JSON ({error}). Copy the folder again.") from error
-    if not isinstance(value, dict):
-        raise BadFile(path, "unreadable", f"holds a JSON {type(value).__name__}, expected an object.")
-    return value
 
 
 def prediction_of(scheduler_class: str, config: Mapping[str, Any]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import read_json
 from registry.errors import BadFile, Refused
 from registry.flux_names import flux_layers, flux_norms
+from registry.folder import read_json
 from registry.header import TensorInfo, read_header
 from registry.single_file import HINT, empty_module
 

@@ -14,6 +14,8 @@ JSON_LIMIT = 16 << 20  # bytes of a config or index file
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a small JSON file. Raises BadFile."""
+    if not path.exists():
+        raise BadFile(path, "not-a-model", "is missing. Copy the whole folder again.")
     with open_regular(path) as file:
         raw = file.read(JSON_LIMIT + 1)
     if len(raw) > JSON_LIMIT:

@@ -180,24 +180,22 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[TensorInfo, tuple[int, in
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or not isinstance(dtype, str):
         _bad(path, f"{name!r} has the unknown dtype {dtype!r}")
-    if type(shape) is not list or not _counts(shape):
+    if type(shape) is not list:
         _bad(path, f"the shape of {name!r} is not a list of whole numbers")
-    if type(span) is not list or len(span) != 2 or not _counts(span):
+    if type(span) is not list or len(span) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in span):
         _bad(path, f"the data_offsets of {name!r} are not two whole numbers")
     if not name.isascii() and not _encodable(name):
         _bad(path, f"the name {name!r} is not valid Unicode")
     total = bits
     for size in shape:
+        if type(size) is not int or not 0 <= size < 1 << 64:
+            _bad(path, f"the shape of {name!r} is not a list of whole numbers")
         total *= size
         if total >> 67:  # 2**64 bytes: the sizes of a shape may not overflow even where a later one is 0
             _bad(path, f"the shape of {name!r} overflows: {shape}")
     if total & 7 or total >> 3 != span[1] - span[0]:
         _bad(path, f"{name!r} of {dtype} {shape} needs {total / 8:g} bytes, its data_offsets {span} hold {span[1] - span[0]}")
     return TensorInfo(dtype, tuple(shape)), (span[0], span[1])
-
-
-def _counts(values: list[Any]) -> bool:
-    return all(type(value) is int and 0 <= value < 1 << 64 for value in values)
 
 
 def _encodable(text: str) -> bool:

@@ -228,15 +228,19 @@ def recognise(row: Known, bare: Shapes) -> Match | None:
     return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
 
 
-def recognise_adapter(row: Known, modules: frozenset[str], widths: frozenset[int]) -> Match | None:
-    """A row's claim on an adapter by the names of its modules, or by the widths its cross-attentions read."""
+def recognise_adapter(row: Known, modules: str, widths: frozenset[int]) -> Match | None:
+    """A row's claim on an adapter by the names of its modules, one a line, or by the widths its cross-attentions read."""
     if row.adapter_width in widths:
         return Match(score=0.9, evidence=(f"cross-attention reads {row.adapter_width} wide text states",))
     for alternative in row.adapter:
-        hits = [next((module for module in modules if re.search(pattern, module)), None) for pattern in alternative]
-        if all(hits) and not any(re.search(pattern, module) for pattern in row.adapter_absent for module in modules):
-            return Match(score=0.85, evidence=tuple(f"module {hit}" for hit in hits))
+        hits = [re.search(pattern, modules, re.MULTILINE) for pattern in alternative]
+        if all(hits) and not any(re.search(pattern, modules, re.MULTILINE) for pattern in row.adapter_absent):
+            return Match(score=0.85, evidence=tuple(f"module {_line_around(modules, hit.start())}" for hit in hits if hit))
     return None
+
+
+def _line_around(text: str, position: int) -> str:
+    return text[text.rfind("\n", 0, position) + 1 :].partition("\n")[0]
 
 
 def recognise_folder(row: Known, look: Look) -> Match | None:

@@ -240,11 +240,15 @@ def _alias_names(derived: Record, said: Said) -> tuple[str, ...]:
 
 def put_record(connection: Connection, record: Record, created: str | None = None) -> None:
     """Write the derived half of a Record under its id; `created` stays as it was when it is known."""
-    values = {key: value for key, value in record.to_json().items() if key in DERIVED}
-    row = {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
+    row = _record_row(record)
     changed = connection.execute(update(tables.record).where(tables.record.c.id == record.id).values(**row))
     if changed.rowcount == 0:
         connection.execute(insert(tables.record).values(id=record.id, created=created or now(), **row))
+
+
+def _record_row(record: Record) -> dict[str, Any]:
+    values = {key: value for key, value in record.to_json().items() if key in DERIVED}
+    return {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
 
 
 def put_place(connection: Connection, record_id: str, place: Place, *, turn: int | None = None) -> None:
@@ -253,6 +257,16 @@ def put_place(connection: Connection, record_id: str, place: Place, *, turn: int
     connection.execute(
         insert(tables.location).values(record_id=record_id, missing=0, turn=time.time_ns() if turn is None else turn, **asdict(place))
     )
+
+
+def put_fresh(connection: Connection, fresh: Sequence[tuple[Record, Place]]) -> None:
+    """Write records nobody has seen before, each with its place, many at once."""
+    if not fresh:
+        return
+    created, turn = now(), time.time_ns()
+    connection.execute(insert(tables.record), [{"id": record.id, "created": created, **_record_row(record)} for record, _ in fresh])
+    places = [{"record_id": record.id, "missing": 0, "turn": turn, **asdict(place)} for record, place in fresh]
+    connection.execute(insert(tables.location), places)
 
 
 def put_content(connection: Connection, record_id: str, hashes: Hashes, learned: Mapping[str, Any]) -> None:
@@ -344,10 +358,14 @@ def forget(connection: Connection, record_id: str) -> None:
 
 def cached_hashes(connection: Connection, places: Iterable[Place]) -> dict[str, tuple[Hashes, dict[str, Any]]]:
     """Path -> (hashes, what was learned) of the files that were hashed and have not changed since."""
-    table = tables.file_hash
+    wanted = list(places)
+    known = {
+        tuple(getattr(row, name) for name in KEY): row
+        for row in _rows(connection, tables.file_hash, tables.file_hash.c.inode, {p.inode for p in wanted})
+    }
     found: dict[str, tuple[Hashes, dict[str, Any]]] = {}
-    for place in places:
-        row = connection.execute(select(table).where(*(getattr(table.c, name) == getattr(place, name) for name in KEY))).first()
+    for place in wanted:
+        row = known.get(tuple(getattr(place, name) for name in KEY))
         if row is not None:
             found[place.path] = (Hashes(**json.loads(row.hashes)), json.loads(row.learned))
     return found
@@ -376,6 +394,16 @@ def is_known(connection: Connection, place: Place) -> bool:
 def ids_by_path(connection: Connection, path: str) -> list[str]:
     """The record that lies there, if one is known."""
     return [str(row.record_id) for row in connection.execute(select(tables.location.c.record_id).where(tables.location.c.path == path))]
+
+
+def ids_by_paths(connection: Connection, paths: Collection[str]) -> dict[str, str]:
+    """Path -> the record that lies there, of those that are known."""
+    return {row.path: row.record_id for row in _rows(connection, tables.location, tables.location.c.path, paths)}
+
+
+def ids_that_are(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Those of the ids that have a record."""
+    return {str(row.id) for row in _rows(connection, tables.record, tables.record.c.id, ids)}
 
 
 def ids_by_sha256(connection: Connection, prefix: str) -> list[str]:

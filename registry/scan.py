@@ -87,6 +87,7 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
     found = ScanReport(index)
     with index.reading() as connection:
         known = _known_below(connection, folder)
+    places = Places(index, digest)
     batch: list[Seen] = []
     there: set[str] = set()
     for number, entry in enumerate(_walk(folder, pocket, found.problems), 1):
@@ -95,10 +96,10 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
         if seen is not None:
             batch.append(seen)
         if len(batch) >= BATCH:
-            _write(index, batch, found, digest)
+            _write(index, batch, found, places)
             batch = []
         report(Tick("scan", number, 0, os.path.basename(entry.path)))
-    _write(index, batch, found, digest)
+    _write(index, batch, found, places)
     _settle_missing(index, known, there, found)
     return found
 
@@ -239,77 +240,101 @@ def _folder_fingerprint(path: str) -> str:
 # --- writing
 
 
-def _write(index: Index, batch: list[Seen], found: ScanReport, digest: Digest) -> None:
+def _write(index: Index, batch: list[Seen], found: ScanReport, places: Places) -> None:
     """Write what was seen, in one transaction. What another process wrote meanwhile is looked at again."""
     if not batch:
         return
-    with index.reading() as connection:
-        homes = {seen.place.path: _home_of(connection, seen, digest) for seen in batch}
-    written: dict[tuple[str, str], str] = {}  # a file seen twice in one batch, by two links, is one record
+    homes = {seen.place.path: places.home_of(seen) for seen in batch}
     with index.writing() as connection:
+        known = rows.ids_by_paths(connection, [seen.place.path for seen in batch])
+        alive = rows.ids_that_are(connection, [home for home, _ in homes.values() if home is not None])
+        hashes = rows.cached_hashes(connection, [seen.place for seen in batch if "root" not in seen.record.metadata])
+        fresh: list[tuple[Record, Place]] = []
         for seen in batch:
-            known = rows.ids_by_path(connection, seen.place.path)
-            home, how = (known[0], "updated") if known else homes[seen.place.path]
-            twin = written.get((seen.place.device, seen.place.inode))
-            if home is None and twin is not None:
-                home, how = twin, "unchanged"
-            if home is not None and how != "updated" and not rows.load(connection, [home]):
-                home, how = None, "added"  # forgotten by another process
-            record_id = home or rows.new_id()
-            written[seen.place.device, seen.place.inode] = record_id
-            if how == "unchanged":  # another link to a file that has its record
-                rows.put_place(connection, record_id, seen.place, turn=0)
-            else:
-                rows.put_record(connection, replace(seen.record, id=record_id))
-                rows.put_place(connection, record_id, seen.place)
-                _keep_hashes(connection, record_id, seen)
+            home, how = homes[seen.place.path]
+            if seen.place.path in known:
+                home, how = known[seen.place.path], "updated"
+            elif home is None or home not in alive:  # or forgotten by another process
+                twin = places.twin_of(seen.place)
+                home, how = (twin, "unchanged") if twin else (rows.new_id(), "added")
+            places.keep(seen.place, home)
             setattr(found, how, getattr(found, how) + 1)
-            found.ids[record_id] = None
+            found.ids[home] = None
+            if how == "added":
+                fresh.append((replace(seen.record, id=home), seen.place))
+            elif how == "unchanged":  # another link to a file that has its record
+                rows.put_place(connection, home, seen.place, turn=0)
+            else:
+                rows.put_record(connection, replace(seen.record, id=home))
+                rows.put_place(connection, home, seen.place)
+                rows.drop_content(connection, home)
+            if how != "unchanged" and seen.place.path in hashes:
+                rows.put_content(connection, home, *hashes[seen.place.path])
+        rows.put_fresh(connection, fresh)
 
 
-def _keep_hashes(connection: Connection, record_id: str, seen: Seen) -> None:
-    """Hashes go with the content: those of a changed file are dropped, those the cache has for it are kept."""
-    if "root" in seen.record.metadata:
-        rows.drop_content(connection, record_id)
-        return
-    known = rows.cached_hashes(connection, [seen.place]).get(seen.place.path)
-    if known is not None:
-        rows.put_content(connection, record_id, *known)
-    else:
-        rows.drop_content(connection, record_id)
+class Places:
+    """Where records lie or lay, read once a scan when the first unknown file turns up."""
 
+    def __init__(self, index: Index, digest: Digest) -> None:
+        self._index = index
+        self._digest = digest
+        self._rows: list[Any] | None = None
+        self._gone: list[Any] | None = None
+        self._by_inode: dict[tuple[str, str], str] = {}
 
-def _home_of(connection: Connection, seen: Seen, digest: Digest) -> tuple[str | None, str]:
-    """(record this is, how it is counted): one whose place is empty now, or whose file this is by another path."""
-    place, table = seen.place, tables.location
-    rows_there = connection.execute(
-        select(table).where(or_((table.c.inode == place.inode) & (table.c.bytes == place.bytes), table.c.fingerprint == place.fingerprint))
-    ).all()
-    others = [row for row in rows_there if row.path != place.path]
-    empty = [row for row in others if not os.path.lexists(row.path)]
-    moved = {row.record_id for row in empty if (row.device, row.inode, row.mtime_ns) == (place.device, place.inode, place.mtime_ns)}
-    if len(moved) == 1:
-        return moved.pop(), "relinked"
-    linked = {row.record_id for row in others if (row.device, row.inode) == (place.device, place.inode) and row not in empty}
-    if len(linked) == 1:
-        return linked.pop(), "unchanged"
-    alike = [row for row in empty if row.fingerprint == place.fingerprint and row.bytes == place.bytes]
-    return _by_content(connection, seen, alike, digest)
+    def _read(self) -> list[Any]:
+        if self._rows is None:
+            with self._index.reading() as connection:
+                self._rows = list(connection.execute(select(tables.location)))
+            for row in self._rows:
+                self._by_inode.setdefault((row.device, row.inode), row.record_id)
+        return self._rows
 
+    def _empty(self) -> list[Any]:
+        """Places that nothing lies in any more."""
+        if self._gone is None:
+            self._gone = [row for row in self._read() if not os.path.lexists(row.path)]
+        return self._gone
 
-def _by_content(connection: Connection, seen: Seen, alike: list[Any], digest: Digest) -> tuple[str | None, str]:
-    """Among records that lost their file and have this very header: the one of the same hash, or the only one of the same time."""
-    ids = {row.record_id for row in alike}
-    if not ids:
-        return None, "added"
-    hashed = {record.id: record.hashes.sha256 for record in rows.load(connection, ids) if record.hashes.sha256}
-    if hashed and "root" not in seen.record.metadata:
-        mine = digest(seen.place.path).sha256
-        same = [record_id for record_id, sha256 in hashed.items() if sha256 == mine]
-        if same:
-            return same[0], "relinked"
-    timed = {row.record_id for row in alike if row.record_id not in hashed and row.mtime_ns == seen.place.mtime_ns}
-    return (timed.pop(), "relinked") if len(timed) == 1 else (None, "added")
+    def twin_of(self, place: Place) -> str | None:
+        """The record of the very same file under another path."""
+        self._read()
+        return self._by_inode.get((place.device, place.inode))
+
+    def keep(self, place: Place, record_id: str) -> None:
+        """Remember what this scan wrote itself."""
+        self._by_inode[place.device, place.inode] = record_id
+
+    def home_of(self, seen: Seen) -> tuple[str | None, str]:
+        """(record this is, how it is counted): one that lost its place and whose file this is."""
+        place, empty = seen.place, self._empty()
+        if not empty:
+            return None, "added"
+        same = [
+            row
+            for row in empty
+            if (row.inode, row.device, row.bytes, row.mtime_ns) == (place.inode, place.device, place.bytes, place.mtime_ns)
+        ]
+        moved = {row.record_id for row in same}
+        if len(moved) == 1:
+            return moved.pop(), "relinked"
+        return self._by_content(seen, [row for row in empty if row.fingerprint == place.fingerprint and row.bytes == place.bytes])
+
+    def _by_content(self, seen: Seen, alike: list[Any]) -> tuple[str | None, str]:
+        """Among records that lost their file and have this very header: the one of the same hash, or the only one of the same time."""
+        ids = {row.record_id for row in alike}
+        if not ids:
+            return None, "added"
+        with self._index.reading() as connection:
+            hashed = {record.id: record.hashes.sha256 for record in rows.load(connection, ids) if record.hashes.sha256}
+        if hashed and "root" not in seen.record.metadata:
+            mine = self._digest(seen.place.path).sha256
+            same = [record_id for record_id, sha256 in hashed.items() if sha256 == mine]
+            if same:
+                return same[0], "relinked"
+        timed = {row.record_id for row in alike if row.record_id not in hashed and row.mtime_ns == seen.place.mtime_ns}
+        return (timed.pop(), "relinked") if len(timed) == 1 else (None, "added")
 
 
 def _settle_missing(index: Index, known: dict[str, Any], there: set[str], found: ScanReport) -> None:

@@ -107,7 +107,10 @@ class Store:
             return rows.load(connection, [record_id])[0]
 
     def add_dataset(self, path: Path | str, *, name: str, sha256: str, metadata: Mapping[str, Any] | None = None) -> Record:
-        """Register an image-caption set whose content hash the caller has computed. The same content is the same record."""
+        """Register an image-caption set whose content hash the caller has computed. The same content is the same record.
+
+        A name that a reference cannot hold is written with `-` instead: it is a folder's, and the work is done already.
+        """
         return self._add_folder(path, kind="dataset", name=name, sha256=sha256, metadata=metadata)
 
     def add_run(
@@ -133,8 +136,7 @@ class Store:
         recipe: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Record:
-        path = _absolute(path)
-        check_name(name)
+        path, name = _absolute(path), proper_name(name)
         seen = Record(id="", name=path.name, kind=kind, metadata={"root": str(path)})
         said = {"kind": kind, **_plain(parents, recipe, metadata)}
         with self._index.writing() as connection:
@@ -494,6 +496,12 @@ def check_name(name: str | None) -> None:
         raise Refused(f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\, and not 'none'.")
     if name == POCKET:
         raise Refused("'pocket' is the name of the embedded base. Choose another name.")
+
+
+def proper_name(text: str) -> str:
+    """A folder's name as one that references can hold: what they cannot is a `-`."""
+    name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"
+    return f"{name}-" if name.lower() == "none" else name
 
 
 def _check_kind(kind: str | None) -> None:

@@ -49,6 +49,7 @@ STATEMENTS = (
         learned TEXT NOT NULL,
         PRIMARY KEY (device, inode, bytes, mtime_ns, ctime_ns)
     )""",
+    "CREATE INDEX file_hash_inode ON file_hash (inode)",
     # user: what was said by a person or by the job that made the file
     """CREATE TABLE given (
         record_id VARCHAR(40) PRIMARY KEY,
