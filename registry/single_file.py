@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.diffusers_folder import latent_factor_of, load_module, prediction_of, resolution_of
 from registry.errors import BadFile, Refused
+from registry.folder import read_json
 from registry.header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
 from registry.ldm_sizes import NoConfig
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.folder import read_json
-from registry.families.base import Parts
+    from registry.families.base import Parts
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
 CLIP_TOKENS = 49408  # entries of CLIP's own table, the only one carried
