@@ -73,7 +73,9 @@ def run(words: list[str]) -> int:
     parser = Parser(prog="loraloom")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(subparsers)
-    arguments = parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise Refused(f"Not known here: {' '.join(unknown)}. `loraloom {name} --help` lists what is.")
     if not hasattr(arguments, "run"):
         raise Refused(f"loraloom {name} needs to be told what to do: loraloom {name} --help lists it.")
     return int(arguments.run(arguments))

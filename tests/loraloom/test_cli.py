@@ -42,7 +42,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["steps=3"], "A setting follows its command: loraloom train KEY=VALUE ..."),
         (["zzz"], "There are: "),
         (["--verson"], "unrecognized arguments: --verson"),
-        (["doctor", "--jsno"], "unrecognized arguments: --jsno"),
+        (["doctor", "--jsno"], "Not known here: --jsno. `loraloom doctor --help` lists what is."),
         (["grid", "stpes=5"], "Did you mean 'steps'?"),
         (["train", "++stpes=5"], "Did you mean 'steps'?"),
     ],
