@@ -1,9 +1,11 @@
 """The rules of the house that can be checked by reading it."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -169,3 +171,28 @@ def test_every_command_has_one_line_of_help(name: str) -> None:
 
 def test_every_package_is_typed() -> None:
     assert [room for room in FLOORS if not (ROOT / room / "py.typed").is_file()] == []
+
+
+def test_what_we_need_is_pinned() -> None:
+    """constraints.txt says what is tested: every direct dependency, extras included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = {re.split(r"[\[<>=!~ ]", one)[0].lower() for one in needed} - {"loraloom"}
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert names - pinned == set()
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    for target in ("demo", "test", "check", "slow"):
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(["bash", "-n", ".ci/run"], cwd=ROOT, check=True)
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_no_host_of_a_package_registry_is_named() -> None:
+    """What is installed from where is the installing machine's own setting."""
+    hosts = r"pypi\.(org|io)|pythonhosted\.org|npmjs\.(org|com)|--(extra-)?index-url|find-links"
+    child = subprocess.run(
+        ["git", "grep", "-nIE", hosts, "--", ".", ":!tests/test_house.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert child.stdout == ""
