@@ -56,6 +56,17 @@ def axis(
     return keep
 
 
+def _names(value: object) -> Sequence[str]:
+    found = [name for name in texts(value) if name is not None]
+    if not found:
+        raise Refused("null names nothing. Expected a name, a path or sha256:<prefix>.")
+    return found
+
+
+def _adapters(value: object) -> Sequence[str]:
+    return ["none" if name is None else name for name in texts(value)]
+
+
 def _spell_text(value: str | None) -> str:
     return "none" if value is None else value if value.strip() else f"“{value}”"
 
@@ -77,13 +88,17 @@ def _each_checkpoint(value: str, store: "Store") -> list[str]:
     return ["+".join(names) for names in product(*choices)]
 
 
-@axis("base", help="base models: names, paths, sha256:...", read=texts, across=7)
+@axis("base", help="base models: names, paths, sha256:...", read=_names, across=7)
 def base(render: Render, value: str) -> Render:
     return replace(render, base=value, base_sha256=None)
 
 
 @axis(
-    "adapter", help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)', read=texts, widen=_each_checkpoint, across=8
+    "adapter",
+    help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)',
+    read=_adapters,
+    widen=_each_checkpoint,
+    across=8,
 )
 def adapter(render: Render, value: str) -> Render:
     return replace(render, adapters=read_adapters(value))

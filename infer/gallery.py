@@ -24,7 +24,7 @@ class Picture:
     seconds: float = 0.0
     error: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    label: str = ""
+    pixels_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +78,24 @@ def shared_settings(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
     if not settings:
         return {}
     return {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
+
+
+def look_alikes(pictures: Sequence[Picture], *, most: int = 3) -> list[str]:
+    """Notes on cells that have other settings and the very same pixels: a setting that changes nothing is worth knowing."""
+    groups: dict[str, dict[str, Picture]] = {}
+    for one in pictures:
+        if one.pixels_sha256:
+            groups.setdefault(one.pixels_sha256, {}).setdefault(one.key, one)
+    alike = [list(group.values()) for group in groups.values() if len(group) > 1]
+    notes = [f"The same pixels, bit for bit, came of {_difference(group[0], group[1])}{_more(len(group) - 2)}." for group in alike[:most]]
+    return notes + ([f"{len(alike) - most} further groups of cells have the same pixels."] if len(alike) > most else [])
+
+
+def _difference(one: Picture, other: Picture) -> str:
+    names = [name for name in {**one.settings, **other.settings} if one.settings.get(name) != other.settings.get(name)]
+    first, second = ([f"{name} {picture.settings.get(name, 'none')!r}" for name in names] for picture in (one, other))
+    return f"{', '.join(first)} and {', '.join(second)}"
+
+
+def _more(count: int) -> str:
+    return f", and of {count} more" if count > 0 else ""

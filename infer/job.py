@@ -14,12 +14,13 @@ import yaml
 
 from infer.cells import CellStore
 from infer.config import GridConfig, to_plain
-from infer.gallery import Gallery, Picture, shared_settings, spell_details, spell_settings
-from infer.grid import CellResult, Counts, model_names, render_cells
+from infer.gallery import Gallery, Picture, look_alikes, shared_settings, spell_details, spell_settings
+from infer.grid import CellResult, Counts, render_cells
 from infer.layout import Cell
 from infer.plan import GridPlan, plan_grid
 from infer.png import label_png, read_carried
 from infer.report import write_report
+from infer.session import model_names
 from infer.sheet import write_sheet
 from registry.errors import JobFailed
 from registry.progress import Report, Tick, silent
@@ -115,6 +116,8 @@ def _finish(
     report(Tick("write", 0, 3, note="images"))
     pictures = [_picture(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
     write_text(folder / "cells.jsonl", "".join(_line(picture, cell, folder) for picture, cell in zip(pictures, planned.cells, strict=True)))
+    for note in look_alikes(pictures):
+        counts.tell(note)
     statuses = [one.status for one in results.values()]
     result: dict[str, Any] = {
         "cells": len(planned.cells),
@@ -160,10 +163,11 @@ def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: M
     key, render = cell.render.key(), cell.render
     result, resolver = results.get(key), planned.resolver
     base = resolver.base(render.base, render.base_config)
-    path, parameters = None, ""
+    path, parameters, pixels = None, "", ""
     if result and result.status != "failed" and (stored := cells.get(key)):
         png = label_png(stored.png, render, model_names(resolver, render))
-        parameters = read_carried(png).parameters
+        carried = read_carried(png)
+        parameters, pixels = carried.parameters, carried.pixels_sha256
         digits = max(4, len(str(len(planned.cells))))
         path = folder / "images" / f"{index:0{digits}d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -174,9 +178,10 @@ def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: M
         key=key,
         status=result.status if result else "missing",
         path=path,
-        settings=spell_settings(render, base=base.record.name, scheduler=base.scheduler),
+        settings=spell_settings(render, base=base.record.name, scheduler=base.skeleton.scheduler_class),
         details=spell_details(render),
         parameters=parameters,
+        pixels_sha256=pixels,
         seconds=result.seconds if result else 0.0,
         error=result.error if result else "not drawn: the run was interrupted",
     )

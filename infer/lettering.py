@@ -1,14 +1,35 @@
-"""Text for pictures: a font that is always there, measured wrapping, and no sign that silently becomes a box."""
+"""Text for pictures: fonts that are there, measured wrapping, and no sign that silently becomes an empty box.
 
+DejaVu Sans, which travels with matplotlib, holds Latin, Greek, Cyrillic and much more. For what it lacks (Chinese, Japanese,
+Korean, ...) the machine's own fonts are asked; what none of them holds is written as its code point.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
 LEADING = 1.36  # line height in font sizes: room for accents and descenders
+FALLBACKS = (
+    "cjk",
+    "unifont",
+    "wqy",
+    "droidsansfallback",
+    "msyh",
+    "simsun",
+    "malgun",
+    "yugoth",
+    "meiryo",
+    "pingfang",
+    "hiragino",
+    "arialuni",
+)
 
 
 @dataclass(frozen=True)
@@ -25,38 +46,33 @@ class Style:
         return round(self.size * LEADING)
 
 
-@cache
-def font(style: Style) -> "FreeTypeFont":
-    """DejaVu Sans, which travels with matplotlib and holds Latin, Greek, Cyrillic and much more."""
-    from PIL import ImageFont
-
-    return ImageFont.truetype(_file(style.bold), style.size, layout_engine=ImageFont.Layout.BASIC)
-
-
-@cache
-def _file(bold: bool) -> str:
-    import matplotlib
-
-    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"))
-
-
-@cache
-def _signs(bold: bool) -> frozenset[int]:
-    """The code points the font has a shape for."""
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(_file(bold)).get_charmap())
-
-
 def legible(text: str, style: Style) -> str:
-    """The text with each sign the font lacks as its code point, [732B]: ugly, and not lost."""
-    known = _signs(style.bold)
-    return "".join(sign if ord(sign) in known or sign == "\n" else " " if sign.isspace() else f"[{ord(sign):04X}]" for sign in text)
+    """The text with each sign that no font has as its code point, [732B]: ugly, and not lost."""
+    return "".join(sign if sign == "\n" or _file_of(sign, style.bold) else " " if sign.isspace() else f"[{ord(sign):04X}]" for sign in text)
 
 
 def width(text: str, style: Style) -> int:
     """Pixels from the first sign's origin to the end of the last, rounded up."""
-    return -int(-font(style).getlength(text) // 1)
+    return -int(-sum(_font(file, style.size).getlength(run) for run, file in _runs(text, style)) // 1)
+
+
+def ink(text: str, style: Style) -> tuple[int, int, int, int]:
+    """The box that the letters cover, for a line whose box begins at (0, 0)."""
+    boxes, x = [(0, 0, 0, 0)], 0.0
+    for run, file in _runs(text, style):
+        left, top, right, bottom = _font(file, style.size).getbbox(run, anchor="ls")
+        boxes.append((int(x + left), int(_baseline(style) + top), -int(-(x + right) // 1), -int(-(_baseline(style) + bottom) // 1)))
+        x += _font(file, style.size).getlength(run)
+    lefts, tops, rights, bottoms = zip(*boxes[1:] or boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def letter(draw: "ImageDraw", left: int, top: int, line: str, style: Style) -> None:
+    """Draw a line whose box begins at (left, top), on one baseline whatever fonts it takes."""
+    x = float(left)
+    for run, file in _runs(line, style):
+        draw.text((round(x), top + _baseline(style)), run, font=_font(file, style.size), fill=style.colour, anchor="ls")
+        x += _font(file, style.size).getlength(run)
 
 
 def wrap(text: str, style: Style, room: int) -> tuple[str, ...]:
@@ -86,3 +102,62 @@ def _pieces(word: str, style: Style, room: int) -> list[str]:
             pieces.append("")
         pieces[-1] += sign
     return pieces
+
+
+# --- fonts
+
+
+@cache
+def _font(file: str, size: int) -> "FreeTypeFont":
+    from PIL import ImageFont
+
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def _baseline(style: Style) -> int:
+    """Pixels from the top of a line's box to its baseline."""
+    return _font(_dejavu(style.bold), style.size).getmetrics()[0]
+
+
+@cache
+def _dejavu(bold: bool) -> str:
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"))
+
+
+@cache
+def _signs(file: str) -> frozenset[int]:
+    """The code points a font file has a shape for."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError):  # a font of the machine that is broken has nothing for us
+        return frozenset()
+
+
+@cache
+def _others() -> tuple[str, ...]:
+    """Fonts of this machine that are made for scripts DejaVu lacks, those in a regular weight first."""
+    from matplotlib.font_manager import findSystemFonts
+
+    named = [file for file in findSystemFonts() if any(word in Path(file).name.lower().replace(" ", "") for word in FALLBACKS)]
+    return tuple(sorted(named, key=lambda file: ("regular" not in Path(file).name.lower(), file)))
+
+
+@cache
+def _file_of(sign: str, bold: bool) -> str | None:
+    """The font file that has the sign: DejaVu before any other; None when no font has it."""
+    if ord(sign) in _signs(_dejavu(bold)):
+        return _dejavu(bold)
+    if not sign.isprintable():
+        return None
+    return next((file for file in _others() if ord(sign) in _signs(file)), None)
+
+
+def _runs(text: str, style: Style) -> Iterator[tuple[str, str]]:
+    """(run of signs, the font file that has them); `text` is legible."""
+    for file, signs in groupby(text, lambda sign: _file_of(sign, style.bold) or _dejavu(style.bold)):
+        yield "".join(signs), file

@@ -12,11 +12,10 @@ from infer.draw import tell_truncated
 from infer.grid import loading
 from infer.layout import Cell, Layout, expand
 from infer.render import Render
-from infer.resolve import Base, Resolver, outline
+from infer.resolve import Base, Resolver
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
-    from registry.families.base import Parts
     from registry.store import Store
 
 
@@ -94,7 +93,7 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         encodes=len({text for render in missing for text in costs.texts(render)}),
         forwards=sum(forwards),
         seconds=_seconds(missing, forwards, cells),
-        notes=tuple(dict.fromkeys([*costs.truncated(distinct.values()), *_unused(distinct.values())])),
+        notes=tuple(dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values())])),
         resolver=resolver,
     )
 
@@ -115,7 +114,6 @@ class _Costs:
     def __init__(self, resolver: Resolver, faults: dict[str, None]) -> None:
         self._resolver = resolver
         self._faults = faults
-        self._outlines: dict[str, Parts | None] = {}
         self._forwards: dict[Hashable, int] = {}
 
     def forwards(self, render: Render) -> int:
@@ -134,14 +132,15 @@ class _Costs:
         wanted = [(render.prompt, render.clip_skip), *([(render.negative, None)] if guided else [])]
         return [(loading(render), worn, text, clip_skip) for text, clip_skip in wanted]
 
-    def truncated(self, renders: Iterable[Render]) -> Iterable[str]:
-        """A note for each text that is longer than what fits, where the tokenizer can be read without the model."""
+    def notes(self, renders: Iterable[Render]) -> Iterable[str]:
+        """What loading would assume, and each text that is longer than what fits."""
+        bases = {render.base_sha256: self._base(render) for render in renders}
+        yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
         texts = {(render.base_sha256, text): self._base(render) for render in renders for text in (render.prompt, render.negative) if text}
         for (_sha256, text), base in texts.items():
-            if parts := self._outline(base):
-                needed, fit = base.family.count_tokens(parts, text or "")
-                if needed > fit:
-                    yield tell_truncated(text or "", needed, fit)
+            needed, fit = base.family.count_tokens(base.skeleton, str(text))
+            if needed > fit:
+                yield tell_truncated(str(text), needed, fit)
 
     def _base(self, render: Render) -> Base:
         return self._resolver.base(render.base, render.base_config)
@@ -152,21 +151,14 @@ class _Costs:
     def _count(self, base: Base, render: Render) -> int:
         from infer.samplers import build_scheduler
 
-        parts, steps = self._outline(base), render.steps or 0
-        if parts is None:
-            return steps
+        steps = render.steps or 0
         try:
-            scheduler = build_scheduler(parts, render.sampler)
+            scheduler = build_scheduler(base.skeleton, render.sampler)
             base.family.set_timesteps(scheduler, steps, height=render.height, width=render.width)
         except Exception as error:  # a scheduler's own refusal, of whatever kind it is
-            self._faults[f"sampler {render.sampler or base.scheduler} does not take {steps} steps: {error}"] = None
+            self._faults[f"sampler {render.sampler or base.skeleton.scheduler_class} does not take {steps} steps: {error}"] = None
             return 0
         return len(scheduler.timesteps)
-
-    def _outline(self, base: Base) -> Parts | None:
-        if base.sha256 not in self._outlines:
-            self._outlines[base.sha256] = outline(base)
-        return self._outlines[base.sha256]
 
 
 def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStore) -> float | None:

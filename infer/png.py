@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer.infotext import ModelNames, infotext
+from infer.machine import version_of
 from infer.render import Render
-from infer.resolve import version_of
 from registry.errors import BadFile
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infer.gallery import Gallery, Picture
-from infer.resolve import version_of
+from infer.machine import version_of
 from registry.safefile import write_text
 
 LARGEST = 64_000_000  # bytes of pictures in the page; beyond it they are embedded smaller, and that is told

@@ -65,7 +65,7 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
     """
     from PIL import Image
 
-    from infer.grid import Counts, Session
+    from infer.session import Counts, Session
 
     carried = read_png(path)
     resolver = Resolver(store)
@@ -150,7 +150,7 @@ def _names(reference: str, sha256: str | None) -> Sequence[str]:
 
 
 def _is_here(device: str) -> bool:
-    from infer.resolve import pick_device
+    from infer.machine import pick_device
 
     try:
         return pick_device(device) == device

@@ -5,38 +5,38 @@ Each base and adapter is looked at once, however many cells name it, and nothing
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infer.machine import made_with, pick_device
 from infer.render import Adapter, Render
 from registry.errors import Faults, LoomError, Refused
 
 if TYPE_CHECKING:
-    from registry.families.base import Family, Look, Parts
+    from registry.families.base import Family, Parts
     from registry.record import Record
     from registry.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A base that was found: its Record and family, and what the plain pipeline call would do with it."""
+    """A base that was found: its Record and family, and its skeleton: Parts without weights, to count and to plan with."""
 
     record: Record
     path: Path
     family: Family
+    skeleton: Parts
     sha256: str
     config_sha256: str | None
-    side: int  # pixels: width and height when none are given
-    prediction: str | None
-    scheduler: str | None  # class name in diffusers, where the configs tell it
-    layers: int | None  # of the shallowest text encoder, where the configs tell it
-    configs: Mapping[str, Mapping[str, Any]]
-    folder: Path  # where tokenizers lie, when it is a diffusers folder
+
+    @property
+    def deepest_skip(self) -> int:
+        """Layers that the shallowest CLIP text encoder can leave out."""
+        encoders: Any = self.skeleton.text_encoders.values()
+        layers = [int(one.config.num_hidden_layers) for one in encoders if one.config.model_type.startswith("clip")]
+        return min(layers, default=1) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,28 +101,20 @@ class Resolver:
         return found
 
     def _find_base(self, reference: str, base_config: str | None) -> Base:
-        from registry.detect import look
-        from registry.loading import family_of
+        import torch
+
+        from registry.loading import load_base
 
         record = self._store.find(reference)
-        family = family_of(record)
         path = _path_of(record)
-        configs = _configs(look(path), look(Path(base_config)) if base_config is not None else None)
-        vae, denoiser = configs.get("vae", {}), configs.get(family.denoiser, {})
+        family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config)
         return Base(
             record=record,
             path=path,
             family=family,
+            skeleton=skeleton,
             sha256=self._store.sha256(record),
             config_sha256=self._store.sha256(self._store.find(base_config)) if base_config is not None else None,
-            side=_native_side(family, denoiser, vae),
-            prediction=record.prediction.value,
-            scheduler=configs.get("scheduler", {}).get("_class_name"),
-            layers=min(
-                (int(one["num_hidden_layers"]) for one in _text_configs(family, configs) if "num_hidden_layers" in one), default=None
-            ),
-            configs=configs,
-            folder=Path(base_config) if base_config is not None else path,
         )
 
     def _find_adapter(self, reference: str) -> Found:
@@ -164,37 +156,14 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
     return None
 
 
-def _configs(seen: Look, given: Look | None) -> Mapping[str, Mapping[str, Any]]:
-    """Component configs of a base: the folder's, those of a `base_config`, or those in a single file's own header."""
-    from registry.single_file import CONFIGS_ENTRY
-
-    if given is not None:
-        return given.configs
-    if not seen.is_folder and CONFIGS_ENTRY in seen.metadata:
-        written: Mapping[str, Mapping[str, Any]] = json.loads(seen.metadata[CONFIGS_ENTRY])
-        return written
-    return seen.configs
-
-
-def _native_side(family: Family, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
-    """Pixels a side of the plain pipeline call's picture; without configs the family's published size."""
-    from registry.diffusers_folder import resolution_of
-
-    return resolution_of(denoiser, vae) if "block_out_channels" in vae else family.resolution
-
-
-def _text_configs(family: Family, configs: Mapping[str, Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    return (configs[name] for name in family.text_encoders if name in configs)
-
-
 def _with_defaults(render: Render, base: Base) -> Render:
     """What the plain pipeline call does, in place of what was not given."""
     return replace(
         render,
         steps=base.family.steps if render.steps is None else render.steps,
         guidance=base.family.guidance if render.guidance is None else render.guidance,
-        width=base.side if render.width is None else render.width,
-        height=base.side if render.height is None else render.height,
+        width=base.skeleton.resolution if render.width is None else render.width,
+        height=base.skeleton.resolution if render.height is None else render.height,
         clip_skip=render.clip_skip or None,
     )
 
@@ -219,7 +188,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, width=width, height=height))
-    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.prediction or ""))
+    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction))
     if not 1 <= render.steps <= 1000:
         faults.append(f"steps is {render.steps}. Expected 1 to 1000: a sampler picks its steps among 1000 timesteps.")
     if not 0 <= render.seed < 2**63:
@@ -228,9 +197,8 @@ def _faults_of(render: Render, base: Base) -> list[str]:
         faults.append(f"guidance is {render.guidance}. Expected a number such as 7.5.")
     if render.negative is not None and base.family.embedded_guidance:
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
-    if render.clip_skip is not None and not 0 <= render.clip_skip < (base.layers or 1000):
-        told = f"its text encoder has {base.layers} layers" if base.layers else "it cannot be negative"
-        faults.append(f"clip_skip is {render.clip_skip}, but {told}. Expected 0 to {(base.layers or 1000) - 1}.")
+    if render.clip_skip is not None and not 0 <= render.clip_skip <= base.deepest_skip:
+        faults.append(f"clip_skip is {render.clip_skip}. Expected 0 to {base.deepest_skip} of this base's text encoder; 1 is A1111's 2.")
     for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):
         if "\0" in text or not _is_unicode(text):
             faults.append(f"{name} {text!r} holds bytes that are no text. Expected UTF-8 without NUL.")
@@ -243,87 +211,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:  # a lone surrogate: what Python makes of bytes on the command line that are no UTF-8
         return False
     return True
-
-
-# --- what computes the pixels
-
-
-@cache
-def pick_device(device: str) -> str:
-    """The device of a setting: `auto` is the best there is. Raises Refused for one that is not there."""
-    import torch
-
-    here = ["cpu"]
-    if torch.cuda.is_available():
-        here = [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cuda", *here]
-    if torch.backends.mps.is_available():
-        here = ["mps", *here]
-    if device == "auto":
-        return "cuda" if "cuda" in here else here[0]
-    if device not in here:
-        raise Refused(f"device={device} is not on this machine. There are: {', '.join(sorted(here))}.")
-    return device
-
-
-@cache
-def made_with(device: str, *, adapters: bool) -> tuple[tuple[str, str], ...]:
-    """Name and version of what the pixels depend on beside the settings: libraries, and the GPU's name."""
-    names = ["torch", "diffusers", "transformers", *(["peft"] if adapters else [])]
-    found = [(name, version_of(name)) for name in names]
-    if device.startswith("cuda"):
-        import torch
-
-        found.append(("gpu", torch.cuda.get_device_name(device)))
-    return tuple(sorted(found))
-
-
-def version_of(package: str) -> str:
-    """The public version of an installed package: 2.13.0 of 2.13.0+cpu; "?" when it is not installed."""
-    try:
-        return version(package).partition("+")[0]
-    except PackageNotFoundError:
-        return "?"
-
-
-def outline(base: Base) -> Parts | None:
-    """A base without its weights: configs, tokenizers and the scheduler's settings; None where a single file does not tell them.
-
-    Enough to count tokens and to set timesteps, for a plan that loads nothing.
-    """
-    from types import SimpleNamespace
-
-    from registry.families.base import Parts
-
-    tokenizers, scheduler = _tokenizers(base.folder, base.family.tokenizers), dict(base.configs.get("scheduler", {}))
-    if tokenizers is None or base.scheduler is None:
-        return None
-
-    def bare(component: str) -> Any:
-        return SimpleNamespace(config=SimpleNamespace(**base.configs.get(component, {})))
-
-    return Parts(
-        denoiser=bare(base.family.denoiser),
-        vae=bare("vae"),
-        text_encoders={name: bare(name) for name in base.family.text_encoders},
-        tokenizers=dict(zip(base.family.tokenizers, tokenizers, strict=True)),
-        scheduler_class=base.scheduler,
-        scheduler_config={name: value for name, value in scheduler.items() if not name.startswith("_")},
-        prediction=base.prediction or "epsilon",
-        source=base.path,
-        latent_factor=base.family.latent_factor,
-        resolution=base.side,
-    )
-
-
-@cache
-def _tokenizers(path: Path, names: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """The tokenizers of a diffusers folder, by the classes its index names; None when there are none to read."""
-    if not (path / "model_index.json").is_file() or not all((path / name).is_dir() for name in names):
-        return None
-    import transformers
-
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    classes = [getattr(transformers, index[name][1], None) for name in names]
-    if None in classes:
-        return None
-    return tuple(one.from_pretrained(path / name, local_files_only=True) for one, name in zip(classes, names, strict=True) if one)

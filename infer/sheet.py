@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from infer.gallery import Gallery, Picture
-from infer.lettering import Style, legible, width, wrap
+from infer.lettering import Style, legible, letter, width, wrap
 from registry.safefile import atomic_file
 
 if TYPE_CHECKING:
@@ -281,12 +281,10 @@ def paint(sheet: Sheet) -> "Image":
 
 
 def _letter(draw: "ImageDraw", words: Words) -> None:
-    from infer.lettering import font
-
     for index, line in enumerate(words.lines):
         room = words.box.right - words.box.left
         left = words.box.left + ((room - width(line, words.style)) // 2 if words.centred else 0)
-        draw.text((left, words.box.top + index * words.style.leading), line, font=font(words.style), fill=words.style.colour)
+        letter(draw, left, words.box.top + index * words.style.leading, line, words.style)
 
 
 def _paint_picture(canvas: "Image", box: Box, path: Path) -> None:

@@ -128,7 +128,7 @@ def test_bases_and_adapters_change_as_rarely_as_can_be() -> None:
 
 
 def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infer.grid
+    import infer.session
     from infer import adapters
 
     said: list[str] = []
@@ -140,8 +140,8 @@ def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf,
 
         return call
 
-    monkeypatch.setattr(infer.grid, "attach", spy("on", adapters.attach))
-    monkeypatch.setattr(infer.grid, "detach", spy("off", adapters.detach))
+    monkeypatch.setattr(infer.session, "attach", spy("on", adapters.attach))
+    monkeypatch.setattr(infer.session, "detach", spy("off", adapters.detach))
     run(config(shelf, {"adapter": ["ink", "none", "hat"], "seed": [1, 2], "weight": [0.5, 1]}, where="adapter != 'none'"), shelf.store)
     names = [f"a{shelf.store.sha256(shelf.store.find(name))[:16]}" for name in ("ink", "hat")]
     assert said == [f"on {names[0]}", f"off {names[0]}", f"on {names[1]}", f"off {names[1]}"]
@@ -154,6 +154,11 @@ def test_equal_cells_are_drawn_once_and_each_carries_its_own_names(shelf: Shelf)
     assert len({one["key"] for one in found}) == 1 and len({pixels(outcome.folder / one["image"]) for one in found}) == 1
     assert [[two["reference"] for two in one["render"]["adapters"]] for one in found] == [[], ["ink"], ["hat"]]
     assert [len(read_png(outcome.folder / one["image"]).render.adapters) for one in found] == [0, 1, 1]
+
+
+def test_settings_that_change_nothing_are_told(shelf: Shelf) -> None:
+    outcome = run(config(shelf, {"negative": [None, "", "a tree"]}), shelf.store)  # no negative prompt is the empty one in sd1
+    assert outcome.notes == ("The same pixels, bit for bit, came of negative 'none' and negative ''.",)
 
 
 class Interrupt:
@@ -192,7 +197,7 @@ def test_a_damaged_cell_is_told_and_drawn_again(shelf: Shelf) -> None:
 
 
 def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
-    import infer.grid
+    import infer.session
     from infer.draw import draw
 
     def broken(family: Any, parts: Any, render: Render, *rest: Any, **options: Any) -> Any:
@@ -200,7 +205,7 @@ def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
             raise RuntimeError("no memory left")
         return draw(family, parts, render, *rest, **options)
 
-    monkeypatch.setattr(infer.grid, "draw", broken)
+    monkeypatch.setattr(infer.session, "draw", broken)
 
 
 def test_a_cell_that_fails_is_recorded_and_the_grid_goes_on(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,12 +229,12 @@ def test_strict_stops_at_the_first_failure(shelf: Shelf, monkeypatch: pytest.Mon
 
 
 def test_a_grid_without_one_picture_has_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infer.grid
+    import infer.session
 
     def broken(*_arguments: Any, **_options: Any) -> Any:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(infer.grid, "load_base", broken)
+    monkeypatch.setattr(infer.session, "load_base", broken)
     with pytest.raises(JobFailed, match="None of the 2 cells could be drawn: OSError: the disk is gone"):
         run(config(shelf, {"seed": [1, 2]}), shelf.store)
 

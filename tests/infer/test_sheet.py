@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import infer.sheet
-from infer.lettering import Style, font, legible, width, wrap
+from infer import lettering
+from infer.lettering import Style, ink, legible, width, wrap
 from infer.sheet import SMALLEST, Box, Sheet, fit, write_sheet
 from tests.infer.pictures import gallery
 
@@ -31,7 +32,7 @@ def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, axes: dict[str, lis
     assert all(0 < box.left < box.right < sheet.width and 0 < box.top < box.bottom < sheet.height for box in boxes)
     for words in sheet.words:
         for number, line in enumerate(words.lines):
-            left, top, right, bottom = font(words.style).getbbox(line) if line else (0, 0, 0, 0)
+            left, top, right, bottom = ink(line, words.style)
             assert left >= -1 and right <= words.box.right - words.box.left + 1  # the ink, not the advance: one pixel of overhang
             assert words.box.top <= words.box.top + number * words.style.leading + top
             assert words.box.top + number * words.style.leading + bottom <= words.box.bottom
@@ -117,8 +118,24 @@ def test_wrapping_loses_no_sign() -> None:
     assert wrap("a cat and a dog", style, 10_000) == ("a cat and a dog",)
 
 
-def test_a_sign_the_font_lacks_is_spelt_out() -> None:
+def test_a_sign_that_no_font_has_is_spelt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_others", lambda: ())
+    lettering._file_of.cache_clear()
     assert legible("a 猫\t🐈é", Style(14)) == "a [732B] [1F408]é"
+    lettering._file_of.cache_clear()
+
+
+def test_the_machines_fonts_are_asked_for_what_ours_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = lettering._dejavu(True)  # stands for a font with more signs
+    monkeypatch.setattr(lettering, "_others", lambda: (other,))
+    monkeypatch.setattr(
+        lettering, "_signs", lambda file: {ord("a"), ord(" ")} if file == lettering._dejavu(False) else {ord("a"), ord("b")}
+    )
+    lettering._file_of.cache_clear()
+    assert legible("ab c", Style(14)) == "ab [0063]"
+    assert [run for run, _file in lettering._runs("abba", Style(14))] == ["a", "bb", "a"]
+    assert width("bb", Style(14)) > 2 * width("b", Style(14)) - 2 and ink("ab", Style(14))[2] <= width("ab", Style(14)) + 1
+    lettering._file_of.cache_clear()
 
 
 def test_boxes_that_touch_do_not_overlap() -> None:

@@ -1,0 +1,43 @@
+"""What computes the pixels: the device, and the versions of the libraries that a picture's key holds."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from registry.errors import Refused
+
+
+@cache
+def pick_device(device: str) -> str:
+    """The device of a setting: `auto` is the best there is. Raises Refused for one that is not there."""
+    import torch
+
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here = [*(f"cuda:{index}" for index in range(torch.cuda.device_count())), "cuda", *here]
+    if torch.backends.mps.is_available():
+        here = ["mps", *here]
+    if device == "auto":
+        return "cuda" if "cuda" in here else here[0]
+    if device not in here:
+        raise Refused(f"device={device} is not on this machine. There are: {', '.join(sorted(here))}.")
+    return device
+
+
+@cache
+def made_with(device: str, *, adapters: bool) -> tuple[tuple[str, str], ...]:
+    """Name and version of what the pixels depend on beside the settings: libraries, and the GPU's name."""
+    names = ["torch", "diffusers", "transformers", *(["peft"] if adapters else [])]
+    found = [(name, version_of(name)) for name in names]
+    if device.startswith("cuda"):
+        import torch
+
+        found.append(("gpu", torch.cuda.get_device_name(device)))
+    return tuple(sorted(found))
+
+
+def version_of(package: str) -> str:
+    """The public version of an installed package: 2.13.0 of 2.13.0+cpu; "?" when it is not installed."""
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError:
+        return "?"
