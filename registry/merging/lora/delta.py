@@ -177,7 +177,8 @@ def _cayley(module: Module, out: int) -> Tensor:
     if 0 < limit < length:
         skew = skew * (limit / length)
     unit = torch.eye(skew.shape[-1])
-    return (unit + skew) @ torch.linalg.inv(unit - skew)
+    turn: Tensor = (unit + skew) @ torch.linalg.inv(unit - skew)
+    return turn
 
 
 def _oft(module: Module, base: Tensor, weight: float) -> Tensor:

@@ -1,0 +1,297 @@
+"""`loraloom lora ...`: the algebra of adapters, done on what they change: fuse, combine, resize, extract, inspect, diff."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom import console
+from registry.errors import Refused
+
+if TYPE_CHECKING:
+    from registry.merging.lora.factors import Keep
+    from registry.references import Weighted
+    from registry.store import Store
+
+HELP = "fuse, combine, resize, extract, inspect and compare adapters"
+REFERENCE = "name, name@alias, name@step-300, sha256:<prefix>, or a path"
+WEIGHTED = "REF or REF:WEIGHT, weight 1 when not given; several joined by `+`"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `lora` and what it can do to the command line."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("lora", help=HELP, description=HELP)
+    words = parser.add_subparsers(metavar="WHAT", required=True)
+    _add_fuse(words)
+    _add_combine(words)
+    _add_resize(words)
+    _add_extract(words)
+    _add_questions(words)
+
+
+def _command(words: Any, name: str, run: Any, about: str, *, writes: bool = True) -> Any:
+    parser = words.add_parser(name, help=about, description=about)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    if writes:
+        parser.add_argument("--output", required=True, metavar="FILE", help="what to write; an existing file is refused")
+        parser.add_argument("--name", help="registered name; default: the output's")
+        parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_fuse(words: Any) -> None:
+    parser = _command(words, "fuse", fuse, "a checkpoint with adapters fused in: base + weight x change of each")
+    parser.add_argument("base", metavar="BASE", help=f"the checkpoint: {REFERENCE}")
+    parser.add_argument("--adapter", action="append", default=[], metavar="REF:WEIGHT", help=f"{WEIGHTED}; may be given again")
+    parser.add_argument("--dtype", help="of the result: fp32, fp16, bf16, fp8_e4m3, fp8_e5m2; default: the base's, tensor by tensor")
+    parser.add_argument(
+        "--coverage", type=float, default=1.0, metavar="SHARE", help="share of the modules that must have a place; default 1"
+    )
+    parser.add_argument("--memory-mib", type=int, default=512, help="memory beyond mapped pages; default 512")
+    parser.add_argument("--threads", type=int, help="default: one a core, at most 4")
+
+
+def _add_combine(words: Any) -> None:
+    parser = _command(words, "combine", combine, "several adapters as one: the weighted sum of what they change")
+    parser.add_argument("adapters", nargs="+", metavar="REF:WEIGHT", help=f"{WEIGHTED}; `name@step-*` is all checkpoints of a run")
+    parser.add_argument("--rank", default="exact", help="exact (default: the sum of the ranks), or a number")
+    parser.add_argument("--average", action="store_true", help="divide the weights by their sum")
+    parser.add_argument("--dtype", help="fp32, fp16, bf16; default: the adapters' own, fp32 when they differ")
+
+
+def _add_resize(words: Any) -> None:
+    about = "an adapter at another rank, cut by the singular values of each layer; LyCORIS becomes LoRA"
+    parser = _command(words, "resize", resize, about)
+    parser.add_argument("adapter", metavar="REF", help=REFERENCE)
+    _add_keep(parser)
+    parser.add_argument("--dtype", help="fp32, fp16, bf16; default: the adapter's own")
+
+
+def _add_extract(words: Any) -> None:
+    parser = _command(words, "extract", extract, "what a tuned checkpoint changed of its base, as a LoRA")
+    parser.add_argument("tuned", metavar="TUNED", help=f"the tuned checkpoint: {REFERENCE}")
+    parser.add_argument("base", metavar="BASE", help="the checkpoint it was made from")
+    _add_keep(parser)
+    parser.add_argument("--component", action="append", metavar="NAME", help="denoiser, text_encoder, text_encoder_2; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the randomised SVD; default 0")
+    parser.add_argument("--dtype", default="fp16", help="fp32, fp16, bf16; default fp16")
+
+
+def _add_keep(parser: Any) -> None:
+    parser.add_argument("--rank", type=int, help="the rank, or with one of the measures below the most a layer gets")
+    parser.add_argument("--sv-ratio", type=float, metavar="T", help="keep singular values above the first / T")
+    parser.add_argument("--sv-fro", type=float, metavar="T", help="keep this share of the Frobenius norm")
+    parser.add_argument("--energy", type=float, metavar="T", help="keep this share of the squared Frobenius norm")
+
+
+def _add_questions(words: Any) -> None:
+    parser = _command(
+        words, "inspect", inspect, "norms, spectrum and effective rank by module and block; what does nothing or is broken", writes=False
+    )
+    parser.add_argument("adapter", metavar="REF", help=REFERENCE)
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the blocks")
+    parser = _command(words, "diff", diff, "how two adapters differ, whatever their spelling; exit code 1 when they do", writes=False)
+    parser.add_argument("first", metavar="REF", help=REFERENCE)
+    parser.add_argument("second", metavar="REF", help=REFERENCE)
+
+
+def _store() -> Store:
+    from registry.store import Store
+
+    return Store()
+
+
+def _weighted(texts: list[str]) -> list[Weighted]:
+    from registry.references import parse_adapters
+
+    return [one for text in texts for one in parse_adapters(text)]
+
+
+def _keep(arguments: argparse.Namespace) -> Keep:
+    from registry.merging.lora.factors import Keep
+
+    return Keep(rank=arguments.rank, sv_ratio=arguments.sv_ratio, sv_fro=arguments.sv_fro, energy=arguments.energy)
+
+
+def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) -> int:
+    """Show the plan, or run it and show the result."""
+    if arguments.dry_run:
+        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
+        return 0
+    with console.progress() as report:
+        done = run(plan, store, report=report)
+    if arguments.json:
+        console.answer_json(done.result)
+        return 0
+    for note in (plan.merge if hasattr(plan, "merge") else plan).notes:
+        console.say(f"note: {note}")
+    console.answer(_told(done.result))
+    return 0
+
+
+def _told(result: Any) -> str:
+    """The result in a few lines."""
+    lines = [str(result["output"])]
+    if "coverage" in result:
+        lines.append(f"  {result['keys']['merged']} tensors changed, {result['keys']['copied']} copied")
+        retained = result["retained"]
+        lines.append("  nothing was to change" if retained is None else f"  {retained:.2%} of the change is left after rounding")
+        if retained is not None and retained < 0.95:
+            lines.append("  WARNING: much of the change was rounded away. Fuse into a wider dtype: --dtype bf16 or fp32.")
+    elif "left_out" in result:
+        lines.append(f"  {result['modules']} layers changed, {result['unchanged']} did not; rank up to {max(result['ranks'].values())}")
+        lines.append(
+            f"  {result['retained_all']:.2%} of the change is kept, {result['left_out']:.2%} lies where no LoRA reaches (norms, embeddings)"
+        )
+    else:
+        lines.append(
+            f"  {result['modules']} modules, rank {_ranks(result['ranks'])}; the least any layer keeps: {result['retained_least']:.2%}"
+        )
+    return "\n".join([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
+
+
+def _ranks(ranks: dict[str, int]) -> str:
+    if not ranks:
+        return "as it was"
+    least, most = min(ranks.values()), max(ranks.values())
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def fuse(arguments: argparse.Namespace) -> int:
+    """Fuse adapters into a checkpoint."""
+    from registry.merging.lora.fuse import plan_fuse, run_fuse
+
+    if not 0 <= arguments.coverage <= 1:
+        raise Refused(f"--coverage must be from 0 to 1, got {arguments.coverage:g}.")
+    store = _store()
+    plan = plan_fuse(
+        arguments.base,
+        _weighted(arguments.adapter),
+        store,
+        arguments.output,
+        dtype=arguments.dtype,
+        coverage=arguments.coverage,
+        name=arguments.name,
+        memory_mib=arguments.memory_mib,
+        threads=arguments.threads,
+    )
+    return _finish(arguments, plan, run_fuse, store)
+
+
+def combine(arguments: argparse.Namespace) -> int:
+    """Combine adapters."""
+    from registry.merging.lora.combine import plan_combine, run_combine
+    from registry.merging.lora.factors import Keep
+
+    if arguments.rank != "exact" and not arguments.rank.isdecimal():
+        raise Refused(f"--rank must be exact or a whole number, got {arguments.rank!r}.")
+    store = _store()
+    plan = plan_combine(
+        _weighted(arguments.adapters),
+        store,
+        arguments.output,
+        keep=None if arguments.rank == "exact" else Keep(rank=int(arguments.rank)),
+        dtype=arguments.dtype,
+        average=arguments.average,
+        name=arguments.name,
+    )
+    return _finish(arguments, plan, run_combine, store)
+
+
+def resize(arguments: argparse.Namespace) -> int:
+    """Give an adapter another rank."""
+    from registry.merging.lora.combine import plan_combine, run_combine
+    from registry.references import Weighted
+
+    keep, store = _keep(arguments), _store()
+    if not keep.to_plain():
+        raise Refused("Say how much to keep: --rank N, or --energy, --sv-fro, --sv-ratio.")
+    plan = plan_combine(
+        [Weighted(arguments.adapter)], store, arguments.output, keep=keep, dtype=arguments.dtype, name=arguments.name, tool="resize"
+    )
+    return _finish(arguments, plan, run_combine, store)
+
+
+def extract(arguments: argparse.Namespace) -> int:
+    """Extract a LoRA from two checkpoints."""
+    from registry.merging.lora.extract import plan_extract, run_extract
+
+    store = _store()
+    plan = plan_extract(
+        arguments.tuned,
+        arguments.base,
+        store,
+        arguments.output,
+        keep=_keep(arguments),
+        components=tuple(arguments.component) if arguments.component else None,
+        seed=arguments.seed,
+        dtype=arguments.dtype,
+        name=arguments.name,
+    )
+    return _finish(arguments, plan, run_extract, store)
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Show an adapter in numbers."""
+    from registry.merging.lora.inspect import draw, inspect_adapter
+
+    report = inspect_adapter(_read(arguments.adapter, _store()))
+    if arguments.picture:
+        draw(report, arguments.picture)
+    if arguments.json:
+        console.answer_json(report.to_json())
+        return 0
+    rows = [
+        [name, int(values["modules"]), f"{values['norm']:.4g}", f"{values['effective_rank']:.1f}"]
+        for name, values in report.blocks().items()
+    ]
+    console.answer_table(["block", "modules", "norm", "effective rank"], rows)
+    for state, words in (("zero", "do nothing"), ("broken", "are broken"), ("base", "need the base to tell")):
+        names = [module.name for module in report.modules if module.state == state]
+        if names:
+            console.answer(f"{len(names)} modules {words}, the first: {names[0]}")
+    if report.left:
+        console.answer(f"{len(report.left)} keys belong to no module, the first: {report.left[0]}")
+    return 0
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Compare two adapters."""
+    from registry.merging.lora.inspect import diff_adapters
+
+    store = _store()
+    found = diff_adapters(_read(arguments.first, store), _read(arguments.second, store))
+    if arguments.json:
+        console.answer_json(found.to_json())
+        return 0 if found.same else 1
+    if found.same:
+        console.answer("the same change in every module")
+        return 0
+    rows = [
+        [one.name, f"{one.first:.4g}", f"{one.second:.4g}", f"{one.difference:.4g}", "-" if one.cosine is None else f"{one.cosine:.4f}"]
+        for one in sorted(found.modules, key=lambda one: -one.difference)
+    ]
+    console.answer_table(["module", "first", "second", "difference", "cosine"], rows)
+    for words, names in (
+        ("only in the first", found.only_first),
+        ("only in the second", found.only_second),
+        ("need the base", found.skipped),
+    ):
+        if names:
+            console.answer(
+                f"{len(names)} modules are {words}, the first: {names[0]}" if "only" in words else f"{len(names)} modules {words}"
+            )
+    if found.cosine is not None:
+        console.answer(f"cosine of the whole change: {found.cosine:.4f}")
+    return 1
+
+
+def _read(reference: str, store: Store) -> Any:
+    from registry.merging.lora.adapter import read_adapter
+
+    record = store.find(reference)
+    if record.kind not in ("adapter", "unknown"):
+        raise Refused(f"{reference} is of kind {record.kind}; an adapter was expected.")
+    return read_adapter(str(record.path))

@@ -1,0 +1,290 @@
+"""Several adapters as one, and one adapter at another rank: the weighted sum of what they change, exact or cut by its own SVD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults
+from registry.merging.lora.adapter import Adapter, Module
+from registry.merging.lora.delta import delta, delta_shape, factors, kind_of
+from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, spectrum
+from registry.merging.lora.sources import Given, find_adapters, place_faults, source_entries
+from registry.merging.lora.write import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
+from registry.merging.plan import licence_notes, licence_union
+from registry.merging.recipe import DTYPES
+from registry.progress import Report, Tick, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.references import Weighted
+    from registry.store import Store
+
+TOLERANCE = 1e-6  # singular values of an exact decomposition below this share of the first are rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombinePlan:
+    """A combination that can be run."""
+
+    given: tuple[Given, ...]
+    references: tuple[str, ...]
+    keep: Keep | None  # None: exact
+    output: Path
+    dtype: str  # a safetensors word
+    name: str | None
+    tool: str
+    places: tuple[tuple[str, str], ...]
+    ranks: Mapping[tuple[str, str], int]  # exact rank of each module, as far as it is known from the header
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {
+            "tool": self.tool,
+            "adapters": [
+                {"ref": ref, "name": one.record.name, "weight": one.weight, "family": one.record.family}
+                for ref, one in zip(self.references, self.given, strict=True)
+            ],
+            "output": str(self.output),
+            "modules": len(self.places),
+            "dtype": self.dtype,
+            "keep": "exact" if self.keep is None else self.keep.to_plain(),
+            "rank": max(self.ranks.values(), default=0) if self.keep is None else self.keep.rank,
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """The plan for a person."""
+        lines = [f"{self.tool}: {len(self.places)} modules to {self.output}"]
+        for one in self.given:
+            lines.append(
+                f"  {one.record.name} at {one.weight:g} ({one.record.family or 'family unknown'}, {len(one.adapter.modules)} modules)"
+            )
+        rank = f"exact, rank up to {max(self.ranks.values(), default=0)}" if self.keep is None else str(self.keep.to_plain())
+        return "\n".join([*lines, f"  {rank}; {self.dtype}", *(f"note: {note}" for note in self.notes)])
+
+
+def plan_combine(
+    references: Sequence[Weighted],
+    store: Store,
+    output: Path | str,
+    *,
+    keep: Keep | None = None,
+    dtype: str | None = None,
+    average: bool = False,
+    name: str | None = None,
+    tool: str = "combine",
+) -> CombinePlan:
+    """Everything checked, nothing written. `keep` None is the exact sum; `average` divides the weights by their sum. Raises Faults."""
+    faults: list[str] = []
+    output = Path(output).expanduser().absolute()
+    given = find_adapters(references, store, faults)
+    if not references:
+        faults.append("no adapter was given. Name at least one: REF:WEIGHT.")
+    if average and given:
+        total = sum(one.weight for one in given)
+        if total == 0:
+            faults.append("the weights sum to 0 and cannot be averaged.")
+        else:
+            given = [replace(one, weight=one.weight / total) for one in given]
+    faults += keep.faults() if keep else []
+    if dtype is not None and dtype not in DTYPES:
+        faults.append(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}.")
+    faults += place_faults(output, name)
+    faults += _module_faults(given)
+    if faults:
+        raise Faults(f"This {tool} was not started:", dict.fromkeys(faults))
+    places = tuple(dict.fromkeys(module.place for one in given for module in one.adapter.modules))
+    ranks = {place: sum(one.adapter.by_place[place].rank or 0 for one in given if place in one.adapter.by_place) for place in places}
+    left = [f"{one.record.name}: {key}" for one in given for key in one.adapter.left]
+    notes = licence_notes([one.record for one in given])
+    if left:
+        notes.append(f"{len(left)} keys belong to no module and are left out, the first: {left[0]}")
+    return CombinePlan(
+        given=tuple(given),
+        references=tuple(_references(references, store)),
+        keep=keep,
+        output=output,
+        dtype=DTYPES[dtype] if dtype else _widest(given),
+        name=name,
+        tool=tool,
+        places=places,
+        ranks=ranks,
+        notes=tuple(notes),
+    )
+
+
+def _references(references: Sequence[Weighted], store: Store) -> list[str]:
+    """One reference an adapter: a run's checkpoints by their own names."""
+    return [
+        record.name if one.reference.endswith("@step-*") else one.reference for one in references for record in store.expand(one.reference)
+    ]
+
+
+def _widest(given: Sequence[Given]) -> str:
+    """The first adapter's dtype, or fp32 when they differ: a sum needs the wider one."""
+    dtypes = {one.adapter.dtype for one in given}
+    return dtypes.pop() if len(dtypes) == 1 else "F32"
+
+
+def _module_faults(given: Sequence[Given]) -> list[str]:
+    """Modules that cannot be summed without their base, or twice the same place in one file, or other shapes."""
+    faults = []
+    shapes: dict[tuple[str, str], dict[tuple[int, ...], str]] = {}
+    for one in given:
+        bent = sorted({kind_of(module) for module in one.adapter.modules if module.needs_base})
+        if bent:
+            faults.append(
+                f"{one.record.name} holds {' and '.join(bent)}, whose change depends on the base's weights and has no sum without them. "
+                "Fuse it into its base, and take the difference: loraloom lora extract."
+            )
+        biased = sum(bool(module.roles & {"diff_b", "b_norm", "w_norm"}) for module in one.adapter.modules)
+        if biased:
+            faults.append(f"{one.record.name} changes biases or norms in {biased} modules, which a LoRA cannot hold. Fuse it instead.")
+        odd = [module.name for module in one.adapter.modules if module.algorithm == "lora" and not {"down", "up"} <= module.roles]
+        if odd:
+            faults.append(f"{one.record.name} has half a LoRA at {odd[0]}: down or up is missing.")
+        if len(one.adapter.by_place) < len(one.adapter.modules):
+            faults.append(f"{one.record.name} names a module twice.")
+        for module in one.adapter.modules:
+            if module.is_plain and {"down", "up"} <= module.roles:
+                shapes.setdefault(module.place, {}).setdefault(_flat(delta_shape(module)), f"{one.record.name} {list(delta_shape(module))}")
+    faults += [f"{place[1]} has different shapes: {' and '.join(found.values())}." for place, found in shapes.items() if len(found) > 1][:3]
+    return faults
+
+
+def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A 1 x 1 convolution is a matrix."""
+    return shape[:2] if all(size == 1 for size in shape[2:]) else shape
+
+
+def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> Made:
+    """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
+    began = monotonic()
+    records = [one.record for one in plan.given]
+    recipe = {
+        "tool": f"lora {plan.tool}",
+        "sources": source_entries(records, plan.references, store),
+        "weights": [one.weight for one in plan.given],
+        "keep": None if plan.keep is None else plan.keep.to_plain(),
+        "dtype": plan.dtype,
+    }
+    first = plan.given[0].adapter
+    if _unchanged(plan):
+        tensors, metadata, layers = _as_it_is(first), {**first.metadata}, []
+        metadata |= {key: value for key, value in metadata_of(first, recipe, []).items() if key == "loraloom_recipe"}
+    else:
+        layers = _layers(plan, report)
+        spelling = _spelling(plan.given)
+        tensors, metadata = tensors_of(layers, spelling=spelling, dtype=plan.dtype), metadata_of(first, recipe, layers)
+    numbers = {
+        "modules": len(plan.places),
+        "ranks": {layer.name: layer.factors.rank for layer in layers},
+        "retained": {layer.name: round(layer.energy, 9) for layer in layers},
+        "retained_least": round(min((layer.energy for layer in layers), default=1.0), 9),
+    }
+    return save(
+        tensors,
+        metadata,
+        plan.output,
+        store,
+        recipe=recipe,
+        roles=["adapter"] * len(records),
+        licence=licence_union(records),
+        family=next((record.family for record in records if record.family), None),
+        name=plan.name,
+        began=began,
+        numbers=numbers,
+        register=register,
+        report=report,
+    )
+
+
+def _unchanged(plan: CombinePlan) -> bool:
+    """One adapter at weight 1, exact, in its own dtype: nothing is computed."""
+    one = plan.given[0]
+    return len(plan.given) == 1 and one.weight == 1.0 and plan.keep is None and plan.dtype == one.adapter.dtype and _all_plain(one.adapter)
+
+
+def _all_plain(adapter: Adapter) -> bool:
+    return all(module.is_plain for module in adapter.modules)
+
+
+def _as_it_is(adapter: Adapter) -> dict[str, Tensor]:
+    """The file's own tensors."""
+    from safetensors.torch import load_file
+
+    return load_file(adapter.path)
+
+
+def _layers(plan: CombinePlan, report: Report) -> list[Layer]:
+    names = _names(plan.given)
+    layers = []
+    for done, place in enumerate(plan.places, 1):
+        parts = [(one.adapter.by_place[place], one.weight) for one in plan.given if place in one.adapter.by_place]
+        found, energy = combined(parts, plan.keep)
+        layers.append(Layer(name=names[place], place=place, factors=found, energy=energy))
+        report(Tick(plan.tool, done, len(plan.places), note=names[place]))
+    return layers
+
+
+def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[Factors, float]:
+    """(factors of the weighted sum, share of its energy that they hold). A part of weight 0 takes no part."""
+    active = [(module, weight) for module, weight in parts if weight != 0.0] or [(parts[0][0], 0.0)]
+    if all(module.is_plain for module, _ in active):
+        whole = concatenated([(factors_of(module), weight) for module, weight in active])
+        if keep is None:
+            return whole, 1.0
+        found = spectrum(whole)
+    else:
+        found = dense_spectrum(_sum(active))
+        if keep is None:
+            rank = int((found.values > TOLERANCE * found.values[0]).sum())
+            return found.cut(rank), found.energy(rank)
+    rank = keep.of(found.values)
+    return found.cut(rank), found.energy(rank)
+
+
+def factors_of(module: Module) -> Factors:
+    """A plain LoRA's factors; a 1 x 1 convolution keeps its axes."""
+    up, down = factors(module)
+    return Factors(up, down, delta_shape(module))
+
+
+def _sum(parts: Sequence[tuple[Module, float]]) -> Tensor:
+    total = delta(parts[0][0], weight=parts[0][1]).clone()
+    for module, weight in parts[1:]:
+        total += delta(module, weight=weight).reshape(total.shape)
+    return total
+
+
+# --- names
+
+
+def _spelling(given: Sequence[Given]) -> str:
+    """The adapters' own spelling when they agree, else kohya's, which all readers know."""
+    spellings = {one.adapter.spelling for one in given}
+    return spellings.pop() if len(spellings) == 1 else "kohya"
+
+
+def _names(given: Sequence[Given]) -> dict[tuple[str, str], str]:
+    """Place -> the module's name in the result: as the first adapter that has it spells it, or kohya's when they spell differently."""
+    if len({one.adapter.spelling for one in given}) > 1:
+        places = [module.place for one in given for module in one.adapter.modules]
+        return {place: kohya_name(place, places) for place in places}
+    return {module.place: module.name for one in reversed(given) for module in one.adapter.modules}
+
+
+def kohya_name(place: tuple[str, str], places: Sequence[tuple[str, str]]) -> str:
+    """`lora_unet_<module>`; the first of two text encoders is te1, an only one te."""
+    component, module = place
+    prefix = KOHYA_PREFIX[component]
+    if component == "text_encoder" and any(other == "text_encoder_2" for other, _ in places):
+        prefix = "lora_te1_"
+    inner = f"text_model_{module}" if component.startswith("text_encoder") and module.startswith("encoder_layers") else module
+    return f"{prefix}{inner}"

@@ -1,0 +1,235 @@
+"""What a tuned checkpoint changed of its base, as a LoRA: the difference of each layer, cut by its singular values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults, JobFailed
+from registry.header import TensorInfo
+from registry.merging.keys import FLOATS, some
+from registry.merging.layout import Layout
+from registry.merging.lora.combine import kohya_name
+from registry.merging.lora.factors import Keep, Spectrum, dense_spectrum, leading_spectrum
+from registry.merging.lora.places import Landing, Place, places_of
+from registry.merging.lora.sources import find_checkpoint, place_faults, source_entries
+from registry.merging.lora.write import Layer, Made, metadata_of, save, tensors_of
+from registry.merging.mapped import Maps
+from registry.merging.plan import licence_notes, licence_union
+from registry.merging.recipe import DTYPES
+from registry.progress import Report, Tick, silent
+from registry.record import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.store import Store
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One layer in both checkpoints."""
+
+    place: Place
+    tuned: Landing
+    base: Landing
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractPlan:
+    """An extraction that can be run."""
+
+    records: tuple[Record, Record]
+    references: tuple[str, str]
+    layouts: tuple[Layout, Layout]
+    pairs: tuple[Pair, ...]
+    others: tuple[Pair, ...]  # vectors: a LoRA cannot hold their change, but its size is told
+    keep: Keep
+    seed: int
+    dtype: str
+    output: Path
+    name: str | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return {
+            "tool": "extract",
+            "tuned": self.references[0],
+            "base": self.references[1],
+            "output": str(self.output),
+            "modules": len(self.pairs),
+            "keep": self.keep.to_plain(),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """The plan for a person."""
+        lines = [f"extract: what {self.references[0]} changed of {self.references[1]}, to {self.output}"]
+        lines.append(f"  {len(self.pairs)} layers, {self.keep.to_plain()}; {self.dtype}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def plan_extract(
+    tuned: str,
+    base: str,
+    store: Store,
+    output: Path | str,
+    *,
+    keep: Keep,
+    components: tuple[str, ...] | None = None,
+    seed: int = 0,
+    dtype: str = "fp16",
+    name: str | None = None,
+) -> ExtractPlan:
+    """Everything checked, nothing written. A rank in `keep` is the most a layer gets. Raises Faults."""
+    faults: list[str] = []
+    output = Path(output).expanduser().absolute()
+    found = [find_checkpoint(reference, store, faults) for reference in (tuned, base)]
+    faults += keep.faults()
+    if not keep.to_plain():
+        faults.append("say how much to keep: --rank N, or --energy, --sv-fro, --sv-ratio.")
+    if dtype not in DTYPES:
+        faults.append(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}.")
+    faults += place_faults(output, name)
+    if found[0] is None or found[1] is None:
+        raise Faults("This extraction was not started:", faults)
+    records, layouts = (found[0][0], found[1][0]), (found[0][1], found[1][1])
+    families = {record.family for record in records if record.family}
+    if len(families) > 1:
+        faults.append(f"{records[0].name} is {records[0].family}, {records[1].name} is {records[1].family}: not tuned from it.")
+    pairs, others, strangers = _pairs(layouts, components)
+    if not pairs:
+        faults.append("the two have no layer in common that a LoRA could change. Are both checkpoints of one family?")
+    if faults:
+        raise Faults("This extraction was not started:", faults)
+    notes = licence_notes(records)
+    if strangers:
+        notes.append(f"{len(strangers)} layers are in one only, or of another shape, and are left out: {some(strangers)}")
+    return ExtractPlan(
+        records=records,
+        references=(tuned, base),
+        layouts=layouts,
+        pairs=tuple(pairs),
+        others=tuple(others),
+        keep=keep,
+        seed=seed,
+        dtype=DTYPES[dtype],
+        output=output,
+        name=name,
+        notes=tuple(notes),
+    )
+
+
+def _pairs(layouts: tuple[Layout, Layout], components: tuple[str, ...] | None) -> tuple[list[Pair], list[Pair], list[str]]:
+    """(layers in both, vectors in both, names of the rest). The two may be spelled differently: a folder and a single file."""
+    tuned, base = (places_of(layout) for layout in layouts)
+    pairs: list[Pair] = []
+    others: list[Pair] = []
+    strangers: list[str] = []
+    for place, name in base.own:
+        if components is not None and place[0] not in components:
+            continue
+        theirs, ours = tuned.landings.get(place), base.landings[place]
+        if theirs is None or len(theirs) != 1 or len(ours) != 1:
+            strangers.append(name)
+            continue
+        shapes = [_shape(layout, landing) for layout, landing in zip(layouts, (theirs[0], ours[0]), strict=True)]
+        dtypes = {layout.tensors[landing.key].info.dtype for layout, landing in zip(layouts, (theirs[0], ours[0]), strict=True)}
+        if TensorInfo("F32", shapes[0]).elements != TensorInfo("F32", shapes[1]).elements or shapes[0][0] != shapes[1][0]:
+            strangers.append(name)
+        elif dtypes <= set(FLOATS):
+            pair = Pair(place, theirs[0], ours[0], shapes[1])
+            (pairs if len(shapes[1]) in (2, 4) and "embedding" not in name else others).append(pair)
+    return pairs, others, strangers
+
+
+def _shape(layout: Layout, landing: Landing) -> tuple[int, ...]:
+    shape = layout.tensors[landing.key].info.shape
+    return (landing.rows[1] - landing.rows[0], *shape[1:]) if landing.rows else shape
+
+
+def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> Made:
+    """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
+    began = monotonic()
+    recipe = {
+        "tool": "lora extract",
+        "sources": source_entries(plan.records, plan.references, store),
+        "keep": plan.keep.to_plain(),
+        "seed": plan.seed,
+        "dtype": plan.dtype,
+        "modules": len(plan.pairs),
+    }
+    maps = [Maps({stored.file for stored in layout.tensors.values()}) for layout in plan.layouts]
+    layers, changed, kept = [], 0.0, 0.0
+    places = [pair.place for pair in plan.pairs]
+    for done, pair in enumerate(plan.pairs, 1):
+        name = kohya_name(pair.place, places)
+        change = difference(plan, pair, maps)
+        total = float(change.double().square().sum())
+        if total > 0:
+            found = _spectrum(change, plan, pair.place)
+            rank = plan.keep.of(found.values, total)
+            energy = min(1.0, float(found.values[:rank].square().sum()) / total)
+            layers.append(Layer(name=name, place=pair.place, factors=found.cut(rank), energy=energy))
+            changed, kept = changed + total, kept + energy * total
+        report(Tick("extract", done, len(plan.pairs), note=name))
+    if not layers:
+        raise JobFailed(f"{plan.references[0]} and {plan.references[1]} have the same weights in every layer: there is nothing to extract.")
+    left = sum(float(difference(plan, pair, maps).double().square().sum()) for pair in plan.others)
+    for one in maps:
+        one.check()
+    numbers: Mapping[str, Any] = {
+        "modules": len(layers),
+        "unchanged": len(plan.pairs) - len(layers),
+        "ranks": {layer.name: layer.factors.rank for layer in layers},
+        "retained": {layer.name: round(layer.energy, 9) for layer in layers},
+        "retained_all": round(kept / (changed + left), 9),
+        "left_out": round(left / (changed + left), 9),  # share of the change that lies in norms, embeddings
+    }
+    return save(
+        tensors_of(layers, spelling="kohya", dtype=plan.dtype),
+        metadata_of(None, recipe, layers),
+        plan.output,
+        store,
+        recipe=recipe,
+        roles=["source", "base"],
+        licence=licence_union(plan.records),
+        family=plan.records[1].family or plan.records[0].family,
+        name=plan.name,
+        began=began,
+        numbers=numbers,
+        register=register,
+        report=report,
+    )
+
+
+def difference(plan: ExtractPlan, pair: Pair, maps: list[Maps]) -> Tensor:
+    """tuned - base of one layer, fp32, in the base's shape. Raises JobFailed for numbers that are none."""
+    import torch
+
+    sides = []
+    for layout, landing, mapped in zip(plan.layouts, (pair.tuned, pair.base), maps, strict=True):
+        stored = layout.tensors[landing.key]
+        width = stored.info.elements // stored.info.shape[0]
+        first, last = landing.rows or (0, stored.info.shape[0])
+        sides.append(mapped.tensor(stored, first * width, (last - first) * width).to(torch.float32, copy=True))
+    change = sides[0] - sides[1]
+    if not bool(torch.isfinite(change).all()):
+        raise JobFailed(f"{pair.base.key} is not finite in one of the two. Nothing was written.")
+    return change.reshape(pair.shape)
+
+
+def _spectrum(change: Tensor, plan: ExtractPlan, place: Place) -> Spectrum:
+    """The whole, or the first values where only so many are wanted; the random start is the layer's own."""
+    if plan.keep.rank is None:
+        return dense_spectrum(change)
+    digest = hashlib.sha256(f"{plan.seed} {place[0]} {place[1]}".encode()).digest()
+    return leading_spectrum(change, plan.keep.rank, seed=int.from_bytes(digest[:7], "big"))

@@ -1,0 +1,76 @@
+"""The adapters and checkpoints that a command names, found and read, with what is wrong told together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import LoomError
+from registry.merging.layout import Layout, quantised, read_layout
+from registry.merging.lora.adapter import Adapter, read_adapter
+from registry.merging.plan import name_faults, output_faults
+from registry.record import Record
+from registry.references import looks_like_path
+
+if TYPE_CHECKING:
+    from registry.references import Weighted
+    from registry.store import Store
+
+
+@dataclass(frozen=True)
+class Given:
+    """An adapter that a command names: its Record, its modules, its weight."""
+
+    record: Record
+    adapter: Adapter
+    weight: float
+
+
+def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str]) -> list[Given]:
+    """The adapters of these references, a run's checkpoints by `name@step-*`. What is wrong goes to the faults."""
+    found = []
+    for one in references:
+        try:
+            for record in store.expand(one.reference):
+                if record.kind not in ("adapter", "unknown"):
+                    faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.")
+                    continue
+                found.append(Given(record, read_adapter(str(record.path)), one.weight))
+        except LoomError as error:
+            faults.append(str(error))
+    families = {given.record.family for given in found if given.record.family}
+    if len(families) > 1:
+        told = ", ".join(f"{given.record.name} is {given.record.family or 'unknown'}" for given in found)
+        faults.append(f"the adapters are of different families: {told}. Only adapters of one family can be combined.")
+    return found
+
+
+def find_checkpoint(reference: str, store: Store, faults: list[str]) -> tuple[Record, Layout] | None:
+    """A checkpoint's Record and layout; None with a fault told."""
+    try:
+        record = store.find(reference)
+        if record.kind in ("adapter", "embedding", "dataset", "run"):
+            faults.append(f"{reference} is of kind {record.kind}; a checkpoint was expected.")
+            return None
+        layout = read_layout(str(record.path))
+        if strange := quantised(layout.tensors):
+            faults.append(f"{reference} is quantised ({strange}); its numbers are not the model's. Use its fp16 or bf16 version.")
+        return record, layout
+    except LoomError as error:
+        faults.append(str(error))
+        return None
+
+
+def place_faults(output: Path, name: str | None) -> list[str]:
+    """What is wrong with where an adapter would be written, and what it would be called."""
+    return [*output_faults(output, [], folder=False), *name_faults(name or output.stem)]
+
+
+def source_entries(records: Sequence[Record], references: Sequence[str], store: Store) -> list[dict[str, Any]]:
+    """The sources as a recipe keeps them: reference, name, sha256."""
+    return [
+        {"ref": str(record.path) if looks_like_path(ref) else ref, "name": record.name, "sha256": store.sha256(record)}
+        for record, ref in zip(records, references, strict=True)
+    ]
