@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom.hydra_bridge import parse, sweep_values
 from loraloom.literal import rightly_quoted
-from loraloom.presets import Presets
+from loraloom.presets import Presets, leaves
 from loraloom.settings import Schema, Setting
 from registry.names import suggest
 
@@ -87,24 +87,37 @@ class Judge:
         return words + all_of_them + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
 
     def _value_fault(self, raw: str, name: str, value: Any) -> str | None:
-        """Whether the schema takes the value, alone."""
+        """Whether the schema takes the value, alone; of a dict for a section, what stands in it."""
+        inside = leaves(value, name) if name in self.schema.sections else {name: value}
+        if name in self.schema.sections and not isinstance(value, dict):
+            return f"{raw}: {self._section(name, value)}"
+        for one, its in inside.items():
+            if one not in self.schema.settings:
+                return f"{raw}: there is no setting {one!r}. {self.schema.nearest(one)}"
+            if not self._takes(one, its):
+                return f"{raw}: {f'{one}: ' if one != name else ''}{_expected(self.schema.settings[one], its)}"
+        return None
+
+    def _takes(self, name: str, value: Any) -> bool:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         try:
             OmegaConf.update(OmegaConf.structured(self.schema_class), name, value)
-        except OmegaConfBaseException as error:
-            if getattr(error, "key", None) is not None and isinstance(value, dict):
-                unknown = f"{name}.{error.key}"
-                return f"{raw}: there is no setting {unknown!r}. {self.schema.nearest(unknown)}"
-            return f"{raw}: {_expected(self.schema.settings.get(name), value)}"
-        return None
+        except OmegaConfBaseException:
+            return False
+        return True
+
+    def _section(self, name: str, value: Any) -> str:
+        """What to say of a section that was given one value."""
+        if f"{name}.name" in self.schema.settings:
+            return f"{name} is a section. Did you mean {name}.name={value}?"
+        inside = [one for one in self.schema.settings if one.startswith(f"{name}.")]
+        return f"{name} is a section; what stands in it can be set: {', '.join(inside)}."
 
 
-def _expected(setting: Setting | None, value: Any) -> str:
+def _expected(setting: Setting, value: Any) -> str:
     """'expected a whole number', with the nearest value where one can be seen."""
-    if setting is None:
-        return "this is a section; set what stands in it: SECTION.NAME=VALUE."
     words = f"expected {setting.expected}."
     if setting.kinds == (int,) and isinstance(value, float) and value.is_integer():
         words += f" Did you mean {int(value)}?"

@@ -90,6 +90,7 @@ def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request
         ("steps=abc", "expected a whole number."),
         ("steps=1e1", "Did you mean 10?"),
         ("steps=(1", "expected a whole number."),
+        ("knobs={rank: x}", "knobs.rank: expected a whole number."),
         ("mode=carefull", "expected quick or careful. Did you mean 'careful'?"),
         ("words=a", "expected a list of texts, [...] or null."),
         ("words=[a!, b]", """Did you mean 'words=["a!",b]'?"""),
