@@ -141,8 +141,10 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
     if empty:
         with torch.device("meta"):
             if hasattr(model_class, "load_config"):
-                return model_class.from_config(model_class.load_config(folder, local_files_only=True)).to(dtype)
-            return model_class(model_class.config_class.from_pretrained(folder, local_files_only=True)).to(dtype)
+                module = model_class.from_config(model_class.load_config(folder, local_files_only=True))
+            else:
+                module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
+        return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
     weights = sorted(file.name for file in folder.glob("*.safetensors"))
     if not weights:
         pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]

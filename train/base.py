@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from registry.diffusers_folder import latent_factor_of, prediction_of, resolution_of
 from registry.errors import NotFound, Refused
 from registry.families.base import Family, Parts
-from registry.folder import read_json
 from registry.loading import family_of
 from registry.record import Record
 from train.config import Precision, TrainConfig
@@ -49,68 +46,10 @@ def load(base: Base, config: TrainConfig, *, dtype: torch.dtype) -> Parts:
 
 
 def skeleton(base: Base, config: TrainConfig) -> Parts:
-    """The base's structure with tokenizers and without weights (meta device): enough to count, to match and to tokenise.
-
-    A diffusers folder is built from its configs in a moment; anything else has to be loaded.
-    """
+    """The base's structure with tokenizers and without weights (meta device): enough to count, to match and to tokenise."""
     import torch
 
-    if (base.path / "model_index.json").is_file():
-        with contextlib.suppress(_NotBuilt):
-            return _build(base.family, base.path)
-    return load(base, config, dtype=torch.float32)
-
-
-class _NotBuilt(Exception):
-    """A component that cannot be built from its config alone."""
-
-
-def _build(family: Family, path: Path) -> Parts:
-    import torch
-
-    index = read_json(path / "model_index.json")
-    names = (family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler")
-    try:
-        classes = {name: _class(index[name]) for name in names}
-        with torch.device("meta"):
-            modules = {name: _empty(classes[name], path / name) for name in (family.denoiser, "vae", *family.text_encoders)}
-        tokenizers = {name: classes[name].from_pretrained(path / name, local_files_only=True) for name in family.tokenizers}
-        scheduler = read_json(path / "scheduler" / "scheduler_config.json")
-        return Parts(
-            denoiser=modules[family.denoiser],
-            vae=modules["vae"],
-            text_encoders={name: modules[name] for name in family.text_encoders},
-            tokenizers=tokenizers,
-            scheduler_class=classes["scheduler"].__name__,
-            scheduler_config={key: value for key, value in scheduler.items() if not key.startswith("_")},
-            prediction=prediction_of(classes["scheduler"].__name__, scheduler),
-            source=path,
-            latent_factor=latent_factor_of(modules["vae"].config),
-            resolution=resolution_of(modules[family.denoiser].config, modules["vae"].config),
-            config={key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)},
-        )
-    except Refused:
-        raise
-    except Exception as error:  # a class of another version, a config it does not take: the real loader says what is wrong
-        raise _NotBuilt(str(error)) from error
-
-
-def _class(entry: Any) -> Any:
-    import importlib
-
-    library, name = entry
-    if library not in ("diffusers", "transformers"):
-        raise _NotBuilt(f"{library}.{name}")
-    return getattr(importlib.import_module(library), name)
-
-
-def _empty(model_class: Any, folder: Path) -> Any:
-    """The module on the meta device, from its config alone."""
-    if hasattr(model_class, "load_config"):
-        module = model_class.from_config(model_class.load_config(folder, local_files_only=True))
-    else:
-        module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
-    return module.requires_grad_(False).eval()
+    return base.family.load(base.path, dtype=torch.float32, device="meta", base_config=config.base_config)
 
 
 def resolve_device(wanted: str) -> torch.device:

@@ -243,3 +243,16 @@ def test_other_families_train_through_the_same_loop(family: str, settings: Setti
     outcome = run.run(settings(base=str(folder), steps=2, preview=PreviewConfig(prompts=["a disc"], steps=1, every=2)), store)
     record = store.find("discs", kind="adapter")
     assert record.family == family and len(outcome.result["previews"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_single_file_trains_to_the_same_bits_as_its_folder(family: str, settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = getattr(tiny, f"tiny_{family}")(tmp_path / family, standard=True)
+    single = tiny.tiny_single_file(folder, tmp_path / f"{family}.safetensors", family=family)
+    adapters = []
+    for base in (folder, single):
+        outcome = run.run(settings(base=str(base), steps=2), store)
+        adapters.append(load_file(outcome.result["files"]["diffusers"]))
+    assert adapters[0].keys() == adapters[1].keys()
+    assert all(torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
