@@ -238,7 +238,8 @@ def sniff(start: bytes) -> tuple[str, str] | None:
         if b".pkl" in start or b"/version" in start or b"/byteorder" in start:
             return "pickle", "is a pickle (torch's zip archive), which can run code when loaded. Convert it to safetensors to use it."
         return "not-a-model", "is a zip archive, not a safetensors file."
-    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    header = start[8:].lstrip(b" ").startswith(b"{")  # a header of 640 bytes begins with the two bytes of a pickle
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and not header:
         return "pickle", "is a pickle, which can run code when loaded. Convert it to safetensors to use it."
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):

@@ -204,3 +204,11 @@ def test_the_order_and_bytes_are_the_librarys() -> None:
     assert theirs.startswith(ours)
     assert order == data_order(infos) == [name for name in json.loads(ours[8:]) if name != "__metadata__"]
     assert set(words.values()) <= set(DTYPE_BITS)
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path, length: int) -> None:
+    raw = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + raw + bytes(4))
+    assert list(read_header(path).tensors) == ["a"]
