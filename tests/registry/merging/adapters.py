@@ -18,7 +18,10 @@ TEXT = "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1"  # 6 x
 NORM = "model.diffusion_model.input_blocks.1.0.in_layers.0"  # 4
 SHAPES = {QUERY: (8, 6), CONV: (8, 4, 3, 3), TEXT: (6, 5), NORM: (4,)}
 NAMES = {  # of the same modules, in kohya's spelling and in diffusers'
-    QUERY: ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"),
+    QUERY: (
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+        "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+    ),
     CONV: ("lora_unet_down_blocks_0_resnets_0_conv1", "unet.down_blocks.0.resnets.0.conv1"),
     TEXT: ("lora_te_text_model_encoder_layers_0_mlp_fc1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"),
 }
@@ -32,7 +35,9 @@ def checkpoint(path: Path, seed: int = 0, *, dtype: torch.dtype = torch.float32)
     """An LDM single file of four modules, two of them with a bias, and a layer that no adapter touches."""
     values = {f"{name}.weight": random(seed + n, *shape) for n, (name, shape) in enumerate(SHAPES.items())}
     values |= {f"{CONV}.bias": random(seed + 10, 8), f"{NORM}.bias": random(seed + 11, 4)}
-    values |= {"model.diffusion_model.input_blocks.3.0.op.weight": random(seed + 12, 4, 4, 3, 3)}  # the downsampler tells the layers a level
+    values |= {
+        "model.diffusion_model.input_blocks.3.0.op.weight": random(seed + 12, 4, 4, 3, 3)
+    }  # the downsampler tells the layers a level
     return written(path, {name: value.to(dtype) for name, value in values.items()})
 
 

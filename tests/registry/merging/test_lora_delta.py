@@ -171,7 +171,7 @@ def test_dora_is_what_peft_merges(tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     model = torch.nn.Sequential(torch.nn.Linear(6, 8))
-    base = model[0].weight.detach().clone()
+    base = model.get_parameter("0.weight").detach().clone()
     wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["0"], use_dora=True))
     with torch.no_grad():
         for n, (name, weight) in enumerate(wrapped.named_parameters()):
@@ -180,5 +180,5 @@ def test_dora_is_what_peft_merges(tmp_path: Path) -> None:
     state = {name.replace("base_model.model.0", "unet.a.b"): value for name, value in get_peft_model_state_dict(wrapped).items()}
     path = written(tmp_path / "dora.safetensors", state, lora_adapter_metadata='{"unet.r": 2, "unet.lora_alpha": 4}')
     (module,) = read_adapter(path).modules
-    merged = wrapped.merge_and_unload()[0].weight.detach()
+    merged = wrapped.merge_and_unload().get_parameter("0.weight").detach()
     assert close(base + delta(module, base), merged)

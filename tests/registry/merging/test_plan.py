@@ -278,7 +278,8 @@ def tensor_of(path: Path, name: str) -> torch.Tensor:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return file.get_tensor(name)
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
 
 
 def test_a_folder_and_a_file_cannot_be_compared(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
