@@ -20,6 +20,7 @@ from registry.families.base import Look, Match
 from registry.fits import Fit, fits
 from registry.folder import folder_files, read_json, weights_of
 from registry.formats.adapter_keys import DENOISER, AdapterKey, adapter_keys, dialect_of, is_language_model
+from registry.gguf import read_gguf
 from registry.header import DTYPE_BITS, Header, TensorInfo, read_header
 from registry.kinds import kind_by_keys
 from registry.model_metadata import MetadataFacts, metadata_facts
@@ -27,6 +28,7 @@ from registry.record import FileEntry, Prediction, Record, Warn
 
 __all__ = ["Fit", "Look", "fits", "inspect", "look"]
 
+GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
 TIE = 0.02  # claims closer than this are a tie
 UNETS = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # families we may only know whose trained network is a UNet
 
@@ -70,8 +72,15 @@ def look(path: Path | str) -> Look:
     path = Path(path)
     if path.is_dir():
         return _look_folder(path)
-    header = read_header(path)
+    header = _header_of(path)
     return Look(path=path, tensors=header.tensors, metadata=header.metadata)
+
+
+def _header_of(path: Path) -> Header:
+    """The header of a single file: safetensors, or GGUF by its name or first bytes."""
+    if path.suffix.lower() == ".gguf":
+        return read_gguf(path)
+    return read_header(path)
 
 
 def _look_folder(path: Path) -> Look:
@@ -100,11 +109,11 @@ def inspect(path: Path | str) -> Record:
     path = Path(path).absolute()
     if path.is_dir():
         return _inspect_folder(path)
-    return inspect_header(path, read_header(path))
+    return inspect_header(path, _header_of(path))
 
 
 def inspect_header(path: Path, header: Header) -> Record:
-    """The unsaved Record of a single safetensors file whose header is at hand."""
+    """The unsaved Record of a single file whose header is at hand."""
     seen = Look(path=path, tensors=header.tensors, metadata=header.metadata)
     facts = metadata_facts(header.metadata)
     keys = adapter_keys(header.tensors)
@@ -151,6 +160,8 @@ def _adapter(base: dict[str, Any], seen: Look, keys: Mapping[str, AdapterKey], f
 def _model(base: dict[str, Any], seen: Look, facts: MetadataFacts) -> Record:
     """A single file that is no adapter: by its keys one of the small kinds, else a checkpoint when a family claims it."""
     small = kind_by_keys(seen.tensors)
+    if seen.path.suffix.lower() == ".gguf" and small is None and (language := _language_model(seen.metadata)):
+        return _record(base, Verdict(evidence=[language], warnings=[NOT_DIFFUSION]), kind="text_encoder", dialect="gguf")
     if small is not None:
         verdict = Verdict(variant=small.variant, evidence=list(small.evidence))
         verdict.family, verdict.candidates = (small.families[0], ()) if len(small.families) == 1 else (None, small.families)
@@ -159,7 +170,7 @@ def _model(base: dict[str, Any], seen: Look, facts: MetadataFacts) -> Record:
     verdict = _verdict(_checkpoint_claims(seen), facts)
     if not verdict.family and not verdict.candidates:
         return _record(base, verdict, kind="unknown")
-    components, dialect = _single_file(seen.tensors, verdict.family)
+    components, dialect = _single_file(seen, verdict.family)
     return _record(base, verdict, kind="checkpoint", dialect=dialect, components=components)
 
 
@@ -297,7 +308,7 @@ def _dtype(tensors: Mapping[str, TensorInfo]) -> str | None:
     """The dtype most bytes are in."""
     sizes: Counter[str] = Counter()
     for info in tensors.values():
-        sizes[info.dtype] += info.elements * DTYPE_BITS[info.dtype]
+        sizes[info.dtype] += info.elements * DTYPE_BITS.get(info.dtype, GGUF_BITS)
     if not sizes:
         return None
     name = sizes.most_common(1)[0][0]
@@ -321,12 +332,23 @@ def _denoiser_of(family: str) -> str:
     return FAMILIES[family].denoiser if family in FAMILIES else "unet" if family in UNETS else "transformer"
 
 
+NOT_DIFFUSION = Warn(code="not-diffusion", message="This is a language model: of use only where a family takes it as its text encoder.")
+LANGUAGE_MODELS = ("llama", "qwen2", "qwen2vl", "qwen3", "gemma", "gemma2", "gemma3", "mistral", "t5", "t5encoder", "phi3")
+
+
+def _language_model(metadata: Mapping[str, str]) -> str | None:
+    """The reason to take a GGUF file for a language model or a text encoder; None for others."""
+    told = metadata.get("general.architecture", "").lower()
+    return f"general.architecture {told!r}" if told in LANGUAGE_MODELS else None
+
+
 TEXT_PREFIXES = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.")
 VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 
-def _single_file(tensors: Mapping[str, TensorInfo], family: str | None) -> tuple[tuple[str, ...], str]:
+def _single_file(seen: Look, family: str | None) -> tuple[tuple[str, ...], str]:
     """(components, dialect) of a single-file checkpoint."""
+    tensors = seen.tensors
     components = [_denoiser_of(family) if family else DENOISER]
     if any(name.startswith(VAE_PREFIXES) for name in tensors):
         components.append("vae")
@@ -334,6 +356,8 @@ def _single_file(tensors: Mapping[str, TensorInfo], family: str | None) -> tuple
         components.append("text_encoder")
     if any(".embedders.1." in name for name in tensors):
         components.append("text_encoder_2")
+    if seen.path.suffix.lower() == ".gguf":
+        return tuple(components), "gguf"
     if any("double_blocks." in name for name in tensors):
         return tuple(components), "bfl"
     plain = any("transformer_blocks.0.attn.to_q" in name or name.startswith(("down_blocks.", "unet.down_blocks.")) for name in tensors)

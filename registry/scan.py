@@ -26,8 +26,8 @@ from registry.progress import Report, Tick
 from registry.record import Hashes, Record
 from registry.rows import Place
 
-MODELS = (".safetensors", ".sft")  # read and registered
-NAMED = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".pkl")  # said to be there, not read
+MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
+NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read
 BATCH = 200  # files written in one transaction
 Digest = Callable[[str], Hashes]
 
@@ -200,7 +200,7 @@ def _look(entry: Entry, known: dict[str, Any], found: ScanReport) -> Seen | None
             found.unchanged += 1
             found.ids[row.record_id] = None
             return None
-        if entry.folder:
+        if entry.folder or entry.path.lower().endswith(".gguf"):
             return Seen(place, inspect(entry.path))
         size, raw = read_header_bytes(Path(entry.path))
         header = parse_header(raw, path=Path(entry.path), file_bytes=size)
@@ -281,14 +281,14 @@ class Places:
         self._digest = digest
         self._rows: list[Any] | None = None
         self._gone: list[Any] | None = None
-        self._by_inode: dict[tuple[str, str], str] = {}
+        self._by_inode: dict[tuple[str, str], tuple[str, str]] = {}  # device, inode -> record, path
 
     def _read(self) -> list[Any]:
         if self._rows is None:
             with self._index.reading() as connection:
                 self._rows = list(connection.execute(select(tables.location)))
             for row in self._rows:
-                self._by_inode.setdefault((row.device, row.inode), row.record_id)
+                self._by_inode.setdefault((row.device, row.inode), (row.record_id, row.path))
         return self._rows
 
     def _empty(self) -> list[Any]:
@@ -298,13 +298,16 @@ class Places:
         return self._gone
 
     def twin_of(self, place: Place) -> str | None:
-        """The record of the very same file under another path."""
+        """The record of the very same file under another path; an inode that was used again is not the same file."""
         self._read()
-        return self._by_inode.get((place.device, place.inode))
+        record_id, path = self._by_inode.get((place.device, place.inode), (None, ""))
+        if record_id is None or not os.path.exists(path):
+            return None
+        return record_id if rows.place_of(path).signature == place.signature else None
 
     def keep(self, place: Place, record_id: str) -> None:
         """Remember what this scan wrote itself."""
-        self._by_inode[place.device, place.inode] = record_id
+        self._by_inode[place.device, place.inode] = (record_id, place.path)
 
     def home_of(self, seen: Seen) -> tuple[str | None, str]:
         """(record this is, how it is counted): one that lost its place and whose file this is."""

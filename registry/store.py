@@ -339,6 +339,8 @@ class Store:
         known = record.hashes.sha256
         if known and (record.kind in ("dataset", "run") or self._unchanged(record)):
             return known
+        if record.kind in ("dataset", "run"):
+            raise Refused(f"{record.name} is a {record.kind} without a hash; models, and datasets that were trained on, have one.")
         return str(self.hashed(record, report=report).hashes.sha256)
 
     def hashed(self, record: Record, *, report: Report = silent) -> Record:

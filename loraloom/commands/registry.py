@@ -281,11 +281,15 @@ def _answer(record: Record, arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json(record.to_json())
         return 0
-    rows = [(name, _cell(value)) for name, value in record.to_json().items() if name not in ("hashes", "files", "metadata", "parents")]
-    rows += [(name, value) for name, value in asdict(record.hashes).items()]
-    rows += [(f"made from: {parent.get('role')}", f"{parent.get('ref') or ''} {_short(parent.get('sha256'))}") for parent in record.parents]
-    rows += [("path", record.path), ("bytes", console.spell_bytes(sum(entry.bytes for entry in record.files)))]
-    console.answer_table(["", ""], [row for row in rows if row[1] not in (None, "", [])])
+    apart = ("hashes", "files", "metadata", "parents", "recipe")
+    rows = [(name, _cell(value)) for name, value in record.to_json().items() if name not in apart]
+    rows += list(asdict(record.hashes).items())
+    rows += [(f"made from {parent.get('role')}", f"{parent.get('ref') or ''} {_short(parent.get('sha256'))}") for parent in record.parents]
+    rows += [("recipe", f"{len(record.recipe)} settings; --json shows them" if record.recipe else None)]
+    rows += [("path", record.path), ("size", console.spell_bytes(sum(entry.bytes for entry in record.files)))]
+    told = [(name, value) for name, value in rows if value]
+    width = max(len(name) for name, _ in told)
+    console.answer("\n".join(f"{name.ljust(width)}  {value}" for name, value in told))
     return 0
 
 

@@ -69,7 +69,7 @@ def test_what_is_odd_is_a_row_with_its_reason(store: Store, models: Path) -> Non
     assert codes == {
         "page.safetensors": "not-a-model", "two.safetensors": "truncated", "empty.safetensors": "truncated",
         "pointer.safetensors": "lfs-pointer", "huge.safetensors": "header-too-large", "cut.safetensors": "truncated",
-        "old.ckpt": "pickle", "raw.pt": "pickle", "x.gguf": "gguf", "pipe.safetensors": "unreadable",
+        "old.ckpt": "pickle", "raw.pt": "pickle", "x.gguf": "unknown-format", "pipe.safetensors": "unreadable",
         "loop.safetensors": "unreadable", "gone.safetensors": "unreadable", "model_index.json": "not-a-model",
     }  # fmt: skip
     assert all(problem.message for problem in report.problems)
