@@ -225,8 +225,9 @@ def _planned(
 
 def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
     """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
-    tokenizer = next(iter(parts.tokenizers.values()))
-    tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in tokenizer.tokenize(prompt)]
+    tokenizer = next(iter(parts.tokenizers.values()), None)
+    pieces = tokenizer.tokenize(prompt) if hasattr(tokenizer, "tokenize") else [prompt]  # a processor, or a family without one
+    tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in pieces]
     needs, fits = base.family.count_tokens(parts, prompt)
     return f"{' | '.join(tokens)}   ({needs} of {fits} tokens)"
 
