@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from registry.formats.adapter_keys import DENOISER, AdapterKey
+from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey
 from registry.header import TensorInfo
-
-SCALED = ("lora", "loha", "lokr", "glora")  # algorithms whose alpha is a scale: alpha / rank
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorIn
     algorithms = {_algorithm(key, tensors[name]) for name, key in keys.items() if key.algorithm}
     dora = any(key.role == "dora" for key in keys.values())
     alpha, source = _alpha(keys, metadata, rank)
-    if source is None and set(algorithms) & set(SCALED) and rank is not None and not _alpha_elsewhere(keys, metadata):
+    if source is None and algorithms & SCALED and rank is not None and not _alpha_elsewhere(keys, metadata):
         alpha, source = float(rank), "no alpha in the file: the scale is 1"
     return AdapterFacts(
         algorithms=tuple(sorted(algorithms)),

@@ -27,7 +27,7 @@ class SmallKind:
 
 def kind_by_keys(tensors: Tensors) -> SmallKind | None:
     """The small kind a file is; None for checkpoints and for what nobody knows."""
-    return _controlnet(tensors) or _embedding(tensors) or _vae(tensors) or _text_encoder(tensors)
+    return _controlnet(tensors) or _embedding(tensors) or _vae(tensors) or _text_encoder(tensors) or _diffusers_unet(tensors)
 
 
 CONTROL_MARKS = (
@@ -118,4 +118,13 @@ def _text_encoder(tensors: Tensors) -> SmallKind | None:
             if variant == "clip":
                 variant = {768: "clip-l", 1024: "clip-h", 1280: "clip-g"}.get(width, "clip")
             return SmallKind("text_encoder", (f"key {prefix + mark}", f"width {width}"), (), variant, None, ("text_encoder",))
+    return None
+
+
+def _diffusers_unet(tensors: Tensors) -> SmallKind | None:
+    """A UNet alone, in diffusers' names: one component of a checkpoint."""
+    for prefix in ("", "unet."):
+        if f"{prefix}conv_in.weight" in tensors and f"{prefix}down_blocks.0.resnets.0.conv1.weight" in tensors:
+            evidence = (f"keys {prefix}conv_in and {prefix}down_blocks.0.resnets.0.conv1",)
+            return SmallKind("checkpoint", evidence, _by_context(tensors), None, "diffusers", ("unet",))
     return None

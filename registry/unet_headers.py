@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from registry.adapter_shapes import layer_sizes
+from registry.formats.adapter_keys import adapter_keys
+
 if TYPE_CHECKING:
     from registry.families.base import Look
 
@@ -130,9 +133,16 @@ def unet_adapter(look: Look) -> UNetAdapter | None:
         return None
     if inside and not any(re.search(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks", key) for key in inside):
         return None
-    cross = next((look.tensors[key].shape[1] for key in inside if CROSS.search(key) and DOWN.search(key)), None)
+    cross = next((look.tensors[key].shape[1] for key in inside if CROSS.search(key) and DOWN.search(key)), None) or _cross_of_products(look)
     depth = max((int(found[1]) for key in inside for found in DEPTH.finditer(key)), default=0)
     return UNetAdapter(unet=bool(inside), cross_width=cross, depth=depth, text_widths=text)
+
+
+def _cross_of_products(look: Look) -> int | None:
+    """The width of the text states where no tensor has it for an axis: LoKr's factors, whole differences."""
+    keys = adapter_keys(look.tensors) or {}
+    sizes = layer_sizes(keys, look.tensors).items()
+    return next((size.into or size.flat for (_, module), size in sizes if CROSS.search(f"{module}.") and (size.into or size.flat)), None)
 
 
 def _encoder_of(key: str) -> str | None:

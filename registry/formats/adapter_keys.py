@@ -140,6 +140,7 @@ def _ending(key: str) -> tuple[str, tuple[str, str, str]]:
     return key, ("", "", "")
 
 
+SCALED = {"lora", "loha", "lokr", "glora"}  # algorithms whose strength is alpha / rank; in OFT files alpha is a constraint
 STRONG = {"down", "up", "w1_a", "w1_b", "w2_a", "w2_b", "w1", "w2", "a1", "b1", "blocks", "on_input", "diff", "w_norm", "scale", "set"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from registry.formats.adapter_keys import DENOISER, AdapterKey, adapter_keys
+from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, adapter_keys
 from registry.formats.unet_names import diffusers_underscored
 from registry.header import DTYPE_BITS, Header
 
@@ -99,7 +99,8 @@ def adapter_contents(header: Header, digests: Mapping[str, str], small: Mapping[
     if keys is None:
         return {}
     told: dict[str, Any] = {}
-    alphas = {scalar(header, name, small) for name, key in keys.items() if key.role == "alpha"}
+    scaled = {key.algorithm for key in keys.values()} & SCALED
+    alphas = {scalar(header, name, small) for name, key in keys.items() if key.role == "alpha" and scaled}
     if len(alphas) == 1 and None not in alphas:
         told["alpha"] = alphas.pop()
     if _product_is_zero(header, keys, digests):

@@ -268,6 +268,17 @@ def test_what_two_families_claim_alike_is_reported_as_candidates(tmp_path: Path)
     assert told.family == "sdxl" and told.candidates == ()
 
 
+def test_the_width_of_lokr_and_whole_differences_is_a_product(tmp_path: Path) -> None:
+    for name, shapes in (
+        ("lokr", {f"{K}.lokr_w1": (4, 8), f"{K}.lokr_w2": (80, 96)}),
+        ("lokr_b", {f"{K}.lokr_w1": (4, 8), f"{K}.lokr_w2_a": (80, 4), f"{K}.lokr_w2_b": (4, 96)}),
+        ("full", {f"{K}.diff": (320, 768)}),
+    ):
+        assert seen(tmp_path / f"{name}.safetensors", shapes).family == "sd1"
+    sdxl = K.replace("down_blocks_0", "down_blocks_1")
+    assert seen(tmp_path / "sdxl.safetensors", {f"{sdxl}.lokr_w1": (4, 16), f"{sdxl}.lokr_w2": (80, 128)}).family == "sdxl"
+
+
 def test_metadata_that_disagrees_with_the_tensors_is_told(tmp_path: Path) -> None:
     lora(tmp_path / "x.safetensors", sd1_attention(), metadata={"modelspec.architecture": "flux-1-dev/lora"})
     record = inspect(tmp_path / "x.safetensors")
@@ -298,6 +309,7 @@ def test_a_language_models_adapter_is_named_for_what_it_is(tmp_path: Path) -> No
         ("text_encoder", None, "clip-l", {"text_model.encoder.layers.0.self_attn.q_proj.weight": (768, 768)}),
         ("text_encoder", None, "clip-g", {"text_model.encoder.layers.0.self_attn.q_proj.weight": (1280, 1280)}),
         ("text_encoder", None, "t5", {"encoder.block.0.layer.0.SelfAttention.q.weight": (4, 4)}),
+        ("checkpoint", "sdxl", None, {"conv_in.weight": (4, 4, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (4, 4), "x.attn2.to_k.weight": (8, 2048)}),
         ("unknown", None, None, {"something": (4, 4), "else": (2,)}),
     ],
 )  # fmt: skip

@@ -91,6 +91,9 @@ def test_convolutions_must_have_the_same_kernel(tmp_path: Path, small: Path) -> 
 K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 
 
+C = "lora_unet_down_blocks_0_resnets_0_conv1"
+
+
 @pytest.mark.parametrize(
     ("shapes", "good"),
     [
@@ -98,6 +101,11 @@ K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
         ({f"{K}.hada_w1_a": (48, 4), f"{K}.hada_w1_b": (4, 768), f"{K}.hada_w2_a": (48, 4), f"{K}.hada_w2_b": (4, 768)}, False),
         ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_w2": (8, 16)}, True),
         ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_w2": (8, 96)}, False),
+        ({f"{C}.hada_w1_a": (48, 4), f"{C}.hada_w1_b": (4, 48 * 9), f"{C}.hada_w2_a": (48, 4), f"{C}.hada_w2_b": (4, 48 * 9)}, True),
+        ({f"{C}.hada_w1_a": (48, 4), f"{C}.hada_w1_b": (4, 48), f"{C}.hada_w2_a": (48, 4), f"{C}.hada_w2_b": (4, 48)}, False),
+        ({f"{C}.hada_t1": (4, 4, 3, 3), f"{C}.hada_w1_a": (4, 48), f"{C}.hada_w1_b": (4, 48)}, True),
+        ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_w2_a": (8, 2), f"{K}.lokr_w2_b": (2, 16)}, True),
+        ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_w2_a": (8, 2), f"{K}.lokr_w2_b": (2, 96)}, False),
         ({f"{K}.diff": (48, 128)}, True),
         ({f"{K}.diff": (48, 768)}, False),
     ],
