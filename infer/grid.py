@@ -14,7 +14,7 @@ from time import monotonic
 from infer.cells import CellError, CellStore, Stored
 from infer.render import Render
 from infer.resolve import Resolver
-from infer.session import Counts, Session
+from infer.session import Counts, Session, free_memory
 from registry.errors import Faults, JobFailed, LoomError
 from registry.progress import Report, Tick, silent
 from registry.store import Store
@@ -145,9 +145,11 @@ def _draw_all(
     groups: dict[tuple[Hashable, ...], list[Render]] = {}
     for render in in_order(renders):
         groups.setdefault(loading(render), []).append(render)
-    for group in groups.values():
+    for number, group in enumerate(groups.values()):
         session: Session | None = None
         problem: Exception | None = None
+        if number:
+            free_memory()
         try:
             session = Session(resolver, group, counts, report=report)
         except Exception as error:  # whatever a loader throws is told in every cell that needed it

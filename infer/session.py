@@ -77,13 +77,8 @@ class Session:
             self._let_go(index)
 
     def close(self) -> None:
-        """Free the model's memory before the next one is loaded."""
-        import torch
-
+        """Let the model go; `free_memory` gives its memory back before the next one is loaded."""
         del self.family, self.parts, self._prompts
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def _wear(self, render: Render) -> None:
         """Exactly the Render's adapters at its weights, in the order of their contents."""
@@ -132,3 +127,12 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},
         embedded_guidance=base.family.embedded_guidance,
     )
+
+
+def free_memory() -> None:
+    """Give back what closed sessions held: modules are in reference cycles, and CUDA keeps what was freed."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -102,13 +102,13 @@ def test_every_setting_changes_the_picture(shelf: Shelf) -> None:
 
 
 def test_the_order_of_cells_does_not_change_a_picture(shelf: Shelf, tmp_path: Path) -> None:
-    asked = config(shelf, {"adapter": ["none", "ink:0.5", "ink+hat:0.3", "words"], "seed": [1, 2], "prompt": ["a cat", "a dog"]})
+    asked = config(shelf, {"adapter": ["none", "ink:0.5", "ink+hat:0.3", "words"], "prompt": ["a cat", "a dog"]})
     renders = [cell.render for cell in plan(asked, shelf.store).cells]
     found: list[dict[str, str]] = []
     for order in (renders, random.Random(1).sample(renders, len(renders))):
         results = render_cells(order, shelf.store, CellStore(tmp_path / f"cells{len(found)}"))
         found.append({one.key: pixels(one.path) for one in results})
-    assert found[0] == found[1] and len(found[0]) == 16
+    assert found[0] == found[1] and len(found[0]) == 8
     (alone,) = render_cells(renders[:1], shelf.store, CellStore(tmp_path / "alone"))
     assert pixels(alone.path) == found[0][alone.key]  # the base that never wore an adapter
 

@@ -50,7 +50,10 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("family", "settings", "options"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("family", "settings", "options"),
+    [pytest.param(*case, id=name, marks=[] if "told" in name else [pytest.mark.slow]) for name, case in CASES.items()],
+)
 def test_a_cell_is_the_plain_pipelines_picture(
     family: str, settings: dict[str, Any], options: dict[str, Any], store: Store, tmp_path: Path
 ) -> None:
