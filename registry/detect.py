@@ -25,6 +25,7 @@ from registry.header import DTYPE_BITS, Header, TensorInfo, read_header
 from registry.kinds import kind_by_keys
 from registry.model_metadata import MetadataFacts, metadata_facts
 from registry.record import FileEntry, Prediction, Record, Warn
+from registry.sidecars import with_sidecars
 
 __all__ = ["Fit", "Look", "fits", "inspect", "look"]
 
@@ -115,7 +116,7 @@ def inspect(path: Path | str) -> Record:
 def inspect_header(path: Path, header: Header) -> Record:
     """The unsaved Record of a single file whose header is at hand."""
     seen = Look(path=path, tensors=header.tensors, metadata=header.metadata)
-    facts = metadata_facts(header.metadata)
+    facts = with_sidecars(metadata_facts(header.metadata), path)
     keys = adapter_keys(header.tensors)
     base: dict[str, Any] = {
         "id": "",

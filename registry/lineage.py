@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from registry.licences import Inherited, inherited
 from registry.record import Record
 
 Resolve = Callable[[Mapping[str, Any]], Record | None]
@@ -22,6 +23,7 @@ class Node:
     family: str | None
     sha256: str | None
     id: str | None  # None: a hole
+    licence: str | None = None
     parents: tuple[Node, ...] = ()
 
     @property
@@ -37,6 +39,7 @@ class Node:
             "family": self.family,
             "sha256": self.sha256,
             "id": self.id,
+            "licence": self.licence,
             "missing": self.missing,
             "parents": [parent.to_json() for parent in self.parents],
         }
@@ -51,11 +54,26 @@ class Lineage:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
-        return {**self.root.to_json(), "derived": list(self.derived)}
+        told = self.inherited()
+        return {
+            **self.root.to_json(),
+            "inherited_licence": told.licence,
+            "licence_unknown": list(told.unknown),
+            "derived": list(self.derived),
+        }
+
+    def inherited(self) -> Inherited:
+        """What the licences of everything it was made from come to; a run is no source."""
+        return inherited(list(_sources(self.root)))
 
     def to_text(self) -> str:
         """An indented tree for people."""
         lines = list(_text(self.root, "", ""))
+        told = self.inherited()
+        if told.licence:
+            lines.append(f"licence that follows from its sources: {told.licence}")
+        if told.unknown:
+            lines.append(f"licence not known: {', '.join(told.unknown)}")
         if self.derived:
             lines.append(f"made from it: {', '.join(self.derived)}")
         return "\n".join(lines)
@@ -95,7 +113,18 @@ def _node(record: Record, role: str | None, resolve: Resolve, above: frozenset[s
             parents.append(Node(told, str(name), None, None, digest, None))
         else:
             parents.append(_node(found, told, resolve, above | {record.id}))
-    return Node(role, record.name, record.kind, record.family, record.hashes.sha256, record.id, tuple(parents))
+    return Node(role, record.name, record.kind, record.family, record.hashes.sha256, record.id, record.licence, tuple(parents))
+
+
+def _sources(node: Node) -> dict[tuple[str, str | None], None]:
+    """(name, licence) of all that is above a node: of those with a licence of their own, what is above them is settled."""
+    found: dict[tuple[str, str | None], None] = {}
+    for parent in node.parents:
+        if parent.licence or (parent.kind != "run" and parent.role != "run" and not parent.parents):
+            found[parent.name, parent.licence] = None
+        else:
+            found |= _sources(parent)
+    return found
 
 
 def _text(node: Node, lead: str, indent: str) -> Iterator[str]:

@@ -214,6 +214,7 @@ def test_dora_is_seen(tmp_path: Path) -> None:
     assert seen(tmp_path / "p.safetensors", peft).dora
 
 
+RESNET = "down_blocks.0.resnets.0.conv1.weight"
 M = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
 OT = "lora_transformer_single_transformer_blocks_0_attn_to_k"
 BFL = "diffusion_model.double_blocks.0.img_attn.qkv"
@@ -309,7 +310,7 @@ def test_a_language_models_adapter_is_named_for_what_it_is(tmp_path: Path) -> No
         ("text_encoder", None, "clip-l", {"text_model.encoder.layers.0.self_attn.q_proj.weight": (768, 768)}),
         ("text_encoder", None, "clip-g", {"text_model.encoder.layers.0.self_attn.q_proj.weight": (1280, 1280)}),
         ("text_encoder", None, "t5", {"encoder.block.0.layer.0.SelfAttention.q.weight": (4, 4)}),
-        ("checkpoint", "sdxl", None, {"conv_in.weight": (4, 4, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (4, 4), "x.attn2.to_k.weight": (8, 2048)}),
+        ("checkpoint", "sdxl", None, {"conv_in.weight": (4, 4, 3, 3), RESNET: (4, 4), "x.attn2.to_k.weight": (8, 2048)}),
         ("unknown", None, None, {"something": (4, 4), "else": (2,)}),
     ],
 )  # fmt: skip

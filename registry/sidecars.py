@@ -1,0 +1,142 @@
+"""What other tools keep beside a model: Civitai's .civitai.info, A1111's .json and .txt, preview pictures. Read, never written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from registry.errors import BadFile
+from registry.folder import read_json
+from registry.model_metadata import MetadataFacts
+
+PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
+TEXT_AT_MOST = 2000  # characters of a description the index keeps
+TAG = re.compile(r"<[^>]+>")
+
+# what Civitai and A1111 call bases
+BASES = (
+    ("sd 1", "sd1"),
+    ("sd1", "sd1"),
+    ("sd 2", "sd2"),
+    ("sd2", "sd2"),
+    ("sdxl", "sdxl"),
+    ("pony", "sdxl"),
+    ("illustrious", "sdxl"),
+    ("noobai", "sdxl"),
+    ("sd 3", "sd3"),
+    ("flux.1", "flux1"),
+    ("flux.2", "flux2"),
+    ("chroma", "chroma"),
+    ("qwen", "qwen_image"),
+    ("zimage", "z_image"),
+    ("lumina", "lumina2"),
+    ("wan video", "wan"),
+    ("hunyuan video", "hunyuan_video"),
+    ("auraflow", "auraflow"),
+    ("hidream", "hidream"),
+    ("ltxv", "ltx"),
+)
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """What lies beside a model file; `kept` goes into its metadata."""
+
+    family: str | None = None
+    family_source: str | None = None
+    triggers: tuple[str, ...] = ()
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sidecars_of(path: Path) -> Sidecars:
+    """The facts in the files beside a model; damaged and foreign ones are passed over."""
+    stem = path.with_suffix("")
+    found = Sidecars()
+    for name, read in ((f"{stem.name}.civitai.info", _civitai), (f"{stem.name}.json", _a1111)):
+        beside = stem.with_name(name)
+        if beside.is_file():
+            found = _joined(found, read(_object(beside), name))
+    text = stem.with_name(f"{stem.name}.txt")
+    if "sidecar.description" not in found.kept and text.is_file():
+        found = _joined(found, Sidecars(kept=_described(_text(text))))
+    preview = next((beside for ending in PREVIEWS if (beside := stem.with_name(stem.name + ending)).is_file()), None)
+    return _joined(found, Sidecars(kept={"sidecar.preview": str(preview)})) if preview else found
+
+
+def with_sidecars(facts: MetadataFacts, path: Path) -> MetadataFacts:
+    """The facts of a header and of what lies beside the file; the header's own come first."""
+    beside = sidecars_of(path)
+    return replace(
+        facts,
+        family=facts.family or beside.family,
+        family_source=facts.family_source or beside.family_source,
+        triggers=facts.triggers or beside.triggers,
+        kept={**facts.kept, **beside.kept},
+    )
+
+
+def _civitai(values: Mapping[str, Any], name: str) -> Sidecars:
+    model = values.get("model") if isinstance(values.get("model"), dict) else {}
+    title = " ".join(str(part) for part in (model.get("name") if model else None, values.get("name")) if part)
+    kept = {"sidecar.title": title} if title else {}
+    if isinstance(values.get("modelId"), int):
+        kept["sidecar.source"] = f"https://civitai.com/models/{values['modelId']}"
+    words = values.get("trainedWords")
+    triggers = [word for text in words if isinstance(text, str) for word in _words(text)] if isinstance(words, list) else []
+    family, source = _family(values.get("baseModel"), f"{name} baseModel")
+    return Sidecars(family, source, tuple(dict.fromkeys(triggers)), {**kept, **_described(values.get("description"))})
+
+
+def _a1111(values: Mapping[str, Any], name: str) -> Sidecars:
+    if not {"activation text", "sd version", "preferred weight", "negative text"} & set(values):
+        return Sidecars()  # a JSON of something else
+    kept: dict[str, Any] = _described(values.get("description") or values.get("notes"))
+    if isinstance(values.get("preferred weight"), int | float) and values["preferred weight"]:
+        kept["sidecar.preferred_weight"] = values["preferred weight"]
+    family, source = _family(values.get("sd version"), f"{name} sd version")
+    return Sidecars(family, source, tuple(_words(values.get("activation text"))), kept)
+
+
+def _family(told: object, source: str) -> tuple[str | None, str | None]:
+    text = told.lower() if isinstance(told, str) else ""
+    family = next((family for beginning, family in BASES if text.startswith(beginning)), None)
+    return (family, f"{source} {told!r}") if family else (None, None)
+
+
+def _words(text: object) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()] if isinstance(text, str) else []
+
+
+def _described(text: object) -> dict[str, Any]:
+    plain = TAG.sub(" ", text).strip() if isinstance(text, str) else ""
+    return {"sidecar.description": plain[:TEXT_AT_MOST]} if plain else {}
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_json(path)
+    except BadFile:
+        return {}
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(4 * TEXT_AT_MOST).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _joined(first: Sidecars, second: Sidecars) -> Sidecars:
+    return Sidecars(
+        first.family or second.family,
+        first.family_source or second.family_source,
+        first.triggers or second.triggers,
+        {**second.kept, **first.kept},
+    )
+
+
+__all__ = ["Sidecars", "sidecars_of", "with_sidecars"]
