@@ -144,13 +144,15 @@ class _Lines:
 
     def __init__(self) -> None:
         self.started: dict[str, tuple[float, int]] = {}  # stage -> (when, done) of its first tick
+        self.done: dict[str, int] = {}
         self.said: dict[str, float] = {}
 
     def __call__(self, tick: Tick) -> None:
         now = time.monotonic()
-        if tick.stage not in self.started or tick.done < self.started[tick.stage][1]:
+        if tick.done < self.done.get(tick.stage, tick.done + 1):  # a stage that begins, or begins again
             self.started[tick.stage] = now, tick.done
             self.said.pop(tick.stage, None)
+        self.done[tick.stage] = tick.done
         last = self.said.get(tick.stage)
         if last is None or now - last >= SECONDS_BETWEEN_LINES or (tick.total and tick.done >= tick.total):
             self.said[tick.stage] = now

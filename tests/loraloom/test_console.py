@@ -77,6 +77,15 @@ def test_progress_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().err.splitlines() == ["train 0/1000", "train 100/1000  5/s  3:00 left"]
 
 
+def test_a_stage_that_begins_again_is_timed_anew(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = iter([0.0, 2.0, 100.0, 102.0])
+    monkeypatch.setattr("loraloom.console.time.monotonic", lambda: next(now))
+    with console.progress() as report:
+        for done in (4, 8, 4, 8):
+            report(Tick("previews", done, 8))
+    assert capsys.readouterr().err.splitlines() == ["previews 4/8", "previews 8/8  2/s  0:02"] * 2
+
+
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
