@@ -76,9 +76,19 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
 class KeyPieces:
     """One key of several sources as Pieces: each in fp32 or fp64, in blocks of a fixed length."""
 
-    def __init__(self, maps: Maps, sources: tuple[Stored, ...], *, dtype: Any, count: int, scratch: int, step: int = CHUNK) -> None:
+    def __init__(
+        self,
+        maps: Maps,
+        sources: tuple[Stored, ...],
+        *,
+        dtype: Any,
+        count: int,
+        scratch: int,
+        step: int = CHUNK,
+        shape: tuple[int, ...] = (),
+    ) -> None:
         self._maps, self._sources, self._dtype, self._step = maps, sources, dtype, step
-        self.count, self.scratch = count, scratch
+        self.count, self.scratch, self.shape = count, scratch, shape
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for begin in range(0, self.count, self._step):

@@ -58,6 +58,10 @@ class Pieces(Protocol):
     def scratch(self) -> int:
         """Bytes that measuring may take."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape; its product is `count`."""
+
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
 
 

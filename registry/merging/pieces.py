@@ -21,6 +21,7 @@ class Held:
     def __init__(self, *tensors: Tensor, scratch: int = 1 << 62) -> None:
         self._tensors = [tensor.reshape(-1) for tensor in tensors]
         self.scratch = scratch
+        self.shape = tuple(tensors[0].shape)
 
     @property
     def count(self) -> int:

@@ -132,7 +132,7 @@ def _write_file(
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
     hasher = Hasher(parse_header(raw[8:], path=path, file_bytes=size))
     path.parent.mkdir(parents=True, exist_ok=True)
-    total = plan.bytes
+    total = max(1, -(-plan.bytes // MIB))
     try:
         with atomic_file(path) as file:
             _reserve(file, size)
@@ -142,7 +142,7 @@ def _write_file(
                 _put(file, hasher, data)
                 written.done += len(data)
                 written.watch()
-                report(Tick("merge", written.done // MIB, max(1, total // MIB), note=name))
+                report(Tick("merge", total if written.done >= plan.bytes else written.done // MIB, total, note=name))
             if last is not None:
                 last()
             file.flush()
@@ -281,7 +281,8 @@ def _measure(key: Key, method: Method, maps: Maps, scratch: int, precision: str)
     if edge is None:
         return method.measure(Held(*_corners(key, maps, precision)), **key.options)
     dtype = _arithmetic(key, precision)
-    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=edge, scratch=scratch)
+    shape = key.shared if key.shared is not None else key.out.shape
+    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_step(key, method), shape=shape)
     return method.measure(pieces, **key.options)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from registry.merging.method import Density, Pieces, Says, Scale, Weights, merge_method
+from registry.merging.method import Density, Pieces, Place, Says, Scale, Seed, Weights, merge_method
+from registry.merging.methods.linear import combination
 from registry.merging.pieces import Held, kth_largest
+from registry.merging.random_draws import uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,16 +46,21 @@ def ties(
     Trim: the int(density n) largest of each difference, equal ones with them. Elect: a sign for each place (`sign`); a sum of
     0 counts as plus. Mean: over the sources that have that sign there (`divide`).
     """
-    import torch
-
     cuts = known if known is not None else measure_cut(Held(base, *models), density=density)
     shares = weights if weights is not None else (1.0,) * len(models)
     deltas = []
     for model, cut in zip(models, cuts, strict=True):
         delta = model - base
         deltas.append(delta.mul_(delta.abs() >= cut) if cut > 0.0 else delta)
+    return base.add(agreed(deltas, shares, sign=sign, divide=divide), alpha=scale)
+
+
+def agreed(deltas: list[Tensor], shares: tuple[float, ...], *, sign: str, divide: str) -> Tensor:
+    """The mean of the differences that have the elected sign, place by place."""
+    import torch
+
     plus = elected(deltas, shares, sign)
-    total, divisor = torch.zeros_like(base), torch.zeros_like(base)
+    total, divisor = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
     for delta, share in zip(deltas, shares, strict=True):
         signed = delta * share if sign == "weighted" else delta
         agrees = torch.where(plus, signed > 0, signed < 0)
@@ -62,7 +69,7 @@ def ties(
             divisor.add_(agrees, alpha=share if divide == "weights" else 1.0)
     if divide != "none":
         total.div_(divisor.where(divisor != 0, 1.0))
-    return base.add(total, alpha=scale)
+    return total
 
 
 def elected(deltas: list[Tensor], shares: tuple[float, ...], sign: str) -> Tensor:
@@ -73,3 +80,170 @@ def elected(deltas: list[Tensor], shares: tuple[float, ...], sign: str) -> Tenso
     for delta, share in zip(deltas, shares, strict=True):
         votes.add_(delta.sign() if sign == "count" else delta, alpha=share if sign == "weighted" else 1.0)
     return votes >= 0
+
+
+# --- magnitudes without election
+
+
+@merge_method("magnitude_prune", base=True, measure=measure_cut)
+def magnitude_prune(
+    base: Tensor, *models: Tensor, weights: Weights = None, density: Density = 0.2, scale: Scale = 1.0, known: list[float] | None = None
+) -> Tensor:
+    """base + scale sum w_i of the largest `density` of each difference (PEFT's magnitude_prune, without its rescaling)."""
+    cuts = known if known is not None else measure_cut(Held(base, *models), density=density)
+    deltas = [model - base for model in models]
+    kept = [delta * (delta.abs() >= cut) for delta, cut in zip(deltas, cuts, strict=True)]
+    return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
+
+
+Outliers = Annotated[float, Says("share of the largest values that is left out as outliers", 0.0, 1.0)]
+
+
+def measure_band(pieces: Pieces, *, density: float, outliers: float, **_options: object) -> list[tuple[float, float]]:
+    """(least magnitude that is kept, least that is left out as an outlier) of each source; infinite: no outliers."""
+    count = pieces.count
+    kept, top = max(1, int(density * count)), int(outliers * count)
+    last = min(count, kept + top)
+    ranks = [last, top] if top else [last]
+    found = kth_largest(pieces, lambda piece: [(model - piece[0]).abs() for model in piece[1:]], ranks)
+    return [(values[0], values[1] if top else float("inf")) for values in found]
+
+
+@merge_method("breadcrumbs", base=True, measure=measure_band)
+def breadcrumbs(
+    base: Tensor,
+    *models: Tensor,
+    weights: Weights = None,
+    density: Density = 0.9,
+    outliers: Outliers = 0.01,
+    scale: Scale = 1.0,
+    known: list[tuple[float, float]] | None = None,
+) -> Tensor:
+    """base + scale sum w_i of each difference's middle: its largest `outliers` are left out, the next `density` kept.
+
+    Davari and Belilovsky 2023, as mergekit counts them.
+    """
+    bands = known if known is not None else measure_band(Held(base, *models), density=density, outliers=outliers)
+    deltas = [model - base for model in models]
+    kept = [delta * ((delta.abs() >= low) & (delta.abs() < high)) for delta, (low, high) in zip(deltas, bands, strict=True)]
+    return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
+
+
+# --- random thinning
+
+
+@merge_method("dare_linear", base=True)
+def dare_linear(
+    base: Tensor,
+    *models: Tensor,
+    weights: Weights = None,
+    density: Density = 0.5,
+    scale: Scale = 1.0,
+    seed: Seed = 0,
+    at: Place | None = None,
+) -> Tensor:
+    """base + scale sum w_i of each difference with values dropped at random, the rest divided by `density` (Yu et al. 2024, eq. 3)."""
+    kept = [_dropped(model - base, density, seed, source, at) for source, model in enumerate(models)]
+    return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
+
+
+@merge_method("dare_ties", base=True)
+def dare_ties(
+    base: Tensor,
+    *models: Tensor,
+    weights: Weights = None,
+    density: Density = 0.5,
+    sign: Sign = "weighted",
+    divide: Divide = "none",
+    scale: Scale = 1.0,
+    seed: Seed = 0,
+    at: Place | None = None,
+) -> Tensor:
+    """DARE's random drop in the place of TIES' trim, then the election of signs. Nothing is divided by default, as in mergekit."""
+    kept = [_dropped(model - base, density, seed, source, at) for source, model in enumerate(models)]
+    return base.add(agreed(kept, weights or (1.0,) * len(models), sign=sign, divide=divide), alpha=scale)
+
+
+def _dropped(delta: Tensor, density: float, seed: int, source: int, at: Place | None) -> Tensor:
+    if density >= 1.0:
+        return delta
+    return delta * (uniform(delta, seed=seed, source=source, at=at) < density) / density
+
+
+Spread = Annotated[float, Says("half the distance between the least and the largest chance of being kept", 0.0, 0.5)]
+
+
+def spread_fits(**options: object) -> str | None:
+    """Chances must lie in 0 .. 1."""
+    density, epsilon = options["density"], options["epsilon"]
+    if isinstance(density, (int, float)) and isinstance(epsilon, (int, float)) and not (density - epsilon > 0 and density + epsilon <= 1):
+        return f"density {density:g} +- epsilon {epsilon:g} must stay above 0 and at most 1."
+    return None
+
+
+@merge_method("della", base=True, rowwise=True, check=spread_fits)
+def della(
+    base: Tensor,
+    *models: Tensor,
+    weights: Weights = None,
+    density: Density = 0.5,
+    epsilon: Spread = 0.1,
+    sign: Sign = "weighted",
+    divide: Divide = "none",
+    scale: Scale = 1.0,
+    seed: Seed = 0,
+    at: Place | None = None,
+) -> Tensor:
+    """DELLA: values are kept with a chance that grows with their rank in the row, and divided by it; then signs are elected.
+
+    Deep et al. 2024. The chance goes from density - epsilon to density + epsilon; ranks by row as in mergekit (sd-mecha: by tensor).
+    """
+    kept = [_by_rank(model - base, density, epsilon, seed, source, at) for source, model in enumerate(models)]
+    return base.add(agreed(kept, weights or (1.0,) * len(models), sign=sign, divide=divide), alpha=scale)
+
+
+def _by_rank(delta: Tensor, density: float, epsilon: float, seed: int, source: int, at: Place | None) -> Tensor:
+    width = at.width if at is not None else delta.shape[-1]
+    rows = delta.reshape(-1, width)
+    ranks = rows.abs().argsort(dim=1, stable=True).argsort(dim=1)  # 0 is the smallest of the row
+    chance = (density - epsilon) + ranks * (2 * epsilon / max(1, width - 1))
+    kept = uniform(rows, seed=seed, source=source, at=at) < chance
+    return (rows * kept / chance).reshape(delta.shape).to(delta.dtype)
+
+
+# --- SCE
+
+
+def measure_variance(pieces: Pieces, *, density: float, **_options: object) -> tuple[float, list[float]]:
+    """(least variance that is kept, share of each source): the shares are those of the kept squares."""
+    import numpy
+
+    cut = 0.0
+    if density < 1.0:
+        ((cut,),) = kth_largest(pieces, lambda piece: [_variance(piece)], [max(1, int(density * pieces.count))])
+    squares = [0.0] * (len(next(iter(pieces))) - 1)
+    for piece in pieces:
+        kept = _variance(piece) >= cut
+        for index, model in enumerate(piece[1:]):
+            values = ((model - piece[0]) * kept).double().numpy()
+            squares[index] += float(numpy.add.reduce(values * values, axis=None))
+    whole = sum(squares)
+    return cut, [square / whole for square in squares] if whole > 0 else [1 / len(squares)] * len(squares)
+
+
+def _variance(piece: tuple[Tensor, ...]) -> Tensor:
+    """The variance between the differences, place by place."""
+    deltas = [model - piece[0] for model in piece[1:]]
+    mean = combination(deltas, [1 / len(deltas)] * len(deltas))
+    return combination([(delta - mean).square() for delta in deltas], [1 / len(deltas)] * len(deltas))
+
+
+@merge_method("sce", base=True, least=3, measure=measure_variance)
+def sce(
+    base: Tensor, *models: Tensor, density: Density = 0.5, scale: Scale = 1.0, known: tuple[float, list[float]] | None = None
+) -> Tensor:
+    """Select where the sources vary most, weigh each source by its squares there, erase minority signs (Wan et al. 2024)."""
+    cut, shares = known if known is not None else measure_variance(Held(base, *models), density=density)
+    kept = _variance((base, *models)) >= cut
+    deltas = [(model - base) * kept for model in models]
+    return base.add(agreed(deltas, tuple(shares), sign="unweighted", divide="weights"), alpha=scale)

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.merging.method import METHODS, Pieces
+from registry.merging.method import METHODS, Pieces, Place
 from registry.merging.methods.linear import add_difference, average, task_arithmetic, weighted_sum
-from registry.merging.methods.sparse import ties
+from registry.merging.methods.means import geometric_median, karcher, model_stock
+from registry.merging.methods.pairwise import cosine, nearswap, train_difference
+from registry.merging.methods.sparse import breadcrumbs, dare_linear, dare_ties, della, magnitude_prune, sce, ties
 from registry.merging.methods.spherical import slerp
 from registry.merging.pieces import Held, kth_largest
 
@@ -168,6 +170,143 @@ def test_ties_agrees_with_mergekit() -> None:
     base, a, b = some(1, 30, 40), some(2, 30, 40), some(3, 30, 40)
     ours = ties(base, a, b, weights=(0.7, 0.5), density=0.3)
     assert torch.allclose(ours, mergekit_ties(base, [a, b], [0.7, 0.5], 0.3), rtol=0, atol=1e-6)
+
+
+# --- means on the sphere, medians, stock
+
+
+def test_karcher_of_two_is_the_middle_of_the_arc() -> None:
+    a, b = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+    assert near(karcher(a, b), [math.sqrt(0.5), math.sqrt(0.5), 0.0])
+    assert torch.allclose(karcher(a, b, weights=(2.0, 1.0)), slerp(a, b, alpha=1 / 3), rtol=0, atol=1e-6)
+
+
+def test_karcher_of_three_axes_is_the_diagonal_with_their_mean_length() -> None:
+    one = 4 / math.sqrt(3)  # lengths 3, 4, 5
+    found = karcher(torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 4.0, 0.0]), torch.tensor([0.0, 0.0, 5.0]))
+    assert near(found, [one, one, one], 1e-5)
+
+
+def test_karcher_keeps_what_all_sources_are_and_leaves_zeros_out() -> None:
+    a = some(1)
+    assert torch.allclose(karcher(a, a, a), a, rtol=0, atol=1e-6)
+    assert torch.allclose(karcher(a, torch.zeros_like(a)), a, rtol=0, atol=1e-6)
+    assert karcher(torch.zeros(3), torch.zeros(3)).equal(torch.zeros(3))
+
+
+def test_the_geometric_median_stays_with_the_majority() -> None:
+    near_by, stray = torch.tensor([1.0, 1.0]), torch.tensor([100.0, -100.0])
+    assert near(geometric_median(near_by, near_by, stray), [1.0, 1.0], 1e-3)
+    corners = [torch.tensor([0.0, 0.0]), torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0]), torch.tensor([2.0, 2.0])]
+    assert near(geometric_median(*corners), [1.0, 1.0], 1e-5)
+
+
+def test_the_median_of_an_equilateral_triangle_is_its_centre() -> None:
+    triangle = [torch.tensor([math.cos(angle), math.sin(angle)]) for angle in (0.0, 2 * math.pi / 3, 4 * math.pi / 3)]
+    assert near(geometric_median(*triangle), [0.0, 0.0], 1e-5)
+
+
+def test_model_stock_by_hand() -> None:
+    base = torch.tensor([1.0, 1.0])
+    a, b = base + torch.tensor([2.0, 0.0]), base + torch.tensor([1.0, math.sqrt(3.0)])  # an angle of 60 degrees
+    share = 2 * 0.5 / (1 + 0.5)  # t = N cos / (1 + (N - 1) cos) = 2 / 3
+    mean = (a + b) / 2
+    assert torch.allclose(model_stock(base, a, b), share * mean + (1 - share) * base, rtol=0, atol=1e-6)
+
+
+def test_model_stock_of_equal_and_of_opposite_models() -> None:
+    base, a = some(1), some(2)
+    assert torch.allclose(model_stock(base, a, a), a, rtol=0, atol=1e-5)
+    assert model_stock(base, base + 1.0, base - 1.0).equal(base)
+
+
+# --- pairs
+
+
+def test_train_difference_by_hand() -> None:
+    a, b, c = torch.tensor([1.0, 0.0, 2.0, 5.0]), torch.tensor([4.0, 1.0, 2.0, 3.0]), torch.tensor([3.0, 0.0, 1.0, 3.0])
+    # learned b - c: 1, 1, 1, 0; |b - a|: 3, 1, 0, 2; so shares 3/4, 1/2, 0, 0 times 1.8
+    assert near(train_difference(a, b, c), [1.0 + 1.8 * 0.75, 1.8 * 0.5, 2.0, 5.0])
+    assert train_difference(a, b, c, alpha=0.0).equal(a) and train_difference(a, b, b).equal(a)
+
+
+def test_nearswap_by_hand() -> None:
+    a, b = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.5, 3.0])
+    assert near(nearswap(a, b, threshold=0.5), [1.0, 1.5, 1.0 + 2.0 * 0.25])
+    assert nearswap(a, b, threshold=0.0).equal(a)
+
+
+def test_cosine_by_hand() -> None:
+    a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 1.0], [0.0, 0.0]])
+    # columns: (1, 0) and (2, 0) are alike: a; (0, 1) and (1, 0) are not: b
+    assert cosine(a, b).equal(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    assert cosine(a, b, alpha=1.0).equal(b)  # no likeness is enough
+    whole = 2 / math.sqrt(2 * 5)
+    wanted = torch.lerp(a, b, 1 - torch.tensor([(1 + whole) / 2, whole / 2]))
+    assert torch.allclose(cosine(a, b, side="b"), wanted, rtol=0, atol=1e-6)
+
+
+def test_cosine_of_a_vector_is_that_of_the_whole() -> None:
+    a, b = some(1, 7), some(2, 7)
+    likeness = max(0.0, float(torch.nn.functional.cosine_similarity(a, b, dim=0)))
+    assert torch.allclose(cosine(a, b), torch.lerp(a, b, 1 - likeness), rtol=0, atol=1e-6)
+
+
+# --- thinned differences
+
+ZERO, STEPS = torch.zeros(10), torch.tensor([1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0, 9.0, -10.0])
+
+
+def test_magnitude_prune_by_hand() -> None:
+    kept = torch.tensor([0.0, 0, 0, 0, 0, 0, 0, -8, 9, -10])
+    assert magnitude_prune(ZERO, STEPS, density=0.3).equal(kept)
+    assert magnitude_prune(ZERO, STEPS, STEPS, weights=(1.0, 0.5), density=0.3, scale=2.0).equal(3 * kept)
+    assert magnitude_prune(ZERO, STEPS, density=1.0).equal(STEPS)
+
+
+def test_breadcrumbs_leave_out_the_largest_and_the_smallest() -> None:
+    assert breadcrumbs(ZERO, STEPS, density=0.3, outliers=0.2).equal(torch.tensor([0.0, 0, 0, 0, 0, -6, 7, -8, 0, 0]))
+    assert breadcrumbs(ZERO, STEPS, density=1.0, outliers=0.0).equal(STEPS)
+
+
+@pytest.mark.parametrize("method", [dare_linear, dare_ties, della])
+def test_random_thinning_keeps_the_mean_belongs_to_its_place_and_repeats_itself(method: object) -> None:
+    assert callable(method)
+    base, tuned, here, there = torch.zeros(400, 50), torch.ones(400, 50), Place("here", 0, 50), Place("there", 0, 50)
+    one, again, other = method(base, tuned, at=here), method(base, tuned, at=here), method(base, tuned, at=there)
+    assert one.equal(again) and not one.equal(other) and not one.equal(method(base, tuned, at=here, seed=1))
+    assert float((one != 0).float().mean()) == pytest.approx(0.5, abs=0.02)  # 20,000 draws: the deviation is 0.0035
+    assert float(one.mean()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_two_sources_are_thinned_apart() -> None:
+    base, tuned = torch.zeros(1000), torch.ones(1000)
+    found = dare_linear(base, tuned, 3 * tuned, at=Place("key", 0))
+    assert {float(value) for value in found} == {0.0, 2.0, 6.0, 8.0}
+
+
+def test_dare_keeping_all_is_task_arithmetic() -> None:
+    base, a, b = some(1), some(2), some(3)
+    assert torch.allclose(dare_linear(base, a, b, density=1.0), task_arithmetic(base, a, b), rtol=0, atol=1e-6)
+    assert torch.allclose(dare_ties(base, a, b, density=1.0), ties(base, a, b, density=1.0, divide="none"), rtol=0, atol=1e-6)
+
+
+def test_della_keeps_large_values_more_often() -> None:
+    row = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]).repeat(4000, 1)
+    found = della(torch.zeros_like(row), row, density=0.5, epsilon=0.4, at=Place("key", 0, 5))
+    shares = (found != 0).float().mean(dim=0)
+    for share, chance in zip(shares, (0.1, 0.3, 0.5, 0.7, 0.9), strict=True):
+        assert float(share) == pytest.approx(chance, abs=0.04)  # 4,000 draws: the deviation is at most 0.008
+    assert "must stay above 0" in METHODS["della"].faults({"density": 0.05}, 2)[0]
+
+
+def test_sce_by_hand() -> None:
+    base = torch.zeros(4)
+    a, b = torch.tensor([1.0, 4.0, 2.0, -1.0]), torch.tensor([1.0, -2.0, 2.0, 3.0])
+    # variances 0, 9, 0, 4: half of the places are 1 and 3; squares there: a 16 + 1, b 4 + 9, so shares 17/30 and 13/30;
+    # signs of the sums 2 and 2: plus, so a alone at 1 and b alone at 3
+    assert near(sce(base, a, b, density=0.5), [0.0, 4.0, 0.0, 3.0])
+    assert near(sce(base, a, b, density=1.0), [1.0, 4.0, 2.0, 3.0])
 
 
 # --- selection

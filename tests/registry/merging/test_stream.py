@@ -16,7 +16,6 @@ from registry.hashing import hash_file
 from registry.header import read_header
 from registry.merging import stream
 from registry.merging.job import merge
-from registry.merging.mapped import KeyPieces
 from registry.merging.reproduce import reproduce
 from registry.store import Store
 from tests.registry.merging.models import NAMES, POSITIONS, UNET, read, recipe, tensors, written
@@ -47,16 +46,14 @@ def test_weight_nothing_gives_the_first_source_to_the_bit(pair: tuple[Path, Path
 
 @pytest.mark.parametrize(
     ("method", "params"),
-    [("weighted_sum", {"alpha": 0.37}), ("slerp", {"alpha": 0.37}), ("ties", {"density": 0.3}), ("average", {})],
+    [("weighted_sum", {"alpha": 0.37}), ("slerp", {"alpha": 0.37}), ("ties", {"density": 0.3}), ("della", {}), ("cosine", {}), ("sce", {})],
 )
 def test_the_bytes_do_not_depend_on_threads_or_memory(
     method: str, params: dict[str, object], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("registry.merging.pieces", "registry.merging.stream", "registry.merging.mapped"):
-        monkeypatch.setattr(f"{module}.CHUNK", 1 << 10)  # many pieces a tensor, an odd last one
-    monkeypatch.setattr(KeyPieces.__init__, "__kwdefaults__", {"step": 1 << 10})
+    monkeypatch.setattr(stream, "CHUNK", 1 << 10)  # many pieces a tensor, an odd last one
     paths = [written(tmp_path / f"{n}.safetensors", tensors(n, shape=(37, 91), dtype=torch.float16)) for n in (1, 2, 3)]
-    sources = paths[:2] if method in ("weighted_sum", "slerp") else paths
+    sources = paths[:2] if method in ("weighted_sum", "slerp", "cosine") else paths
     hashes = set()
     for threads, memory in ((1, 512), (3, 512), (4, 200)):
         output = tmp_path / f"out-{threads}-{memory}" / "out.safetensors"
@@ -175,7 +172,6 @@ import sys, time
 from pathlib import Path
 from registry.merging import stream
 from registry.merging.job import merge
-from registry.merging.mapped import KeyPieces
 from registry.store import Store
 from tests.registry.merging.models import recipe
 original = stream._put
@@ -190,7 +186,7 @@ merge(recipe(folder / "a.safetensors", folder / "b.safetensors"), Store(folder /
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_merge_leaves_no_model(how: signal.Signals, pair: tuple[Path, Path], tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     process = subprocess.Popen(
@@ -210,6 +206,7 @@ def test_a_stopped_merge_leaves_no_model(how: signal.Signals, pair: tuple[Path, 
             read_header(path)
 
 
+@pytest.mark.slow
 def test_memory_stays_under_the_cap(store: Store, tmp_path: Path) -> None:
     """96 MiB tensors in fp32, three at a time, under a cap of 128 MiB."""
     big = torch.zeros(24 << 20)
