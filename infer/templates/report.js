@@ -222,8 +222,8 @@ function fillFacts(cell) {
   by("steppers").replaceChildren(...steppers);
   by("fault").hidden = !cell.error;
   by("fault").textContent = cell.error ?? "";
-  const rows = [...cell.settings, ["status", `${cell.status}${cell.seconds ? `, ${cell.seconds.toFixed(2)} s` : ""}`], ...cell.details, ["key", cell.key]];
-  by("settings").tBodies[0].replaceChildren(...rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value))));
+  fillTable("settings", [...cell.settings, ["status", `${cell.status}${cell.seconds ? `, ${cell.seconds.toFixed(2)} s` : ""}`]]);
+  fillTable("details", [...cell.details, ["key", cell.key]]);
   by("parameters").textContent = cell.parameters;
   by("parameters").parentElement.hidden = !cell.parameters;
   by("save").hidden = cell.image === null;
@@ -232,6 +232,10 @@ function fillFacts(cell) {
     by("save").download = `${cell.key.slice(0, 12)}.${data.kind}`;
     by("save").textContent = data.kind === "png" ? "Save PNG" : "Save picture (the PNG is in images/)";
   }
+}
+
+function fillTable(id, rows) {
+  by(id).tBodies[0].replaceChildren(...rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value))));
 }
 
 // The nearest cell that exists in a direction of an axis.
