@@ -161,7 +161,9 @@ def encode_pictures(
     vae = parts.vae
     common: dict[str, Any] = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
     common |= {"vae": module_hash(vae), "family": family.name, "source": source_of(family)}
-    vae.to(device=device, dtype=torch.float32)
+    vae.to(device)
+    if any(weight.dtype != torch.float32 for weight in vae.parameters()):  # diffusers warns of every cast
+        vae.to(torch.float32)
     rows = []
     for done, sample in enumerate(samples, 1):
         key = value_sha256({**common, "sha256": sample.sha256})

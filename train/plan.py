@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -53,12 +54,13 @@ class Plan:
     estimate: Estimate
     free_bytes: int
     disk_bytes: int
+    processes: int  # that share the work, each with batches of its own
     notes: tuple[str, ...] = field(default=())
 
     @property
     def epochs(self) -> float:
-        """How often each picture is seen, by one process."""
-        return self.config.steps * self.config.pictures_a_step / len(self.train)
+        """How often each picture is seen."""
+        return self.config.steps * self.config.pictures_a_step * self.processes / len(self.train)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
@@ -219,13 +221,14 @@ def _planned(
         estimate=Estimate(memory, measured.activations, measured.operations_a_step, measured.seconds_a_step),
         free_bytes=free,
         disk_bytes=disk,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),  # as accelerate and torchrun tell it
         notes=(*dataset.notes, *(f"held out: {note}" for note in halves.notes), *parts.warnings, *_remarks(resolved, halves, prompts)),
     )
 
 
 def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
     """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
-    tokenizer = next(iter(parts.tokenizers.values()), None)
+    tokenizer: Any = next(iter(parts.tokenizers.values()), None)
     pieces = tokenizer.tokenize(prompt) if hasattr(tokenizer, "tokenize") else [prompt]  # a processor, or a family without one
     tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in pieces]
     needs, fits = base.family.count_tokens(parts, prompt)

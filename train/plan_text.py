@@ -22,7 +22,7 @@ def plan_text(plan: Plan) -> str:
         ("pictures", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
         ("cropped", f"{plan.cropped:.1%} of the picture area on average" if plan.cropped else "nothing, every picture is square"),
         ("held out", plan.heldout_source),
-        ("steps", f"{config.steps} of {config.batch_size} x {config.accumulate} pictures: each picture is seen {plan.epochs:.1f} times"),
+        ("steps", f"{config.steps} of {_pictures(plan)} pictures: each picture is seen {plan.epochs:.1f} times"),
         ("learns", _learns(plan)),
         ("rate", _rate(config)),
         ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
@@ -42,6 +42,12 @@ def plan_text(plan: Plan) -> str:
     if plan.notes:
         lines += ["to know:", *(f"  {note}" for note in plan.notes)]
     return "\n".join(lines)
+
+
+def _pictures(plan: Plan) -> str:
+    """batch x accumulate, and the processes where there are several."""
+    factors = f"{plan.config.batch_size} x {plan.config.accumulate}"
+    return f"{factors} x {plan.processes} processes'" if plan.processes > 1 else factors
 
 
 def _learns(plan: Plan) -> str:

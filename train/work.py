@@ -17,7 +17,7 @@ from train.interrupt import listening
 from train.loop import History, Loop, restore
 from train.plan import Plan
 from train.prepare import prepare
-from train.run import Out, Outcome, inputs_of, record_resume
+from train.run import Out, Outcome, inputs_of, quiet, record_resume
 from train.trackers import open_trackers
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 def start(plan: Plan, store: Store, *, report: Report, out: Out) -> Outcome:
     """Begin a run that was planned: make its folder, then do the work."""
-    out(plan.to_text())
     accelerator = make_accelerator(plan)
+    out = out if accelerator.is_main_process else quiet
+    out(plan.to_text())
     inputs = inputs_of(plan, store) if accelerator.is_main_process else {}
     place = [str(folder.make_folder(plan.config, str(plan.config.name), inputs))] if accelerator.is_main_process else [""]
     if accelerator.num_processes > 1:
@@ -42,6 +43,7 @@ def go_on(
 ) -> Outcome:
     """Go on in a run's folder from a checkpoint, or from step 0."""
     accelerator = make_accelerator(plan)
+    out = out if accelerator.is_main_process else quiet
     out(f"going on with {place} after step {newest.step if newest else 0} of {plan.config.steps}")
     return _work(plan, place, newest, store, accelerator, report, out, changes=changes)
 
@@ -101,7 +103,7 @@ def _work(
                     write_adapter=lambda path, step: write_adapter(work, path, step),
                     history=history,
                     report=report,
-                    out=out if main else (lambda _line: None),
+                    out=out,
                     wish=wish,
                 ).run(start_step)
         finally:
