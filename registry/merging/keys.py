@@ -55,14 +55,14 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     options = _Options(recipe, method, layouts[0], found)
     names = list(layouts[0].tensors)
     _check_components(recipe, layouts[0], found)
-    incomplete = _compare(recipe, layouts, found)
+    incomplete = set[str]() if method.copies else _compare(recipe, layouts, found)
     differing: list[str] = []
     for name in [*names, *options.taken_extra(layouts)]:
         rule = options.rule(name)
         if rule is not None and rule.drop:
             found.dropped.append(name)
             continue
-        key = _key(name, rule, recipe, layouts, options, incomplete)
+        key = _key(name, rule, recipe, method, layouts, options, incomplete)
         if isinstance(key, str):
             found.faults.append(key)
         else:
@@ -73,7 +73,7 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     if differing:
         found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")
     found.faults += options.unused()
-    idle = len(layouts) > 1 and not any(key.merged or key.copied == "rule" for key in found.keys.values())
+    idle = not method.copies and len(layouts) > 1 and not any(key.merged or key.copied == "rule" for key in found.keys.values())
     if idle and not found.faults:
         found.faults.append("nothing would be merged: every tensor is copied from the first source. Look at components and rules.")
     return found
@@ -198,7 +198,9 @@ class _Options:
         return faults
 
 
-def _key(name: str, rule: Rule | None, recipe: Recipe, layouts: Sequence[Layout], options: _Options, incomplete: set[str]) -> Key | str:
+def _key(
+    name: str, rule: Rule | None, recipe: Recipe, method: Method, layouts: Sequence[Layout], options: _Options, incomplete: set[str]
+) -> Key | str:
     """What happens to one key, or the fault that it has."""
     first = layouts[0].tensors.get(name)
     if rule is not None and rule.take is not None:
@@ -207,7 +209,7 @@ def _key(name: str, rule: Rule | None, recipe: Recipe, layouts: Sequence[Layout]
             return f"{name}: a rule takes it from source {rule.take}, which has no such key."
         return _copy(name, source, recipe, "rule")
     assert first is not None, "keys of later sources only come by a rule"
-    why = _why_copied(name, first.info, recipe, layouts[0], incomplete)
+    why = "as it is" if method.copies else _why_copied(name, first.info, recipe, layouts[0], incomplete)
     if why:
         return _copy(name, first, recipe, why)
     sources = tuple(layout.tensors[name] for layout in layouts)

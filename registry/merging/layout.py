@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.base_modules import SINGLE_FILE
@@ -133,6 +133,20 @@ def _refuse_bare(path: Path, folder: Path, found: Iterable[Path]) -> None:
 
 def _stored(path: Path, header: Header) -> dict[str, Stored]:
     return {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
+
+
+def as_part_of(part: Layout, whole: Layout, *, kind: str) -> Layout:
+    """A lone VAE or text encoder under the keys that it has inside a checkpoint; as it is where it has them already.
+
+    Its names are kept: a VAE in diffusers' names belongs into a folder, one in the first code's names into a single file.
+    """
+    if any(key in whole.tensors for key in part.tensors):
+        return part
+    prefixes = [f"{kind}/"] if whole.diffusers else [prefix for prefix, component in SINGLE_FILE if component == kind]
+    for prefix in prefixes:
+        if any(f"{prefix}{key}" in whole.tensors for key in part.tensors):
+            return replace(part, tensors={f"{prefix}{key}": stored for key, stored in part.tensors.items()})
+    return part
 
 
 def quantised(keys: Iterable[str]) -> str | None:

@@ -123,6 +123,7 @@ class Method:
     measure: Callable[..., Any] | None = None
     placed: bool = False  # takes `at`: the Place of its piece
     rowwise: bool = False  # pieces are whole rows of the last axis
+    copies: bool = False  # merges nothing: the first source as it is, changed by rules, dtype and shards alone
     holds: bool = False  # what it measures is as large as the tensor, so one key is measured at a time
     check: Callable[..., str | None] | None = None  # what is wrong with these options together
 
@@ -174,6 +175,7 @@ def merge_method(
     base: bool = False,
     measure: Callable[..., Any] | None = None,
     rowwise: bool = False,
+    copies: bool = False,
     check: Callable[..., str | None] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a function as a method. `sources` is their exact number; without it any number from `least` on."""
@@ -191,6 +193,7 @@ def merge_method(
                 measure=measure,
                 placed="at" in parameters,
                 rowwise=rowwise,
+                copies=copies,
                 check=check,
             )
         )

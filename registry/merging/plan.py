@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.header import DTYPE_BITS, TensorInfo
 from registry.merging.keys import Key, Keys, plan_keys, some
-from registry.merging.layout import Layout, quantised, read_layout
+from registry.merging.layout import Layout, as_part_of, quantised, read_layout
 from registry.merging.method import METHODS, Method
 from registry.merging.pieces import CHUNK
 from registry.merging.recipe import Recipe, Source
@@ -135,13 +135,17 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     records = [record for record, _ in found if record is not None]
     layouts = [layout for _, layout in found if layout is not None]
     complete = method is not None and len(layouts) == len(found) == len(records)
+    copies = method is not None and method.copies
+    if complete and copies:
+        parts = zip(layouts[1:], records[1:], strict=True)
+        layouts = [layouts[0], *(as_part_of(layout, layouts[0], kind=record.kind) for layout, record in parts)]
     if len(records) == len(found):
-        faults += _kinship_faults(recipe, records)
-    if complete:
+        faults += _kinship_faults(recipe, records[:1] if copies else records)
+    if complete and not copies:
         faults += _layout_faults(layouts)
     faults += output_faults(output, [layout.path for layout in layouts], folder=bool(layouts) and layouts[0].is_folder)
     faults += name_faults(recipe.name or output.stem)
-    if not complete or len({layout.diffusers for layout in layouts}) > 1:
+    if not complete or (not copies and len({layout.diffusers for layout in layouts}) > 1):
         raise Faults("This merge was not started:", faults or ["its sources cannot be compared."])
     assert method is not None
     keys = plan_keys(recipe, method, layouts)
@@ -159,7 +163,7 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
         licence=licence_union(records),
         memory_mib=memory_mib,
         threads=threads,
-        notes=(*keys.notes, *licence_notes(records), *_kinship_notes(records)),
+        notes=(*keys.notes, *licence_notes(records), *([] if copies else _kinship_notes(records))),
     )
     faults += disk_faults(output, plan.bytes + MIB)
     if faults:

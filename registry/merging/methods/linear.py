@@ -18,6 +18,12 @@ def weighted_sum(a: Tensor, b: Tensor, *, alpha: Alpha = 0.5) -> Tensor:
     return a.lerp(b, alpha)
 
 
+@merge_method("copy", least=1, copies=True)
+def copy(*models: Tensor) -> Tensor:
+    """The first source as it is: rules take tensors from the others or drop them, dtype and shard_mib change its form."""
+    return models[0]
+
+
 @merge_method("add_difference", sources=3)
 def add_difference(a: Tensor, b: Tensor, c: Tensor, *, alpha: Alpha = 1.0) -> Tensor:
     """a + alpha (b - c): what b learned over c, added to a (task arithmetic with one task; Ilharco et al. 2023)."""
