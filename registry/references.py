@@ -1,6 +1,7 @@
 """How a person names things: `name`, `name@alias`, `sha256:<prefix>`, a path; and adapters with weights, `ink:0.6+hat:0.4`."""
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from registry.errors import Refused
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 NONE = "none"  # no adapter at all
+POCKET = "pocket"  # the embedded base: always there under this name
+NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
 
 
 @dataclass(frozen=True)
@@ -79,3 +82,24 @@ def split_alias(reference: str) -> tuple[str, str | None]:
     """`name@alias` in two; an alias is what stands behind the last `@`, None when there is none."""
     name, at, alias = reference.rpartition("@")
     return (name, alias) if at and name and alias else (reference, None)
+
+
+def absolute(path: Path | str) -> Path:
+    """The path without `..` and `~`; links stay, since people name things by them."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def check_name(name: str | None) -> None:
+    """Refuse a name that a reference could not be written with."""
+    if name is None:
+        return
+    if not NAME.fullmatch(name) or name.lower() == "none":
+        raise Refused(f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\, and not 'none'.")
+    if name == POCKET:
+        raise Refused("'pocket' is the name of the embedded base. Choose another name.")
+
+
+def proper_name(text: str) -> str:
+    """A folder's name as one that references can hold: what they cannot is a `-`."""
+    name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"
+    return f"{name}-" if name.lower() == "none" else name

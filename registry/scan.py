@@ -16,9 +16,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, or_, select
 
+from registry import compose, rows
 from registry import index as tables
-from registry import rows
 from registry.detect import inspect, inspect_header
+from registry.digests import cached_hashes
 from registry.errors import BadFile, LoomError
 from registry.header import parse_header, read_header_bytes
 from registry.index import Index
@@ -57,7 +58,7 @@ class ScanReport:
     def records(self) -> list[Record]:
         """The Records of everything the scan saw, in the order of the index."""
         with self.index.reading() as connection:
-            return rows.load(connection, self.ids)
+            return compose.load(connection, self.ids)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -248,7 +249,7 @@ def _write(index: Index, batch: list[Seen], found: ScanReport, places: Places) -
     with index.writing() as connection:
         known = rows.ids_by_paths(connection, [seen.place.path for seen in batch])
         alive = rows.ids_that_are(connection, [home for home, _ in homes.values() if home is not None])
-        hashes = rows.cached_hashes(connection, [seen.place for seen in batch if "root" not in seen.record.metadata])
+        hashes = cached_hashes(connection, [seen.place for seen in batch if "root" not in seen.record.metadata])
         fresh: list[tuple[Record, Place]] = []
         for seen in batch:
             home, how = homes[seen.place.path]
@@ -330,7 +331,7 @@ class Places:
         if not ids:
             return None, "added"
         with self._index.reading() as connection:
-            hashed = {record.id: record.hashes.sha256 for record in rows.load(connection, ids) if record.hashes.sha256}
+            hashed = {record.id: record.hashes.sha256 for record in compose.load(connection, ids) if record.hashes.sha256}
         if hashed and "root" not in seen.record.metadata:
             mine = self._digest(seen.place.path).sha256
             same = [record_id for record_id, sha256 in hashed.items() if sha256 == mine]

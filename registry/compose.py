@@ -1,0 +1,174 @@
+"""Records put together from the index: what the headers show, under what a person or a job said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from registry import index as tables
+from registry.record import FileEntry, Hashes, Record, Warn
+from registry.rows import select_many
+
+
+@dataclass
+class Said:
+    """Everything about some records that is not derived from their headers, by record id."""
+
+    places: dict[str, list[Row[Any]]]
+    contents: dict[str, Row[Any]]
+    given: dict[str, Row[Any]]
+    names: dict[str, list[Row[Any]]]
+    aliases: dict[str, list[Row[Any]]]
+    labels: dict[str, list[Row[Any]]]
+
+
+def load(connection: Connection, ids: Collection[str] | None = None) -> list[Record]:
+    """The Records of these ids, or all of them, oldest first."""
+    rows = select_many(connection, tables.record, tables.record.c.id, ids)
+    said = gather(connection, [row.id for row in rows] if ids is not None else None)
+    records = [_placed(compose(_derived(row), said), said.places.get(row.id, [])) for row in rows]
+    return sorted(_with_twins(connection, records), key=lambda record: (record.created or "", record.name))
+
+
+def _derived(row: Row[Any]) -> Record:
+    return replace(Record.from_json({"id": row.id, "name": row.stem, **json.loads(row.data)}), created=row.created)
+
+
+def gather(connection: Connection, ids: Collection[str] | None) -> Said:
+    """What is said of these records, or of all."""
+
+    def grouped(table: Any) -> dict[str, list[Row[Any]]]:
+        found: dict[str, list[Row[Any]]] = {}
+        for row in select_many(connection, table, table.c.record_id, ids):
+            found.setdefault(row.record_id, []).append(row)
+        return found
+
+    return Said(
+        places=grouped(tables.location),
+        contents={key: rows[0] for key, rows in grouped(tables.content).items()},
+        given={key: rows[0] for key, rows in grouped(tables.given).items()},
+        names=grouped(tables.given_name),
+        aliases=grouped(tables.alias),
+        labels=grouped(tables.label),
+    )
+
+
+def compose(derived: Record, said: Said) -> Record:
+    """The Record as it is shown: the header's facts, under what a person said."""
+    given = said.given.get(derived.id)
+    labels = said.labels.get(derived.id, [])
+    values: dict[str, Any] = {
+        "name": display_name(derived, said),
+        "aliases": _alias_names(derived, said),
+        "tags": tuple(sorted(row.value for row in labels if row.kind == "tag")),
+        "triggers": tuple(dict.fromkeys([row.value for row in labels if row.kind == "trigger"] + list(derived.triggers))),
+    }
+    if given is not None:
+        values |= {name: value for name in ("notes", "licence") if (value := getattr(given, name)) is not None}
+        values |= {"recipe": json.loads(given.recipe)} if given.recipe else {}
+        values |= {"parents": tuple(json.loads(given.parents))} if given.parents else {}
+        values |= {"metadata": {**derived.metadata, **json.loads(given.metadata)}} if given.metadata else {}
+        values |= _told(derived, given)
+    record = replace(derived, **values)
+    content = said.contents.get(derived.id)
+    return with_content(record, Hashes(**json.loads(content.hashes)), json.loads(content.learned)) if content is not None else record
+
+
+def with_content(record: Record, hashes: Hashes, learned: Mapping[str, Any]) -> Record:
+    """The Record with its hashes, and what reading all of the file has told."""
+    return replace(
+        record,
+        hashes=hashes,
+        alpha=record.alpha if record.alpha is not None else learned.get("alpha"),
+        metadata={**record.metadata, **learned.get("metadata", {})},
+        warnings=(*record.warnings, *(Warn(**warning) for warning in learned.get("warnings", ()))),
+    )
+
+
+def _told(derived: Record, given: Row[Any]) -> dict[str, Any]:
+    """Kind and family, where a person said another than the header shows."""
+    told: dict[str, Any] = {}
+    evidence = list(derived.evidence)
+    for name in ("kind", "family"):
+        value = getattr(given, name)
+        if value is not None and value != getattr(derived, name):
+            told[name] = value
+            evidence.append(f"{name} {value}: told when it was registered")
+    if "family" in told:
+        told["candidates"] = ()
+    return {**told, "evidence": tuple(evidence)} if told else {}
+
+
+def _placed(record: Record, places: Sequence[Row[Any]]) -> Record:
+    """With the newest place that is there first, the others as copies, and a warning when none is left."""
+    if not places:
+        message = f"{record.path} holds something else now, or was moved. Scan the folder it moved to."
+        return replace(record, warnings=(*record.warnings, Warn(code="missing", message=message)))
+    ordered = sorted(places, key=lambda place: (place.missing, -place.turn))
+    first, metadata = ordered[0], dict(record.metadata)
+    copies = [place.path for place in ordered[1:] if not place.missing]
+    if copies:
+        metadata["copies"] = copies
+    values: dict[str, Any] = {"metadata": metadata}
+    if "root" in metadata:
+        metadata["root"] = first.path
+        values["files"] = tuple(_moved(entry, str(record.metadata["root"]), first.path) for entry in record.files)
+    else:
+        values["files"] = (FileEntry(path=first.path, bytes=first.bytes),)
+    if first.missing:
+        warning = Warn(code="missing", message=f"{first.path} is not there any more. Scan the folder it moved to.")
+        values["warnings"] = (*record.warnings, warning)
+    return replace(record, **values)
+
+
+def _with_twins(connection: Connection, records: list[Record]) -> list[Record]:
+    """With a warning on each record whose weights another record has too, in whatever dialect or under whatever name."""
+    table = tables.content
+    ids_of: dict[tuple[str, str], set[str]] = {}
+    for kind in ("sha256", "content_sha256"):
+        wanted = {value for record in records if (value := getattr(record.hashes, kind))}
+        for row in select_many(connection, table, getattr(table.c, kind), wanted):
+            ids_of.setdefault((kind, getattr(row, kind)), set()).add(row.record_id)
+    if all(len(ids) < 2 for ids in ids_of.values()):
+        return records
+    told = []
+    for record in records:
+        same = ids_of.get(("sha256", record.hashes.sha256 or ""), set()) - {record.id}
+        alike = ids_of.get(("content_sha256", record.hashes.content_sha256 or ""), set()) - {record.id} - same
+        warnings = [Warn(code="duplicate", message=f"The same file is registered as {_names(connection, same)}.")] if same else []
+        warnings += [Warn(code="duplicate", message=f"{_names(connection, alike)} holds the same weights.")] if alike else []
+        told.append(replace(record, warnings=(*record.warnings, *warnings)))
+    return told
+
+
+def _names(connection: Connection, ids: set[str]) -> str:
+    said = gather(connection, ids)
+    return ", ".join(sorted(display_name(_derived(row), said) for row in select_many(connection, tables.record, tables.record.c.id, ids)))
+
+
+def _moved(entry: FileEntry, old: str, new: str) -> FileEntry:
+    return entry if old == new else FileEntry(path=new + entry.path.removeprefix(old), bytes=entry.bytes)
+
+
+def display_name(derived: Record, said: Said) -> str:
+    """The newest name that is the record's own; of one whose name went to another, `name@alias`; else the file's."""
+    names = sorted(said.names.get(derived.id, []), key=lambda row: (-row.current, -row.turn))
+    if not names:
+        return derived.name
+    if names[0].current:
+        return str(names[0].name)
+    alias = next((row.alias for row in said.aliases.get(derived.id, []) if row.name == names[0].name), None)
+    return f"{names[0].name}@{alias}" if alias else str(names[0].name)
+
+
+def _alias_names(derived: Record, said: Said) -> tuple[str, ...]:
+    """`alias` under its own name, `name@alias` under another, and its other names."""
+    name = display_name(derived, said)
+    own = name.partition("@")[0]
+    found = [row.alias if row.name == own else f"{row.name}@{row.alias}" for row in said.aliases.get(derived.id, [])]
+    found += [row.name for row in said.names.get(derived.id, []) if row.current and row.name != name]
+    return tuple(sorted(found))

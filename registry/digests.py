@@ -1,0 +1,133 @@
+"""Hashes of registered files: computed once, and known for as long as the system says that a file has not changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert
+
+from registry import index as tables
+from registry.errors import BadFile
+from registry.folder import folder_files
+from registry.hashing import folder_sha256, hash_file
+from registry.index import Index
+from registry.progress import Report
+from registry.record import Hashes, Record
+from registry.rows import Place, place_of, select_many
+
+Found = tuple[Hashes, dict[str, Any]]  # hashes, and what reading all of the file has told beside
+
+
+@dataclass(frozen=True)
+class Check:
+    """What verifying a Record gave: ok, new, skipped, changed, rotten or missing."""
+
+    name: str
+    status: str
+    message: str
+
+    @property
+    def good(self) -> bool:
+        return self.status in ("ok", "new", "skipped")
+
+
+class Digests:
+    """The hashes of files, kept in an index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def unchanged(self, record: Record) -> bool:
+        """Whether the cache knows every file as it is now."""
+        with self._index.reading() as connection:
+            try:
+                places = [place_of(path) for path in hashed_files(record)]
+            except OSError:
+                return True  # the file is gone: its hash is what is left of it
+            return len(cached_hashes(connection, places)) == len(places)
+
+    def of_record(self, record: Record, report: Report) -> Found:
+        """The hashes of a Record's file, or its folder's own."""
+        if "root" not in record.metadata:
+            return self.of_file(Path(str(record.path)), report)
+        root = Path(str(record.path))
+        return folder_hashes(root, {path: self.of_file(Path(path), report)[0].sha256 for path in hashed_files(record)})
+
+    def of_file(self, path: Path, report: Report) -> Found:
+        """(hashes, what was learned) of one file, from the cache when the system says that it has not changed."""
+        try:
+            place = place_of(path)
+        except OSError as error:
+            raise BadFile(path, "unreadable", f"cannot be read: {error.strerror}.") from error
+        with self._index.reading() as connection:
+            known = cached_hashes(connection, [place]).get(str(path))
+        if known is not None:
+            return known
+        hashes, learned = hash_file(path, report=report)
+        if place_of(path).signature != place.signature:
+            raise BadFile(path, "unreadable", "changed while it was read. Try again when it is finished.")
+        with self._index.writing() as connection:
+            cache_hashes(connection, place, hashes, learned)
+        return hashes, learned
+
+    def verify(self, record: Record, report: Report) -> Check:
+        """Read all files of a Record again, whatever the cache knows, against the hash it was registered with."""
+        known = record.hashes.sha256
+        path = Path(str(record.path))
+        if not path.exists():
+            return Check(record.name, "missing", f"{path} is not there")
+        if record.kind in ("dataset", "run"):
+            return Check(record.name, "skipped", f"a {record.kind} is checked by the job that uses it")
+        if known is None:
+            return Check(record.name, "new", "it has no hash yet to be compared with")
+        unwritten = self.unchanged(record)
+        digests: dict[str, str | None] = {file: hash_file(file, report=report)[0].sha256 for file in hashed_files(record)}
+        found = folder_hashes(path, digests)[0].sha256 if "root" in record.metadata else digests[str(path)]
+        if found == known:
+            return Check(record.name, "ok", f"sha256:{known[:12]}")
+        if unwritten:
+            return Check(
+                record.name, "rotten", f"its bytes changed though nobody wrote to it: sha256:{known[:12]} became {str(found)[:12]}"
+            )
+        return Check(record.name, "changed", f"it was written to since it was registered: sha256:{known[:12]} became {str(found)[:12]}")
+
+
+def cached_hashes(connection: Connection, places: Iterable[Place]) -> dict[str, Found]:
+    """Path -> (hashes, what was learned) of the files that were hashed and have not changed since."""
+    wanted = list(places)
+    known = {
+        tuple(getattr(row, name) for name in KEY): row
+        for row in select_many(connection, tables.file_hash, tables.file_hash.c.inode, {p.inode for p in wanted})
+    }
+    found: dict[str, Found] = {}
+    for place in wanted:
+        row = known.get(tuple(getattr(place, name) for name in KEY))
+        if row is not None:
+            found[place.path] = (Hashes(**json.loads(row.hashes)), json.loads(row.learned))
+    return found
+
+
+KEY = ("device", "inode", "bytes", "mtime_ns", "ctime_ns")
+
+
+def cache_hashes(connection: Connection, place: Place, hashes: Hashes, learned: Mapping[str, Any]) -> None:
+    """Keep a file's hashes for as long as the system says that it has not changed."""
+    table = tables.file_hash
+    key = {name: getattr(place, name) for name in KEY}
+    connection.execute(delete(table).where(*(getattr(table.c, name) == value for name, value in key.items())))
+    connection.execute(insert(table).values(**key, hashes=json.dumps(asdict(hashes)), learned=json.dumps(dict(learned))))
+
+
+def hashed_files(record: Record) -> list[str]:
+    """The files that make up a record's hash, as they are now."""
+    return [str(file) for file in folder_files(Path(str(record.path)))] if "root" in record.metadata else [str(record.path)]
+
+
+def folder_hashes(root: Path, digests: Mapping[str, str | None]) -> Found:
+    """A folder's own sha256, and beside it the one of each file."""
+    files = {Path(path).relative_to(root).as_posix(): str(digest) for path, digest in digests.items()}
+    return Hashes(sha256=folder_sha256(files)), {"metadata": {"files_sha256": dict(sorted(files.items()))}}

@@ -1,0 +1,50 @@
+"""The embedded base as a Record: always there under its name, never written to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from registry import compose, rows
+from registry.detect import inspect
+from registry.digests import cached_hashes, folder_hashes, hashed_files
+from registry.home import pocket_dir
+from registry.record import Record
+from registry.references import POCKET, absolute
+
+
+class Embedded:
+    """The Record of `pocket`; the folder is inspected once."""
+
+    def __init__(self) -> None:
+        self._seen: Record | None = None
+
+    @property
+    def path(self) -> Path:
+        return absolute(pocket_dir())
+
+    def records(self, connection: Connection) -> list[Record]:
+        """[its Record], [] where the folder is not there. It has its hash when all its files were hashed before."""
+        path = self.path
+        if not (path / "model_index.json").is_file():
+            return []
+        if self._seen is None or self._seen.path != str(path):
+            self._seen = replace(inspect(path), id=POCKET, name=POCKET)
+        record = compose.compose(self._seen, compose.gather(connection, [POCKET]))
+        files = hashed_files(self._seen)
+        known = cached_hashes(connection, map(rows.place_of, files))
+        if len(known) == len(files):
+            record = compose.with_content(record, *folder_hashes(path, {file: hashes.sha256 for file, (hashes, _) in known.items()}))
+        return [replace(record, licence=record.licence or _licence_of(path))]
+
+
+def _licence_of(path: Path) -> str | None:
+    """The licence in a folder's model card, where its head names one."""
+    card = path / "README.md"
+    if not card.is_file():
+        return None
+    found = re.match(r"---\n(?:.*\n)*?license:\s*(\S+)\s*\n(?:.*\n)*?---", card.read_text("utf-8", errors="replace")[:4000])
+    return found[1] if found else None

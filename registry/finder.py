@@ -1,0 +1,186 @@
+"""Finds the Records that a reference, a parent entry or some words mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from registry import compose, rows
+from registry.checkpoints import checkpoint_folders, checkpoint_step
+from registry.detect import inspect
+from registry.digests import Digests
+from registry.embedded import Embedded
+from registry.errors import Ambiguous, NotFound, Refused
+from registry.index import Index
+from registry.names import suggest
+from registry.progress import silent
+from registry.record import Record
+from registry.references import POCKET, absolute, is_hash, looks_like_path, split_alias
+
+ID = re.compile("[0-9a-f]{16}")
+SEARCHED = ("modelspec.title", "modelspec.author", "modelspec.description", "sidecar.title", "ss_output_name", "ss_sd_model_name")
+
+
+class Finder:
+    """Looks through an index, the embedded base and the disk. Adds nothing."""
+
+    def __init__(self, index: Index, digests: Digests, embedded: Embedded) -> None:
+        self._index = index
+        self._digests = digests
+        self._embedded = embedded
+
+    def one(self, reference: str, kind: str | None) -> Record:
+        """The one Record of a reference. Raises NotFound, Ambiguous with the candidates, Refused for another kind."""
+        found = self._candidates(reference)
+        if len({record.id or record.path for record in found}) > 1:
+            found = _narrowed(found, kind)
+        if not found:
+            raise self._not_found(reference, kind)
+        if len(found) > 1:
+            raise Ambiguous("\n".join([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
+        if kind is not None and found[0].kind != kind:
+            raise Refused(_wrong_kind(reference, found[0], kind))
+        return found[0]
+
+    def steps(self, name: str) -> list[Record]:
+        """The checkpoints of the run of that name, or of the run that made the adapter of that name. Raises NotFound."""
+        found = self._steps(name)
+        if not found:
+            raise NotFound(
+                f"'{name}@step-*' names no checkpoint: no run called {name!r} with checkpoints is registered. {self._nearest(name)}"
+            )
+        return [record for _, record in sorted(found.items())]
+
+    def _candidates(self, reference: str) -> list[Record]:
+        prefix = is_hash(reference)
+        if prefix is not None:
+            return self._by_hash(prefix)
+        found = [] if looks_like_path(reference) else self._by_name(reference)
+        if found:
+            return found
+        return self._by_path(reference) or self._by_name(reference)
+
+    def _by_hash(self, prefix: str) -> list[Record]:
+        with self._index.reading() as connection:
+            found = compose.load(connection, rows.ids_by_sha256(connection, prefix))
+            pocket = self._embedded.records(connection)
+        found += [record for record in pocket if self._sha256(record).startswith(prefix)]
+        by_content: dict[str | None, Record] = {}
+        for record in found:
+            by_content.setdefault(record.hashes.sha256, record)  # one content under two names is one thing
+        return list(by_content.values())
+
+    def _by_name(self, reference: str) -> list[Record]:
+        with self._index.reading() as connection:
+            if reference == POCKET:
+                return self._embedded.records(connection)
+            given, stems = rows.ids_by_name(connection, reference)
+            name, alias = split_alias(reference)
+            ids = given or (rows.ids_by_alias(connection, name, alias) if alias else []) or stems
+            if ids:
+                return compose.load(connection, ids)
+            if ID.fullmatch(reference):
+                return compose.load(connection, [reference])
+        step = checkpoint_step(alias) if alias else None
+        if step is not None:
+            return [record for number, record in self._steps(name).items() if number == step]
+        return []
+
+    def _by_path(self, reference: str) -> list[Record]:
+        path = absolute(reference)
+        if not path.exists():
+            return []
+        with self._index.reading() as connection:
+            if path == self._embedded.path:
+                return self._embedded.records(connection)
+            known = compose.load(connection, rows.ids_by_path(connection, str(path)))
+        if known:
+            return [seen_at(record, path) for record in known]
+        return [inspect(path)]
+
+    def _steps(self, name: str) -> dict[int, Record]:
+        """Step -> checkpoint of the newest run of that name, inspected on the fly."""
+        with self._index.reading() as connection:
+            runs = [record for record in compose.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "run"]
+            adapters = [record for record in compose.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "adapter"]
+            for adapter in adapters:
+                for parent in adapter.parents:
+                    if parent.get("role") == "run" and not runs:
+                        runs += [record for record in self.parent(connection, parent) if record.kind == "run"]
+        found: dict[int, Record] = {}
+        for run in runs:
+            for step, file in checkpoint_folders(Path(run.path or "")).items():
+                parents = ({"role": "run", "ref": run.name, "sha256": None},)
+                found[step] = replace(inspect(file), name=f"{name}@step-{step}", parents=parents)
+        return found
+
+    def _not_found(self, reference: str, kind: str | None) -> NotFound:
+        what = kind or "model"
+        if looks_like_path(reference):
+            return NotFound(
+                f"There is no file or folder {reference!r}, and no {what} is registered under that name. {self._nearest(reference)}"
+            )
+        return NotFound(f"No {what} is registered as {reference!r}, and no file is called so. {self._nearest(reference)}")
+
+    def _nearest(self, reference: str) -> str:
+        with self._index.reading() as connection:
+            return suggest(reference, [*rows.all_names(connection), *(record.name for record in self._embedded.records(connection))])
+
+    def _sha256(self, record: Record) -> str:
+        return record.hashes.sha256 or str(self._digests.of_record(record, silent)[0].sha256)
+
+    def parent(self, connection: Connection, parent: Mapping[str, Any]) -> list[Record]:
+        """The record a parent entry means: by its hash, else by its name when no hash says otherwise."""
+        digest, ref = parent.get("sha256"), parent.get("ref")
+        if digest:
+            found = compose.load(connection, rows.ids_by_sha256(connection, str(digest)))
+            pocket = self._embedded.records(connection)
+            found += [record for record in pocket if self._sha256(record) == digest]
+            return found[:1]
+        if not ref:
+            return []
+        if ref == POCKET:
+            return self._embedded.records(connection)
+        name, alias = split_alias(str(ref))
+        ids = rows.ids_by_path(connection, str(ref)) or (rows.ids_by_alias(connection, name, alias) if alias else [])
+        ids = ids or rows.ids_by_name(connection, str(ref))[0] or rows.ids_by_name(connection, str(ref))[1]
+        found = compose.load(connection, ids)
+        wanted = [record for record in found if rows.shelf_of(record.kind) == rows.shelf_of(str(parent.get("role")))]
+        return wanted if len(wanted) == 1 else []
+
+
+def _narrowed(found: list[Record], kind: str | None) -> list[Record]:
+    """Of several, those of the kind that is asked for; without one, models before runs and datasets."""
+    if kind is not None:
+        return [record for record in found if record.kind == kind] or found
+    return [record for record in found if record.kind not in ("dataset", "run")] or found
+
+
+def _line(record: Record) -> str:
+    digest = f"sha256:{record.hashes.sha256[:12]}" if record.hashes.sha256 else record.id
+    return f"  - {digest}  {record.name}  {record.kind} {record.family or ''}  {record.path or ''}"
+
+
+def text_of(record: Record) -> str:
+    """All the words of a Record that a search looks through, lower-case."""
+    words = [record.name, *record.aliases, *record.tags, *record.triggers, record.notes, record.kind, record.family, record.variant]
+    words += [record.dialect, *record.algorithms, record.path, record.licence, *(record.metadata.get(key) for key in SEARCHED)]
+    return "\n".join(str(word) for word in words if word).lower()
+
+
+def _wrong_kind(reference: str, record: Record, kind: str) -> str:
+    seen = f" ({record.evidence[0]})" if record.evidence else ""
+    article = "an" if record.kind[0] in "aeiou" else "a"
+    return f"{reference} is {article} {record.kind}{seen}; {'an' if kind[0] in 'aeiou' else 'a'} {kind} was expected."
+
+
+def seen_at(record: Record, path: Path) -> Record:
+    """The record seen from one of its places."""
+    if "root" in record.metadata or record.path == str(path) or not record.files:
+        return record
+    return replace(record, files=(replace(record.files[0], path=str(path)),))
