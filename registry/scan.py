@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,23 +21,13 @@ from registry.digests import cached_hashes
 from registry.errors import BadFile, LoomError
 from registry.header import parse_header, read_header_bytes
 from registry.index import Index
+from registry.places import Digest, Places, Seen
 from registry.progress import Report, Tick
-from registry.record import Hashes, Record
+from registry.record import Record
 from registry.rows import Place
+from registry.walk import Entry, Problem, walk
 
-MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
-NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read
 BATCH = 200  # files written in one transaction
-Digest = Callable[[str], Hashes]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that could not be registered, and why."""
-
-    path: str
-    code: str
-    message: str
 
 
 @dataclass
@@ -73,14 +61,6 @@ class ScanReport:
         }
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A file or folder that is new or has changed, inspected and not yet written."""
-
-    place: Place
-    record: Record
-
-
 def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Digest) -> ScanReport:
     """Bring the index up to date with what lies below a folder. Raises BadFile when the folder itself cannot be read."""
     if not folder.is_dir():
@@ -91,7 +71,7 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
     places = Places(index, digest)
     batch: list[Seen] = []
     there: set[str] = set()
-    for number, entry in enumerate(_walk(folder, pocket, found.problems), 1):
+    for number, entry in enumerate(walk(folder, pocket, found.problems), 1):
         there.add(entry.path)
         seen = _look(entry, known, found)
         if seen is not None:
@@ -103,79 +83,6 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
     _write(index, batch, found, places)
     _settle_missing(index, known, there, found)
     return found
-
-
-# --- walking
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model's path with its stat; a diffusers folder counts as one."""
-
-    path: str
-    stat: os.stat_result
-    folder: bool
-
-
-def _walk(folder: Path, pocket: Path, problems: list[Problem]) -> Iterator[Entry]:
-    """Every model below a folder, sorted by name; hidden and unfinished things are passed over."""
-    visited: set[tuple[int, int]] = set()
-    waiting = [str(folder)]
-    while waiting:
-        here = waiting.pop()
-        try:
-            seen = os.stat(here)
-            if (seen.st_dev, seen.st_ino) in visited or here == str(pocket):
-                continue
-            visited.add((seen.st_dev, seen.st_ino))
-            with os.scandir(here) as listing:
-                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
-        except OSError as error:
-            problems.append(_unreadable(here, error))
-            continue
-        names = {entry.name for entry in entries}
-        if "model_index.json" in names:
-            yield Entry(here, seen, True)
-            continue
-        folders = []
-        for entry in entries:
-            kind = _entry_kind(entry)
-            if kind == "folder":
-                folders.append(entry.path)
-            elif kind == "file":
-                yield from _file(entry, problems)
-        waiting.extend(reversed(folders))
-
-
-def _entry_kind(entry: os.DirEntry[str]) -> str:
-    try:
-        return "folder" if entry.is_dir() else "file"
-    except OSError:  # a loop of links
-        return "file"
-
-
-def _file(entry: os.DirEntry[str], problems: list[Problem]) -> Iterator[Entry]:
-    ending = os.path.splitext(entry.name)[1].lower()
-    if ending not in MODELS and ending not in NAMED:
-        return
-    try:
-        entry.path.encode("utf-8")
-        seen = entry.stat()
-        if not stat.S_ISREG(seen.st_mode):
-            raise OSError(0, "it is a pipe, a socket or a device")
-    except UnicodeEncodeError:
-        shown = os.fsencode(entry.path).decode("utf-8", "replace")
-        problems.append(Problem(shown, "unreadable", "Its name is not valid Unicode. Rename it to register it."))
-        return
-    except OSError as error:
-        problems.append(_unreadable(entry.path, error))
-        return
-    yield Entry(entry.path, seen, False)
-
-
-def _unreadable(path: str, error: OSError) -> Problem:
-    shown = os.fsencode(path).decode("utf-8", "replace")
-    return Problem(shown, "unreadable", f"It cannot be read: {error.strerror or error}.")
 
 
 # --- looking at one
@@ -272,73 +179,6 @@ def _write(index: Index, batch: list[Seen], found: ScanReport, places: Places) -
             if how != "unchanged" and seen.place.path in hashes:
                 rows.put_content(connection, home, *hashes[seen.place.path])
         rows.put_fresh(connection, fresh)
-
-
-class Places:
-    """Where records lie or lay, read once a scan when the first unknown file turns up."""
-
-    def __init__(self, index: Index, digest: Digest) -> None:
-        self._index = index
-        self._digest = digest
-        self._rows: list[Any] | None = None
-        self._gone: list[Any] | None = None
-        self._by_inode: dict[tuple[str, str], tuple[str, str]] = {}  # device, inode -> record, path
-
-    def _read(self) -> list[Any]:
-        if self._rows is None:
-            with self._index.reading() as connection:
-                self._rows = list(connection.execute(select(tables.location)))
-            for row in self._rows:
-                self._by_inode.setdefault((row.device, row.inode), (row.record_id, row.path))
-        return self._rows
-
-    def _empty(self) -> list[Any]:
-        """Places that nothing lies in any more."""
-        if self._gone is None:
-            self._gone = [row for row in self._read() if not os.path.lexists(row.path)]
-        return self._gone
-
-    def twin_of(self, place: Place) -> str | None:
-        """The record of the very same file under another path; an inode that was used again is not the same file."""
-        self._read()
-        record_id, path = self._by_inode.get((place.device, place.inode), (None, ""))
-        if record_id is None or not os.path.exists(path):
-            return None
-        return record_id if rows.place_of(path).signature == place.signature else None
-
-    def keep(self, place: Place, record_id: str) -> None:
-        """Remember what this scan wrote itself."""
-        self._by_inode[place.device, place.inode] = (record_id, place.path)
-
-    def home_of(self, seen: Seen) -> tuple[str | None, str]:
-        """(record this is, how it is counted): one that lost its place and whose file this is."""
-        place, empty = seen.place, self._empty()
-        if not empty:
-            return None, "added"
-        same = [
-            row
-            for row in empty
-            if (row.inode, row.device, row.bytes, row.mtime_ns) == (place.inode, place.device, place.bytes, place.mtime_ns)
-        ]
-        moved = {row.record_id for row in same}
-        if len(moved) == 1:
-            return moved.pop(), "relinked"
-        return self._by_content(seen, [row for row in empty if row.fingerprint == place.fingerprint and row.bytes == place.bytes])
-
-    def _by_content(self, seen: Seen, alike: list[Any]) -> tuple[str | None, str]:
-        """Among records that lost their file and have this very header: the one of the same hash, or the only one of the same time."""
-        ids = {row.record_id for row in alike}
-        if not ids:
-            return None, "added"
-        with self._index.reading() as connection:
-            hashed = {record.id: record.hashes.sha256 for record in compose.load(connection, ids) if record.hashes.sha256}
-        if hashed and "root" not in seen.record.metadata:
-            mine = self._digest(seen.place.path).sha256
-            same = [record_id for record_id, sha256 in hashed.items() if sha256 == mine]
-            if same:
-                return same[0], "relinked"
-        timed = {row.record_id for row in alike if row.record_id not in hashed and row.mtime_ns == seen.place.mtime_ns}
-        return (timed.pop(), "relinked") if len(timed) == 1 else (None, "added")
 
 
 def _settle_missing(index: Index, known: dict[str, Any], there: set[str], found: ScanReport) -> None:

@@ -1,0 +1,91 @@
+"""Every model below a folder, with what cannot be read told: links are followed, loops are not, hidden things are passed over."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
+NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be registered, and why."""
+
+    path: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model's path with its stat; a diffusers folder counts as one."""
+
+    path: str
+    stat: os.stat_result
+    folder: bool
+
+
+def walk(folder: Path, pocket: Path, problems: list[Problem]) -> Iterator[Entry]:
+    """Every model below a folder, sorted by name; hidden and unfinished things are passed over."""
+    visited: set[tuple[int, int]] = set()
+    waiting = [str(folder)]
+    while waiting:
+        here = waiting.pop()
+        try:
+            seen = os.stat(here)
+            if (seen.st_dev, seen.st_ino) in visited or here == str(pocket):
+                continue
+            visited.add((seen.st_dev, seen.st_ino))
+            with os.scandir(here) as listing:
+                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError as error:
+            problems.append(_unreadable(here, error))
+            continue
+        names = {entry.name for entry in entries}
+        if "model_index.json" in names:
+            yield Entry(here, seen, True)
+            continue
+        folders = []
+        for entry in entries:
+            kind = _entry_kind(entry)
+            if kind == "folder":
+                folders.append(entry.path)
+            elif kind == "file":
+                yield from _file(entry, problems)
+        waiting.extend(reversed(folders))
+
+
+def _entry_kind(entry: os.DirEntry[str]) -> str:
+    try:
+        return "folder" if entry.is_dir() else "file"
+    except OSError:  # a loop of links
+        return "file"
+
+
+def _file(entry: os.DirEntry[str], problems: list[Problem]) -> Iterator[Entry]:
+    ending = os.path.splitext(entry.name)[1].lower()
+    if ending not in MODELS and ending not in NAMED:
+        return
+    try:
+        entry.path.encode("utf-8")
+        seen = entry.stat()
+        if not stat.S_ISREG(seen.st_mode):
+            raise OSError(0, "it is a pipe, a socket or a device")
+    except UnicodeEncodeError:
+        shown = os.fsencode(entry.path).decode("utf-8", "replace")
+        problems.append(Problem(shown, "unreadable", "Its name is not valid Unicode. Rename it to register it."))
+        return
+    except OSError as error:
+        problems.append(_unreadable(entry.path, error))
+        return
+    yield Entry(entry.path, seen, False)
+
+
+def _unreadable(path: str, error: OSError) -> Problem:
+    shown = os.fsencode(path).decode("utf-8", "replace")
+    return Problem(shown, "unreadable", f"It cannot be read: {error.strerror or error}.")
