@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from registry.errors import LoomError, NotFound
+from registry.errors import LoomError, NotFound, Refused
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.layout import read_layout
+from registry.merging.lora.combine import plan_combine, run_combine
+from registry.merging.lora.extract import plan_extract, run_extract
+from registry.merging.lora.factors import Keep
 from registry.merging.lora.fuse import plan_fuse
 from registry.merging.plan import MergePlan, plan_merge
-from registry.merging.recipe import Recipe, Source, recipe_of
+from registry.merging.recipe import DTYPES, Recipe, Source, recipe_of
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import Weighted
@@ -39,21 +43,43 @@ class Reproduction:
 def reproduce(
     reference: str, store: Store, scratch: Path, *, memory_mib: int = 512, threads: int | None = None, report: Report = silent
 ) -> Reproduction:
-    """Merge again what a Record's recipe says, into the folder `scratch`, and compare the hashes. Nothing is registered.
+    """Make again what a Record's recipe says, into the folder `scratch`, and compare the hashes. Nothing is registered.
 
-    Sources are looked for by their hash first, so they may have been moved or renamed.
+    Sources are looked for by their hash first, so they may have been moved or renamed. Raises NotFound without a recipe.
     """
     record = store.find(reference)
-    recipe = recipe_in(record)
+    plain = recipe_of_record(record)
+    tool = str(plain.pop("tool", "merge"))
+    output = scratch / f"{record.name.partition('@')[0]}{'' if 'root' in record.metadata else '.safetensors'}"
+    if tool == "merge":
+        recipe = _named(recipe_of(plain, where=f"The recipe of {record.name}"))
+        result = _merged(recipe, store, output, memory_mib=memory_mib, threads=threads, report=report)
+    elif tool in ADAPTER_TOOLS:
+        result = ADAPTER_TOOLS[tool](plain, store, output, report)
+    else:
+        raise NotFound(f"{record.name} was made by {tool}, which cannot be done again here.")
+    return Reproduction(reference=reference, expected=store.sha256(record), found=str(result["sha256"]), seconds=float(result["seconds"]))
+
+
+def recipe_of_record(record: Record) -> dict[str, Any]:
+    """The recipe of a Record, or of the file's own metadata, as plain values. Raises NotFound."""
+    if str((record.recipe or {}).get("tool", "")).startswith(("merge", "lora ")):
+        return dict(record.recipe or {})
+    told = read_layout(str(record.path)).metadata.get(RECIPE_KEY)
+    if told is None:
+        raise NotFound(f"{record.name} has no recipe: it was made neither by loraloom merge nor by loraloom lora.")
+    try:
+        plain = json.loads(told)
+    except ValueError as error:
+        raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
+    return dict(plain)
+
+
+def _merged(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, threads: int | None, report: Report) -> Mapping[str, Any]:
     sources = tuple(_found_again(source, store) for source in recipe.sources)
-    output = scratch / (f"{record.name.partition('@')[0]}{'' if 'root' in record.metadata else '.safetensors'}")
     plan = _plan(replace(recipe, sources=sources), store, output, memory_mib=memory_mib, threads=threads)
-    names = {source.sha256: source.name for source in recipe.sources}
-    records = tuple(replace(one, name=names.get(source.sha256) or one.name) for one, source in zip(plan.records, sources, strict=True))
-    done = run_plan(replace(plan, records=records), store, report=report, register=False)
-    return Reproduction(
-        reference=reference, expected=store.sha256(record), found=str(done.result["sha256"]), seconds=float(done.result["seconds"])
-    )
+    records = tuple(_as_then(one, source) for one, source in zip(plan.records, recipe.sources, strict=True))
+    return run_plan(replace(plan, records=records), store, report=report, register=False).result
 
 
 def _plan(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, threads: int | None) -> MergePlan:
@@ -67,26 +93,62 @@ def _plan(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, thread
     return replace(planned.merge, recipe=recipe)
 
 
-def recipe_in(record: Record) -> Recipe:
-    """The merge recipe of a Record, or of the file's own metadata. Raises NotFound."""
-    plain = dict(record.recipe or {})
-    if plain.pop("tool", None) == "merge":
-        return recipe_of(plain, where=f"The recipe of {record.name}")
-    told = _own_metadata(record).get(RECIPE_KEY)
-    if told is None:
-        raise NotFound(f"{record.name} has no merge recipe: it was not merged by loraloom merge.")
-    try:
-        return _named(recipe_of(json.loads(told), where=f"The recipe in {record.name}"))
-    except ValueError as error:
-        raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
+def _combined(plain: Mapping[str, Any], store: Store, output: Path, report: Report, *, tool: str) -> Mapping[str, Any]:
+    sources, found = _sources(plain, store)
+    references = [Weighted(source.ref, weight) for source, weight in zip(found, plain["weights"], strict=True)]
+    keep = None if plain["keep"] is None else Keep(**plain["keep"])
+    plan = plan_combine(references, store, output, keep=keep, dtype=_word(plain), tool=tool)
+    given = tuple(replace(one, record=_as_then(one.record, source)) for one, source in zip(plan.given, sources, strict=True))
+    return run_combine(replace(plan, given=given), store, report=report, register=False).result
+
+
+def _extracted(plain: Mapping[str, Any], store: Store, output: Path, report: Report) -> Mapping[str, Any]:
+    sources, found = _sources(plain, store)
+    components = tuple(plain["components"]) if plain.get("components") else None
+    plan = plan_extract(
+        found[0].ref,
+        found[1].ref,
+        store,
+        output,
+        keep=Keep(**plain["keep"]),
+        components=components,
+        seed=int(plain["seed"]),
+        dtype=_word(plain),
+    )
+    records = (_as_then(plan.records[0], sources[0]), _as_then(plan.records[1], sources[1]))
+    return run_extract(replace(plan, records=records), store, report=report, register=False).result
+
+
+ADAPTER_TOOLS: dict[str, Callable[[Mapping[str, Any], Store, Path, Report], Mapping[str, Any]]] = {
+    "lora combine": partial(_combined, tool="combine"),
+    "lora resize": partial(_combined, tool="resize"),
+    "lora extract": _extracted,
+}
+
+
+def _word(plain: Mapping[str, Any]) -> str:
+    """fp16 of F16."""
+    return next(word for word, dtype in DTYPES.items() if dtype == plain["dtype"])
+
+
+def _sources(plain: Mapping[str, Any], store: Store) -> tuple[list[Source], list[Source]]:
+    """(sources as the recipe has them, and as they are found now). Raises Refused when one is not what it was."""
+    then = [Source(ref=source["ref"], name=source.get("name") or source["ref"], sha256=source["sha256"]) for source in plain["sources"]]
+    now = [_found_again(source, store) for source in then]
+    for source in now:
+        digest = store.sha256(store.find(source.ref))
+        if digest != source.sha256:
+            raise Refused(f"{source.name} has the sha256 {digest[:12]}..., the recipe means {str(source.sha256)[:12]}...")
+    return then, now
 
 
 def _named(recipe: Recipe) -> Recipe:
     return replace(recipe, sources=tuple(replace(source, name=source.name or source.ref) for source in recipe.sources))
 
 
-def _own_metadata(record: Record) -> Mapping[str, str]:
-    return read_layout(str(record.path)).metadata
+def _as_then(record: Record, source: Source) -> Record:
+    """The record under the name that it had: names stand in the result's header."""
+    return replace(record, name=source.name or record.name)
 
 
 def _found_again(source: Source, store: Store) -> Source:

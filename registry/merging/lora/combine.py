@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults
 from registry.merging.lora.adapter import Adapter, Module
 from registry.merging.lora.delta import delta, delta_shape, factors, kind_of
-from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, spectrum
+from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
 from registry.merging.lora.sources import Given, find_adapters, place_faults, source_entries
 from registry.merging.lora.write import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
 from registry.merging.plan import licence_notes, licence_union
@@ -179,7 +179,8 @@ def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, reg
         tensors, metadata, layers = _as_it_is(first), {**first.metadata}, []
         metadata |= {key: value for key, value in metadata_of(first, recipe, []).items() if key == "loraloom_recipe"}
     else:
-        layers = _layers(plan, report)
+        with one_thread():
+            layers = _layers(plan, report)
         spelling = _spelling(plan.given)
         tensors, metadata = tensors_of(layers, spelling=spelling, dtype=plan.dtype), metadata_of(first, recipe, layers)
     numbers = {

@@ -14,7 +14,7 @@ from registry.header import TensorInfo
 from registry.merging.keys import FLOATS, some
 from registry.merging.layout import Layout
 from registry.merging.lora.combine import kohya_name
-from registry.merging.lora.factors import Keep, Spectrum, dense_spectrum, leading_spectrum
+from registry.merging.lora.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
 from registry.merging.lora.places import Landing, Place, places_of
 from registry.merging.lora.sources import find_checkpoint, place_faults, source_entries
 from registry.merging.lora.write import Layer, Made, metadata_of, save, tensors_of
@@ -50,6 +50,7 @@ class ExtractPlan:
     pairs: tuple[Pair, ...]
     others: tuple[Pair, ...]  # vectors: a LoRA cannot hold their change, but its size is told
     keep: Keep
+    components: tuple[str, ...] | None
     seed: int
     dtype: str
     output: Path
@@ -120,6 +121,7 @@ def plan_extract(
         pairs=tuple(pairs),
         others=tuple(others),
         keep=keep,
+        components=components,
         seed=seed,
         dtype=DTYPES[dtype],
         output=output,
@@ -165,22 +167,11 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
         "keep": plan.keep.to_plain(),
         "seed": plan.seed,
         "dtype": plan.dtype,
-        "modules": len(plan.pairs),
+        "components": None if plan.components is None else list(plan.components),
     }
     maps = [Maps({stored.file for stored in layout.tensors.values()}) for layout in plan.layouts]
-    layers, changed, kept = [], 0.0, 0.0
-    places = [pair.place for pair in plan.pairs]
-    for done, pair in enumerate(plan.pairs, 1):
-        name = kohya_name(pair.place, places)
-        change = difference(plan, pair, maps)
-        total = float(change.double().square().sum())
-        if total > 0:
-            found = _spectrum(change, plan, pair.place)
-            rank = plan.keep.of(found.values, total)
-            energy = min(1.0, float(found.values[:rank].square().sum()) / total)
-            layers.append(Layer(name=name, place=pair.place, factors=found.cut(rank), energy=energy))
-            changed, kept = changed + total, kept + energy * total
-        report(Tick("extract", done, len(plan.pairs), note=name))
+    with one_thread():
+        layers, changed = _layers(plan, maps, report)
     if not layers:
         raise JobFailed(f"{plan.references[0]} and {plan.references[1]} have the same weights in every layer: there is nothing to extract.")
     left = sum(float(difference(plan, pair, maps).double().square().sum()) for pair in plan.others)
@@ -191,8 +182,8 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
         "unchanged": len(plan.pairs) - len(layers),
         "ranks": {layer.name: layer.factors.rank for layer in layers},
         "retained": {layer.name: round(layer.energy, 9) for layer in layers},
-        "retained_all": round(kept / (changed + left), 9),
-        "left_out": round(left / (changed + left), 9),  # share of the change that lies in norms, embeddings
+        "retained_all": round(sum(layer.energy * changed[layer.place] for layer in layers) / (sum(changed.values()) + left), 9),
+        "left_out": round(left / (sum(changed.values()) + left), 9),  # share of the change that lies in norms, embeddings
     }
     return save(
         tensors_of(layers, spelling="kohya", dtype=plan.dtype),
@@ -209,6 +200,25 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
         register=register,
         report=report,
     )
+
+
+def _layers(plan: ExtractPlan, maps: list[Maps], report: Report) -> tuple[list[Layer], dict[Place, float]]:
+    """(factors of every layer that changed, the squared norm of its whole change)."""
+    layers: list[Layer] = []
+    changed: dict[Place, float] = {}
+    places = [pair.place for pair in plan.pairs]
+    for done, pair in enumerate(plan.pairs, 1):
+        name = kohya_name(pair.place, places)
+        change = difference(plan, pair, maps)
+        total = float(change.double().square().sum())
+        if total > 0:
+            found = _spectrum(change, plan, pair.place)
+            rank = plan.keep.of(found.values, total)
+            energy = min(1.0, float(found.values[:rank].square().sum()) / total)
+            layers.append(Layer(name=name, place=pair.place, factors=found.cut(rank), energy=energy))
+            changed[pair.place] = total
+        report(Tick("extract", done, len(plan.pairs), note=name))
+    return layers, changed
 
 
 def difference(plan: ExtractPlan, pair: Pair, maps: list[Maps]) -> Tensor:

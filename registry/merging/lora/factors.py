@@ -9,7 +9,8 @@ rank-32 adapters of a 1280 x 1280 layer as the SVD of the delta.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,19 @@ def dense_spectrum(change: Tensor) -> Spectrum:
 
     u, values, vh = torch.linalg.svd(change.double().flatten(1), full_matrices=False)
     return Spectrum(u, values, vh, tuple(change.shape))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The order of sums in QR and SVD must not depend on the number of threads: the same recipe gives the same bytes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 OVERSAMPLE, POWER = 16, 4  # of the randomised SVD: more columns and turns than the rank needs (Halko et al. 2011, 4.4 and 4.5)

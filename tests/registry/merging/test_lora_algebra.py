@@ -323,6 +323,20 @@ def test_nothing_to_extract_and_nothing_in_common_are_told(store: Store, tmp_pat
         plan_extract(str(base), str(base), store, tmp_path / "out.safetensors", keep=Keep())
 
 
+def test_adapters_are_made_again_from_their_recipes(store: Store, tmp_path: Path) -> None:
+    base, other = checkpoint(tmp_path / "base.safetensors"), checkpoint(tmp_path / "other.safetensors", seed=40)
+    a, b = lora(tmp_path / "a.safetensors", 100), lora(tmp_path / "b.safetensors", 200, dtype=torch.float16)
+    for path in (base, other, a, b):
+        store.add(path)
+    combine(store, tmp_path / "sum.safetensors", (a, 0.5), (b, 0.25))
+    combine(store, tmp_path / "small.safetensors", (a, 1.0), keep=Keep(energy=0.8), tool="resize")
+    run_extract(plan_extract("other", "base", store, tmp_path / "taken.safetensors", keep=Keep(rank=2), components=("denoiser",)), store)
+    a.rename(tmp_path / "renamed.safetensors")
+    store.scan(tmp_path, hash=True)
+    for name in ("sum", "small", "taken"):
+        assert reproduce(name, store, tmp_path / "scratch").same
+
+
 # --- inspect and diff
 
 
