@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -295,6 +296,34 @@ def test_flux_kohya_names_with_fused_layers(tmp_path: Path) -> None:
 
 def _modules(read: State) -> list[str]:
     return [key.removeprefix("transformer.").removesuffix(".lora_A.weight") for key in read if key.endswith("lora_A.weight")]
+
+
+def test_dora_of_peft(tmp_path: Path) -> None:
+    """A magnitude vector is read where peft wrote it; the picture is that of the adapter when it was made."""
+    import torch
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+
+    from infer.adapters import attach, set_weights
+
+    family, made_on = tiny_parts("sd1")
+    torch.manual_seed(0)
+    inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=["to_q", "to_v"], use_dora=True), made_on.denoiser)
+    for key, weight in made_on.denoiser.named_parameters():
+        if "lora_B" in key:
+            weight.data.normal_(0.0, 0.3)
+        elif "magnitude" in key:
+            weight.data.mul_(1.5)
+    expected = picture(family, made_on)
+    state = {f"unet.{key}": value for key, value in get_peft_model_state_dict(made_on.denoiser).items()}
+    settings = {"unet.r": 4, "unet.lora_alpha": 8, "unet.use_dora": True, "unet.target_modules": ["to_q", "to_v"]}
+    path = saved(state, tmp_path / "dora.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
+    family, parts = tiny_parts("sd1")
+    base = picture(family, parts)
+    attach(family, parts, {"dora": path})
+    set_weights(parts, {"dora": 1.0})
+    assert apart(picture(family, parts), expected) <= 1e-5 < apart(base, expected)
+    set_weights(parts, {})
+    assert picture(family, parts).equal(base)
 
 
 def test_reading_gives_copies(files: Callable[..., Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_clip_skip_of_sdxl_is_diffusers_own() -> None:
     assert apart(ours, theirs) == 0.0
     with pytest.raises(Refused, match="clip_skip is 1; this text encoder has 2 layers, so 0 to 0"):
         family.encode_prompts(parts, PROMPTS, clip_skip=1)
+
+
+@pytest.mark.parametrize(("variant", "length"), [("dev", 512), ("schnell", 256)])
+def test_flux_text_length_is_the_build_s_own(variant: str, length: int) -> None:
+    """T5's padding is attended without a mask, so another length is another picture."""
+    family, parts = tiny_parts("flux1", variant=variant)
+    assert family.encode_prompts(parts, ["a"])["embeds"].shape[1] == 48  # what the tiny tokenizer holds
+    parts.tokenizers["tokenizer_2"].model_max_length = 512
+    assert family.encode_prompts(parts, ["a"])["embeds"].shape[1] == length
+    assert family.count_tokens(parts, "a")[1] == length
 
 
 def test_clip_skip_means_nothing_to_flux() -> None:
@@ -229,6 +240,40 @@ def test_a_half_precision_folder_is_loaded_as_asked_in_every_component(tmp_path:
     dtypes = {weight.dtype for module in (parts.denoiser, parts.vae, *parts.text_encoders.values()) for weight in module.parameters()}
     assert dtypes == {torch.float32}
     assert FAMILIES["sd1"].load(tmp_path / "half", dtype=torch.bfloat16, device="cpu").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl"])
+def test_a_folder_as_older_libraries_wrote_it(name: str, tmp_path: Path) -> None:
+    """The published folders: CLIP's keys under text_model with position ids, a dtype in the config, tokenizers of two text files."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from registry.home import clip_bpe_dir
+
+    new = shared_folder(name, standard=True)
+    old = shutil.copytree(new, tmp_path / "old")
+    family = FAMILIES[name]
+    for component in family.text_encoders:
+        path = old / component / "model.safetensors"
+        inner = ("text_model.", "text_projection.")
+        state = {key if key.startswith(inner) else f"text_model.{key}": value for key, value in load_file(path).items()}
+        save_file(state | {"text_model.embeddings.position_ids": torch.arange(POSITIONS)[None]}, path, metadata={"format": "pt"})
+        config = json.loads((old / component / "config.json").read_text())
+        config |= {"torch_dtype": config.pop("dtype", "float32").replace("32", "16"), "transformers_version": "4.21.0"}
+        (old / component / "config.json").write_text(json.dumps(config))
+    for component in family.tokenizers:
+        shutil.rmtree(old / component)
+        (old / component).mkdir()
+        for file in ("vocab.json", "merges.txt"):
+            shutil.copy(clip_bpe_dir() / file, old / component)
+        pad = "!" if component == "tokenizer_2" else "<|endoftext|>"
+        settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": POSITIONS, "pad_token": pad, "do_lower_case": True}
+        (old / component / "tokenizer_config.json").write_text(json.dumps(settings))
+    prompts = ["A photo of a CAT, sitting! on (a) café-mat 3.14", "don't  stop"]
+    ours, theirs = (
+        family.encode_prompts(family.load(folder, dtype=torch.float32, device="cpu"), prompts)["embeds"] for folder in (old, new)
+    )
+    assert ours.equal(theirs)
 
 
 def test_sdxl_s_vae_is_kept_in_float32_where_half_overflows() -> None:
