@@ -138,5 +138,5 @@ def human_bytes(count: float) -> str:
 def human_seconds(seconds: float) -> str:
     """45 s, 12 min, 3.4 h."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

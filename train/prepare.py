@@ -43,6 +43,8 @@ class Work:
 def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Out) -> Work:
     """Load the base, encode pictures and prompts, let the encoders go, put the LoRA on."""
     config, family = plan.config, plan.base.family
+    from torch import nn
+
     device: torch.device = accelerator.device
     report(Tick("load the base", 0, 1, plan.base.name))
     parts = load(plan.base, config, dtype=torch_dtype(config.precision))
@@ -85,6 +87,8 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
     previews = None
     if preview_texts is not None:
         previews = PromptPreviews(config=config, folder=place, texts=preview_texts, nothing=nothing, report=report)
+    else:
+        parts.vae = nn.Module()  # nothing will be decoded: it leaves memory too
     inputs = folder.read_json(place / folder.INPUTS) or {}
     return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
 
