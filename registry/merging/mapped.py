@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, JobFailed
 from registry.merging.layout import Stored
-from registry.merging.pieces import CHUNK
 from registry.safefile import TORCH_DTYPES
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ class KeyPieces:
         dtype: Any,
         count: int,
         scratch: int,
-        step: int = CHUNK,
-        shape: tuple[int, ...] = (),
+        step: int,
+        shape: tuple[int, ...],
     ) -> None:
         self._maps, self._sources, self._dtype, self._step = maps, sources, dtype, step
         self.count, self.scratch, self.shape = count, scratch, shape
@@ -93,6 +92,10 @@ class KeyPieces:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for begin in range(0, self.count, self._step):
             yield self.at(begin)
+
+    def pick(self, *sources: int) -> KeyPieces:
+        chosen = tuple(self._sources[source] for source in sources)
+        return KeyPieces(self._maps, chosen, dtype=self._dtype, count=self.count, scratch=self.scratch, step=self._step, shape=self.shape)
 
     def at(self, begin: int) -> tuple[Tensor, ...]:
         """The piece that begins at this element; copies, which may be written to."""

@@ -62,6 +62,9 @@ class Pieces(Protocol):
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape; its product is `count`."""
 
+    def pick(self, *sources: int) -> Pieces:
+        """The pieces of these sources alone."""
+
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
 
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-CHUNK = 1 << 20  # elements a piece: fixed, since sums are taken piece by piece and must not depend on memory or threads
+CHUNK = 1 << 20  # elements that are written and hashed at a time
+BLOCK = 1 << 17  # elements of arithmetic at a time, 512 KiB in fp32: what stays in a core's cache costs half or less
+# Both are fixed: sums are taken block by block and random numbers belong to blocks, whatever the memory and the threads.
 
 
 class Held:
@@ -23,13 +25,16 @@ class Held:
         self.scratch = scratch
         self.shape = tuple(tensors[0].shape)
 
+    def pick(self, *sources: int) -> Held:
+        return Held(*(self._tensors[source].reshape(self.shape) for source in sources), scratch=self.scratch)
+
     @property
     def count(self) -> int:
         return self._tensors[0].numel()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for begin in range(0, self.count, CHUNK):
-            yield tuple(tensor[begin : begin + CHUNK] for tensor in self._tensors)
+        for begin in range(0, self.count, BLOCK):
+            yield tuple(tensor[begin : begin + BLOCK] for tensor in self._tensors)
 
 
 def gram(pieces: Pieces, *, against_first: bool = False) -> NDArray[numpy.float64]:
@@ -49,40 +54,28 @@ def gram(pieces: Pieces, *, against_first: bool = False) -> NDArray[numpy.float6
     return total
 
 
-def kth_largest(pieces: Pieces, magnitudes: Callable[[tuple[Tensor, ...]], Sequence[Tensor]], ranks: Sequence[int]) -> list[list[float]]:
-    """Of each tensor that `magnitudes` makes of a piece (none negative): the k-th largest value for every k in `ranks`, from 1 on.
+def kth_largest(pieces: Pieces, magnitudes: Callable[[tuple[Tensor, ...]], Tensor], ranks: Sequence[int]) -> list[float]:
+    """The k-th largest of the values that `magnitudes` makes of the pieces (none negative), for every k in `ranks`, from 1 on.
 
-    One tensor at a time is held and partitioned; when that is more than `pieces.scratch`, the values are counted by their bits
-    instead, in two passes. Both give the same value.
+    The values are held and partitioned; when that is more than `pieces.scratch`, they are counted by their bits instead, in two
+    passes. Both give the same value.
     """
-    found: list[list[float]] = []
-    index, last = 0, 1
-    while index < last:
-        column = _Column(pieces, magnitudes, index)
-        last = column.of
-        held = pieces.count * column.itemsize <= pieces.scratch or column.itemsize != 4
-        found.append(_partitioned(pieces.count, column, ranks) if held else [_counted(column, rank) for rank in ranks])
-        index += 1
-    return found
+
+    def column() -> Iterator[NDArray[numpy.floating]]:
+        return (magnitudes(piece).reshape(-1).numpy() for piece in pieces)
+
+    itemsize = magnitudes(next(iter(pieces))).element_size()
+    if pieces.count * itemsize <= pieces.scratch or itemsize != 4:
+        return _partitioned(pieces.count, column(), ranks)
+    return [_counted(column, rank) for rank in ranks]
 
 
-class _Column:
-    """One of several tensors of magnitudes, piece by piece."""
-
-    def __init__(self, pieces: Pieces, magnitudes: Callable[[tuple[Tensor, ...]], Sequence[Tensor]], index: int) -> None:
-        self._pieces, self._magnitudes, self._index = pieces, magnitudes, index
-        first = magnitudes(next(iter(pieces)))
-        self.of, self.itemsize, self.dtype = len(first), first[index].element_size(), first[index].numpy().dtype
-
-    def __iter__(self) -> Iterator[NDArray[numpy.floating]]:
-        for piece in self._pieces:
-            yield self._magnitudes(piece)[self._index].reshape(-1).numpy()
-
-
-def _partitioned(count: int, column: _Column, ranks: Sequence[int]) -> list[float]:
+def _partitioned(count: int, column: Iterator[NDArray[numpy.floating]], ranks: Sequence[int]) -> list[float]:
     import numpy
 
-    values, at = numpy.empty(count, dtype=column.dtype), 0
+    first = next(column)
+    values, at = numpy.empty(count, dtype=first.dtype), len(first)
+    values[:at] = first
     for piece in column:
         values[at : at + len(piece)] = piece
         at += len(piece)
@@ -91,16 +84,16 @@ def _partitioned(count: int, column: _Column, ranks: Sequence[int]) -> list[floa
     return [float(values[place]) for place in places]
 
 
-def _counted(column: _Column, rank: int) -> float:
+def _counted(column: Callable[[], Iterator[NDArray[numpy.floating]]], rank: int) -> float:
     """The value by its bits: floats that are not negative stand in the order of their bits as integers."""
     import numpy
 
     high = numpy.zeros(1 << 16, dtype=numpy.int64)
-    for piece in column:
+    for piece in column():
         high += numpy.bincount(piece.view(numpy.uint32) >> 16, minlength=1 << 16)
     before, upper = _place(high, rank)
     low = numpy.zeros(1 << 16, dtype=numpy.int64)
-    for piece in column:
+    for piece in column():
         bits = piece.view(numpy.uint32)
         low += numpy.bincount(bits[bits >> 16 == upper] & 0xFFFF, minlength=1 << 16)
     _, lower = _place(low, rank - before)

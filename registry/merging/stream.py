@@ -25,7 +25,7 @@ from registry.header import TensorInfo, header_bytes, parse_header
 from registry.merging.keys import FLOATS, Key
 from registry.merging.mapped import KeyPieces, Maps, torch_dtype
 from registry.merging.method import Method, Place
-from registry.merging.pieces import CHUNK, Held
+from registry.merging.pieces import BLOCK, CHUNK, Held
 from registry.merging.plan import MIB, MergePlan, piece_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
@@ -228,7 +228,8 @@ def _jobs(
 
 def _spans(key: Key, method: Method) -> Iterator[tuple[int, int]]:
     """(first element, how many) of each piece."""
-    step = _step(key, method) if key.merged else CHUNK
+    block = _block(key, method) if key.merged else CHUNK
+    step = max(1, CHUNK // block) * block
     total = key.out.elements
     edge = _whole_rows(key) if key.merged else total
     if key.merged and edge is None:
@@ -240,12 +241,12 @@ def _spans(key: Key, method: Method) -> Iterator[tuple[int, int]]:
             yield begin, min(step, last - begin)
 
 
-def _step(key: Key, method: Method) -> int:
-    """Elements a piece: CHUNK, or the whole rows that fit in one."""
+def _block(key: Key, method: Method) -> int:
+    """Elements of arithmetic at a time: BLOCK, or the whole rows that fit in one."""
     if not method.rowwise:
-        return CHUNK
+        return BLOCK
     width = row_width(key.out.shape)
-    return max(1, CHUNK // width) * width
+    return max(1, BLOCK // width) * width
 
 
 def row_width(shape: tuple[int, ...]) -> int:
@@ -282,7 +283,7 @@ def _measure(key: Key, method: Method, maps: Maps, scratch: int, precision: str)
         return method.measure(Held(*_corners(key, maps, precision)), **key.options)
     dtype = _arithmetic(key, precision)
     shape = key.shared if key.shared is not None else key.out.shape
-    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_step(key, method), shape=shape)
+    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
     return method.measure(pieces, **key.options)
 
 
@@ -296,24 +297,37 @@ def _corners(key: Key, maps: Maps, precision: str) -> list[Tensor]:
 
 def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: Maps, known: Future[Any] | None) -> memoryview:
     """The bytes of one piece of the result."""
+    import torch
+
     edge = _whole_rows(key) if key.merged else 0
     if not key.merged or (edge is not None and begin >= edge):
         return _copied(key, begin, count, maps)
     extra: dict[str, Any] = {} if known is None else {"known": known.result()}
-    if plan.method.placed:
-        extra["at"] = Place(key.name, begin, row_width(key.out.shape))
     if edge is None:
-        first = key.sources[0]
-        merged = maps.tensor(first, 0, first.info.elements).to(_arithmetic(key, plan.recipe.precision), copy=True).reshape(first.info.shape)
-        corners = _corners(key, maps, plan.recipe.precision)
-        part = tuple(slice(size) for size in key.shared or ())
-        merged[part] = plan.method.apply(*[corner.reshape(-1) for corner in corners], **key.options, **extra).reshape(corners[0].shape)
-        result = merged.reshape(-1)
-    else:
-        dtype = _arithmetic(key, plan.recipe.precision)
-        pieces = KeyPieces(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=count)
-        result = plan.method.apply(*pieces.at(begin), **key.options, **extra)
-    return kept(result, key, begin, _teller(key, maps))
+        return _corner(key, plan, maps, extra)
+    dtype, block = _arithmetic(key, plan.recipe.precision), _block(key, plan.method)
+    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
+    result = torch.empty(count, dtype=torch_dtype(key.out.dtype))
+    teller = _teller(key, maps)
+    for first in range(begin, begin + count, block):
+        if plan.method.placed:
+            extra["at"] = Place(key.name, first, row_width(key.out.shape))
+        values = plan.method.apply(*pieces.at(first), **key.options, **extra)
+        result[first - begin : first - begin + block] = kept(values, key, first, teller)
+    return bytes_of(result)
+
+
+def _corner(key: Key, plan: MergePlan, maps: Maps, extra: dict[str, Any]) -> memoryview:
+    """A tensor of which only the part that all shapes share is merged; the rest is the first source's."""
+    first = key.sources[0]
+    merged = maps.tensor(first, 0, first.info.elements).to(_arithmetic(key, plan.recipe.precision), copy=True).reshape(first.info.shape)
+    corners = _corners(key, maps, plan.recipe.precision)
+    part = tuple(slice(size) for size in key.shared or ())
+    if plan.method.placed:
+        extra["at"] = Place(key.name, 0, row_width(tuple(corners[0].shape)))
+    values = plan.method.apply(*[corner.reshape(-1) for corner in corners], **key.options, **extra)
+    merged[part] = values.reshape(corners[0].shape)
+    return bytes_of(kept(merged.reshape(-1), key, 0, _teller(key, maps)))
 
 
 def _copied(key: Key, begin: int, count: int, maps: Maps) -> memoryview:
@@ -326,12 +340,13 @@ def _copied(key: Key, begin: int, count: int, maps: Maps) -> memoryview:
         return maps.raw(source, begin * bits, (begin + count) * bits)
     stored = maps.tensor(source, begin, count)
     same = source.info.dtype == key.out.dtype
-    checked = kept(stored.to(torch.float64 if source.info.dtype == "F64" else torch.float32), key, begin, _teller(key, maps))
-    return bytes_of(stored) if same else checked
+    teller, wide = _teller(key, maps), torch.float64 if source.info.dtype == "F64" else torch.float32
+    parts = [kept(stored[first : first + BLOCK].to(wide), key, begin + first, teller) for first in range(0, count, BLOCK)]
+    return bytes_of(stored if same else torch.cat(parts))
 
 
-def kept(values: Tensor, key: Key, begin: int, teller: Callable[[int], str]) -> memoryview:
-    """The values in the output's dtype, as bytes. Raises JobFailed with key and place for what it cannot hold."""
+def kept(values: Tensor, key: Key, begin: int, teller: Callable[[int], str]) -> Tensor:
+    """The values in the output's dtype. Raises JobFailed with key and place for what it cannot hold."""
     import torch
 
     dtype = torch_dtype(key.out.dtype)
@@ -339,7 +354,7 @@ def kept(values: Tensor, key: Key, begin: int, teller: Callable[[int], str]) -> 
     low, high = (float(bound) for bound in torch.aminmax(values))
     if not (low >= -limit and high <= limit):  # NaN fails both
         raise JobFailed(_trouble(values, key, begin, limit, teller))
-    return bytes_of(values.to(dtype))
+    return values.to(dtype)
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

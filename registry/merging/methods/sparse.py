@@ -24,10 +24,25 @@ Divide = Annotated[
 
 def measure_cut(pieces: Pieces, *, density: float, **_options: object) -> list[float]:
     """The magnitude of the last value that each source keeps; 0 keeps all."""
+    sources = range(1, len(next(iter(pieces))))
     if density >= 1.0:
-        return [0.0] * (len(next(iter(pieces))) - 1)
+        return [0.0 for _ in sources]
     kept = max(1, int(density * pieces.count))
-    return [cut for (cut,) in kth_largest(pieces, lambda piece: [(model - piece[0]).abs() for model in piece[1:]], [kept])]
+    return [kth_largest(pieces.pick(0, source), magnitude, [kept])[0] for source in sources]
+
+
+def magnitude(piece: tuple[Tensor, ...]) -> Tensor:
+    """|x - base|."""
+    return (piece[1] - piece[0]).abs_()
+
+
+def trimmed(delta: Tensor, cut: float) -> Tensor:
+    """The values of at least this magnitude, 0 elsewhere."""
+    import numpy
+    import torch
+
+    below = numpy.nextafter(delta.numpy().dtype.type(cut), 0)  # hardshrink keeps what is above its limit
+    return torch.hardshrink(delta, float(below)) if cut > 0.0 else delta
 
 
 @merge_method("ties", base=True, measure=measure_cut)
@@ -48,38 +63,36 @@ def ties(
     """
     cuts = known if known is not None else measure_cut(Held(base, *models), density=density)
     shares = weights if weights is not None else (1.0,) * len(models)
-    deltas = []
-    for model, cut in zip(models, cuts, strict=True):
-        delta = model - base
-        deltas.append(delta.mul_(delta.abs() >= cut) if cut > 0.0 else delta)
+    deltas = [trimmed(model - base, cut) for model, cut in zip(models, cuts, strict=True)]
     return base.add(agreed(deltas, shares, sign=sign, divide=divide), alpha=scale)
 
 
 def agreed(deltas: list[Tensor], shares: tuple[float, ...], *, sign: str, divide: str) -> Tensor:
-    """The mean of the differences that have the elected sign, place by place."""
+    """The mean of the differences that have the elected sign, place by place.
+
+    Both sides are summed, and the winner of each place is taken: no masks, which cost more than the sums.
+    """
     import torch
 
-    plus = elected(deltas, shares, sign)
-    total, divisor = torch.zeros_like(deltas[0]), torch.zeros_like(deltas[0])
+    plus, minus, votes = (torch.zeros_like(deltas[0]) for _ in range(3))
+    over, under = (torch.zeros_like(deltas[0]) for _ in range(2))
     for delta, share in zip(deltas, shares, strict=True):
-        signed = delta * share if sign == "weighted" else delta
-        agrees = torch.where(plus, signed > 0, signed < 0)
-        total.add_(delta * agrees, alpha=share)
+        signed, factor = (delta * share, 1.0) if sign == "weighted" and share != 1.0 else (delta, 1.0 if sign == "weighted" else share)
+        above, below = signed.clamp_min(0), signed.clamp_max(0)
+        plus.add_(above, alpha=factor)
+        minus.add_(below, alpha=factor)
+        if sign != "weighted":
+            votes.add_(delta.sign() if sign == "count" else delta)
         if divide != "none":
-            divisor.add_(agrees, alpha=share if divide == "weights" else 1.0)
-    if divide != "none":
-        total.div_(divisor.where(divisor != 0, 1.0))
-    return total
-
-
-def elected(deltas: list[Tensor], shares: tuple[float, ...], sign: str) -> Tensor:
-    """Where plus wins."""
-    import torch
-
-    votes = torch.zeros_like(deltas[0])
-    for delta, share in zip(deltas, shares, strict=True):
-        votes.add_(delta.sign() if sign == "count" else delta, alpha=share if sign == "weighted" else 1.0)
-    return votes >= 0
+            weight = share if divide == "weights" else 1.0
+            over.add_(above.sign_(), alpha=weight)
+            under.sub_(below.sign_(), alpha=weight)
+    wins = (plus + minus if sign == "weighted" else votes) >= 0
+    total = torch.where(wins, plus, minus)
+    if divide == "none":
+        return total
+    divisor = torch.where(wins, over, under)
+    return total.div_(divisor.masked_fill_(divisor == 0, 1.0))
 
 
 # --- magnitudes without election
@@ -92,7 +105,7 @@ def magnitude_prune(
     """base + scale sum w_i of the largest `density` of each difference (PEFT's magnitude_prune, without its rescaling)."""
     cuts = known if known is not None else measure_cut(Held(base, *models), density=density)
     deltas = [model - base for model in models]
-    kept = [delta * (delta.abs() >= cut) for delta, cut in zip(deltas, cuts, strict=True)]
+    kept = [trimmed(delta, cut) for delta, cut in zip(deltas, cuts, strict=True)]
     return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
 
 
@@ -105,7 +118,7 @@ def measure_band(pieces: Pieces, *, density: float, outliers: float, **_options:
     kept, top = max(1, int(density * count)), int(outliers * count)
     last = min(count, kept + top)
     ranks = [last, top] if top else [last]
-    found = kth_largest(pieces, lambda piece: [(model - piece[0]).abs() for model in piece[1:]], ranks)
+    found = [kth_largest(pieces.pick(0, source), magnitude, ranks) for source in range(1, len(next(iter(pieces))))]
     return [(values[0], values[1] if top else float("inf")) for values in found]
 
 
@@ -220,7 +233,7 @@ def measure_variance(pieces: Pieces, *, density: float, **_options: object) -> t
 
     cut = 0.0
     if density < 1.0:
-        ((cut,),) = kth_largest(pieces, lambda piece: [_variance(piece)], [max(1, int(density * pieces.count))])
+        (cut,) = kth_largest(pieces, _variance, [max(1, int(density * pieces.count))])
     squares = [0.0] * (len(next(iter(pieces))) - 1)
     for piece in pieces:
         kept = _variance(piece) >= cut

@@ -327,7 +327,7 @@ def test_selection_by_partition_and_by_counting_bits_is_one(rank: int) -> None:
     values[:300] = values[0]  # many equal ones
     wanted = float(values.abs().sort(descending=True).values[rank - 1])
     for pieces in (Held(values), Counted(values)):
-        assert kth_largest(_typed(pieces), lambda piece: [piece[0].abs()], [rank]) == [[wanted]]
+        assert kth_largest(_typed(pieces), lambda piece: piece[0].abs(), [rank]) == [wanted]
 
 
 def _typed(pieces: Pieces) -> Pieces:
