@@ -1,0 +1,112 @@
+"""One merge by one tool, in a process of its own: python contenders.py TOOL METHOD OUTPUT SOURCE...
+
+The tools: floor (reads and writes the bytes, merges nothing), naive (loads all, merges, saves), loraloom, sd_mecha, mergekit.
+sd_mecha (1.1.8) and mergekit (0.1.5) are those of PyPI; run.py leaves out what is not installed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ALPHA, DENSITY = 0.3, 0.2
+BUFFER = 8 << 20  # bytes
+
+
+def floor(method: str, output: Path, sources: list[Path]) -> None:
+    """Read every source, write one of them: what any merge must do at least."""
+    buffer = memoryview(bytearray(BUFFER))
+    for source in sources[1:]:
+        with open(source, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    with open(sources[0], "rb", buffering=0) as file, open(output, "wb", buffering=0) as out:
+        while count := file.readinto(buffer):
+            out.write(buffer[:count])
+
+
+def naive(method: str, output: Path, sources: list[Path]) -> None:
+    """The script that everyone writes first."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    models = [load_file(source) for source in sources]
+    merged = {}
+    for name, first in models[0].items():
+        values = [model[name].float() for model in models]
+        if method == "weighted_sum":
+            merged[name] = torch.lerp(values[0], values[1], ALPHA).to(first.dtype)
+            continue
+        base, *tuned = values
+        deltas = []
+        for value in tuned:
+            delta = value - base
+            kept = max(1, int(DENSITY * delta.numel()))
+            cut = delta.abs().flatten().kthvalue(delta.numel() - kept + 1).values
+            deltas.append(delta * (delta.abs() >= cut))
+        stacked = torch.stack(deltas)
+        agree = (stacked > 0) == (stacked.sum(dim=0) >= 0)
+        agree &= stacked != 0
+        merged[name] = (base + (stacked * agree).sum(dim=0) / agree.sum(dim=0).clamp(min=1)).to(first.dtype)
+    save_file(merged, output)
+
+
+def loraloom(method: str, output: Path, sources: list[Path]) -> None:
+    """Ours, whole: plan, checks, hashes of the output; the sources' hashes are known, as they are for registered models."""
+    from registry.merging.plan import plan_merge
+    from registry.merging.recipe import recipe_of
+    from registry.merging.stream import write_merge
+    from registry.store import Store
+
+    params = {"alpha": ALPHA} if method == "weighted_sum" else {"density": DENSITY}
+    recipe = recipe_of({"method": method, "sources": [str(source) for source in sources], "params": params})
+    with tempfile.TemporaryDirectory() as home:
+        plan = plan_merge(recipe, Store(Path(home)), output, threads=2)
+        write_merge(plan, metadata={"format": "pt"})
+
+
+def sd_mecha(method: str, output: Path, sources: list[Path]) -> None:
+    """sd-mecha with its defaults."""
+    import sd_mecha as tool
+
+    models = [tool.model(str(source)) for source in sources]
+    if method == "weighted_sum":
+        recipe = tool.weighted_sum(models[0], models[1], alpha=ALPHA)
+    else:
+        deltas = [tool.subtract(model, models[0]) for model in models[1:]]
+        recipe = models[0] + tool.ties_sum(*deltas, k=DENSITY)
+    tool.merge(recipe, output=output, merge_dtype=__import__("torch").float32, output_dtype=__import__("torch").float16, threads=2)
+
+
+def mergekit(method: str, output: Path, sources: list[Path]) -> None:
+    """mergekit-pytorch, which takes plain state dicts."""
+    import yaml
+    from mergekit.scripts.merge_raw_pytorch import main
+
+    if method == "weighted_sum":
+        models = [
+            {"model": str(source), "parameters": {"weight": weight}} for source, weight in zip(sources, (1 - ALPHA, ALPHA), strict=True)
+        ]
+        config = {"merge_method": "linear", "models": models, "dtype": "float16", "out_dtype": "float16"}
+    else:
+        models = [{"model": str(source), "parameters": {"weight": 1.0, "density": DENSITY}} for source in sources[1:]]
+        config = {"merge_method": "ties", "base_model": str(sources[0]), "models": models, "dtype": "float32", "out_dtype": "float16"}
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(config, file)
+        file.flush()
+        main.main([file.name, str(output.with_suffix("")), "--no-cuda"], standalone_mode=False)
+
+
+TOOLS: dict[str, Callable[[str, Path, list[Path]], None]] = {
+    "floor": floor,
+    "naive": naive,
+    "loraloom": loraloom,
+    "sd_mecha": sd_mecha,
+    "mergekit": mergekit,
+}
+
+if __name__ == "__main__":
+    tool, method, output, *sources = sys.argv[1:]
+    TOOLS[tool](method, Path(output), [Path(source) for source in sources])

@@ -1,0 +1,115 @@
+"""Merges by several tools, alternating, each in a process of its own: CPU seconds, wall, memory with mapped pages apart.
+
+python bench/merge/models.py /tmp/models --kind sd15 --mib 1300
+python bench/merge/run.py /tmp/models --repeats 3 --out /tmp/merge.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+NEEDS = {"sd_mecha": "sd_mecha", "mergekit": "mergekit"}
+
+
+def measure(tool: str, method: str, sources: list[Path], scratch: Path) -> dict[str, Any]:
+    """One run: seconds of CPU and wall, MiB at most: anonymous (the process's own) and all (with mapped files)."""
+    output = scratch / "out.safetensors"
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "contenders.py"), tool, method, str(output), *map(str, sources)],
+        cwd=HERE.parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    anonymous = whole = 0.0
+    while process.poll() is None:
+        seen = memory(process.pid)
+        anonymous, whole = max(anonymous, seen[0]), max(whole, seen[1])
+        time.sleep(0.02)
+    _, status, usage = 0, process.returncode, children()
+    error = process.stderr.read().decode(errors="replace") if process.stderr else ""
+    for left in scratch.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if status:
+        return {"tool": tool, "method": method, "error": error.strip().splitlines()[-1] if error.strip() else f"exit {status}"}
+    return {"tool": tool, "method": method, "cpu": usage, "wall": time.monotonic() - began, "anonymous_mib": anonymous, "rss_mib": whole}
+
+
+_spent = 0.0
+
+
+def children() -> float:
+    """CPU seconds of the child that ended since the last call."""
+    global _spent
+    times = os.times()
+    total = times.children_user + times.children_system
+    last, _spent = total - _spent, total
+    return last
+
+
+def memory(process: int) -> tuple[float, float]:
+    """(anonymous, all resident) MiB of a process now."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        return int(lines["RssAnon"].split()[0]) / 1024, int(lines["VmRSS"].split()[0]) / 1024
+    except (OSError, KeyError, ValueError):
+        return 0.0, 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, help="folder that models.py wrote")
+    parser.add_argument("--methods", default="weighted_sum,ties")
+    parser.add_argument("--tools", default="floor,loraloom,naive,sd_mecha,mergekit")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, help="where outputs are written and removed; default: beside the models")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    files = sorted(arguments.models.glob("*.safetensors"))
+    tools = [tool for tool in arguments.tools.split(",") if importlib.util.find_spec(NEEDS.get(tool, "json"))]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=arguments.scratch or arguments.models) as scratch:
+        for repeat in range(arguments.repeats):
+            for method in arguments.methods.split(","):
+                for tool in tools:  # alternating, so that what else runs on the machine meets all of them
+                    sources = files[:2] if method == "weighted_sum" else files[:3]
+                    rows.append({"repeat": repeat, **measure(tool, method, sources, Path(scratch))})
+                    print(rows[-1], flush=True)
+    print(table(rows, files[0].stat().st_size))
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"file_bytes": files[0].stat().st_size, "runs": rows}, indent=2) + "\n")
+
+
+def table(rows: list[dict[str, Any]], size: int) -> str:
+    """Medians, and CPU against the floor of the same method."""
+    lines = [f"files of {size / (1 << 20):,.0f} MiB", "method        tool        CPU s   wall s   anonymous MiB   RSS MiB   CPU / floor"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        floor = 0.0
+        for tool in dict.fromkeys(row["tool"] for row in rows):
+            good = [row for row in rows if row["method"] == method and row["tool"] == tool and "cpu" in row]
+            if not good:
+                continue
+            median = {name: statistics.median(row[name] for row in good) for name in ("cpu", "wall", "anonymous_mib", "rss_mib")}
+            floor = floor or median["cpu"]
+            lines.append(
+                f"{method:<13} {tool:<9} {median['cpu']:7.1f} {median['wall']:8.1f} {median['anonymous_mib']:15,.0f} {median['rss_mib']:9,.0f}"
+                f" {median['cpu'] / floor:13.1f}"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
