@@ -105,8 +105,8 @@ def test_killed_again_and_again_at_any_moment_it_still_ends_the_same(settings: S
     process = begin(tmp_path / "home", file)
     wait_for(process, "encoded")
     kills = 0
-    while process.poll() is None and kills < 5:
-        time.sleep(0.02 + 0.3 * kills)
+    while process.poll() is None and kills < 3:
+        time.sleep(0.02 + 0.6 * kills)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         kills += 1
