@@ -74,6 +74,12 @@ class Digests:
             cache_hashes(connection, place, hashes, learned)
         return hashes, learned
 
+    def remember(self, path: Path, hashes: Hashes, learned: Mapping[str, Any]) -> None:
+        """Keep the hashes that a writer took as it wrote: the file is not read again for as long as it stays as it is."""
+        place = place_of(path)
+        with self._index.writing() as connection:
+            cache_hashes(connection, place, hashes, learned)
+
     def verify(self, record: Record, report: Report) -> Check:
         """Read all files of a Record again, whatever the cache knows, against the hash it was registered with."""
         known = record.hashes.sha256

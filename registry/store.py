@@ -223,6 +223,10 @@ class Store:
             raise Refused(f"{record.name} is a {record.kind} without a hash; models, and datasets that were trained on, have one.")
         return str(self.hashed(record, report=report).hashes.sha256)
 
+    def remember(self, path: Path | str, hashes: Hashes, learned: Mapping[str, Any]) -> None:
+        """Keep the hashes that a writer took as it wrote: the file is not read again for as long as it stays as it is."""
+        self._digests.remember(absolute(path), hashes, learned)
+
     def hashed(self, record: Record, *, report: Report = silent) -> Record:
         """The Record with its hashes, computed and kept when they are not known for the files as they are."""
         if record.kind in ("dataset", "run"):

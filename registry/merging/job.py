@@ -66,7 +66,11 @@ def run_plan(plan: MergePlan, store: Store, *, report: Report = silent, register
         "peak_mib": round(written.peak_mib, 1),
     }
     merged = Merged(output=plan.output, recipe=recipe, result=result)
-    return replace(merged, record=_registered(merged, plan, store, report)) if register else merged
+    if not register:
+        return merged
+    for relative, hashes in written.files.items():
+        store.remember(plan.output / relative if relative else plan.output, hashes, written.learned[relative])
+    return replace(merged, record=_registered(merged, plan, store, report))
 
 
 def pinned(plan: MergePlan, store: Store, report: Report) -> Recipe:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.header import DTYPE_BITS, TensorInfo
+from registry.licences import strictness
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.layout import Layout, as_part_of, quantised, read_layout
 from registry.merging.method import METHODS, Method
 from registry.merging.pieces import CHUNK
 from registry.merging.recipe import Recipe, Source
 from registry.record import Record
-from registry.store import check_name
+from registry.references import check_name
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -376,6 +377,8 @@ def others_of(layout: Layout) -> tuple[tuple[str, Path], ...]:
 
 # --- licences
 
+CLOSED = 4  # of registry.licences: non-commercial and stricter
+
 
 def licence_union(records: Sequence[Record]) -> str | None:
     """All licences joined by AND (SPDX); None where one of them is not known."""
@@ -389,12 +392,12 @@ def licence_notes(records: Sequence[Record]) -> list[str]:
     """What a person should know of the result's licence."""
     unknown = [record.name for record in records if not record.licence]
     notes = [f"the licence of {', '.join(dict.fromkeys(unknown))} is not known, and so the result's is not."] if unknown else []
-    closed = [
-        record.name
-        for record in records
-        if any(word in str(record.licence).lower() for word in ("non-commercial", "-nc-", "-nc", "noncommercial"))
-    ]
-    return notes + ([f"{', '.join(closed)} must not be used commercially; neither may the result."] if closed else [])
+    closed = [record.name for record in records if record.licence and (strictness(record.licence) or 0) >= CLOSED]
+    return (
+        [*notes, f"the licence of {', '.join(closed)} forbids commercial use or derived works; look at it before you share."]
+        if closed
+        else notes
+    )
 
 
 __all__ = ["Key", "MergePlan", "OutFile", "plan_merge", "some"]

@@ -43,6 +43,7 @@ class Written:
     """What was written: the Hashes of each file by its place in the output, and the most memory that was held."""
 
     files: dict[str, Hashes] = field(default_factory=dict)
+    learned: dict[str, dict[str, Any]] = field(default_factory=dict)  # what else the hasher saw, as the registry keeps it
     peak_mib: float = 0.0
     done: int = 0  # bytes
 
@@ -57,7 +58,7 @@ def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report 
     maps = Maps(source.file for key in plan.keys.keys.values() for source in key.sources)
     with _room(plan.output):
         if not plan.layouts[0].is_folder:
-            written.files[""] = _write_file(plan, plan.output, plan.files[0].names, maps, metadata, written, report, last=maps.check)
+            _write_file(plan, plan.output, "", plan.files[0].names, maps, metadata, written, report, last=maps.check)
             return written
         plan.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(plan.output) as folder:
@@ -65,7 +66,7 @@ def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report 
                 _copy_small(origin, folder / name)
             for file in plan.files:
                 own = _file_metadata(plan, file.relative, metadata)
-                written.files[file.relative] = _write_file(plan, folder / file.relative, file.names, maps, own, written, report)
+                _write_file(plan, folder / file.relative, file.relative, file.names, maps, own, written, report)
             _write_indices(plan, folder)
             maps.check()
     return written
@@ -119,14 +120,15 @@ def _size(key: Key) -> int:
 def _write_file(
     plan: MergePlan,
     path: Path,
+    relative: str,
     names: Mapping[str, str],
     maps: Maps,
     metadata: Mapping[str, str],
     written: Written,
     report: Report,
     last: Callable[[], None] | None = None,
-) -> Hashes:
-    """One safetensors file of the output, header first, each piece in its place."""
+) -> None:
+    """One safetensors file of the output, header first, each piece in its place; its hashes go to `written`."""
     infos: dict[str, TensorInfo] = {name: plan.keys.keys[key].out for name, key in names.items()}
     raw, order = header_bytes(infos, metadata)
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
@@ -149,7 +151,7 @@ def _write_file(
             os.pwrite(file.fileno(), raw[:8], 0)
     finally:
         hasher.close()
-    return hasher.finish()
+    written.files[relative], written.learned[relative] = hasher.finish(), hasher.learned()
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

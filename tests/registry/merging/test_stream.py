@@ -141,6 +141,18 @@ def test_fp64_arithmetic_is_closer(store: Store, tmp_path: Path) -> None:
     assert errors[0] <= 2**-24 * 1.01 < errors[1]  # the one rounding to fp32 at the end, and nothing else
 
 
+def test_what_was_written_is_not_read_again_to_be_registered(
+    pair: tuple[Path, Path], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in pair:
+        store.add(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("registry.digests.hash_file", lambda *arguments, **options: pytest.fail("a file was read to be hashed"))
+        done = merge(recipe(*pair), store, tmp_path / "out.safetensors")
+    hashes = hash_file(done.output)[0]
+    assert done.record is not None and done.record.hashes == hashes and done.result["sha256"] == hashes.sha256
+
+
 # --- whole or not there
 
 
