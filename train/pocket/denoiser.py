@@ -20,7 +20,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from train.pocket.captions import View, caption, load_keywords, with_article
+from train.pocket.captions import DEFAULT_STYLE, View, caption, load_keywords, with_article
 from train.pocket.muon import MuonAdam
 from train.pocket.nouns import NOUNS, RARE, RARE_WEIGHT
 from train.pocket.pack import pack, scheduler
@@ -114,8 +114,8 @@ class Views:
 
 def weight(view: View) -> float:
     """How often a view is drawn from the set, relative to others."""
-    kind = 0.6 if view.recoloured else 1.1 if view.background == "white" else 0.5
-    return kind * (RARE_WEIGHT if view.noun in RARE else 1.0)
+    kind = 0.45 if view.recoloured else 1.1 if view.background == "white" else 0.4
+    return kind * (RARE_WEIGHT if view.noun in RARE else 1.0) * (1.6 if view.style == DEFAULT_STYLE else 1.0)
 
 
 class Loss:

@@ -558,7 +558,7 @@ def parse(table: str) -> dict[str, tuple[str, ...]]:
 NOUNS = parse(TABLE)
 
 # drawn from less often in training (they stay known, but the words a person tries first are learnt first)
-RARE_WEIGHT = 0.4
+RARE_WEIGHT = 0.2
 RARE = frozenset(
     listed(
         """beaming face with smiling eyes|face blowing a kiss|face with medical mask|nerd face|cowboy hat face|alien monster|
