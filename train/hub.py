@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from train.config import DataConfig
 from train.metadata import caption_column_of
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 Entry = tuple[str, Callable[[], bytes], str | None]  # name, its bytes, its caption
 
 
@@ -23,13 +26,26 @@ def is_table(file: Path) -> bool:
 
 def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
     """The pictures and captions of the split, and the faults. Pictures stay encoded until they are read."""
+    if fault := _mistyped(path):
+        return [], [fault]
     try:
         table = _open(path, config.split)
     except Exception as error:  # load_dataset raises its builders' errors, the hub's and the network's
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if "/" in path and not path.startswith((".", "/", "~")) else " It is no folder on this machine."
+        hint = "" if Path(path).expanduser().exists() else " It is no folder on this machine."
         return [], [f"data.path={path!r} cannot be opened ({reason}).{hint}"]
     return _columns(table, path, config)
+
+
+def _mistyped(path: str) -> str | None:
+    """What to say of a path that is not there and cannot be a set on the hub, before the network is asked for it."""
+    place = Path(path).expanduser()
+    if place.exists() or (HUB_NAME.fullmatch(path) and not place.parent.is_dir()):
+        return None
+    near = [entry.name for entry in place.parent.iterdir() if entry.is_dir()] if place.parent.is_dir() else []
+    close = get_close_matches(place.name, near, n=3)
+    hint = f" Did you mean {' or '.join(repr(str(place.with_name(name))) for name in close)}?" if close else ""
+    return f"data.path={path!r}: there is no such folder or file.{hint} A set on the hub is OWNER/NAME."
 
 
 def _open(path: str, split: str) -> Any:

@@ -105,8 +105,8 @@ def table(rows: list[dict[str, Any]], size: int) -> str:
             median = {name: statistics.median(row[name] for row in good) for name in ("cpu", "wall", "anonymous_mib", "rss_mib")}
             floor = floor or median["cpu"]
             lines.append(
-                f"{method:<13} {tool:<9} {median['cpu']:7.1f} {median['wall']:8.1f} {median['anonymous_mib']:15,.0f} {median['rss_mib']:9,.0f}"
-                f" {median['cpu'] / floor:13.1f}"
+                f"{method:<13} {tool:<9} {median['cpu']:7.1f} {median['wall']:8.1f} {median['anonymous_mib']:15,.0f}"
+                f" {median['rss_mib']:9,.0f} {median['cpu'] / floor:13.1f}"
             )
     return "\n".join(lines)
 

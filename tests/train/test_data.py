@@ -32,8 +32,14 @@ def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
     assert "there are no pictures in it. Expected a folder of pictures" in told(tmp_path / "set")
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    assert "cannot be opened" in told(tmp_path / "nowhere") and "no folder on this machine" in told(tmp_path / "nowhere")
+def test_a_missing_folder_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert "no such folder or file. Did you mean" in told(tmp_path / "photo") and str(tmp_path / "photos") in told(tmp_path / "photo")
+
+
+def test_a_bare_word_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.hub._open", lambda *_: pytest.fail("the network was asked"))
+    assert "A set on the hub is OWNER/NAME." in told(Path("nowhere"))
 
 
 def test_pictures_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:
