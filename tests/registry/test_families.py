@@ -242,7 +242,7 @@ def test_a_half_precision_folder_is_loaded_as_asked_in_every_component(tmp_path:
     assert FAMILIES["sd1"].load(tmp_path / "half", dtype=torch.bfloat16, device="cpu").dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", ["sd1", "sdxl"])
+@pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_a_folder_as_older_libraries_wrote_it(name: str, tmp_path: Path) -> None:
     """The published folders: CLIP's keys under text_model with position ids, a dtype in the config, tokenizers of two text files."""
     import torch

@@ -101,7 +101,7 @@ def test_base_config_settles_everything(name: str, tmp_path: Path) -> None:
         loaded(name, file)
 
 
-@pytest.mark.parametrize("name", LDM)
+@pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_configs_in_the_file_s_own_header_are_believed(name: str, tmp_path: Path) -> None:
     folder = shared_folder(name, standard=True)
     file = tiny_single_file(folder, tmp_path / "model.safetensors", family=name, configs=True)
@@ -245,6 +245,7 @@ def test_a_config_that_does_not_fit_is_refused_with_both_shapes(published: dict[
         loaded("sd1", published["sd1"][1], shared_folder("sd1"))
 
 
+@pytest.mark.slow
 def test_clip_s_older_names_without_text_model(published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -302,7 +303,7 @@ def test_the_published_sizes_are_read_from_their_shapes() -> None:
             assert (list(mine) if isinstance(mine, tuple) else mine) == (list(its) if isinstance(its, tuple) else its), key
 
 
-@pytest.mark.parametrize("name", [*LDM, "flux1"])
+@pytest.mark.parametrize("name", ["sd1", "flux1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_a_skeleton_of_a_file_reads_no_weight(name: str, published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     import torch
 
