@@ -192,6 +192,7 @@ def test_flipping_with_the_keyboard(report: Shown) -> None:
     report.page.keyboard.press("PageUp")
     assert report.text("#world").startswith("failed: Out of memory: <b>2 GiB</b>")
     report.page.keyboard.press("Escape")
+    report.page.wait_for_function("() => document.activeElement.dataset.place === '0,0,1'")  # the dialog's close event comes a moment later
     assert report.focused() == "0,0,1"
 
 
