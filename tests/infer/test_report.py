@@ -236,6 +236,7 @@ def test_two_cells_under_a_slider(report: Shown) -> None:
     assert report.text("#world").startswith("failed") and not report.page.locator("#modes").is_visible()
     report.page.keyboard.press("c")
     report.page.keyboard.press("Escape")
+    report.page.wait_for_function("() => !document.querySelector('.cell.held')")
     assert report.page.locator(".cell.held").count() == 0
 
 
