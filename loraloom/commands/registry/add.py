@@ -1,0 +1,92 @@
+"""`registry add`: register one thing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom import console
+from loraloom.commands.registry.answers import answer
+from loraloom.commands.registry.subcommand import add_command, open_store
+from registry.errors import NotFound, Refused
+from registry.record import KINDS
+
+if TYPE_CHECKING:
+    from registry.record import Record
+    from registry.store import Store
+
+PLACE = 20
+PARENT_ROLES = ("base", "dataset", "run", "adapter", "source")
+
+
+def add_parsers(words: Any) -> None:
+    """Add the subcommands."""
+    parser = add_command(words, "add", add, "register a model file, a diffusers folder or an image-caption set")
+    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("--name", help="what to call it; default: the file's name")
+    parser.add_argument("--replace", action="store_true", help="take the name from what has it; that stays NAME@<its date>")
+    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=f"say what it is, where that cannot be seen: {', '.join(KINDS)}")
+    parser.add_argument("--family", help="say its family, where that cannot be seen: sd1, sdxl, flux1, ...")
+    parser.add_argument(
+        "--parent", action="append", default=[], metavar="ROLE=REF", help=f"what it was made from; ROLE: {', '.join(PARENT_ROLES)}"
+    )
+    parser.add_argument("--licence", help="its licence")
+    parser.add_argument("--tag", action="append", default=[], help="a tag; may be given again")
+    parser.add_argument("--trigger", action="append", default=[], help="a word that calls it; may be given again")
+    parser.add_argument("--note", help="a note")
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """Register one thing."""
+    store = open_store()
+    with console.progress() as report:
+        if arguments.name and not arguments.replace:
+            _refuse_taken(store, arguments.path, arguments.name, arguments.kind)
+        record = store.add(
+            arguments.path,
+            name=arguments.name,
+            kind=arguments.kind,
+            family=arguments.family,
+            parents=[_parent(store, text) for text in arguments.parent],
+            licence=arguments.licence,
+            tags=arguments.tag,
+            triggers=arguments.trigger,
+            notes=arguments.note,
+            report=report,
+        )
+    return answer(record, arguments)
+
+
+def _refuse_taken(store: Store, path: str, name: str, kind: str | None) -> None:
+    """Refuse a name that other content of the same shelf has."""
+    try:
+        holder = store.find(name)
+    except NotFound:
+        return
+    if holder.name != name or (holder.kind in ("dataset", "run")) != (kind in ("dataset", "run")):
+        return
+    mine = str(Path(path).expanduser().absolute())
+    if holder.path != mine and holder.hashes.sha256 != store.find(mine).hashes.sha256 and _differs(store, holder, mine):
+        raise Refused(f"{name!r} is the name of {holder.path}. Give another --name, or --replace to let that one become {name}@<its date>.")
+
+
+def _differs(store: Store, holder: Record, path: str) -> bool:
+    if holder.kind in ("dataset", "run"):
+        return True
+    return store.sha256(holder) != store.sha256(store.find(path))
+
+
+def _parent(store: Store, text: str) -> Mapping[str, Any]:
+    """ROLE=REF as a parent; a reference that names nothing is kept as a name without a hash."""
+    role, equals, reference = text.partition("=")
+    if not equals or role not in PARENT_ROLES or not reference:
+        raise Refused(f"--parent {text!r} is not ROLE=REF. ROLE is one of {', '.join(PARENT_ROLES)}.")
+    try:
+        record = store.find(reference)
+    except NotFound as error:
+        console.say(f"note: {error} It is kept as a parent that is not registered.")
+        return {"role": role, "ref": reference, "sha256": None}
+    sha256 = record.hashes.sha256 if record.kind in ("dataset", "run") else store.sha256(record)
+    return {"role": role, "ref": record.name, "sha256": sha256}

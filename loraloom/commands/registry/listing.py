@@ -1,0 +1,52 @@
+"""`registry list`, `show` and `find`: what is registered."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from loraloom import console
+from loraloom.commands.registry.answers import answer, answer_all
+from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.errors import LoomError
+from registry.record import KINDS
+
+PLACE = 30
+
+
+def add_parsers(words: Any) -> None:
+    """Add the subcommands."""
+    parser = add_command(words, "list", listing, "everything that is registered")
+    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--family", help="sd1, sdxl, flux1, ...")
+    parser.add_argument("--tag", help="only what has this tag")
+    parser = add_command(words, "show", show, "all that is known of one model; hashes it when it has no hash yet")
+    parser.add_argument("reference", metavar="REF", help=REFERENCE)
+    parser = add_command(words, "find", find, "models by words in name, tags, notes, triggers, family, path")
+    parser.add_argument("words", nargs="+", metavar="WORD", help="all must be there; or one reference")
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List what is registered."""
+    return answer_all(open_store().records(kind=arguments.kind, family=arguments.family, tag=arguments.tag), arguments)
+
+
+def find(arguments: argparse.Namespace) -> int:
+    """List what holds the words, or what the one reference names."""
+    store = open_store()
+    found = store.search(arguments.words)
+    if not found and len(arguments.words) == 1:
+        found = store.expand(arguments.words[0])
+    return answer_all(found, arguments)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one Record."""
+    store = open_store()
+    record = store.find(arguments.reference)
+    with console.progress() as report:
+        try:
+            record = store.hashed(record, report=report)
+        except LoomError as error:
+            console.say(f"note: it could not be hashed: {error}")
+    return answer(record, arguments)
