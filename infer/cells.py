@@ -72,14 +72,14 @@ class CellStore:
 
         Reads at most `most` entries, the newest: an estimate, not an account.
         """
-        wanted = ("base_sha256", "width", "height", "precision", "device")
+        wanted = ("base_sha256", "width", "height", "precision", "device", "guided")
         entries = sorted(self.folder.glob("*/*.json"), key=_written, reverse=True)[:most]
         found: list[float] = []
         for path in entries:
             try:
                 entry = json.loads(path.read_bytes())
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
-                if alike and (entry["render"]["guidance"] > 1) == ((like.guidance or 0) > 1) and entry["forwards"]:
+                if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # a damaged entry tells no time; it is told when its own cell is wanted

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from registry.conditioning import stacked
 from registry.errors import JobFailed, Refused
 from registry.families.base import Conditioning, Family, Parts
 
@@ -27,7 +28,7 @@ class Job:
     """One picture to draw: everything the loop needs beside the model. Conditionings are of batch 1."""
 
     conditional: Conditioning
-    unconditional: Conditioning | None  # used when guidance > 1, as in diffusers
+    unconditional: Conditioning | None  # used where the family's rule asks for a pass without the prompt (above a scale of 1, as a rule)
     guidance: float
     steps: int
     scheduler: Any  # a fresh one of infer.samplers.build_scheduler: it keeps this picture's state
@@ -70,7 +71,7 @@ def check_size(family: Family, *, height: int, width: int) -> None:
 
 
 def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width: int) -> Tensor:
-    """The plain pipeline's first noise (1, C, H, W), unit variance, in the model's dtype and on its device."""
+    """The plain pipeline's first noise (1, C, H, W), unit variance, in the pipeline's own dtype and on the model's device."""
     import torch
 
     return _noise(family, parts, torch.Generator("cpu").manual_seed(seed), height=height, width=width)
@@ -81,7 +82,8 @@ def _noise(family: Family, parts: Parts, generator: torch.Generator, *, height: 
 
     check_size(family, height=height, width=width)
     shape = (1, family.latent_channels, height // parts.latent_factor, width // parts.latent_factor)
-    return torch.randn(shape, generator=generator, dtype=parts.dtype).to(parts.device)
+    dtype = torch.float32 if family.fp32_latents else parts.dtype
+    return torch.randn(shape, generator=generator, dtype=dtype).to(parts.device)
 
 
 def denoise(
@@ -126,9 +128,10 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     """The job with its timesteps set, its first noise drawn and its conditioning completed."""
     import torch
 
-    if job.unconditional is not None and family.embedded_guidance:
+    if job.unconditional is not None and not family.classifier_free(parts):
         raise Refused(
-            f"{family.name} has its guidance embedded and no unconditional pass, so a negative prompt would have no effect. Leave it out."
+            f"This build of {family.name} has its guidance embedded and no unconditional pass, so a negative prompt would have no effect. "
+            "Leave it out."
         )
     family.set_timesteps(job.scheduler, job.steps, height=job.height, width=job.width)
     generator = torch.Generator("cpu").manual_seed(job.seed)
@@ -136,7 +139,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     latents = latents * getattr(job.scheduler, "init_noise_sigma", 1.0)  # known only once the timesteps are set
     size = {"height": job.height, "width": job.width, "guidance": job.guidance}
     conditional = family.complete(parts, job.conditional, **size)
-    guided = job.unconditional is not None and job.guidance > 1.0
+    guided = job.unconditional is not None and family.guided(parts, job.guidance, negative=True)
     unconditional = family.complete(parts, job.unconditional, **size) if guided else None
     return _Walk(
         index=index,
@@ -170,7 +173,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
         parts,
         torch.cat([latents for latents, _time in rows]),
         torch.tensor([float(time) for _latents, time in rows], dtype=torch.float32, device=parts.device),
-        _stacked([*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]),
+        stacked([*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]),
     )
     counter.forwards += 1
     counter.rows += len(rows)
@@ -178,7 +181,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
     for row, (walk, time) in enumerate(zip(active, times, strict=True)):
         guess = predicted[len(guided) + row : len(guided) + row + 1]
         if walk.index in without:
-            guess = without[walk.index] + walk.job.guidance * (guess - without[walk.index])
+            guess = family.guide(guess, without[walk.index], walk.job.guidance)
         walk.latents = walk.job.scheduler.step(guess, time, walk.latents, return_dict=False, **walk.step_options)[0]
         walk.at += 1
 
@@ -188,13 +191,6 @@ def _scaled(walk: _Walk, time: Any) -> Tensor:
     scale = getattr(walk.job.scheduler, "scale_model_input", None)
     scaled: Tensor = walk.latents if scale is None else scale(walk.latents, time)
     return scaled
-
-
-def _stacked(conditionings: Sequence[Conditioning]) -> Conditioning:
-    """One batch of conditionings that have the same keys and shapes."""
-    import torch
-
-    return {key: torch.cat([conditioning[key] for conditioning in conditionings]) for key in conditionings[0]}
 
 
 def to_image(pixels: Tensor) -> list[Image]:

@@ -73,7 +73,7 @@ def draw(
 
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
-    guided = render.guidance > 1.0 and not family.embedded_guidance
+    guided = family.guided(parts, render.guidance, negative=render.negative is not None)
     job = Job(
         conditional=prompts.conditioning(render.prompt, clip_skip=render.clip_skip),
         unconditional=prompts.conditioning(render.negative, clip_skip=None) if guided else None,  # the pipelines never skip layers of it

@@ -11,7 +11,7 @@ from infer.config import GridConfig
 from infer.draw import tell_truncated
 from infer.grid import loading
 from infer.layout import Cell, Layout, expand
-from infer.render import Render
+from infer.render import Render, number
 from infer.resolve import Base, Resolver
 from registry.errors import Faults, LoomError
 
@@ -126,10 +126,8 @@ class _Costs:
 
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text under what its text encoders carry."""
-        base = self._base(render)
         worn = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
-        guided = (render.guidance or 0.0) > 1.0 and not base.family.embedded_guidance
-        wanted = [(render.prompt, render.clip_skip), *([(render.negative, None)] if guided else [])]
+        wanted = [(render.prompt, render.clip_skip), *([(render.negative, None)] if render.guided else [])]
         return [(loading(render), worn, text, clip_skip) for text, clip_skip in wanted]
 
     def notes(self, renders: Iterable[Render]) -> Iterable[str]:
@@ -166,7 +164,7 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
     known: dict[Hashable, float | None] = {}
     total = 0.0
     for render, count in zip(missing, forwards, strict=True):
-        kind = (render.base_sha256, render.width, render.height, render.precision, render.device, (render.guidance or 0.0) > 1.0)
+        kind = (render.base_sha256, render.width, render.height, render.precision, render.device, render.guided)
         if kind not in known:
             known[kind] = cells.seconds_a_forward(render)
         if (each := known[kind]) is None:
@@ -177,8 +175,10 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
 
 def _unused(renders: Iterable[Render]) -> Iterable[str]:
     """Settings that change nothing where they are."""
-    if any(render.negative and (render.guidance or 0.0) <= 1.0 for render in renders):
-        yield "The negative prompt has no effect at a guidance of 1 or below: there is no unconditional pass that would read it."
+    idle = {render.guidance for render in renders if render.negative and not render.guided}
+    if idle:
+        shown = ", ".join(number(each) for each in sorted(each for each in idle if each is not None))
+        yield f"The negative prompt has no effect at a guidance of {shown}: there is no unconditional pass that would read it."
 
 
 def duration(seconds: float) -> str:

@@ -46,6 +46,7 @@ class Render:
     clip_skip: int | None = None
     precision: str = "fp32"
     device: str = "cpu"
+    guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
     base_sha256: str | None = None
     base_config_sha256: str | None = None
     versions: tuple[tuple[str, str], ...] = ()  # of what computes the pixels: torch, diffusers, ..., the GPU's name
@@ -61,21 +62,19 @@ class Render:
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""
-        needed = {name: getattr(self, name) for name in ("base_sha256", "steps", "guidance", "width", "height")}
+        needed = {name: getattr(self, name) for name in ("base_sha256", "steps", "guidance", "guided", "width", "height")}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.active}
         if self.base_config is not None:
             needed["base_config_sha256"] = self.base_config_sha256
         if missing := [name for name, value in needed.items() if value is None]:
             raise ValueError(f"A Render has a key only when it is resolved; it lacks {', '.join(missing)}.")
-        assert self.guidance is not None
         return {
             "loop": LOOP,
             "base": self.base_sha256,
             "base_config": self.base_config_sha256,
             "adapters": [[one.sha256, one.weight] for one in self.active],
             "prompt": self.prompt,
-            # at 1 and below there is no unconditional pass, so the negative prompt is never read
-            "negative": self.negative if self.guidance > 1.0 else None,
+            "negative": self.negative if self.guided else None,  # without an unconditional pass it is never read
             "seed": self.seed,
             "steps": self.steps,
             "sampler": self.sampler,

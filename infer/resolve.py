@@ -158,10 +158,12 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
 
 def _with_defaults(render: Render, base: Base) -> Render:
     """What the plain pipeline call does, in place of what was not given."""
+    guidance = base.family.guidance if render.guidance is None else render.guidance
     return replace(
         render,
         steps=base.family.steps if render.steps is None else render.steps,
-        guidance=base.family.guidance if render.guidance is None else render.guidance,
+        guidance=guidance,
+        guided=base.family.guided(base.skeleton, guidance, negative=render.negative is not None),
         width=base.skeleton.resolution if render.width is None else render.width,
         height=base.skeleton.resolution if render.height is None else render.height,
         clip_skip=render.clip_skip or None,
@@ -195,7 +197,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
         faults.append(f"seed is {render.seed}. Expected 0 to 2^63 - 1.")
     if not abs(render.guidance) < 1e4:
         faults.append(f"guidance is {render.guidance}. Expected a number such as 7.5.")
-    if render.negative is not None and base.family.embedded_guidance:
+    if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
     if render.clip_skip is not None and not 0 <= render.clip_skip <= base.deepest_skip:
         faults.append(f"clip_skip is {render.clip_skip}. Expected 0 to {base.deepest_skip} of this base's text encoder; 1 is A1111's 2.")

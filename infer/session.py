@@ -125,7 +125,7 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
         base=base.record.name,
         scheduler=base.skeleton.scheduler_class,
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},
-        embedded_guidance=base.family.embedded_guidance,
+        embedded_guidance=not base.family.classifier_free(base.skeleton),
     )
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.tiny_families import module_of
+
 SIZE = 32  # pixels a side of the tiny models' pictures
 SIZES = {"sd1": SIZE, "sdxl": SIZE, "flux1": 64}  # by family; FLUX's packing counts on eight pixels a latent cell
 BETAS: dict[str, Any] = {
@@ -210,10 +212,10 @@ def _build_sd1(prediction: str, standard: bool) -> Path:
         )
         tokenizer = clip_tokenizer(standard=standard)
         pipeline = diffusers.StableDiffusionPipeline(
-            vae=_vae(latent_channels=4, scaling_factor=0.18215, standard=standard),
-            text_encoder=_clip_text(tokenizer, width=64 if standard else 32, heads=1 if standard else 4),
+            vae=kl_vae(latent_channels=4, scaling_factor=0.18215, standard=standard),
+            text_encoder=clip_text(tokenizer, width=64 if standard else 32, heads=1 if standard else 4),
             tokenizer=tokenizer,
-            unet=_lively(unet),
+            unet=lively(unet),
             scheduler=diffusers.PNDMScheduler(**BETAS, skip_prk_steps=True, prediction_type=prediction),
             safety_checker=None,
             feature_extractor=None,
@@ -244,12 +246,12 @@ def _build_sdxl(prediction: str, standard: bool) -> Path:
         tokenizer, tokenizer_2 = clip_tokenizer(standard=standard), clip_tokenizer("!", standard=standard)
         width, width_2, heads = (64, 128, (1, 2)) if standard else (32, 48, (4, 4))
         pipeline = diffusers.StableDiffusionXLPipeline(
-            vae=_vae(latent_channels=4, scaling_factor=0.13025, standard=standard),
-            text_encoder=_clip_text(tokenizer, width=width, heads=heads[0]),
-            text_encoder_2=_clip_text(tokenizer_2, width=width_2, heads=heads[1], layers=3, projection=40, act="gelu", projected=True),
+            vae=kl_vae(latent_channels=4, scaling_factor=0.13025, standard=standard),
+            text_encoder=clip_text(tokenizer, width=width, heads=heads[0]),
+            text_encoder_2=clip_text(tokenizer_2, width=width_2, heads=heads[1], layers=3, projection=40, act="gelu", projected=True),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer_2,
-            unet=_lively(unet),
+            unet=lively(unet),
             scheduler=diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", prediction_type=prediction),
             force_zeros_for_empty_prompt=True,
             add_watermarker=False,
@@ -291,12 +293,12 @@ def _build_flux1(variant: str) -> Path:
         )
         scheduler = {"shift": 3.0, "use_dynamic_shifting": True} if dev else {"shift": 1.0}
         pipeline = diffusers.FluxPipeline(
-            transformer=_lively(transformer),
+            transformer=lively(transformer),
             scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**scheduler),
-            vae=_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, quant=False, levels=4),
-            text_encoder=_clip_text(tokenizer),
+            vae=kl_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, quant=False, levels=4),
+            text_encoder=clip_text(tokenizer),
             tokenizer=tokenizer,
-            text_encoder_2=_lively(T5EncoderModel(config)),
+            text_encoder_2=lively(T5EncoderModel(config)),
             tokenizer_2=t5,
         )
     return _saved(pipeline, f"flux1-{variant}")
@@ -338,7 +340,7 @@ def clip_tokenizer(pad: str = "<|endoftext|>", *, standard: bool = False) -> Any
 POSITIONS = 24  # tokens a tiny prompt holds: nobody may assume 77
 
 
-def _clip_text(
+def clip_text(
     tokenizer: Any,
     *,
     width: int = 32,
@@ -364,10 +366,10 @@ def _clip_text(
         pad_token_id=1,
         hidden_act=act,
     )
-    return _lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config))
+    return lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config))
 
 
-def _vae(
+def kl_vae(
     *,
     latent_channels: int,
     scaling_factor: float,
@@ -398,7 +400,7 @@ def _vae(
     return vae
 
 
-def _lively(model: Any) -> Any:
+def lively(model: Any) -> Any:
     """The model with embeddings and cross-attention strong enough that what it is told shows in what it draws."""
     import torch
 
@@ -421,8 +423,25 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def shared_folder(family: str, **options: Any) -> Path:
-    """The tiny model's folder of this process: read it, do not change it."""
-    return _WRITERS[family](**{**_DEFAULTS[family], **options})
+    """The tiny model's folder of this process: read it, do not change it. Other families than these three take `variant`."""
+    if family in _WRITERS:
+        return _WRITERS[family](**{**_DEFAULTS[family], **options})
+    return _build_found(family, options.get("variant") or module_of(family).VARIANTS[0])
+
+
+@cache
+def _build_found(family: str, variant: str) -> Path:
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        return _saved(module_of(family).pipeline(variant), f"{family}-{variant}")
+
+
+def tiny_model(family: str, folder: Path | str, **options: Any) -> Path:
+    """A loadable folder of any family, of its own: it may be changed."""
+    shutil.copytree(shared_folder(family, **options), folder)
+    return Path(folder)
 
 
 def tiny_parts(family: str, **options: Any) -> tuple[Any, Any]:
@@ -440,9 +459,8 @@ def plain_pipeline(family: str, **options: Any) -> Any:
     import torch
 
     from registry.diffusers_folder import no_progress_bars
-    from registry.families import FAMILIES
 
     with no_progress_bars():
-        pipeline = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(shared_folder(family, **options), dtype=torch.float32)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(shared_folder(family, **options), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.conditioning import stacked
 from registry.errors import JobFailed
 from registry.families.base import Conditioning, Family, Parts, Posterior
 from registry.hashing import value_sha256
@@ -102,30 +103,6 @@ class Texts:
     def rows(self, indices: Sequence[int]) -> Conditioning:
         """The batch of these samples' conditionings."""
         return stacked([self.states[self.index[i]] for i in indices])
-
-
-def stacked(states: Sequence[Conditioning]) -> Conditioning:
-    """One batch; states of several lengths are padded at the end, where a mask says so. Raises JobFailed where none does."""
-    import torch
-
-    batch: Conditioning = {}
-    for key in states[0]:
-        rows = [state[key] for state in states]
-        lengths = {row.shape[1] for row in rows if row.ndim > 1}
-        if len(lengths) > 1:
-            if not any(row.dtype == torch.bool for row in states[0].values()):
-                raise JobFailed(
-                    f"Prompts of several lengths without a mask cannot share a batch ({key}: {sorted(lengths)}). Set batch_size=1."
-                )
-            rows = [_padded(row, max(lengths)) for row in rows]
-        batch[key] = torch.cat(rows)
-    return batch
-
-
-def _padded(row: Tensor, length: int) -> Tensor:
-    import torch
-
-    return torch.nn.functional.pad(row, (0, 0) * (row.ndim - 2) + (0, length - row.shape[1]))
 
 
 def module_hash(*modules: nn.Module) -> str:

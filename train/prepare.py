@@ -53,7 +53,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
         pictures = _Encoder(plan, parts, device, report)
         latents, held_latents = pictures.latents()
         texts, held_texts, preview_texts = pictures.texts()
-        nothing = encode_nothing(family, parts, device=device) if preview_texts else None
+        nothing = encode_nothing(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
     kept = cached_bytes(latents, texts)
     release(parts)
     out(f"encoded {len(plan.train) + len(plan.heldout)} pictures ({human_bytes(kept)} in memory); the text encoders are let go")

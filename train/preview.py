@@ -25,11 +25,11 @@ def sample_name(step: int, number: int) -> str:
     return f"step-{step:06d}-{number:02d}.png"
 
 
-def encode_nothing(family: Family, parts: Parts, *, device: torch.device) -> Conditioning | None:
-    """The conditioning of no negative prompt, on the CPU; None where guidance is embedded."""
+def encode_nothing(family: Family, parts: Parts, *, guidance: float, device: torch.device) -> Conditioning | None:
+    """The conditioning of no negative prompt, on the CPU; None where the family makes no unconditional pass at this guidance."""
     import torch
 
-    if family.embedded_guidance:
+    if not family.guided(parts, guidance, negative=False):
         return None
     for encoder in parts.text_encoders.values():
         encoder.to(device)

@@ -101,6 +101,41 @@ class Parts:
         return next(self.denoiser.parameters()).dtype
 
 
+def always_classifier_free(parts: Parts) -> bool:
+    """True: every build has an unconditional pass."""
+    return True
+
+
+def never_classifier_free(parts: Parts) -> bool:
+    """False: guidance is distilled into every build."""
+    return False
+
+
+def guided_above_one(parts: Parts, guidance: float, *, negative: bool) -> bool:
+    """diffusers' usual rule: an unconditional pass above a scale of 1, whether a negative prompt is given or not."""
+    return guidance > 1.0
+
+
+def never_guided(parts: Parts, guidance: float, *, negative: bool) -> bool:
+    """No scale makes an unconditional pass."""
+    return False
+
+
+def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
+    """unconditional + guidance (conditional - unconditional) (Ho & Salimans 2022, eq. 6, in diffusers' count: 1 is no guidance)."""
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def start_by_share(steps: int, strength: float) -> int:
+    """First step of image-to-image in the flow pipelines: int(steps - steps * strength). `strength` in (0, 1]."""
+    return int(max(steps - min(steps * strength, steps), 0))
+
+
+def start_by_whole_steps(steps: int, strength: float) -> int:
+    """First step of image-to-image in the SD and SDXL pipelines: steps - int(steps * strength). `strength` in (0, 1]."""
+    return max(steps - min(int(steps * strength), steps), 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything that differs between architectures: facts, then functions."""
@@ -118,9 +153,9 @@ class Family:
     resolution: int  # pixels, the training size of the published models
     steps: int  # the plain pipeline call's default
     guidance: float  # the plain pipeline call's default; classifier-free or embedded scale
-    embedded_guidance: bool  # True: `guidance` is embedded (distilled), there is no unconditional pass
     lora_presets: Mapping[str, str | tuple[str, ...]]  # preset -> peft target_modules (suffixes, or one regular expression)
     architecture: str  # ModelSpec architecture id, without "/lora"
+    fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
 
@@ -152,6 +187,16 @@ class Family:
     One denoiser call, a timestep PER SAMPLE (B,)."""
     set_timesteps: Callable[..., None]
     """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
+    classifier_free: Callable[[Parts], bool] = always_classifier_free
+    """Whether this build has an unconditional pass at all. Where not, `guidance` is embedded or without effect, and a negative
+    prompt is refused."""
+    guided: Callable[..., bool] = guided_above_one
+    """guided(parts, guidance, *, negative) -> bool: whether the plain pipeline makes an unconditional pass at this scale, with
+    (`negative` True) or without a negative prompt given. Never where `classifier_free` is False."""
+    guide: Callable[[Tensor, Tensor, float], Tensor] = classifier_free_guidance
+    """guide(conditional, unconditional, guidance) -> Tensor: the family's rule for the two predictions (B, C, H, W)."""
+    start_step: Callable[[int, float], int] = start_by_share
+    """start_step(steps, strength) -> index of the first step of image-to-image, as the family's own pipeline counts it."""
     lora_state: Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]
     """lora_state(path, parts) -> (state dict in diffusers' peft keys `<component>.<module>.lora_A.weight`, loader facts:
     {"network_alphas": ..., "metadata": ...}). Every dialect diffusers converts; raises BadFile when nothing in it can be read."""

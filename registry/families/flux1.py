@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from registry.clip_text import clip_outputs
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.families.base import (
+    FAMILIES,
+    Conditioning,
+    Family,
+    Look,
+    Match,
+    Parts,
+    Posterior,
+    never_classifier_free,
+    never_guided,
+)
 from registry.flux_names import flux_layers
 from registry.flux_single_file import load_flux_transformer
 from registry.formats.adapter_keys import adapter_keys
@@ -313,7 +323,6 @@ FAMILIES.add("flux1")(
         resolution=1024,
         steps=28,
         guidance=3.5,
-        embedded_guidance=True,
         lora_presets={
             "attention": ATTENTION,
             "attention_mlp": rf"{_BLOCK}({_ATTENTION}|{_MLP})",
@@ -333,5 +342,7 @@ FAMILIES.add("flux1")(
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=lora_state,
+        classifier_free=never_classifier_free,
+        guided=never_guided,
     )
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from registry.clip_text import clip_outputs, count_tokens, normed_state
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, start_by_whole_steps
 from registry.kl_vae import decode_kl, encode_kl
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout, load_single_file
@@ -249,7 +249,6 @@ FAMILIES.add("sd1")(
         resolution=512,
         steps=50,
         guidance=7.5,
-        embedded_guidance=False,
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
         recognise_checkpoint=recognise_checkpoint,
@@ -264,5 +263,6 @@ FAMILIES.add("sd1")(
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=lora_state,
+        start_step=start_by_whole_steps,
     )
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from registry.clip_text import clip_outputs, count_tokens, penultimate_state
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, start_by_whole_steps
 from registry.kl_vae import decode_kl, encode_kl
 from registry.ldm_pieces import BETAS, clip_piece, open_clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout, load_single_file
@@ -276,7 +276,6 @@ FAMILIES.add("sdxl")(
         resolution=1024,
         steps=50,
         guidance=5.0,
-        embedded_guidance=False,
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
         recognise_checkpoint=recognise_checkpoint,
@@ -291,5 +290,6 @@ FAMILIES.add("sdxl")(
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=lora_state,
+        start_step=start_by_whole_steps,
     )
 )

@@ -25,7 +25,8 @@ def resolved(**changes: Any) -> Render:
         "height": 64,
         "prompt": "a cat",
     }
-    return Render(**given | changes)
+    given |= changes
+    return Render(**{"guided": given["guidance"] > 1.0} | given)
 
 
 def square(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> Any:

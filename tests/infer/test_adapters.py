@@ -43,7 +43,7 @@ def picture(family: Any, parts: Any) -> Any:
 
     with torch.no_grad():
         conditional = family.encode_prompts(parts, [PROMPT])
-        unconditional = None if family.embedded_guidance else family.encode_nothing(parts, 1)
+        unconditional = None if not family.classifier_free(parts) else family.encode_nothing(parts, 1)
     size = SIZES[family.name]
     job = Job(
         conditional=conditional,
@@ -65,7 +65,7 @@ def plain_picture(family: Any, parts: Any, pipeline: Any) -> Any:
 
     size = SIZES[family.name]
     pipeline.scheduler = build_scheduler(parts, "euler")
-    extra = {"max_sequence_length": 48} if family.embedded_guidance else {}
+    extra = {"max_sequence_length": 48} if not family.classifier_free(parts) else {}
     latents = pipeline(
         prompt=PROMPT,
         num_inference_steps=3,

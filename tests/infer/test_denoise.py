@@ -52,7 +52,7 @@ def job(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     settings |= changes
     with torch.no_grad():
         negative = None
-        if not family.embedded_guidance:
+        if family.classifier_free(parts):
             text = settings["negative"]
             negative = family.encode_nothing(parts, 1) if text is None else family.encode_prompts(parts, [text])
         return Job(
@@ -82,7 +82,7 @@ def plain(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     name, family, parts, pipeline = model
     settings = {"seed": 7, "steps": STEPS, "guidance": 5.0, "sampler": None, "negative": None, "size": SIZES[name]} | changes
     pipeline.scheduler = build_scheduler(parts, settings["sampler"])
-    extra = {"max_sequence_length": T5_TOKENS} if family.embedded_guidance else {"negative_prompt": settings["negative"]}
+    extra = {"max_sequence_length": T5_TOKENS} if not family.classifier_free(parts) else {"negative_prompt": settings["negative"]}
     latents = pipeline(
         prompt=prompt,
         num_inference_steps=settings["steps"],
@@ -156,7 +156,7 @@ def test_no_guidance(model: Model) -> None:
 
 @pytest.mark.parametrize("negative", ["", "a blurred dog"])
 def test_a_negative_prompt(model: Model, negative: str) -> None:
-    if model[1].embedded_guidance:
+    if not model[1].classifier_free(model[2]):
         given = job(model)
         given.unconditional = given.conditional
         with pytest.raises(Refused, match="negative prompt would have no effect"):

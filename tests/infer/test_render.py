@@ -17,6 +17,7 @@ RESOLVED = Render(
     seed=7,
     steps=20,
     guidance=4,
+    guided=True,
     width=64,
     height=96,
     versions=(("torch", "2.13.0"),),
@@ -80,13 +81,13 @@ def test_the_order_of_adapters_and_the_number_of_the_gpu_do_not_count() -> None:
 
 
 def test_without_an_unconditional_pass_the_negative_prompt_does_not_count() -> None:
-    unguided = replace(RESOLVED, guidance=1.0)
+    unguided = replace(RESOLVED, guidance=1.0, guided=False)
     assert replace(unguided, negative="blurry").key() == unguided.key()
     assert replace(RESOLVED, negative="blurry").key() != RESOLVED.key()
 
 
 def test_an_open_render_has_no_key() -> None:
-    with pytest.raises(ValueError, match="base_sha256, steps, guidance, width, height, sha256 of ink"):
+    with pytest.raises(ValueError, match="base_sha256, steps, guidance, guided, width, height, sha256 of ink"):
         Render(base="pocket", adapters=(Adapter(reference="ink"),)).key()
 
 

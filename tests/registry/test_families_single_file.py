@@ -47,7 +47,7 @@ def pixels(name: str, parts: Any) -> Any:
     family, size = FAMILIES[name], SIZES[name]
     with torch.no_grad():
         conditional = family.encode_prompts(parts, ["a red apple"])
-        unconditional = None if family.embedded_guidance else family.encode_nothing(parts, 1)
+        unconditional = None if not family.classifier_free(parts) else family.encode_nothing(parts, 1)
         job = Job(
             conditional=conditional,
             unconditional=unconditional,

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 import torch
 
+from registry.conditioning import stacked
 from registry.errors import JobFailed
 from registry.families import FAMILIES
 from registry.families.base import Conditioning, Parts, Posterior
 from registry.progress import silent
 from train.config import DataConfig
 from train.data import Sample, read_set
-from train.encode import Cache, Latents, encode_pictures, encode_texts, module_hash, stacked
+from train.encode import Cache, Latents, encode_pictures, encode_texts, module_hash
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")

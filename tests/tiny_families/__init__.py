@@ -1,0 +1,27 @@
+"""One module a family, found by being there: a two-layer build of it, and the plain pipeline's picture to hold ours against.
+
+A module has
+    SIZE                pixels a side of its pictures
+    VARIANTS            the builds it can make; the first is the default
+    pipeline(variant)   the diffusers pipeline, seeded by its caller, with `tests.tiny.lively` weights
+    latents(pipeline, *, prompt, negative, guidance, steps, size, seed) -> (1, C, H, W)
+                        what the plain pipeline call ends with, unpacked and normalised as the seam has it; negative None is none given
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def module_of(family: str) -> ModuleType:
+    """The tiny build of a family."""
+    return importlib.import_module(f"tests.tiny_families.{family}")
+
+
+def builds() -> list[tuple[str, str]]:
+    """Every (family, variant) there is."""
+    return [(name, variant) for name in NAMES for variant in module_of(name).VARIANTS]
