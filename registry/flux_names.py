@@ -7,7 +7,8 @@ converter by a test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from registry.formats.layers import Layer
 
 OUTER = {
     "img_in": "x_embedder",
@@ -50,28 +51,33 @@ NORMS = {  # the scale of an RMS norm: `.scale` in the file, `.weight` here
 HALVES_SWAPPED = "norm_out.linear"  # shift and scale stand the other way round in the file
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A linear layer of the file and the modules of diffusers that its rows are, in order."""
+MLP_RATIO = 4  # of the published transformer: a single block's first MLP layer is as wide as four inputs
 
-    original: str
-    modules: tuple[str, ...]
-    swapped: bool = False
+FLUX_LAYERS: tuple[Layer, ...] = (
+    *(Layer(theirs, (ours,), ours == HALVES_SWAPPED) for theirs, ours in OUTER.items()),
+    *(Layer(f"double_blocks.*.{theirs}", tuple(f"transformer_blocks.*.{module}" for module in ours)) for theirs, ours in DOUBLE.items()),
+    *(
+        Layer(
+            f"single_blocks.*.{theirs}",
+            tuple(f"single_transformer_blocks.*.{module}" for module in ours),
+            widths=(1, 1, 1, MLP_RATIO) if len(ours) > 1 else (),
+        )
+        for theirs, ours in SINGLE.items()
+    ),
+)
+"""Every linear layer of a FLUX.1 transformer, `*` for the number of its block."""
 
 
 def flux_layers(double_blocks: int, single_blocks: int) -> list[Layer]:
     """Every linear layer of a FLUX.1 transformer with so many blocks."""
-    layers = [Layer(theirs, (ours,), ours == HALVES_SWAPPED) for theirs, ours in OUTER.items()]
-    for kind, ours_kind, count, table in (
-        ("double_blocks", "transformer_blocks", double_blocks, DOUBLE),
-        ("single_blocks", "single_transformer_blocks", single_blocks, SINGLE),
-    ):
-        layers += [
-            Layer(f"{kind}.{block}.{theirs}", tuple(f"{ours_kind}.{block}.{module}" for module in ours))
-            for block in range(count)
-            for theirs, ours in table.items()
-        ]
-    return layers
+    counts = {"double_blocks": double_blocks, "single_blocks": single_blocks}
+    found: list[Layer] = []
+    for layer in FLUX_LAYERS:
+        if "*" in layer.original:
+            found += [layer.numbered([str(block)]) for block in range(counts[layer.original.partition(".")[0]])]
+        else:
+            found.append(layer)
+    return found
 
 
 def flux_norms(double_blocks: int, single_blocks: int) -> dict[str, str]:

@@ -65,8 +65,7 @@ def _unet_prefixes(levels: int, layers: int, attended_down: tuple[bool, ...], at
 
 def unet_name(config: Mapping[str, Any], name: str) -> str | None:
     """The LDM name of a UNet's module or parameter, without `model.diffusion_model.`; None for a part LDM does not have."""
-    down, up = (tuple("Attn" in block for block in config[key]) for key in ("down_block_types", "up_block_types"))
-    for prefix, ldm in _unet_prefixes(len(down), int(config["layers_per_block"]), down, up):
+    for prefix, ldm in unet_prefixes(config):
         if name == prefix or name.startswith(f"{prefix}."):
             rest = name[len(prefix) :]
             return ldm + (_replaced_part(rest, RESNET) if ".resnets." in prefix else rest)
@@ -84,6 +83,12 @@ def _replaced_part(rest: str, parts: Mapping[str, str]) -> str:
 def unet_modules(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """Module name of diffusers -> LDM module name, of those that have one."""
     return {name: ldm for name in names if (ldm := unet_name(config, name)) is not None}
+
+
+def unet_prefixes(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(diffusers prefix, LDM prefix) of every part of a UNet of this config."""
+    down, up = (tuple("Attn" in block for block in config[key]) for key in ("down_block_types", "up_block_types"))
+    return _unet_prefixes(len(down), int(config["layers_per_block"]), down, up)
 
 
 def vae_name(config: Mapping[str, Any], name: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.ldm_names import unet_modules
+from registry.formats.layers import Layer, every, same_names
+from registry.ldm_names import RESNET, unet_modules, unet_prefixes
 from registry.lora_files import Original, own_layers, read_lora
 
 if TYPE_CHECKING:
@@ -22,6 +23,38 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
     "attention_mlp": (*ATTENTION, *MLP),
     "convolutions": (*ATTENTION, *MLP, *CONVOLUTIONS),
 }
+
+INSIDE_ATTENTION = (  # of a Transformer2DModel
+    *("norm", "proj_in", "proj_out"),
+    *every("transformer_blocks.*.", ("attn1.", "attn2."), ATTENTION),
+    *every("transformer_blocks.*.", ("ff.net.0.proj", "ff.net.2", "norm1", "norm2", "norm3")),
+)
+INSIDE_RESNET = tuple(RESNET)
+OUTSIDE = (
+    *("conv_in", "conv_out", "conv_norm_out"),
+    *every(("time_embedding", "add_embedding"), ".", ("linear_1", "linear_2")),
+    *("down_blocks.*.downsamplers.0.conv", "up_blocks.*.upsamplers.0.conv"),
+)
+
+UNET_LAYERS: tuple[Layer, ...] = same_names(
+    *OUTSIDE,
+    *every(("down_blocks.*.", "mid_block.", "up_blocks.*."), "attentions.*.", INSIDE_ATTENTION),
+    *every(("down_blocks.*.", "mid_block.", "up_blocks.*."), "resnets.*.", INSIDE_RESNET),
+)
+"""Every layer of a UNet under diffusers' names, which kohya's files of SD 1 and SD 2 have too, dots as underscores."""
+
+
+def ldm_layers(config: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """Every layer of a UNet of this config with its name in the first code, as kohya's files of SDXL have it."""
+    found: list[Layer] = []
+    for ours, theirs in unet_prefixes(config):
+        if ".resnets." in ours:
+            found += [Layer(f"{theirs}.{RESNET[part]}", (f"{ours}.{part}",)) for part in INSIDE_RESNET]
+        elif ".attentions." in ours:
+            found += [Layer(f"{theirs}.{part}", (f"{ours}.{part}",)) for part in INSIDE_ATTENTION]
+        else:
+            found.append(Layer(theirs, (ours,)))
+    return tuple(found)
 
 
 def unet_lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:

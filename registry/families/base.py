@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.formats.layers import AdapterNames
 from registry.header import TensorInfo as TensorInfo
 from registry.names import Table
 
@@ -158,6 +159,7 @@ class Family:
     fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
+    adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 spell its adapters; None: not known, never converted
 
     # --- functions
     recognise_checkpoint: Callable[[Look], Match | None]

@@ -28,9 +28,10 @@ from registry.families.base import (
     never_classifier_free,
     never_guided,
 )
-from registry.flux_names import flux_layers
+from registry.flux_names import FLUX_LAYERS, flux_layers
 from registry.flux_single_file import load_flux_transformer
 from registry.formats.adapter_keys import adapter_keys
+from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.lora_files import Original, read_lora
 
@@ -329,6 +330,7 @@ FAMILIES.add("flux1")(
             "modulation": rf"{_BLOCK}({_ATTENTION}|{_MLP}|{_MODULATION})",
         },
         architecture="flux-1-dev",
+        adapter_names=AdapterNames(layers=FLUX_LAYERS, encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"}),
         training_guidance=1.0,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

@@ -15,11 +15,12 @@ from registry.clip_text import clip_outputs, count_tokens, normed_state
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, start_by_whole_steps
+from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout, load_single_file
 from registry.unet_headers import declared_family, told_prediction, unet_adapter, unet_file
-from registry.unet_lora import PRESETS, unet_lora_state
+from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state
 
 if TYPE_CHECKING:
     import torch
@@ -251,6 +252,7 @@ FAMILIES.add("sd1")(
         guidance=7.5,
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
+        adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ from registry.clip_text import clip_outputs, count_tokens, penultimate_state
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, start_by_whole_steps
+from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.ldm_pieces import BETAS, clip_piece, open_clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout, load_single_file
 from registry.unet_headers import declared_family, told_prediction, unet_adapter, unet_file
-from registry.unet_lora import PRESETS, unet_lora_state
+from registry.unet_lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,12 @@ VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 WIDTH = 2048  # of both encoders' states side by side
 ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
+BLOCKS: Mapping[str, Any] = {  # of the published UNet: what its numbering in the first code follows from
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 2,
+}
+ATTENDED = {"down_blocks.1": 640, "down_blocks.2": 1280, "mid_block": 1280, "up_blocks.0": 1280, "up_blocks.1": 640}  # channels
 
 
 # --- what it is
@@ -262,6 +270,16 @@ def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[
     return unet_lora_state(path, parts)
 
 
+def is_published_unet(widths: Mapping[str, int]) -> bool:
+    """Whether modules of these in-widths are those of the published UNet, by the channels its attention has at each level."""
+    seen = {
+        (found[1], width)
+        for module, width in widths.items()
+        if (found := re.match(r"((?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+\..*(?:attn1\.to_[qkv]|attn2\.to_q|proj_in)$", module))
+    }
+    return bool(seen) and all(ATTENDED.get(place) == width for place, width in seen)
+
+
 FAMILIES.add("sdxl")(
     Family(
         name="sdxl",
@@ -278,6 +296,11 @@ FAMILIES.add("sdxl")(
         guidance=5.0,
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
+        adapter_names=AdapterNames(
+            layers=(*ldm_layers(BLOCKS), *UNET_LAYERS),  # the second for builds of other blocks, which keep diffusers' names
+            encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
+            original=is_published_unet,
+        ),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,
