@@ -8,7 +8,6 @@ T5's padding is attended without a mask, so the text length is part of the resul
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,12 +27,14 @@ from registry.families.base import (
     never_classifier_free,
     never_guided,
 )
+from registry.flow_steps import set_even_sigmas, shift_of
 from registry.flux_names import FLUX_LAYERS, flux_layers
 from registry.flux_single_file import load_flux_transformer
 from registry.formats.adapter_keys import adapter_keys
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.lora_files import Original, read_lora
+from registry.packed_latents import pack, packed_tokens, places, unpack
 
 if TYPE_CHECKING:
     import torch
@@ -243,7 +244,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
         pooled_projections=conditioning["pooled"],
         encoder_hidden_states=embeds,
         txt_ids=embeds.new_zeros(embeds.shape[1], 3),
-        img_ids=_places(noisy),
+        img_ids=places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
         controlnet_block_samples=double,
         controlnet_single_block_samples=single,
         return_dict=False,
@@ -251,51 +252,9 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     return unpack(velocity, like=noisy)
 
 
-def pack(latents: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, N, 4C): each 2 x 2 patch of cells is one token."""
-    b, c, h, w = latents.shape
-    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
-
-
-def unpack(tokens: Tensor, *, like: Tensor) -> Tensor:
-    """(B, N, 4C) -> (B, C, H, W) of `like`."""
-    b, c, h, w = like.shape
-    return tokens.view(b, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c, h, w)
-
-
-def _places(latents: Tensor) -> Tensor:
-    """(N, 3): 0, row and column of each token, shared by the batch."""
-    import torch
-
-    rows, columns = latents.shape[-2] // 2, latents.shape[-1] // 2
-    places = latents.new_zeros(rows, columns, 3)
-    places[..., 1] += torch.arange(rows, device=latents.device)[:, None]
-    places[..., 2] += torch.arange(columns, device=latents.device)
-    return places.view(rows * columns, 3)
-
-
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
-    import numpy
-
-    config = scheduler.config
-    accepted = inspect.signature(scheduler.set_timesteps).parameters
-    options: dict[str, Any] = {}
-    if "sigmas" in accepted and not config.get("use_flow_sigmas", False):
-        options["sigmas"] = numpy.linspace(1.0, 1 / steps, steps)
-    else:
-        options["num_inference_steps"] = steps
-    if config.get("use_dynamic_shifting", False) and "mu" in accepted:
-        options["mu"] = shift_of(config, tokens=(height // (2 * FACTOR)) * (width // (2 * FACTOR)))
-    scheduler.set_timesteps(**options)
-    scheduler.set_begin_index(0)
-
-
-def shift_of(config: Any, *, tokens: int) -> float:
-    """mu of the time shift: linear in the token count, 0.5 at 256 tokens and 1.15 at 4096 unless the config says otherwise."""
-    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    slope = (config.get("max_shift", 1.15) - config.get("base_shift", 0.5)) / (high - low)
-    return float(tokens * slope + config.get("base_shift", 0.5) - slope * low)
+    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
 
 
 # --- adapters

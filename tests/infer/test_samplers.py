@@ -129,7 +129,7 @@ def test_flow_samplers_recover_a_constant_field(flux: Any, name: str) -> None:
 
 
 def test_flux_shift_follows_the_picture_s_size(flux: Any) -> None:
-    from registry.families.flux1 import shift_of
+    from registry.flow_steps import shift_of
 
     assert shift_of({}, tokens=256) == pytest.approx(0.5)
     assert shift_of({}, tokens=4096) == pytest.approx(1.15)

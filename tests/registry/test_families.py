@@ -218,7 +218,7 @@ def test_flux_guidance_is_given_only_where_it_is_embedded() -> None:
 def test_flux_tokens_are_two_by_two_cells_and_come_back() -> None:
     import torch
 
-    from registry.families.flux1 import pack, unpack
+    from registry.packed_latents import pack, unpack
 
     latents = torch.arange(2 * 16 * 4 * 6, dtype=torch.float32).view(2, 16, 4, 6)
     tokens = pack(latents)
