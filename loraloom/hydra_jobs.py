@@ -17,7 +17,7 @@ from loraloom.judge import Judge
 from loraloom.literal import is_open_text, quote_value, take_literally
 from loraloom.presets import Presets, leaves
 from loraloom.settings import Schema, read_schema
-from registry.errors import Faults
+from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -158,15 +158,31 @@ class Composer:
             multirun=self.arguments.multirun,
             hydra=self.arguments.multirun or bool(self.arguments.hydra),
         )
-        faults = [
-            fault for raw, override in zip(self.arguments.overrides, self.overrides, strict=False) if (fault := judge.fault(raw, override))
-        ]
+        faults: list[str] = []
+        sound: list[str] = self.overrides[len(self.arguments.overrides) :]  # what the presets' search path adds
+        for raw, override in zip(self.arguments.overrides, self.overrides, strict=False):
+            if fault := judge.fault(raw, override):
+                faults.append(fault)
+            else:
+                sound.append(override)
         if faults:
-            raise Faults(f"loraloom {self.job.name} was not started:", faults)
+            raise Faults(f"loraloom {self.job.name} was not started:", [*faults, *self._out_of_range(sound)])
         last = {argument.partition("=")[0].lstrip("+"): argument for argument in self.arguments.overrides}
         for argument in self.arguments.overrides:
             if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
                 console.say(f"note: {argument} does not count; {chosen} comes after it")
+
+    def _out_of_range(self, overrides: Sequence[str]) -> list[str]:
+        """What is out of range in arguments that each can be read, so that it is told with those that cannot."""
+        if self.arguments.multirun:
+            return []
+        try:
+            self.request_of(overrides)
+        except Faults as error:
+            return list(error.faults)
+        except LoomError:  # told when the arguments can be read
+            return []
+        return []
 
     @cached_property
     def defaults(self) -> Any:

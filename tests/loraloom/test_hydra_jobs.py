@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.hydra_jobs import Job, Request, run_job
+from loraloom.commands.train import job as train_job
+from loraloom.hydra_jobs import Job, Request, configure, run_job
 from registry.errors import Faults, Refused
 from tests.loraloom.toy import Mode, Toy
 
@@ -127,6 +128,12 @@ def test_all_faults_are_told_at_once(toy: Job[Toy]) -> None:
     with pytest.raises(Faults) as caught:
         run_job(toy, ["stpes=5", "model=smal", "mode=x", "words=[!]", "steps=3", "knobs.rank=y"])
     assert [fault.partition(":")[0] for fault in caught.value.faults] == ["stpes=5", "model=smal", "mode=x", "words=[!]", "knobs.rank=y"]
+
+
+def test_a_value_out_of_range_is_told_with_what_cannot_be_read() -> None:
+    with pytest.raises(Faults) as caught:
+        configure(train_job(), "stpes=5", "optim.lr=-1", "batch_size=0")
+    assert [fault.split()[0] for fault in caught.value.faults] == ["stpes=5:", "batch_size", "optim.lr"]
 
 
 def test_what_was_given_is_told_apart_from_defaults(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
