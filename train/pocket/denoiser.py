@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import random
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from train.pocket.tokenizer import MAX_TOKENS
 # B batch, T tokens, H W latent size (16), D text width
 
 WIDTH = 128
-BATCH = 32  # a process
+BATCH = 64  # over all processes
 NO_CAPTION = 0.1  # for classifier-free guidance
 DECAY_FROM = 0.35  # share of the budget after which the learning rate falls in a line
 CHECKPOINT_SECONDS, SNAPSHOT_SECONDS = 240, 480
@@ -190,17 +191,19 @@ class Trainer:
     def resume(self, state: dict[str, Any], minutes: float) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        if state["optimiser"] is not None:
+            self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.samples, self.cpu_before = state["step"], state["samples"], state["cpu_seconds"]
         self.clock = Clock(minutes, spent_seconds=state["seconds"])
         torch._foreach_copy_(self.quick_weights, self.weights)
 
     def train_step(self, factor: float) -> float:
-        """One update on BATCH views a process, at `factor` times the learning rates; this process's loss."""
-        rows = self.picks.choice(self.data.training, BATCH, p=self.data.weights)
+        """One update on BATCH views, at `factor` times the learning rates; the loss of this process's share of them."""
+        count = BATCH // self.team.size
+        rows = self.picks.choice(self.data.training, count, p=self.data.weights)
         views = [self.data.views[i] for i in rows]
         captions = ["" if self.rng.random() < NO_CAPTION else caption(v, self.keywords[v.noun], self.rng) for v in views]
-        timesteps = ((torch.arange(BATCH) + torch.rand(BATCH)) / BATCH * 1000).long().clamp(max=999)[torch.randperm(BATCH)]
+        timesteps = ((torch.arange(count) + torch.rand(count)) / count * 1000).long().clamp(max=999)[torch.randperm(count)]
         latents = self.data.latents[rows]
         value = self.loss(self.quick, latents, captions, timesteps, torch.randn_like(latents))
         value.backward()  # type: ignore[no-untyped-call]
@@ -209,7 +212,7 @@ class Trainer:
             q.grad = None
         self.team.average([p.grad for p in self.weights if p.grad is not None])
         self.optimiser.step(factor)
-        self.step, self.samples = self.step + 1, self.samples + BATCH * self.team.size
+        self.step, self.samples = self.step + 1, self.samples + count * self.team.size
         with torch.no_grad():
             torch._foreach_copy_(self.quick_weights, self.weights)
             torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - min(0.998, (self.step + 1) / (self.step + 12)))
@@ -239,6 +242,21 @@ class Trainer:
         save(self.work / "snapshots" / f"step-{self.step:06d}.pt", {**parts, **told})
         kept = copy.deepcopy(self.average)
         pack(self.work, kept.unet, kept.text_encoder, self.work / "early")
+
+
+def unpack(work: Path, folder: Path, *, step: int, samples: int, minutes: float) -> None:
+    """Lay out WORK so that the training goes on from a packed folder: its tokenizer, its VAE, its weights as model and as average.
+
+    The optimiser starts anew (its moments are not in the folder). The counts are those of the model card.
+    """
+    for part in ("tokenizer", "vae"):
+        shutil.copytree(folder / part, work / part)
+    model = Model(CLIPTokenizer.from_pretrained(work / "tokenizer"))
+    model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
+    model.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").float().state_dict())
+    weights = model.state_dict()
+    counts = {"step": step, "samples": samples, "seconds": minutes * 60, "cpu_seconds": 0.0}
+    save(work / "denoiser.pt", {"model": weights, "average": weights, "optimiser": None, **counts})
 
 
 def train(team: Team, work: Path, minutes: float) -> None:
