@@ -14,6 +14,14 @@ def home_dir() -> Path:
     return Path(user_data_path("loraloom", appauthor=False))
 
 
+def index_place(home: Path) -> Path | str:
+    """Where the index lies: $LORALOOM_INDEX (a PostgreSQL URL for a team, or a file), else a file in the home."""
+    given = os.environ.get("LORALOOM_INDEX")
+    if not given:
+        return home / "index.sqlite"
+    return given if "://" in given else Path(given).expanduser().absolute()
+
+
 def pocket_dir() -> Path:
     """The embedded base model: $LORALOOM_POCKET, else the folder beside this file."""
     given = os.environ.get("LORALOOM_POCKET")

@@ -1,19 +1,20 @@
-"""The index on the disk: SQLite in WAL mode, safe for several processes at once, brought up to date by numbered migrations."""
+"""The index: a SQLite file, or a PostgreSQL server for a team; safe for several processes at once, kept up to date by migrations."""
 
 import contextlib
-import time
+import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import sqlalchemy
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, SmallInteger, Table, Text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from registry.errors import Refused
+from registry.errors import JobFailed, Refused
 from registry.migrations import migrations
+from registry.postgres import SCHEMES, PostgresServer
+from registry.sqlite_file import SqliteFile
 
-BUSY_SECONDS = 60  # how long a writer waits for another process
+logger = logging.getLogger(__name__)
 TABLES = MetaData()
 
 record = Table(
@@ -72,6 +73,8 @@ given = Table(
     Column("parents", Text),
     Column("recipe", Text),
     Column("metadata", Text),
+    Column("prediction", Text),
+    Column("variant", Text),
 )
 given_name = Table(
     "given_name",
@@ -99,12 +102,39 @@ label = Table(
 OF_A_RECORD = (location, content, given, given_name, alias, label)  # tables with a record_id
 
 
-class Index:
-    """An open index. Made and brought up to date at the first use."""
+class Database(Protocol):
+    """What an index needs of the database it lies in."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    shown: str
+    recoverable: bool
+
+    def engine(self) -> Engine: ...
+    def version(self, connection: Connection) -> int: ...
+    def put_version(self, connection: Connection, number: int) -> None: ...
+    def columns(self, connection: Connection) -> set[tuple[str, str]]: ...
+    def is_empty(self) -> bool: ...
+    def is_damage(self, error: DatabaseError) -> bool: ...
+    def explain(self, error: DatabaseError) -> str: ...
+
+
+class Damaged(Exception):
+    """The index cannot be read as one."""
+
+
+class Index:
+    """An open index: `place` is a file, or a URL. Made and brought up to date at the first use.
+
+    A damaged file is kept aside, and what can be read of it goes into a new one: see registry/salvage.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self._database = database_of(place)
         self._engine: Engine | None = None
+
+    @property
+    def shown(self) -> str:
+        """What people are told of where it lies."""
+        return self._database.shown
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -124,19 +154,20 @@ class Index:
             self._engine.dispose()
             self._engine = None
 
+    def recover(self, reason: str | None = None) -> str | None:
+        """Make a damaged index anew; gives what was done, None when nothing was damaged. A server has its own means."""
+        from registry.salvage import recover
+
+        self.close()
+        return recover(self._database, reason) if isinstance(self._database, SqliteFile) else None
+
     def _open(self) -> Engine:
         if self._engine is None:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise Refused(
-                    f"The home {self.path.parent} cannot be made ({error.strerror}). Set LORALOOM_HOME to a folder of yours."
-                ) from error
-            engine = sqlalchemy.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": BUSY_SECONDS})
-            sqlalchemy.event.listen(engine, "connect", _prepare)
-            sqlalchemy.event.listen(engine, "begin", _begin)
-            _migrate(engine)
-            self._engine = engine
+                self._engine = open_index(self._database)
+            except Damaged as error:
+                logger.warning(self.recover(str(error)) or f"The index {self.shown} was damaged, and is whole again.")
+                self._engine = open_index(self._database)
         return self._engine
 
     @contextlib.contextmanager
@@ -144,63 +175,69 @@ class Index:
         """The database's own errors, said for a person."""
         try:
             yield
-        except OperationalError as error:
-            reason = str(error.orig)
-            raise Refused(f"The index {self.path} cannot be used: {reason}. Check the folder's permissions and free space.") from error
-        except DatabaseError as error:
-            if "malformed" in str(error.orig) or "not a database" in str(error.orig):
-                raise Refused(
-                    f"The index {self.path} is damaged ({error.orig}). Move it aside and scan your folders again; the models are untouched."
-                ) from error
+        except IntegrityError:  # a fault of ours, not of the index
             raise
+        except DatabaseError as error:
+            if self._database.is_damage(error):
+                told = self.recover(str(error.orig)) or f"The index {self.shown} was damaged, and is whole again."
+                raise JobFailed(f"{told} Run the command again.") from error
+            raise Refused(self._database.explain(error)) from error
 
 
-def _prepare(connection: Any, _record: Any) -> None:
-    """A new SQLite connection: transactions are ours to begin, writers wait for each other."""
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    _write_ahead(cursor)
-    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a crash cannot damage the file
-    cursor.close()
+def database_of(place: Path | str) -> Database:
+    """The database of a path or a URL. Raises Refused for a URL of another kind."""
+    scheme, separator, rest = str(place).partition("://")
+    if not separator or isinstance(place, Path):
+        return SqliteFile(Path(place))
+    if scheme == "sqlite":
+        return SqliteFile(Path(rest.removeprefix("/")))
+    if scheme in SCHEMES:
+        return PostgresServer(str(place))
+    raise Refused(
+        f"LORALOOM_INDEX={scheme}://... is no index. Write postgresql://user:password@host/database, or the path of a SQLite file."
+    )
 
 
-def _write_ahead(cursor: Any) -> None:
-    """WAL mode, once for the file. The switch does not wait for others by itself, so it is tried again."""
-    until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-                return
-            if cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
-                return
-            return  # a file system without shared memory: the rollback journal is slower, and as safe
-        except Exception as error:
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.02)
+def open_index(database: Database) -> Engine:
+    """The engine of an index that is up to date. Raises Damaged, Refused for one of a newer LoRA Loom."""
+    engine = database.engine()
+    try:
+        if database.is_empty():
+            raise Damaged("the file is empty")
+        _migrate(database, engine)
+        with engine.connect() as connection, connection.begin():
+            lacking = _COLUMNS - database.columns(connection)
+        if lacking:
+            raise Damaged(f"it lacks {', '.join(sorted(f'{table}.{column}' for table, column in lacking)[:3])}")
+    except DatabaseError as error:
+        engine.dispose()
+        if database.is_damage(error):
+            raise Damaged(str(error.orig)) from error
+        raise Refused(database.explain(error)) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
 
 
-def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("loom_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _migrate(engine: Engine) -> None:
-    """Run the migrations this file has not seen; several processes may come here at once."""
+def _migrate(database: Database, engine: Engine) -> None:
+    """Run the migrations this index has not seen; several processes may come here at once."""
     steps = migrations()
+    newest = steps[-1][0]
     with engine.connect() as connection, connection.begin():
-        if _version(connection) == steps[-1][0]:
+        if database.version(connection) == newest:
             return
     with engine.connect().execution_options(loom_writes=True) as connection, connection.begin():
-        version = _version(connection)
-        if version > steps[-1][0]:
-            raise Refused(f"The index {engine.url.database} was made by a newer LoRA Loom (format {version}). Update this one.")
+        version = database.version(connection)
+        if version > newest:
+            raise Refused(
+                f"The index {database.shown} was made by a newer LoRA Loom: it has format {version}, this one knows {newest}. "
+                "Update this one; the index is as it was."
+            )
         for number, step in steps:
             if number > version:
                 step.up(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {number}")
+                database.put_version(connection, number)
 
 
-def _version(connection: Connection) -> int:
-    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+_COLUMNS = {(table.name, column.name) for table in TABLES.sorted_tables for column in table.columns}

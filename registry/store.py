@@ -25,7 +25,7 @@ from registry.embedded import Embedded
 from registry.errors import BadFile, Refused
 from registry.finder import Finder, seen_at, text_of
 from registry.folder import folder_files
-from registry.home import home_dir
+from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
 from registry.names import suggest
@@ -36,11 +36,11 @@ from registry.scan import ScanReport, scan
 
 
 class Store:
-    """The index in a home folder. Opened at the first use; safe for several processes at once."""
+    """The index of a home folder, or the one $LORALOOM_INDEX names. Opened at the first use; safe for several processes at once."""
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = Path(home) if home is not None else home_dir()
-        self._index = Index(self.home / "index.sqlite")
+        self._index = Index(index_place(self.home))
         self._digests = Digests(self._index)
         self._embedded = Embedded()
         self._finder = Finder(self._index, self._digests, self._embedded)

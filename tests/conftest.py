@@ -29,6 +29,9 @@ os.environ.update(
     }
 )
 
+for _name in ("LORALOOM_INDEX", "LORALOOM_BLOBS", "LORALOOM_POCKET"):
+    os.environ.pop(_name, None)
+
 # A job that a script put in the background ignores SIGINT, and so would every program that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

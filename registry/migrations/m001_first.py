@@ -1,5 +1,7 @@
 """The first shape of the index. Derived tables can be rebuilt from the files; user tables hold what only a person knows."""
 
+import re
+
 from sqlalchemy import Connection
 
 STATEMENTS = (
@@ -86,7 +88,13 @@ STATEMENTS = (
 )
 
 
+# PostgreSQL would compare texts by the rules of a language; paths and hashes are asked for by ranges of their bytes.
+BYTEWISE = re.compile(r"\b(TEXT|VARCHAR\(\d+\))")
+
+
 def up(connection: Connection) -> None:
     """Make the tables."""
     for statement in STATEMENTS:
+        if connection.dialect.name == "postgresql":
+            statement = BYTEWISE.sub(r'\1 COLLATE "C"', statement)
         connection.exec_driver_sql(statement)

@@ -1,0 +1,140 @@
+"""The index as a SQLite file: WAL, writers wait for each other, made whole or not at all; damage is told apart from other faults."""
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DatabaseError
+
+from registry.errors import Refused
+
+BUSY_SECONDS = 60  # how long a writer waits for another process
+DAMAGE = ("malformed", "not a database", "file is encrypted", "unsupported file format", "already exists")
+
+
+class SqliteFile:
+    """An index in a file of its own."""
+
+    recoverable = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shown = str(path)
+
+    def engine(self) -> Engine:
+        """The engine; the file is made when it is not there. Raises Refused where that cannot be."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self._make()
+        except OSError as error:
+            raise Refused(
+                f"The home {self.path.parent} cannot be made ({error.strerror}). Set LORALOOM_HOME to a folder of yours."
+            ) from error
+        engine = sqlalchemy.create_engine(URL.create("sqlite", database=str(self.path)), connect_args={"timeout": BUSY_SECONDS})
+        sqlalchemy.event.listen(engine, "connect", _prepare)
+        sqlalchemy.event.listen(engine, "begin", _begin)
+        return engine
+
+    def _make(self) -> None:
+        """An empty database under the final name: so an index of 0 bytes is a damaged one, never one in the making."""
+        temporary = self.path.with_name(f".tmp-{secrets.token_hex(8)}")
+        try:
+            with contextlib.closing(sqlite3.connect(temporary)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA user_version = 0")
+            _put_if_free(temporary, self.path)
+        except sqlite3.Error as error:
+            raise Refused(f"The index {self.path} cannot be made ({error}). Check the folder's permissions and free space.") from error
+        finally:
+            for ending in ("", "-wal", "-shm"):
+                temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
+
+    def version(self, connection: Connection) -> int:
+        """The number of the last migration."""
+        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+    def put_version(self, connection: Connection, number: int) -> None:
+        """Say which migration was the last; part of its transaction."""
+        connection.exec_driver_sql(f"PRAGMA user_version = {number:d}")
+
+    def columns(self, connection: Connection) -> set[tuple[str, str]]:
+        """(table, column) of everything there is."""
+        found = connection.exec_driver_sql(
+            "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table'"
+        )
+        return {(str(table), str(column)) for table, column in found}
+
+    def is_empty(self) -> bool:
+        """Whether the file has lost everything."""
+        return self.path.stat().st_size == 0
+
+    def is_damage(self, error: DatabaseError) -> bool:
+        """Whether the error says that the file is damaged, or that something else lies in its place."""
+        return any(word in str(error.orig) for word in DAMAGE)
+
+    def explain(self, error: DatabaseError) -> str:
+        """What a person can do about another error."""
+        return f"The index {self.path} cannot be used: {error.orig}. Check the folder's permissions and free space."
+
+
+def _put_if_free(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another process was quicker."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            os.replace(temporary, path)
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    """A new connection: transactions are ours to begin, writers wait for each other."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    _write_ahead(cursor)
+    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a crash cannot damage the file
+    cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """WAL mode, once for the file. The switch does not wait for others by itself, so it is tried again."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                return
+            if cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+                return
+            return  # a file system without shared memory: the rollback journal is slower, and as safe
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("loom_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """A lock beside an index file, for what only one process may do; the system lets go of it when the process dies."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    with path.with_name(path.name + ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
