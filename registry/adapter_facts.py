@@ -7,45 +7,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey
+from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, dialect_of, is_language_model
 from registry.header import TensorInfo
 
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """Facts of one adapter file. `ranks` counts modules by rank; `rank` is None when they differ."""
+    """Facts of one adapter's table of tensors. `ranks` counts modules by rank; `rank` is None when they differ."""
 
     algorithms: tuple[str, ...]
     components: tuple[str, ...]  # DENOISER for the trained network
     dora: bool
     rank: int | None
     ranks: Mapping[int, int]
-    alpha: float | None
-    alpha_source: str | None
+    alpha_tensors: bool  # its alpha stands in tensors, which a header does not show
+    dialect: str
+    language_model: bool
+
+    def alpha_by(self, metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
+        """(alpha, where it was read) with a header's metadata; the rank where there is none anywhere, since the scale is 1 then."""
+        alpha, source = _alpha(metadata)
+        several = any(name.endswith("lora_alpha") for name in peft_config(metadata))
+        if source is None and set(self.algorithms) & SCALED and self.rank is not None and not self.alpha_tensors and not several:
+            return float(self.rank), "no alpha in the file: the scale is 1"
+        return alpha, source
 
 
-def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> AdapterFacts:
-    """The facts in parsed keys, shapes and metadata."""
+def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> AdapterFacts:
+    """The facts in parsed keys and shapes."""
     ranks = Counter(module_ranks(keys, tensors).values())
-    rank = next(iter(ranks)) if len(ranks) == 1 else None
-    algorithms = {_algorithm(key, tensors[name]) for name, key in keys.items() if key.algorithm}
-    dora = any(key.role == "dora" for key in keys.values())
-    alpha, source = _alpha(keys, metadata, rank)
-    if source is None and algorithms & SCALED and rank is not None and not _alpha_elsewhere(keys, metadata):
-        alpha, source = float(rank), "no alpha in the file: the scale is 1"
     return AdapterFacts(
-        algorithms=tuple(sorted(algorithms)),
+        algorithms=tuple(sorted(_algorithms(keys, tensors))),
         components=_components(keys, tensors),
-        dora=dora,
-        rank=rank,
+        dora=any(key.role == "dora" for key in keys.values()),
+        rank=next(iter(ranks)) if len(ranks) == 1 else None,
         ranks=dict(sorted(ranks.items())),
-        alpha=alpha,
-        alpha_source=source,
+        alpha_tensors=any(key.role == "alpha" for key in keys.values()),
+        dialect=dialect_of(keys),
+        language_model=is_language_model(keys),
     )
 
 
-def _algorithm(key: AdapterKey, info: TensorInfo) -> str:
-    return "boft" if key.algorithm == "oft" and key.role == "blocks" and len(info.shape) == 4 else key.algorithm
+def _algorithms(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> set[str]:
+    found = {key.algorithm for key in keys.values()} - {""}
+    if "oft" in found:  # one key name for both: three axes are OFT, four are BOFT
+        axes = {len(tensors[name].shape) for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"}
+        found = (found - {"oft"}) | ({"boft"} if axes == {4} else {"oft", "boft"} if 4 in axes else {"oft"})
+    return found
 
 
 def module_ranks(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[tuple[str, str], int]:
@@ -72,7 +80,7 @@ def _components(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo
 # --- alpha: in kohya files a tensor, elsewhere metadata; without one the scale is 1
 
 
-def _alpha(keys: Mapping[str, AdapterKey], metadata: Mapping[str, str], rank: int | None) -> tuple[float | None, str | None]:
+def _alpha(metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
     told = _number(metadata.get("ss_network_alpha"))
     if told is not None:
         return told, "ss_network_alpha"
@@ -80,11 +88,6 @@ def _alpha(keys: Mapping[str, AdapterKey], metadata: Mapping[str, str], rank: in
     if len(values) == 1:
         return _number(values.pop()), "lora_adapter_metadata"
     return None, None
-
-
-def _alpha_elsewhere(keys: Mapping[str, AdapterKey], metadata: Mapping[str, str]) -> bool:
-    """Whether an alpha exists that a header does not tell: in a tensor, or several in the metadata."""
-    return any(key.role == "alpha" for key in keys.values()) or any(name.endswith("lora_alpha") for name in peft_config(metadata))
 
 
 def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:

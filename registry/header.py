@@ -6,9 +6,12 @@ limit, duplicate keys, dtypes, shapes whose bytes must agree with their offsets,
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
@@ -120,6 +123,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> Header:
     """The Header in the JSON bytes after the length word; `path` is for messages. Raises BadFile (bad-header, truncated)."""
+    plain = _plain_header(raw, file_bytes)
+    if plain is not None:
+        return plain
     values = _json(raw, path)
     tensors: dict[str, TensorInfo] = {}
     offsets: dict[str, tuple[int, int]] = {}
@@ -134,9 +140,81 @@ def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> Header:
     return Header(tensors, offsets, metadata, data_start, file_bytes)
 
 
+# --- the form the reference library writes, read in a few calls: no spaces, metadata first, tensors in the order of their data.
+# Whatever is not exactly of this form, sound or not, is read entry by entry above, where the faults have their names.
+
+METADATA_FIRST = '{"__metadata__":'
+NUMBER = "(0|[1-9][0-9]{0,17})"
+PLAIN_ENTRY = re.compile(
+    r'"([^"\\\x00-\x1f]*)":{"dtype":"([A-Z0-9_]+","shape":\[(?:(?:0|[1-9][0-9]{0,19})(?:,(?:0|[1-9][0-9]{0,19}))*)?)\],'
+    rf'"data_offsets":\[{NUMBER},{NUMBER}\]}},'
+)
+PLAIN_LENGTH = len('"":{"dtype":"],"data_offsets":[,]},')  # of an entry without its five values
+
+
+def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
+    """(metadata, the text behind it: all tensors) of a header whose metadata stand first or are not there; None for other forms.
+
+    The metadata have been checked, the tensors have not. The spaces that pad a header are not in the text.
+    """
+    try:
+        text = raw.decode("utf-8")
+        if not text.startswith(METADATA_FIRST):
+            return ({}, text.rstrip(" ")) if text.startswith('{"') else None
+        entry, end = STRICT.raw_decode(text, len(METADATA_FIRST))
+    except (ValueError, RecursionError):
+        return None
+    if type(entry) is not dict or not all(type(value) is str for value in entry.values()):
+        return None
+    if "\\u" in text[:end] and not all(_encodable(key) and _encodable(value) for key, value in entry.items()):
+        return None
+    return entry, text[end:].rstrip(" ")
+
+
+def _plain_header(raw: bytes, file_bytes: int) -> Header | None:
+    split = split_header(raw)
+    if split is None:
+        return None
+    metadata, text = split
+    data_start = 8 + len(raw)
+    if text == "}" and data_start == file_bytes:
+        return Header({}, {}, metadata, data_start, file_bytes)
+    if text[:1] not in ("{", ",") or text[-2:] != "}}":
+        return None
+    body = text[1:-1] + ","
+    found = PLAIN_ENTRY.findall(body)
+    if not found or PLAIN_LENGTH * len(found) + sum(map(len, chain.from_iterable(found))) != len(body):
+        return None  # something else stands between the entries
+    names, kinds, begins, ends = zip(*found, strict=True)
+    sized = [_sized(kind) for kind in kinds]
+    starts, stops = [*map(int, begins)], [*map(int, ends)]
+    if starts[0] or starts[1:] != stops[:-1] or stops[-1] != file_bytes - data_start:
+        return None
+    if [stop - start for start, stop in zip(starts, stops, strict=True)] != [size for _, size in sized]:
+        return None
+    tensors = dict(zip(names, [info for info, _ in sized], strict=True))
+    if len(tensors) != len(names) or "__metadata__" in tensors:
+        return None
+    return Header(tensors, dict(zip(names, zip(starts, stops, strict=True), strict=True)), metadata, data_start, file_bytes)
+
+
+@lru_cache(maxsize=8192)  # a file has few shapes, and files share them
+def _sized(kind: str) -> tuple[TensorInfo, int | None]:
+    """(dtype and shape, bytes; None where no tensor can be so) of `F16","shape":[4,320`."""
+    dtype, _, sizes = kind.partition('","shape":[')
+    shape = tuple(map(int, sizes.split(","))) if sizes else ()
+    bits = DTYPE_BITS.get(dtype)
+    total = bits or 0
+    for size in shape:
+        total *= size
+        if size >> 64 or total >> 67:
+            return TensorInfo(dtype, shape), None
+    return TensorInfo(dtype, shape), None if bits is None or total & 7 else total >> 3
+
+
 def _json(raw: bytes, path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        values = STRICT.decode(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
         reason = str(error) or type(error).__name__
         raise BadFile(path, "bad-header", f"its header is not the JSON of a safetensors file ({reason}).") from error
@@ -158,6 +236,9 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
 
 
 def _metadata(entry: Any, path: Path) -> dict[str, str]:

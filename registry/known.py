@@ -6,8 +6,9 @@ Sources: diffusers' single_file_utils, ComfyUI's model_detection, SwarmUI's T2IM
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from registry.families.base import Look, Match
 from registry.header import TensorInfo
@@ -228,19 +229,35 @@ def recognise(row: Known, bare: Shapes) -> Match | None:
     return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
 
 
-def recognise_adapter(row: Known, modules: str, widths: frozenset[int]) -> Match | None:
-    """A row's claim on an adapter by the names of its modules, one a line, or by the widths its cross-attentions read."""
+def recognise_adapter(row: Known, found: Mapping[str, str], widths: frozenset[int]) -> Match | None:
+    """A row's claim on an adapter by what `adapter_words` found in it, or by the widths its cross-attentions read."""
     if row.adapter_width in widths:
         return Match(score=0.9, evidence=(f"cross-attention reads {row.adapter_width} wide text states",))
+    if any(pattern in found for pattern in row.adapter_absent):
+        return None
     for alternative in row.adapter:
-        hits = [re.search(pattern, modules, re.MULTILINE) for pattern in alternative]
-        if all(hits) and not any(re.search(pattern, modules, re.MULTILINE) for pattern in row.adapter_absent):
-            return Match(score=0.85, evidence=tuple(f"module {_line_around(modules, hit.start())}" for hit in hits if hit))
+        if all(pattern in found for pattern in alternative):
+            return Match(score=0.85, evidence=tuple(f"module {found[pattern]}" for pattern in alternative))
     return None
 
 
-def _line_around(text: str, position: int) -> str:
-    return text[text.rfind("\n", 0, position) + 1 :].partition("\n")[0]
+def adapter_words(modules: Iterable[str]) -> dict[str, str]:
+    """The expressions of all rows that are found in an adapter's module names -> the first module each is found in."""
+    found: dict[str, str] = {}
+    for module in modules:
+        for pattern in _words(module):
+            found.setdefault(pattern, module)
+    return found
+
+
+@lru_cache(maxsize=65536)  # files of one family share their names
+def _words(module: str) -> tuple[str, ...]:
+    return tuple(pattern for pattern, expression in EXPRESSIONS.items() if expression.search(module))
+
+
+EXPRESSIONS = {
+    pattern: re.compile(pattern) for row in KNOWN for alternative in (*row.adapter, row.adapter_absent) for pattern in alternative
+}
 
 
 def recognise_folder(row: Known, look: Look) -> Match | None:

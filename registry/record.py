@@ -1,7 +1,7 @@
 """Record: one registered thing, as every listing and every `--json` shows it. What is not known is None, never guessed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 KINDS = ("checkpoint", "adapter", "vae", "embedding", "controlnet", "text_encoder", "dataset", "run", "unknown")
@@ -86,12 +86,19 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
-        return asdict(self)
+        values = {name: getattr(self, name) for name in FIELDS}
+        values["prediction"] = vars(self.prediction).copy()
+        values["hashes"] = vars(self.hashes).copy()
+        values["files"] = tuple(vars(entry).copy() for entry in self.files)
+        values["warnings"] = tuple(vars(entry).copy() for entry in self.warnings)
+        values["parents"] = tuple(dict(parent) for parent in self.parents)
+        values["metadata"] = dict(self.metadata)
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
         """The Record back from `to_json`, lists turned into tuples."""
-        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        values = {name: data[name] for name in FIELDS if name in data}
         values["prediction"] = Prediction(**(values.get("prediction") or {}))
         values["hashes"] = Hashes(**(values.get("hashes") or {}))
         values["files"] = tuple(FileEntry(**entry) for entry in values.get("files", ()))
@@ -99,3 +106,6 @@ class Record:
         for name in ("algorithms", "components", "triggers", "tags", "aliases", "parents", "evidence", "candidates"):
             values[name] = tuple(values.get(name) or ())
         return cls(**values)
+
+
+FIELDS = tuple(f.name for f in fields(Record))

@@ -103,7 +103,7 @@ def put_fresh(connection: Connection, fresh: Sequence[tuple[Record, Place]]) -> 
         return
     created, turn = now(), time.time_ns()
     connection.execute(insert(tables.record), [{"id": record.id, "created": created, **_record_row(record)} for record, _ in fresh])
-    places = [{"record_id": record.id, "missing": 0, "turn": turn, **asdict(place)} for record, place in fresh]
+    places = [{"record_id": record.id, "missing": 0, "turn": turn, **vars(place)} for record, place in fresh]
     connection.execute(insert(tables.location), places)
 
 

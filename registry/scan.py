@@ -16,15 +16,16 @@ from sqlalchemy import Connection, delete, or_, select
 
 from registry import compose, rows
 from registry import index as tables
-from registry.detect import inspect, inspect_header
+from registry.detect import inspect, record_of
 from registry.digests import cached_hashes
 from registry.errors import BadFile, LoomError
-from registry.header import parse_header, read_header_bytes
+from registry.header import read_header_bytes
 from registry.index import Index
 from registry.places import Digest, Places, Seen
 from registry.progress import Report, Tick
 from registry.record import Record
 from registry.rows import Place
+from registry.traits import TableReader
 from registry.walk import Entry, Problem, walk
 
 BATCH = 200  # files written in one transaction
@@ -68,12 +69,12 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
     found = ScanReport(index)
     with index.reading() as connection:
         known = _known_below(connection, folder)
-    places = Places(index, digest)
+    places, reader = Places(index, digest), TableReader()
     batch: list[Seen] = []
     there: set[str] = set()
     for number, entry in enumerate(walk(folder, pocket, found.problems), 1):
         there.add(entry.path)
-        seen = _look(entry, known, found)
+        seen = _look(entry, known, found, reader)
         if seen is not None:
             batch.append(seen)
         if len(batch) >= BATCH:
@@ -97,7 +98,7 @@ def _known_below(connection: Connection, folder: Path) -> dict[str, Any]:
     return {row.path: row for row in connection.execute(select(table).where(where))}
 
 
-def _look(entry: Entry, known: dict[str, Any], found: ScanReport) -> Seen | None:
+def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableReader) -> Seen | None:
     """The entry inspected, when it is new or changed; else it is counted here."""
     row = known.get(entry.path)
     place = rows.place_of(entry.path, entry.stat)
@@ -110,10 +111,11 @@ def _look(entry: Entry, known: dict[str, Any], found: ScanReport) -> Seen | None
             return None
         if entry.folder or entry.path.lower().endswith(".gguf"):
             return Seen(place, inspect(entry.path))
-        size, raw = read_header_bytes(Path(entry.path))
-        header = parse_header(raw, path=Path(entry.path), file_bytes=size)
+        path = Path(entry.path)
+        size, raw = read_header_bytes(path)
+        metadata, traits = reader.read(path, size, raw)
         place = replace(place, fingerprint=hashlib.sha256(raw).hexdigest())
-        return Seen(place, inspect_header(Path(entry.path), header))
+        return Seen(place, record_of(path, size, metadata, traits, beside=entry.beside))
     except BadFile as error:
         found.problems.append(Problem(str(error.path), error.code, error.message))
     except (LoomError, OSError, ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,30 +51,35 @@ class Sidecars:
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-def sidecars_of(path: Path) -> Sidecars:
-    """The facts in the files beside a model; damaged and foreign ones are passed over."""
-    stem = path.with_suffix("")
+def sidecars_of(path: Path, *, beside: Collection[str] | None = None) -> Sidecars:
+    """The facts in the files beside a model; damaged and foreign ones are passed over. `beside`: the names there, if they are at hand."""
+    folder, stem = path.parent, path.stem
+
+    def there(name: str) -> bool:
+        return (beside is None or name in beside) and (folder / name).is_file()
+
     found = Sidecars()
-    for name, read in ((f"{stem.name}.civitai.info", _civitai), (f"{stem.name}.json", _a1111)):
-        beside = stem.with_name(name)
-        if beside.is_file():
-            found = _joined(found, read(_object(beside), name))
-    text = stem.with_name(f"{stem.name}.txt")
-    if "sidecar.description" not in found.kept and text.is_file():
-        found = _joined(found, Sidecars(kept=_described(_text(text))))
-    preview = next((beside for ending in PREVIEWS if (beside := stem.with_name(stem.name + ending)).is_file()), None)
-    return _joined(found, Sidecars(kept={"sidecar.preview": str(preview)})) if preview else found
+    for name, read in ((f"{stem}.civitai.info", _civitai), (f"{stem}.json", _a1111)):
+        if there(name):
+            found = _joined(found, read(_object(folder / name), name))
+    text = f"{stem}.txt"
+    if "sidecar.description" not in found.kept and there(text):
+        found = _joined(found, Sidecars(kept=_described(_text(folder / text))))
+    preview = next((stem + ending for ending in PREVIEWS if there(stem + ending)), None)
+    return _joined(found, Sidecars(kept={"sidecar.preview": str(folder / preview)})) if preview else found
 
 
-def with_sidecars(facts: MetadataFacts, path: Path) -> MetadataFacts:
+def with_sidecars(facts: MetadataFacts, path: Path, *, beside: Collection[str] | None = None) -> MetadataFacts:
     """The facts of a header and of what lies beside the file; the header's own come first."""
-    beside = sidecars_of(path)
+    found = sidecars_of(path, beside=beside)
+    if found == Sidecars():
+        return facts
     return replace(
         facts,
-        family=facts.family or beside.family,
-        family_source=facts.family_source or beside.family_source,
-        triggers=facts.triggers or beside.triggers,
-        kept={**facts.kept, **beside.kept},
+        family=facts.family or found.family,
+        family_source=facts.family_source or found.family_source,
+        triggers=facts.triggers or found.triggers,
+        kept={**facts.kept, **found.kept},
     )
 
 

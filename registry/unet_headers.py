@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from registry.adapter_shapes import layer_sizes
-from registry.formats.adapter_keys import adapter_keys
 
 if TYPE_CHECKING:
     from registry.families.base import Look
@@ -21,6 +21,7 @@ V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-predicti
 ZERO_SNR_MARK = "ztsnr"
 NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
 DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
+BLOCK = re.compile(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks")
 DEPTH = re.compile(r"transformer_blocks[._](\d+)[._]")
 CROSS = re.compile(r"attn2[._](?:processor[._])?to_[kv][._]")
 
@@ -117,30 +118,62 @@ class UNetAdapter:
 
 def unet_adapter(look: Look) -> UNetAdapter | None:
     """The facts of an adapter for a UNet of this line; None where its keys speak of something else."""
-    if look.is_folder or not look.tensors or any(NOT_UNET.search(key) for key in look.tensors):
+    return look.once(_unet_adapter)
+
+
+def _unet_adapter(look: Look) -> UNetAdapter | None:
+    if look.is_folder or not look.tensors:
         return None
-    unet = [key for key in look.tensors if key.startswith(("lora_unet_", "unet.", "lycoris_", "unet_"))]
-    bare = [key for key in look.tensors if key.startswith(("down_blocks", "mid_block", "up_blocks", "base_model.model."))]
+    unet = blocks = False
+    cross: int | None = None
+    depth = 0
     text: dict[str, int | None] = {}
     for key, info in look.tensors.items():
-        encoder = _encoder_of(key)
-        if encoder is not None:
-            text.setdefault(encoder, None)
-            if DOWN.search(key) and re.search(r"[qkv]_proj", key):
-                text[encoder] = info.shape[1]
-    inside = [*unet, *bare]
-    if not inside and not text:
+        mark = _mark(key)
+        if mark.foreign:
+            return None
+        unet, blocks, depth = unet or mark.unet, blocks or mark.block, max(depth, mark.depth)
+        if mark.text is not None:
+            text.setdefault(mark.text, None)
+        if mark.text is not None and mark.reads and len(info.shape) > 1:
+            text[mark.text] = info.shape[1]
+        elif cross is None and mark.cross and len(info.shape) > 1:
+            cross = info.shape[1]
+    if (not unet and not text) or (unet and not blocks):
         return None
-    if inside and not any(re.search(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks", key) for key in inside):
-        return None
-    cross = next((look.tensors[key].shape[1] for key in inside if CROSS.search(key) and DOWN.search(key)), None) or _cross_of_products(look)
-    depth = max((int(found[1]) for key in inside for found in DEPTH.finditer(key)), default=0)
-    return UNetAdapter(unet=bool(inside), cross_width=cross, depth=depth, text_widths=text)
+    return UNetAdapter(unet=unet, cross_width=cross or _cross_of_products(look), depth=depth, text_widths=text)
+
+
+class _Mark(NamedTuple):
+    """What the name of one tensor says."""
+
+    foreign: bool  # of another architecture
+    unet: bool
+    block: bool  # in one of a UNet's blocks
+    depth: int  # number of its transformer block
+    cross: bool  # the factor that reads the text states
+    text: str | None  # which text encoder
+    reads: bool  # the factor of a q, k or v that reads its input
+
+
+@lru_cache(maxsize=65536)  # files of one family share their names
+def _mark(key: str) -> _Mark:
+    unet = key.startswith(("lora_unet_", "unet.", "lycoris_", "unet_", "down_blocks", "mid_block", "up_blocks", "base_model.model."))
+    down = bool(DOWN.search(key))
+    return _Mark(
+        foreign=bool(NOT_UNET.search(key)),
+        unet=unet,
+        block=unet and bool(BLOCK.search(key)),
+        depth=max((int(found[1]) for found in DEPTH.finditer(key)), default=0) if unet else 0,
+        cross=unet and down and bool(CROSS.search(key)),
+        text=_encoder_of(key),
+        reads=down and bool(re.search(r"[qkv]_proj", key)),
+    )
 
 
 def _cross_of_products(look: Look) -> int | None:
     """The width of the text states where no tensor has it for an axis: LoKr's factors, whole differences."""
-    keys = adapter_keys(look.tensors) or {}
+    keys = look.adapter_keys or {}
     sizes = layer_sizes(keys, look.tensors).items()
     return next((size.into or size.flat for (_, module), size in sizes if CROSS.search(f"{module}.") and (size.into or size.flat)), None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Entry:
     path: str
     stat: os.stat_result
     folder: bool
+    beside: Collection[str] = ()  # names in the folder it lies in
 
 
 def walk(folder: Path, pocket: Path, problems: list[Problem]) -> Iterator[Entry]:
@@ -56,7 +57,7 @@ def walk(folder: Path, pocket: Path, problems: list[Problem]) -> Iterator[Entry]
             if kind == "folder":
                 folders.append(entry.path)
             elif kind == "file":
-                yield from _file(entry, problems)
+                yield from _file(entry, names, problems)
         waiting.extend(reversed(folders))
 
 
@@ -67,7 +68,7 @@ def _entry_kind(entry: os.DirEntry[str]) -> str:
         return "file"
 
 
-def _file(entry: os.DirEntry[str], problems: list[Problem]) -> Iterator[Entry]:
+def _file(entry: os.DirEntry[str], beside: Collection[str], problems: list[Problem]) -> Iterator[Entry]:
     ending = os.path.splitext(entry.name)[1].lower()
     if ending not in MODELS and ending not in NAMED:
         return
@@ -83,7 +84,7 @@ def _file(entry: os.DirEntry[str], problems: list[Problem]) -> Iterator[Entry]:
     except OSError as error:
         problems.append(_unreadable(entry.path, error))
         return
-    yield Entry(entry.path, seen, False)
+    yield Entry(entry.path, seen, False, beside)
 
 
 def _unreadable(path: str, error: OSError) -> Problem:

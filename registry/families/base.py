@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.formats.layers import AdapterNames
 from registry.header import TensorInfo as TensorInfo
 from registry.names import Table
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+T = TypeVar("T")
 Conditioning = dict[str, "Tensor"]  # what the denoiser needs beside latents and time; every tensor is batch-first
 
 
@@ -46,6 +48,23 @@ class Look:
     @property
     def is_folder(self) -> bool:
         return bool(self.index)
+
+    @property
+    def adapter_keys(self) -> dict[str, AdapterKey] | None:
+        """The parsed keys of an adapter; None where the file is none."""
+        return self.once(_adapter_keys)
+
+    def once(self, tell: Callable[[Look], T]) -> T:
+        """What `tell` says of this model; asked once, however many families want to know."""
+        told: dict[Callable[[Look], Any], Any] = self.__dict__.setdefault("_told", {})
+        if tell not in told:
+            told[tell] = tell(self)
+        answer: T = told[tell]
+        return answer
+
+
+def _adapter_keys(look: Look) -> dict[str, AdapterKey] | None:
+    return adapter_keys(look.tensors)
 
 
 @dataclass(frozen=True, kw_only=True)

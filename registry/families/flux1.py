@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.clip_text import clip_outputs
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
@@ -30,7 +31,6 @@ from registry.families.base import (
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.flux_names import FLUX_LAYERS, flux_layers
 from registry.flux_single_file import load_flux_transformer
-from registry.formats.adapter_keys import adapter_keys
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.lora_files import Original, read_lora
@@ -97,32 +97,42 @@ def _recognise_folder(look: Look) -> Match | None:
 
 def recognise_adapter(look: Look) -> Match | None:
     """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
-    keys = adapter_keys(look.tensors) if look.tensors else None
-    if keys is None or any(
-        re.search(
-            r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in", name
-        )
-        for name in keys
-    ):
+    keys = look.adapter_keys
+    marks = {name: _mark(name, key.module) for name, key in keys.items()} if keys is not None else {}
+    told = {mark.place for mark in marks.values()}
+    if keys is None or "foreign" in told or not told & {"double", "ours"}:
         return None
-    widths = {
-        look.tensors[name].shape[1]
-        for name, key in keys.items()
-        if key.role == "down"
-        and re.search(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj", key.module)
-        and len(look.tensors[name].shape) == 2
-    }
-    double = any(re.search(r"double_blocks[._]\d+[._]img_attn|single_blocks[._]\d+[._]linear", name) for name in keys)
-    ours = any("single_transformer_blocks" in name for name in keys)
-    if not (double or ours):
-        return None
-    names = "double_blocks and single_blocks" if double else "single_transformer_blocks"
+    shapes = [look.tensors[name].shape for name, mark in marks.items() if mark.reads and keys[name].role == "down"]
+    widths = {shape[1] for shape in shapes if len(shape) == 2}
+    names = "double_blocks and single_blocks" if "double" in told else "single_transformer_blocks"
     if widths == {WIDTH}:
         return Match(score=0.95, evidence=(names, f"{WIDTH} wide"))
     declared = look.metadata.get("modelspec.architecture", "").lower()
     if declared.startswith("flux-1"):
         return Match(score=0.9, evidence=(names, f"modelspec.architecture {declared!r}"))
     return Match(score=0.6, evidence=(names, f"widths {sorted(widths)}"))
+
+
+class _Mark(NamedTuple):
+    """What the name of one tensor says."""
+
+    place: str | None  # foreign (of a family with like names), double (Black Forest Labs' names), ours (diffusers')
+    reads: bool  # of a layer whose input is as wide as the transformer
+
+
+FOREIGN = re.compile(
+    r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in"
+)
+DOUBLE = re.compile(r"double_blocks[._]\d+[._]img_attn|single_blocks[._]\d+[._]linear")
+READS = re.compile(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj")
+
+
+@lru_cache(maxsize=65536)  # files of one family share their names
+def _mark(name: str, module: str) -> _Mark:
+    place = "foreign" if FOREIGN.search(name) else "double" if DOUBLE.search(name) else None
+    if place is None and "single_transformer_blocks" in name:
+        place = "ours"
+    return _Mark(place, bool(READS.search(module)))
 
 
 # --- loading

@@ -156,8 +156,8 @@ def adapter_keys(names: Iterable[str]) -> dict[str, AdapterKey] | None:
     return parsed
 
 
-def dialect_of(keys: Mapping[str, AdapterKey], metadata: Mapping[str, str]) -> str:
-    """Whose spelling the file as a whole is."""
+def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
+    """Whose spelling the file as a whole is, by its keys."""
     prefixes = Counter(key.prefix_spelling for key in keys.values())
     endings = Counter(key.spelling for key in keys.values() if key.role != "alpha")
     if "cloneofsimo" in endings:
@@ -166,15 +166,24 @@ def dialect_of(keys: Mapping[str, AdapterKey], metadata: Mapping[str, str]) -> s
         return "xlabs"
     if "diffusers_old" in endings:
         return "diffusers_old"
-    if "onetrainer" in prefixes or any(name.startswith("ot_") for name in metadata):
+    if "onetrainer" in prefixes:
         return "onetrainer"
-    if "lycoris" in prefixes or "lycoris" in endings or metadata.get("ss_network_module", "").startswith("lycoris"):
+    if "lycoris" in prefixes or "lycoris" in endings:
         return "lycoris"
     if "bfl" in prefixes or any("double_blocks." in key.module for key in keys.values()):
         return "bfl"
     if prefixes.get("kohya") or ("kohya" in endings and not prefixes.get("diffusers")):
         return "kohya"
     return "diffusers" if prefixes.get("diffusers") else "peft"
+
+
+def dialect_told(by_keys: str, metadata: Mapping[str, str]) -> str:
+    """The dialect, where a header's metadata name the trainer and the keys are such as several trainers write."""
+    if by_keys in ("cloneofsimo", "xlabs", "diffusers_old", "onetrainer"):
+        return by_keys
+    if any(name.startswith("ot_") for name in metadata):
+        return "onetrainer"
+    return "lycoris" if metadata.get("ss_network_module", "").startswith("lycoris") else by_keys
 
 
 def is_language_model(keys: Mapping[str, AdapterKey]) -> bool:

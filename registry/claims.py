@@ -1,0 +1,155 @@
+"""What the families say of a model, each with a score and reasons, and what their claims come to.
+
+The highest score wins; equal ones are reported as candidates and never settled by order. A family with a file of its own speaks for
+itself, the others have a row in registry/known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from registry import known
+from registry.families import FAMILIES
+from registry.families.base import Look, Match
+from registry.formats.adapter_keys import DENOISER, AdapterKey
+from registry.header import TensorInfo
+from registry.model_metadata import MetadataFacts
+from registry.record import Prediction, Warn
+
+TIE = 0.02  # claims closer than this are a tie
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A family's Match under its name."""
+
+    family: str
+    match: Match
+
+
+@dataclass
+class Verdict:
+    """What the claims come to: a family or candidates, with the evidence told."""
+
+    family: str | None = None
+    variant: str | None = None
+    prediction: Prediction = field(default_factory=Prediction)
+    evidence: list[str] = field(default_factory=list)
+    candidates: tuple[str, ...] = ()
+    warnings: list[Warn] = field(default_factory=list)
+
+
+# --- asking
+
+
+def adapter_claims(seen: Look, keys: Mapping[str, AdapterKey]) -> tuple[Claim, ...]:
+    """Every family's claim on an adapter."""
+    claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
+    words = known.adapter_words({key.module: None for key in keys.values() if key.component in (DENOISER, "")})
+    widths = _cross_attention_widths(seen.tensors, keys)
+    for row in known.KNOWN:
+        if row.family not in FAMILIES and (match := known.recognise_adapter(row, words, widths)):
+            claims.append(Claim(row.family, match))
+    return tuple(claims)
+
+
+def _cross_attention_widths(tensors: Mapping[str, TensorInfo], keys: Mapping[str, AdapterKey]) -> frozenset[int]:
+    widths = set()
+    for name, key in keys.items():
+        module = key.module
+        if key.role == "down" and ("attn2_to_k" in module or "attn2.to_k" in module or "attn2.processor.to_k" in module):
+            shape = tensors[name].shape
+            widths.add(shape[1] if len(shape) > 1 else 0)
+    return frozenset(widths)
+
+
+def checkpoint_claims(seen: Look) -> tuple[Claim, ...]:
+    """Every family's claim on a checkpoint."""
+    claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_checkpoint(seen))]
+    bare = {} if seen.is_folder else known.bare_names(seen.tensors)
+    for row in known.KNOWN:
+        if row.family in FAMILIES:
+            continue
+        match = known.recognise_folder(row, seen) if seen.is_folder else known.recognise(row, bare)
+        if match:
+            claims.append(Claim(row.family, match))
+    return tuple(claims)
+
+
+# --- judging
+
+
+def verdict_of(claims: Iterable[Claim], facts: MetadataFacts) -> Verdict:
+    """The best claim, unless another is as good: then candidates, which the file's own metadata may settle."""
+    ranked = sorted(claims, key=lambda claim: (-claim.match.score, claim.family))
+    verdict = Verdict()
+    if ranked:
+        best = [claim for claim in ranked if ranked[0].match.score - claim.match.score < TIE]
+        settled = [claim for claim in best if len(best) == 1 or claim.family == facts.family]
+        if settled:
+            _accept(verdict, settled[0])
+        else:
+            verdict.candidates = tuple(claim.family for claim in best)
+            verdict.evidence += [reason for claim in best for reason in _reasons(claim)]
+    hear_metadata(verdict, facts)
+    return verdict
+
+
+def _accept(verdict: Verdict, claim: Claim) -> None:
+    verdict.family, verdict.variant = claim.family, claim.match.variant
+    verdict.evidence += _reasons(claim)
+    verdict.prediction = Prediction(value=claim.match.prediction, source=claim.match.prediction_source)
+
+
+def _reasons(claim: Claim) -> list[str]:
+    return [f"{claim.family} ({claim.match.score:.2f}): {reason}" for reason in claim.match.evidence]
+
+
+def hear_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
+    """What the file says of itself: it settles what the tensors left open, and is told when it disagrees."""
+    if facts.family:
+        source = f"{facts.family_source} says {facts.family}"
+        if verdict.family is None and (not verdict.candidates or facts.family in verdict.candidates):
+            verdict.family, verdict.candidates = facts.family, ()
+            verdict.evidence.append(source)
+        elif verdict.family == facts.family:
+            verdict.evidence.append(source)
+        else:
+            seen = verdict.family or " or ".join(verdict.candidates)
+            verdict.warnings.append(Warn(code="metadata-disagrees", message=f"{source}; the tensors are those of {seen}."))
+    if facts.prediction.value and not verdict.prediction.value:
+        verdict.prediction = facts.prediction
+
+
+# --- what an answer depended on
+
+
+class Asked(Mapping[str, str]):
+    """A header's metadata that remember what was asked of them, so that an answer can be given again to who would be answered the same."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.answers: dict[str, str | None] = {}
+        self.all = False  # asked for something that only this very file has: its other keys, its path
+
+    def __getitem__(self, key: str) -> str:
+        self.answers[key] = self._values.get(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        self.all = True
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        self.all = True
+        return len(self._values)
+
+
+class NotingLook(Look):
+    """A Look whose metadata are Asked; asking for its path makes an answer this file's own."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "path":
+            object.__getattribute__(self, "metadata").all = True
+        return object.__getattribute__(self, name)
