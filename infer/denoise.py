@@ -81,7 +81,7 @@ def _noise(family: Family, parts: Parts, generator: torch.Generator, *, height: 
     import torch
 
     check_size(family, height=height, width=width)
-    shape = (1, family.latent_channels, height // parts.latent_factor, width // parts.latent_factor)
+    shape = (1, family.channels(parts), height // parts.latent_factor, width // parts.latent_factor)
     dtype = torch.float32 if family.fp32_latents else parts.dtype
     return torch.randn(shape, generator=generator, dtype=dtype).to(parts.device)
 

@@ -25,7 +25,7 @@ class Prompts:
         self._family = family
         self._parts = parts
         self._tell = tell
-        self._known: dict[tuple[str | None, int | None], Conditioning] = {}
+        self._known: dict[Hashable, Conditioning] = {}
         self._state: Hashable = ()
 
     def under(self, state: Hashable) -> None:
@@ -34,23 +34,42 @@ class Prompts:
             self._state = state
             self._known.clear()
 
-    def conditioning(self, text: str | None, *, clip_skip: int | None) -> Conditioning:
-        """The conditioning (1, T, D) of a text, or of no negative prompt at all (None)."""
+    def conditioning(self, text: str, *, clip_skip: int | None) -> Conditioning:
+        """The conditioning (1, T, D) of a prompt."""
+        return self._once(
+            prompt_key(text, clip_skip), lambda: self._family.encode_prompts(self._parts, [self._told(text)], clip_skip=clip_skip)
+        )
+
+    def negative(self, text: str | None) -> Conditioning:
+        """The conditioning (1, T, D) of a negative prompt, or of none at all (None)."""
+        if text is None:
+            return self._once(negative_key(self._family, None), lambda: self._family.encode_nothing(self._parts, 1))
+        return self._once(negative_key(self._family, text), lambda: self._family.negatives(self._parts, [self._told(text)]))
+
+    def _once(self, key: Hashable, encode: Callable[[], Conditioning]) -> Conditioning:
         import torch
 
-        if (text, clip_skip) not in self._known:
+        if key not in self._known:
             with torch.no_grad():
-                self._known[text, clip_skip] = self._encode(text, clip_skip)
+                self._known[key] = encode()
             self.encodes += 1
-        return self._known[text, clip_skip]
+        return self._known[key]
 
-    def _encode(self, text: str | None, clip_skip: int | None) -> Conditioning:
-        if text is None:
-            return self._family.encode_nothing(self._parts, 1, clip_skip=clip_skip)
+    def _told(self, text: str) -> str:
         needed, fit = self._family.count_tokens(self._parts, text)
         if needed > fit:
             self._tell(tell_truncated(text, needed, fit))
-        return self._family.encode_prompts(self._parts, [text], clip_skip=clip_skip)
+        return text
+
+
+def prompt_key(text: str, clip_skip: int | None) -> Hashable:
+    """What a prompt's conditioning is kept under."""
+    return (text, clip_skip)
+
+
+def negative_key(family: Family, text: str | None) -> Hashable:
+    """What a negative prompt's conditioning is kept under: as the prompt's of that text, unless the family reads them otherwise."""
+    return (text, None) if family.encode_negatives is None else (text, None, "negative")
 
 
 def tell_truncated(text: str, needed: int, fit: int) -> str:
@@ -76,7 +95,7 @@ def draw(
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
     job = Job(
         conditional=prompts.conditioning(render.prompt, clip_skip=render.clip_skip),
-        unconditional=prompts.conditioning(render.negative, clip_skip=None) if guided else None,  # the pipelines never skip layers of it
+        unconditional=prompts.negative(render.negative) if guided else None,
         guidance=render.guidance,
         steps=render.steps,
         scheduler=build_scheduler(parts, render.sampler),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer.cells import CellStore
 from infer.config import GridConfig
-from infer.draw import tell_truncated
+from infer.draw import negative_key, prompt_key, tell_truncated
 from infer.grid import loading
 from infer.layout import Cell, Layout, expand
 from infer.render import Render, number
@@ -127,18 +127,27 @@ class _Costs:
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text under what its text encoders carry."""
         worn = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
-        wanted = [(render.prompt, render.clip_skip), *([(render.negative, None)] if render.guided else [])]
-        return [(loading(render), worn, text, clip_skip) for text, clip_skip in wanted]
+        wanted = [prompt_key(render.prompt, render.clip_skip)]
+        if render.guided:
+            wanted.append(negative_key(self._base(render).family, render.negative))
+        return [(loading(render), worn, key) for key in wanted]
 
     def notes(self, renders: Iterable[Render]) -> Iterable[str]:
-        """What loading would assume, and each text that is longer than what fits."""
+        """What loading would assume, a guidance that nothing is guided by, and each text that is longer than what fits."""
+        renders = list(renders)
         bases = {render.base_sha256: self._base(render) for render in renders}
         yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
+        yield from (_idle_guidance(self._base(render), render) for render in renders if self._waits_for_negative(render))
         texts = {(render.base_sha256, text): self._base(render) for render in renders for text in (render.prompt, render.negative) if text}
         for (_sha256, text), base in texts.items():
             needed, fit = base.family.count_tokens(base.skeleton, str(text))
             if needed > fit:
                 yield tell_truncated(str(text), needed, fit)
+
+    def _waits_for_negative(self, render: Render) -> bool:
+        """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
+        base = self._base(render)
+        return not render.guided and render.negative is None and base.family.guided(base.skeleton, render.guidance, negative=True)
 
     def _base(self, render: Render) -> Base:
         return self._resolver.base(render.base, render.base_config)
@@ -171,6 +180,11 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
             return None
         total += each * count
     return round(total, 1)
+
+
+def _idle_guidance(base: Base, render: Render) -> str:
+    shown = number(render.guidance or 0.0)
+    return f"A guidance of {shown} has no effect in {base.family.title} without a negative prompt: give one, 'negative=\" \"' is enough."
 
 
 def _unused(renders: Iterable[Render]) -> Iterable[str]:

@@ -28,8 +28,13 @@ def prediction_of(scheduler_class: str, config: Mapping[str, Any]) -> str:
 
 
 def latent_factor_of(vae: Mapping[str, Any]) -> int:
-    """Pixels a latent cell of an AutoencoderKL config: every block but the last halves the picture."""
-    return int(2 ** (len(vae["block_out_channels"]) - 1))
+    """Pixels a latent cell of a VAE's config: every block but the last halves the picture, in Qwen's video VAE every downsampling."""
+    if "temperal_downsample" in vae:  # AutoencoderKLQwenImage, spelled so
+        return int(2 ** len(vae["temperal_downsample"]))
+    blocks = (
+        vae["encoder_block_out_channels"] if "encoder_block_out_channels" in vae else vae["block_out_channels"]
+    )  # AutoencoderDC's first
+    return int(2 ** (len(blocks) - 1))
 
 
 def resolution_of(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:

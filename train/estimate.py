@@ -83,7 +83,7 @@ def _trace(family: Family, parts: Parts, config: TrainConfig, targets: str | Seq
     conditioning = family.encode_prompts(parts, ["a"] * config.batch_size)
     conditioning = {key: value.to("meta") for key, value in conditioning.items()}
     side = resolution // parts.latent_factor
-    shape = (config.batch_size, family.latent_channels, side, side)
+    shape = (config.batch_size, family.channels(parts), side, side)
     with torch.device("meta"):
         add_lora(parts.denoiser, config, targets)
         noisy, timesteps = torch.zeros(shape), torch.zeros(config.batch_size)

@@ -192,7 +192,7 @@ def _planned(
     shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
     truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
-    latent = 2 * 4 * base.family.latent_channels * (resolution // parts.latent_factor) ** 2
+    latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
     checkpoint = count * 4 * 3
     disk = checkpoint * (config.checkpoint.keep + 2) + count * 4 + latent * (len(halves.train) + len(halves.heldout))
     free = _free(Path(resolved.out))

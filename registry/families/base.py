@@ -13,7 +13,7 @@ A family file imports neither torch nor diffusers at its top: listings must stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -109,6 +109,7 @@ class Parts:
     source: Path
     latent_factor: int  # pixels a latent cell, from the VAE's config (8 in the published models, 4 in pocket)
     resolution: int  # pixels a side the model was made for, from its config: the plain pipeline's default size
+    latent_channels: int | None = None  # of this build, where it is not the published models' number
     config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
     warnings: tuple[str, ...] = ()  # what was assumed in loading and should be said
 
@@ -167,7 +168,7 @@ class Family:
     denoiser: str  # the component that is trained: unet or transformer
     text_encoders: tuple[str, ...]  # component names, in the pipeline's order
     tokenizers: tuple[str, ...]
-    latent_channels: int
+    latent_channels: int  # in the published models; a build's own is `channels(parts)`
     latent_factor: int  # pixels a latent cell in the published models; a loaded model's own is Parts.latent_factor
     size_multiple: int  # width and height must be multiples of it
     resolution: int  # pixels, the training size of the published models
@@ -189,7 +190,7 @@ class Family:
     Raises Refused with the word `base_config` when a single file needs component configs or tokenizers we do not carry."""
     encode_prompts: Callable[..., Conditioning]
     """encode_prompts(parts, prompts, *, clip_skip=None) -> Conditioning, batch-first, (B, T, D) and what else the prompt gives.
-    A negative prompt is encoded with clip_skip None, whatever the prompt's: the plain pipelines never skip layers of it."""
+    Negative prompts are encoded by `negatives`."""
     encode_nothing: Callable[..., Conditioning]
     """encode_nothing(parts, count, *, clip_skip=None) -> Conditioning of no negative prompt, as the plain pipeline has it
     (the encoding of "" in SD1, zeros in SDXL)."""
@@ -208,6 +209,9 @@ class Family:
     One denoiser call, a timestep PER SAMPLE (B,)."""
     set_timesteps: Callable[..., None]
     """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
+    encode_negatives: Callable[..., Conditioning] | None = None
+    """encode_negatives(parts, negatives) -> Conditioning of negative prompts, where the plain pipeline reads them otherwise than prompts
+    (without the system prompt). None: as prompts. Callers ask `negatives`."""
     classifier_free: Callable[[Parts], bool] = always_classifier_free
     """Whether this build has an unconditional pass at all. Where not, `guidance` is embedded or without effect, and a negative
     prompt is refused."""
@@ -221,6 +225,14 @@ class Family:
     lora_state: Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]
     """lora_state(path, parts) -> (state dict in diffusers' peft keys `<component>.<module>.lora_A.weight`, loader facts:
     {"network_alphas": ..., "metadata": ...}). Every dialect diffusers converts; raises BadFile when nothing in it can be read."""
+
+    def negatives(self, parts: Parts, texts: Sequence[str]) -> Conditioning:
+        """The Conditioning of negative prompts, as the plain pipeline reads them; it never skips layers of them."""
+        return (self.encode_negatives or self.encode_prompts)(parts, texts)
+
+    def channels(self, parts: Parts) -> int:
+        """Channels of this build's latents."""
+        return parts.latent_channels or self.latent_channels
 
 
 FAMILIES: Table[Family] = Table("family")

@@ -37,7 +37,7 @@ def job(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     with torch.no_grad():
         unconditional = None
         if guided:
-            unconditional = family.encode_nothing(parts, 1) if negative is None else family.encode_prompts(parts, [negative])
+            unconditional = family.encode_nothing(parts, 1) if negative is None else family.negatives(parts, [negative])
         return Job(
             conditional=family.encode_prompts(parts, [prompt]),
             unconditional=unconditional,
@@ -110,7 +110,7 @@ def test_a_timestep_per_sample(build: Build) -> None:
 
     name, family, parts, _pipeline = build
     size = module_of(name).SIZE
-    shape = (2, family.latent_channels, size // parts.latent_factor, size // parts.latent_factor)
+    shape = (2, family.channels(parts), size // parts.latent_factor, size // parts.latent_factor)
     noisy, times = torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.tensor([37.0, 731.0])
     with torch.no_grad():
         states = [

@@ -1,0 +1,67 @@
+"""Language models as text encoders (Qwen, Gemma, Mistral): a template around the prompt, ids with their mask, hidden states.
+
+A prompt of theirs has a length of its own, so a mask travels with its states, always: a batch is padded by it, and padding is never
+attended. `hidden_states[0]` are the embeddings, `[-1]` is the last layer after the final norm.
+"""
+
+# B batch, T tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def chat_texts(tokenizer: Any, prompts: Sequence[str], **options: bool) -> list[str]:
+    """Each prompt as a user's message in the tokenizer's own chat template, ready to be answered. The prompts stay as they are.
+
+    `options` go to the template: `enable_thinking` in Qwen3's.
+    """
+    return [
+        tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, **options)
+        for prompt in prompts
+    ]
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], *, limit: int, fill: bool) -> tuple[Tensor, Tensor]:
+    """(ids (B, T), mask (B, T) bool) on the CPU, cut to `limit` tokens; `fill` pads to the limit, else to the longest of the texts.
+
+    Padding stands behind, whatever side the tokenizer's config says: the pipelines that count on it set it so themselves.
+    """
+    tokens = tokenizer(
+        list(texts), padding="max_length" if fill else True, max_length=limit, truncation=True, padding_side="right", return_tensors="pt"
+    )
+    return tokens.input_ids, tokens.attention_mask.bool()
+
+
+def count_text_tokens(tokenizer: Any, text: str) -> int:
+    """Tokens of a text with the marks that the tokenizer adds, uncut."""
+    return len(tokenizer(text, truncation=False, verbose=False).input_ids)
+
+
+def hidden_states(encoder: nn.Module, ids: Tensor, mask: Tensor, **options: Any) -> tuple[Tensor, ...]:
+    """The embeddings and every layer's states (B, T, D), from a forward without a cache. `options` go to the encoder (position_ids)."""
+    device = next(encoder.parameters()).device
+    outputs = encoder(
+        input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False, return_dict=True, **options
+    )
+    states: tuple[Tensor, ...] = outputs.hidden_states
+    return states
+
+
+def own_tokens(states: Tensor, mask: Tensor, *, skip: int = 0, keep: int | None = None) -> tuple[Tensor, Tensor]:
+    """(states (B, T, D), mask (B, T) bool) of each text's own tokens, zeros behind the shorter ones.
+
+    The first `skip` tokens (a template's beginning) are left out, and at most `keep` stay. `mask` is the tokenizer's, on the CPU:
+    lengths are known without asking the device, and on the meta device too.
+    """
+    import torch
+
+    rows = [row.nonzero()[:, 0][skip:][:keep] for row in mask.cpu()]  # places of each text's tokens
+    length = max(len(row) for row in rows)
+    picked = [torch.nn.functional.pad(states[i][row.to(states.device)], (0, 0, 0, length - len(row))) for i, row in enumerate(rows)]
+    lengths = torch.tensor([len(row) for row in rows])
+    return torch.stack(picked), (torch.arange(length)[None] < lengths[:, None]).to(states.device)

@@ -1,0 +1,40 @@
+"""Qwen's video VAE on single pictures: one frame in, one frame out, latents normalised by each channel's own mean and deviation."""
+
+# B batch, C channels, h w pixels, H W latent size
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.families.base import Posterior
+
+
+def encode_frame(vae: Any, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]: mean and logvar (B, C, H, W), normalised."""
+    from registry.families.base import Posterior  # not at the top: importing the seam imports every family, and they import this
+
+    posterior = vae.encode(pixels.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist  # (B, 3, 1, h, w)
+    middle, spread = _per_channel(vae)
+    mean, logvar = posterior.mean[:, :, 0], posterior.logvar[:, :, 0]
+    return Posterior((mean - middle) / spread, logvar - 2 * spread.log())
+
+
+def decode_frame(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) in [-1, 1] (the VAE clamps) of normalised latents (B, C, H, W)."""
+    middle, spread = _per_channel(vae)
+    raw = latents.to(vae.device, vae.dtype) / (1.0 / spread) + middle  # as the pipeline divides, or bf16 rounds otherwise
+    return vae.decode(raw.unsqueeze(2), return_dict=False)[0][:, :, 0]  # type: ignore[no-any-return]  # diffusers is untyped
+
+
+def _per_channel(vae: Any) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel (1, C, 1, 1)."""
+    import torch
+
+    values = (
+        torch.tensor(value).view(1, -1, 1, 1).to(vae.device, vae.dtype) for value in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    middle, spread = values
+    return middle, spread

@@ -1,0 +1,91 @@
+"""Tiny language models and their tokenizers, as the families with language models for text encoders have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.tiny import lively
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+MARKS = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<think>", "</think>"]
+SIZES: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def qwen_tokenizer() -> Any:
+    """A byte-level Qwen2 tokenizer with ChatML and Qwen3's thinking; `<|endoftext|>`, its padding, is 256."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2TokenizerFast
+
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Qwen2TokenizerFast(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=[], model_max_length=4096)
+    tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def qwen3(*, head: bool = False) -> Any:
+    """A three-layer Qwen3; with `head` as the causal language model."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
+
+    config = Qwen3Config(**SIZES, head_dim=8, max_position_embeddings=1024, pad_token_id=256, eos_token_id=256)
+    return lively((Qwen3ForCausalLM if head else Qwen3Model)(config))
+
+
+def gemma2() -> Any:
+    """A three-layer Gemma 2."""
+    from transformers import Gemma2Config, Gemma2Model
+
+    return lively(Gemma2Model(Gemma2Config(**SIZES, head_dim=8, pad_token_id=256, bos_token_id=257, eos_token_id=256)))
+
+
+def qwen25_vl() -> Any:
+    """A two-layer Qwen2.5-VL with a one-layer eye that is never used."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+    config = Qwen2_5_VLConfig(
+        text_config={**SIZES, "num_hidden_layers": 2, "max_position_embeddings": 2048, "rope_parameters": rope},
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32},
+        image_token_id=261,
+        video_token_id=261,
+        vision_start_token_id=259,
+        vision_end_token_id=260,
+    )
+    return lively(Qwen2_5_VLForConditionalGeneration(config))
+
+
+def qwen3_vl() -> Any:
+    """A three-layer Qwen3-VL with a one-layer eye that is never used."""
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]}
+    config = Qwen3VLConfig(
+        text_config={**SIZES, "head_dim": 8, "max_position_embeddings": 2048, "rope_parameters": rope},
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "deepstack_visual_indexes": [0],
+        },
+    )
+    return lively(Qwen3VLModel(config))
+
+
+def video_vae() -> Any:
+    """Qwen's video VAE with eight pixels a latent cell; its means and deviations are the published ones."""
+    from diffusers import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True]).eval()
