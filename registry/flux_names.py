@@ -39,14 +39,20 @@ SINGLE: Mapping[str, tuple[str, ...]] = {
     "linear2": ("proj_out",),
     "modulation.lin": ("norm.linear",),
 }
-NORMS = {  # the scale of an RMS norm: `.scale` in the file, `.weight` here
-    "double_blocks": {
-        "img_attn.norm.query_norm": "attn.norm_q",
-        "img_attn.norm.key_norm": "attn.norm_k",
-        "txt_attn.norm.query_norm": "attn.norm_added_q",
-        "txt_attn.norm.key_norm": "attn.norm_added_k",
+NORMS: Mapping[str, str] = {  # the scale of an RMS norm: `.weight` in diffusers, `.scale` in the file
+    **{
+        f"transformer_blocks.*.attn.{ours}.weight": f"double_blocks.*.{theirs}.scale"
+        for ours, theirs in {
+            "norm_q": "img_attn.norm.query_norm",
+            "norm_k": "img_attn.norm.key_norm",
+            "norm_added_q": "txt_attn.norm.query_norm",
+            "norm_added_k": "txt_attn.norm.key_norm",
+        }.items()
     },
-    "single_blocks": {"norm.query_norm": "attn.norm_q", "norm.key_norm": "attn.norm_k"},
+    **{
+        f"single_transformer_blocks.*.attn.{ours}.weight": f"single_blocks.*.norm.{theirs}.scale"
+        for ours, theirs in {"norm_q": "query_norm", "norm_k": "key_norm"}.items()
+    },
 }
 HALVES_SWAPPED = "norm_out.linear"  # shift and scale stand the other way round in the file
 
@@ -78,16 +84,3 @@ def flux_layers(double_blocks: int, single_blocks: int) -> list[Layer]:
         else:
             found.append(layer)
     return found
-
-
-def flux_norms(double_blocks: int, single_blocks: int) -> dict[str, str]:
-    """Name of every norm in the file -> module of diffusers."""
-    return {
-        f"{kind}.{block}.{theirs}": f"{ours_kind}.{block}.{ours}"
-        for kind, ours_kind, count in (
-            ("double_blocks", "transformer_blocks", double_blocks),
-            ("single_blocks", "single_transformer_blocks", single_blocks),
-        )
-        for block in range(count)
-        for theirs, ours in NORMS[kind].items()
-    }

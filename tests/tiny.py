@@ -67,11 +67,11 @@ def tiny_single_file(
     import torch
     from safetensors.torch import save_file
 
-    from registry.families import FAMILIES, sd1, sdxl
+    from registry.families import FAMILIES, flux1, sd1, sdxl
     from registry.single_file import component_configs
 
     if family == "flux1":
-        return _flux_single_file(Path(folder), Path(out))
+        return transformer_single_file(folder, out, flux1.FILE_NAMES)
     layout = {"sd1": sd1.LAYOUT, "sdxl": sdxl.LAYOUT}[family]
     parts = FAMILIES[family].load(folder, dtype=torch.float32, device="cpu")
     modules = {"unet": parts.denoiser, "vae": parts.vae, **parts.text_encoders}
@@ -98,26 +98,39 @@ def tiny_single_file(
     return Path(out)
 
 
-def _flux_single_file(folder: Path, out: Path) -> Path:
+def transformer_single_file(folder: Path | str, out: Path | str, names: Any, *, prefix: str = "", original: bool = True) -> Path:
+    """The transformer of a folder as one file: in its first code's names (`names`, a FileNames), or in diffusers' own."""
+    import re
+
     import torch
     from safetensors.torch import load_file, save_file
 
-    from registry.flux_names import flux_layers, flux_norms
+    from registry.formats.layers import Spellings
 
-    (weights,) = (folder / "transformer").glob("*.safetensors")
+    (weights,) = (Path(folder) / "transformer").glob("*.safetensors")
     state = load_file(weights)
-    tensors = {}
-    for layer in flux_layers(2, 2):
-        for ending in ("weight", "bias"):
-            rows = [state.pop(f"{module}.{ending}") for module in layer.modules if f"{module}.{ending}" in state]
-            if rows:
-                fused = torch.cat(rows)
-                tensors[f"{layer.original}.{ending}"] = torch.cat(fused.chunk(2)[::-1]) if layer.swapped else fused
-    for theirs, own in flux_norms(2, 2).items():
-        tensors[f"{theirs}.scale"] = state.pop(f"{own}.weight")
-    assert not state, f"tensors without a name in the first code: {sorted(state)}"
-    save_file(tensors, out)
-    return out
+    if not original:
+        save_file({prefix + name: tensor for name, tensor in state.items()}, out)
+        return Path(out)
+    spellings, tensors = Spellings(names.layers), {}
+    pieces: dict[tuple[Any, str], dict[int, Any]] = {}  # (layer, weight or bias) -> its rows by module
+    for name, tensor in state.items():
+        module, _, ending = name.rpartition(".")
+        found = spellings.find(module)
+        other = names.others.get(re.sub(r"(?<=\.)\d+(?=\.)", "*", name))
+        if other is not None:
+            for number in re.findall(r"(?<=\.)\d+(?=\.)", name):
+                other = other.replace("*", number, 1)
+            tensors[prefix + other] = tensor
+        elif found is not None and found.part is not None:
+            pieces.setdefault((found.layer, ending), {})[found.part] = tensor
+        else:
+            tensors[prefix + name] = tensor
+    for (layer, ending), parts in pieces.items():
+        fused = torch.cat([parts[part] for part in sorted(parts)])
+        tensors[f"{prefix}{layer.original}.{ending}"] = torch.cat(fused.chunk(2)[::-1]) if layer.swapped else fused
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, out)
+    return Path(out)
 
 
 def tiny_adapter(

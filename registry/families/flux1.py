@@ -9,8 +9,8 @@ T5's padding is attended without a mask, so the text length is part of the resul
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,12 +29,12 @@ from registry.families.base import (
     never_guided,
 )
 from registry.flow_steps import set_even_sigmas, shift_of
-from registry.flux_names import FLUX_LAYERS, flux_layers
-from registry.flux_single_file import load_flux_transformer
+from registry.flux_names import FLUX_LAYERS, NORMS, flux_layers
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.lora_files import Original, read_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
+from registry.transformer_file import FileNames, load_transformer
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,15 @@ WIDTH = 3072  # of the published transformer
 FACTOR = 8  # pixels a latent cell
 TEXT_TOKENS = {True: 512, False: 256}  # T5's length with (dev) and without (schnell) embedded guidance
 KEY_NORM = "double_blocks.0.img_attn.norm.key_norm.scale"
+
+FILE_NAMES = FileNames(
+    title="FLUX.1",
+    class_name="FluxTransformer2DModel",
+    own="transformer_blocks.0.attn.to_q.weight",
+    theirs="double_blocks.0.img_attn.qkv.weight",
+    layers=FLUX_LAYERS,
+    others=NORMS,
+)
 
 ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
 # peft takes a list entry for an ending, and `proj_out` is also the name of the last layer: the wider presets are expressions
@@ -149,7 +158,10 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
                 f"{path.name} is a single file: FLUX.1's T5 encoder and its tokenizer are not in it and are not carried. "
                 "Give base_config=FOLDER, a diffusers folder of the same build (dev or schnell)."
             )
-        loaded["transformer"], warnings = load_flux_transformer(path, Path(base_config), dtype=dtype, empty=str(device) == "meta")
+        check = partial(_same_build, path, base_config)
+        loaded["transformer"], warnings = load_transformer(
+            path, Path(base_config), FILE_NAMES, check=check, dtype=dtype, empty=str(device) == "meta"
+        )
     else:
         refuse_base_config(path, base_config)
     parts = load_folder(
@@ -165,6 +177,14 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
     parts.source = path
     parts.warnings = warnings
     return _checked(parts)
+
+
+def _same_build(path: Path, base_config: Path | str, config: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse a dev file with schnell's configs, or the other way round: the schedule would be wrong."""
+    guided = any("guidance_in." in name or "guidance_embedder." in name for name in names)
+    if guided != bool(config.get("guidance_embeds")):
+        is_, other = ("dev", "schnell") if guided else ("schnell", "dev")
+        raise Refused(f"{path.name} is a {is_} build, but base_config={base_config} is a {other} build. Give the folder of a {is_} build.")
 
 
 def _checked(parts: Parts) -> Parts:

@@ -316,7 +316,7 @@ def test_every_module_beside_the_families_can_be_imported_first() -> None:
 
     code = """
 import importlib, sys
-modules = "clip_text diffusers_folder flux_single_file kl_vae ldm_pieces lora_files single_file unet_headers unet_lora"
+modules = "clip_text diffusers_folder flow_steps kl_vae ldm_pieces lora_files single_file transformer_file unet_headers unet_lora"
 for name in modules.split():
     for module in [module for module in sys.modules if module.split(".")[0] == "registry"]:
         del sys.modules[module]

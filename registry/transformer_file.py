@@ -1,0 +1,166 @@
+"""A transformer out of a single file in the names of its first code (or in diffusers' own, with or without a prefix).
+
+Such files hold nothing else as a rule: text encoders, tokenizers, VAE and scheduler come from a diffusers folder (base_config).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import BadFile
+from registry.folder import read_json
+from registry.formats.layers import Layer, Spellings
+from registry.header import TensorInfo, read_header
+from registry.single_file import HINT, empty_module
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "")
+SCALED = re.compile(r"(^|\.)(scaled_fp8|scale_weight|weight_scale|scale_input)$")  # beside fp8 weights that are not the model's own values
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileNames:
+    """How single files spell a family's transformer."""
+
+    title: str  # for people: FLUX.1
+    class_name: str  # in diffusers
+    own: str  # a tensor that tells diffusers' names
+    theirs: str  # a tensor that tells the first code's names
+    layers: tuple[Layer, ...]  # their `.weight` and `.bias`
+    others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter stands in the file: its key, its rows (None: all), and whether its halves are swapped."""
+
+    key: str
+    rows: tuple[int, int] | None = None
+    swapped: bool = False
+
+
+def load_transformer(
+    path: Path,
+    base_config: Path,
+    names: FileNames,
+    *,
+    check: Callable[[Mapping[str, Any], Mapping[str, TensorInfo]], None],
+    dtype: torch.dtype,
+    empty: bool,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The transformer with its weights from the file and its config from the folder, and what should be said of it.
+
+    `check(config, tensors without prefix)` refuses a file and a folder of different builds. Raises BadFile.
+    """
+    import diffusers
+
+    tensors = read_header(path).tensors
+    prefix = next((prefix for prefix in PREFIXES if prefix + names.own in tensors or prefix + names.theirs in tensors), None)
+    if prefix is None:
+        raise BadFile(
+            path, "not-a-model", f"has no {names.title} transformer: neither {names.theirs} nor {names.own}, with any known prefix."
+        )
+    found = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
+    _refuse_scaled(path, found)
+    config = read_json(base_config / "transformer" / "config.json")
+    check(config, found)
+    module = empty_module("diffusers", getattr(diffusers, names.class_name), config, path=path, component="transformer")
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    places = {name: Place(name) for name in shapes} if names.own in found else _places(names, shapes)
+    _refuse_misfits(path, shapes, places, found)
+    if not empty:
+        module.load_state_dict(_read(path, prefix, shapes, places, dtype), strict=True, assign=True)
+    taken = {prefix + place.key for place in places.values()}
+    left = [key for key in tensors if key not in taken]
+    rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
+    return module, (f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}.", *rest)
+
+
+def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
+    scales = [name for name in names if SCALED.search(name)]
+    if scales:
+        raise BadFile(
+            path,
+            "dtype",
+            f"has weights in scaled fp8 ({scales[0]}), whose scales are not applied here. Use the bf16, fp16 or plain fp8 file.",
+        )
+
+
+def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Place]:
+    """Parameter -> where it stands in the first code's names; one without a name there keeps its own."""
+    spellings = Spellings(names.layers)
+    places: dict[str, Place] = {}
+    for name in shapes:
+        module, _, ending = name.rpartition(".")
+        found = spellings.find(module)
+        other = _other(names.others, name)
+        if other is not None:
+            places[name] = Place(other)
+        elif found is None or found.part is None:
+            places[name] = Place(name)
+        else:
+            heights = [shapes[f"{own}.{ending}"][0] for own in found.layer.modules if f"{own}.{ending}" in shapes]
+            begin = sum(heights[: found.part])
+            rows = (begin, begin + heights[found.part]) if len(found.layer.modules) > 1 else None
+            places[name] = Place(f"{found.layer.original}.{ending}", rows, found.layer.swapped)
+    return places
+
+
+def _other(others: Mapping[str, str], name: str) -> str | None:
+    """The file's name of a parameter that is no linear layer's."""
+    pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+    if pattern not in others:
+        return None
+    theirs = others[pattern]
+    for number in re.findall(r"(?<=\.)\d+(?=\.)", name):
+        theirs = theirs.replace("*", number, 1)
+    return theirs
+
+
+def _refuse_misfits(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Place], names: Mapping[str, TensorInfo]
+) -> None:
+    """All parameters that are missing or of another shape are told together."""
+    faults: list[str] = []
+    for name, expected in shapes.items():
+        place = places[name]
+        if place.key not in names:
+            faults.append(f"{name} is missing ({place.key})")
+            continue
+        shape = tuple(names[place.key].shape)
+        if place.rows is not None:
+            shape = (max(0, min(place.rows[1], shape[0]) - place.rows[0]), *shape[1:])
+        if shape != expected and not _flattened(shape, expected):
+            faults.append(f"{name} is {shape} where {expected} was expected")
+    if faults:
+        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+        raise BadFile(path, "wrong-config", f"its transformer does not fit the config: {shown}. {HINT}")
+
+
+def _flattened(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a vector holds the rows of a table (krea's modulation) one after the other."""
+    return len(shape) == 1 and len(expected) == 2 and shape[0] == expected[0] * expected[1]
+
+
+def _read(
+    path: Path, prefix: str, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Place], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Every parameter in `dtype`."""
+    import torch
+    from safetensors import safe_open
+
+    read: dict[str, Tensor] = {}
+    with safe_open(path, framework="pt") as file:
+        for name, place in places.items():
+            tensor = file.get_tensor(prefix + place.key)
+            tensor = tensor[place.rows[0] : place.rows[1]] if place.rows is not None else tensor
+            tensor = torch.cat(tensor.chunk(2)[::-1]) if place.swapped else tensor
+            read[name] = tensor.reshape(shapes[name]).to(dtype).contiguous()
+    return read
