@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from registry import known
+from registry import known, looks
 from registry.families import FAMILIES
 from registry.families.base import Look, Match
 from registry.formats.adapter_keys import DENOISER, AdapterKey
@@ -46,10 +46,10 @@ class Verdict:
 def adapter_claims(seen: Look, keys: Mapping[str, AdapterKey]) -> tuple[Claim, ...]:
     """Every family's claim on an adapter."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
-    words = known.adapter_words({key.module: None for key in keys.values() if key.component in (DENOISER, "")})
+    words = looks.adapter_words(known.PATTERNS, {key.module: None for key in keys.values() if key.component in (DENOISER, "")})
     widths = _cross_attention_widths(seen.tensors, keys)
     for row in known.KNOWN:
-        if row.family not in FAMILIES and (match := known.recognise_adapter(row, words, widths)):
+        if row.family not in FAMILIES and (match := looks.recognise_adapter(row, words, widths)):
             claims.append(Claim(row.family, match))
     return tuple(claims)
 
@@ -67,11 +67,11 @@ def _cross_attention_widths(tensors: Mapping[str, TensorInfo], keys: Mapping[str
 def checkpoint_claims(seen: Look) -> tuple[Claim, ...]:
     """Every family's claim on a checkpoint."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_checkpoint(seen))]
-    bare = {} if seen.is_folder else known.bare_names(seen.tensors)
+    bare = {} if seen.is_folder else seen.once(looks.bare)
     for row in known.KNOWN:
         if row.family in FAMILIES:
             continue
-        match = known.recognise_folder(row, seen) if seen.is_folder else known.recognise(row, bare)
+        match = looks.recognise_folder(row, seen) if seen.is_folder else looks.recognise(row, bare)
         if match:
             claims.append(Claim(row.family, match))
     return tuple(claims)
