@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"  # of a peft folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,9 @@ class Module:
     maps: Maps = field(repr=False)
     alpha: float | None = None  # None: the scale is 1
     rank_stabilised: bool = False
+    peft: bool = False  # tensors as peft lays them out, where that differs from LyCORIS
+    told_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank that their config tells, whatever the tensors show
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # peft's config, where there is one
 
     @property
     def is_plain(self) -> bool:
@@ -98,6 +102,7 @@ class Adapter:
 def read_adapter(path: Path | str) -> Adapter:
     """The modules of an adapter file; tensors stay on the disk until they are asked for. Raises BadFile."""
     path = Path(path)
+    path = path / WEIGHTS if path.is_dir() else path
     header = read_header(path)
     keys = adapter_keys(header.tensors)
     if keys is None:
@@ -107,7 +112,7 @@ def read_adapter(path: Path | str) -> Adapter:
     maps = Maps([path])
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, key in keys.items():
-        groups.setdefault((key.prefix, key.module), {})[_role(key)] = name
+        groups.setdefault((key.prefix, key.module), {})[_role(name, key)] = name
     modules = [_module(names, {name: keys[name] for name in names.values()}, stored, maps, scales) for names in groups.values()]
     dtypes = [info.dtype for name, info in header.tensors.items() if name in keys and keys[name].role != "alpha"]
     kohya = sum(
@@ -124,7 +129,9 @@ def read_adapter(path: Path | str) -> Adapter:
     )
 
 
-def _role(key: AdapterKey) -> str:
+def _role(name: str, key: AdapterKey) -> str:
+    if ".lora_embedding_" in name:
+        return f"table_{key.role}"  # peft's LoRA of an embedding, whose product lies transposed
     return "weight_scale" if key.role == "scale" and key.algorithm == "ia3" else key.role
 
 
@@ -135,26 +142,36 @@ def _ia3(keys: Mapping[str, AdapterKey]) -> Iterator[str]:
 
 def _module(names: Mapping[str, str], keys: Mapping[str, AdapterKey], stored: Mapping[str, Stored], maps: Maps, scales: _Scales) -> Module:
     key = next(iter(keys.values()))
-    algorithm = next((key.algorithm for key in keys.values() if key.algorithm), "")
     roles = {role: stored[name] for role, name in names.items()}
-    if algorithm == "oft" and "blocks" in roles and len(roles["blocks"].info.shape) == 4:
-        algorithm = "boft"
-    if algorithm == "full" and "set" in roles:
-        algorithm = "set"
+    algorithm = _algorithm(roles, keys)
     if "on_input" in roles:
         roles["weight_scale"] = stored[f"{names['on_input'].removesuffix('.on_input')}.weight"]
     alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
     component = "denoiser" if key.component in ("", "denoiser") else key.component
-    told, stabilised = scales.of(component, key.module)
+    settings = scales.of(component)
     return Module(
         place=(component, canonical(component, key.module)),
         name=f"{key.prefix}{key.module}",
         algorithm=algorithm,
         stored=roles,
         maps=maps,
-        alpha=alpha if alpha is not None else told,
-        rank_stabilised=stabilised if alpha is None else False,
+        alpha=alpha if alpha is not None else _told_alpha(settings, algorithm, key.module),
+        rank_stabilised=alpha is None and bool(settings.get("use_rslora")),
+        told_rank=_told_rank(settings, key.module) if algorithm in ("loha", "lokr") else None,
+        peft=any(one.spelling == "peft" for one in keys.values()) or bool(settings),
+        settings=settings,
     )
+
+
+def _algorithm(roles: Mapping[str, Stored], keys: Mapping[str, AdapterKey]) -> str:
+    """The algorithm of the factors: a DoRA magnitude may stand beside any."""
+    named = sorted(keys.values(), key=lambda key: key.role == "dora")
+    algorithm = next((key.algorithm for key in named if key.algorithm), "")
+    if algorithm == "oft" and "blocks" in roles and len(roles["blocks"].info.shape) == 4:
+        return "boft"
+    if algorithm == "full" and "set" in roles:
+        return "set"
+    return "table" if algorithm == "lora" and "table_down" in roles else algorithm
 
 
 def canonical(component: str, module: str) -> str:
@@ -164,27 +181,41 @@ def canonical(component: str, module: str) -> str:
 
 
 class _Scales:
-    """alpha where it is no tensor: diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file."""
+    """What is no tensor, such as alpha: diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file."""
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
         self._told = peft_config(metadata)
         beside = path.parent / CONFIG
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
 
-    def of(self, component: str, module: str) -> tuple[float | None, bool]:
-        """(alpha, whether it is divided by the root of the rank) of a module; None: nothing is told."""
+    def of(self, component: str) -> Mapping[str, Any]:
+        """peft's settings of the adapter on this component; {} where nothing is told."""
         prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
         for prefix in prefixes:
             found = {key[len(prefix) :]: value for key, value in self._told.items() if key.startswith(prefix)}
-            if "lora_alpha" in found:
-                return _of_module(found, module)
-        return _of_module(self._config, module) if "lora_alpha" in self._config else (None, False)
+            if found:
+                return found
+        return self._config
 
 
-def _of_module(config: Mapping[str, Any], module: str) -> tuple[float | None, bool]:
-    patterns = config.get("alpha_pattern") or {}
-    alpha = next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), config["lora_alpha"])
+def _told_alpha(settings: Mapping[str, Any], algorithm: str, module: str) -> float | None:
+    """alpha as peft's config has it: `lora_alpha`, for LoHa and LoKr `alpha`; other algorithms have none."""
+    word = {"lora": "lora_alpha", "table": "lora_alpha", "loha": "alpha", "lokr": "alpha"}.get(algorithm)
+    if word is None or word not in settings:
+        return None
+    alpha = _by_pattern(settings, "alpha_pattern", module, settings[word])
     try:
-        return float(alpha), bool(config.get("use_rslora"))
+        return float(alpha)
     except (TypeError, ValueError) as error:
         raise BadFile(module, "bad-header", f"has the alpha {json.dumps(alpha)} in its metadata; a number was expected.") from error
+
+
+def _told_rank(settings: Mapping[str, Any], module: str) -> int | None:
+    rank = _by_pattern(settings, "rank_pattern", module, settings.get("r"))
+    return rank if isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 else None
+
+
+def _by_pattern(settings: Mapping[str, Any], field: str, module: str, default: Any) -> Any:
+    """The entry of the first pattern that a module's name ends with, as peft matches it."""
+    patterns = settings.get(field) or {}
+    return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), default)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
 from registry.merging.lora.adapter import Adapter, Module
-from registry.merging.lora.delta import delta, delta_shape, factors, kind_of
+from registry.merging.lora.delta import changes_bias, delta, delta_shape, factors, kind_of, tensor_fault
 from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
+from registry.merging.lora.shapes import outline_shape
 from registry.merging.lora.sources import Given, find_adapters, place_faults, source_entries
 from registry.merging.lora.write import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
 from registry.merging.plan import licence_notes, licence_union
@@ -107,7 +108,7 @@ def plan_combine(
         notes.append(f"{len(left)} keys belong to no module and are left out, the first: {left[0]}")
     return CombinePlan(
         given=tuple(given),
-        references=tuple(_references(references, store)),
+        references=tuple(one.reference for one in given),
         keep=keep,
         output=output,
         dtype=DTYPES[dtype] if dtype else _widest(given),
@@ -117,13 +118,6 @@ def plan_combine(
         ranks=ranks,
         notes=tuple(notes),
     )
-
-
-def _references(references: Sequence[Weighted], store: Store) -> list[str]:
-    """One reference an adapter: a run's checkpoints by their own names."""
-    return [
-        record.name if one.reference.endswith("@step-*") else one.reference for one in references for record in store.expand(one.reference)
-    ]
 
 
 def _widest(given: Sequence[Given]) -> str:
@@ -143,19 +137,34 @@ def _module_faults(given: Sequence[Given]) -> list[str]:
                 f"{one.record.name} holds {' and '.join(bent)}, whose change depends on the base's weights and has no sum without them. "
                 "Fuse it into its base, and take the difference: loraloom lora extract."
             )
-        biased = sum(bool(module.roles & {"diff_b", "b_norm", "w_norm"}) for module in one.adapter.modules)
+        biased = sum(changes_bias(module) or module.algorithm in ("norm", "table") for module in one.adapter.modules)
         if biased:
-            faults.append(f"{one.record.name} changes biases or norms in {biased} modules, which a LoRA cannot hold. Fuse it instead.")
-        odd = [module.name for module in one.adapter.modules if module.algorithm == "lora" and not {"down", "up"} <= module.roles]
+            faults.append(
+                f"{one.record.name} changes biases, norms or embeddings in {biased} modules, which a LoRA cannot hold. Fuse it instead."
+            )
+        odd = [f"{module.name} {fault}" for module in one.adapter.modules if (fault := tensor_fault(module))]
         if odd:
-            faults.append(f"{one.record.name} has half a LoRA at {odd[0]}: down or up is missing.")
+            faults.append(f"{one.record.name}: {odd[0]}" + (f" So are {len(odd) - 1} more modules." if len(odd) > 1 else ""))
         if len(one.adapter.by_place) < len(one.adapter.modules):
             faults.append(f"{one.record.name} names a module twice.")
+        if odd or bent or biased:
+            continue
         for module in one.adapter.modules:
-            if module.is_plain and {"down", "up"} <= module.roles:
-                shapes.setdefault(module.place, {}).setdefault(_flat(delta_shape(module)), f"{one.record.name} {list(delta_shape(module))}")
+            shape = _outline(module)
+            if shape is None:
+                faults.append(f"{one.record.name}: the factors of {module.name} do not fit each other.")
+            else:
+                shapes.setdefault(module.place, {}).setdefault(_flat(shape), f"{one.record.name} {list(shape)}")
     faults += [f"{place[1]} has different shapes: {' and '.join(found.values())}." for place, found in shapes.items() if len(found) > 1][:3]
     return faults
+
+
+def _outline(module: Module) -> tuple[int, ...] | None:
+    """The shape of a module's delta, None where its factors do not fit each other."""
+    try:
+        return outline_shape(module)
+    except RuntimeError:
+        return None
 
 
 def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -209,11 +218,13 @@ def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, reg
 def _unchanged(plan: CombinePlan) -> bool:
     """One adapter at weight 1, exact, in its own dtype: nothing is computed."""
     one = plan.given[0]
-    return len(plan.given) == 1 and one.weight == 1.0 and plan.keep is None and plan.dtype == one.adapter.dtype and _all_plain(one.adapter)
+    same = len(plan.given) == 1 and one.weight == 1.0 and plan.keep is None and plan.dtype == one.adapter.dtype
+    return same and all(module.is_plain and _says_its_scale(module, one.adapter) for module in one.adapter.modules)
 
 
-def _all_plain(adapter: Adapter) -> bool:
-    return all(module.is_plain for module in adapter.modules)
+def _says_its_scale(module: Module, adapter: Adapter) -> bool:
+    """Whether the file alone tells a module's scale: an alpha in an adapter_config.json beside it would be lost."""
+    return module.alpha is None or "alpha" in module.roles or "lora_adapter_metadata" in adapter.metadata
 
 
 def _as_it_is(adapter: Adapter) -> dict[str, Tensor]:

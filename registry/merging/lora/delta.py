@@ -8,10 +8,12 @@ W is the base's weight (O, I) or (O, I, h, w); only what needs it gets it. Every
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.errors import Refused
 from registry.merging.lora.adapter import Module
+from registry.merging.lora.rotations import ROTATIONS, along, rotation_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,13 +26,13 @@ def delta(module: Module, base: Tensor | None = None, *, weight: float = 1.0) ->
 
     For LoRA, LoHa, LoKr, GLoRA, full and norm it is the strength times the delta at 1; OFT, BOFT and DoRA bend the weight.
     """
+    if fault := tensor_fault(module):
+        raise Refused(f"{module.name} {fault}")
     if module.needs_base and base is None:
         raise Refused(f"{module.name} ({kind_of(module)}) changes a weight by what that weight is; its change is not known without a base.")
     if module.algorithm in ROTATIONS:
         assert base is not None
         return ROTATIONS[module.algorithm](module, base, weight)
-    if module.algorithm not in DELTAS:
-        raise Refused(f"{module.name} is {module.algorithm or 'of an unknown algorithm'}, which changes no weight that could be merged.")
     change = DELTAS[module.algorithm](module, base)
     if base is not None:
         change = change.reshape(base.shape)
@@ -45,8 +47,17 @@ def kind_of(module: Module) -> str:
     return f"DoRA on {module.algorithm}" if "dora" in module.stored else module.algorithm
 
 
-def bias_delta(module: Module) -> Tensor | None:
-    """What is added to the bias, None when nothing is."""
+def changes_bias(module: Module) -> bool:
+    """Whether it changes a bias too."""
+    return bool(module.roles & {"diff_b", "b_norm", "up_bias"}) or (module.algorithm == "ia3" and module.peft and not _by_input(module))
+
+
+def bias_delta(module: Module, base: Tensor | None = None) -> Tensor | None:
+    """What is added to the bias, None when nothing is; peft's IA3 scales the bias with its rows and needs it."""
+    if "up_bias" in module.roles:
+        return module.tensor("up_bias") * module.scale(module.stored["down"].info.shape[0])
+    if module.algorithm == "ia3" and base is not None and changes_bias(module):
+        return base * (module.tensor("weight_scale").flatten() - 1)
     return module.get("diff_b") if "diff_b" in module.stored else module.get("b_norm")
 
 
@@ -79,7 +90,7 @@ def delta_shape(module: Module) -> tuple[int, ...]:
 def _loha(module: Module, _base: Tensor | None) -> Tensor:
     """(w1_a w1_b) * (w2_a w2_b), element by element (FedPara; Hyeon-Woo et al. 2022); with Tucker cores t1, t2 for convolutions."""
     sides = [_tucker(module, side) for side in ("1", "2")]
-    return sides[0] * sides[1] * module.scale(module.stored["w1_b"].info.shape[0])
+    return sides[0] * sides[1] * module.scale(module.told_rank or module.stored["w1_b"].info.shape[0])
 
 
 def _tucker(module: Module, side: str) -> Tensor:
@@ -90,7 +101,10 @@ def _tucker(module: Module, side: str) -> Tensor:
 
 
 def _lokr(module: Module, _base: Tensor | None) -> Tensor:
-    """The Kronecker product of w1 and w2, either of which may be a product itself. alpha counts only where one is (LyCORIS)."""
+    """The Kronecker product of w1 and w2, either of which may be a product itself.
+
+    In LyCORIS's files alpha counts only where one is; in peft's it always does, by the rank of the config.
+    """
     import torch
 
     rank = None
@@ -103,18 +117,25 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
     else:
         second, rank = _tucker(module, "2"), module.stored["w2_b"].info.shape[0]
     first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
-    return torch.kron(first, second) * (module.scale(rank) if rank is not None else 1.0)
+    rank = module.told_rank or rank
+    return torch.kron(first.contiguous(), second.contiguous()) * (module.scale(rank) if rank is not None else 1.0)
 
 
 def _glora(module: Module, base: Tensor | None) -> Tensor:
-    """B + W A (Chavan et al. 2023): (b1 b2 + (W a1) a2) scale, in LyCORIS's naming; the first release had 1 and 2 the other way round."""
+    """B + W A (Chavan et al. 2023): (b1 b2 + (W a1) a2) scale, in LyCORIS's naming; the first release had 1 and 2 the other way round.
+
+    `bm` is a Tucker core between b1 and b2.
+    """
     import torch
 
     assert base is not None
     a1, a2, b1, b2 = (module.tensor(role).flatten(1) for role in ("a1", "a2", "b1", "b2"))
+    core = module.get("bm")
     inputs = base.shape[1]
     if a1.shape[0] != inputs or a2.shape[1] != inputs:
         a1, a2, b1, b2 = a2, a1, b2, b1
+    if core is not None:
+        b2 = torch.einsum("ij...,jm->im...", core, b2).flatten(1)
     change = torch.einsum("oi...,ij->oj...", torch.einsum("oi...,ij->oj...", base, a1), a2)
     return (change + (b1 @ b2).reshape(base.shape)) * module.scale(a1.shape[1])
 
@@ -126,7 +147,7 @@ def _full(module: Module, _base: Tensor | None) -> Tensor:
     return module.tensor("diff")
 
 
-def _set(module: Module, base: Tensor | None) -> Tensor:
+def _replaced(module: Module, base: Tensor | None) -> Tensor:
     assert base is not None
     return module.tensor("set").reshape(base.shape) - base
 
@@ -135,20 +156,34 @@ def _norm(module: Module, _base: Tensor | None) -> Tensor:
     return module.tensor("w_norm")
 
 
+def _table(module: Module, _base: Tensor | None) -> Tensor:
+    """LoRA of an embedding in peft: (B A)^T, since the table has one row a word."""
+    down, up = module.tensor("table_down"), module.tensor("table_up")
+    return (up @ down).T * module.scale(down.shape[0])
+
+
 def _ia3(module: Module, base: Tensor | None) -> Tensor:
     """W scaled by column (on_input) or by row (Liu et al. 2022): LyCORIS keeps scale - 1, peft the scale itself."""
     assert base is not None
     scale = module.tensor("weight_scale").flatten()
-    peft = "on_input" not in module.stored
-    by_input = (scale.numel() == base.shape[1] != base.shape[0]) if peft else bool(module.tensor("on_input").item())
-    change: Tensor = base * _along(scale - 1 if peft else scale, base, 1 if by_input else 0)
+    change: Tensor = base * along(scale - 1 if _is_whole_scale(module) else scale, base, 1 if _by_input(module) else 0)
     return change
 
 
-def _along(values: Tensor, base: Tensor, axis: int) -> Tensor:
-    shape = [1] * base.ndim
-    shape[axis] = -1
-    return values.reshape(shape)
+def _is_whole_scale(module: Module) -> bool:
+    return "on_input" not in module.stored
+
+
+def _by_input(module: Module) -> bool:
+    """Whether IA3 scales the inputs. peft's linear layers tell it by shape, (1, I) or (O, 1); its convolutions by their config."""
+    if not _is_whole_scale(module):
+        return bool(module.tensor("on_input").item())
+    shape = module.stored["weight_scale"].info.shape
+    if len(shape) == 2:
+        return shape[0] == 1 and shape[1] > 1
+    told = module.settings.get("feedforward_modules") or ()
+    bare = module.name.removeprefix("base_model.model.")
+    return any(bare == name or bare.endswith(f".{name}") for name in ([told] if isinstance(told, str) else told))
 
 
 DELTAS: dict[str, Delta] = {
@@ -157,63 +192,61 @@ DELTAS: dict[str, Delta] = {
     "lokr": _lokr,
     "glora": _glora,
     "full": _full,
-    "set": _set,
+    "set": _replaced,
     "norm": _norm,
     "ia3": _ia3,
+    "table": _table,
 }
 
 
-# --- rotations
+# --- what a file must hold of each algorithm
 
 
-def _cayley(module: Module, out: int) -> Tensor:
-    """Rotations (..., N, N) of skew-symmetric Q: (I + Q)(I - Q)^-1; alpha O, where given, is the longest Q may be (LyCORIS)."""
-    import torch
+@dataclass(frozen=True)
+class Needs:
+    """The tensors of an algorithm: all of `all`, all of one of each of `either`, and what may stand beside them."""
 
-    blocks = module.tensor("blocks")
-    skew = blocks - blocks.transpose(-1, -2)
-    limit = (module.alpha or 0.0) * out
-    length = float(skew.norm()) + 1e-8
-    if 0 < limit < length:
-        skew = skew * (limit / length)
-    unit = torch.eye(skew.shape[-1])
-    turn: Tensor = (unit + skew) @ torch.linalg.inv(unit - skew)
-    return turn
+    all: frozenset[str]
+    either: tuple[tuple[frozenset[str], ...], ...] = ()
+    also: frozenset[str] = frozenset()
 
 
-def _oft(module: Module, base: Tensor, weight: float) -> Tensor:
-    """Rows of W rotated block by block (Qiu et al. 2023); the strength goes from no rotation to this one along a line."""
-    import torch
-
-    turn = _cayley(module, base.shape[0])
-    unit = torch.eye(turn.shape[-1])
-    rows = base.reshape(turn.shape[0], turn.shape[1], -1)
-    turned = torch.einsum("knm,kni->kmi", turn * weight + (1 - weight) * unit, rows).reshape(base.shape)
-    return _rescaled(module, turned, weight) - base
+def _set(*words: str) -> frozenset[str]:
+    return frozenset(words)
 
 
-def _boft(module: Module, base: Tensor, weight: float) -> Tensor:
-    """Rows of W rotated by butterfly factors (Liu et al. 2024), as LyCORIS orders them."""
-    import torch
-
-    turn = _cayley(module, base.shape[0])  # (m, K, N, N)
-    unit, size = torch.eye(turn.shape[-1]), turn.shape[-1]
-    rows = base.flatten(1).T  # the rotation acts along O, here the last axis
-    for level, blocks in enumerate(turn):
-        width = 2**level * (size // 2)
-        count = rows.shape[-1]
-        rows = rows.reshape(-1, count // (2 * width), 2, width).transpose(-2, -1).reshape(-1, count // size, size)
-        rows = torch.einsum("bij,...bj->...bi", blocks * weight + (1 - weight) * unit, rows)
-        rows = rows.reshape(-1, count // (2 * width), width, 2).transpose(-2, -1).reshape(-1, count)
-    return _rescaled(module, rows.T.reshape(base.shape), weight) - base
-
-
-def _rescaled(module: Module, turned: Tensor, weight: float) -> Tensor:
-    scale = module.get("scale")
-    return turned if scale is None else turned * _along(1 + weight * (scale.flatten() - 1), turned, 0)
+NEEDS: dict[str, Needs] = {
+    "lora": Needs(_set("down", "up"), also=_set("mid", "dora", "up_bias")),
+    "table": Needs(_set("table_down", "table_up")),
+    "loha": Needs(_set("w1_a", "w1_b", "w2_a", "w2_b"), ((_set(), _set("t1", "t2")),), _set("dora")),
+    "lokr": Needs(_set(), ((_set("w1"), _set("w1_a", "w1_b")), (_set("w2"), _set("w2_a", "w2_b"))), _set("t2", "dora")),
+    "glora": Needs(_set("a1", "a2", "b1", "b2"), also=_set("bm")),
+    "full": Needs(_set(), ((_set("diff"), _set("diff_b")),), _set("diff", "diff_b")),
+    "set": Needs(_set("set"), also=_set("diff_b")),
+    "norm": Needs(_set(), ((_set("w_norm"), _set("b_norm")),), _set("w_norm", "b_norm")),
+    "ia3": Needs(_set("weight_scale"), also=_set("on_input")),
+    "oft": Needs(_set("blocks"), also=_set("scale")),
+    "boft": Needs(_set("blocks"), also=_set("scale")),
+}
 
 
-ROTATIONS: dict[str, Callable[[Module, Tensor, float], Tensor]] = {"oft": _oft, "boft": _boft}
+def tensor_fault(module: Module) -> str | None:
+    """Why a module cannot be read, 'is half a lora: ...'; None when nothing is missing and nothing is unknown."""
+    needs = NEEDS.get(module.algorithm)
+    if needs is None:
+        return f"is {module.algorithm or 'of an unknown algorithm'}, which changes no weight that could be merged."
+    roles = module.roles - {"alpha"}
+    missing = needs.all - roles
+    known = needs.all | needs.also
+    for choices in needs.either:
+        known |= frozenset().union(*choices)
+        if not any(choice <= roles for choice in choices) or any(0 < len(choice & roles) < len(choice) for choice in choices):
+            missing |= min((choice - roles for choice in choices if choice), key=len)
+    if missing:
+        return f"is half a {module.algorithm}: {', '.join(sorted(missing))} missing."
+    if unknown := roles - known:
+        return f"is {module.algorithm} with {', '.join(sorted(unknown))}, which is not understood here."
+    return rotation_fault(module) if module.algorithm in ROTATIONS else None
 
 
 # --- DoRA
@@ -227,13 +260,13 @@ def decomposed(magnitude: Tensor, base: Tensor, change: Tensor, *, on_out: bool,
     moved = base + change
     flat = moved.flatten(1) if on_out else moved.transpose(0, 1).flatten(1)
     length = flat.norm(dim=1)
-    scale = _along(magnitude.flatten() / length.clamp_min(1e-12), base, 0 if on_out else 1)
+    scale = along(magnitude.flatten() / length.clamp_min(1e-12), base, 0 if on_out else 1)
     return (moved * scale - base) * weight
 
 
 def _on_out(module: Module, base: Tensor) -> bool:
-    """Whether the magnitude has one number a row: peft's, and LyCORIS's `wd_on_out`, which is shaped (O, 1)."""
+    """Whether the magnitude has one number a row: peft's always, and LyCORIS's `wd_on_out`, which is shaped (O, 1)."""
     shape = module.stored["dora"].info.shape
-    if len(shape) == 1 or shape[0] == base.shape[0] != 1:
+    if module.peft or len(shape) == 1 or shape[0] == base.shape[0] != 1:
         return True
-    return len(shape) > 1 and base.shape[1] != shape[1]
+    return base.shape[1] != shape[1]

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults, LoomError
+from registry.errors import Faults
 from registry.header import TensorInfo
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some
-from registry.merging.layout import Layout, quantised, read_layout
-from registry.merging.lora.adapter import Adapter, Module, read_adapter
-from registry.merging.lora.delta import bias_delta, delta, delta_shape
+from registry.merging.layout import Layout
+from registry.merging.lora.adapter import Module
+from registry.merging.lora.delta import bias_delta, changes_bias, delta
 from registry.merging.lora.places import Landing, Places, places_of
+from registry.merging.lora.shapes import misshape
+from registry.merging.lora.sources import Given, family_faults, find_adapters, find_checkpoint
 from registry.merging.mapped import torch_dtype
 from registry.merging.method import Method, Pieces, Place
 from registry.merging.plan import (
@@ -137,56 +139,71 @@ def plan_fuse(
     """Everything checked, nothing written. `coverage` is the share of the adapters' modules that must have a place. Raises Faults."""
     faults: list[str] = []
     output = Path(output).expanduser().absolute()
-    record, layout = _base(base, store, faults)
-    loaded = [_adapter(one, store, faults) for one in adapters]
+    found = find_checkpoint(base, store, faults, told="a checkpoint was expected as the base. Adapters follow --adapter.")
+    given = find_adapters(adapters, store, faults)
+    layout = found[1] if found else None
     if not adapters:
         faults.append("no adapter was given. Name at least one: --adapter REF:WEIGHT.")
     if dtype is not None and dtype not in DTYPES:
         faults.append(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}.")
     faults += output_faults(output, [layout.path] if layout else [], folder=bool(layout and layout.is_folder))
     faults += name_faults(name or output.stem)
-    if layout is None or record is None or any(one is None for one in loaded):
+    if found is None or not given:
         raise Faults("This fusion was not started:", faults)
-    pairs = [(found, one.weight) for found, one in zip(loaded, adapters, strict=True) if found is not None]
+    faults += family_faults(found[0], given)
     covered = Coverage()
-    parts = _parts([(adapter, weight) for (_, adapter), weight in pairs], layout, places_of(layout), covered)
+    parts = _parts(given, found[1], places_of(found[1]), covered)
     if covered.share < coverage or not parts:
         advice = "Use an adapter made for this base, or say what is enough: --coverage 0.8."
         faults.append(
             f"{covered.share:.1%} of the adapters' modules have a place, {coverage:.0%} are asked for: {covered.to_text()}. {advice}"
         )
-    retained = Retained()
-    records = [record, *(one for (one, _), _ in pairs)]
-    keys = _keys(layout, parts, dtype if not faults else None, retained)
     recipe = Recipe(
         method="fuse",
-        sources=(Source(ref=base), *(Source(ref=one.reference) for one in adapters)),
-        params={"weights": tuple(one.weight for one in adapters)},
+        sources=(Source(ref=base), *(Source(ref=one.reference) for one in given)),
+        params={"weights": tuple(one.weight for one in given)},
         dtype=dtype,
         name=name or output.stem,
     )
-    faults += _memory_faults(keys, memory_mib)
+    retained = Retained()
+    keys = _keys(found[1], parts, dtype if not faults else None, retained)
+    plan = _merge_plan(recipe, found, given, keys, covered, output, memory_mib=memory_mib, threads=threads)
+    faults += _memory_faults(keys, memory_mib) + disk_faults(output, plan.bytes + MIB)
+    if faults:
+        raise Faults("This fusion was not started:", dict.fromkeys(faults))
+    return FusePlan(merge=plan, coverage=covered, retained=retained, weights=tuple(one.weight for one in given))
+
+
+def _merge_plan(
+    recipe: Recipe,
+    base: tuple[Record, Layout],
+    given: Sequence[Given],
+    keys: Keys,
+    covered: Coverage,
+    output: Path,
+    *,
+    memory_mib: int,
+    threads: int | None,
+) -> MergePlan:
+    """The fusion as a merge of the base alone, whose method knows the adapters."""
+    records = (base[0], *(one.record for one in given))
     notes = [*keys.notes, *licence_notes(records)]
     if covered.share < 1.0:
         notes.append(f"not everything has a place: {covered.to_text()}")
-    plan = MergePlan(
+    return MergePlan(
         recipe=recipe,
         method=FUSE,
-        records=tuple(records),
-        layouts=(layout,),
+        records=records,
+        layouts=(base[1],),
         output=output,
         keys=keys,
-        files=files_of([layout], keys, None),
-        others=others_of(layout),
+        files=files_of([base[1]], keys, None),
+        others=others_of(base[1]),
         licence=licence_union(records),
         memory_mib=memory_mib,
         threads=threads or MergePlan.usual_threads(),
         notes=tuple(notes),
     )
-    faults += disk_faults(output, plan.bytes + MIB)
-    if faults:
-        raise Faults("This fusion was not started:", dict.fromkeys(faults))
-    return FusePlan(merge=plan, coverage=covered, retained=retained, weights=tuple(one.weight for one in adapters))
 
 
 def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register: bool = True) -> Merged:
@@ -197,49 +214,22 @@ def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register:
     return replace(done, result=result)
 
 
-def _base(reference: str, store: Store, faults: list[str]) -> tuple[Record | None, Layout | None]:
-    try:
-        record = store.find(reference)
-        if record.kind in ("adapter", "embedding", "dataset", "run"):
-            faults.append(f"{reference} is of kind {record.kind}; a checkpoint was expected as the base. Adapters follow --adapter.")
-            return record, None
-        layout = read_layout(str(record.path))
-        if strange := quantised(layout.tensors):
-            faults.append(f"{reference} is quantised ({strange}); a change would be rounded away. Fuse into its fp16 or bf16 version.")
-        return record, layout
-    except LoomError as error:
-        faults.append(str(error))
-        return None, None
-
-
-def _adapter(one: Weighted, store: Store, faults: list[str]) -> tuple[Record, Adapter] | None:
-    try:
-        record = store.find(one.reference)
-        if record.kind not in ("adapter", "unknown"):
-            faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected. Checkpoints are merged by `loraloom merge`.")
-            return None
-        return record, read_adapter(str(record.path))
-    except LoomError as error:
-        faults.append(str(error))
-        return None
-
-
-def _parts(adapters: Sequence[tuple[Adapter, float]], layout: Layout, places: Places, covered: Coverage) -> dict[str, list[Part]]:
+def _parts(given: Sequence[Given], layout: Layout, places: Places, covered: Coverage) -> dict[str, list[Part]]:
     """Key -> the parts that change it; the coverage is counted on the way."""
     found: dict[str, list[Part]] = {}
-    for adapter, weight in adapters:
-        covered.left += [f"{adapter.path.name}: {key}" for key in adapter.left]
-        for module in adapter.modules:
+    for one in given:
+        covered.left += [f"{one.record.name}: {key}" for key in one.adapter.left]
+        for module in one.adapter.modules:
             component = module.place[0]
             covered.total[component] = covered.total.get(component, 0) + 1
             landings = places.find(module)
             if landings is None:
                 covered.missing.append(module.name)
-            elif wrong := _misfit(module, landings, layout):
+            elif wrong := misfit(module, landings, layout):
                 covered.mismatched.append(f"{module.name} ({wrong})")
             else:
                 covered.placed[component] = covered.placed.get(component, 0) + 1
-                for part in _module_parts(module, landings, places, weight):
+                for part in _module_parts(module, landings, places, one.weight):
                     found.setdefault(part.landing.key, []).append(part)
     return found
 
@@ -249,27 +239,18 @@ def _module_parts(module: Module, landings: Sequence[Landing], places: Places, w
         return []
     parts = [Part(module, landing, weight) for landing in landings] if module.roles - {"diff_b", "b_norm", "alpha"} else []
     bias = places.biases.get(module.place)
-    if bias is not None and module.roles & {"diff_b", "b_norm"}:
+    if bias is not None and changes_bias(module):
         parts.append(Part(module, Landing(bias), weight, bias=True))
     return parts
 
 
-def _misfit(module: Module, landings: Sequence[Landing], layout: Layout) -> str | None:
+def misfit(module: Module, landings: Sequence[Landing], layout: Layout) -> str | None:
     """Why a module's change cannot be added where it would land, as far as headers tell; None when it can."""
     whole = len(landings) == 1 and landings[0].rows is None
     if module.needs_base and not whole:
         return f"{module.algorithm} on a part of a fused layer"
-    if not module.is_plain:
-        return (
-            None if module.algorithm in ("lora", "loha", "lokr", "glora", "full", "set", "norm", "oft", "boft", "ia3") else module.algorithm
-        )
-    shape = delta_shape(module)
-    rows = sum(_rows(landing, layout) for landing in landings)
     target = layout.tensors[landings[0].key].info.shape
-    width = TensorInfo("F32", target[1:]).elements
-    if rows != shape[0] or width != TensorInfo("F32", shape[1:]).elements:
-        return f"{list(shape)} where the base has {[rows, *target[1:]]}"
-    return None
+    return misshape(module, (sum(_rows(landing, layout) for landing in landings), *target[1:]))
 
 
 def _rows(landing: Landing, layout: Layout) -> int:
@@ -313,7 +294,7 @@ def change_of(pieces: Pieces, *, parts: Sequence[Part], shape: tuple[int, ...], 
     total = torch.zeros(shape)
     for part in parts:
         if part.bias:
-            bias = bias_delta(part.module)
+            bias = bias_delta(part.module, base)
             assert bias is not None
             total.add_(bias.reshape(shape), alpha=part.weight)
             continue

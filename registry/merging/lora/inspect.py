@@ -11,7 +11,7 @@ from typing import Any
 
 from registry.merging.lora.adapter import Adapter, Module
 from registry.merging.lora.combine import factors_of
-from registry.merging.lora.delta import delta, kind_of
+from registry.merging.lora.delta import delta, kind_of, tensor_fault
 from registry.merging.lora.factors import Factors, dense_spectrum, inner, spectrum
 
 BLOCK = re.compile(
@@ -87,14 +87,12 @@ def _facts(module: Module) -> ModuleFacts:
         "scale": module.scale(module.rank) if module.rank else None,
     }
     nothing: dict[str, Any] = {"norm": None, "largest": None, "effective_rank": None}
-    if any(not _finite(module, role) for role in module.stored):
+    if tensor_fault(module) or any(not _finite(module, role) for role in module.stored):
         return ModuleFacts(**plain, **nothing, state="broken")
     if module.needs_base:
         return ModuleFacts(**plain, **nothing, state="base")
     if not module.is_plain and not module.roles - {"diff_b", "b_norm", "alpha"}:
         return ModuleFacts(**plain, **nothing, state="ok")
-    if module.is_plain and not {"down", "up"} <= module.roles:
-        return ModuleFacts(**plain, **nothing, state="broken")
     values = spectrum(factors_of(module)) if module.is_plain else dense_spectrum(_matrix(module))
     return ModuleFacts(
         **plain,

@@ -26,6 +26,7 @@ class Given:
     record: Record
     adapter: Adapter
     weight: float
+    reference: str = ""  # as it was given; a run's checkpoint by its own name
 
 
 def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str]) -> list[Given]:
@@ -35,9 +36,11 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
         try:
             for record in store.expand(one.reference):
                 if record.kind not in ("adapter", "unknown"):
-                    faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.")
+                    advice = " Checkpoints are merged by `loraloom merge`." if record.kind == "checkpoint" else ""
+                    faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.{advice}")
                     continue
-                found.append(Given(record, read_adapter(str(record.path)), one.weight))
+                own = record.name if one.reference.endswith("@step-*") else one.reference
+                found.append(Given(record, read_adapter(str(record.path)), one.weight, own))
         except LoomError as error:
             faults.append(str(error))
     families = {given.record.family for given in found if given.record.family}
@@ -47,16 +50,29 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
     return found
 
 
-def find_checkpoint(reference: str, store: Store, faults: list[str]) -> tuple[Record, Layout] | None:
+def family_faults(base: Record, given: Sequence[Given]) -> list[str]:
+    """Adapters that were made for another family than the base's, where both are known."""
+    return [
+        f"{one.record.name} is for {one.record.family}, and {base.name} is {base.family}. Pick a {one.record.family} base."
+        for one in given
+        if one.record.family and base.family and one.record.family != base.family
+    ]
+
+
+def find_checkpoint(
+    reference: str, store: Store, faults: list[str], *, told: str = "a checkpoint was expected."
+) -> tuple[Record, Layout] | None:
     """A checkpoint's Record and layout; None with a fault told."""
     try:
         record = store.find(reference)
         if record.kind in ("adapter", "embedding", "dataset", "run"):
-            faults.append(f"{reference} is of kind {record.kind}; a checkpoint was expected.")
+            faults.append(f"{reference} is of kind {record.kind}; {told}")
             return None
         layout = read_layout(str(record.path))
         if strange := quantised(layout.tensors):
-            faults.append(f"{reference} is quantised ({strange}); its numbers are not the model's. Use its fp16 or bf16 version.")
+            faults.append(
+                f"{reference} is quantised ({strange}); a change of its numbers would be rounded away. Use its fp16 or bf16 version."
+            )
         return record, layout
     except LoomError as error:
         faults.append(str(error))

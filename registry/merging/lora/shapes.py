@@ -1,0 +1,55 @@
+"""Whether a module's change has the shape of the weight it is for, from headers alone: its own definition is run without numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from registry.header import TensorInfo
+from registry.merging.lora.adapter import Module
+from registry.merging.lora.delta import delta, tensor_fault
+from registry.merging.lora.rotations import ROTATIONS, turn_fault
+from registry.merging.mapped import torch_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.merging.layout import Stored
+
+
+class _Outline:
+    """Stands for a module's files: tensors of the right shape without numbers (torch's meta device)."""
+
+    def tensor(self, stored: Stored, begin: int, count: int) -> Tensor:
+        import torch
+
+        return torch.empty(count, dtype=torch_dtype(stored.info.dtype), device="meta")
+
+
+def misshape(module: Module, shape: tuple[int, ...]) -> str | None:
+    """What keeps a module's change from being added to a weight of this shape; None when nothing does."""
+    if fault := tensor_fault(module):
+        return fault.rstrip(".")
+    told = f"the base has {list(shape)}"
+    if not module.roles - {"diff_b", "b_norm", "alpha"}:
+        return None
+    if module.algorithm in ROTATIONS:
+        return turn_fault(module, shape)
+    if module.algorithm == "ia3":
+        count = module.stored["weight_scale"].info.elements
+        return None if count in shape[:2] else f"{count} scales where {told}"
+    try:
+        found = outline_shape(module, shape if module.needs_base else None)
+    except RuntimeError:  # torch's own word for factors that do not fit each other, or the base
+        return f"factors that do not fit where {told}"
+    same = found[0] == shape[0] and TensorInfo("F32", found).elements == TensorInfo("F32", shape).elements
+    return None if same else f"{list(found)} where {told}"
+
+
+def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """The shape of a module's delta. Raises RuntimeError where its factors do not fit each other or the base."""
+    import torch
+
+    hollow = replace(module, maps=cast(Any, _Outline()))
+    weight = None if base is None else torch.empty(base, device="meta")
+    return tuple(delta(hollow, weight).shape)
