@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.families.base import Posterior
+    from registry.families.base import Parts, Posterior
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]: normalised latents (B, C, h/f, w/f)."""
+    return encode_kl(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of normalised latents (B, C, H, W)."""
+    return decode_kl(parts.vae, latents)
 
 
 def encode_kl(vae: Any, pixels: Tensor) -> Posterior:

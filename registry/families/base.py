@@ -49,6 +49,11 @@ class Look:
     def is_folder(self) -> bool:
         return bool(self.index)
 
+    def class_of(self, component: str) -> str | None:
+        """The class that model_index.json names for a component; None where there is none, or it is null."""
+        entry = self.index.get(component)
+        return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
+
     @property
     def adapter_keys(self) -> dict[str, AdapterKey] | None:
         """The parsed keys of an adapter; None where the file is none."""

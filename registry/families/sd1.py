@@ -7,27 +7,24 @@ Known by class and config, not by width: `pocket` is one of these. The predictio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.clip_text import clip_outputs, count_tokens, normed_state
-from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
-from registry.errors import BadFile
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, start_by_whole_steps
+from registry.clip_prompts import count_prompt_tokens, encode_empty, encode_one
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.kl_vae import decode_kl, encode_kl
+from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
-from registry.single_file import Layout, load_single_file
-from registry.unet_headers import declared_family, told_prediction, unet_adapter, unet_file
+from registry.single_file import Layout
+from registry.unet_headers import declared_family, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state
+from registry.unet_model import file_match, folder_match, load_unet_model, predict
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
-VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 WIDTH = 768  # of SD 1.x's text states; other widths are small builds such as pocket
 OTHER_WIDTHS = (1024, 1280, 2048)  # SD 2, the SDXL refiner, SDXL
 ARCHITECTURE = "stable-diffusion-v1"
@@ -45,25 +42,13 @@ def _recognise_folder(look: Look) -> Match | None:
     unet = look.configs.get("unet", {})
     if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") is not None:
         return None
-    if unet.get("use_linear_projection") or _class_of(look, "text_encoder") != "CLIPTextModel":
+    if unet.get("use_linear_projection") or look.class_of("text_encoder") != "CLIPTextModel":
         return None  # a linear projection is SD 2.x
     evidence = [f"model_index.json: {look.index['_class_name']}", "unet: convolutional projections, no added conditioning"]
     width = unet.get("cross_attention_dim")
     if width == WIDTH:
         evidence.append(f"unet.cross_attention_dim {WIDTH}")
-    scheduler = look.configs.get("scheduler")
-    return Match(
-        score=0.95 if width == WIDTH else 0.9,
-        evidence=tuple(evidence),
-        variant=VARIANTS.get(unet.get("in_channels", 4)),
-        prediction=prediction_of(_class_of(look, "scheduler") or "", scheduler) if scheduler is not None else None,
-        prediction_source="scheduler/scheduler_config.json" if scheduler is not None else None,
-    )
-
-
-def _class_of(look: Look, component: str) -> str | None:
-    entry = look.index.get(component)
-    return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
+    return folder_match(look, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
 
 
 def _recognise_single_file(look: Look) -> Match | None:
@@ -75,14 +60,8 @@ def _recognise_single_file(look: Look) -> Match | None:
         evidence.append("CLIP text model at cond_stage_model.transformer")
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
-    prediction, source = told_prediction(look)
-    return Match(
-        score=0.95 if file.cross_width == WIDTH else 0.85 if file.text == "clip" else 0.6,
-        evidence=tuple(evidence),
-        variant=VARIANTS.get(file.in_channels),
-        prediction=prediction,
-        prediction_source=source,
-    )
+    score = 0.95 if file.cross_width == WIDTH else 0.85 if file.text == "clip" else 0.6
+    return file_match(look, file, score=score, evidence=evidence)
 
 
 def recognise_adapter(look: Look) -> Match | None:
@@ -139,67 +118,7 @@ LAYOUT = Layout(
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network."""
-    path = Path(path)
-    if path.is_file():
-        return _checked(load_single_file(path, LAYOUT, denoiser="unet", dtype=dtype, device=device, base_config=base_config))
-    refuse_base_config(path, base_config)
-    parts = load_folder(
-        path,
-        denoiser="unet",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        predictions=("epsilon", "v_prediction"),
-        dtype=dtype,
-        device=device,
-    )
-    return _checked(parts)
-
-
-def _checked(parts: Parts) -> Parts:
-    """The parts, unless the UNet is one that needs inputs this family does not give."""
-    config: Any = parts.denoiser.config
-    if config.in_channels != config.out_channels:
-        kind = VARIANTS.get(config.in_channels) or "special"
-        raise BadFile(
-            parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones (4) are loaded."
-        )
-    if config.time_cond_proj_dim is not None:
-        raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
-    return parts
-
-
-# --- text
-
-
-def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
-    """{"embeds": (B, T, D)} of the prompts, cut to what fits."""
-    encoder = parts.text_encoders["text_encoder"]
-    outputs = clip_outputs(parts.tokenizers["tokenizer"], encoder, prompts)
-    return {"embeds": normed_state(outputs, encoder, clip_skip=clip_skip)}
-
-
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
-    """The encoding of "", `count` times; the plain pipeline never skips layers of it, whatever the prompt's clip_skip."""
-    embeds = encode_prompts(parts, [""])["embeds"]
-    return {"embeds": embeds.expand(count, -1, -1)}
-
-
-def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
-    """(tokens the prompt needs with its two marks, tokens that fit)."""
-    return count_tokens(parts.tokenizers["tokenizer"], parts.text_encoders["text_encoder"], prompt)
-
-
-# --- pictures
-
-
-def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
-    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 4, h/8, w/8)."""
-    return encode_kl(parts.vae, pixels)
-
-
-def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, h, w) of latents (B, 4, H, W)."""
-    return decode_kl(parts.vae, latents)
+    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config)
 
 
 # --- denoising
@@ -210,30 +129,9 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return conditioning
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
-    """epsilon or v like `noisy` (B, 4, H, W); `timesteps` (B,). `control` is a ControlNet's (down residuals, mid residual)."""
-    down, mid = control if control is not None else (None, None)
-    return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
-        noisy,
-        timesteps,
-        encoder_hidden_states=conditioning["embeds"],
-        down_block_additional_residuals=down,
-        mid_block_additional_residual=mid,
-        return_dict=False,
-    )[0]
-
-
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """The scheduler's own table for so many steps; the picture's size plays no part."""
     scheduler.set_timesteps(steps)
-
-
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries."""
-    return unet_lora_state(path, parts)
 
 
 FAMILIES.add("sd1")(
@@ -257,15 +155,15 @@ FAMILIES.add("sd1")(
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,
-        encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_prompts=encode_one,
+        encode_nothing=encode_empty,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
         complete=complete,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
     )
 )

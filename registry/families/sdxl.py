@@ -5,27 +5,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.clip_text import clip_outputs, count_tokens, penultimate_state
-from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
-from registry.errors import BadFile
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, start_by_whole_steps
+from registry.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.kl_vae import decode_kl, encode_kl
+from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, open_clip_piece, unet_piece, vae_piece
-from registry.single_file import Layout, load_single_file
-from registry.unet_headers import declared_family, told_prediction, unet_adapter, unet_file
+from registry.single_file import Layout
+from registry.unet_headers import declared_family, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
+from registry.unet_model import file_match, folder_match, load_unet_model, predict, with_full_vae
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 PIPELINES = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
-VARIANTS = {4: None, 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 WIDTH = 2048  # of both encoders' states side by side
 ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -49,21 +46,10 @@ def _recognise_folder(look: Look) -> Match | None:
     unet = look.configs.get("unet", {})
     if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
         return None
-    if _class_of(look, "text_encoder") is None or _class_of(look, "text_encoder_2") is None:
+    if look.class_of("text_encoder") is None or look.class_of("text_encoder_2") is None:
         return None  # the refiner has the second encoder only
-    scheduler = look.configs.get("scheduler")
-    return Match(
-        score=0.95,
-        evidence=(f"model_index.json: {look.index['_class_name']}", "unet.addition_embed_type text_time", "two text encoders"),
-        variant=VARIANTS.get(unet.get("in_channels", 4)),
-        prediction=prediction_of(_class_of(look, "scheduler") or "", scheduler) if scheduler is not None else None,
-        prediction_source="scheduler/scheduler_config.json" if scheduler is not None else None,
-    )
-
-
-def _class_of(look: Look, component: str) -> str | None:
-    entry = look.index.get(component)
-    return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
+    evidence = (f"model_index.json: {look.index['_class_name']}", "unet.addition_embed_type text_time", "two text encoders")
+    return folder_match(look, score=0.95, evidence=evidence)
 
 
 def _recognise_single_file(look: Look) -> Match | None:
@@ -77,14 +63,7 @@ def _recognise_single_file(look: Look) -> Match | None:
         evidence.append("two text models at conditioner.embedders")
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
-    prediction, source = told_prediction(look)
-    return Match(
-        score=0.95 if file.cross_width == WIDTH else 0.85,
-        evidence=tuple(evidence),
-        variant=VARIANTS.get(file.in_channels),
-        prediction=prediction,
-        prediction_source=source,
-    )
+    return file_match(look, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
 
 
 def recognise_adapter(look: Look) -> Match | None:
@@ -151,82 +130,7 @@ LAYOUT = Layout(
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
-    path = Path(path)
-    if path.is_file():
-        return _checked(load_single_file(path, LAYOUT, denoiser="unet", dtype=dtype, device=device, base_config=base_config))
-    refuse_base_config(path, base_config)
-    parts = load_folder(
-        path,
-        denoiser="unet",
-        text_encoders=ENCODERS,
-        tokenizers=TOKENIZERS,
-        predictions=("epsilon", "v_prediction"),
-        dtype=dtype,
-        device=device,
-    )
-    return _checked(parts)
-
-
-def _checked(parts: Parts) -> Parts:
-    """The parts, unless the UNet needs inputs this family does not give; a VAE that overflows in half precision is made full."""
-    import torch
-
-    config: Any = parts.denoiser.config
-    if config.in_channels != config.out_channels:
-        kind = VARIANTS.get(config.in_channels) or "special"
-        raise BadFile(
-            parts.source, "variant", f"is an {kind} UNet ({config.in_channels} input channels); only text-to-image ones are loaded."
-        )
-    if config.time_cond_proj_dim is not None:
-        raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
-    vae: Any = parts.vae
-    if vae.dtype == torch.float16 and vae.config.force_upcast:
-        vae.to(torch.float32)
-    return parts
-
-
-# --- text
-
-
-def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
-    """{"embeds": (B, T, D1 + D2), "pooled": (B, P)}: both encoders' last but one states, and the second's projection.
-
-    `clip_skip` counts from the last but one state, as in diffusers: None is what SDXL was trained on.
-    """
-    import torch
-
-    outputs = [clip_outputs(parts.tokenizers[t], parts.text_encoders[e], prompts) for t, e in zip(TOKENIZERS, ENCODERS, strict=True)]
-    states = [penultimate_state(out, parts.text_encoders[e], clip_skip=clip_skip) for out, e in zip(outputs, ENCODERS, strict=True)]
-    return {"embeds": torch.cat(states, dim=-1), "pooled": outputs[1].text_embeds}
-
-
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
-    """Zeros for both states where the pipeline's config says so (force_zeros_for_empty_prompt), else the encoding of ""."""
-    import torch
-
-    conditioning = encode_prompts(parts, [""])
-    if parts.config.get("force_zeros_for_empty_prompt", True):
-        conditioning = {key: torch.zeros_like(value) for key, value in conditioning.items()}
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
-
-
-def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
-    """(tokens the prompt needs with its two marks, tokens that fit), in the encoder that cuts more of it."""
-    counts = [count_tokens(parts.tokenizers[t], parts.text_encoders[e], prompt) for t, e in zip(TOKENIZERS, ENCODERS, strict=True)]
-    return max(counts, key=lambda count: count[0] - count[1])
-
-
-# --- pictures
-
-
-def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
-    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 4, h/8, w/8)."""
-    return encode_kl(parts.vae, pixels)
-
-
-def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, h, w) of latents (B, 4, H, W)."""
-    return decode_kl(parts.vae, latents)
+    return with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config))
 
 
 # --- denoising
@@ -241,20 +145,6 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return {**conditioning, "time_ids": ids.repeat(len(embeds), 1)}
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
-    """epsilon or v like `noisy` (B, 4, H, W); `timesteps` (B,). `control` is a ControlNet's (down residuals, mid residual)."""
-    down, mid = control if control is not None else (None, None)
-    return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
-        noisy,
-        timesteps,
-        encoder_hidden_states=conditioning["embeds"],
-        added_cond_kwargs={"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]},
-        down_block_additional_residuals=down,
-        mid_block_additional_residual=mid,
-        return_dict=False,
-    )[0]
-
-
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """The scheduler's own table for so many steps, begun at its first entry."""
     scheduler.set_timesteps(steps)
@@ -263,11 +153,6 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
 
 
 # --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries."""
-    return unet_lora_state(path, parts)
 
 
 def is_published_unet(widths: Mapping[str, int]) -> bool:
@@ -305,15 +190,15 @@ FAMILIES.add("sdxl")(
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,
-        encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_prompts=encode_beside,
+        encode_nothing=encode_zeros,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
         complete=complete,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
     )
 )

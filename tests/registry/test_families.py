@@ -316,7 +316,8 @@ def test_every_module_beside_the_families_can_be_imported_first() -> None:
 
     code = """
 import importlib, sys
-modules = "clip_text diffusers_folder flow_steps kl_vae ldm_pieces lora_files single_file transformer_file unet_headers unet_lora"
+modules = "clip_prompts clip_text diffusers_folder flow_steps kl_vae ldm_pieces lora_files"
+modules += " single_file transformer_file unet_headers unet_lora unet_model"
 for name in modules.split():
     for module in [module for module in sys.modules if module.split(".")[0] == "registry"]:
         del sys.modules[module]
@@ -364,7 +365,7 @@ def test_an_inpainting_unet_is_refused(tmp_path: Path) -> None:
     folder = tiny_sd1(tmp_path / "base")
     config = json.loads((folder / "unet" / "config.json").read_text()) | {"in_channels": 9}
     diffusers.UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
-    with pytest.raises(BadFile, match=r"an inpaint UNet \(9 input channels"):
+    with pytest.raises(BadFile, match=r"a UNet for inpaint \(9 input channels"):
         FAMILIES["sd1"].load(folder, dtype=torch.float32, device="cpu")
 
 

@@ -1,0 +1,67 @@
+"""Prompts of the models whose text is CLIP's alone: one encoder's normed state, or the last but one states of all side by side."""
+
+# B batch, T tokens, D width, P pooled width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from registry.clip_text import clip_outputs, count_tokens, normed_state, penultimate_state
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from registry.families.base import Conditioning, Parts
+
+
+def repeated(conditioning: Conditioning, count: int) -> Conditioning:
+    """A conditioning of batch 1, `count` times."""
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D)}: the only encoder's state through its final norm, as SD 1 and SD 2 have it; prompts are cut to what fits."""
+    encoder = parts.text_encoders["text_encoder"]
+    outputs = clip_outputs(parts.tokenizers["tokenizer"], encoder, prompts)
+    return {"embeds": normed_state(outputs, encoder, clip_skip=clip_skip)}
+
+
+def encode_empty(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times; the plain pipeline never skips layers of it, whatever the prompt's clip_skip."""
+    return repeated(encode_one(parts, [""]), count)
+
+
+def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D1 + D2), "pooled": (B, P)}: the encoders' last but one states, and the last one's projection.
+
+    `clip_skip` counts from the last but one state, as in diffusers: None is what SDXL was trained on.
+    """
+    import torch
+
+    outputs = [clip_outputs(tokenizer, encoder, prompts) for tokenizer, encoder in _pairs(parts)]
+    states = [
+        penultimate_state(out, encoder, clip_skip=clip_skip) for out, encoder in zip(outputs, parts.text_encoders.values(), strict=True)
+    ]
+    return {"embeds": torch.cat(states, dim=-1), "pooled": outputs[-1].text_embeds}
+
+
+def encode_zeros(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """Zeros for both states where the pipeline's config says so (force_zeros_for_empty_prompt), else the encoding of ""."""
+    import torch
+
+    conditioning = encode_beside(parts, [""])
+    if parts.config.get("force_zeros_for_empty_prompt", True):
+        conditioning = {key: torch.zeros_like(value) for key, value in conditioning.items()}
+    return repeated(conditioning, count)
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens the prompt needs with its two marks, tokens that fit), in the encoder that cuts most of it."""
+    counts = [count_tokens(tokenizer, encoder, prompt) for tokenizer, encoder in _pairs(parts)]
+    return max(counts, key=lambda count: count[0] - count[1])
+
+
+def _pairs(parts: Parts) -> list[tuple[Any, nn.Module]]:
+    """Each tokenizer with the encoder it feeds."""
+    return list(zip(parts.tokenizers.values(), parts.text_encoders.values(), strict=True))

@@ -1,0 +1,124 @@
+"""What the families with a UNet share: claims on folders and files, loading with its checks, one denoiser call."""
+
+# B batch, C channels, H W latent size
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
+from registry.errors import BadFile
+from registry.single_file import Layout, load_single_file
+from registry.unet_headers import UNetFile, told_prediction
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from registry.families.base import Conditioning, Look, Match, Parts
+
+VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
+
+
+def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
+    """A claim on a diffusers folder, with the variant of its UNet and what its scheduler says that it predicts."""
+    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
+
+    scheduler = look.configs.get("scheduler")
+    return Match(
+        score=score,
+        evidence=tuple(evidence),
+        variant=VARIANTS.get(look.configs.get("unet", {}).get("in_channels", 4)),
+        prediction=prediction_of(look.class_of("scheduler") or "", scheduler) if scheduler is not None else None,
+        prediction_source="scheduler/scheduler_config.json" if scheduler is not None else None,
+    )
+
+
+def file_match(look: Look, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
+    """A claim on a single file, with the variant of its UNet and what its header says that it predicts, if it does."""
+    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
+
+    prediction, source = told_prediction(look)
+    return Match(
+        score=score,
+        evidence=tuple(evidence),
+        variant=VARIANTS.get(file.in_channels),
+        prediction=prediction,
+        prediction_source=source,
+    )
+
+
+def load_unet_model(
+    path: Path | str,
+    layout: Layout,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None,
+) -> Parts:
+    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network.
+
+    Raises BadFile for a UNet that needs inputs nobody gives here (inpainting, depth, a distilled scale).
+    """
+    path = Path(path)
+    if path.is_file():
+        parts = load_single_file(path, layout, denoiser="unet", dtype=dtype, device=device, base_config=base_config)
+    else:
+        refuse_base_config(path, base_config)
+        parts = load_folder(
+            path,
+            denoiser="unet",
+            text_encoders=tuple(encoder for encoder, _pad in layout.tokenizers.values()),
+            tokenizers=tuple(layout.tokenizers),
+            predictions=("epsilon", "v_prediction"),
+            dtype=dtype,
+            device=device,
+        )
+    _refuse_other_inputs(parts)
+    return parts
+
+
+def _refuse_other_inputs(parts: Parts) -> None:
+    config: Any = parts.denoiser.config
+    if config.in_channels != config.out_channels:
+        kind = VARIANTS.get(config.in_channels) or "special inputs"
+        raise BadFile(
+            parts.source,
+            "variant",
+            f"has a UNet for {kind} ({config.in_channels} input channels); only text-to-image ones ({config.out_channels}) are loaded.",
+        )
+    if config.time_cond_proj_dim is not None:
+        raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
+    if config.class_embed_type is not None:
+        raise BadFile(
+            parts.source,
+            "variant",
+            f"has a UNet that takes a class or picture embedding ({config.class_embed_type}), which is not fed here.",
+        )
+
+
+def with_full_vae(parts: Parts) -> Parts:
+    """The parts, their VAE made float32 where it overflows in float16, as its config says (SDXL's does)."""
+    import torch
+
+    vae: Any = parts.vae
+    if vae.dtype == torch.float16 and vae.config.force_upcast:
+        vae.to(torch.float32)
+    return parts
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """epsilon or v like `noisy` (B, C, H, W); `timesteps` (B,). `control` is a ControlNet's (down residuals, mid residual)."""
+    down, mid = control if control is not None else (None, None)
+    added = {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]} if "time_ids" in conditioning else None
+    return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
+        noisy,
+        timesteps,
+        encoder_hidden_states=conditioning["embeds"],
+        added_cond_kwargs=added,
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=mid,
+        return_dict=False,
+    )[0]
