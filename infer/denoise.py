@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infer.control import Ask, Steering, encode_hints, steered
 from registry.conditioning import stacked
 from registry.errors import JobFailed, Refused
 from registry.families.base import Conditioning, Family, Parts
@@ -35,14 +36,16 @@ class Job:
     seed: int
     height: int  # pixels
     width: int  # pixels
+    steerings: Sequence[Steering] = ()  # ControlNets with their hints
 
 
 @dataclass
 class Counter:
-    """Work done: denoiser calls, and the rows (pictures, doubled by guidance) in them."""
+    """Work done: denoiser calls, the rows (pictures, doubled by guidance) in them, and ControlNet calls."""
 
     forwards: int = 0
     rows: int = 0
+    control_calls: int = 0
 
 
 @dataclass(kw_only=True)
@@ -56,6 +59,7 @@ class _Walk:
     generator: torch.Generator
     latents: Tensor
     step_options: dict[str, Any]
+    hints: Sequence[Tensor] = ()  # of the job's steerings, as their nets take them
     at: int = 0
     kind: tuple[Any, ...] = field(default=())  # jobs of one kind can share a forward
 
@@ -135,6 +139,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         )
     family.set_timesteps(job.scheduler, job.steps, height=job.height, width=job.width)
     generator = torch.Generator("cpu").manual_seed(job.seed)
+    hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents = _noise(family, parts, generator, height=job.height, width=job.width)
     latents = latents * getattr(job.scheduler, "init_noise_sigma", 1.0)  # known only once the timesteps are set
     size = {"height": job.height, "width": job.width, "guidance": job.guidance}
@@ -149,6 +154,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         generator=generator,
         latents=latents,
         step_options=_step_options(job.scheduler, generator),
+        hints=hints,
         kind=(job.height, job.width, *((key, value.shape[1:], value.dtype) for key, value in sorted(conditional.items()))),
     )
 
@@ -169,12 +175,14 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
     inputs = [_scaled(walk, time) for walk, time in zip(active, times, strict=True)]
     by_walk = dict(zip((walk.index for walk in active), zip(inputs, times, strict=True), strict=True))
     rows = [*(by_walk[walk.index] for walk in guided), *zip(inputs, times, strict=True)]
-    predicted = family.predict(
-        parts,
-        torch.cat([latents for latents, _time in rows]),
-        torch.tensor([float(time) for _latents, time in rows], dtype=torch.float32, device=parts.device),
-        stacked([*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]),
+    noisy = torch.cat([latents for latents, _time in rows])
+    timesteps = torch.tensor([float(time) for _latents, time in rows], dtype=torch.float32, device=parts.device)
+    conditioning = stacked(
+        [*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]
     )
+    control, calls = steered(family, parts, noisy, timesteps, conditioning, _asks(active, guided))
+    predicted = family.predict(parts, noisy, timesteps, conditioning, **({} if control is None else {"control": control}))
+    counter.control_calls += calls
     counter.forwards += 1
     counter.rows += len(rows)
     without = {walk.index: predicted[row : row + 1] for row, walk in enumerate(guided)}
@@ -184,6 +192,17 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
             guess = family.guide(guess, without[walk.index], walk.job.guidance)
         walk.latents = walk.job.scheduler.step(guess, time, walk.latents, return_dict=False, **walk.step_options)[0]
         walk.at += 1
+
+
+def _asks(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[Ask]:
+    """The nets that speak at this step: to a picture's unconditional row and to its conditional one."""
+    asks: list[Ask] = []
+    for row, walk in enumerate(active):
+        unconditional = tuple(index for index, other in enumerate(guided) if other is walk)
+        for turn, (steering, hint) in enumerate(zip(walk.job.steerings, walk.hints, strict=True)):
+            if steering.speaks(walk.at, len(walk.job.scheduler.timesteps)):
+                asks.append(Ask(turn, steering, hint, (*unconditional, len(guided) + row)))
+    return asks
 
 
 def _scaled(walk: _Walk, time: Any) -> Tensor:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
 from registry.single_file import Layout, load_single_file
+from registry.unet_control import added, unet_residuals
 from registry.unet_headers import UNetFile, told_prediction
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from registry.families.base import Conditioning, Look, Match, Parts
+    from registry.families.base import Conditioning, Look, Match, Parts, Residuals
 
 VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 
@@ -109,16 +110,13 @@ def with_full_vae(parts: Parts) -> Parts:
     return parts
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
-    """epsilon or v like `noisy` (B, C, H, W); `timesteps` (B,). `control` is a ControlNet's (down residuals, mid residual)."""
-    down, mid = control if control is not None else (None, None)
-    added = {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]} if "time_ids" in conditioning else None
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
+    """epsilon or v like `noisy` (B, C, H, W); `timesteps` (B,). `control` is of registry/unet_control.py."""
     return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
         noisy,
         timesteps,
         encoder_hidden_states=conditioning["embeds"],
-        added_cond_kwargs=added,
-        down_block_additional_residuals=down,
-        mid_block_additional_residual=mid,
+        added_cond_kwargs=added(conditioning),
+        **unet_residuals(control),
         return_dict=False,
     )[0]

@@ -457,6 +457,47 @@ def tiny_model(family: str, folder: Path | str, **options: Any) -> Path:
     return Path(folder)
 
 
+@cache
+def tiny_control(family: str, variant: str = "plain", *, seed: int = 1) -> Path:
+    """A ControlNet's folder of this process for the family's tiny base: plain, union (three modes), or with FLUX's hint block.
+
+    Its zero layers are filled: a fresh ControlNet changes nothing.
+    """
+    import torch
+
+    from registry.diffusers_folder import no_progress_bars
+
+    with torch.random.fork_rng(), no_progress_bars():
+        torch.manual_seed(100 + seed)
+        net = _fresh_control(family, variant)
+        with torch.no_grad():
+            for weight in net.parameters():
+                if not weight.any():
+                    weight.normal_(0.0, 0.2 if weight.ndim > 1 else 0.02)
+        folder = _scratch(f"control-{family}-{variant}-{seed}")
+        net.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def _fresh_control(family: str, variant: str) -> Any:
+    import diffusers
+
+    _family, parts = tiny_parts(family)
+    denoiser: Any = parts.denoiser
+    if family == "flux1":
+        config = {name: value for name, value in denoiser.config.items() if name not in ("out_channels",) and not name.startswith("_")}
+        config |= {"num_layers": 1, "num_single_layers": 2, "num_mode": 3 if variant == "union" else None}
+        if variant == "hint-block":
+            config |= {"conditioning_embedding_channels": 16, "num_single_layers": 0, "num_layers": 2, "patch_size": 2}
+        return diffusers.FluxControlNetModel.from_config(config)
+    channels = (4, 8, 8)  # a hint is made smaller by four: the pixels of the tiny latent cell
+    if variant == "plain":
+        return diffusers.ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=channels)
+    config = diffusers.ControlNetUnionModel.from_unet(denoiser, conditioning_embedding_out_channels=channels).config
+    sizes = {"num_control_type": 3, "num_trans_channel": 8, "num_trans_head": 2, "num_proj_channel": 8}
+    return diffusers.ControlNetUnionModel(**{name: value for name, value in config.items() if not name.startswith("_")} | sizes)
+
+
 def tiny_parts(family: str, **options: Any) -> tuple[Any, Any]:
     """(the Family, freshly loaded Parts in float32)."""
     import torch

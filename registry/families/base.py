@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Conditioning = dict[str, "Tensor"]  # what the denoiser needs beside latents and time; every tensor is batch-first
+Residuals = Mapping[str, Sequence["Tensor"]]  # what ControlNets add, by place in the denoiser; every tensor is batch-first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,30 @@ class Parts:
         return next(self.denoiser.parameters()).dtype
 
 
+def no_modes(net: nn.Module) -> int:
+    """0: this net does one thing, and takes no mode."""
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """How ControlNets steer a family. Scaling, summing several and the window of steps are the caller's."""
+
+    classes: tuple[str, ...]  # of its ControlNets in diffusers, `_class_name` of their config.json
+    load: Callable[..., nn.Module]
+    """load(path, parts, *, dtype, device) -> the net of a diffusers folder or a single file, frozen and in eval mode, no network.
+    With device "meta" no weight is read, and all that can be refused is: a net of another family (FamilyMismatch) or of another
+    build than `parts` (Refused)."""
+    encode_hint: Callable[..., Tensor]
+    """encode_hint(parts, net, pixels, generator) -> Tensor (1, ...): hint pixels (1, 3, h, w) in [0, 1] as the net takes them.
+    Where the pipeline draws from the picture's generator for it (a VAE's posterior sample), so does this."""
+    residuals: Callable[..., Residuals]
+    """residuals(parts, net, noisy, timesteps, conditioning, hint, *, mode=None) -> Residuals for `predict`, at a scale of 1.
+    All but `net`, `hint` (B, ...) and `mode` are what `predict` gets."""
+    modes: Callable[[nn.Module], int] = no_modes
+    """modes(net) -> how many hint kinds a union net tells apart by number (`mode`, 0 to this - 1); 0: it takes no mode."""
+
+
 def always_classifier_free(parts: Parts) -> bool:
     """True: every build has an unconditional pass."""
     return True
@@ -212,7 +237,7 @@ class Family:
     height, width in pixels; a family that needs neither returns it unchanged. SDXL's original size and crop are (height, width), (0, 0)."""
     predict: Callable[..., Tensor]
     """predict(parts, noisy, timesteps, conditioning, *, control=None) -> Tensor like noisy.
-    One denoiser call, a timestep PER SAMPLE (B,)."""
+    One denoiser call, a timestep PER SAMPLE (B,). `control` is Residuals under the names that the family's own `control` gives."""
     set_timesteps: Callable[..., None]
     """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
     encode_negatives: Callable[..., Conditioning] | None = None
@@ -228,6 +253,8 @@ class Family:
     """guide(conditional, unconditional, guidance) -> Tensor: the family's rule for the two predictions (B, C, H, W)."""
     start_step: Callable[[int, float], int] = start_by_share
     """start_step(steps, strength) -> index of the first step of image-to-image, as the family's own pipeline counts it."""
+    control: Control | str = "there is no ControlNet of this family that is loaded here"
+    """How ControlNets steer it, or why none can, as the end of a sentence."""
     lora_state: Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]
     """lora_state(path, parts) -> (state dict in diffusers' peft keys `<component>.<module>.lora_A.weight`, loader facts:
     {"network_alphas": ..., "metadata": ...}). Every dialect diffusers converts; raises BadFile when nothing in it can be read."""

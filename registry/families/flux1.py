@@ -25,10 +25,12 @@ from registry.families.base import (
     Match,
     Parts,
     Posterior,
+    Residuals,
     never_classifier_free,
     never_guided,
 )
 from registry.flow_steps import set_even_sigmas, shift_of
+from registry.flux_control import block_residuals, flux_control
 from registry.flux_names import FLUX_LAYERS, NORMS, flux_layers
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
@@ -260,13 +262,12 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return {**conditioning, "guidance": torch.full((len(embeds),), guidance, dtype=torch.float32, device=embeds.device)}
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
 
-    `control` is a ControlNet's (double block residuals, single block residuals).
+    `control` is of registry/flux_control.py: a residual for each double and each single block.
     """
     embeds = conditioning["embeds"]
-    double, single = control if control is not None else (None, None)
     velocity = parts.denoiser(
         hidden_states=pack(noisy),
         timestep=timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it: bf16 rounds 826.06 to 828
@@ -275,8 +276,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
         encoder_hidden_states=embeds,
         txt_ids=embeds.new_zeros(embeds.shape[1], 3),
         img_ids=places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
-        controlnet_block_samples=double,
-        controlnet_single_block_samples=single,
+        **block_residuals(control),
         return_dict=False,
     )[0]
     return unpack(velocity, like=noisy)
@@ -336,5 +336,6 @@ FAMILIES.add("flux1")(
         lora_state=lora_state,
         classifier_free=never_classifier_free,
         guided=never_guided,
+        control=flux_control(),
     )
 )

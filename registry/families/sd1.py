@@ -17,6 +17,7 @@ from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout
+from registry.unet_control import unet_control
 from registry.unet_headers import declared_family, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.unet_model import file_match, folder_match, load_unet_model, predict
@@ -165,5 +166,6 @@ FAMILIES.add("sd1")(
         set_timesteps=set_timesteps,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
+        control=unet_control(),
     )
 )

@@ -15,6 +15,7 @@ from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, open_clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout
+from registry.unet_control import unet_control
 from registry.unet_headers import declared_family, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
 from registry.unet_model import file_match, folder_match, load_unet_model, predict, with_full_vae
@@ -200,5 +201,6 @@ FAMILIES.add("sdxl")(
         set_timesteps=set_timesteps,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
+        control=unet_control(),
     )
 )

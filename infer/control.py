@@ -1,0 +1,112 @@
+"""ControlNets at work: which of them speak at a step, to which rows, and what they add to the denoiser together."""
+
+# B rows of one forward, N of them that one net steers
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from registry.errors import Refused
+from registry.families.base import Conditioning, Control, Family, Parts, Residuals
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """One ControlNet for one picture: its hint, how strongly, and in which share of the steps."""
+
+    net: nn.Module
+    pixels: Tensor  # the hint (1, 3, h, w) in [0, 1], of the picture's size
+    scale: float = 1.0
+    start: float = 0.0  # shares of the steps, as diffusers' control_guidance_start and _end
+    end: float = 1.0
+    mode: int | None = None  # of a union net
+
+    def speaks(self, at: int, steps: int) -> bool:
+        """Whether it steers step `at` of so many: the step lies whole within its window."""
+        return self.scale != 0.0 and at / steps >= self.start and (at + 1) / steps <= self.end
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The `turn`-th Steering of one picture with its hint encoded, and the rows of the forward that it steers."""
+
+    turn: int
+    steering: Steering
+    hint: Tensor
+    rows: tuple[int, ...]
+
+
+def control_of(family: Family) -> Control:
+    """The family's way to be steered. Raises Refused with the reason where there is none."""
+    if isinstance(family.control, str):
+        raise Refused(f"{family.title} cannot be steered by a ControlNet: {family.control}.")
+    return family.control
+
+
+def encode_hints(family: Family, parts: Parts, steerings: Sequence[Steering], generator: torch.Generator) -> list[Tensor]:
+    """The hints as their nets take them, in order; what the pipeline draws for them is drawn from the picture's generator."""
+    return [control_of(family).encode_hint(parts, one.net, one.pixels, generator) for one in steerings]
+
+
+def steered(
+    family: Family, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[Ask]
+) -> tuple[Residuals | None, int]:
+    """What the nets add to the rows `noisy` (B, C, H, W), all together, and the calls it took; None and 0 where none speaks.
+
+    A row that a net does not steer gets zeros of it. Equal turns of several pictures share a call.
+    """
+    groups: dict[tuple[int, int, float, int | None], list[Ask]] = {}
+    for ask in asks:
+        groups.setdefault((ask.turn, id(ask.steering.net), ask.steering.scale, ask.steering.mode), []).append(ask)
+    total: Residuals | None = None
+    for group in groups.values():
+        rows = [row for ask in group for row in ask.rows]
+        everyone = rows == list(range(len(noisy)))
+        added = control_of(family).residuals(
+            parts,
+            group[0].steering.net,
+            noisy if everyone else noisy[rows],
+            timesteps if everyone else timesteps[rows],
+            conditioning if everyone else {key: value[rows] for key, value in conditioning.items()},
+            _hints(group),
+            mode=group[0].steering.mode,
+        )
+        own = _placed(added, None if everyone else rows, count=len(noisy), scale=group[0].steering.scale)
+        total = own if total is None else _sum(total, own)
+    return total, len(groups)
+
+
+def _hints(group: Sequence[Ask]) -> Tensor:
+    """(N, ...): each picture's hint, once for each of its rows."""
+    import torch
+
+    return torch.cat([ask.hint.expand(len(ask.rows), *ask.hint.shape[1:]) for ask in group])
+
+
+def _placed(added: Residuals, rows: list[int] | None, *, count: int, scale: float) -> Residuals:
+    """The residuals (N, ...) scaled, and as (B, ...) with zeros in the rows that are not theirs."""
+    import torch
+
+    def place(tensor: Tensor) -> Tensor:
+        scaled = tensor * scale
+        if rows is None:
+            return scaled
+        where = torch.tensor(rows, device=scaled.device)
+        return scaled.new_zeros(count, *scaled.shape[1:]).index_copy(0, where, scaled)
+
+    return {name: [place(tensor) for tensor in tensors] for name, tensors in added.items()}
+
+
+def _sum(one: Residuals, other: Residuals) -> Residuals:
+    """Residuals of two nets together; a place that only one of them has is that one's (two nets of a family may differ in it)."""
+    both: dict[str, Sequence[Tensor]] = {}
+    for name in {**one, **other}:
+        first, second = one.get(name, ()), other.get(name, ())
+        both[name] = [a + b for a, b in zip(first, second, strict=True)] if first and second else (first or second)
+    return both
