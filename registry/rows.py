@@ -41,8 +41,9 @@ class Place:
     fingerprint: str | None = None
 
     @property
-    def signature(self) -> tuple[int, str, str, int, int]:
-        return (self.bytes, self.device, self.inode, self.mtime_ns, self.ctime_ns)
+    def signature(self) -> tuple[int, str, int, int]:
+        """Without the device, whose number may be another after a restart and on another machine."""
+        return (self.bytes, self.inode, self.mtime_ns, self.ctime_ns)
 
 
 def place_of(path: Path | str, stat: os.stat_result | None = None) -> Place:
@@ -105,6 +106,11 @@ def put_fresh(connection: Connection, fresh: Sequence[tuple[Record, Place]]) -> 
     connection.execute(insert(tables.record), [{"id": record.id, "created": created, **_record_row(record)} for record, _ in fresh])
     places = [{"record_id": record.id, "missing": 0, "turn": turn, **vars(place)} for record, place in fresh]
     connection.execute(insert(tables.location), places)
+
+
+def empty_place(connection: Connection, path: str) -> None:
+    """Nothing is known to lie there any more."""
+    connection.execute(delete(tables.location).where(tables.location.c.path == path))
 
 
 def put_content(connection: Connection, record_id: str, hashes: Hashes, learned: Mapping[str, Any]) -> None:
@@ -191,13 +197,49 @@ def forget(connection: Connection, record_id: str) -> None:
     connection.execute(delete(tables.record).where(tables.record.c.id == record_id))
 
 
+def join(connection: Connection, record_id: str, other_id: str) -> None:
+    """Make two records of the same content one: it has the other's places and facts, and what was said of both."""
+    for table in (tables.label, tables.given_name):
+        keys = [column.name for column in table.primary_key if column.name != "record_id"]
+        has = {tuple(row) for row in connection.execute(select(*(table.c[key] for key in keys)).where(table.c.record_id == record_id))}
+        for row in connection.execute(select(*(table.c[key] for key in keys)).where(table.c.record_id == other_id)).all():
+            if tuple(row) not in has:
+                same = (table.c[key] == value for key, value in zip(keys, row, strict=True))
+                connection.execute(update(table).where(table.c.record_id == other_id, *same).values(record_id=record_id))
+    for table in (tables.location, tables.alias):
+        connection.execute(update(table).where(table.c.record_id == other_id).values(record_id=record_id))
+    _join_given(connection, record_id, other_id)
+    facts = connection.execute(select(tables.record).where(tables.record.c.id == other_id)).one()
+    values = {name: getattr(facts, name) for name in ("kind", "family", "stem", "data")}
+    connection.execute(update(tables.record).where(tables.record.c.id == record_id).values(**values))
+    if not connection.execute(select(tables.content.c.record_id).where(tables.content.c.record_id == record_id)).first():
+        connection.execute(update(tables.content).where(tables.content.c.record_id == other_id).values(record_id=record_id))
+    forget(connection, other_id)
+
+
+def _join_given(connection: Connection, record_id: str, other_id: str) -> None:
+    table = tables.given
+    mine = connection.execute(select(table).where(table.c.record_id == record_id)).first()
+    other = connection.execute(select(table).where(table.c.record_id == other_id)).first()
+    if other is None:
+        return
+    if mine is None:
+        connection.execute(update(table).where(table.c.record_id == other_id).values(record_id=record_id))
+        return
+    values = {name: value for name, value in other._mapping.items() if value is not None and getattr(mine, name) is None}
+    if mine.notes and other.notes and other.notes != mine.notes:
+        values["notes"] = f"{mine.notes}\n{other.notes}"
+    if values:
+        connection.execute(update(table).where(table.c.record_id == record_id).values(**values))
+
+
 # --- looking up
 
 
 def is_known(connection: Connection, place: Place) -> bool:
     """Whether the index knows this file as it is now."""
     row = connection.execute(select(tables.location).where(tables.location.c.path == place.path)).first()
-    return row is not None and (row.bytes, row.device, row.inode, row.mtime_ns, row.ctime_ns) == place.signature
+    return row is not None and (row.bytes, row.inode, row.mtime_ns, row.ctime_ns) == place.signature
 
 
 def ids_by_path(connection: Connection, path: str) -> list[str]:

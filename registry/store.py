@@ -29,10 +29,12 @@ from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
 from registry.names import suggest
+from registry.places import Places, Seen, fingerprint_of
 from registry.progress import Report, silent
 from registry.record import KINDS, FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, split_alias
 from registry.scan import ScanReport, scan
+from registry.settle import write_seen
 
 
 class Store:
@@ -83,7 +85,7 @@ class Store:
         with self._index.writing() as connection:
             record_id = self._same(connection, str(path), hashes.sha256, kind or seen.kind) or rows.new_id()
             rows.put_record(connection, replace(seen, id=record_id))
-            rows.put_place(connection, record_id, rows.place_of(path))
+            rows.put_place(connection, record_id, _place(path))
             if hashes.sha256:
                 rows.put_content(connection, record_id, hashes, learned)
             rows.put_given(connection, record_id, said)
@@ -159,12 +161,15 @@ class Store:
             absolute(folder),
             pocket=self._embedded.path,
             report=report,
-            digest=lambda place: self._digests.of_file(Path(place), silent)[0],
+            digest=self._digest,
         )
         if hash:
             for record in found.records():
                 self.sha256(record, report=report)
         return found
+
+    def _digest(self, record: Record) -> Hashes:
+        return self._digests.of_record(record, silent)[0]
 
     # --- finding
 
@@ -205,12 +210,15 @@ class Store:
         with self._index.reading() as connection:
             if rows.is_known(connection, place):
                 return record
-        seen = inspect(path)
-        with self._index.writing() as connection:
-            rows.put_record(connection, replace(seen, id=record.id))
-            rows.put_place(connection, record.id, place)
-            rows.drop_content(connection, record.id)
-            return compose.load(connection, [record.id])[0]
+        return self._looked_at_again(Path(path))
+
+    def _looked_at_again(self, path: Path) -> Record:
+        """The record of what lies there now; what lay there is found where it went, when that is a place the index knows."""
+        places, found = Places(self._index, self._digest), ScanReport(self._index)
+        chain = [Path(one) for one in places.chain_of(str(path))]
+        write_seen(self._index, [Seen(_place(one), inspect(one)) for one in chain], found, places)
+        with self._index.reading() as connection:
+            return compose.load(connection, rows.ids_by_path(connection, str(path)))[0]
 
     # --- hashes
 
@@ -251,7 +259,9 @@ class Store:
 
     # --- what people say
 
-    def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = ()) -> Record:
+    # It is said of the weights: what has no hash yet gets one, so that it is known again wherever its file goes.
+
+    def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent) -> Record:
         """Add and remove tags."""
         taken = list(remove)
 
@@ -260,19 +270,19 @@ class Store:
             table = tables.label
             connection.execute(delete(table).where(table.c.record_id == record_id, table.c.kind == "tag", table.c.value.in_(taken)))
 
-        return self._change(reference, change)
+        return self._change(reference, change, report)
 
-    def note(self, reference: str, text: str) -> Record:
+    def note(self, reference: str, text: str, *, report: Report = silent) -> Record:
         """Keep a note; it takes the place of the one before."""
-        return self._change(reference, lambda connection, record_id: rows.put_given(connection, record_id, {"notes": text}))
+        return self._change(reference, lambda connection, record_id: rows.put_given(connection, record_id, {"notes": text}), report)
 
-    def alias(self, reference: str, alias: str) -> Record:
+    def alias(self, reference: str, alias: str, *, report: Report = silent) -> Record:
         """Let `name@alias` mean this record; an alias of that name moves here from the record that had it."""
         check_name(alias)
         if checkpoint_step(alias) is not None:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
         name = self.find(reference).name.partition("@")[0]
-        return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias))
+        return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
 
     def remove(self, reference: str) -> Record:
         """Forget a record and what was said of it. Its files stay where they are."""
@@ -283,8 +293,10 @@ class Store:
             rows.forget(connection, record.id)
         return record
 
-    def _change(self, reference: str, change: Callable[[Connection, str], None]) -> Record:
+    def _change(self, reference: str, change: Callable[[Connection, str], None], report: Report) -> Record:
         record = self._registered(reference)
+        if record.id != POCKET and os.path.exists(str(record.path)):
+            self.hashed(record, report=report)
         with self._index.writing() as connection:
             change(connection, record.id)
         return self.find(POCKET if record.id == POCKET else record.id)
@@ -306,6 +318,11 @@ class Store:
 
 
 # --- small pieces
+
+
+def _place(path: Path) -> rows.Place:
+    """The Place of a path, with the fingerprint of its header where it has one."""
+    return replace(rows.place_of(path), fingerprint=fingerprint_of(path) if path.is_file() else None)
 
 
 def _check_kind(kind: str | None) -> None:

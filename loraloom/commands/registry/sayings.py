@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from loraloom import console
 from loraloom.commands.registry.answers import answer
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 
@@ -27,14 +28,20 @@ def add_parsers(words: Any) -> None:
 
 def tag(arguments: argparse.Namespace) -> int:
     """Add and remove tags."""
-    return answer(open_store().tag(arguments.reference, arguments.tags, remove=arguments.remove), arguments)
+    with console.progress() as report:
+        record = open_store().tag(arguments.reference, arguments.tags, remove=arguments.remove, report=report)
+    return answer(record, arguments)
 
 
 def note(arguments: argparse.Namespace) -> int:
     """Keep a note."""
-    return answer(open_store().note(arguments.reference, arguments.text), arguments)
+    with console.progress() as report:
+        record = open_store().note(arguments.reference, arguments.text, report=report)
+    return answer(record, arguments)
 
 
 def alias(arguments: argparse.Namespace) -> int:
     """Set an alias."""
-    return answer(open_store().alias(arguments.reference, arguments.alias), arguments)
+    with console.progress() as report:
+        record = open_store().alias(arguments.reference, arguments.alias, report=report)
+    return answer(record, arguments)
