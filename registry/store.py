@@ -210,6 +210,14 @@ class Store:
         with self._index.reading() as connection:
             if rows.is_known(connection, place):
                 return record
+            known = rows.ids_by_path(connection, path)
+        if not known:  # the index lost the place, to damage
+            seen = inspect(path)
+            with self._index.writing() as connection:
+                rows.put_record(connection, replace(seen, id=record.id))
+                rows.put_place(connection, record.id, _place(Path(path)))
+                rows.drop_content(connection, record.id)
+                return compose.load(connection, [record.id])[0]
         return self._looked_at_again(Path(path))
 
     def _looked_at_again(self, path: Path) -> Record:
