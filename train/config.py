@@ -67,12 +67,16 @@ class LoraConfig:
         "attention",
         "a preset (attention, attention_mlp, convolutions), a list of module names, or a regular expression in slashes: /.*attn2.*/",
     )
+    text_encoder: bool = setting(
+        False, "learn on the attention of the CLIP text encoders too: they then stay in memory and read the prompts in every step"
+    )
 
 
 @dataclass(kw_only=True)
 class OptimConfig:
     name: str = word("adamw", "optimizer")
     lr: float = setting(1e-4, "learning rate at its highest")
+    text_lr: float | None = setting(None, "highest learning rate of the text encoders' weights (default: optim.lr)")
     weight_decay: float = setting(0.01, "decoupled weight decay")
     betas: list[float] = setting(lambda: [0.9, 0.999], "decay of the first and the second moment")
     clip: float = setting(1.0, "largest norm of the gradient over all LoRA weights; 0 leaves it as it is")
@@ -177,6 +181,9 @@ class TrainConfig:
             "must be above 0 (0 learns nothing), or null for the rank",
         )
         yield "optim.lr", lr, 0 < lr <= 1, "must be above 0 and at most 1 (1e-4 suits rank 16)"
+        text_lr = self.optim.text_lr
+        yield "optim.text_lr", text_lr, text_lr is None or 0 < text_lr <= 1, "must be above 0 and at most 1, or null for optim.lr"
+        yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
         for name in ("optim.weight_decay", "optim.clip"):
             yield name, (value := get(self, name)), isfinite(value) and value >= 0, "must be 0 or more"
         yield "optim.betas", betas, len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "must be two numbers in [0, 1)"

@@ -105,6 +105,29 @@ class Texts:
         return stacked([self.states[self.index[i]] for i in indices])
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """A set's prompts as they are, for text encoders that learn: what they say changes with every step."""
+
+    prompts: tuple[str, ...]
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """One number a sample."""
+        return tuple(range(len(self.prompts)))
+
+    def part(self, begin: int, end: int) -> Prompts:
+        """The prompts of samples begin..end-1."""
+        return Prompts(self.prompts[begin:end])
+
+    def rows(self, indices: Sequence[int]) -> list[str]:
+        """These samples' prompts."""
+        return [self.prompts[i] for i in indices]
+
+
+Told = Conditioning | list[str]  # what the denoiser is told of a batch: the states, or the prompts that are still to be read
+
+
 def module_hash(*modules: nn.Module) -> str:
     """blake3 over every module's config, and its weights' names, dtypes, shapes and bytes."""
     import torch
@@ -211,11 +234,11 @@ def release(parts: Parts) -> None:
     parts.text_encoders.clear()
 
 
-def cached_bytes(latents: Latents, texts: Texts) -> int:
+def cached_bytes(latents: Latents, texts: Texts | Prompts) -> int:
     """Memory that the encoded set takes."""
     tensors = [
         latents.mean,
         *([latents.logvar] if latents.logvar is not None else []),
-        *(t for state in texts.states for t in state.values()),
+        *(t for state in (texts.states if isinstance(texts, Texts) else ()) for t in state.values()),
     ]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.families.base import Family, Parts
+from registry.families.base import Conditioning, Family, Parts
 from train.config import Precision, TrainConfig
-from train.lora import add_lora
+from train.lora import add_loras, keep_few_activations, learning_modules
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,8 @@ def estimate(
         "VAE (pictures; previews)": weights_bytes(parts.vae, 4),
         "LoRA weights, gradients, optimizer": count * 4 * 4,
     }
+    if config.lora.text_encoder:
+        memory["text encoders"] = sum(weights_bytes(encoder, itemsize) for encoder in parts.text_encoders.values())
     if parts.device.type != "meta":
         return Estimate(memory, None, None, None)
     try:
@@ -80,18 +82,22 @@ def _trace(family: Family, parts: Parts, config: TrainConfig, targets: str | Seq
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    conditioning = family.encode_prompts(parts, ["a"] * config.batch_size)
-    conditioning = {key: value.to("meta") for key, value in conditioning.items()}
+    def read() -> Conditioning:
+        return {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * config.batch_size).items()}
+
+    conditioning = read()
+    modules = learning_modules(family, parts, config)
     side = resolution // parts.latent_factor
     shape = (config.batch_size, family.channels(parts), side, side)
     with torch.device("meta"):
-        add_lora(parts.denoiser, config, targets)
+        add_loras(family, modules, config, targets)
         noisy, timesteps = torch.zeros(shape), torch.zeros(config.batch_size)
-        complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
-    if config.gradient_checkpointing:
-        parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers is untyped
-    parts.denoiser.train()
-    own = {parameter.untyped_storage()._cdata for parameter in parts.denoiser.parameters()}
+    for module in modules.values():
+        module.train()
+        if config.gradient_checkpointing:
+            keep_few_activations(module)
+    loaded = (parts.denoiser, *parts.text_encoders.values())
+    own = {parameter.untyped_storage()._cdata for module in loaded for parameter in module.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Any) -> Any:
@@ -104,6 +110,9 @@ def _trace(family: Family, parts: Parts, config: TrainConfig, targets: str | Seq
     alive: list[Any] = []
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        states = read() if len(modules) > 1 else conditioning
+        with torch.device("meta"):
+            complete = family.complete(parts, states, height=resolution, width=resolution, guidance=1.0)
         family.predict(parts, noisy, timesteps, complete)
     return sum(kept.values()), float(counter.get_total_flops())
 

@@ -18,9 +18,10 @@ from registry.errors import JobFailed
 from registry.families.base import Family, Parts
 from registry.record import Hashes
 from registry.safefile import write_safetensors
-from train.encode import Texts
+from train.encode import Prompts, Texts
 from train.lora import ADAPTER, adapter_config, lora_tensors
 from train.objective import Objective
+from train.step import cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +45,16 @@ NOT = "The file is kept beside as .refused and not registered."
 TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 2e-2}  # of the largest prediction; kernels may differ by shape
 
 
-def metadata(family: Family, denoiser: Any, *, title: str, facts: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str, str]:
+def metadata(
+    family: Family, modules: Mapping[str, Any], *, title: str, facts: Mapping[str, str], manifest: Mapping[str, Any]
+) -> dict[str, str]:
     """The header's strings: diffusers' adapter settings, ModelSpec 1.0.1 (`facts` are more of its keys), the run's manifest."""
-    settings = {f"{family.denoiser}.{name}": value for name, value in adapter_config(denoiser).items() if name in KEPT}
+    settings = {
+        f"{component}.{name}": value
+        for component, module in modules.items()
+        for name, value in adapter_config(module).items()
+        if name in KEPT
+    }
     spec = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{family.architecture}/lora",
@@ -62,11 +70,11 @@ def metadata(family: Family, denoiser: Any, *, title: str, facts: Mapping[str, s
     }
 
 
-def write_adapter(path: Path, family: Family, denoiser: Any, header: Mapping[str, str]) -> Hashes:
+def write_adapter(path: Path, modules: Mapping[str, Any], header: Mapping[str, str]) -> Hashes:
     """Write the adapter as it is now. Raises JobFailed for a weight that is not finite: such a file is never made."""
     import torch
 
-    tensors = {f"{family.denoiser}.{name}": tensor for name, tensor in lora_tensors(denoiser).items()}
+    tensors = lora_tensors(modules)
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise JobFailed(
@@ -76,18 +84,19 @@ def write_adapter(path: Path, family: Family, denoiser: Any, header: Mapping[str
     return write_safetensors(path, tensors, metadata=header)
 
 
-def read_adapter(path: Path, family: Family) -> dict[str, Tensor]:
-    """The weights of a checkpoint's adapter in peft's keys, without the component's name."""
+def read_adapter(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint's adapter in the keys of its file."""
     from safetensors.torch import load_file
 
-    return {name.removeprefix(f"{family.denoiser}."): tensor for name, tensor in load_file(path).items()}
+    return load_file(path)
 
 
 @dataclass(frozen=True)
 class Proof:
     """What the trained model does, kept to hold the saved file against: products B A alpha / r, and predictions."""
 
-    products: Mapping[str, Tensor]  # layer -> (out, in) or (out, in, kh, kw), fp32 on the CPU
+    components: tuple[str, ...]  # that carry the adapter
+    products: Mapping[str, Tensor]  # `<component>.<layer>` -> (out, in) or (out, in, kh, kw), fp32 on the CPU
     predictions: Tensor  # (B, C, H, W)
     inputs: Callable[[Parts], Tensor]  # predicts the same with other Parts
 
@@ -97,17 +106,27 @@ class Proof:
         return any(bool((product != 0).any()) for product in self.products.values())
 
 
-def proof(family: Family, parts: Parts, objective: Objective, texts: Texts, *, shape: tuple[int, ...], side: int, guidance: float) -> Proof:
+def proof(
+    family: Family,
+    parts: Parts,
+    modules: Mapping[str, Any],
+    objective: Objective,
+    texts: Texts | Prompts,
+    *,
+    shape: tuple[int, ...],
+    side: int,
+    guidance: float,
+) -> Proof:
     """The products of every layer, and predictions at three timesteps for the first prompt."""
 
     def predictions(others: Parts) -> Tensor:
         return _predict(family, others, objective, texts, shape=shape, side=side, guidance=guidance)
 
-    return Proof(_products(parts.denoiser), predictions(parts), predictions)
+    return Proof(tuple(modules), _products(modules), predictions(parts), predictions)
 
 
 def _predict(
-    family: Family, parts: Parts, objective: Objective, texts: Texts, *, shape: tuple[int, ...], side: int, guidance: float
+    family: Family, parts: Parts, objective: Objective, texts: Texts | Prompts, *, shape: tuple[int, ...], side: int, guidance: float
 ) -> Tensor:
     import torch
 
@@ -115,27 +134,30 @@ def _predict(
     rows = torch.tensor([count // 10, count // 2, count - 1])
     noise = torch.randn(len(rows), *shape, generator=torch.Generator().manual_seed(0))
     device, dtype = parts.device, parts.dtype
-    state = {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in texts.rows([0] * len(rows)).items()}
+    told = texts.rows([0] * len(rows))
     was_training = parts.denoiser.training
-    parts.denoiser.eval()
+    for module in (parts.denoiser, *parts.text_encoders.values()):
+        module.eval()
     with torch.no_grad():
-        complete = family.complete(parts, state, height=side, width=side, guidance=guidance)
+        read = family.encode_prompts(parts, told) if isinstance(told, list) else told
+        complete = family.complete(parts, cast(read, device, dtype), height=side, width=side, guidance=guidance)
         answer = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
     parts.denoiser.train(was_training)
     return answer.float().cpu()
 
 
-def _products(denoiser: Any) -> dict[str, Tensor]:
+def _products(modules: Mapping[str, Any]) -> dict[str, Tensor]:
     """B A alpha / r of every layer with an adapter, as peft itself would merge it."""
     import torch
     from peft.tuners.lora import LoraLayer
 
     found: dict[str, Tensor] = {}
     with torch.no_grad():
-        for name, layer in denoiser.named_modules():
-            if isinstance(layer, LoraLayer) and layer.lora_A:
-                (adapter,) = layer.lora_A.keys()
-                found[name] = layer.get_delta_weight(adapter).float().cpu()
+        for component, module in modules.items():
+            for name, layer in module.named_modules():
+                if isinstance(layer, LoraLayer) and layer.lora_A:
+                    (adapter,) = layer.lora_A.keys()
+                    found[f"{component}.{name}"] = layer.get_delta_weight(adapter).float().cpu()
     return found
 
 
@@ -146,8 +168,10 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
     if not kept.changed:
         raise JobFailed(f"The adapter does nothing: every product is zero after training. {NOT} Look at optim.lr and lora.targets.")
     state, facts = family.lora_state(path, fresh)
-    fresh.denoiser.load_lora_adapter(state, prefix=family.denoiser, adapter_name=ADAPTER, **facts)  # type: ignore[operator]
-    products = _products(fresh.denoiser)
+    modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
+    for component in kept.components:
+        _load_through_diffusers(family, component, modules[component], state, facts)
+    products = _products({component: modules[component] for component in kept.components})
     if products.keys() != kept.products.keys():
         missing = sorted(kept.products.keys() ^ products.keys())
         raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}). {NOT}")
@@ -162,3 +186,14 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
             f"The saved file predicts otherwise than what was trained: {NOT} (Largest difference {difference:.3g}, allowed {allowed:.3g}.)"
         )
     return difference
+
+
+def _load_through_diffusers(family: Family, component: str, module: Any, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """diffusers' own loaders: a model's for the denoiser, the pipeline's for text encoders."""
+    if component == family.denoiser:
+        module.load_lora_adapter(dict(state), prefix=component, adapter_name=ADAPTER, **facts)
+        return
+    import diffusers
+
+    pipeline = getattr(diffusers, family.pipeline)
+    pipeline.load_lora_into_text_encoder(dict(state), text_encoder=module, prefix=component, adapter_name=ADAPTER, **facts)

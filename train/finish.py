@@ -40,9 +40,9 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
     """The adapter at a step, with everything that made it in its header."""
     learner, plan = work.learner, work.plan
     header = export.metadata(
-        plan.base.family, learner.parts.denoiser, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
+        plan.base.family, learner.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
     )
-    return export.write_adapter(path, plan.base.family, learner.parts.denoiser, header)
+    return export.write_adapter(path, learner.modules, header)
 
 
 def _spec(work: Work) -> dict[str, str]:
@@ -95,7 +95,8 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     _let_go(work)
     fresh = load(plan.base, plan.config, dtype=torch_dtype(plan.config.precision))
-    fresh.denoiser.to(work.learner.device)
+    for module in (fresh.denoiser, *fresh.text_encoders.values()):
+        module.to(work.learner.device)
     try:
         difference = export.verify(path, plan.base.family, fresh, kept)
     except JobFailed:
@@ -138,6 +139,7 @@ def _proof(work: Work) -> export.Proof:
     return export.proof(
         learner.family,
         learner.parts,
+        learner.modules,
         learner.objective,
         learner.texts,
         shape=learner.latents.shape,
@@ -152,6 +154,8 @@ def _let_go(work: Work) -> None:
 
     learner = work.learner
     learner.parts.denoiser = learner.parts.vae = nn.Module()
+    learner.parts.text_encoders.clear()
+    learner.modules = {}
     learner.model = learner.optimizer = None
     learner.weights = ()
     learner.accelerator.free_memory()

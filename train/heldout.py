@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.data import Sample
 from train.draws import seed_of
-from train.encode import Latents, Texts
+from train.encode import Latents, Prompts, Texts
 from train.objective import losses
 from train.step import Learner
 
@@ -84,7 +84,7 @@ class Probe:
     """The fixed points: every held-out picture at K timesteps spread evenly, each with its own noise."""
 
     latents: Latents
-    texts: Texts
+    texts: Texts | Prompts
     sha256s: Sequence[str]
     names: Sequence[str]
 
@@ -100,11 +100,11 @@ class Probe:
         pairs = [(picture, point) for picture in range(len(self.sha256s)) for point in range(self.points)]
         found: list[Tensor] = []
         width = max(learner.config.batch_size, 4) * 2  # no gradients are kept: twice the pictures fit
-        learner.parts.denoiser.eval()
+        learner.train(False)
         with torch.no_grad():
             for begin in range(0, len(pairs), width):
                 found.append(self._losses(learner, model, pairs[begin : begin + width]))
-        learner.parts.denoiser.train()
+        learner.train(True)
         table = torch.cat(found).double().cpu().view(len(self.sha256s), self.points)  # (N, K)
         return [float(value) for value in table.mean(1)]
 

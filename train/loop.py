@@ -117,7 +117,7 @@ class Loop:
     def _before(self) -> None:
         """The base's own held-out loss and previews: what everything is compared to."""
         if self.probe:
-            with base_alone(self.learner.parts.denoiser):
+            with base_alone(self.learner.modules):
                 self.history.base = self.probe.measure(self.learner, model=self.learner.model)
             base = self.history.base_mean
             assert base is not None
@@ -299,7 +299,7 @@ def restore(learner: Learner, found: checkpoint.Checkpoint, tensors: Mapping[str
     names = [name for name, _ in learner.weights]
     if list(found.training["weights"]) != names:
         raise JobFailed(f"The checkpoint {found.folder} is of other layers than this run's settings give.")
-    set_lora_tensors(learner.parts.denoiser, tensors)
+    set_lora_tensors(learner.modules, tensors)
     learner.optimizer.load_state_dict(found.training["optimizer"])
     checkpoint.set_random_states(found.training["random"])
     scaler = getattr(learner.accelerator, "scaler", None)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
-from registry.families.base import Family
+from registry.families.base import Family, Parts
 from registry.names import suggest
 from train.config import TrainConfig
 
@@ -18,6 +18,33 @@ if TYPE_CHECKING:
     from torch.nn import Module, Parameter
 
 ADAPTER = "default"  # peft's own name, which diffusers' savers look for
+
+
+TEXT_TARGETS = "q_proj|k_proj|v_proj|out_proj"  # attention of CLIP's text models, as the diffusers scripts train it
+Weights = list[tuple[str, "Parameter"]]  # `<component>.<name>` and the weight
+
+
+def learning_modules(family: Family, parts: Parts, config: TrainConfig) -> dict[str, Any]:
+    """The modules that a LoRA is put on, by component: the denoiser, then the text encoders where they learn."""
+    return {family.denoiser: parts.denoiser} | {name: parts.text_encoders[name] for name in learning_encoders(family, parts, config)}
+
+
+def learning_encoders(family: Family, parts: Parts, config: TrainConfig) -> list[str]:
+    """The text encoders that learn. Raises Refused where the family has none that can."""
+    if not config.lora.text_encoder:
+        return []
+    found = [name for name in family.learning_encoders if name in parts.text_encoders]
+    if not found:
+        raise Refused(
+            f"lora.text_encoder=true: {family.title} reads prompts with a language model, and no tool loads a LoRA for it. Leave it out."
+        )
+    return found
+
+
+def encoder_targets(family: Family, name: str, encoder: Any) -> str:
+    """peft's target_modules of a text encoder: its attention, but in the layers that are never read, which could not learn."""
+    layers = int(encoder.config.num_hidden_layers) - family.learning_encoders[name]
+    return rf"(text_model\.)?encoder\.layers\.({'|'.join(map(str, range(layers)))})\.self_attn\.({TEXT_TARGETS})"
 
 
 def targets_of(family: Family, given: object) -> str | list[str]:
@@ -97,24 +124,43 @@ def parameter_count(module: Module, names: Sequence[str], rank: int) -> int:
     return total
 
 
-def add_lora(denoiser: Any, config: TrainConfig, targets: str | Sequence[str]) -> list[tuple[str, Parameter]]:
+def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, targets: str | Sequence[str]) -> dict[str, Weights]:
+    """Put the adapter on every module: on the denoiser by `targets`, on text encoders by their own. Weights by component."""
+    found = {}
+    for component, module in modules.items():
+        weights = add_lora(module, config, targets if component == family.denoiser else encoder_targets(family, component, module))
+        found[component] = [(f"{component}.{name}", weight) for name, weight in weights]
+    return found
+
+
+def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> Weights:
     """Put the adapter on and give its weights by name: fp32, A drawn from the seed, B zero (the base unchanged)."""
     import torch
     from peft import LoraConfig
 
-    matched(denoiser, targets)
-    denoiser.requires_grad_(False)
+    matched(module, targets)
+    module.requires_grad_(False)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         wanted = targets if isinstance(targets, str) else sorted(targets)
-        denoiser.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=_number(config.alpha), target_modules=wanted), adapter_name=ADAPTER)
+        module.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=_number(config.alpha), target_modules=wanted), adapter_name=ADAPTER)
     weights = []
-    for name, weight in denoiser.named_parameters():
+    for name, weight in module.named_parameters():
         if ".lora_" in name:
             weight.data = weight.data.float()
             weight.requires_grad_(True)
             weights.append((name, weight))
     return weights
+
+
+def keep_few_activations(module: Any) -> None:
+    """Gradient checkpointing, in diffusers' or transformers' spelling."""
+    if hasattr(module, "enable_gradient_checkpointing"):
+        module.enable_gradient_checkpointing()
+    elif hasattr(module, "activation_checkpointing_enable"):  # transformers' name for it since 5.20
+        module.activation_checkpointing_enable()
+    else:
+        module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _number(alpha: float) -> int | float:
@@ -123,28 +169,56 @@ def _number(alpha: float) -> int | float:
 
 
 @contextmanager
-def base_alone(denoiser: Any) -> Iterator[None]:
+def base_alone(modules: Mapping[str, Any]) -> Iterator[None]:
     """The base without its adapter, for as long as the block lasts."""
-    denoiser.disable_adapters()
+    for module in modules.values():
+        _switch(module, on=False)
     try:
         yield
     finally:
-        denoiser.enable_adapters()
+        for module in modules.values():
+            _switch(module, on=True)
 
 
-def lora_tensors(denoiser: Any) -> dict[str, Tensor]:
-    """The adapter in peft's keys `<module>.lora_A.weight`, on the CPU."""
+def _switch(module: Any, *, on: bool) -> None:
+    """Adapters on or off, layer by layer: the classes' own switches differ, and transformers' leaves gradients off behind it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.enable_adapters(enabled=on)
+
+
+def lora_tensors(modules: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The adapter in the keys of its file, `<component>.<module>.lora_A.weight`, on the CPU.
+
+    Of a text encoder every reader expects `text_model.` in front, which newer classes have dropped from their names.
+    """
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    found = {}
+    for component, module in modules.items():
+        inside = _inside(component, module)
+        for name, tensor in get_peft_model_state_dict(module, adapter_name=ADAPTER).items():
+            found[f"{component}.{inside}{name}"] = tensor.detach().cpu().contiguous()
+    return dict(sorted(found.items()))
 
 
-def set_lora_tensors(denoiser: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Put saved weights into the adapter; every one must have its place. Raises Refused."""
+def _inside(component: str, module: Any) -> str:
+    """What stands between the component and the module's own names."""
+    return "text_model." if component.startswith("text_encoder") and not hasattr(module, "text_model") else ""
+
+
+def set_lora_tensors(modules: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Put saved weights, in the keys of `lora_tensors`, into the adapter; every one must have its place. Raises Refused."""
     import torch
 
-    places = {name.replace(f".{ADAPTER}.", "."): weight for name, weight in denoiser.named_parameters() if ".lora_" in name}
+    places = {
+        f"{component}.{_inside(component, module)}{name.replace(f'.{ADAPTER}.', '.')}": weight
+        for component, module in modules.items()
+        for name, weight in module.named_parameters()
+        if ".lora_" in name
+    }
     if places.keys() != tensors.keys():
         missing, extra = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
         raise Refused(
@@ -155,9 +229,9 @@ def set_lora_tensors(denoiser: Any, tensors: Mapping[str, Tensor]) -> None:
             weight.copy_(tensors[name].to(weight.dtype))
 
 
-def adapter_config(denoiser: Any) -> dict[str, Any]:
+def adapter_config(module: Any) -> dict[str, Any]:
     """peft's settings of the adapter as plain values, lists in a fixed order: what diffusers reads alpha and rank from."""
-    plain: dict[str, Any] = denoiser.peft_config[ADAPTER].to_dict()
+    plain: dict[str, Any] = module.peft_config[ADAPTER].to_dict()
     return {
         name: sorted(value) if isinstance(value, (set, list, tuple)) and all(isinstance(v, str) for v in value) else value
         for name, value in plain.items()

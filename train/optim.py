@@ -10,21 +10,22 @@ from registry.names import Table
 from train.config import OptimConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from torch.nn import Parameter
     from torch.optim import Optimizer
 
-OPTIMIZERS: Table[Callable[[Sequence[Parameter], OptimConfig], Optimizer]] = Table("optimizer")
+Groups = Sequence[dict[str, Any]]  # [{"params": [...]}, ...]: weights that share a learning rate
+
+OPTIMIZERS: Table[Callable[[Groups, OptimConfig], Optimizer]] = Table("optimizer")
 SCHEDULES: Table[Callable[[float], float]] = Table("learning rate schedule")  # share of the way after the warm-up -> factor
 
 
 @OPTIMIZERS.add("adamw")
-def adamw(weights: Sequence[Parameter], config: OptimConfig) -> Optimizer:
+def adamw(groups: Groups, config: OptimConfig) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), all weights in one kernel where there is one."""
     import torch
 
-    fused = all(weight.device.type in ("cpu", "cuda") for weight in weights)
+    fused = all(weight.device.type in ("cpu", "cuda") for group in groups for weight in group["params"])
     betas = (config.betas[0], config.betas[1])
-    return torch.optim.AdamW(weights, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused or None)
+    return torch.optim.AdamW(list(groups), lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused or None)
 
 
 @SCHEDULES.add("constant")
@@ -47,7 +48,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.optim.lr * SCHEDULES[config.schedule.name]((step - warmup) / max(1, config.steps - warmup))
 
 
-def set_rate(optimizer: Any, rate: float) -> None:
-    """Give every group the rate."""
-    for group in optimizer.param_groups:
+def set_rates(optimizer: Any, rates: Sequence[float]) -> None:
+    """Give each group its rate."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

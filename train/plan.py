@@ -21,7 +21,7 @@ from train.data import ImageSet, Sample
 from train.defaults import defaults_of
 from train.estimate import Estimate, estimate, human_bytes
 from train.halves import Halves, check_leaks, choose_halves, read_dataset
-from train.lora import matched, parameter_count, targets_of
+from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
 from train.objective import TARGETS, TIMESTEPS
 from train.optim import OPTIMIZERS, SCHEDULES
 from train.trackers import trackers_of
@@ -47,6 +47,7 @@ class Plan:
     heldout_prompts: tuple[str, ...]
     dataset: ImageSet
     targets: str | list[str]
+    encoders: tuple[str, ...]  # text encoders that learn
     layers: int
     parameters: int
     shown: tuple[str, ...]  # prompts as tokenised
@@ -70,6 +71,7 @@ class Plan:
             "pictures": len(self.train),
             "heldout": {"pictures": len(self.heldout), "source": self.heldout_source},
             "epochs": self.epochs,
+            "text_encoders": list(self.encoders),
             "layers": self.layers,
             "parameters": self.parameters,
             "prompts": list(self.shown),
@@ -144,12 +146,13 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     heldout = attempts(lambda: choose_halves(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
+    encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
     attempts.done()
-    assert base and parts and dataset and heldout and targets and precision and device and resolution
-    return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], resolution, device, precision)
+    assert base and parts and dataset and heldout and targets and precision and device and resolution and encoders is not None
+    return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], encoders, resolution, device, precision)
 
 
 def _known(table: Table[Any], name: str, setting: str) -> None:
@@ -182,13 +185,18 @@ def _planned(
     halves: Halves,
     targets: str | list[str],
     layers: list[str],
+    encoders: list[str],
     resolution: int,
     device: Any,
     precision: Any,
 ) -> Plan:
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
     resolved = changed(config, defaults_of(config, base, resolution, precision, heldout_prompts or prompts))
+    inside = {
+        name: matched(encoder, encoder_targets(base.family, name, encoder)) for name in encoders for encoder in [parts.text_encoders[name]]
+    }
     count = parameter_count(parts.denoiser, layers, config.lora.rank)
+    count += sum(parameter_count(parts.text_encoders[name], found, config.lora.rank) for name, found in inside.items())
     shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
     truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
@@ -214,7 +222,8 @@ def _planned(
         heldout_prompts=tuple(heldout_prompts),
         dataset=dataset,
         targets=targets,
-        layers=len(layers),
+        encoders=tuple(encoders),
+        layers=len(layers) + sum(map(len, inside.values())),
         parameters=count,
         shown=tuple(shown),
         truncated=tuple(truncated),

@@ -52,7 +52,8 @@ def _pictures(plan: Plan) -> str:
 
 def _learns(plan: Plan) -> str:
     lora = plan.config.lora
-    return f"{plan.parameters:,} weights on {plan.layers} layers, rank {lora.rank}, alpha / rank {plan.config.alpha / lora.rank:g}"
+    where = f" of {' and '.join((plan.base.family.denoiser, *plan.encoders))}" if plan.encoders else ""
+    return f"{plan.parameters:,} weights on {plan.layers} layers{where}, rank {lora.rank}, alpha / rank {plan.config.alpha / lora.rank:g}"
 
 
 def _rate(config: TrainConfig) -> str:

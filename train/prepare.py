@@ -11,10 +11,10 @@ from registry.families.base import Parts
 from registry.progress import Report, Tick
 from train import folder
 from train.base import load, torch_dtype
-from train.encode import Cache, Latents, Texts, cached_bytes, encode_pictures, encode_texts, release
+from train.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_pictures, encode_texts, release
 from train.estimate import human_bytes
 from train.heldout import Probe
-from train.lora import add_lora
+from train.lora import add_loras, keep_few_activations, learning_modules
 from train.objective import objective_of
 from train.optim import OPTIMIZERS
 from train.plan import Plan
@@ -52,33 +52,42 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
     with accelerator.main_process_first():
         pictures = _Encoder(plan, parts, device, report)
         latents, held_latents = pictures.latents()
-        texts, held_texts, preview_texts = pictures.texts()
+        texts, held_texts, preview_texts = pictures.texts() if not plan.encoders else pictures.prompts()
         nothing = encode_nothing(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
-    kept = cached_bytes(latents, texts)
-    release(parts)
-    out(f"encoded {len(plan.train) + len(plan.heldout)} pictures ({human_bytes(kept)} in memory); the text encoders are let go")
+    kept = human_bytes(cached_bytes(latents, texts))
+    stays = f"{' and '.join(plan.encoders)} {'learn' if len(plan.encoders) > 1 else 'learns'}" if plan.encoders else None
+    out(f"encoded {len(plan.train) + len(plan.heldout)} pictures ({kept} in memory); {stays or 'the text encoders are let go'}")
+    if plan.encoders:
+        for encoder in parts.text_encoders.values():
+            encoder.to(device)
+    else:
+        release(parts)
     objective = objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, distribution=str(config.objective.timesteps))
-    weights = add_lora(parts.denoiser, config, plan.targets)
-    parts.denoiser.to(device)
-    if config.gradient_checkpointing:
-        parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers is untyped
-    parts.denoiser.train()
-    optimizer = OPTIMIZERS[config.optim.name]([weight for _, weight in weights], config.optim)
-    model, optimizer = accelerator.prepare(denoiser_call(family, parts), optimizer)
+    modules = learning_modules(family, parts, config)
+    weights = add_loras(family, modules, config, plan.targets)
+    for module in modules.values():
+        module.to(device).train()
+        if config.gradient_checkpointing:
+            keep_few_activations(module)
+    optimizer = OPTIMIZERS[config.optim.name]([{"params": [weight for _, weight in group]} for group in weights.values()], config.optim)
+    side = int(config.resolution or parts.resolution)
+    guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
+    model, optimizer = accelerator.prepare(denoiser_call(family, parts, modules, side=side, guidance=guidance), optimizer)
     learner = Learner(
         config=config,
         family=family,
         parts=parts,
         accelerator=accelerator,
         model=model,
-        weights=weights,
+        modules=modules,
+        weights=[pair for group in weights.values() for pair in group],
         optimizer=optimizer,
         objective=objective,
         latents=latents,
         texts=texts,
-        resolution=int(config.resolution or parts.resolution),
+        resolution=side,
         precision=config.precision,
-        guidance=config.objective.guidance if config.objective.guidance is not None else 1.0,
+        guidance=guidance,
     )
     probe = None
     if held_latents is not None and held_texts is not None:
@@ -128,3 +137,9 @@ class _Encoder:
         first, second = counts[0], counts[0] + counts[1]
         held = every.part(first, second) if counts[1] else None
         return every.part(0, first), held, every.part(second, sum(counts)) if counts[2] else None
+
+    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None]:
+        """The same as they are, for text encoders that learn."""
+        plan = self.plan
+        training, held, previews = (tuple(some or ()) for some in (plan.prompts, plan.heldout_prompts, plan.config.preview.prompts))
+        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None

@@ -11,7 +11,8 @@ from registry.families.base import Conditioning, Family, Parts
 from registry.progress import Report, Tick
 from registry.safefile import atomic_file
 from train.config import TrainConfig
-from train.encode import Texts
+from train.encode import Prompts, Texts
+from train.step import cast
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +41,11 @@ def encode_nothing(family: Family, parts: Parts, *, guidance: float, device: tor
 
 @dataclass(kw_only=True)
 class PromptPreviews:
-    """The preview prompts of a run, encoded before the text encoders were let go."""
+    """The preview prompts of a run, encoded before the text encoders were let go; read anew each time where these learn."""
 
     config: TrainConfig
     folder: Path
-    texts: Texts
+    texts: Texts | Prompts
     nothing: Conditioning | None
     report: Report
 
@@ -80,10 +81,12 @@ class PromptPreviews:
         family, parts, device = learner.family, learner.parts, learner.device
         settings, side = self.config.preview, learner.resolution
         assert settings.steps is not None and settings.guidance is not None
+        learner.train(False)
+        nothing = None if self.nothing is None else cast(self._nothing(learner), device, parts.dtype)
         jobs = [
             Job(
-                conditional=_moved(self.texts.rows([number]), device, parts.dtype),
-                unconditional=None if self.nothing is None else _moved(self.nothing, device, parts.dtype),
+                conditional=cast(self._read(learner, number), device, parts.dtype),
+                unconditional=nothing,
                 guidance=settings.guidance,
                 steps=settings.steps,
                 scheduler=build_scheduler(parts),
@@ -94,7 +97,6 @@ class PromptPreviews:
             for number in range(len(self.texts.index))
         ]
         states = torch.get_rng_state()
-        parts.denoiser.eval()
         try:
             latents = denoise(family, parts, jobs, width=4, on_step=lambda done, total: self.report(Tick("draw previews", done, total)))
             parts.vae.to(device)
@@ -102,12 +104,28 @@ class PromptPreviews:
                 return [picture for each in latents for picture in to_image(family.decode(parts, each))]
         finally:
             parts.vae.to("cpu")
-            parts.denoiser.train()
+            learner.train(True)
             torch.set_rng_state(states)
 
+    def _read(self, learner: Learner, number: int) -> Conditioning:
+        """What the denoiser is told by prompt `number` (from 0)."""
+        import torch
 
-def _moved(state: Conditioning, device: torch.device, dtype: torch.dtype) -> Conditioning:
-    return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in state.items()}
+        told = self.texts.rows([number])
+        if not isinstance(told, list):
+            return told
+        with torch.no_grad():
+            return learner.family.encode_prompts(learner.parts, told)
+
+    def _nothing(self, learner: Learner) -> Conditioning:
+        """What it is told by no negative prompt."""
+        import torch
+
+        if isinstance(self.texts, Texts):
+            assert self.nothing is not None
+            return self.nothing
+        with torch.no_grad():
+            return learner.family.encode_nothing(learner.parts, 1)
 
 
 def _write(path: Path, picture: Image, parameters: str) -> None:

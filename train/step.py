@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from registry.families.base import Conditioning, Family, Parts
 from train.base import torch_dtype
 from train.config import Precision, TrainConfig
 from train.draws import draws_for, samples_at
-from train.encode import Latents, Texts
+from train.encode import Latents, Prompts, Texts, Told
 from train.objective import Objective, losses
-from train.optim import learning_rate, set_rate
+from train.optim import learning_rate, set_rates
 
 if TYPE_CHECKING:
     import torch
@@ -23,19 +23,30 @@ if TYPE_CHECKING:
     from torch.nn import Module, Parameter
 
 
-def denoiser_call(family: Family, parts: Parts) -> Module:
-    """A module whose forward is the family's predict: what accelerate wraps, so that its hooks see every call."""
+def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *, side: int, guidance: float) -> Module:
+    """A module whose forward is the family's predict: what accelerate wraps, so that its hooks see every call.
+
+    It holds every module that learns. Prompts in place of their states are read inside, by encoders that learn.
+    """
     from torch import nn
 
     class DenoiserCall(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.denoiser = parts.denoiser
+            self.learning = nn.ModuleDict(modules)
 
-        def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-            return family.predict(parts, noisy, timesteps, conditioning)
+        def forward(self, noisy: Tensor, timesteps: Tensor, told: Told) -> Tensor:
+            read = family.encode_prompts(parts, told) if isinstance(told, list) else told
+            conditioning = cast(read, noisy.device, noisy.dtype)
+            complete = family.complete(parts, conditioning, height=side, width=side, guidance=guidance)
+            return family.predict(parts, noisy, timesteps, complete)
 
     return DenoiserCall()
+
+
+def cast(conditioning: Conditioning, device: torch.device, dtype: torch.dtype) -> Conditioning:
+    """The conditioning on the device, its real numbers in `dtype`."""
+    return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in conditioning.items()}
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,12 @@ class Learner:
     parts: Parts
     accelerator: Any
     model: Any  # the denoiser call, wrapped by accelerate
-    weights: Sequence[tuple[str, Parameter]]
+    modules: Mapping[str, Any]  # that learn, by component: the denoiser first
+    weights: Sequence[tuple[str, Parameter]]  # of all modules; the optimizer has a group a module
     optimizer: Any
     objective: Objective
     latents: Latents
-    texts: Texts
+    texts: Texts | Prompts
     resolution: int  # pixels a side
     precision: Precision
     guidance: float  # embedded, where the family has it
@@ -79,7 +91,8 @@ class Learner:
         pictures = config.pictures_a_step * processes
         self.optimizer.zero_grad(set_to_none=True)
         rate = learning_rate(config, step)
-        set_rate(self.optimizer, rate)
+        text_rate = rate * (config.optim.text_lr or config.optim.lr) / config.optim.lr
+        set_rates(self.optimizer, [rate, *[text_rate] * (len(self.modules) - 1)])
         own_losses, own_samples, own_times = [], [], []
         for turn in range(config.accumulate):
             first = (turn * processes + self.accelerator.process_index) * config.batch_size
@@ -107,17 +120,19 @@ class Learner:
         answer = self.answer(self.model, noisy, self.objective.timesteps[rows], self.texts.rows(samples))
         return losses(answer, target.to(self.device, non_blocking=True)), self.objective.timesteps[rows]
 
-    def answer(self, model: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def answer(self, model: Any, noisy: Tensor, timesteps: Tensor, told: Told) -> Tensor:
         """The denoiser's answer (B, C, H, W) to noisy latents; everything comes from the CPU."""
         import torch
 
         dtype = torch_dtype(self.precision)
-        moved = {key: value.to(self.device, dtype if value.is_floating_point() else None) for key, value in conditioning.items()}
-        side = self.resolution
-        complete = self.family.complete(self.parts, moved, height=side, width=side, guidance=self.guidance)
         with self._autocast():
-            answer: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), complete)
+            answer: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), told)
         return answer
+
+    def train(self, mode: bool) -> None:
+        """Training or evaluating, of every module that learns."""
+        for module in self.modules.values():
+            module.train(mode)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""

@@ -87,7 +87,7 @@ def _work(
         work = prepare(plan, place, accelerator, report=report, out=out)
         history = History()
         if newest is not None:
-            restore(work.learner, newest, export.read_adapter(newest.adapter, plan.base.family))
+            restore(work.learner, newest, export.read_adapter(newest.adapter))
             history = History(**newest.history)
         seconds_before = history.seconds
         trackers = open_trackers(place, plan.config, after=start_step) if main else []

@@ -207,7 +207,8 @@ class Family:
     lora_presets: Mapping[str, str | tuple[str, ...]]  # preset -> peft target_modules (suffixes, or one regular expression)
     architecture: str  # ModelSpec architecture id, without "/lora"
     fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
-    learning_encoders: tuple[str, ...] = ()  # text encoders that a LoRA can learn on and other tools load it for: CLIP's
+    learning_encoders: Mapping[str, int] = field(default_factory=dict)
+    """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 spell its adapters; None: not known, never converted

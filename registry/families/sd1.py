@@ -151,7 +151,7 @@ FAMILIES.add("sd1")(
         guidance=7.5,
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
-        learning_encoders=("text_encoder",),
+        learning_encoders={"text_encoder": 0},
         adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

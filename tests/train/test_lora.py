@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,18 @@ import torch
 from registry.errors import Faults, Refused
 from registry.families import FAMILIES
 from registry.families.base import Parts
-from train.config import LoraConfig, TrainConfig
-from train.lora import add_lora, base_alone, lora_tensors, matched, parameter_count, set_lora_tensors, targets_of
+from train.config import LoraConfig, OptimConfig, TrainConfig
+from train.lora import (
+    add_lora,
+    add_loras,
+    base_alone,
+    learning_modules,
+    lora_tensors,
+    matched,
+    parameter_count,
+    set_lora_tensors,
+    targets_of,
+)
 
 SD1 = FAMILIES["sd1"]
 
@@ -60,7 +71,7 @@ def test_the_seed_draws_the_start_and_leaves_the_global_generator_alone(base: Pa
         torch.manual_seed(99)
         add_lora(parts.denoiser, TrainConfig(seed=seed), ["to_q"])
         assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(99)))
-        starts.append(lora_tensors(parts.denoiser))
+        starts.append(lora_tensors({"unet": parts.denoiser}))
     name = next(name for name in starts[0] if "lora_A" in name)
     assert torch.equal(starts[0][name], starts[1][name]) and not torch.equal(starts[0][name], starts[2][name])
     assert all(not tensor.any() for name, tensor in starts[0].items() if "lora_B" in name)
@@ -68,11 +79,11 @@ def test_the_seed_draws_the_start_and_leaves_the_global_generator_alone(base: Pa
 
 def test_weights_go_out_and_in(parts: Parts) -> None:
     add_lora(parts.denoiser, TrainConfig(), ["to_q"])
-    saved = {name: torch.randn_like(tensor) for name, tensor in lora_tensors(parts.denoiser).items()}
-    set_lora_tensors(parts.denoiser, saved)
-    assert all(torch.equal(tensor, saved[name]) for name, tensor in lora_tensors(parts.denoiser).items())
+    saved = {name: torch.randn_like(tensor) for name, tensor in lora_tensors({"unet": parts.denoiser}).items()}
+    set_lora_tensors({"unet": parts.denoiser}, saved)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in lora_tensors({"unet": parts.denoiser}).items())
     with pytest.raises(Refused, match="does not fit"):
-        set_lora_tensors(parts.denoiser, dict(list(saved.items())[1:]))
+        set_lora_tensors({"unet": parts.denoiser}, dict(list(saved.items())[1:]))
 
 
 def test_the_base_alone_is_the_base(parts: Parts) -> None:
@@ -84,7 +95,29 @@ def test_the_base_alone_is_the_base(parts: Parts) -> None:
     before = answer()
     add_lora(parts.denoiser, TrainConfig(), ["to_q", "to_v"])
     assert torch.equal(answer(), before)
-    set_lora_tensors(parts.denoiser, {name: torch.ones_like(tensor) for name, tensor in lora_tensors(parts.denoiser).items()})
+    set_lora_tensors(
+        {"unet": parts.denoiser}, {name: torch.ones_like(tensor) for name, tensor in lora_tensors({"unet": parts.denoiser}).items()}
+    )
     assert not torch.equal(answer(), before)
-    with base_alone(parts.denoiser):
+    with base_alone({"unet": parts.denoiser}):
         assert torch.equal(answer(), before)
+
+
+def test_text_encoders_learn_under_the_names_that_readers_expect(parts: Parts) -> None:
+    config = TrainConfig(lora=LoraConfig(rank=2, text_encoder=True))
+    modules = learning_modules(SD1, parts, config)
+    weights = add_loras(SD1, modules, config, ["to_q"])
+    assert list(modules) == list(weights) == ["unet", "text_encoder"]
+    names = [name for name in lora_tensors(modules) if name.startswith("text_encoder.")]
+    assert len(names) == 2 * 4 * 2 and "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight" in names
+    saved = {name: torch.randn_like(tensor) for name, tensor in lora_tensors(modules).items()}
+    set_lora_tensors(modules, saved)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in lora_tensors(modules).items())
+
+
+def test_a_family_whose_text_encoders_cannot_learn_says_why(parts: Parts) -> None:
+    family = replace(SD1, learning_encoders={}, title="A toy")
+    with pytest.raises(Refused, match=r"lora.text_encoder=true: A toy reads prompts with a language model"):
+        learning_modules(family, parts, TrainConfig(lora=LoraConfig(text_encoder=True)))
+    with pytest.raises(Faults, match=r"optim.text_lr needs lora.text_encoder=true"):
+        TrainConfig(optim=OptimConfig(text_lr=1e-5))

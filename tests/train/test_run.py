@@ -226,11 +226,11 @@ def test_a_file_that_was_written_wrong_is_not_called_saved(settings: Settings, s
 
     honest = export.write_adapter
 
-    def wrong(path: Path, family: Any, denoiser: Any, header: Any) -> Any:
+    def wrong(path: Path, modules: Any, header: Any) -> Any:
         header = dict(header) | {
             "lora_adapter_metadata": header["lora_adapter_metadata"].replace('"unet.lora_alpha": 2', '"unet.lora_alpha": 4')
         }
-        return honest(path, family, denoiser, header)
+        return honest(path, modules, header)
 
     monkeypatch.setattr(export, "write_adapter", wrong)
     with pytest.raises(JobFailed, match="other products than were trained"):

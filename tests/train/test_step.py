@@ -82,7 +82,7 @@ def test_clipping_sees_every_weight(prepared: Prepared, settings: Settings) -> N
 def test_a_step_depends_on_its_number_alone(prepared: Prepared, settings: Settings) -> None:
     first, _ = after_a_step(prepared, settings())
     second = prepared(settings()).learner
-    set_lora_tensors(second.parts.denoiser, lora_tensors(first.parts.denoiser))
+    set_lora_tensors(second.modules, lora_tensors(first.modules))
     assert torch.equal(first.take(3).losses, second.take(3).losses)
 
 
@@ -109,11 +109,11 @@ def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prep
     work = prepared(settings())
     first, again = (work.probe.measure(work.learner, model=work.learner.model) for _ in range(2))
     assert first == again and len(first) == 3
-    with base_alone(work.learner.parts.denoiser):
+    with base_alone(work.learner.modules):
         assert work.probe.measure(work.learner, model=work.learner.model) == first
     spread(work.learner)
     changed = work.probe.measure(work.learner, model=work.learner.model)
-    with base_alone(work.learner.parts.denoiser):
+    with base_alone(work.learner.modules):
         assert work.probe.measure(work.learner, model=work.learner.model) == first != changed
 
 
