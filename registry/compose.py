@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 from registry import index as tables
 from registry.record import FileEntry, Hashes, Record, Warn
 from registry.rows import select_many
+from registry.told import with_told
 
 
 @dataclass
@@ -72,7 +73,7 @@ def compose(derived: Record, said: Said) -> Record:
         values |= {"recipe": json.loads(given.recipe)} if given.recipe else {}
         values |= {"parents": tuple(json.loads(given.parents))} if given.parents else {}
         values |= {"metadata": {**derived.metadata, **json.loads(given.metadata)}} if given.metadata else {}
-        values |= _told(derived, given)
+    values |= with_told(derived, given, [row.value for row in labels if row.kind == "trigger"])
     record = replace(derived, **values)
     content = said.contents.get(derived.id)
     return with_content(record, Hashes(**json.loads(content.hashes)), json.loads(content.learned)) if content is not None else record
@@ -87,20 +88,6 @@ def with_content(record: Record, hashes: Hashes, learned: Mapping[str, Any]) -> 
         metadata={**record.metadata, **learned.get("metadata", {})},
         warnings=(*record.warnings, *(Warn(**warning) for warning in learned.get("warnings", ()))),
     )
-
-
-def _told(derived: Record, given: Row[Any]) -> dict[str, Any]:
-    """Kind and family, where a person said another than the header shows."""
-    told: dict[str, Any] = {}
-    evidence = list(derived.evidence)
-    for name in ("kind", "family"):
-        value = getattr(given, name)
-        if value is not None and value != getattr(derived, name):
-            told[name] = value
-            evidence.append(f"{name} {value}: told when it was registered")
-    if "family" in told:
-        told["candidates"] = ()
-    return {**told, "evidence": tuple(evidence)} if told else {}
 
 
 def _placed(record: Record, places: Sequence[Row[Any]]) -> Record:

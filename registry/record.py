@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 KINDS = ("checkpoint", "adapter", "vae", "embedding", "controlnet", "text_encoder", "dataset", "run", "unknown")
+PREDICTIONS = ("epsilon", "v_prediction", "flow")
+SAID = ("kind", "family", "variant", "prediction", "licence", "notes", "triggers")  # what a person can say and take back
 
 
 @dataclass(frozen=True, kw_only=True)

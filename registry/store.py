@@ -21,6 +21,7 @@ from registry import index as tables
 from registry.checkpoints import checkpoint_step
 from registry.detect import inspect
 from registry.digests import Check, Digests
+from registry.duplicates import Duplicate, duplicates
 from registry.embedded import Embedded
 from registry.errors import BadFile, Refused
 from registry.finder import Finder, seen_at, text_of
@@ -28,13 +29,13 @@ from registry.folder import folder_files
 from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
-from registry.names import suggest
 from registry.places import Places, Seen, fingerprint_of
 from registry.progress import Report, silent
-from registry.record import KINDS, FileEntry, Hashes, Record
+from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, split_alias
 from registry.scan import ScanReport, scan
 from registry.settle import write_seen
+from registry.told import check_told, put_told
 
 
 class Store:
@@ -76,7 +77,7 @@ class Store:
         """
         path = absolute(path)
         check_name(name)
-        _check_kind(kind)
+        check_told({"kind": kind, "family": family})
         if path == self._embedded.path:
             return self._pocket_named(name)
         seen = _folder_record(path, kind) if kind in ("dataset", "run") else inspect(path)
@@ -175,7 +176,7 @@ class Store:
 
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]:
         """Everything registered, `pocket` first, then oldest first; narrowed by what is given."""
-        _check_kind(kind)
+        check_told({"kind": kind})
         with self._index.reading() as connection:
             found = [*self._embedded.records(connection), *compose.load(connection)]
         return [r for r in found if kind in (None, r.kind) and family in (None, r.family) and (tag is None or tag in r.tags)]
@@ -187,7 +188,7 @@ class Store:
         unless `fresh` is False: then the Record is as the index has it. Raises NotFound with the nearest names, Ambiguous
         with the candidates, Refused when it is of another kind.
         """
-        _check_kind(kind)
+        check_told({"kind": kind})
         found = self._finder.one(reference, kind)
         return self._fresh(found) if fresh else found
 
@@ -200,6 +201,10 @@ class Store:
         """Records that hold every word, in whatever case: in name, aliases, tags, notes, triggers, kind, family, path, title."""
         wanted = [word.lower() for word in words]
         return [record for record in self.records() if all(word in text_of(record) for word in wanted)]
+
+    def duplicates(self) -> list[Duplicate]:
+        """What is there more than once, of all that is hashed: the same files, and the same weights in whatever dialect."""
+        return duplicates(self.records())
 
     def _fresh(self, record: Record) -> Record:
         """The record of a file that was written to since: looked at again. Folders are looked at by a scan."""
@@ -284,6 +289,24 @@ class Store:
         """Keep a note; it takes the place of the one before."""
         return self._change(reference, lambda connection, record_id: rows.put_given(connection, record_id, {"notes": text}), report)
 
+    def tell(
+        self,
+        reference: str,
+        *,
+        kind: str | None = None,
+        family: str | None = None,
+        variant: str | None = None,
+        prediction: str | None = None,
+        licence: str | None = None,
+        triggers: Iterable[str] = (),
+        forget: Iterable[str] = (),
+        report: Report = silent,
+    ) -> Record:
+        """Say what detection could not see, or saw wrong: it stands above what the files show. `forget` takes back what was said."""
+        values = {"kind": kind, "family": family, "variant": variant, "prediction": prediction, "licence": licence}
+        check_told(values)
+        return self._change(reference, lambda connection, record_id: put_told(connection, record_id, values, triggers, forget), report)
+
     def alias(self, reference: str, alias: str, *, report: Report = silent) -> Record:
         """Let `name@alias` mean this record; an alias of that name moves here from the record that had it."""
         check_name(alias)
@@ -331,11 +354,6 @@ class Store:
 def _place(path: Path) -> rows.Place:
     """The Place of a path, with the fingerprint of its header where it has one."""
     return replace(rows.place_of(path), fingerprint=fingerprint_of(path) if path.is_file() else None)
-
-
-def _check_kind(kind: str | None) -> None:
-    if kind is not None and kind not in KINDS:
-        raise Refused(f"Unknown kind {kind!r}. {suggest(kind, KINDS)}")
 
 
 def _plain(parents: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

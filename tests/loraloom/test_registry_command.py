@@ -94,6 +94,29 @@ def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str]
     assert ink.name in said(capsys, "rm", "ink") and ink.is_file()
 
 
+def test_tell_says_what_was_not_seen(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    said(capsys, "scan", str(ink.parent))
+    told_ = told(capsys, "tell", "ink", "--family", "sdxl", "--trigger", "a", "--prediction", "flow")
+    assert isinstance(told_, dict) and (told_["family"], told_["triggers"]) == ("sdxl", ["a"])
+    assert told_["prediction"] == {"value": "flow", "source": "told"}
+    back = told(capsys, "tell", "ink", "--forget", "family")
+    assert isinstance(back, dict) and back["family"] == "sd1"
+    assert main(["registry", "tell", "ink"]) == 2 and main(["registry", "tell", "ink", "--family", "sdlx"]) == 2
+    assert "'sdxl'" in capsys.readouterr().err
+
+
+def test_the_same_weights_in_another_dialect_are_told(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    lora(ink.parent / "kohya.safetensors", sd1_attention(128, channels=48, blocks=(0,)), rank=8, dialect="kohya")
+    assert "kohya: ink holds the same weights." in said(capsys, "scan", str(ink.parent), "--hash")
+    listed = told(capsys, "duplicates")
+    assert isinstance(listed, list) and [(one["same"], [r["dialect"] for r in one["records"]]) for one in listed] == [
+        ("weights", ["diffusers", "kohya"])
+    ]
+    assert "same weights" in said(capsys, "duplicates")
+    shown = told(capsys, "show", "ink")
+    assert isinstance(shown, dict) and "duplicate" in [warning["code"] for warning in shown["warnings"]]
+
+
 def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
     lora(tmp_path / "other.safetensors", sd1_attention())
     said(capsys, "add", str(ink), "--name", "ink")

@@ -93,6 +93,30 @@ def test_told_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: 
         store.add(tmp_path / "ink.safetensors", kind="adaptr")
 
 
+def test_what_is_told_later_stands_above_what_was_seen_and_can_be_taken_back(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    store.add(path)
+    told = store.tell("ink", kind="embedding", family="sdxl", variant="turbo", prediction="v_prediction", licence="MIT", triggers=["ink"])
+    assert (told.kind, told.family, told.variant, told.licence, told.triggers) == ("embedding", "sdxl", "turbo", "MIT", ("ink",))
+    assert (told.prediction.value, told.prediction.source) == ("v_prediction", "told")
+    assert "family sdxl: told; the files show sd1" in told.evidence and "trigger ink: told" in told.evidence
+    lora(path, sd1_attention(), rank=8)
+    store.scan(tmp_path)
+    assert store.find("ink").rank == 8 and store.find("ink").family == "sdxl"
+    back = store.tell("ink", forget=["family", "kind", "prediction", "variant", "triggers"])
+    assert (back.kind, back.family, back.variant, back.prediction.source, back.triggers, back.licence) == (
+        "adapter",
+        "sd1",
+        None,
+        None,
+        (),
+        "MIT",
+    )
+    for wrong in ({"family": "sdlx"}, {"prediction": "eps"}, {"kind": "adaptr"}):
+        with pytest.raises(Refused, match="Unknown"):
+            store.tell("ink", **wrong)  # type: ignore[arg-type]
+
+
 def test_references(store: Store, tmp_path: Path) -> None:
     record = store.add(make(tmp_path / "ink.safetensors"))
     sha256 = str(record.hashes.sha256)
@@ -197,6 +221,27 @@ def test_the_same_weights_in_another_dialect_are_told(store: Store, tmp_path: Pa
     other = store.add(make(tmp_path / "k.safetensors", alpha=2.0, dialect="kohya"))
     assert other.alpha == 2.0
     assert [(warning.code, "mine" in warning.message) for warning in other.warnings] == [("duplicate", True)]
+
+
+def test_duplicates_are_listed_under_whatever_name_and_dialect(store: Store, tmp_path: Path) -> None:
+    first = make(tmp_path / "m" / "d.safetensors", alpha=2.0)
+    make(tmp_path / "m" / "k.safetensors", alpha=2.0, dialect="kohya")
+    make(tmp_path / "m" / "else.safetensors", "other")
+    shutil.copyfile(first, tmp_path / "m" / "copy.safetensors")
+    store.scan(tmp_path / "m")
+    assert store.duplicates() == []  # nothing is hashed yet
+    store.scan(tmp_path / "m", hash=True)
+    found = store.duplicates()
+    assert [(one.same, [record.name for record in one.records]) for one in found] == [
+        ("file", ["copy", "d"]),
+        ("weights", ["copy", "d", "k"]),
+    ]
+    assert found[0].hash == found[0].records[0].hashes.sha256 and found[1].hash == found[1].records[2].hashes.content_sha256
+    store.add(tmp_path / "m" / "else.safetensors")
+    again = shutil.copyfile(tmp_path / "m" / "else.safetensors", tmp_path / "again.safetensors")
+    store.add(again)
+    (one,) = [one for one in store.duplicates() if one.records[0].name in ("else", "again")]
+    assert one.same == "file" and set(one.paths) == {str(again), str(tmp_path / "m" / "else.safetensors")}
 
 
 def test_datasets_and_runs(store: Store, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`registry list`, `show` and `find`: what is registered."""
+"""`registry list`, `show`, `find` and `duplicates`: what is registered."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser = add_command(words, "find", find, "models by words in name, tags, notes, triggers, family, path")
     parser.add_argument("words", nargs="+", metavar="WORD", help="all must be there; or one reference")
+    add_command(words, "duplicates", duplicates, "files and weights that are there more than once, of all that is hashed (scan --hash)")
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -50,3 +51,19 @@ def show(arguments: argparse.Namespace) -> int:
         except LoomError as error:
             console.say(f"note: it could not be hashed: {error}")
     return answer(record, arguments)
+
+
+def duplicates(arguments: argparse.Namespace) -> int:
+    """List what is there more than once."""
+    found = open_store().duplicates()
+    if arguments.json:
+        console.answer_json([one.to_json() for one in found])
+        return 0
+    rows = [
+        [f"same {one.same}", record.name, record.dialect, path]
+        for one in found
+        for record in one.records
+        for path in (record.path, *record.metadata.get("copies", ()))
+    ]
+    console.answer_table(["", "name", "dialect", "path"], rows)
+    return 0

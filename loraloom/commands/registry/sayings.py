@@ -1,4 +1,4 @@
-"""`registry tag`, `note` and `alias`: what a person says of a model."""
+"""`registry tag`, `note`, `alias` and `tell`: what a person says of a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.answers import answer
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.errors import Refused
+from registry.record import KINDS, PREDICTIONS, SAID
 
 PLACE = 70
 
@@ -24,6 +26,16 @@ def add_parsers(words: Any) -> None:
     parser = add_command(words, "alias", alias, "let NAME@ALIAS mean this model, and no other of its name")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("alias", metavar="ALIAS")
+    parser = add_command(words, "tell", tell, "say what detection could not see, or saw wrong; it stands above what the files show")
+    parser.add_argument("reference", metavar="REF", help=REFERENCE)
+    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--family", help="sd1, sdxl, flux1, ...")
+    parser.add_argument("--variant", help="a word for which of its family it is")
+    parser.add_argument("--prediction", choices=PREDICTIONS, metavar="TYPE", help=", ".join(PREDICTIONS))
+    parser.add_argument("--licence", help="its licence")
+    parser.add_argument("--trigger", action="append", default=[], help="a word that calls it; may be given again")
+    taken_back = f"take back what was said: {', '.join(SAID)}"
+    parser.add_argument("--forget", action="append", default=[], choices=SAID, metavar="FIELD", help=taken_back)
 
 
 def tag(arguments: argparse.Namespace) -> int:
@@ -44,4 +56,14 @@ def alias(arguments: argparse.Namespace) -> int:
     """Set an alias."""
     with console.progress() as report:
         record = open_store().alias(arguments.reference, arguments.alias, report=report)
+    return answer(record, arguments)
+
+
+def tell(arguments: argparse.Namespace) -> int:
+    """Say what was not seen."""
+    fields = {name: getattr(arguments, name) for name in ("kind", "family", "variant", "prediction", "licence")}
+    if not any(fields.values()) and not arguments.trigger and not arguments.forget:
+        raise Refused("Nothing was told. Give one of --kind --family --variant --prediction --licence --trigger, or --forget FIELD.")
+    with console.progress() as report:
+        record = open_store().tell(arguments.reference, **fields, triggers=arguments.trigger, forget=arguments.forget, report=report)
     return answer(record, arguments)

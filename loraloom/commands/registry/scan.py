@@ -28,7 +28,11 @@ def scan(arguments: argparse.Namespace) -> int:
         return 0
     counts = ("added", "updated", "relinked", "unchanged", "missing")
     console.answer(", ".join(f"{getattr(found, name)} {name}" for name in counts))
-    show_table(found.records())
+    records = found.records()
+    show_table(records)
+    twins = {f"{one.name}: {warning.message}" for one in records for warning in one.warnings if warning.code == "duplicate"}
+    if twins:
+        console.answer("\n" + "\n".join(sorted(twins)))
     if found.problems:
         console.answer(f"\nnot registered ({len(found.problems)}):")
         console.answer_table(["code", "path", "why"], [[one.code, one.path, one.message] for one in found.problems])

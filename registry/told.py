@@ -1,0 +1,58 @@
+"""What a person says of a model where detection could not see it, or saw wrong: it stands above what the files show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, update
+
+from registry import index as tables
+from registry import rows
+from registry.errors import Refused
+from registry.names import suggest
+from registry.record import KINDS, PREDICTIONS, Prediction, Record
+
+
+def families() -> list[str]:
+    """Every family that can be told: those that load, and those known by sight."""
+    from registry.families import FAMILIES
+    from registry.known import KNOWN
+
+    return sorted({*FAMILIES, *(row.family for row in KNOWN)})
+
+
+def check_told(values: Mapping[str, Any]) -> None:
+    """Refuse a kind, family or prediction that is none."""
+    known = {"kind": KINDS, "prediction": PREDICTIONS, "family": families() if values.get("family") else ()}
+    for name, words in known.items():
+        if values.get(name) is not None and values[name] not in words:
+            raise Refused(f"Unknown {name} {values[name]!r}. {suggest(str(values[name]), words)}")
+
+
+def put_told(connection: Connection, record_id: str, values: Mapping[str, Any], triggers: Iterable[str], forget: Iterable[str]) -> None:
+    """Keep what is told, after what is to be forgotten is gone."""
+    table, label = tables.given, tables.label
+    for name in forget:
+        if name == "triggers":
+            connection.execute(delete(label).where(label.c.record_id == record_id, label.c.kind == "trigger"))
+        else:
+            connection.execute(update(table).where(table.c.record_id == record_id).values({name: None}))
+    rows.put_given(connection, record_id, values)
+    rows.put_labels(connection, record_id, "trigger", triggers)
+
+
+def with_told(record: Record, given: Row[Any] | None, triggers: Iterable[str]) -> dict[str, Any]:
+    """The fields a person said other than the files show, with evidence of who said it."""
+    told: dict[str, Any] = {}
+    evidence = list(record.evidence)
+    for name in ("kind", "family", "variant", "prediction"):
+        value = getattr(given, name) if given is not None else None
+        shown = record.prediction.value if name == "prediction" else getattr(record, name)
+        if value is not None and value != shown:
+            told[name] = Prediction(value=value, source="told") if name == "prediction" else value
+            evidence.append(f"{name} {value}: told; the files show {shown or 'nothing'}")
+    evidence += [f"trigger {word}: told" for word in triggers]
+    if "family" in told:
+        told["candidates"] = ()
+    return {**told, "evidence": tuple(evidence)} if len(evidence) > len(record.evidence) else {}
