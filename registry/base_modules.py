@@ -6,7 +6,7 @@ diffusers' names, the original checkpoints' names (LDM, BFL, open_clip) and kohy
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +143,12 @@ def _denoiser_names(tensors: Mapping[str, TensorInfo]) -> Modules:
 
 def _ldm_names(modules: Modules) -> Modules:
     """LDM names of a UNet that has diffusers' names; {} for other denoisers."""
+    return {ldm: modules[name] for name, ldm in ldm_names(modules).items()}
+
+
+def ldm_names(modules: Iterable[str]) -> dict[str, str]:
+    """diffusers' name -> LDM name of the modules of a UNet, by its own blocks; {} for other denoisers."""
+    modules = list(modules)
     levels = _count(modules, "down_blocks.")
     if levels == 0:
         return {}
@@ -155,7 +161,7 @@ def _ldm_names(modules: Modules) -> Modules:
         "up_block_types": sides["up"],
         "layers_per_block": _count(modules, "down_blocks.0.resnets."),
     }
-    return {ldm: modules[name] for name, ldm in unet_modules(config, modules).items()}
+    return unet_modules(config, modules)
 
 
 def _flux_names(modules: Modules) -> Modules:
@@ -182,7 +188,7 @@ def _split(fused: ModuleShape, names: tuple[str, ...]) -> Modules:
     return {**dict.fromkeys(names[:-1], square), names[-1]: ModuleShape(fused.out - (len(names) - 1) * fused.into, fused.into)}
 
 
-def _count(modules: Modules, beginning: str) -> int:
+def _count(modules: Iterable[str], beginning: str) -> int:
     """How many numbered blocks of one kind there are."""
     numbers = [name[len(beginning) :].partition(".")[0] for name in modules if name.startswith(beginning)]
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)

@@ -320,7 +320,9 @@ FAMILIES.add("flux1")(
         },
         architecture="flux-1-dev",
         learning_encoders={"text_encoder": 0},  # its pooled state; T5 is a language model that no tool loads a LoRA for
-        adapter_names=AdapterNames(layers=FLUX_LAYERS, encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"}),
+        adapter_names=AdapterNames(
+            layers=FLUX_LAYERS, encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"}, base_version="flux1"
+        ),
         training_guidance=1.0,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

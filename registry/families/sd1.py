@@ -152,7 +152,7 @@ FAMILIES.add("sd1")(
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
         learning_encoders={"text_encoder": 0},
-        adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}),
+        adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v1"),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

@@ -186,6 +186,7 @@ FAMILIES.add("sdxl")(
         adapter_names=AdapterNames(
             layers=(*ldm_layers(BLOCKS), *UNET_LAYERS),  # the second for builds of other blocks, which keep diffusers' names
             encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
+            base_version="sdxl_base_v1-0",
             original=is_published_unet,
         ),
         recognise_checkpoint=recognise_checkpoint,

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -66,14 +67,10 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
     alphas = {
         _place(key): float(header.tensors[name].shape[0]) for name, key in keys.items() if key.role == "down" and header.tensors[name].shape
     }
-    config = peft_config(header.metadata)
-    for setting, value in config.items():
-        component, _, field = setting.rpartition(".")
-        if field in ("alpha_pattern", "use_rslora", "rank_pattern") and value:
-            return None  # an alpha a module: not told by the header alone
-        if field == "lora_alpha" and isinstance(value, int | float):
-            mine = DENOISER if component in ("unet", "transformer", "") else component
-            alphas = {place: float(value) if place[0] == mine else alpha for place, alpha in alphas.items()}
+    by_settings = _told_alphas(peft_config(header.metadata), header, keys)
+    if by_settings is None:
+        return None
+    alphas |= by_settings
     for name, key in keys.items():
         if key.role == "alpha":
             told = scalar(header, name, small)
@@ -81,6 +78,33 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
                 return None
             alphas[_place(key)] = told
     return alphas
+
+
+NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+")  # a pattern of peft's that is a module's name or its end; others are not run on a stranger's file
+
+
+def _told_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[Place, float] | None:
+    """Module -> alpha as peft's settings in the metadata tell it; with `use_rslora` that which gives the same scale without it."""
+    found: dict[Place, float] = {}
+    for name, key in keys.items():
+        component = key.component or DENOISER
+        for prefix in ("unet.", "transformer.") if component == DENOISER else (f"{component}.",):
+            value = config.get(f"{prefix}lora_alpha")
+            patterns = config.get(f"{prefix}alpha_pattern") or {}
+            if key.role != "down" or not isinstance(value, int | float):
+                continue
+            if not isinstance(patterns, dict) or not all(NAME.fullmatch(pattern) for pattern in patterns):
+                return None
+            value = next((alpha for pattern, alpha in patterns.items() if _matches(pattern, key.module)), value)
+            rank = header.tensors[name].shape[0]
+            found[_place(key)] = float(value) * (math.sqrt(rank) if config.get(f"{prefix}use_rslora") else 1.0)
+    return found
+
+
+def _matches(pattern: str, module: str) -> bool:
+    """Whether a module has this name, or ends with it where the pattern is not bound to the beginning."""
+    name = pattern.removeprefix("^").replace("\\", "")
+    return module == name or (not pattern.startswith("^") and module.endswith(f".{name}"))
 
 
 def scalar(header: Header, name: str, small: Mapping[str, bytes]) -> float | None:

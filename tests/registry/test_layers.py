@@ -10,9 +10,9 @@ import pytest
 from registry.families import FAMILIES
 from registry.flux_names import FLUX_LAYERS
 from registry.formats.layers import AdapterNames, Layer, Spellings, every, originals, same_names
-from tests import tiny
+from tests import tiny, tiny_families
 
-NAMED = [name for name in tiny.FAMILIES_HERE if FAMILIES[name].adapter_names is not None]
+NAMED = [name for name in (*tiny.FAMILIES_HERE, *tiny_families.NAMES) if name in FAMILIES and FAMILIES[name].adapter_names is not None]
 
 
 def names_of(family: str) -> AdapterNames:

@@ -1,0 +1,64 @@
+"""`registry convert`: a model file in another form, exactly."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from loraloom import console
+from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+
+PLACE = 55
+ABOUT = "a model in another form, proven equal before it is saved"
+TARGETS = {
+    "kohya": "adapter: what ComfyUI, A1111 and sd-scripts read",
+    "diffusers": "adapter: diffusers' names, rank and alpha in the header",
+    "peft": "adapter: peft's, as a folder with adapter_config.json or one file",
+}
+
+
+def add_parsers(words: Any) -> None:
+    """Add the subcommand."""
+    parser = add_command(words, "convert", convert, ABOUT)
+    parser.add_argument("reference", metavar="REF", help=REFERENCE)
+    forms = "; ".join(f"{name}: {words}" for name, words in TARGETS.items())
+    parser.add_argument("--to", required=True, choices=TARGETS, metavar="FORM", help=forms)
+    parser.add_argument("--output", "-o", required=True, type=Path, metavar="PATH", help="what to write; an existing one is refused")
+    parser.add_argument("--dtype", help="fp32, fp16, bf16; default: as it is")
+    parser.add_argument(
+        "--base", metavar="REF", help="a checkpoint of the same build, for adapters of builds that are not the published ones"
+    )
+    parser.add_argument("--family", help="sd1, sdxl, flux1, ..., where it cannot be seen")
+    parser.add_argument("--name", help="registered name; default: the output's")
+    parser.add_argument("--no-register", action="store_true", help="write the file only")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Convert one model."""
+    from registry.converting.job import Wish, plan_convert, run_convert
+
+    store = open_store()
+    wish = Wish(
+        reference=arguments.reference,
+        target=arguments.to,
+        output=arguments.output.expanduser().absolute(),
+        base=arguments.base,
+        family=arguments.family,
+        dtype=arguments.dtype,
+        name=arguments.name,
+        register=not arguments.no_register,
+    )
+    with console.progress() as report:
+        plan = plan_convert(wish, store)
+        done = None if arguments.dry_run else run_convert(plan, store, report=report)
+    if done is None:
+        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
+    elif arguments.json:
+        console.answer_json(done.result)
+    else:
+        for note in done.notes:
+            console.say(f"note: {note}")
+        console.answer(f"{done.result['output']}\n  sha256 {done.result['sha256'][:12]}, {done.result['seconds']:.1f} s")
+    return 0

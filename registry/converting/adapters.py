@@ -1,0 +1,243 @@
+"""An adapter in another dialect: planned whole, written, read back, compared with its source, and only then called saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from registry.converting.dialects import Spelled, as_kohya, as_modules
+from registry.converting.places import proven_file
+from registry.converting.proof import prove
+from registry.converting.units import Unit, raw_tensors, units_of
+from registry.errors import Refused
+from registry.families import FAMILIES, Family
+from registry.formats.adapter_keys import adapter_keys, dialect_of
+from registry.header import read_header
+from registry.merging.lora.adapter import CONFIG, Adapter, read_adapter
+from registry.merging.lora.write import held
+from registry.merging.mapped import torch_dtype
+from registry.merging.recipe import DTYPES
+from registry.progress import Report, silent
+from registry.record import Hashes
+from registry.safefile import atomic_folder, write_json, write_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DIALECTS = ("diffusers", "peft", "kohya")
+POSITIONS = ("cloneofsimo", "xlabs")  # dialects whose tensors stand by position or share a module's name
+OWN_TO_THE_FORM = (  # metadata that speak of the source's form or bytes
+    "lora_adapter_metadata",
+    "sshs_model_hash",
+    "sshs_legacy_hash",
+    "modelspec.hash_sha256",
+    "modelspec.implementation",
+    "loraloom.parents",
+)
+IMPLEMENTATION = {
+    "diffusers": "https://github.com/huggingface/diffusers",
+    "peft": "https://github.com/huggingface/peft",
+    "kohya": "https://github.com/kohya-ss/sd-scripts",
+}
+FILE = "adapter_model.safetensors"  # of a peft folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterPlan:
+    """A conversion of an adapter that can be run."""
+
+    adapter: Adapter
+    family: Family
+    source: str  # dialect it has
+    target: str
+    base: Path | None
+    output: Path
+    folder: bool
+    dtype: str | None  # a safetensors word; None: as it is
+    units: tuple[Unit, ...]
+    spelled: Spelled
+    notes: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Modules of the source, layers fused and split, tensors of the result."""
+        return {
+            "modules": len(self.units),
+            "fused": self.spelled.fused,
+            "split": self.spelled.split,
+            "tensors": len(self.spelled.tensors),
+        }
+
+
+def plan_adapter(
+    path: Path,
+    output: Path,
+    *,
+    target: str,
+    family: str | None,
+    base: Path | None,
+    dtype: str | None,
+) -> AdapterPlan:
+    """Everything checked, nothing written. Raises Refused."""
+    adapter = read_adapter(path)
+    header = read_header(adapter.path)
+    source = dialect_of(adapter_keys(header.tensors) or {})
+    folder = target == "peft" and output.suffix != ".safetensors"
+    _refuse_forms(adapter, source, output, folder=folder)
+    known = _family(adapter, family, target)
+    if dtype is not None and DTYPES.get(dtype) not in ("F32", "F16", "BF16"):
+        raise Refused(f"--dtype {dtype} is not for adapters. Give fp32, fp16 or bf16.")
+    units = units_of(adapter, known.adapter_names, base=base)
+    notes: list[str] = []
+    if adapter.left:
+        raise Refused(
+            f"{adapter.path.name}: {len(adapter.left)} of its tensors belong to no module ({adapter.left[0]}); they would be lost."
+        )
+    spelled = _spelled(adapter, units, known, target)
+    if dtype is not None:
+        spelled = _in_dtype(spelled, DTYPES[dtype])
+    if spelled.empty:
+        notes.append(f"{len(spelled.empty)} modules of fused layers are changed by nothing and left out, the first: {spelled.empty[0]}")
+    if target == "kohya" and any("dora" in unit.source.roles for unit in units):
+        notes.append("DoRA: peft and diffusers divide by the norm of the changed weight, some versions of ComfyUI by that of the base's.")
+    if target == "peft" and not folder:
+        notes.append("peft reads alpha from adapter_config.json, which a single file has not. Give a folder as --output for peft itself.")
+    return AdapterPlan(
+        adapter=adapter,
+        family=known,
+        source=source,
+        target=target,
+        base=base,
+        output=output,
+        folder=folder,
+        dtype=DTYPES[dtype] if dtype is not None else None,
+        units=tuple(units),
+        spelled=spelled,
+        notes=tuple(notes),
+    )
+
+
+def _refuse_forms(adapter: Adapter, source: str, output: Path, *, folder: bool) -> None:
+    if source in POSITIONS:
+        raise Refused(f"{adapter.path.name} is in {source}'s form, which names no modules. It is not converted.")
+    if not folder and output.suffix != ".safetensors":
+        raise Refused(f"--output {output.name} must end in .safetensors.")
+
+
+def _family(adapter: Adapter, family: str | None, target: str) -> Family:
+    if family is None:
+        raise Refused(f"It is not known which family {adapter.path.name} is for. Say it: --family NAME ({', '.join(sorted(FAMILIES))}).")
+    if family not in FAMILIES:
+        raise Refused(f"Adapters of {family} are known but not converted; families are {', '.join(sorted(FAMILIES))}.")
+    known = FAMILIES[family]
+    if target == "kohya" and known.adapter_names is None:
+        raise Refused(f"How kohya's tools spell adapters of {known.title} is not known here. Convert to diffusers, which ComfyUI may read.")
+    return known
+
+
+def _spelled(adapter: Adapter, units: Sequence[Unit], family: Family, target: str) -> Spelled:
+    if target == "kohya":
+        plain = all(unit.is_pair for unit in units)
+        return as_kohya(units, family, {} if plain else raw_tensors(adapter))
+    components = sorted({unit.component for unit in units})
+    if target == "peft" and len(components) > 1:
+        raise Refused(
+            f"{adapter.path.name} changes {', '.join(components)}; peft's form is of one model. Convert to diffusers, which holds them all."
+        )
+    return as_modules(
+        units, family, prefix=(lambda component: f"{component}.") if target == "diffusers" else (lambda _: "base_model.model.")
+    )
+
+
+def _in_dtype(spelled: Spelled, dtype: str) -> Spelled:
+    kind = torch_dtype(dtype)
+    tensors: dict[str, Tensor] = {
+        name: tensor if name.endswith(".alpha") or not tensor.is_floating_point() else held(tensor.float(), kind, name)
+        for name, tensor in spelled.tensors.items()
+    }
+    return Spelled(tensors, spelled.settings, spelled.fused, spelled.split, spelled.empty, spelled.ranks, spelled.alphas)
+
+
+# --- writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenAdapter:
+    """What was written and proven: the safetensors file, its hashes, the largest difference found."""
+
+    file: Path
+    hashes: Hashes
+    difference: float
+    seconds: float
+
+
+def write_adapter(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> WrittenAdapter:
+    """Write what was planned. Raises JobFailed with nothing left behind where the result is not the source's equal."""
+    began = monotonic()
+    plan.output.parent.mkdir(parents=True, exist_ok=True)
+    metadata = metadata_of(plan, parents)
+    if plan.folder:
+        with atomic_folder(plan.output) as temporary:
+            hashes = write_safetensors(temporary / FILE, plan.spelled.tensors, metadata=metadata)
+            write_json(temporary / CONFIG, peft_settings(plan.spelled.settings))
+            difference = _proven(plan, temporary / FILE, report)
+        file = plan.output / FILE
+    else:
+        with proven_file(plan.output) as temporary:
+            hashes = write_safetensors(temporary, plan.spelled.tensors, metadata=metadata)
+            difference = _proven(plan, temporary, report)
+        file = plan.output
+    return WrittenAdapter(file=file, hashes=hashes, difference=difference, seconds=monotonic() - began)
+
+
+def _proven(plan: AdapterPlan, path: Path, report: Report) -> float:
+    plan.units[0].source.maps.check()
+    return prove(plan.units, units_of(read_adapter(path), plan.family.adapter_names, base=plan.base), dtype=plan.dtype, report=report)
+
+
+def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The source's metadata without what speaks of its form, and what the readers of the target dialect look for."""
+    names = plan.family.adapter_names
+    kept = {key: value for key, value in plan.adapter.metadata.items() if key not in OWN_TO_THE_FORM}
+    kept.setdefault("format", "pt")
+    kept.setdefault("modelspec.sai_model_spec", "1.0.1")
+    kept.setdefault("modelspec.architecture", f"{plan.family.architecture}/lora")
+    kept.setdefault("modelspec.title", plan.adapter.path.stem)
+    kept["modelspec.implementation"] = IMPLEMENTATION[plan.target]
+    kept["loraloom.parents"] = json.dumps(list(parents), sort_keys=True, ensure_ascii=False)
+    if plan.spelled.ranks and ("ss_network_dim" in kept or plan.target == "kohya"):
+        kept |= {"ss_network_dim": _one(plan.spelled.ranks), "ss_network_alpha": _one(plan.spelled.alphas)}
+    if plan.target == "kohya":
+        kept.setdefault("ss_network_module", "networks.lora")
+        if names is not None and names.base_version:  # what A1111 tells SDXL from SD 1 by
+            kept.setdefault("ss_base_model_version", names.base_version)
+    else:
+        if kept.get("ss_network_module", "").startswith("lycoris"):
+            del kept["ss_network_module"]  # its LoRA without LyCORIS's form
+        kept["lora_adapter_metadata"] = json.dumps(plan.spelled.settings, indent=2, sort_keys=True)
+    return kept
+
+
+def _one(values: frozenset[int] | frozenset[float]) -> str:
+    """The one value of all modules, or kohya's word for several."""
+    return f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic"
+
+
+def peft_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """adapter_config.json of the one component there is."""
+    own = {name.partition(".")[2]: value for name, value in settings.items()}
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        **own,
+    }

@@ -1,0 +1,188 @@
+"""An adapter file as units that can be renamed: the layer each belongs to, found by whatever name the file has for it.
+
+Flat names have lost their dots and no rule brings them back: they are looked up in the family's table of layers, or among the
+modules of a base where one is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.base_modules import ldm_names
+from registry.converting.fusing import Pair
+from registry.errors import Refused
+from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
+from registry.formats.layers import AdapterNames, Layer
+from registry.formats.unet_names import diffusers_underscored
+from registry.header import read_header
+from registry.merging.layout import Stored, read_layout
+from registry.merging.lora.adapter import Adapter, Module
+from registry.merging.lora.places import places_of
+from registry.merging.mapped import Maps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NO_NAMES = AdapterNames(layers=())
+PLAIN = {"down", "up", "alpha", "dora"}
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What an adapter does to a layer: to all of it (`part` None), or to one of diffusers' modules in it."""
+
+    component: str  # denoiser, text_encoder, ...
+    layer: Layer
+    part: int | None
+    source: Module
+    peft: bool  # whether the file is in peft's spelling: of a magnitude (1, N, 1, 1), whose axis that is
+
+    @property
+    def module(self) -> str:
+        """diffusers' name, of a unit that is one module."""
+        return self.layer.modules[self.part or 0]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it stands for several of diffusers' modules."""
+        return self.part is None and len(self.layer.modules) > 1
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is a product of two factors, with or without a magnitude for each row."""
+        return self.source.algorithm == "lora" and self.source.roles <= PLAIN and {"down", "up"} <= self.source.roles
+
+
+def units_of(adapter: Adapter, names: AdapterNames | None, *, base: Path | None) -> list[Unit]:
+    """The units of an adapter. Raises Refused with every name that no layer has."""
+    table = _Table(names or NO_NAMES, base, peft=adapter.spelling == "peft")
+    found: list[Unit] = []
+    lost: list[str] = []
+    for module in adapter.modules:
+        unit = table.find(module)
+        if unit is None:
+            lost.append(module.name)
+        else:
+            found.append(unit)
+    if lost:
+        shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
+        way = "Is it an adapter for it?" if base else "Give --base REF, a checkpoint it was made for, or --family NAME where that is wrong."
+        where = base or "its family"
+        raise Refused(f"{adapter.path.name}: {len(lost)} of its {len(adapter.modules)} modules have no layer in {where}: {shown}. {way}")
+    _refuse_twice(adapter, found)
+    return found
+
+
+def _refuse_twice(adapter: Adapter, units: list[Unit]) -> None:
+    """Refuse a layer that is there twice, or whole and in parts: joined, one would be lost."""
+    seen: dict[tuple[str, str], set[int | None]] = {}
+    for unit in units:
+        parts = seen.setdefault((unit.component, unit.layer.modules[0]), set())
+        if unit.part in parts or (parts and None in parts | {unit.part} and len(unit.layer.modules) > 1):
+            raise Refused(f"{adapter.path.name} changes {unit.layer.original} of its {unit.component} twice. Use `loraloom lora combine`.")
+        parts.add(unit.part)
+
+
+class _Table:
+    """Layers by the names of files: the base's own modules first, where one is given, then the family's table."""
+
+    def __init__(self, names: AdapterNames, base: Path | None, *, peft: bool) -> None:
+        self._peft = peft
+        self._names = names
+        self._own = base_names(base) if base is not None else None
+        self._encoders = {prefix: component for component, prefix in names.encoders.items()}
+
+    def find(self, module: Module) -> Unit | None:
+        key = parse_key(f"{module.name}.alpha")
+        assert key is not None  # an ending that is known
+        component = self._encoders.get(key.prefix, key.component or DENOISER)
+        known = self._names.denoiser if component == DENOISER else self._names.text
+        own = self._own.get(component, {}) if self._own is not None else {}
+        for spelled in _spellings(component, key):
+            dotted = own.get(spelled.replace(".", "_"))
+            found = known.find(dotted or spelled)
+            if found is not None and self._has(component, found.layer):
+                return Unit(component, found.layer, found.part, module, self._peft)
+            if dotted is not None:
+                return Unit(component, Layer(dotted, (dotted,)), 0, module, self._peft)
+        if "." in key.module and self._own is None:  # nothing of its name is lost
+            return Unit(component, Layer(key.module, (key.module,)), 0, module, self._peft)
+        return None
+
+    def _has(self, component: str, layer: Layer) -> bool:
+        """Whether the base has the layer, by either name; without a base every layer of the table is taken."""
+        if self._own is None:
+            return True
+        own = self._own.get(component, {})
+        return any(name.replace(".", "_") in own for name in (layer.original, *layer.modules))
+
+
+def _spellings(component: str, key: AdapterKey) -> Iterator[str]:
+    """A module's name as the file has it, and as it may stand in a table."""
+    plain = key.module.replace(".processor.", ".")  # diffusers' attention processors, before 0.22
+    yield plain
+    if component != DENOISER:
+        yield f"text_model.{plain.removeprefix('text_model.')}" if "." in plain else f"text_model_{plain.removeprefix('text_model_')}"
+        return
+    yield diffusers_underscored(plain.replace(".", "_"))
+    yield f"{plain}.0"  # to_out of the first diffusers
+
+
+def base_names(path: Path) -> dict[str, dict[str, str]]:
+    """component -> {any name of a module, dots as underscores: its name in diffusers} of a diffusers folder or a single file."""
+    found: dict[str, dict[str, str]] = {}
+    for (component, _), dotted in places_of(read_layout(path)).own:
+        name = dotted if component == DENOISER or dotted.startswith("text_") else f"text_model.{dotted}"
+        found.setdefault(component, {})[name.replace(".", "_")] = name
+    denoiser = found.setdefault(DENOISER, {})
+    denoiser |= {ldm.replace(".", "_"): name for name, ldm in ldm_names(denoiser.values()).items()}
+    return found
+
+
+def tensor_of(module: Module, role: str) -> Tensor:
+    """One of a module's tensors in its own dtype and shape, mapped from the disk."""
+    stored = module.stored[role]
+    return module.maps.tensor(stored, 0, stored.info.elements).reshape(stored.info.shape)
+
+
+def raw_tensors(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
+    """Module (as the file spells it) -> {what stands behind its name: tensor}, of every tensor of the file."""
+    header = read_header(adapter.path)
+    maps = Maps([adapter.path])
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, info in header.tensors.items():
+        key = parse_key(name)
+        module = f"{key.prefix}{key.module}" if key is not None else name.removesuffix(".weight")
+        stored = Stored(adapter.path, header.data_start + header.offsets[name][0], info)
+        found.setdefault(module, {})[name[len(module) :]] = maps.tensor(stored, 0, info.elements).reshape(info.shape)
+    return found
+
+
+def pair_of(unit: Unit) -> Pair:
+    """The factors of a unit; a magnitude of each row is flat. Raises Refused for a magnitude of columns."""
+    module = unit.source
+    up, down = tensor_of(module, "up"), tensor_of(module, "down")
+    rank = int(down.shape[0])
+    dora = tensor_of(module, "dora") if "dora" in module.roles else None
+    if dora is not None and not _of_rows(dora.shape, len(up), peft=unit.peft):
+        raise Refused(
+            f"{module.name} has a DoRA magnitude of {tuple(dora.shape)}, one number a column; only magnitudes of rows ({len(up)}) have "
+            "a form in other dialects."
+        )
+    return Pair(
+        down, up, module.scale(rank) * rank if module.rank_stabilised else _alpha(module, rank), None if dora is None else dora.flatten()
+    )
+
+
+def _alpha(module: Module, rank: int) -> float:
+    return float(rank) if module.alpha is None else module.alpha
+
+
+def _of_rows(shape: Sequence[int], rows: int, *, peft: bool) -> bool:
+    """Whether a magnitude has one number a row: LyCORIS's (O, 1, ...), peft's (O,) and, of convolutions, (1, O, 1, 1)."""
+    axis = 1 if peft and len(shape) == 4 else 0
+    return all(size == (rows if place == axis else 1) for place, size in enumerate(shape))
