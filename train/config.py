@@ -91,6 +91,9 @@ class ScheduleConfig:
 @dataclass(kw_only=True)
 class ObjectiveConfig:
     timesteps: str | None = word(None, "distribution of the training timesteps: uniform, logit_normal (default: the family's)")
+    shift: float | None = setting(
+        None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: what it is drawn with at this resolution)"
+    )
     guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
 
 
@@ -187,6 +190,8 @@ class TrainConfig:
         for name in ("optim.weight_decay", "optim.clip"):
             yield name, (value := get(self, name)), isfinite(value) and value >= 0, "must be 0 or more"
         yield "optim.betas", betas, len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "must be two numbers in [0, 1)"
+        shift = self.objective.shift
+        yield "objective.shift", shift, shift is None or (isfinite(shift) and shift > 0), "must be above 0, or null for the base's own"
         yield "schedule.warmup", self.schedule.warmup, 0 <= self.schedule.warmup < 1, "is a share of the steps and must be in [0, 1)"
         yield "heldout.share", self.heldout.share, 0 <= self.heldout.share < 1, "is a share of the pictures and must be in [0, 1)"
         for name in ("preview.guidance", "objective.guidance"):

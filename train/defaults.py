@@ -15,7 +15,9 @@ PREVIEWS = 4  # prompts drawn when preview.prompts is not given
 PREVIEW_STEPS = 20
 
 
-def defaults_of(config: TrainConfig, base: Base, resolution: int, precision: Any, captions: Sequence[str]) -> dict[str, Any]:
+def defaults_of(
+    config: TrainConfig, base: Base, resolution: int, shift: float | None, precision: Any, captions: Sequence[str]
+) -> dict[str, Any]:
     """Every setting that was left to its default, by dotted name."""
     family = base.family
     every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
@@ -30,6 +32,7 @@ def defaults_of(config: TrainConfig, base: Base, resolution: int, precision: Any
         "precision": precision,
         "lora.alpha": config.alpha,
         "objective.timesteps": config.objective.timesteps or family.timestep_sampling,
+        "objective.shift": config.objective.shift if config.objective.shift is not None else shift,
         "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
         "checkpoint.every": every,
         "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),

@@ -9,6 +9,7 @@ Every objective mixes  noisy = signal x0 + noise n  with two numbers a timestep,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from registry.names import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from registry.families.base import Family, Parts
 
 Target = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]  # (x0, n, signal, noise) -> what the denoiser should answer
 Distribution = Callable[["Tensor"], "Tensor"]  # quantiles in [0, 1) -> share of the table in [0, 1), 0 the clean end
@@ -85,13 +88,53 @@ def losses(answer: Tensor, target: Tensor) -> Tensor:
     return (answer.float() - target.float()).square().flatten(1).mean(1)
 
 
-def objective_of(prediction: str, scheduler_class: str, scheduler_config: Mapping[str, Any], *, distribution: str) -> Objective:
-    """The objective of a model, from its own scheduler. Raises UnknownName for a prediction type or distribution of no table."""
+class _Asked:
+    """Stands in for a scheduler where a family sets its timesteps, and keeps the shift by resolution that it is told."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.mu: float | None = None
+
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float | None = None
+    ) -> None:
+        self.mu = mu
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Where a walk begins; nothing is walked here."""
+
+
+def shift_drawn_with(family: Family, parts: Parts, side: int) -> float | None:
+    """The time shift that a flow model is drawn with at `side` pixels: sigma' = shift sigma / (1 + (shift - 1) sigma).
+
+    Its scheduler's own, or by the number of image tokens where the scheduler wants that (Esser et al. 2024, eq. 23). None: no flow model.
+    """
+    import diffusers
+
+    if parts.prediction != "flow":
+        return None
+    config: Any = getattr(diffusers, parts.scheduler_class).from_config(dict(parts.scheduler_config)).config
+    if not config.get("use_dynamic_shifting", False):
+        return float(config.get("shift") or config.get("flow_shift") or 1.0)
+    asked = _Asked(config)
+    family.set_timesteps(asked, family.steps, height=side, width=side)
+    if asked.mu is None:
+        return 1.0
+    return math.exp(asked.mu) if config.get("time_shift_type", "exponential") == "exponential" else asked.mu
+
+
+def objective_of(
+    prediction: str, scheduler_class: str, scheduler_config: Mapping[str, Any], *, distribution: str, shift: float | None = None
+) -> Objective:
+    """The objective of a model, from its own scheduler; `shift` takes the place of a flow scheduler's.
+
+    Raises UnknownName for a prediction type or distribution of no table.
+    """
     import diffusers
 
     _ = TARGETS[prediction], TIMESTEPS[distribution]
     scheduler = getattr(diffusers, scheduler_class).from_config(dict(scheduler_config))
-    columns = _flow_table(scheduler) if prediction == "flow" else _diffusion_table(scheduler)
+    columns = _flow_table(scheduler, shift) if prediction == "flow" else _diffusion_table(scheduler)
     return Objective(prediction, *columns, distribution=distribution)
 
 
@@ -102,13 +145,14 @@ def _diffusion_table(scheduler: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.arange(len(alphas), dtype=torch.float64), alphas.sqrt(), (1 - alphas).sqrt()
 
 
-def _flow_table(scheduler: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The scheduler's training table: shifted once where the shift is static, not at all where it depends on the size."""
+def _flow_table(scheduler: Any, shift: float | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Even sigmas, shifted once: by `shift`, else by the scheduler's own where that is static."""
     import torch
 
     count = int(scheduler.config.num_train_timesteps)
     sigmas = torch.arange(1, count + 1, dtype=torch.float64) / count
-    if not getattr(scheduler.config, "use_dynamic_shifting", False):
+    if shift is None and not getattr(scheduler.config, "use_dynamic_shifting", False):
         shift = float(getattr(scheduler.config, "shift", None) or getattr(scheduler.config, "flow_shift", None) or 1.0)
+    if shift is not None:
         sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
     return sigmas * count, 1 - sigmas, sigmas

@@ -22,7 +22,7 @@ from train.defaults import defaults_of
 from train.estimate import Estimate, estimate, human_bytes
 from train.halves import Halves, check_leaks, choose_halves, read_dataset
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
-from train.objective import TARGETS, TIMESTEPS
+from train.objective import TARGETS, TIMESTEPS, shift_drawn_with
 from train.optim import OPTIMIZERS, SCHEDULES
 from train.trackers import trackers_of
 
@@ -164,6 +164,10 @@ def _known(table: Table[Any], name: str, setting: str) -> None:
 
 def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
     _ = TARGETS[parts.prediction]
+    if config.objective.shift is not None and parts.prediction != "flow":
+        raise Refused(
+            f"objective.shift={config.objective.shift:g}: {base.name} predicts {parts.prediction}; only flow models have a time shift."
+        )
     targets = targets_of(base.family, config.lora.targets)
     return targets, matched(parts.denoiser, targets)
 
@@ -191,7 +195,8 @@ def _planned(
     precision: Any,
 ) -> Plan:
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
-    resolved = changed(config, defaults_of(config, base, resolution, precision, heldout_prompts or prompts))
+    shift = shift_drawn_with(base.family, parts, resolution)
+    resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
     inside = {
         name: matched(encoder, encoder_targets(base.family, name, encoder)) for name in encoders for encoder in [parts.text_encoders[name]]
     }

@@ -25,6 +25,7 @@ def plan_text(plan: Plan) -> str:
         ("steps", f"{config.steps} of {_pictures(plan)} pictures: each picture is seen {plan.epochs:.1f} times"),
         ("learns", _learns(plan)),
         ("rate", _rate(config)),
+        ("timesteps", _timesteps(config)),
         ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
@@ -59,6 +60,11 @@ def _learns(plan: Plan) -> str:
 def _rate(config: TrainConfig) -> str:
     warm, end = round(config.schedule.warmup * config.steps), learning_rate(config, config.steps - 1)
     return f"{config.optim.lr:g} at its highest, {config.schedule.name}, {warm} steps of warm-up, {end:.2g} at the end"
+
+
+def _timesteps(config: TrainConfig) -> str:
+    shift = config.objective.shift
+    return f"{config.objective.timesteps}{'' if shift is None else f', shifted by {shift:.3g}'}"
 
 
 def _time(plan: Plan) -> str:

@@ -62,7 +62,13 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
             encoder.to(device)
     else:
         release(parts)
-    objective = objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, distribution=str(config.objective.timesteps))
+    objective = objective_of(
+        parts.prediction,
+        parts.scheduler_class,
+        parts.scheduler_config,
+        distribution=str(config.objective.timesteps),
+        shift=config.objective.shift,
+    )
     modules = learning_modules(family, parts, config)
     weights = add_loras(family, modules, config, plan.targets)
     for module in modules.values():
