@@ -52,14 +52,6 @@ KNOWN: tuple[Known, ...] = (
         adapter=((r"single_transformer_blocks[._]\d+[._]attn[._]to_qkv_mlp_proj",), (r"transformer_blocks[._]\d+[._]ff[._]linear_in",)),
     ),
     Known(
-        family="chroma",
-        keys=("distilled_guidance_layer.in_proj.bias",),
-        marks={"nerf_image_embedder.embedder.0.weight": "radiance", "nerf_blocks.0.norm.scale": "radiance"},
-        prediction="flow",
-        pipelines="Chroma.*",
-        adapter=((r"distilled_guidance_layer",),),
-    ),
-    Known(
         family="qwen_image",
         keys=("txt_norm.weight", "img_in.weight", r"transformer_blocks.0.attn.add_k_proj.weight"),
         marks={"__index_timestep_zero__": "edit-2511"},

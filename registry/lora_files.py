@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
 from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
+from registry.formats.layers import Layer
+from registry.formats.layers import originals as originals_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +36,12 @@ class Original:
 
     modules: tuple[str, ...]
     swapped: bool = False  # its two halves of rows stand the other way round
+
+
+def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Original]:
+    """The family's layers that this very model has, by their names in the first code."""
+    found = originals_of(layers, [name for name, _layer in own_layers(module)])
+    return {name: Original(layer.modules, layer.swapped) for name, layer in found.items()}
 
 
 def read_lora(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import BadFile
+from registry.errors import BadFile, Refused
 from registry.folder import read_json
 from registry.formats.layers import Layer, Spellings
 from registry.header import TensorInfo, read_header
@@ -51,9 +51,9 @@ def load_transformer(
     base_config: Path,
     names: FileNames,
     *,
-    check: Callable[[Mapping[str, Any], Mapping[str, TensorInfo]], None],
     dtype: torch.dtype,
     empty: bool,
+    check: Callable[[Mapping[str, Any], Mapping[str, TensorInfo]], None] | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The transformer with its weights from the file and its config from the folder, and what should be said of it.
 
@@ -70,7 +70,10 @@ def load_transformer(
     found = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
     _refuse_scaled(path, found)
     config = read_json(base_config / "transformer" / "config.json")
-    check(config, found)
+    if config.get("_class_name") not in (names.class_name, None):
+        raise Refused(f"{path.name} is a {names.title} transformer, but base_config={base_config} has a {config['_class_name']}. {HINT}")
+    if check is not None:
+        check(config, found)
     module = empty_module("diffusers", getattr(diffusers, names.class_name), config, path=path, component="transformer")
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     places = {name: Place(name) for name in shapes} if names.own in found else _places(names, shapes)

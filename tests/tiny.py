@@ -276,7 +276,6 @@ def _build_sdxl(prediction: str, standard: bool) -> Path:
 def _build_flux1(variant: str) -> Path:
     import diffusers
     import torch
-    from transformers import T5Config, T5EncoderModel
 
     dev = variant == "dev"
     with torch.random.fork_rng():
@@ -293,17 +292,7 @@ def _build_flux1(variant: str) -> Path:
             guidance_embeds=dev,
             axes_dims_rope=(4, 6, 6),  # sums to attention_head_dim
         )
-        tokenizer, t5 = clip_tokenizer(), t5_tokenizer()
-        config = T5Config(
-            vocab_size=len(t5),
-            d_model=32,
-            d_kv=8,
-            d_ff=64,
-            num_layers=2,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-        )
+        tokenizer = clip_tokenizer()
         scheduler = {"shift": 3.0, "use_dynamic_shifting": True} if dev else {"shift": 1.0}
         pipeline = diffusers.FluxPipeline(
             transformer=lively(transformer),
@@ -311,8 +300,8 @@ def _build_flux1(variant: str) -> Path:
             vae=kl_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, quant=False, levels=4),
             text_encoder=clip_text(tokenizer),
             tokenizer=tokenizer,
-            text_encoder_2=lively(T5EncoderModel(config)),
-            tokenizer_2=t5,
+            text_encoder_2=t5_encoder(width=32),
+            tokenizer_2=t5_tokenizer(),
         )
     return _saved(pipeline, f"flux1-{variant}")
 
@@ -323,6 +312,23 @@ def t5_tokenizer() -> Any:
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)] + [(chr(c), -3.0) for c in range(33, 127)]
     return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=48)
+
+
+def t5_encoder(*, width: int) -> Any:
+    """A two-layer T5 encoder for `t5_tokenizer`."""
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=len(t5_tokenizer()),
+        d_model=width,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
+    return lively(T5EncoderModel(config))
 
 
 def _saved(pipeline: Any, name: str) -> Path:

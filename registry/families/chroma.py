@@ -1,0 +1,261 @@
+"""Chroma: FLUX.1's transformer without CLIP and without embedded guidance, made for classifier-free guidance; T5 with a mask.
+
+All modulation comes from one small network (distilled_guidance_layer) that reads the time. The text mask keeps one padding token
+behind the prompt. diffusers hands the mask to attention as numbers 0 and 1, which are added to the scores: the plain pipeline so
+weakens padding and does not shut it out. We draw what the plain pipeline draws.
+"""
+
+# B batch, C channels, H W latent size, N packed tokens (H/2 * W/2), T text tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals
+from registry.flow_steps import set_even_sigmas, shift_of
+from registry.flux_names import FLUX_LAYERS, NORMS
+from registry.formats.layers import AdapterNames, Layer, same_names
+from registry.kl_vae import decode, encode_images
+from registry.looks import Known, claim_adapter, claim_checkpoint
+from registry.lora_files import originals_in, read_lora
+from registry.packed_latents import pack, packed_tokens, places, unpack
+from registry.transformer_file import FileNames, load_transformer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FACTOR = 8  # pixels a latent cell
+TEXT_TOKENS = 512  # T5's length in the plain pipeline; the tokenizer's own limit where that is less
+
+NO_CONTROL = "FLUX.1's read CLIP's pooled state, which Chroma has not, and diffusers has no pipeline that feeds them to it"
+
+LOOKS = Known(
+    family="chroma",
+    keys=("distilled_guidance_layer.in_proj.bias",),
+    marks={"nerf_image_embedder.embedder.0.weight": "radiance", "nerf_blocks.0.norm.scale": "radiance"},
+    prediction="flow",
+    pipelines="Chroma.*",
+    adapter=((r"distilled_guidance_layer",),),
+)
+TIME = "distilled_guidance_layer"
+LAYERS: tuple[Layer, ...] = (
+    *(layer for layer in FLUX_LAYERS if not any(word in layer.original for word in ("_in.", "mod", "adaLN"))),  # none of these is here
+    Layer(f"{TIME}.layers.*.in_layer", (f"{TIME}.layers.*.linear_1",)),
+    Layer(f"{TIME}.layers.*.out_layer", (f"{TIME}.layers.*.linear_2",)),
+    *same_names(f"{TIME}.in_proj", f"{TIME}.out_proj"),
+)
+FILE_NAMES = FileNames(
+    title="Chroma",
+    class_name="ChromaTransformer2DModel",
+    own="transformer_blocks.0.attn.to_q.weight",
+    theirs="double_blocks.0.img_attn.qkv.weight",
+    layers=LAYERS,
+    others={**NORMS, f"{TIME}.norms.*.weight": f"{TIME}.norms.*.scale"},
+)
+ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
+# peft takes a list entry for an ending, and `proj_out` is also the name of the last layer: the wider presets are expressions
+_BLOCKS = (
+    r"(single_)?transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+    r"|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
+)
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by its class, on a single file by the network that makes its modulation."""
+    return claim_checkpoint(LOOKS, look)
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim by what the metadata declare, else by layers that only Chroma has: its blocks are named and sized as FLUX.1's."""
+    told = claim_adapter(LOOKS, look)
+    for key in ("modelspec.architecture", "ss_base_model_version"):
+        declared = look.metadata.get(key, "").strip().lower()
+        if declared.startswith("chroma") and look.adapter_keys is not None:
+            return Match(score=0.99, evidence=(f"{key} {declared!r}",))
+    return told
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; a single file has a transformer only and takes the rest from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: Chroma's T5 encoder and its tokenizer are not in it and are not carried. "
+                "Give base_config=FOLDER, a diffusers folder of Chroma."
+            )
+        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
+    else:
+        refuse_base_config(path, base_config)
+    parts = load_folder(
+        path if base_config is None else Path(base_config),
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+        loaded=loaded,
+    )
+    parts.source = path
+    parts.warnings = warnings
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the transformer is of another build or the VAE not the one the packing counts on."""
+    config: Any = parts.denoiser.config
+    name = type(parts.denoiser).__name__
+    if name != "ChromaTransformer2DModel" or config.in_channels != 4 * parts.vae.config.latent_channels:  # type: ignore[union-attr, operator]
+        raise BadFile(parts.source, "variant", f"is a {name} of {config.in_channels} channels; only Chroma's text-to-image one is loaded.")
+    if parts.latent_factor != FACTOR:
+        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Chroma has {FACTOR}.")
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D) of T5, "mask": (B, T) bool: the prompt's tokens and one of padding}."""
+    import torch
+
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but Chroma has no CLIP: there is no layer to skip. Leave it out.")
+    encoder: Any = parts.text_encoders["text_encoder"]
+    tokens = parts.tokenizers["tokenizer"](
+        list(prompts), padding="max_length", max_length=_text_tokens(parts), truncation=True, return_tensors="pt"
+    )
+    own = tokens.attention_mask.to(encoder.device)
+    seen = None if own.is_meta else own  # transformers asks whether all of a mask is true, which a skeleton cannot answer
+    embeds = encoder(tokens.input_ids.to(encoder.device), attention_mask=seen)[0]
+    mask = torch.arange(own.shape[1], device=own.device)[None] <= own.sum(1, keepdim=True)
+    return {"embeds": embeds, "mask": mask}
+
+
+def _text_tokens(parts: Parts) -> int:
+    return min(TEXT_TOKENS, int(parts.tokenizers["tokenizer"].model_max_length))
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times."""
+    return encode_prompts(parts, [""] * count)
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(T5 tokens the prompt needs with its mark, tokens that fit)."""
+    return len(parts.tokenizers["tokenizer"](prompt, truncation=False, verbose=False).input_ids), _text_tokens(parts)
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: size and guidance are not embedded here."""
+    return conditioning
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. Takes no `control`."""
+    import torch
+
+    if control is not None:
+        raise Refused(f"Chroma takes no ControlNet: {NO_CONTROL}.")
+    embeds, text = conditioning["embeds"], conditioning["mask"]
+    tokens = pack(noisy)
+    mask = torch.cat([text, text.new_ones(text.shape[0], tokens.shape[1])], dim=1).to(noisy.dtype)  # (B, T + N)
+    with _masked_checkpoints(parts.denoiser, mask):
+        velocity = parts.denoiser(
+            hidden_states=tokens,
+            timestep=timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it: bf16 rounds 826.06 to 828
+            encoder_hidden_states=embeds,
+            txt_ids=embeds.new_zeros(embeds.shape[1], 3),
+            img_ids=places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
+            attention_mask=mask,
+            return_dict=False,
+        )[0]
+    return unpack(velocity, like=noisy)
+
+
+@contextmanager
+def _masked_checkpoints(denoiser: Any, mask: Tensor) -> Iterator[None]:
+    """diffusers 0.42 forgets the mask of the single blocks where it checkpoints gradients: there it is handed to them."""
+    if not denoiser.gradient_checkpointing:
+        yield
+        return
+    checkpoint = denoiser._gradient_checkpointing_func
+
+    def masked(block: Any, *inputs: Any) -> Any:
+        return checkpoint(block if len(inputs) > 3 else partial(block, attention_mask=mask), *inputs)  # a double block has its own
+
+    denoiser._gradient_checkpointing_func = masked
+    try:
+        yield
+    finally:
+        denoiser._gradient_checkpointing_func = checkpoint
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
+    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split."""
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
+
+
+FAMILIES.add("chroma")(
+    Family(
+        name="chroma",
+        title="Chroma",
+        pipeline="ChromaPipeline",
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=16,
+        latent_factor=FACTOR,
+        size_multiple=16,
+        resolution=1024,
+        steps=35,
+        guidance=5.0,
+        lora_presets={
+            "attention": ATTENTION,
+            "attention_mlp": _BLOCKS,
+            "wide": rf"{_BLOCKS}|x_embedder|context_embedder|proj_out",
+        },
+        architecture="chroma",
+        adapter_names=AdapterNames(layers=LAYERS, encoders={"text_encoder": "lora_te3_"}),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+        control=NO_CONTROL,
+    )
+)
