@@ -29,8 +29,10 @@ from registry.folder import folder_files
 from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
+from registry.notes_file import Imported, apply, match, notes_of, read_notes
 from registry.places import Places, Seen, fingerprint_of
 from registry.progress import Report, silent
+from registry.rebuild import Rebuilt, rebuild
 from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, split_alias
 from registry.scan import ScanReport, scan
@@ -337,6 +339,31 @@ class Store:
         if not record.id:
             raise Refused(f"{reference} is not registered. Add it first: loraloom registry add {reference}")
         return record
+
+    def export_notes(self) -> dict[str, Any]:
+        """Everything that was said, as a plain document that `import_notes` reads, here or on another machine."""
+        with self._index.reading() as connection:
+            return notes_of(connection, [*self._embedded.records(connection), *compose.load(connection)])
+
+    def import_notes(self, path: Path | str, *, replace: bool = False, report: Report = silent) -> Imported:
+        """Add what a notes file says. Models that may be meant and have no hash yet are hashed. Raises BadFile, Faults."""
+        entries, done = read_notes(absolute(path)), Imported()
+        sizes = {entry.get("bytes") for entry in entries if entry["hashes"].get("sha256")}
+        for record in self.records():
+            if record.hashes.sha256 is None and sum(one.bytes for one in record.files) in sizes and os.path.exists(str(record.path)):
+                self.hashed(record, report=report)
+        with self._index.writing() as connection:
+            for entry in entries:
+                record_id = match(connection, entry)
+                if record_id is None:
+                    done.unmatched.append(f"{entry['name']} ({', '.join(entry['paths']) or entry['id']})")
+                else:
+                    apply(connection, record_id, entry, done, replace=replace)
+        return done
+
+    def rebuild(self, *, report: Report = silent) -> Rebuilt:
+        """Make the derived half of the index again from the files; what was said stays."""
+        return rebuild(self._index, report)
 
     # --- what it was made from
 

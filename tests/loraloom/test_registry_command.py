@@ -117,6 +117,21 @@ def test_the_same_weights_in_another_dialect_are_told(capsys: pytest.CaptureFixt
     assert isinstance(shown, dict) and "duplicate" in [warning["code"] for warning in shown["warnings"]]
 
 
+def test_notes_go_out_and_come_back(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    said(capsys, "add", str(ink), "--name", "ink", "--tag", "line")
+    document = json.loads(said(capsys, "export-notes"))
+    assert [entry["tags"] for entry in document["records"]] == [["line"]]
+    assert "1 models" in said(capsys, "export-notes", "notes.json") and json.loads(Path("notes.json").read_text())["records"]
+    said(capsys, "rm", "ink")
+    assert "not registered: ink" in said(capsys, "import-notes", "notes.json", code=1)
+    said(capsys, "scan", str(ink.parent))
+    done = told(capsys, "import-notes", "notes.json")
+    assert done == {"applied": 1, "unchanged": 0, "unmatched": [], "conflicts": []}
+    assert told(capsys, "rebuild") == {"recovered": None, "rebuilt": 1, "missing": 0, "problems": []}
+    assert "line" in said(capsys, "list")
+    assert main(["registry", "import-notes", str(ink)]) == 2 and "Traceback" not in capsys.readouterr().err
+
+
 def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
     lora(tmp_path / "other.safetensors", sd1_attention())
     said(capsys, "add", str(ink), "--name", "ink")

@@ -1,0 +1,72 @@
+"""`registry export-notes`, `import-notes` and `rebuild`: what people said, kept apart from what the files show."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from loraloom import console
+from loraloom.commands.registry.subcommand import add_command, open_store
+
+PLACE = 90
+
+
+def add_parsers(words: Any) -> None:
+    """Add the subcommands."""
+    parser = add_command(words, "export-notes", export_notes, "write all that was said (names, aliases, tags, notes, ...) as JSON")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="default: on stdout")
+    parser = add_command(words, "import-notes", import_notes, "add what such a file says; exit code 1 when a model is not registered")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--replace", action="store_true", help="where something else is said here, let the file be right")
+    add_command(words, "rebuild", rebuild, "inspect every registered model again, after an update or damage; what was said stays")
+
+
+def export_notes(arguments: argparse.Namespace) -> int:
+    """Write what was said."""
+    from registry.safefile import write_json
+
+    document = open_store().export_notes()
+    if arguments.file is None:
+        console.answer_json(document)
+        return 0
+    path = Path(arguments.file).expanduser().absolute()
+    write_json(path, document)
+    if arguments.json:
+        console.answer_json({"file": str(path), "records": len(document["records"])})
+    else:
+        console.answer(f"{path}: what was said of {len(document['records'])} models.")
+    return 0
+
+
+def import_notes(arguments: argparse.Namespace) -> int:
+    """Read what was said."""
+    with console.progress() as report:
+        done = open_store().import_notes(arguments.file, replace=arguments.replace, report=report)
+    if arguments.json:
+        console.answer_json(asdict(done))
+    else:
+        console.answer(f"{done.applied} applied, {done.unchanged} said already, {len(done.unmatched)} not registered")
+        lines = [f"not registered: {name}" for name in done.unmatched] + done.conflicts
+        console.answer("\n".join(lines)) if lines else None
+        if done.conflicts:
+            console.say("note: what is said here stays where the file says something else; --replace lets the file be right.")
+    if done.unmatched:
+        console.say("note: scan or add the models that are not registered, and import the file again.")
+    return 1 if done.unmatched else 0
+
+
+def rebuild(arguments: argparse.Namespace) -> int:
+    """Make the index again."""
+    with console.progress() as report:
+        done = open_store().rebuild(report=report)
+    if arguments.json:
+        console.answer_json(done.to_json())
+        return 0
+    if done.recovered:
+        console.answer(done.recovered)
+    console.answer(f"{done.rebuilt} rebuilt, {done.missing} missing, {len(done.problems)} that cannot be read")
+    if done.problems:
+        console.answer_table(["code", "path", "why"], [[one.code, one.path, one.message] for one in done.problems])
+    return 0

@@ -1,0 +1,197 @@
+"""What people said, in a JSON file and back: names, aliases, tags, notes, triggers, and what they told over the files' heads.
+
+An entry is known again by its content, else by its id or its place; so a file of one machine can be read on another. Reading
+adds to what is said already and overwrites nothing unless it is asked to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from registry import compose, rows
+from registry import index as tables
+from registry.errors import BadFile, Faults
+from registry.folder import read_json
+from registry.record import Record
+from registry.references import POCKET
+
+FORMAT = "loraloom-notes"
+VERSION = 1
+SAID = ("kind", "family", "variant", "prediction", "licence", "notes", "parents", "recipe", "metadata")
+PLAIN = ("kind", "family", "variant", "prediction", "licence", "notes")  # texts; the others are JSON
+IDENTITY = ("sha256", "tensors_sha256", "content_sha256")
+
+
+@dataclass
+class Imported:
+    """What reading a notes file did; `unmatched` are entries whose model is not registered, `conflicts` what was left as it is."""
+
+    applied: int = 0
+    unchanged: int = 0
+    unmatched: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+
+
+# --- out
+
+
+def notes_of(connection: Connection, records: Sequence[Record]) -> dict[str, Any]:
+    """A document of everything that was said of these records; those of which nothing was said are left out."""
+    said = compose.gather(connection, None)
+    entries = [entry for record in records if (entry := _entry(record, said))]
+    return {"format": FORMAT, "version": VERSION, "created": rows.now(), "records": entries}
+
+
+def _entry(record: Record, said: compose.Said) -> dict[str, Any] | None:
+    given, labels = said.given.get(record.id), said.labels.get(record.id, [])
+    values = {name: value for name in SAID if given is not None and (value := getattr(given, name)) is not None}
+    names = sorted(said.names.get(record.id, []), key=lambda row: row.turn)
+    told = {
+        "said": {name: value if name in PLAIN else json.loads(value) for name, value in values.items()},
+        "names": [{"name": row.name, "shelf": row.shelf, "current": bool(row.current)} for row in names],
+        "aliases": [{"name": row.name, "alias": row.alias} for row in said.aliases.get(record.id, [])],
+        "tags": sorted(row.value for row in labels if row.kind == "tag"),
+        "triggers": [row.value for row in labels if row.kind == "trigger"],
+    }
+    if not any(told.values()):
+        return None
+    return {
+        "id": record.id,
+        "name": record.name,
+        "kind": record.kind,
+        "paths": [path for path in (record.path, *record.metadata.get("copies", ())) if path],
+        "bytes": sum(entry.bytes for entry in record.files),
+        "hashes": {name: getattr(record.hashes, name) for name in IDENTITY},
+        **told,
+    }
+
+
+# --- in
+
+
+def read_notes(path: Path) -> list[dict[str, Any]]:
+    """The entries of a notes file. Raises BadFile, and Faults with everything that is not as it should be."""
+    document = read_json(path)
+    if document.get("format") != FORMAT or not isinstance(document.get("records"), list):
+        raise BadFile(path, "unknown-format", "is no notes file. Give one that `registry export-notes` wrote.")
+    if document.get("version") != VERSION:
+        raise BadFile(path, "unknown-format", f"has version {document.get('version')!r}; this LoRA Loom knows {VERSION}. Update it.")
+    faults = [fault for number, entry in enumerate(document["records"], 1) if (fault := _fault(entry, f"record {number}"))]
+    if faults:
+        raise Faults(f"{path} cannot be read; nothing was changed:", faults)
+    return list(document["records"])
+
+
+def _fault(entry: object, what: str) -> str | None:
+    if not isinstance(entry, dict):
+        return f"{what} is no object"
+    shapes: dict[str, type] = {"said": dict, "names": list, "aliases": list, "tags": list, "triggers": list, "hashes": dict, "paths": list}
+    for name, kind in shapes.items():
+        if not isinstance(entry.get(name), kind):
+            return f"{what}: {name!r} should be {'an object' if kind is dict else 'a list'}"
+    texts = [entry.get("id"), entry.get("name"), entry.get("kind"), *entry["tags"], *entry["triggers"], *entry["paths"]]
+    texts += [value for name, value in entry["said"].items() if name in PLAIN]
+    for row, keys in ((row, keys) for kind, keys in (("names", ("name", "shelf")), ("aliases", ("name", "alias"))) for row in entry[kind]):
+        texts += [row.get(key) if isinstance(row, dict) else None for key in keys]
+    if not all(isinstance(text, str) for text in texts):
+        return f"{what} ({entry.get('name')!r}) holds something else where a text should be"
+    unknown = set(entry["said"]) - set(SAID)
+    return f"{what} ({entry['name']!r}) says {', '.join(sorted(unknown))}, which is not known" if unknown else None
+
+
+def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:
+    """The id of the record an entry speaks of: the same content, else the same id, else the same place and size."""
+    if entry["id"] == POCKET:
+        return POCKET
+    shelf = rows.shelf_of(entry["kind"])
+
+    def first(ids: Sequence[str]) -> str | None:
+        return next((record.id for record in compose.load(connection, ids) if rows.shelf_of(record.kind) == shelf), None)
+
+    for name in IDENTITY:
+        digest = entry["hashes"].get(name)
+        table = tables.content
+        if digest:
+            found = first([str(row.record_id) for row in connection.execute(select(table).where(getattr(table.c, name) == digest))])
+            if found:
+                return found
+    content = first([entry["id"]])
+    if content is not None and not _differs(connection, content, entry):
+        return content
+    for path in entry["paths"]:
+        there = first(rows.ids_by_path(connection, path))
+        if there is not None and not _differs(connection, there, entry):
+            return there
+    return None
+
+
+def _differs(connection: Connection, record_id: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a record's own hash, or its size where it has none, says that it is something else."""
+    record = compose.load(connection, [record_id])[0]
+    if record.kind in ("dataset", "run"):
+        return bool(record.hashes.sha256 and entry["hashes"].get("sha256") and record.hashes.sha256 != entry["hashes"]["sha256"])
+    mine, theirs = (
+        record.hashes.tensors_sha256 or record.hashes.sha256,
+        entry["hashes"].get("tensors_sha256") or entry["hashes"].get("sha256"),
+    )
+    if mine and theirs:
+        return bool(mine != theirs)
+    return sum(one.bytes for one in record.files) != entry.get("bytes")
+
+
+def apply(connection: Connection, record_id: str, entry: Mapping[str, Any], done: Imported, *, replace: bool) -> None:
+    """Add what an entry says to a record."""
+    before = _state(connection, record_id)
+    _apply_said(connection, record_id, entry, done, replace)
+    rows.put_labels(connection, record_id, "tag", entry["tags"])
+    rows.put_labels(connection, record_id, "trigger", entry["triggers"])
+    for one in entry["names"]:
+        _apply_name(connection, record_id, one, done, replace)
+    for one in entry["aliases"]:
+        held = [other for other in rows.ids_by_alias(connection, one["name"], one["alias"]) if other != record_id]
+        if held and not replace:
+            done.conflicts.append(f"{one['name']}@{one['alias']} means another record here; it stays so")
+        else:
+            rows.put_alias(connection, record_id, one["name"], one["alias"])
+    if _state(connection, record_id) == before:
+        done.unchanged += 1
+    else:
+        done.applied += 1
+
+
+def _apply_said(connection: Connection, record_id: str, entry: Mapping[str, Any], done: Imported, replace: bool) -> None:
+    has = connection.execute(select(tables.given).where(tables.given.c.record_id == record_id)).first()
+    values: dict[str, Any] = {}
+    for name, value in entry["said"].items():
+        mine = getattr(has, name) if has is not None else None
+        if mine is not None and name not in PLAIN:
+            mine = json.loads(mine)
+        if mine is None or replace:
+            values[name] = value
+        elif mine != value:
+            done.conflicts.append(f"{entry['name']}: {name} is something else here; it stays so")
+    rows.put_given(connection, record_id, values)
+
+
+def _apply_name(connection: Connection, record_id: str, one: Mapping[str, Any], done: Imported, replace: bool) -> None:
+    table = tables.given_name
+    holders = connection.execute(
+        select(table.c.record_id).where(table.c.name == one["name"], table.c.shelf == one["shelf"], table.c.current == 1)
+    ).all()
+    if any(row.record_id == record_id for row in holders) or not one.get("current", True):
+        return
+    if holders and not replace:
+        done.conflicts.append(f"{one['name']} is the name of another record here; it stays so")
+    else:
+        rows.put_name(connection, record_id, one["name"], one["shelf"])
+
+
+def _state(connection: Connection, record_id: str) -> list[Any]:
+    wanted = (tables.given, tables.label, tables.given_name, tables.alias)
+    return [sorted(map(repr, connection.execute(select(table).where(table.c.record_id == record_id)).all())) for table in wanted]

@@ -1,0 +1,65 @@
+"""The derived half of the index made again from the files; what people said stays as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from registry import compose, rows
+from registry.detect import inspect
+from registry.errors import BadFile
+from registry.index import Index
+from registry.progress import Report, Tick
+from registry.record import Record
+from registry.walk import Problem
+
+BATCH = 100  # records written in one transaction
+
+
+@dataclass
+class Rebuilt:
+    """What making the index again did; `recovered` says what was done with a damaged one."""
+
+    recovered: str | None = None
+    rebuilt: int = 0
+    missing: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        problems = [vars(problem) for problem in self.problems]
+        return {"recovered": self.recovered, "rebuilt": self.rebuilt, "missing": self.missing, "problems": problems}
+
+
+def rebuild(index: Index, report: Report) -> Rebuilt:
+    """Inspect every registered model again. A damaged index is made anew first; hashes stay for as long as their files do."""
+    done = Rebuilt(recovered=index.recover())
+    with index.reading() as connection:
+        records = [record for record in compose.load(connection) if record.kind not in ("dataset", "run")]
+    for begin in range(0, len(records), BATCH):
+        _again(index, records[begin : begin + BATCH], done)
+        report(Tick("rebuild", min(begin + BATCH, len(records)), len(records)))
+    return done
+
+
+def _again(index: Index, records: Sequence[Record], done: Rebuilt) -> None:
+    seen: dict[str, Record] = {}
+    empty: list[str] = []
+    for record in records:
+        path = str(record.path)
+        if not os.path.lexists(path):
+            empty.append(path)
+            continue
+        try:
+            seen[record.id] = inspect(path)
+        except BadFile as error:
+            done.problems.append(Problem(path, error.code, error.message))
+    with index.writing() as connection:
+        alive = rows.ids_that_are(connection, list(seen))
+        for record_id in alive:
+            rows.put_record(connection, replace(seen[record_id], id=record_id))
+        rows.mark_missing(connection, empty, True)
+    done.rebuilt += len(alive)
+    done.missing += len(empty)
