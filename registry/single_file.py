@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.diffusers_folder import latent_factor_of, load_module, prediction_of, resolution_of
 from registry.errors import BadFile, Refused
+from registry.file_places import Place
 from registry.folder import read_json
 from registry.header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
@@ -70,6 +71,20 @@ class Layout:
     scheduler: Callable[[str, bool], tuple[str, dict[str, Any]]]  # (prediction, zero terminal SNR) -> class, config
     pipeline: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings
     settle: Callable[[dict[str, dict[str, Any]]], None] | None = None  # what follows from several components' sizes together
+
+    def places(
+        self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
+    ) -> dict[str, Place]:
+        """The parameters of one of its pieces in a file (FilePlaces)."""
+        found: dict[str, Place] = {}
+        for piece in (piece for piece in self.pieces if piece.component == component):
+            for name, shape in shapes.items():
+                source = piece.source(config, name)
+                key = _present(keys, piece.prefix, source.key) if source is not None else None
+                if source is not None and key is not None:
+                    rows = None if source.third is None else (source.third * shape[0], (source.third + 1) * shape[0])
+                    found[name] = Place(key, rows, transposed=source.transposed)
+        return found
 
 
 def load_single_file(
@@ -256,7 +271,7 @@ def _read(path: Path, module: nn.Module, found: Mapping[str, tuple[str, Source]]
         }
 
 
-def _present(tensors: Mapping[str, TensorInfo], prefix: str, key: str) -> str | None:
+def _present(tensors: Container[str], prefix: str, key: str) -> str | None:
     """The key as the file spells it: CLIP stands with `text_model.` or, in some merges, without."""
     for spelling in (prefix + key, prefix + key.removeprefix("text_model.")):
         if spelling in tensors:

@@ -6,12 +6,13 @@ Such files hold nothing else as a rule: text encoders, tokenizers, VAE and sched
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
+from registry.file_places import Place
 from registry.folder import read_json
 from registry.formats.layers import Layer, Spellings
 from registry.header import TensorInfo, read_header
@@ -36,14 +37,19 @@ class FileNames:
     layers: tuple[Layer, ...]  # their `.weight` and `.bias`
     others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
 
+    def prefix(self, keys: Container[str]) -> str | None:
+        """What stands before the transformer's names in a file; None where it holds none."""
+        return next((prefix for prefix in PREFIXES if prefix + self.own in keys or prefix + self.theirs in keys), None)
 
-@dataclass(frozen=True)
-class Place:
-    """Where a parameter stands in the file: its key, its rows (None: all), and whether its halves are swapped."""
-
-    key: str
-    rows: tuple[int, int] | None = None
-    swapped: bool = False
+    def places(
+        self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
+    ) -> dict[str, Place]:
+        """The transformer's parameters in a file of either spelling (FilePlaces)."""
+        prefix = self.prefix(keys) if component == "transformer" else None
+        if prefix is None:
+            return {}
+        found = {name: Place(name) for name in shapes} if prefix + self.own in keys else _places(self, shapes)
+        return {name: replace(place, key=prefix + place.key) for name, place in found.items()}
 
 
 def load_transformer(
@@ -62,7 +68,7 @@ def load_transformer(
     import diffusers
 
     tensors = read_header(path).tensors
-    prefix = next((prefix for prefix in PREFIXES if prefix + names.own in tensors or prefix + names.theirs in tensors), None)
+    prefix = names.prefix(tensors)
     if prefix is None:
         raise BadFile(
             path, "not-a-model", f"has no {names.title} transformer: neither {names.theirs} nor {names.own}, with any known prefix."

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from registry.file_places import FilePlaces
 from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.formats.layers import AdapterNames
 from registry.header import TensorInfo as TensorInfo
@@ -211,6 +212,7 @@ class Family:
     """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
+    file_names: FilePlaces | None = None  # where its parameters stand in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 spell its adapters; None: not known, never converted
 
     # --- functions

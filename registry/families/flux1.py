@@ -319,6 +319,7 @@ FAMILIES.add("flux1")(
             "modulation": rf"{_BLOCK}({_ATTENTION}|{_MLP}|{_MODULATION})",
         },
         architecture="flux-1-dev",
+        file_names=FILE_NAMES,
         learning_encoders={"text_encoder": 0},  # its pooled state; T5 is a language model that no tool loads a LoRA for
         adapter_names=AdapterNames(
             layers=FLUX_LAYERS, encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"}, base_version="flux1"

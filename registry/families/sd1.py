@@ -151,6 +151,7 @@ FAMILIES.add("sd1")(
         guidance=7.5,
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
+        file_names=LAYOUT,
         learning_encoders={"text_encoder": 0},
         adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v1"),
         recognise_checkpoint=recognise_checkpoint,

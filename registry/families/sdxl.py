@@ -182,6 +182,7 @@ FAMILIES.add("sdxl")(
         guidance=5.0,
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
+        file_names=LAYOUT,
         learning_encoders={"text_encoder": 1, "text_encoder_2": 0},  # of the second the pooled state is read, which is the last layer's
         adapter_names=AdapterNames(
             layers=(*ldm_layers(BLOCKS), *UNET_LAYERS),  # the second for builds of other blocks, which keep diffusers' names

@@ -12,6 +12,7 @@ from registry.merging.blocks import block_names, block_weights, blocks_in_order
 from registry.merging.layout import Layout, Stored
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
+from registry.single_file import UNUSED
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # what is averaged; everything else is copied
 SHOWN = 3  # keys named in a fault
@@ -40,6 +41,8 @@ class Keys:
     keys: dict[str, Key] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)  # left out by a rule
     extra: list[str] = field(default_factory=list)  # in a later source only, and left out
+    lacking: dict[int, list[str]] = field(default_factory=dict)  # source -> keys of the first that it should have and has not
+    beyond: dict[int, list[str]] = field(default_factory=dict)  # source -> keys that the first has not
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -57,10 +60,14 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     _check_components(recipe, layouts[0], found)
     incomplete = set[str]() if method.copies else _compare(recipe, layouts, found)
     differing: list[str] = []
+    absent: dict[int, list[str]] = {}
     for name in [*names, *options.taken_extra(layouts)]:
         rule = options.rule(name)
         if rule is not None and rule.drop:
             found.dropped.append(name)
+            continue
+        if rule is not None and rule.take is not None and rule.take <= len(layouts) and name not in layouts[rule.take - 1].tensors:
+            absent.setdefault(rule.take, []).append(name)
             continue
         key = _key(name, rule, recipe, method, layouts, options, incomplete)
         if isinstance(key, str):
@@ -70,6 +77,7 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
             if key.copied == "shape":
                 differing.append(name)
     found.extra = [name for name in found.extra if name not in found.keys]
+    found.faults += [f"a rule takes {some(names)} from source {take}, which has no such key." for take, names in absent.items()]
     if differing:
         found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")
     found.faults += options.unused()
@@ -92,25 +100,47 @@ def _check_components(recipe: Recipe, layout: Layout, found: Keys) -> None:
 
 
 def _compare(recipe: Recipe, layouts: Sequence[Layout], found: Keys) -> set[str]:
-    """The keys of the first source that another lacks; missing and extra ones are faults unless the recipe allows them."""
-    first = layouts[0].tensors
+    """The keys of the first source that another lacks; missing and extra ones are faults unless the recipe allows them.
+
+    Components that are only copied are not compared, nor what a folder never holds and drawing never needs.
+    """
+    first, mixed = layouts[0], any(layout.translated for layout in layouts)
     incomplete: set[str] = set()
     extra: dict[str, None] = {}
     for number, layout in enumerate(layouts[1:], 2):
-        who, own = f"source {number} ({layout.path.name})", len(first)
-        lacking = [name for name in first if name not in layout.tensors]
-        beyond = [name for name in layout.tensors if name not in first]
+        who = f"source {number} ({layout.path.name})"
+        lacking = [name for name in first.tensors if name not in layout.tensors]
+        beyond = [name for name in layout.tensors if name not in first.tensors]
         incomplete |= set(lacking)
         extra |= dict.fromkeys(beyond)
+        lacking = [name for name in lacking if _counts(name, recipe, first, mixed)]
+        beyond = [name for name in beyond if _counts(name, recipe, layout, mixed)]
         allowed = recipe.missing == "first"
         told = found.notes if allowed else found.faults
-        advice = "" if allowed else " Different models? Else missing=first copies the first source's own keys and leaves out the others'."
+        advice = "" if allowed else f" {_advice(recipe, first, layout)}"
         if lacking:
-            told.append(f"{who} lacks {len(lacking)} of the first source's {own} keys: {some(lacking)}.{advice}")
+            told.append(f"{who} lacks {len(lacking)} of the first source's {len(first.tensors)} keys: {some(lacking)}.{advice}")
         if beyond and not _wanted(recipe, beyond, number):
             told.append(f"{who} has {len(beyond)} keys that the first source has not: {some(beyond)}.{advice}")
+        found.lacking[number], found.beyond[number] = lacking, beyond
     found.extra = list(extra)
     return incomplete
+
+
+def _counts(name: str, recipe: Recipe, owner: Layout, mixed: bool) -> bool:
+    """Whether a key that only one source has should be told."""
+    if recipe.components is not None and owner.component(name) not in recipe.components:
+        return False
+    return not (mixed and UNUSED.search(name))
+
+
+def _advice(recipe: Recipe, first: Layout, other: Layout) -> str:
+    """What to do when keys differ: often one source holds the denoiser alone."""
+    theirs = set(other.components)
+    both = [component for component in first.components if component in theirs]
+    if recipe.components is None and both and set(first.components) != theirs:
+        return f"If they hold different components: components=[{','.join(both)}] merges what both have and copies the rest."
+    return "Different models? Else missing=first copies the first source's own keys and leaves out the others'."
 
 
 def _wanted(recipe: Recipe, names: Sequence[str], number: int) -> bool:
@@ -204,10 +234,9 @@ def _key(
     """What happens to one key, or the fault that it has."""
     first = layouts[0].tensors.get(name)
     if rule is not None and rule.take is not None:
-        source = layouts[rule.take - 1].tensors.get(name) if rule.take <= len(layouts) else None
-        if source is None:
-            return f"{name}: a rule takes it from source {rule.take}, which has no such key."
-        return _copy(name, source, recipe, "rule")
+        if rule.take > len(layouts):
+            return f"{name}: a rule takes it from source {rule.take}; there are {len(layouts)}."
+        return _copy(name, layouts[rule.take - 1].tensors[name], recipe, "rule")
     assert first is not None, "keys of later sources only come by a rule"
     why = "as it is" if method.copies else _why_copied(name, first.info, recipe, layouts[0], incomplete)
     if why:

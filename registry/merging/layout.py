@@ -6,7 +6,7 @@ A key is the tensor's own name; in a diffusers folder `component/name`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,15 +25,48 @@ QUANTISED = re.compile(
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor on the disk: `begin` is its first byte in the file."""
+    """One tensor on the disk: `begin` is its first byte in the file.
+
+    A tensor that another form of the model keeps otherwise lies in several `parts`, one below the other, or `turned`
+    (transposed); file and begin are then those of the first part.
+    """
 
     file: Path
     begin: int
     info: TensorInfo
+    parts: tuple[Stored, ...] = ()
+    turned: bool = False
 
     @property
     def bytes(self) -> int:
         return self.info.elements * DTYPE_BITS[self.info.dtype] // 8
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it lies in."""
+        return tuple(dict.fromkeys(part.file for part in self.parts)) or (self.file,)
+
+    def rows(self, first: int, last: int) -> Stored:
+        """The rows first..last of a tensor that lies in one piece."""
+        shape = (last - first, *self.info.shape[1:])
+        width = TensorInfo(self.info.dtype, self.info.shape[1:]).elements * DTYPE_BITS[self.info.dtype] // 8
+        return Stored(self.file, self.begin + first * width, TensorInfo(self.info.dtype, shape))
+
+    def transposed(self) -> Stored:
+        """A matrix the other way round."""
+        return replace(self, info=TensorInfo(self.info.dtype, self.info.shape[::-1]), turned=not self.turned)
+
+    def shaped(self, shape: tuple[int, ...]) -> Stored:
+        """The same numbers in another shape of as many."""
+        return replace(self, info=TensorInfo(self.info.dtype, shape))
+
+
+def joined(parts: Sequence[Stored]) -> Stored:
+    """Tensors one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = (sum(part.info.shape[0] for part in parts), *parts[0].info.shape[1:])
+    return Stored(parts[0].file, parts[0].begin, TensorInfo(parts[0].info.dtype, shape), parts=tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -55,6 +88,7 @@ class Layout:
     tensors: Mapping[str, Stored]
     files: tuple[WeightFile, ...]
     others: tuple[str, ...] = ()
+    translated: bool = False  # its keys are those of another form than its own
 
     @property
     def kind(self) -> str:
@@ -68,7 +102,7 @@ class Layout:
 
     def component(self, key: str) -> str:
         """The component a key belongs to: the folder's, or by the single file's prefixes ('denoiser', 'vae', 'text_encoder', ...)."""
-        if self.diffusers:
+        if self.diffusers or (self.translated and "/" in key):
             component = key.partition("/")[0]
             return "denoiser" if component in ("unet", "transformer", "prior") else component
         if key.startswith(EMA):
@@ -133,20 +167,6 @@ def _refuse_bare(path: Path, folder: Path, found: Iterable[Path]) -> None:
 
 def _stored(path: Path, header: Header) -> dict[str, Stored]:
     return {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
-
-
-def as_part_of(part: Layout, whole: Layout, *, kind: str) -> Layout:
-    """A lone VAE or text encoder under the keys that it has inside a checkpoint; as it is where it has them already.
-
-    Its names are kept: a VAE in diffusers' names belongs into a folder, one in the first code's names into a single file.
-    """
-    if any(key in whole.tensors for key in part.tensors):
-        return part
-    prefixes = [f"{kind}/"] if whole.diffusers else [prefix for prefix, component in SINGLE_FILE if component == kind]
-    for prefix in prefixes:
-        if any(f"{prefix}{key}" in whole.tensors for key in part.tensors):
-            return replace(part, tensors={f"{prefix}{key}": stored for key, stored in part.tensors.items()})
-    return part
 
 
 def quantised(keys: Iterable[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +49,35 @@ class Maps:
         return memoryview(self._maps[stored.file])[stored.begin + begin : stored.begin + end]
 
     def tensor(self, stored: Stored, begin: int, count: int) -> Tensor:
-        """Elements begin..begin+count of the flattened tensor, in its own dtype, without a copy."""
+        """Elements begin..begin+count of the flattened tensor, in its own dtype; a copy only where it lies in pieces or turned."""
         import torch
 
+        if stored.parts:
+            return self._joined(stored, begin, count)
+        if stored.turned:
+            return self._turned(stored, begin, count)
         dtype = torch_dtype(stored.info.dtype)
         offset = stored.begin + begin * dtype.itemsize
         if offset % dtype.itemsize:  # allowed by the format, and rare
             return torch.frombuffer(bytearray(self.raw(stored, begin * dtype.itemsize, (begin + count) * dtype.itemsize)), dtype=dtype)
         return torch.frombuffer(self._maps[stored.file], dtype=dtype, count=count, offset=offset)
+
+    def _joined(self, stored: Stored, begin: int, count: int) -> Tensor:
+        import torch
+
+        found, first = [], 0
+        for part in stored.parts:
+            low, high = max(begin, first), min(begin + count, first + part.info.elements)
+            if low < high:
+                found.append(self.tensor(part, low - first, high - low))
+            first += part.info.elements
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _turned(self, stored: Stored, begin: int, count: int) -> Tensor:
+        rows, width = stored.info.shape
+        whole = self.tensor(replace(stored, turned=False), 0, stored.info.elements).reshape(width, rows).T
+        first = begin // width
+        return whole[first : -(-(begin + count) // width)].reshape(-1)[begin - first * width :][:count]
 
     def check(self) -> None:
         """Raise JobFailed when a file was changed since it was opened."""

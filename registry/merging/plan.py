@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.header import DTYPE_BITS, TensorInfo
 from registry.licences import strictness
+from registry.merging.forms import in_form_of
 from registry.merging.keys import Key, Keys, plan_keys, some
-from registry.merging.layout import Layout, as_part_of, quantised, read_layout
+from registry.merging.layout import Layout, quantised, read_layout
 from registry.merging.method import METHODS, Method
 from registry.merging.pieces import CHUNK
 from registry.merging.recipe import Recipe, Source
@@ -137,16 +138,13 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     layouts = [layout for _, layout in found if layout is not None]
     complete = method is not None and len(layouts) == len(found) == len(records)
     copies = method is not None and method.copies
-    if complete and copies:
-        parts = zip(layouts[1:], records[1:], strict=True)
-        layouts = [layouts[0], *(as_part_of(layout, layouts[0], kind=record.kind) for layout, record in parts)]
-    if len(records) == len(found):
-        faults += _kinship_faults(recipe, records[:1] if copies else records)
-    if complete and not copies:
-        faults += _layout_faults(layouts)
+    strangers = _kinship_faults(recipe, records[:1] if copies else records) if len(records) == len(found) else []
+    faults += strangers
+    if complete:
+        layouts = _in_one_form(layouts, records, faults)
     faults += output_faults(output, [layout.path for layout in layouts], folder=bool(layouts) and layouts[0].is_folder)
     faults += name_faults(recipe.name or output.stem)
-    if not complete or (not copies and len({layout.diffusers for layout in layouts}) > 1):
+    if not complete or _of_other_families(records if not copies else records[:1]):
         raise Faults("This merge was not started:", faults or ["its sources cannot be compared."])
     assert method is not None
     keys = plan_keys(recipe, method, layouts)
@@ -211,8 +209,7 @@ def _kinship_faults(recipe: Recipe, records: Sequence[Record]) -> list[str]:
     kinds = {record.kind for record in records if record.kind != "unknown"}
     if len(kinds) > 1:
         faults.append(f"the sources are of different kinds: {_each(records, 'kind')}.")
-    families = {record.family for record in records if record.family}
-    if len(families) > 1:
+    if _of_other_families(records):
         faults.append(f"the sources are of different families: {_each(records, 'family')}. Only models of one family can be merged.")
     predictions = {record.prediction.value for record in records if record.prediction.value}
     if len(predictions) > 1 and not recipe.mixed_prediction:
@@ -223,6 +220,24 @@ def _kinship_faults(recipe: Recipe, records: Sequence[Record]) -> list[str]:
             f"the sources predict different things, and their mean predicts neither: {told}. If that is meant: mixed_prediction=true."
         )
     return faults
+
+
+def _of_other_families(records: Sequence[Record]) -> bool:
+    """Whether the sources are known to be of several families, so that their keys say nothing more."""
+    return len({record.family for record in records if record.family}) > 1
+
+
+def _in_one_form(layouts: list[Layout], records: Sequence[Record], faults: list[str]) -> list[Layout]:
+    """Every source under the keys of the first; what cannot be brought there goes to the faults."""
+    family = next((record.family for record in records if record.family), None)
+    found = layouts[:1]
+    for layout, record in zip(layouts[1:], records[1:], strict=True):
+        try:
+            found.append(in_form_of(layout, layouts[0], family=family, kind=record.kind))
+        except LoomError as error:
+            faults.append(str(error))
+            found.append(layout)
+    return found
 
 
 def _each(records: Sequence[Record], field: str) -> str:
@@ -240,16 +255,6 @@ def _kinship_notes(records: Sequence[Record]) -> list[str]:
     if unknown and known:
         notes.append(f"{known[0].name} is {known[0].prediction.value}; of {', '.join(unknown)} the prediction type is not known.")
     return notes
-
-
-def _layout_faults(layouts: Sequence[Layout]) -> list[str]:
-    faults = []
-    for number, layout in enumerate(layouts[1:], 2):
-        if layout.diffusers != layouts[0].diffusers:
-            faults.append(
-                f"source {number} is {layout.kind}, the first is {layouts[0].kind}: their keys cannot be compared. Give both in one form."
-            )
-    return faults
 
 
 def output_faults(output: Path, sources: Sequence[Path], *, folder: bool) -> list[str]:

@@ -55,7 +55,7 @@ class Written:
 def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report = silent) -> Written:
     """Compute and write the plan's output, whole or not at all. Raises JobFailed for numbers that cannot be kept and for a full disk."""
     written = Written()
-    maps = Maps(source.file for key in plan.keys.keys.values() for source in key.sources)
+    maps = Maps(file for key in plan.keys.keys.values() for source in key.sources for file in source.files)
     with _room(plan.output):
         if not plan.layouts[0].is_folder:
             _write_file(plan, plan.output, "", plan.files[0].names, maps, metadata, written, report, last=maps.check)
@@ -134,7 +134,8 @@ def _write_file(
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
     hasher = Hasher(parse_header(raw[8:], path=path, file_bytes=size))
     path.parent.mkdir(parents=True, exist_ok=True)
-    total = max(1, -(-plan.bytes // MIB))
+    whole = plan.bytes
+    total = max(1, -(-whole // MIB))
     try:
         with atomic_file(path) as file:
             _reserve(file, size)
@@ -144,7 +145,7 @@ def _write_file(
                 _put(file, hasher, data)
                 written.done += len(data)
                 written.watch()
-                report(Tick("merge", total if written.done >= plan.bytes else written.done // MIB, total, note=name))
+                report(Tick("merge", total if written.done >= whole else written.done // MIB, total, note=name))
             if last is not None:
                 last()
             file.flush()
@@ -337,6 +338,8 @@ def _copied(key: Key, begin: int, count: int, maps: Maps) -> memoryview:
     import torch
 
     source = key.sources[0]
+    if source.info.dtype not in FLOATS and (source.parts or source.turned):
+        return bytes_of(maps.tensor(source, begin, count))
     if source.info.dtype not in FLOATS:
         bits = source.bytes // max(1, source.info.elements)
         return maps.raw(source, begin * bits, (begin + count) * bits)

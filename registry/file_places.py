@@ -1,0 +1,27 @@
+"""Where a component's parameters stand in a single file: what families' tables of names are asked, whatever code made the file."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter stands in a file: its key, its rows (None: all), whether its halves are swapped, whether it lies transposed."""
+
+    key: str
+    rows: tuple[int, int] | None = None
+    swapped: bool = False
+    transposed: bool = False
+
+
+class FilePlaces(Protocol):
+    """A family's knowledge of its single files."""
+
+    def places(
+        self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
+    ) -> dict[str, Place]:
+        """Parameter of a component, in diffusers' or transformers' names, -> its Place among a file's keys; {} for a component such
+        files do not hold. Raises KeyError where the config does not say what the names depend on."""
