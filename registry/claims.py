@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from registry import known, looks
 from registry.families import FAMILIES
 from registry.families.base import Look, Match
-from registry.formats.adapter_keys import DENOISER, AdapterKey
-from registry.header import TensorInfo
+from registry.known import KNOWN
+from registry.looks import Known, claim_adapter, claim_checkpoint
 from registry.model_metadata import MetadataFacts
 from registry.record import Prediction, Warn
 
@@ -43,38 +42,20 @@ class Verdict:
 # --- asking
 
 
-def adapter_claims(seen: Look, keys: Mapping[str, AdapterKey]) -> tuple[Claim, ...]:
+def adapter_claims(seen: Look) -> tuple[Claim, ...]:
     """Every family's claim on an adapter."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
-    words = looks.adapter_words(known.PATTERNS, {key.module: None for key in keys.values() if key.component in (DENOISER, "")})
-    widths = _cross_attention_widths(seen.tensors, keys)
-    for row in known.KNOWN:
-        if row.family not in FAMILIES and (match := looks.recognise_adapter(row, words, widths)):
-            claims.append(Claim(row.family, match))
-    return tuple(claims)
-
-
-def _cross_attention_widths(tensors: Mapping[str, TensorInfo], keys: Mapping[str, AdapterKey]) -> frozenset[int]:
-    widths = set()
-    for name, key in keys.items():
-        module = key.module
-        if key.role == "down" and ("attn2_to_k" in module or "attn2.to_k" in module or "attn2.processor.to_k" in module):
-            shape = tensors[name].shape
-            widths.add(shape[1] if len(shape) > 1 else 0)
-    return frozenset(widths)
+    return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_adapter(row, seen))))
 
 
 def checkpoint_claims(seen: Look) -> tuple[Claim, ...]:
     """Every family's claim on a checkpoint."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_checkpoint(seen))]
-    bare = {} if seen.is_folder else seen.once(looks.bare)
-    for row in known.KNOWN:
-        if row.family in FAMILIES:
-            continue
-        match = looks.recognise_folder(row, seen) if seen.is_folder else looks.recognise(row, bare)
-        if match:
-            claims.append(Claim(row.family, match))
-    return tuple(claims)
+    return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_checkpoint(row, seen))))
+
+
+def _without_file() -> Iterator[Known]:
+    return (row for row in KNOWN if row.family not in FAMILIES)
 
 
 # --- judging

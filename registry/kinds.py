@@ -55,7 +55,7 @@ def _controlnet(tensors: Tensors) -> SmallKind | None:
 
 
 def _by_context(tensors: Tensors) -> tuple[str, ...]:
-    widths = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+    widths = {768: "sd1", 1024: "sd2", 1280: "sdxl_refiner", 2048: "sdxl"}
     for name, info in tensors.items():
         if name.endswith("attn2.to_k.weight") and len(info.shape) == 2 and info.shape[1] in widths:
             return (widths[info.shape[1]],)
@@ -121,10 +121,15 @@ def _text_encoder(tensors: Tensors) -> SmallKind | None:
     return None
 
 
+UNET_VARIANTS = {5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels
+
+
 def _diffusers_unet(tensors: Tensors) -> SmallKind | None:
     """A UNet alone, in diffusers' names: one component of a checkpoint."""
     for prefix in ("", "unet."):
-        if f"{prefix}conv_in.weight" in tensors and f"{prefix}down_blocks.0.resnets.0.conv1.weight" in tensors:
+        first = tensors.get(f"{prefix}conv_in.weight")
+        if first is not None and f"{prefix}down_blocks.0.resnets.0.conv1.weight" in tensors:
             evidence = (f"keys {prefix}conv_in and {prefix}down_blocks.0.resnets.0.conv1",)
-            return SmallKind("checkpoint", evidence, _by_context(tensors), None, "diffusers", ("unet",))
+            variant = UNET_VARIANTS.get(first.shape[1]) if len(first.shape) == 4 else None
+            return SmallKind("checkpoint", evidence, _by_context(tensors), variant, "diffusers", ("unet",))
     return None

@@ -1,153 +1,355 @@
-"""Families we know by sight without loading them: one row each of keys and shapes that tell them apart.
+"""The families we know by sight and have no file for: one row of looks each. A family with a file in registry/families is not asked here.
 
-Names are compared after the usual prefixes (model.diffusion_model., transformer., ...) are taken off. A family that has a file in
-registry/families recognises itself; its rows here are not asked.
-Sources: diffusers' single_file_utils, ComfyUI's model_detection, SwarmUI's T2IModelClassSorter, InvokeAI's configs.
+Sources: diffusers' single_file_utils and model classes, ComfyUI's model_detection, SwarmUI's T2IModelClassSorter, InvokeAI's configs.
 """
 
-from registry.looks import Known, Shape, patterns_of
+from registry.looks import Known, Shape, Width
 
-SD2_CONTEXT = Shape(key="input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight", axis=-1, means={1024: None})
+BLOCK = r"^transformer_blocks[._]\d+[._]"
+JOINT = rf"{BLOCK}attn[._](to_[qkv]|add_[qkv]_proj)$"  # the shared names of all transformers with image and text streams
+TWO = rf"{BLOCK}attn1[._]to_[qkv]$"  # of those with attention to themselves and to the text
+READS_TEXT = rf"{BLOCK}attn2[._]to_k$"
+SINGLE = r"^single_transformer_blocks"
+REFINER = r"token_refiner"
+
+UNET_READS_TEXT = r"(down|mid|up|input|output|middle)_blocks?[._].*attn2[._](processor[._])?to_[kv]"
+
 
 KNOWN: tuple[Known, ...] = (
     Known(
         family="sd2",
-        keys=("input_blocks.0.0.weight",),
-        needs=(SD2_CONTEXT,),
-        variants=(Shape(key="input_blocks.0.0.weight", axis=1, means={5: "depth", 9: "inpaint", 8: "pix2pix"}),),
-        adapter_width=1024,
+        keys=("input_blocks.0.0.weight", "input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"),
+        needs=(Shape(key="input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight", axis=-1, means={1024: None}),),
+        variants=(Shape(key="input_blocks.0.0.weight", axis=1, means={5: "depth", 9: "inpaint", 8: "pix2pix", 7: "upscale"}),),
+        adapter=((UNET_READS_TEXT,),),
+        adapter_widths=(Width(module=UNET_READS_TEXT, means={1024: None}),),
+        small_builds=False,
     ),
     Known(
         family="sdxl_refiner",
-        keys=("label_emb.0.0.weight",),
+        keys=("label_emb.0.0.weight", "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"),
         needs=(
             Shape(key="label_emb.0.0.weight", axis=1, means={2560: None}),
             Shape(key="input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", axis=-1, means={1280: None}),
         ),
         pipelines="StableDiffusionXLRefiner.*",
-        adapter_width=1280,
+        adapter=((UNET_READS_TEXT,),),
+        adapter_widths=(Width(module=UNET_READS_TEXT, means={1280: None}),),
+        small_builds=False,
     ),
     Known(
         family="sd3",
-        keys=(r"joint_blocks.0.context_block.attn.qkv.weight",),
-        marks={"joint_blocks.37.x_block.attn.qkv.weight": "3.5-large"},
-        variants=(Shape(key="pos_embed", axis=1, means={36864: "3-medium", 147456: "3.5-medium"}),),
+        keys=("joint_blocks.0.context_block.attn.qkv.weight",),
+        other_keys=(("pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight", "context_embedder.weight"),),
+        absent=(r"single_transformer_blocks..*", r"joint_transformer_blocks..*"),
+        marks={
+            "(joint_blocks.37.x_block.attn.qkv|transformer_blocks.37.attn.to_q).weight": "3.5-large",
+            r"joint_blocks.0.x_block.attn2.qkv.weight|transformer_blocks.0.attn2.to_q.weight": "3.5-medium",
+        },
+        variants=(
+            Shape(key="pos_embed.pos_embed", axis=1, means={147456: "3.5-medium"}),
+            Shape(key="pos_embed", axis=1, means={36864: "3-medium", 147456: "3.5-medium"}),
+            Shape(key="transformer_blocks.0.attn.to_q.weight", axis=0, means={1536: "3-medium", 2432: "3.5-large"}),
+        ),
         prediction="flow",
         pipelines="StableDiffusion3.*",
-        adapter=(
-            (r"transformer_blocks[._]\d+[._]attn[._]add_q_proj", r"transformer_blocks[._]\d+[._]ff_context"),
-            (r"joint_blocks[._]\d+",),
+        adapter=((r"^joint_blocks[._]\d+[._](x|context)_block",),),
+        adapter_shared=((JOINT,), (rf"{BLOCK}ff(_context)?[._]net",)),
+        adapter_absent=(SINGLE, r"(img|txt)_mlp", REFINER, rf"{BLOCK}attn1[._]"),
+        adapter_widths=(
+            Width(module=rf"{BLOCK}attn[._]to_q$", means={1536: None, 2432: "3.5-large"}),
+            Width(module=rf"{BLOCK}attn[._]to_k$", means={1536: None, 2432: "3.5-large"}),
+            Width(module=rf"{BLOCK}attn[._](to_v|add_[qkv]_proj)$", means={1536: None, 2432: "3.5-large"}),
+            Width(module=rf"{BLOCK}ff(_context)?[._]net[._]0[._]proj$", means={1536: None, 2432: "3.5-large"}),
+            Width(module=r"^joint_blocks[._]\d+[._](x|context)_block[._]attn[._]qkv$", means={1536: None, 2432: "3.5-large"}),
         ),
-        adapter_absent=(r"single_transformer_blocks", r"img_mlp"),
+        adapter_blocks={"transformer_blocks": 38, "joint_blocks": 38},
+        adapter_marks={rf"{BLOCK}attn2[._]|^joint_blocks[._]\d+[._]x_block[._]attn2": "3.5-medium"},
     ),
     Known(
         family="flux2",
         keys=("(single_stream_modulation.lin|single_stream_modulation.linear).weight",),
         variants=(
-            Shape(key="double_stream_modulation_img.lin.weight", axis=0, means={36864: "dev", 18432: "klein-4b", 24576: "klein-9b"}),
-            Shape(key="double_stream_modulation_img.linear.weight", axis=0, means={36864: "dev", 18432: "klein-4b", 24576: "klein-9b"}),
+            Shape(
+                key="double_stream_modulation_img.(lin|linear).weight", axis=0, means={36864: "dev", 18432: "klein-4b", 24576: "klein-9b"}
+            ),
         ),
         prediction="flow",
         pipelines="Flux2.*",
-        adapter=((r"single_transformer_blocks[._]\d+[._]attn[._]to_qkv_mlp_proj",), (r"transformer_blocks[._]\d+[._]ff[._]linear_in",)),
+        adapter=(
+            (r"^single_transformer_blocks[._]\d+[._]attn[._]to_qkv_mlp_proj",),
+            (rf"{BLOCK}ff(_context)?[._]linear_(in|out)",),
+            (r"_stream_modulation(_img|_txt)?[._]lin",),
+        ),
+        adapter_shared=((JOINT,), (r"^double_blocks[._]\d+[._](img|txt)_attn[._]qkv$",), (r"^single_blocks[._]\d+[._]linear1$",)),
+        adapter_absent=(
+            rf"{BLOCK}(ff|img_mlp|txt_mlp|ff_context)[._](net|gate)",
+            rf"{BLOCK}attn[._]to_gate",
+            rf"{SINGLE}.*proj_mlp",
+            rf"{SINGLE}.*to_k$",
+            REFINER,
+        ),
+        adapter_widths=(
+            Width(
+                module=r"^single_transformer_blocks[._]\d+[._]attn[._]to_qkv_mlp_proj",
+                means={6144: "dev", 3072: "klein-4b", 4096: "klein-9b"},
+            ),
+            Width(module=rf"{BLOCK}ff(_context)?[._]linear_in$", means={6144: "dev", 3072: "klein-4b", 4096: "klein-9b"}),
+            Width(module=JOINT, means={6144: "dev", 3072: "klein-4b", 4096: "klein-9b"}),
+            Width(
+                module=r"^(double_blocks[._]\d+[._](img|txt)_attn[._]qkv|single_blocks[._]\d+[._]linear1)$",
+                means={6144: "dev", 4096: "klein-9b"},
+            ),
+        ),
+        adapter_blocks={"transformer_blocks": 8, "single_transformer_blocks": 48, "double_blocks": 8, "single_blocks": 48},
     ),
     Known(
         family="qwen_image",
-        keys=("txt_norm.weight", "img_in.weight", r"transformer_blocks.0.attn.add_k_proj.weight"),
+        keys=("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_q_proj.weight"),
+        other_keys=(("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_k_proj.weight"),),
+        absent=("transformer_blocks.0.encoder_proj.weight",),
         marks={"__index_timestep_zero__": "edit-2511"},
+        variants=(Shape(key="txt_norm.weight", axis=0, means={2560: "mage-flow"}),),
         prediction="flow",
         pipelines="QwenImage.*",
-        adapter=(
-            (r"transformer_blocks[._]\d+[._]attn[._]add_[qkv]_proj", r"transformer_blocks[._]\d+[._](img|txt)_mlp"),
-            (r"transformer_blocks[._]59[._]",),
-        ),
-        adapter_absent=(r"single_transformer_blocks",),
+        adapter=((rf"{BLOCK}(img|txt)_(mlp|mod)[._]",), (r"^transformer_blocks[._]59[._]",)),
+        adapter_shared=((JOINT,),),
+        adapter_absent=(SINGLE, rf"{BLOCK}ff(_context)?[._]", REFINER, rf"{BLOCK}attn2[._]"),
+        adapter_widths=(Width(module=JOINT, means={3072: None}),),
+        adapter_blocks={"transformer_blocks": 60},
     ),
     Known(
         family="z_image",
-        keys=(r"context_refiner.0.attention.(k_norm|norm_k).weight", "layers.0.adaLN_modulation.0.weight"),
+        keys=("context_refiner.0.attention.(k_norm|norm_k).weight", "layers.0.adaLN_modulation.0.weight"),
         prediction="flow",
         pipelines="ZImage.*",
-        adapter=(
-            (r"layers[._]\d+[._]attention[._]to_[qkv]",),
-            (r"layers[._]\d+[._]feed_forward[._]w3", r"layers[._]\d+[._](attention|adaLN_modulation)"),
-            (r"context_refiner[._]\d+[._]attention",),
+        adapter=((r"^context_refiner[._]\d+[._]attention[._]to_",),),
+        adapter_shared=((r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
+        adapter_widths=(
+            Width(module=r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$", means={3840: None}),
+            Width(module=r"^layers[._]\d+[._]feed_forward[._]w[13]$", means={3840: None}),
         ),
-        adapter_absent=(r"layers[._]\d+[._]attn[._]", r"layers[._]\d+[._]self_attn"),
+        adapter_blocks={"layers": 30},
     ),
     Known(
         family="lumina2",
         keys=("cap_embedder.1.weight", "layers.0.adaLN_modulation.1.weight"),
+        other_keys=(("time_caption_embed.caption_embedder.1.weight", "layers.0.attn.to_q.weight"),),
         prediction="flow",
         pipelines="Lumina2.*",
-        adapter=((r"layers[._]\d+[._]attn[._]to_[qkv]", r"layers[._]\d+[._]feed_forward[._]linear_\d"),),
+        adapter=((r"^layers[._]\d+[._]attn[._]to_[qkv]$",), (r"^layers[._]\d+[._]feed_forward[._]linear_\d$",)),
+        adapter_shared=((r"^layers[._]\d+[._]attention[._]qkv$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
+        adapter_widths=(
+            Width(module=r"^layers[._]\d+[._]attn[._]to_[qkv]$", means={2304: None}),
+            Width(module=r"^layers[._]\d+[._]attention[._]qkv$", means={2304: None}),
+            Width(module=r"^layers[._]\d+[._]feed_forward[._](w|linear_)[13]$", means={2304: None}),
+        ),
+        adapter_blocks={"layers": 26},
     ),
     Known(
         family="pixart",
-        keys=(r"t_block.1.weight|adaln_single.emb.timestep_embedder.linear_1.bias", r"x_embedder.proj.weight|pos_embed.proj.bias"),
+        keys=("t_block.1.weight", "x_embedder.proj.weight"),
+        other_keys=(("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias"),),
+        needs=(Shape(key="(x_embedder|pos_embed).proj.weight", axis=0, means={1152: None}),),
         marks={"ar_embedder.mlp.0.weight": "alpha", "adaln_single.emb.aspect_ratio_embedder.linear_1.weight": "alpha"},
+        variants=(
+            Shape(key="y_embedder.y_embedding", axis=0, means={120: "alpha", 300: "sigma"}),
+            Shape(key="adaln_single.linear.weight", axis=1, means={1152: "sigma"}),  # diffusers' Sigma has no size conditions
+        ),
+        prediction="epsilon",
         pipelines="PixArt.*",
+        adapter_shared=((TWO,), (READS_TEXT,), (rf"{BLOCK}attn2[._]to_[qv]$",)),
+        adapter_absent=(SINGLE, rf"{BLOCK}attn[._]", rf"{BLOCK}audio", rf"{BLOCK}ff[._]conv"),
+        adapter_widths=(Width(module=rf"{BLOCK}attn[12][._]to_q$", means={1152: None}), Width(module=READS_TEXT, means={1152: None})),
+        adapter_blocks={"transformer_blocks": 28},
+    ),
+    Known(
+        family="sana",
+        keys=("attention_y_norm.weight",),
+        other_keys=(
+            ("blocks.0.cross_attn.q_linear.weight", "blocks.0.attn.qkv.weight"),
+            ("caption_norm.weight", "transformer_blocks.0.ff.conv_inverted.weight"),
+        ),
+        absent=("t_block.1.weight", r"transformer_blocks.0.ff.conv_temp.weight"),
+        prediction="flow",
+        pipelines="Sana(Sprint|PAG|ControlNet|Img2Img|Inpaint)?Pipeline|SanaSprint.*",
+        adapter=((rf"{BLOCK}ff[._]conv_(inverted|point)",),),
+        adapter_shared=((TWO,), (READS_TEXT,), (rf"{BLOCK}attn2[._]to_[qv]$",)),
+        adapter_absent=(SINGLE, rf"{BLOCK}attn[._]", rf"{BLOCK}audio", rf"{BLOCK}ff[._]net"),
+        adapter_widths=(
+            Width(module=rf"{BLOCK}attn[12][._]to_q$", means={2240: "1.6b", 1152: "0.6b"}),
+            Width(module=READS_TEXT, means={2240: "1.6b", 1152: "0.6b"}),
+        ),
+        adapter_blocks={"transformer_blocks": 28},
     ),
     Known(
         family="ltx",
         keys=(r"adaln_single.emb.timestep_embedder.linear_1.bias", r"transformer_blocks.0.attn2.to_k.weight"),
+        other_keys=((r"time_embed.emb.timestep_embedder.linear_1.bias", r"transformer_blocks.0.attn2.to_k.weight", "proj_in.weight"),),
         absent=(r"pos_embed.proj.bias",),
-        marks={"transformer_blocks.1.audio_to_video_attn.to_k.weight": "2"},
+        marks={"transformer_blocks.1.audio_to_video_attn.to_k.weight": "2", r"av_ca_.*": "2"},
+        needs=(Shape(key="transformer_blocks.0.attn2.to_k.weight", axis=0, means={2048: None, 4096: None}),),
         prediction="flow",
         pipelines="LTX.*",
+        adapter=((rf"{BLOCK}(audio|video)_to_(audio|video)_attn",),),
+        adapter_shared=((TWO,), (READS_TEXT,), (rf"{BLOCK}attn2[._]to_[qv]$",)),
+        adapter_absent=(SINGLE, rf"{BLOCK}attn[._]"),
+        adapter_widths=(
+            Width(module=rf"{BLOCK}attn[12][._]to_q$", means={2048: None, 4096: "13b"}),
+            Width(module=READS_TEXT, means={2048: None, 4096: "13b"}),
+        ),
+        adapter_marks={rf"{BLOCK}(audio|video)_to_(audio|video)_attn": "2"},
+        adapter_blocks={"transformer_blocks": 48},
     ),
     Known(
         family="wan",
-        keys=(r"head.modulation|scale_shift_table", r"patch_embedding.weight", r"blocks.0.(cross_attn.k|attn2.to_k).bias"),
+        keys=("head.modulation|scale_shift_table", "patch_embedding.weight", "blocks.0.(cross_attn.k|attn2.to_k).bias"),
         variants=(Shape(key="patch_embedding.weight", axis=0, means={1536: "1.3b", 5120: "14b", 3072: "5b"}),),
+        tasks=(Shape(key="patch_embedding.weight", axis=1, means={36: "i2v"}),),
+        task_marks={
+            "vace_blocks.0..*": "vace",
+            "img_emb.emb_pos|condition_embedder.image_embedder.pos_embed": "flf2v",
+        },
         prediction="flow",
         pipelines="Wan.*",
         adapter=(
-            (r"(^|[._])blocks[._]\d+[._](self_attn|cross_attn)[._][qkvo]$",),
-            (r"(^|[._])blocks[._]\d+[._]attn[12][._]to_[qkv]$", r"(^|[._])blocks[._]\d+[._]ffn"),
+            (r"^(vace_)?blocks[._]\d+[._](self_attn|cross_attn)[._][qkvo]$",),
+            (r"^(vace_)?blocks[._]\d+[._]attn[12][._](to_[qkv]|to_out[._]0)$",),
+            (r"^blocks[._]\d+[._]ffn[._](0|2|net)",),
         ),
-        adapter_absent=(r"blocks[._]\d+[._]mlp", r"_attn[._][qkv]_proj"),
+        adapter_absent=(r"^blocks[._]\d+[._]mlp", r"_attn[._][qkv]_proj"),
+        adapter_widths=(
+            Width(
+                module=r"^(vace_)?blocks[._]\d+[._]((self_attn|cross_attn)[._]q|attn[12][._]to_q)$",
+                means={1536: "1.3b", 5120: "14b", 3072: "5b"},
+            ),
+            Width(module=r"^(vace_)?blocks[._]\d+[._](self_attn[._]k|attn1[._]to_k)$", means={1536: "1.3b", 5120: "14b", 3072: "5b"}),
+            Width(module=r"^blocks[._]\d+[._]ffn[._](0|net[._]0[._]proj)$", means={1536: "1.3b", 5120: "14b", 3072: "5b"}),
+        ),
     ),
     Known(
         family="hunyuan_image",
-        keys=(r"txt_in.individual_token_refiner.blocks.0..*", "byt5_in.fc1.bias"),
+        keys=("txt_in.individual_token_refiner.blocks.0..*", "byt5_in.fc1.bias"),
+        other_keys=(
+            (
+                "context_embedder.token_refiner.refiner_blocks.0..*",
+                "context_embedder_2.linear_1.weight|time_guidance_embed.*",
+                "x_embedder.proj.weight",
+            ),
+        ),
+        needs=(Shape(key="x_embedder.proj.weight", axis=0, means={3584: None}),),
         prediction="flow",
         pipelines="HunyuanImage.*",
+        adapter_shared=(
+            (JOINT, r"^single_transformer_blocks[._]\d+[._]attn[._]to_[qkv]$"),
+            (r"^double_blocks[._]\d+[._](img|txt)_attn[._]?(qkv)?",),
+            (r"^single_blocks[._]\d+[._]linear1$",),
+        ),
+        adapter_widths=(
+            Width(module=JOINT, means={3584: None}),
+            Width(module=r"^single_transformer_blocks[._]\d+[._]attn[._]to_[qkv]$", means={3584: None}),
+            Width(module=r"^double_blocks[._]\d+[._](img|txt)_attn_(qkv|q)$", means={3584: None}),
+            Width(module=r"^double_blocks[._]\d+[._](img|txt)_attn\.qkv$", means={3584: None}),
+            Width(module=r"^single_blocks[._]\d+[._]linear1$", means={3584: None}),
+        ),
+        adapter_blocks={"transformer_blocks": 20, "double_blocks": 20, "single_transformer_blocks": 40, "single_blocks": 40},
     ),
     Known(
         family="hunyuan_video",
-        keys=(r"txt_in.individual_token_refiner.blocks.0..*",),
-        absent=("byt5_in.fc1.bias",),
+        keys=("txt_in.individual_token_refiner.blocks.0..*",),
+        other_keys=(("context_embedder.token_refiner.refiner_blocks.0..*", "x_embedder.proj.weight"),),
+        absent=("byt5_in.fc1.bias", r"image_embedder.*|context_embedder_2.*"),
+        needs=(Shape(key="x_embedder.proj.weight", axis=0, means={3072: None}),),
+        variants=(
+            Shape(key="img_in.proj.weight", axis=1, means={16: "t2v", 32: "i2v", 33: "i2v"}),
+            Shape(key="x_embedder.proj.weight", axis=1, means={16: "t2v", 32: "i2v", 33: "i2v"}),
+        ),
+        marks={"clean_x_embedder..*": "framepack"},
         prediction="flow",
-        pipelines="HunyuanVideo.*",
+        pipelines="HunyuanVideo(Pipeline|Image.*|Framepack.*)",
+        adapter=(
+            (REFINER, r"^single_transformer_blocks[._]"),
+            (r"^txt_in[._]individual_token_refiner",),
+            (r"^double_blocks\.\d+\.(img|txt)_attn_(qkv|proj)",),
+            (r"^double_blocks[._]\d+[._](img|txt)_mlp[._]fc[12]",),
+        ),
+        adapter_widths=(
+            Width(module=JOINT, means={3072: None}),
+            Width(module=r"^double_blocks\.\d+\.(img|txt)_attn_qkv$", means={3072: None}),
+        ),
+        adapter_blocks={"transformer_blocks": 20, "double_blocks": 20, "single_transformer_blocks": 40, "single_blocks": 40},
     ),
     Known(
-        family="krea2", keys=("txtfusion.projector.weight",), prediction="flow", pipelines="Krea2.*", adapter=((r"text_fusion|txtfusion",),)
+        family="krea2",
+        keys=("(txtfusion|text_fusion).projector.weight",),
+        prediction="flow",
+        pipelines="Krea2.*",
+        adapter=((r"^(text_fusion|txtfusion)[._]",), (rf"{BLOCK}attn[._]to_gate$", JOINT), (rf"{BLOCK}ff[._](gate|up|down)$",)),
+        adapter_widths=(Width(module=JOINT, means={6144: None}),),
     ),
     Known(
         family="anima",
         keys=(r"llm_adapter.blocks.0..*", r"blocks.\d+.adaln_modulation_cross_attn..*"),
-        pipelines="Anima.*",
-        adapter=((r"llm_adapter",),),
-    ),
-    Known(family="ideogram4", keys=("embed_image_indicator.weight",), pipelines="Ideogram4.*"),
-    Known(family="hidream", keys=("caption_projection.0.linear.weight",), prediction="flow", pipelines="HiDream.*"),
-    Known(family="auraflow", keys=("cond_seq_linear.weight",), prediction="flow", pipelines="AuraFlow.*"),
-    Known(
-        family="sana",
-        keys=(r"attention_y_norm.weight|blocks.0.cross_attn.q_linear.weight|caption_norm.weight",),
-        absent=(r"t_block.1.weight",),
         prediction="flow",
-        pipelines="Sana.*",
+        pipelines="Anima.*",
+        adapter=((r"^llm_adapter",),),
+        adapter_shared=((r"^blocks[._]\d+[._](self_attn|cross_attn)[._][qkv]_proj$",),),
+        adapter_widths=(Width(module=r"^blocks[._]\d+[._]self_attn[._][qkv]_proj$", means={2048: None}),),
+        adapter_blocks={"blocks": 28},
     ),
     Known(
         family="cosmos",
-        keys=(r"x_embedder.proj.1.weight",),
+        keys=("x_embedder.proj.1.weight",),
+        other_keys=(
+            ("learnable_pos_embed.*", "patch_embed.proj.weight", "transformer_blocks.0.attn2.to_k.weight"),
+            ("patch_embed.proj.weight", "time_embed.t_embedder.linear_1.weight", "transformer_blocks.0.attn2.to_k.weight"),
+        ),
         absent=(r"llm_adapter..*",),
         pipelines="Cosmos.*",
-        adapter=((r"blocks[._]\d+[._]mlp", r"_attn[._][qkv]_proj"),),
+        adapter_shared=(
+            (r"^blocks[._]\d+[._](self_attn|cross_attn)[._][qkv]_proj$",),
+            (r"^blocks[._]\d+[._]mlp[._]layer[12]",),
+            (TWO,),
+            (READS_TEXT,),
+        ),
+        adapter_widths=(
+            Width(module=r"^blocks[._]\d+[._]self_attn[._][qkv]_proj$", means={2048: "2b", 5120: "14b"}),
+            Width(module=r"^blocks[._]\d+[._]mlp[._]layer1", means={2048: "2b", 5120: "14b"}),
+            Width(module=READS_TEXT, means={1024: None}),
+            Width(module=TWO, means={2048: "2b", 4096: "7b", 5120: "14b"}),
+        ),
+        adapter_absent=(r"^llm_adapter", rf"{BLOCK}audio"),
+    ),
+    Known(
+        family="ideogram4",
+        keys=("embed_image_indicator.weight",),
+        prediction="flow",
+        pipelines="Ideogram4.*",
+        adapter=((r"^llm_cond_proj$",),),
+        adapter_shared=((r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
+        adapter_widths=(
+            Width(module=r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$", means={4608: None}),
+            Width(module=r"^layers[._]\d+[._]feed_forward[._]w[13]$", means={4608: None}),
+        ),
+    ),
+    Known(
+        family="hidream",
+        keys=("caption_projection.0.linear.weight", "double_stream_blocks.0..*"),
+        other_keys=(("caption_projection.0.linear.weight",),),
+        absent=("context_embedder.weight",),
+        prediction="flow",
+        pipelines="HiDream.*",
+        adapter=((r"^(double|single)_stream_blocks[._]\d+[._]block",),),
+    ),
+    Known(
+        family="auraflow",
+        keys=("cond_seq_linear.weight",),
+        other_keys=(("joint_transformer_blocks.0.attn.to_q.weight", "register_tokens"),),
+        prediction="flow",
+        pipelines="AuraFlow.*",
+        adapter=(
+            (r"^joint_transformer_blocks",),
+            (r"^(double|single)_layers[._]\d+[._]attn[._]w[12][qkvo]",),
+        ),
     ),
 )
-
-PATTERNS = patterns_of(KNOWN)
-"""Every expression that the rows look for in an adapter's module names."""

@@ -1,26 +1,32 @@
-"""Telling a family by sight: the keys, shapes and names of its files as one row of data, and the claims that follow from it."""
+"""Knows families by sight: a row of names and sizes that tell one from the others, asked of checkpoints, adapters and folders.
+
+Names are compared after the usual prefixes (model.diffusion_model., transformer., ...) are taken off. registry/known has the rows of
+families without a file of their own; a family's file may hold one too and recognise itself by it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from registry.adapter_shapes import layer_sizes
 from registry.formats.adapter_keys import DENOISER
 from registry.header import TensorInfo
 
 if TYPE_CHECKING:
     from registry.families.base import Look, Match
 
+SMALL = 512  # a width below is of a small build of the family, as tests and teaching have them: no published model is so narrow
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "net.", "transformer.", "unet.")
 Shapes = Mapping[str, TensorInfo]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A tensor, one of its axes, and what its size means (None: only a condition)."""
+    """A tensor, one of its axes, and what its size means: a variant, or None for only a condition."""
 
     key: str
     axis: int
@@ -28,20 +34,51 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Width:
+    """The modules a regular expression finds, and what the width of their input means, as for a Shape."""
+
+    module: str
+    means: Mapping[int, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Known:
-    """One family's looks: `keys` must all be there and `absent` none (regular expressions over whole names)."""
+    """One family's looks, as regular expressions over whole names of tensors and parts of names of modules."""
 
     family: str
+    # a checkpoint: all `keys` must be there, or all of one of `other_keys`, and none of `absent`
     keys: tuple[str, ...]
+    other_keys: tuple[tuple[str, ...], ...] = ()
     absent: tuple[str, ...] = ()
-    needs: tuple[Shape, ...] = ()  # the size must be one of those named
+    needs: tuple[Shape, ...] = ()  # the size must be one of those named; a tensor that is not there is no condition
     variants: tuple[Shape, ...] = ()  # the first whose size is named gives the variant
-    marks: Mapping[str, str] = field(default_factory=dict)  # key -> variant, asked before the shapes
+    marks: Mapping[str, str] = field(default_factory=dict)  # key -> variant, asked before the sizes
+    tasks: tuple[Shape, ...] = ()  # sizes that say what a variant was made for; the word stands before the variant
+    task_marks: Mapping[str, str] = field(default_factory=dict)  # key -> such a word, asked before the sizes
     prediction: str | None = None
     pipelines: str = ""  # regular expression of the diffusers pipeline classes
-    adapter: tuple[tuple[str, ...], ...] = ()  # alternatives; every expression of one must be found in some module name
+    # an adapter: all expressions of one alternative must be found among its modules, none of `adapter_absent`
+    adapter: tuple[tuple[str, ...], ...] = ()  # names that no other family has
+    adapter_shared: tuple[tuple[str, ...], ...] = ()  # names that several have: a claim then needs one of the widths
     adapter_absent: tuple[str, ...] = ()
-    adapter_width: int | None = None  # of the text states an adapted cross-attention reads
+    adapter_widths: tuple[Width, ...] = ()  # where such a module is there, its width must be one of those named
+    adapter_blocks: Mapping[str, int] = field(default_factory=dict)  # stack of blocks -> how many the largest variant has
+    adapter_marks: Mapping[str, str] = field(default_factory=dict)  # expression -> variant, asked before the widths
+    small_builds: bool = True  # False: a narrower adapter is another family's
+
+    def __post_init__(self) -> None:
+        asked = (*self.adapter, *self.adapter_shared, self.adapter_absent, self.adapter_marks, [w.module for w in self.adapter_widths])
+        for pattern in (pattern for patterns in asked for pattern in patterns if pattern not in EXPRESSIONS):
+            EXPRESSIONS[pattern] = re.compile(pattern)
+            _words.cache_clear()
+
+
+EXPRESSIONS: dict[str, re.Pattern[str]] = {}  # of all rows: each module is looked at once for all of them
+
+
+@lru_cache(maxsize=65536)  # files of one family share their names
+def _words(module: str) -> tuple[str, ...]:
+    return tuple(pattern for pattern, expression in EXPRESSIONS.items() if expression.search(module))
 
 
 def bare_names(tensors: Shapes) -> dict[str, TensorInfo]:
@@ -53,116 +90,146 @@ def bare_names(tensors: Shapes) -> dict[str, TensorInfo]:
     return dict(tensors)
 
 
+# --- checkpoints
+
+
+def claim_checkpoint(row: Known, look: Look) -> Match | None:
+    """A row's claim on a single file, or on a diffusers folder by its pipeline's class."""
+    return _recognise_folder(row, look) if look.is_folder else _recognise_file(row, look.once(bare))
+
+
 def bare(look: Look) -> dict[str, TensorInfo]:
     """The tensors of a single file under their bare names; to be asked `once`."""
     return bare_names(look.tensors)
 
 
-def claim_checkpoint(row: Known, look: Look) -> Match | None:
-    """A row's claim on a diffusers folder or a single file."""
-    return recognise_folder(row, look) if look.is_folder else recognise(row, look.once(bare))
-
-
-def claim_adapter(row: Known, look: Look) -> Match | None:
-    """A row's claim on an adapter by the names of its denoiser's modules."""
-    if look.adapter_keys is None:
+def _recognise_file(row: Known, names: Shapes) -> Match | None:
+    found = next((hits for keys in (row.keys, *row.other_keys) if (hits := _all_of(keys, names))), None)
+    if found is None or any(_first(pattern, names) for pattern in row.absent):
         return None
-    modules = {key.module: None for key in look.adapter_keys.values() if key.component in (DENOISER, "")}
-    return recognise_adapter(row, adapter_words(patterns_of((row,)), modules), frozenset())
-
-
-def recognise(row: Known, bare: Shapes) -> Match | None:
-    """A row's claim on a checkpoint's header, names already bare."""
-    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
-
-    evidence = []
-    for pattern in row.keys:
-        found = _first(pattern, bare)
-        if found is None:
-            return None
-        evidence.append(f"key {found}")
-    if any(_first(pattern, bare) for pattern in row.absent):
-        return None
+    evidence = [f"key {name}" for name in found]
     for shape in row.needs:
-        size = _size(shape, bare)
-        if size not in shape.means:
+        size = _size(shape, names)
+        if size is not None and size not in shape.means and size >= SMALL:
             return None
-        evidence.append(f"{shape.key} axis {shape.axis} = {size}")
-    variant = next((name for key, name in row.marks.items() if key in bare), None)
-    for shape in row.variants:
-        size = _size(shape, bare)
-        if variant is None and size is not None and size in shape.means:
-            variant = shape.means[size]
+        evidence += [f"{shape.key} axis {shape.axis} = {size}"] if size in shape.means else []
+    variant = _told(row.marks, row.variants, names, evidence)
+    task = _told(row.task_marks, row.tasks, names, evidence)
+    return _match(row, min(0.99, 0.9 + 0.03 * len(evidence)), evidence, "-".join(filter(None, (task, variant))) or None)
+
+
+def _told(marks: Mapping[str, str], shapes: Iterable[Shape], names: Shapes, evidence: list[str]) -> str | None:
+    """The word that the first mark, else the first size, has; its reason is added to the evidence."""
+    for pattern, word in marks.items():
+        if (found := _first(pattern, names)) is not None:
+            evidence.append(f"key {found}")
+            return word
+    for shape in shapes:
+        size = _size(shape, names)
+        if size is not None and size in shape.means:
             evidence.append(f"{shape.key} axis {shape.axis} = {size}")
-    score = min(0.99, 0.9 + 0.03 * len(evidence))
-    source = "family" if row.prediction else None
-    return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
-
-
-def recognise_adapter(row: Known, found: Mapping[str, str], widths: frozenset[int]) -> Match | None:
-    """A row's claim on an adapter by what `adapter_words` found in it, or by the widths its cross-attentions read."""
-    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
-
-    if row.adapter_width in widths:
-        return Match(score=0.9, evidence=(f"cross-attention reads {row.adapter_width} wide text states",))
-    if any(pattern in found for pattern in row.adapter_absent):
-        return None
-    for alternative in row.adapter:
-        if all(pattern in found for pattern in alternative):
-            return Match(score=0.85, evidence=tuple(f"module {found[pattern]}" for pattern in alternative))
+            return shape.means[size]
     return None
 
 
-def patterns_of(rows: Iterable[Known]) -> tuple[str, ...]:
-    """The expressions that these rows look for in an adapter's module names, each once."""
-    return tuple({pattern: None for row in rows for part in (*row.adapter, row.adapter_absent) for pattern in part})
-
-
-def adapter_words(patterns: tuple[str, ...], modules: Iterable[str]) -> dict[str, str]:
-    """Those of the expressions that are found in an adapter's module names -> the first module each is found in."""
-    found: dict[str, str] = {}
-    for module in modules:
-        for pattern in _words(patterns, module):
-            found.setdefault(pattern, module)
-    return found
-
-
-@lru_cache(maxsize=262144)  # files of one family share their names
-def _words(patterns: tuple[str, ...], module: str) -> tuple[str, ...]:
-    return tuple(pattern for pattern in patterns if _compiled(pattern).search(module))
-
-
-@cache  # as many as the rows have
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
-
-
-def recognise_folder(row: Known, look: Look) -> Match | None:
-    """A row's claim on a diffusers folder by its pipeline's class."""
-    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
-
+def _recognise_folder(row: Known, look: Look) -> Match | None:
     name = str(look.index.get("_class_name", ""))
     if not row.pipelines or not re.fullmatch(row.pipelines, name):
         return None
-    return Match(
-        score=0.95,
-        evidence=(f"model_index.json: {name}",),
-        prediction=row.prediction,
-        prediction_source="family" if row.prediction else None,
-    )
+    inside = _recognise_file(row, look.once(bare)) if look.tensors else None
+    return _match(row, 0.95, [f"model_index.json: {name}"], inside.variant if inside else None)
 
 
-def _first(pattern: str, bare: Shapes) -> str | None:
-    if pattern in bare:
+def _match(row: Known, score: float, evidence: Iterable[str], variant: str | None) -> Match:
+    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
+
+    source = "the family" if row.prediction else None
+    return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
+
+
+def _all_of(patterns: Iterable[str], names: Shapes) -> list[str] | None:
+    found = [_first(pattern, names) for pattern in patterns]
+    return [name for name in found if name is not None] if all(found) else None
+
+
+def _first(pattern: str, names: Shapes) -> str | None:
+    if pattern in names:
         return pattern
     if not any(mark in pattern for mark in "|*\\("):
         return None
     expression = re.compile(pattern)
-    return next((name for name in bare if expression.fullmatch(name)), None)
+    return next((name for name in names if expression.fullmatch(name)), None)
 
 
-def _size(shape: Shape, bare: Shapes) -> int | None:
-    info = bare.get(shape.key)
+def _size(shape: Shape, names: Shapes) -> int | None:
+    info = names.get(_first(shape.key, names) or "")
     if info is None or not -len(info.shape) <= shape.axis < len(info.shape):
         return None
     return info.shape[shape.axis]
+
+
+# --- adapters
+
+
+@dataclass(frozen=True)
+class _Modules:
+    """An adapter's modules of the denoiser: the first each expression finds, widths of inputs, the highest block of each stack."""
+
+    found: Mapping[str, str]
+    widths: Mapping[str, int | None]
+    highest: Mapping[str, int]
+
+    def all_of(self, patterns: Iterable[str]) -> list[str] | None:
+        hits = [self.found.get(pattern) for pattern in patterns]
+        return [module for module in hits if module is not None] if all(hits) else None
+
+
+def _modules(look: Look) -> _Modules:
+    sizes = layer_sizes(look.adapter_keys or {}, look.tensors)
+    widths = {module: size.into or size.flat for (component, module), size in sizes.items() if component in (DENOISER, "")}
+    found: dict[str, str] = {}
+    highest: dict[str, int] = {}
+    for module in widths:
+        for pattern in _words(module):
+            found.setdefault(pattern, module)
+        stack, number = _block(module)
+        if number > highest.get(stack, -1):
+            highest[stack] = number
+    return _Modules(found, widths, highest)
+
+
+BLOCK = re.compile(r"((?:[a-z]+_)*(?:blocks|layers))[._](\d+)[._]")
+
+
+@lru_cache(maxsize=65536)  # files of one family share their names
+def _block(module: str) -> tuple[str, int]:
+    found = BLOCK.match(module)
+    return (found[1], int(found[2])) if found else ("", -1)
+
+
+def claim_adapter(row: Known, look: Look) -> Match | None:
+    """A row's claim on an adapter by the names of its modules, the width of their inputs and the number of its blocks."""
+    modules = look.once(_modules)
+    if any(number >= row.adapter_blocks.get(stack, number + 1) for stack, number in modules.highest.items()):
+        return None
+    own = next((hits for patterns in row.adapter if (hits := modules.all_of(patterns))), None)
+    found = own or next((hits for patterns in row.adapter_shared if (hits := modules.all_of(patterns))), None)
+    if found is None or any(pattern in modules.found for pattern in row.adapter_absent):
+        return None
+    evidence, variants, small = [f"module {module}" for module in found], [], False
+    for width in row.adapter_widths:
+        module = modules.found.get(width.module)
+        size = modules.widths[module] if module else None
+        if size is None:
+            continue
+        if size not in width.means and (size >= SMALL or not row.small_builds):
+            return None
+        small = small or size not in width.means
+        evidence.append(f"{module} takes {size}")
+        variants.append(width.means.get(size))
+    sized = len(evidence) > len(found)
+    if not own and not sized:
+        return None
+    marked = next((name for pattern, name in row.adapter_marks.items() if pattern in modules.found), None)
+    score = (0.85 if own else 0.65) + (-0.25 if small else 0.07 if sized else 0.0)
+    return _match(row, score, evidence, marked or next((variant for variant in variants if variant), None))

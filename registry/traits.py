@@ -52,7 +52,7 @@ def traits_of(seen: NotingLook) -> Traits:
     tensors, keys = seen.tensors, seen.adapter_keys
     dtype = dtype_of(tensors)
     if keys is not None:
-        return Traits(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen, keys))
+        return Traits(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
     small = kind_by_keys(tensors)
     claims = checkpoint_claims(seen) if small is None else ()
     return Traits(dtype, None, False, small, _components(tensors), _dialect(tensors), claims)
@@ -92,8 +92,8 @@ def _components(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
 def _dialect(tensors: Mapping[str, TensorInfo]) -> str:
     if any("double_blocks." in name for name in tensors):
         return "bfl"
-    plain = any("transformer_blocks.0.attn.to_q" in name or name.startswith(("down_blocks.", "unet.down_blocks.")) for name in tensors)
-    return "diffusers" if plain else "ldm"
+    ours = any(name.endswith((".to_q.weight", ".to_qkv_mlp_proj.weight")) for name in tensors)
+    return "diffusers" if ours and not any("input_blocks." in name for name in tensors) else "ldm"
 
 
 # --- remembering

@@ -34,6 +34,7 @@ from registry.flux_control import block_residuals, flux_control
 from registry.flux_names import FLUX_LAYERS, NORMS, flux_layers
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
+from registry.looks import bare
 from registry.lora_files import Original, read_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames, load_transformer
@@ -73,19 +74,38 @@ def recognise_checkpoint(look: Look) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by Black Forest Labs' or diffusers' names."""
     if look.is_folder:
         return _recognise_folder(look)
-    names = {key.removeprefix("model.diffusion_model."): info for key, info in look.tensors.items()}
-    if KEY_NORM in names and "distilled_guidance_layer.in_proj.bias" not in names and "single_stream_modulation.lin.weight" not in names:
-        guided = "guidance_in.in_layer.bias" in names
-        channels = names["img_in.weight"].shape[1] if "img_in.weight" in names else 64
-        variant = {384: "fill", 128: "control"}.get(channels) or ("dev" if guided else "schnell")
-        return Match(
-            score=0.95,
-            evidence=(KEY_NORM, f"guidance_in {'present' if guided else 'absent'}"),
-            variant=variant,
-            prediction="flow",
-            prediction_source="the family",
-        )
-    return None
+    names = look.once(bare)
+    guided = next((mark for mark in GUIDED if mark in names), None)
+    if any(name in names for name in NOT_FLUX1):
+        return None
+    if KEY_NORM in names:
+        evidence, entry = [KEY_NORM], names.get("img_in.weight")
+    elif all(name in names for name in DIFFUSERS_MARKS) and names["context_embedder.weight"].shape[1:] == (4096,):
+        evidence, entry = [DIFFUSERS_MARKS[0], "context_embedder takes 4096"], names["x_embedder.weight"]
+    else:
+        return None
+    channels = entry.shape[1] if entry is not None and len(entry.shape) == 2 else 64
+    return Match(
+        score=0.95,
+        evidence=(*evidence, f"{guided} present" if guided else "no embedded guidance"),
+        variant={384: "fill", 128: "control"}.get(channels) or ("dev" if guided else "schnell"),
+        prediction="flow",
+        prediction_source="the family",
+    )
+
+
+GUIDED = ("guidance_in.in_layer.bias", "guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight")
+NOT_FLUX1 = (
+    "distilled_guidance_layer.in_proj.bias",
+    "single_stream_modulation.lin.weight",
+    "txt_in.individual_token_refiner.blocks.0.norm1.weight",
+)
+DIFFUSERS_MARKS = (
+    "single_transformer_blocks.0.proj_mlp.weight",
+    "time_text_embed.text_embedder.linear_1.weight",
+    "context_embedder.weight",
+    "x_embedder.weight",
+)
 
 
 def _recognise_folder(look: Look) -> Match | None:
@@ -115,6 +135,11 @@ def recognise_adapter(look: Look) -> Match | None:
         return None
     shapes = [look.tensors[name].shape for name, mark in marks.items() if mark.reads and keys[name].role == "down"]
     widths = {shape[1] for shape in shapes if len(shape) == 2}
+    if any(number >= BLOCKS.get(mark.stack, number + 1) for mark in marks.values() for number in (mark.number,)):
+        return None
+    outs = {look.tensors[name].shape[0] // WIDTH for name, mark in marks.items() if mark.fused and keys[name].role == "up"}
+    if outs - {4, 7}:  # img_mlp.0 gives 4 widths and linear1 3 + 4; FLUX.2 of the same width gives 6 and 9
+        return None
     names = "double_blocks and single_blocks" if "double" in told else "single_transformer_blocks"
     if widths == {WIDTH}:
         return Match(score=0.95, evidence=(names, f"{WIDTH} wide"))
@@ -129,13 +154,20 @@ class _Mark(NamedTuple):
 
     place: str | None  # foreign (of a family with like names), double (Black Forest Labs' names), ours (diffusers')
     reads: bool  # of a layer whose input is as wide as the transformer
+    fused: bool  # of a layer whose output tells FLUX.1 from FLUX.2
+    stack: str
+    number: int  # of its block
 
 
+BLOCKS = {"transformer_blocks": 19, "single_transformer_blocks": 38, "double_blocks": 19, "single_blocks": 38}
 FOREIGN = re.compile(
     r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in"
+    r"|joint_transformer_blocks|token_refiner|double_blocks\.\d+\.(img|txt)_attn_|_mlp[._]fc[12]|text_fusion"
 )
 DOUBLE = re.compile(r"double_blocks[._]\d+[._]img_attn|single_blocks[._]\d+[._]linear")
 READS = re.compile(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj")
+FUSED = re.compile(r"(img|txt)_mlp[._]0$|single_blocks[._]\d+[._]linear1$")
+STACK = re.compile(r"((?:[a-z]+_)*blocks)[._](\d+)[._]")
 
 
 @lru_cache(maxsize=65536)  # files of one family share their names
@@ -143,7 +175,9 @@ def _mark(name: str, module: str) -> _Mark:
     place = "foreign" if FOREIGN.search(name) else "double" if DOUBLE.search(name) else None
     if place is None and "single_transformer_blocks" in name:
         place = "ours"
-    return _Mark(place, bool(READS.search(module)))
+    block = STACK.match(module)
+    stack, number = (block[1], int(block[2])) if block else ("", -1)
+    return _Mark(place, bool(READS.search(module)), bool(FUSED.search(module)), stack, number)
 
 
 # --- loading

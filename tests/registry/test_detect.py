@@ -239,25 +239,33 @@ def test_dialects(tmp_path: Path, dialect: str, shapes: Shapes) -> None:
     assert (record.kind, record.dialect) == ("adapter", dialect)
 
 
-ADAPTERS: list[tuple[str, list[str]]] = [
-    ("sd2", [f"unet.{M}.to_k"]),
-    ("flux2", ["transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"]),
-    ("sd3", ["transformer.transformer_blocks.0.attn.add_q_proj", "transformer.transformer_blocks.0.ff_context.net.0.proj"]),
-    ("qwen_image", ["transformer.transformer_blocks.59.attn.add_k_proj", "transformer.transformer_blocks.59.img_mlp.net.0.proj"]),
-    ("z_image", ["diffusion_model.layers.0.attention.to_q", "diffusion_model.context_refiner.1.attention.to_k"]),
-    ("wan", ["diffusion_model.blocks.0.self_attn.q", "diffusion_model.blocks.0.cross_attn.k"]),
-    ("wan", ["lora_unet_blocks_0_self_attn_q", "lora_unet_blocks_0_cross_attn_k"]),
-    ("cosmos", ["diffusion_model.blocks.0.mlp.layer1", "diffusion_model.blocks.0.self_attn.q_proj"]),
+ADAPTERS: list[tuple[str, int, list[str]]] = [
+    ("sd2", 1024, [f"unet.{M}.to_k"]),
+    ("flux2", 6144, ["transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"]),
+    ("sd3", 1536, ["transformer.transformer_blocks.0.attn.add_q_proj", "transformer.transformer_blocks.0.ff_context.net.0.proj"]),
+    ("sd3", 24, ["transformer.transformer_blocks.0.attn.add_q_proj", "transformer.transformer_blocks.0.ff_context.net.0.proj"]),
+    ("qwen_image", 3072, ["transformer.transformer_blocks.59.attn.add_k_proj", "transformer.transformer_blocks.59.img_mlp.net.0.proj"]),
+    ("z_image", 3840, ["diffusion_model.layers.0.attention.to_q", "diffusion_model.context_refiner.1.attention.to_k"]),
+    ("wan", 5120, ["diffusion_model.blocks.0.self_attn.q", "diffusion_model.blocks.0.cross_attn.k"]),
+    ("wan", 1536, ["lora_unet_blocks_0_self_attn_q", "lora_unet_blocks_0_cross_attn_k"]),
+    ("wan", 32, ["diffusion_model.blocks.0.self_attn.q"]),
+    ("cosmos", 5120, ["diffusion_model.blocks.0.mlp.layer1", "diffusion_model.blocks.0.self_attn.q_proj"]),
 ]
 
 
-@pytest.mark.parametrize(("family", "modules"), ADAPTERS, ids=[f"{row[0]} {number}" for number, row in enumerate(ADAPTERS)])
-def test_adapters_of_families_we_only_know(tmp_path: Path, family: str, modules: list[str]) -> None:
+@pytest.mark.parametrize(("family", "width", "modules"), ADAPTERS, ids=[f"{row[0]} {number}" for number, row in enumerate(ADAPTERS)])
+def test_adapters_of_families_we_only_know(tmp_path: Path, family: str, width: int, modules: list[str]) -> None:
     shapes: dict[str, tuple[int, ...]] = {}
     for module in modules:
-        shapes |= {f"{module}.lora_A.weight": (4, 1024), f"{module}.lora_B.weight": (1024, 4)}
+        shapes |= {f"{module}.lora_A.weight": (4, width), f"{module}.lora_B.weight": (width, 4)}
     record = seen(tmp_path / "x.safetensors", shapes)
     assert (record.kind, record.family, record.candidates) == ("adapter", family, ())
+
+
+def test_an_adapter_of_a_small_unet_is_not_taken_for_one_of_another_width(tmp_path: Path) -> None:
+    shapes = {f"unet.{M}.to_k.lora_A.weight": (4, 128), f"unet.{M}.to_k.lora_B.weight": (48, 4)}
+    record = seen(tmp_path / "x.safetensors", shapes)
+    assert not {"sd2", "sdxl_refiner"} & {record.family, *record.candidates}
 
 
 def test_what_two_families_claim_alike_is_reported_as_candidates(tmp_path: Path) -> None:
