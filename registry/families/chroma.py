@@ -243,6 +243,7 @@ FAMILIES.add("chroma")(
             "wide": rf"{_BLOCKS}|x_embedder|context_embedder|proj_out",
         },
         architecture="chroma",
+        file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS, encoders={"text_encoder": "lora_te3_"}),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

@@ -106,7 +106,7 @@ def plan_extract(
     families = {record.family for record in records if record.family}
     if len(families) > 1:
         faults.append(f"{records[0].name} is {records[0].family}, {records[1].name} is {records[1].family}: not tuned from it.")
-    pairs, others, strangers = _pairs(layouts, components)
+    pairs, others, strangers = _pairs(layouts, components, next(iter(sorted(families)), None))
     if not pairs:
         faults.append("the two have no layer in common that a LoRA could change. Are both checkpoints of one family?")
     if faults:
@@ -130,9 +130,11 @@ def plan_extract(
     )
 
 
-def _pairs(layouts: tuple[Layout, Layout], components: tuple[str, ...] | None) -> tuple[list[Pair], list[Pair], list[str]]:
+def _pairs(
+    layouts: tuple[Layout, Layout], components: tuple[str, ...] | None, family: str | None
+) -> tuple[list[Pair], list[Pair], list[str]]:
     """(layers in both, vectors in both, names of the rest). The two may be spelled differently: a folder and a single file."""
-    tuned, base = (places_of(layout) for layout in layouts)
+    tuned, base = (places_of(layout, family) for layout in layouts)
     pairs: list[Pair] = []
     others: list[Pair] = []
     strangers: list[str] = []

@@ -152,7 +152,8 @@ def plan_fuse(
         raise Faults("This fusion was not started:", faults)
     faults += family_faults(found[0], given)
     covered = Coverage()
-    parts = _parts(given, found[1], places_of(found[1]), covered)
+    family = next((record.family for record in (found[0], *(one.record for one in given)) if record.family), None)
+    parts = _parts(given, found[1], places_of(found[1], family), covered)
     if covered.share < coverage or not parts:
         advice = "Use an adapter made for this base, or say what is enough: --coverage 0.8."
         faults.append(

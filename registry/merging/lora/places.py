@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from registry.base_modules import OPEN_CLIP, RESBLOCK, underscored
-from registry.flux_names import flux_layers
+from registry.families import FAMILIES
+from registry.formats.layers import AdapterNames, originals
 from registry.formats.unet_names import diffusers_module, layers_per_block
 from registry.merging.layout import Layout
 from registry.merging.lora.adapter import Module, canonical
@@ -40,8 +41,8 @@ class Places:
         return self.landings.get(module.place)
 
 
-def places_of(layout: Layout) -> Places:
-    """The places of a checkpoint's weights under every name that adapters use for them."""
+def places_of(layout: Layout, family: str | None = None) -> Places:
+    """The places of a checkpoint's weights under every name that adapters of its family use for them."""
     landings: dict[Place, tuple[Landing, ...]] = {}
     biases: dict[Place, str] = {}
     own: list[tuple[Place, str]] = []
@@ -59,8 +60,8 @@ def places_of(layout: Layout) -> Places:
                 bare = name.removesuffix(".bias")
                 told = diffusers_module(bare, layers=layers) if component == "denoiser" else None
                 biases[(component, canonical(component, told or bare))] = key
-        fused = dict(_fused(component, keys, layout))
-        landings = fused | landings
+        if component == "denoiser" and (names := names_of(family)) is not None:
+            landings = dict(_other_names(names, keys, layout)) | landings
     return Places(landings, biases, tuple(own))
 
 
@@ -96,40 +97,44 @@ def _modules(component: str, keys: Mapping[str, str], layout: Layout) -> Iterato
             yield name.removesuffix(".weight"), (Landing(key),)
 
 
-def _fused(component: str, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[Place, tuple[Landing, ...]]]:
-    """FLUX's layers under the names of the other code: fused ones as rows of theirs, single ones as parts of the fused."""
-    if component != "denoiser":
-        return
-    counts = [_count(keys, kind) for kind in ("double_blocks.", "single_blocks.", "transformer_blocks.", "single_transformer_blocks.")]
-    if not (counts[0] or counts[1] or counts[3]):
-        return
-    original = bool(counts[0] or counts[1])
-    for layer in flux_layers(*(counts[:2] if original else counts[2:])):
-        if layer.swapped:
-            continue  # its halves stand the other way round: adapters of this layer are told as not placed
-        theirs = keys.get(f"{layer.original}.weight")
-        ours = [keys.get(f"{module}.weight") for module in layer.modules]
-        if original and theirs is not None:
-            spans = _split(layout.tensors[theirs].info.shape, len(layer.modules))
-            for module, span in zip(layer.modules, spans, strict=True):
-                yield (component, underscored(module)), (Landing(theirs, span if len(spans) > 1 else None),)
-        elif not original and all(ours):
-            begin, parts = 0, []
-            for key in ours:
-                assert key is not None
-                parts.append(Landing(key, None, begin))
-                begin += layout.tensors[key].info.shape[0]
-            yield (component, underscored(layer.original)), tuple(parts)
+def names_of(family: str | None) -> AdapterNames | None:
+    """How adapters of a family are spelled; None where nothing is known of it."""
+    return FAMILIES[family].adapter_names if family is not None and family in FAMILIES else None
 
 
-def _split(shape: tuple[int, ...], parts: int) -> list[tuple[int, int]]:
-    """Rows of a fused layer: q, k and v are as wide as the input, what is left is the last one's."""
-    if parts == 1:
-        return [(0, shape[0])]
-    spans = [(index * shape[1], (index + 1) * shape[1]) for index in range(parts - 1)]
-    return [*spans, (spans[-1][1], shape[0])]
+def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[Place, tuple[Landing, ...]]]:
+    """The denoiser's layers under the other code's names: fused ones as rows of single ones, single ones as parts of the fused."""
+    modules = {name.removesuffix(".weight"): key for name, key in keys.items() if name.endswith(".weight")}
+    for layer in originals(names.layers, modules).values():
+        own = [modules.get(module) for module in layer.modules]
+        if layer.original not in modules and all(own):
+            yield ("denoiser", underscored(layer.original)), _below([key for key in own if key], layout, swapped=layer.swapped)
+    for name, key in modules.items():
+        found = names.denoiser.find(name)
+        if found is None or found.part is not None or layout.tensors[key].info.shape == ():
+            continue
+        shape = layout.tensors[key].info.shape
+        heights = found.layer.rows(shape[1] if len(shape) > 1 else shape[0]) if len(found.layer.modules) > 1 else (shape[0],)
+        begin = 0
+        for module, height in zip(found.layer.modules, heights, strict=True):
+            rows = (begin, begin + height) if len(heights) > 1 else None
+            begin += height
+            if sum(heights) == shape[0]:
+                yield ("denoiser", underscored(module)), _halves(key, shape[0]) if found.layer.swapped else (Landing(key, rows),)
 
 
-def _count(keys: Mapping[str, str], beginning: str) -> int:
-    numbers = [name[len(beginning) :].partition(".")[0] for name in keys if name.startswith(beginning)]
-    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+def _below(keys: list[str], layout: Layout, *, swapped: bool) -> tuple[Landing, ...]:
+    """Weights that a fused delta's rows are for, in order."""
+    if swapped and len(keys) == 1:
+        return _halves(keys[0], layout.tensors[keys[0]].info.shape[0])
+    parts, begin = [], 0
+    for key in keys:
+        parts.append(Landing(key, None, begin))
+        begin += layout.tensors[key].info.shape[0]
+    return tuple(parts)
+
+
+def _halves(key: str, rows: int) -> tuple[Landing, ...]:
+    """A weight whose halves stand the other way round in the other code."""
+    half = rows // 2
+    return Landing(key, (0, half), half), Landing(key, (half, rows), 0)

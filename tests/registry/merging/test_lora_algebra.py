@@ -285,6 +285,24 @@ def test_flux_layers_are_found_under_both_codes_names(store: Store, tmp_path: Pa
     )
 
 
+def test_halves_that_another_code_swaps_land_where_they_belong(store: Store, tmp_path: Path) -> None:
+    """FLUX's last modulation: shift and scale in the first code, scale and shift in diffusers."""
+    width = 4
+    weights = {
+        "double_blocks.0.img_attn.qkv.weight": random(1, 3 * width, width),
+        "final_layer.adaLN_modulation.1.weight": random(2, 2 * width, width),
+        "double_blocks.0.img_attn.norm.key_norm.scale": random(3, width),  # what tells the family
+    }
+    base = written(tmp_path / "flux.safetensors", weights)
+    down, up = random(3, 2, width), random(4, 2 * width, 2)
+    names = ("transformer.norm_out.linear", "transformer.transformer_blocks.0.attn.to_q")
+    values = {f"{names[0]}.lora_A.weight": down, f"{names[0]}.lora_B.weight": up}
+    values |= {f"{names[1]}.lora_A.weight": random(5, 2, width), f"{names[1]}.lora_B.weight": random(6, width, 2)}
+    after = fuse(store, tmp_path / "out.safetensors", base, (written(tmp_path / "a.safetensors", values), 1.0))
+    name = "final_layer.adaLN_modulation.1.weight"
+    assert close(after[name] - weights[name], torch.cat([(up @ down)[width:], (up @ down)[:width]]))
+
+
 # --- extract
 
 
