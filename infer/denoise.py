@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from infer.control import Ask, Steering, encode_hints, steered
+from infer.start import Ground, Start, check_strength, first_step, start_latents
 from registry.conditioning import stacked
 from registry.errors import JobFailed, Refused
 from registry.families.base import Conditioning, Family, Parts
@@ -36,6 +37,7 @@ class Job:
     seed: int
     height: int  # pixels
     width: int  # pixels
+    start: Start | None = None  # None: from noise
     steerings: Sequence[Steering] = ()  # ControlNets with their hints
 
 
@@ -57,15 +59,17 @@ class _Walk:
     conditional: Conditioning
     unconditional: Conditioning | None
     generator: torch.Generator
+    timesteps: Tensor  # the scheduler's own, from where this picture starts
     latents: Tensor
     step_options: dict[str, Any]
+    ground: Ground | None = None  # what stays under a mask
     hints: Sequence[Tensor] = ()  # of the job's steerings, as their nets take them
     at: int = 0
     kind: tuple[Any, ...] = field(default=())  # jobs of one kind can share a forward
 
     @property
     def done(self) -> bool:
-        return self.at >= len(self.job.scheduler.timesteps)
+        return self.at >= len(self.timesteps)
 
 
 def check_size(family: Family, *, height: int, width: int) -> None:
@@ -111,7 +115,7 @@ def denoise(
     with torch.no_grad():
         waiting = [_begin(family, parts, index, job) for index, job in enumerate(jobs)]
         finished: list[Tensor | None] = [None] * len(jobs)
-        total = sum(len(walk.job.scheduler.timesteps) for walk in waiting)
+        total = sum(len(walk.timesteps) for walk in waiting)
         done = 0
         active: list[_Walk] = []
         while waiting or active:
@@ -137,11 +141,10 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
             f"This build of {family.name} has its guidance embedded and no unconditional pass, so a negative prompt would have no effect. "
             "Leave it out."
         )
-    family.set_timesteps(job.scheduler, job.steps, height=job.height, width=job.width)
+    timesteps = set_walk(family, job.scheduler, job.steps, strength=job.start and job.start.strength, height=job.height, width=job.width)
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
-    latents = _noise(family, parts, generator, height=job.height, width=job.width)
-    latents = latents * getattr(job.scheduler, "init_noise_sigma", 1.0)  # known only once the timesteps are set
+    latents, ground = _first_latents(family, parts, job, timesteps, generator)
     size = {"height": job.height, "width": job.width, "guidance": job.guidance}
     conditional = family.complete(parts, job.conditional, **size)
     guided = job.unconditional is not None and family.guided(parts, job.guidance, negative=True)
@@ -152,11 +155,34 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         conditional=conditional,
         unconditional=unconditional,
         generator=generator,
+        timesteps=timesteps,
         latents=latents,
+        ground=ground,
         step_options=_step_options(job.scheduler, generator),
         hints=hints,
         kind=(job.height, job.width, *((key, value.shape[1:], value.dtype) for key, value in sorted(conditional.items()))),
     )
+
+
+def set_walk(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
+    """Set the scheduler's timesteps, and give those that a picture walks: all of them, or a start's share at their end."""
+    family.set_timesteps(scheduler, steps, height=height, width=width)
+    if strength is None:
+        return scheduler.timesteps  # type: ignore[no-any-return]  # diffusers is untyped
+    check_strength(family, steps=steps, strength=strength)
+    first = first_step(family, scheduler, steps, strength)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]  # type: ignore[no-any-return]
+
+
+def _first_latents(family: Family, parts: Parts, job: Job, timesteps: Tensor, generator: torch.Generator) -> tuple[Tensor, Ground | None]:
+    def noise() -> Tensor:
+        return _noise(family, parts, generator, height=job.height, width=job.width)
+
+    if job.start is not None:
+        return start_latents(family, parts, job.start, job.scheduler, timesteps, generator, noise)
+    return noise() * getattr(job.scheduler, "init_noise_sigma", 1.0), None  # known only once the timesteps are set
 
 
 def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
@@ -171,7 +197,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
     import torch
 
     guided = [walk for walk in active if walk.unconditional is not None]
-    times = [walk.job.scheduler.timesteps[walk.at] for walk in active]
+    times = [walk.timesteps[walk.at] for walk in active]
     inputs = [_scaled(walk, time) for walk, time in zip(active, times, strict=True)]
     by_walk = dict(zip((walk.index for walk in active), zip(inputs, times, strict=True), strict=True))
     rows = [*(by_walk[walk.index] for walk in guided), *zip(inputs, times, strict=True)]
@@ -192,6 +218,9 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
             guess = family.guide(guess, without[walk.index], walk.job.guidance)
         walk.latents = walk.job.scheduler.step(guess, time, walk.latents, return_dict=False, **walk.step_options)[0]
         walk.at += 1
+        if walk.ground is not None:
+            coming = None if walk.done else walk.timesteps[walk.at : walk.at + 1]
+            walk.latents = walk.ground.under(walk.latents, walk.job.scheduler, coming)
 
 
 def _asks(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[Ask]:
@@ -200,7 +229,7 @@ def _asks(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[Ask]:
     for row, walk in enumerate(active):
         unconditional = tuple(index for index, other in enumerate(guided) if other is walk)
         for turn, (steering, hint) in enumerate(zip(walk.job.steerings, walk.hints, strict=True)):
-            if steering.speaks(walk.at, len(walk.job.scheduler.timesteps)):
+            if steering.speaks(walk.at, len(walk.timesteps)):
                 asks.append(Ask(turn, steering, hint, (*unconditional, len(guided) + row)))
     return asks
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,13 +29,22 @@ def encode_kl(vae: Any, pixels: Tensor) -> Posterior:
     from registry.families.base import Posterior  # not at the top: importing the seam imports every family, and they import this
 
     posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
-    mean, logvar = posterior.mean, posterior.logvar
-    if vae.config.latents_mean is not None and vae.config.latents_std is not None:
-        middle, spread = _per_channel(vae)
-        scale = float(vae.config.scaling_factor)
-        return Posterior((mean - middle) * scale / spread, logvar + 2 * math.log(scale) - 2 * spread.log())
-    scale = float(vae.config.scaling_factor)
-    return Posterior((mean - (vae.config.shift_factor or 0.0)) * scale, logvar + 2 * math.log(scale))
+    logvar, scale = posterior.logvar, float(vae.config.scaling_factor)
+    normalised, shrink = _normalisation(vae)
+    return Posterior(
+        normalised(posterior.mean),
+        logvar + 2 * math.log(scale) - shrink,
+        summed=lambda noise: normalised(posterior.mean + posterior.std * noise),
+    )
+
+
+def _normalisation(vae: Any) -> tuple[Callable[[Tensor], Tensor], Any]:
+    """What makes the VAE's own latents normalised ones, and the log variance that each channel loses by it beside the scale's."""
+    scale, shift = float(vae.config.scaling_factor), vae.config.shift_factor or 0.0
+    if vae.config.latents_mean is None or vae.config.latents_std is None:
+        return lambda latents: (latents - shift) * scale, 0.0
+    middle, spread = _per_channel(vae)
+    return lambda latents: (latents - middle) * scale / spread, 2 * spread.log()
 
 
 def decode_kl(vae: Any, latents: Tensor) -> Tensor:

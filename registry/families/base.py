@@ -89,16 +89,20 @@ class Match:
 class Posterior:
     """The VAE's answer for a batch of images, in normalised latent space: mean and logvar (B, C, H, W).
 
-    `logvar` None is a VAE without a posterior: the sample is the mean.
+    `logvar` None is a VAE without a posterior: the sample is the mean. `summed` gives a noise's sample in the plain pipeline's own
+    order of sums, where that is another in the last bits: sampled first, normalised after.
     """
 
     mean: Tensor
     logvar: Tensor | None
+    summed: Callable[[Tensor], Tensor] | None = None
 
     def sample(self, noise: Tensor) -> Tensor:
         """mean + sigma * noise; the noise (B, C, H, W) is given, so that the caller owns the randomness."""
         if self.logvar is None:
             return self.mean
+        if self.summed is not None:
+            return self.summed(noise)
         return self.mean + (0.5 * self.logvar).exp() * noise
 
 
@@ -207,6 +211,8 @@ class Family:
     guidance: float  # the plain pipeline call's default; classifier-free or embedded scale
     lora_presets: Mapping[str, str | tuple[str, ...]]  # preset -> peft target_modules (suffixes, or one regular expression)
     architecture: str  # ModelSpec architecture id, without "/lora"
+    strength: float = 0.6  # the image-to-image pipeline's default
+    inpaint_strength: float = 0.6  # the inpainting pipeline's default
     fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
     learning_encoders: Mapping[str, int] = field(default_factory=dict)
     """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""

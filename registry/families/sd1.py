@@ -149,6 +149,8 @@ FAMILIES.add("sd1")(
         resolution=512,
         steps=50,
         guidance=7.5,
+        strength=0.8,
+        inpaint_strength=1.0,
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
         file_names=LAYOUT,

@@ -180,6 +180,8 @@ FAMILIES.add("sdxl")(
         resolution=1024,
         steps=50,
         guidance=5.0,
+        strength=0.3,
+        inpaint_strength=0.9999,
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
         file_names=LAYOUT,

@@ -54,7 +54,7 @@ def pixels(image: Any) -> Any:
     import numpy
     import torch
 
-    return torch.from_numpy(numpy.asarray(image, dtype=numpy.float32) / 255).permute(2, 0, 1)[None]
+    return torch.from_numpy(numpy.asarray(image, dtype=numpy.float32)[None] / 255).permute(0, 3, 1, 2)  # the processor's own strides
 
 
 def steering(family: str, variant: str = "plain", *, seed: int = 1, hint: int = 0, **options: Any) -> Any:
