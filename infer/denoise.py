@@ -141,7 +141,8 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
             f"This build of {family.name} has its guidance embedded and no unconditional pass, so a negative prompt would have no effect. "
             "Leave it out."
         )
-    timesteps = set_walk(family, job.scheduler, job.steps, strength=job.start and job.start.strength, height=job.height, width=job.width)
+    strength = job.start.strength if job.start is not None else None
+    timesteps = set_walk(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents, ground = _first_latents(family, parts, job, timesteps, generator)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import Faults
+from registry.picture_files import Size, Unreadable, decode
 from registry.progress import Report, Tick, silent
 from train.captions import check_caption
 from train.config import DataConfig
-from train.images import SUFFIXES, Size, Unreadable, decode
+from train.images import SUFFIXES
 from train.metadata import METADATA, read_rows
 
 SIDECARS = (".txt", ".caption")

@@ -24,10 +24,11 @@ from registry.errors import JobFailed
 from registry.families.base import Conditioning, Family, Parts, Posterior
 from registry.hashing import value_sha256
 from registry.home import home_dir
+from registry.picture_files import decode
 from registry.progress import Report, Tick
 from registry.safefile import write_safetensors
 from train.data import Sample
-from train.images import TRANSFORM, decode, fit, to_pixels
+from train.images import TRANSFORM, fit, to_pixels
 
 if TYPE_CHECKING:
     import torch

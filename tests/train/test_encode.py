@@ -49,7 +49,8 @@ def test_the_cache_gives_what_the_vae_gave(parts: Parts, pictures: Path, cache: 
 
 
 def _direct(parts: Parts, sample: Sample) -> Posterior:
-    from train.images import decode, fit, to_pixels
+    from registry.picture_files import decode
+    from train.images import fit, to_pixels
 
     with torch.no_grad():
         return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32)).unsqueeze(0))

@@ -1,9 +1,9 @@
 import pytest
 from scipy.stats import ttest_rel
 
+from registry.picture_files import Size
 from train.data import Sample
 from train.heldout import difference, split
-from train.images import Size
 
 
 def samples(count: int) -> list[Sample]:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from train.images import Size, Unreadable, decode, fit, to_pixels
+from registry.picture_files import Size, Unreadable, decode
+from train.images import fit, to_pixels
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
