@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from registry.adapter_shapes import layer_sizes
+from registry.diffusers_folder import prediction_of
 from registry.formats.adapter_keys import DENOISER
 from registry.header import TensorInfo
 
@@ -137,7 +138,12 @@ def _recognise_folder(row: Known, look: Look) -> Match | None:
     if not row.pipelines or not re.fullmatch(row.pipelines, name):
         return None
     inside = _recognise_file(row, look.once(bare)) if look.tensors else None
-    return _match(row, 0.95, [f"model_index.json: {name}"], inside.variant if inside else None)
+    match = _match(row, 0.95, [f"model_index.json: {name}"], inside.variant if inside else None)
+    scheduler, entry = look.configs.get("scheduler"), look.index.get("scheduler")
+    if scheduler is None or not isinstance(entry, (list, tuple)) or not entry:
+        return match
+    prediction = prediction_of(str(entry[-1]), scheduler)
+    return replace(match, prediction=prediction, prediction_source="scheduler/scheduler_config.json")
 
 
 def _match(row: Known, score: float, evidence: Iterable[str], variant: str | None) -> Match:

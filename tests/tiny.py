@@ -513,14 +513,14 @@ def tiny_parts(family: str, **options: Any) -> tuple[Any, Any]:
     return FAMILIES[family], FAMILIES[family].load(shared_folder(family, **options), dtype=torch.float32, device="cpu")
 
 
-def plain_pipeline(family: str, **options: Any) -> Any:
-    """diffusers' own pipeline of the tiny model, in float32, without bars."""
+def plain_pipeline(family: str, *, dtype: Any = None, **options: Any) -> Any:
+    """diffusers' own pipeline of the tiny model without bars, loaded in `dtype` (None: float32; a later cast would round buffers too)."""
     import diffusers
     import torch
 
     from registry.diffusers_folder import no_progress_bars
 
     with no_progress_bars():
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(shared_folder(family, **options), dtype=torch.float32)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(shared_folder(family, **options), dtype=dtype or torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

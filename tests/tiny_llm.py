@@ -55,7 +55,16 @@ def qwen25_vl() -> Any:
 
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
     config = Qwen2_5_VLConfig(
-        text_config={**SIZES, "num_hidden_layers": 2, "max_position_embeddings": 2048, "rope_parameters": rope},
+        bos_token_id=256,
+        eos_token_id=256,
+        text_config={
+            **SIZES,
+            "num_hidden_layers": 2,
+            "max_position_embeddings": 2048,
+            "rope_parameters": rope,
+            "bos_token_id": 256,
+            "eos_token_id": 256,
+        },
         vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32},
         image_token_id=261,
         video_token_id=261,

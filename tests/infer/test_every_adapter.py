@@ -155,7 +155,7 @@ def test_bfloat16_has_the_pipeline_s_own_casts(build: Any) -> None:
     name, variant, _family, _parts = build
     family = FAMILIES[name]
     parts = family.load(shared_folder(name, variant=variant), dtype=torch.bfloat16, device="cpu")
-    pipeline = plain_pipeline(name, variant=variant).to(torch.bfloat16)
+    pipeline = plain_pipeline(name, variant=variant, dtype=torch.bfloat16)
     pipeline.scheduler = build_scheduler(parts)
     from infer.denoise import Job, denoise
 

@@ -1,0 +1,273 @@
+"""Qwen-Image: a transformer with flow matching, packed latents of sixteen channels from a video VAE, Qwen2.5-VL's states.
+
+`guidance` is the classifier-free scale (the pipeline's true_cfg_scale; no published build embeds one). As in the pipeline there is an
+unconditional pass only where a negative prompt is given: " " is enough.
+"""
+
+# B batch, C channels, H W latent size, N packed tokens (H/2 * W/2), T text tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, classifier_free_guidance
+from registry.flow_steps import set_even_sigmas, shift_of
+from registry.formats.layers import AdapterNames, every, same_names
+from registry.known import BLOCK, JOINT, REFINER, SINGLE
+from registry.llm_text import count_text_tokens, hidden_states, own_tokens, token_ids
+from registry.looks import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.lora_files import read_lora
+from registry.packed_latents import pack, packed_tokens, unpack
+from registry.transformer_file import FileNames, load_transformer
+from registry.video_vae import decode_frame, encode_frame
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FACTOR = 8  # pixels a latent cell
+TEMPLATE = (  # of the pipeline; its beginning up to the prompt is dropped from the states
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
+    "objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+DROPPED = 34  # tokens of the template's beginning, in Qwen's own vocabulary
+ENCODED = 1024  # tokens behind them that the text encoder reads
+KEPT = 512  # tokens that the transformer is given: the plain pipeline call's max_sequence_length
+
+LOOKS = Known(
+    family="qwen_image",
+    keys=("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_q_proj.weight"),
+    other_keys=(("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_k_proj.weight"),),
+    absent=("transformer_blocks.0.encoder_proj.weight",),
+    marks={"__index_timestep_zero__": "edit-2511"},
+    variants=(Shape(key="txt_norm.weight", axis=0, means={2560: "mage-flow"}),),
+    prediction="flow",
+    pipelines="QwenImage.*",
+    adapter=((rf"{BLOCK}(img|txt)_(mlp|mod)[._]",), (r"^transformer_blocks[._]59[._]",)),
+    adapter_shared=((JOINT,),),
+    adapter_absent=(SINGLE, rf"{BLOCK}ff(_context)?[._]", REFINER, rf"{BLOCK}attn2[._]"),
+    adapter_widths=(Width(module=JOINT, means={3072: None}),),
+    adapter_blocks={"transformer_blocks": 60},
+)
+VARIANTS = {"QwenImageEditPipeline": "edit", "QwenImageEditPlusPipeline": "edit-plus", "QwenImageLayeredPipeline": "layered"}
+
+OUTER = ("img_in", "txt_in", "proj_out", "norm_out.linear", *every("time_text_embed.timestep_embedder.", ("linear_1", "linear_2")))
+IMAGE_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+TEXT_ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+MLP = every(("img_mlp.", "txt_mlp."), ("net.0.proj", "net.2"))
+MODULATION = ("img_mod.1", "txt_mod.1")
+LAYERS = same_names(  # kohya-style files (musubi-tuner) and ComfyUI call every layer as diffusers does
+    *OUTER,
+    *every("transformer_blocks.*.attn.", (*IMAGE_ATTENTION, *TEXT_ATTENTION)),
+    *every("transformer_blocks.*.", (*MLP, *MODULATION)),
+)
+FILE_NAMES = FileNames(
+    title="Qwen-Image",
+    class_name="QwenImageTransformer2DModel",
+    own="transformer_blocks.0.attn.add_k_proj.weight",
+    theirs="transformer_blocks.0.attn.add_k_proj.weight",
+    layers=LAYERS,
+)
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by its class, on a single file by its names, which are diffusers' own."""
+    claim = claim_checkpoint(LOOKS, look)
+    if claim is None or not look.is_folder:
+        return claim
+    told = "edit-2511" if look.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(look.index.get("_class_name")))
+    return replace(claim, variant=told or claim.variant)
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by the names of its image and text halves; on the bare attention of the blocks by its width."""
+    return claim_adapter(LOOKS, look)
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: Qwen-Image's text encoder, its tokenizer and the VAE are not in it and are not carried. "
+                "Give base_config=FOLDER, a diffusers folder of Qwen-Image."
+            )
+        loaded["transformer"], warnings = load_transformer(
+            path, Path(base_config), FILE_NAMES, check=lambda _config, _tensors: None, dtype=dtype, empty=str(device) == "meta"
+        )
+    else:
+        refuse_base_config(path, base_config)
+    parts = load_folder(
+        path if base_config is None else Path(base_config),
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+        loaded=loaded,
+    )
+    parts.source = path
+    parts.warnings = warnings
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the transformer needs inputs that a prompt alone does not give."""
+    config: Any = parts.denoiser.config
+    asked = [
+        name for name in ("zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds") if getattr(config, name, False)
+    ]
+    if asked:
+        raise BadFile(
+            parts.source,
+            "variant",
+            f"is an edit, layered or distilled build ({', '.join(asked)} in its config); only plain text-to-image ones are loaded.",
+        )
+    channels = parts.vae.config.z_dim  # type: ignore[union-attr]  # diffusers is untyped
+    if config.in_channels != 4 * channels:  # type: ignore[operator]
+        raise BadFile(parts.source, "variant", f"takes {config.in_channels} channels; only text-to-image ones ({4 * channels}) are loaded.")  # type: ignore[operator]
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D), "mask": (B, T) bool}: the last states of each prompt in the template, without its beginning."""
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but Qwen-Image's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    texts = [TEMPLATE.format(prompt) for prompt in prompts]
+    ids, mask = token_ids(parts.tokenizers["tokenizer"], texts, limit=ENCODED + DROPPED, fill=False)
+    states = hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-1]
+    embeds, kept = own_tokens(states, mask, skip=DROPPED, keep=KEPT)
+    return {"embeds": embeds, "mask": kept}
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass without a negative."""
+    conditioning = encode_prompts(parts, [""])
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens of the prompt in its template without the dropped beginning, tokens that the transformer is given)."""
+    return count_text_tokens(parts.tokenizers["tokenizer"], TEMPLATE.format(prompt)) - DROPPED, KEPT
+
+
+# --- pictures
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
+    return encode_frame(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
+    return decode_frame(parts.vae, latents)
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: size and guidance add nothing to it."""
+    return conditioning
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. `control` is a ControlNet's block residuals."""
+    velocity = parts.denoiser(
+        hidden_states=pack(noisy),
+        timestep=timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it
+        encoder_hidden_states=conditioning["embeds"],
+        encoder_hidden_states_mask=_needed(conditioning["mask"]),
+        img_shapes=[[(1, noisy.shape[-2] // 2, noisy.shape[-1] // 2)]] * len(noisy),  # frames, rows, columns of tokens
+        controlnet_block_samples=control,
+        return_dict=False,
+    )[0]
+    return unpack(velocity, like=noisy)
+
+
+def _needed(mask: Tensor) -> Tensor | None:
+    """The mask where it hides anything: without one attention has its fast kernels, whose last bits in bf16 are the pipeline's."""
+    return None if mask.device.type == "meta" or bool(mask.all()) else mask
+
+
+def guided(parts: Parts, guidance: float, *, negative: bool) -> bool:
+    """An unconditional pass above a scale of 1, and only where a negative prompt is given."""
+    return guidance > 1.0 and negative
+
+
+def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance, each token (64 channels) scaled back to the length of the conditional prediction's."""
+    combined = pack(classifier_free_guidance(conditional, unconditional, guidance))
+    length = pack(conditional).norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True)
+    return unpack(combined * length, like=conditional)
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """Even sigmas from 1 to 1/steps, shifted by the picture's token count."""
+    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries."""
+    return read_lora(path, parts, denoiser="transformer", originals={})
+
+
+FAMILIES.add("qwen_image")(
+    Family(
+        name="qwen_image",
+        title="Qwen-Image",
+        pipeline="QwenImagePipeline",
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=16,
+        latent_factor=FACTOR,
+        size_multiple=16,
+        resolution=1024,
+        steps=50,
+        guidance=4.0,
+        lora_presets={
+            "attention": IMAGE_ATTENTION,
+            "attention_mlp": (*IMAGE_ATTENTION, *TEXT_ATTENTION, *MLP),
+            "modulation": (*IMAGE_ATTENTION, *TEXT_ATTENTION, *MLP, *MODULATION),
+        },
+        architecture="qwen-image",
+        adapter_names=AdapterNames(layers=LAYERS),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+        guided=guided,
+        guide=guide,
+    )
+)
