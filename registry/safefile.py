@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "atomic_folder",
     "read_header",
     "write_json",
+    "write_lazily",
     "write_raw",
     "write_safetensors",
     "write_text",
@@ -90,6 +91,20 @@ def write_raw(path: Path | str, tensors: Mapping[str, RawTensor], *, metadata: M
     return _write(
         Path(path), {name: tensor.info for name, tensor in tensors.items()}, lambda name: memoryview(tensors[name].data), metadata
     )
+
+
+def write_lazily(
+    path: Path | str, infos: Mapping[str, TensorInfo], tensor_of: Callable[[str], Tensor], *, metadata: Mapping[str, str]
+) -> Hashes:
+    """`write_safetensors` for tensors that are made one at a time, when their turn has come: names, dtypes and shapes are known before."""
+
+    def data_of(name: str) -> memoryview:
+        tensor = tensor_of(name)
+        if _info(name, tensor) != infos[name]:
+            raise Refused(f"{name!r} is {_info(name, tensor)}, where {infos[name]} was planned.")
+        return _bytes(tensor)
+
+    return _write(Path(path), infos, data_of, metadata)
 
 
 def _write(path: Path, infos: Mapping[str, TensorInfo], data_of: Any, metadata: Mapping[str, str]) -> Hashes:

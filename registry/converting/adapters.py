@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.converting.dialects import Spelled, as_kohya, as_modules
 from registry.converting.places import proven_file
 from registry.converting.proof import prove
 from registry.converting.units import Unit, raw_tensors, units_of
+from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import FAMILIES, Family
 from registry.formats.adapter_keys import adapter_keys, dialect_of
@@ -22,7 +22,6 @@ from registry.merging.lora.write import held
 from registry.merging.mapped import torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
-from registry.record import Hashes
 from registry.safefile import atomic_folder, write_json, write_safetensors
 
 if TYPE_CHECKING:
@@ -164,20 +163,35 @@ def _in_dtype(spelled: Spelled, dtype: str) -> Spelled:
 # --- writing
 
 
-@dataclass(frozen=True, kw_only=True)
-class WrittenAdapter:
-    """What was written and proven: the safetensors file, its hashes, the largest difference found."""
+@dataclass(frozen=True)
+class AdapterWay:
+    """An adapter in another dialect."""
 
-    file: Path
-    hashes: Hashes
-    difference: float
-    seconds: float
+    plan: AdapterPlan
+
+    @classmethod
+    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None) -> AdapterWay:
+        """The way for a file. Raises Refused."""
+        return cls(plan_adapter(path, wish.output, target=wish.target, family=family, base=base, dtype=wish.dtype))
+
+    @property
+    def family(self) -> str:
+        return self.plan.family.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.plan.source, "dtype": self.plan.dtype or self.plan.adapter.dtype, **self.plan.counts()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.plan.notes
+
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+        return write_adapter(self.plan, parents=parents, report=report)
 
 
-def write_adapter(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> WrittenAdapter:
+def write_adapter(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> Written:
     """Write what was planned. Raises JobFailed with nothing left behind where the result is not the source's equal."""
-    began = monotonic()
-    plan.output.parent.mkdir(parents=True, exist_ok=True)
     metadata = metadata_of(plan, parents)
     if plan.folder:
         with atomic_folder(plan.output) as temporary:
@@ -190,7 +204,7 @@ def write_adapter(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], re
             hashes = write_safetensors(temporary, plan.spelled.tensors, metadata=metadata)
             difference = _proven(plan, temporary, report)
         file = plan.output
-    return WrittenAdapter(file=file, hashes=hashes, difference=difference, seconds=monotonic() - began)
+    return Written(file=file, hashes=hashes, facts={"difference": difference})
 
 
 def _proven(plan: AdapterPlan, path: Path, report: Report) -> float:

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.converting.adapters import DIALECTS, AdapterPlan, plan_adapter, write_adapter
+from registry.converting.adapters import DIALECTS, AdapterWay
+from registry.converting.pickles import PickleWay, is_pickle
+from registry.converting.way import Way, Wish
 from registry.errors import Faults, Refused
 from registry.folder import weight_files
+from registry.hashing import hash_file
 from registry.merging.lora.adapter import CONFIG
 from registry.merging.plan import name_faults, output_faults
 from registry.progress import Report, silent
-from registry.record import Record
-from registry.references import looks_like_path
+from registry.record import FileEntry, Hashes, Record
+from registry.references import absolute, looks_like_path
 
 if TYPE_CHECKING:
     from registry.store import Store
 
-TARGETS = (*DIALECTS,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What is asked for: a reference, the form it shall have, and where."""
-
-    reference: str
-    target: str
-    output: Path
-    base: str | None = None
-    family: str | None = None
-    dtype: str | None = None
-    name: str | None = None
-    register: bool = True
+TARGETS = (*DIALECTS, "safetensors")
+__all__ = ["TARGETS", "ConvertPlan", "Converted", "Wish", "plan_convert", "run_convert"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertPlan:
-    """A conversion that can be run: `facts` are the plan in plain values."""
+    """A conversion that can be run."""
 
     wish: Wish
     record: Record
     name: str
-    facts: Mapping[str, Any]
-    notes: tuple[str, ...]
-    adapter: AdapterPlan
+    way: Way
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self.way.notes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -54,26 +47,26 @@ class ConvertPlan:
             "output": str(self.wish.output),
             "to": self.wish.target,
             "kind": self.record.kind,
-            "family": self.record.family,
-            **self.facts,
+            "family": self.way.family,
+            **self.way.facts,
             "name": self.name if self.wish.register else None,
-            "notes": list(self.notes),
+            "notes": self.notes,
         }
 
     def to_text(self) -> str:
         """The plan for a person."""
-        told = ", ".join(f"{name} {value}" for name, value in self.facts.items() if value not in (None, 0))
-        lines = [f"{self.record.name} ({self.record.family or 'family unknown'}) to {self.wish.target}: {self.wish.output}", f"  {told}"]
+        told = ", ".join(f"{name} {value}" for name, value in self.way.facts.items() if value not in (None, 0, []))
+        lines = [f"{self.record.name} ({self.way.family or 'family unknown'}) to {self.wish.target}: {self.wish.output}", f"  {told}"]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What a conversion left: the numbers for machines, and its Record where it was registered."""
+    """What a conversion left: the numbers for machines, what should be said, and its Record where it was registered."""
 
     result: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-    record: Record | None = field(default=None)
+    notes: Sequence[str] = ()
+    record: Record | None = None
 
 
 def plan_convert(wish: Wish, store: Store) -> ConvertPlan:
@@ -83,64 +76,88 @@ def plan_convert(wish: Wish, store: Store) -> ConvertPlan:
     faults += name_faults(wish.name) if wish.name else []
     if faults:
         raise Faults("This conversion was not started:", faults)
-    if record.kind not in ("adapter", "unknown"):
-        raise Refused(f"{wish.reference} is of kind {record.kind}; only adapters have the form {wish.target}.")
     base = Path(str(store.find(wish.base, kind="checkpoint").path)) if wish.base else None
-    plan = plan_adapter(
-        Path(str(record.path)), wish.output, target=wish.target, family=wish.family or record.family, base=base, dtype=wish.dtype
-    )
-    facts = {"from": plan.source, "dtype": plan.dtype or plan.adapter.dtype, **plan.counts()}
-    return ConvertPlan(wish=wish, record=record, name=_name(wish, record, store), facts=facts, notes=plan.notes, adapter=plan)
+    return ConvertPlan(wish=wish, record=record, name=_name(wish, record), way=_way(wish, record, base))
+
+
+def _way(wish: Wish, record: Record, base: Path | None) -> Way:
+    """How this becomes that."""
+    path = Path(str(record.path))
+    if record.dialect == "pickle":
+        if wish.target != "safetensors":
+            raise Refused(f"{path.name} is a pickle. Convert it to safetensors first: --to safetensors --output FILE.safetensors")
+        return PickleWay(path, wish)
+    if record.dialect == "gguf":
+        raise Refused(
+            f"{path.name} is a GGUF file, whose weights are rounded in blocks of a few bits. Convert the safetensors file it was made from."
+        )
+    if wish.target in DIALECTS:
+        if record.kind not in ("adapter", "unknown"):
+            raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of adapters.")
+        return AdapterWay.of(path, wish, family=wish.family or record.family, base=base)
+    raise Refused(f"{path.name} is safetensors already.")
 
 
 def _found(wish: Wish, store: Store) -> Record:
-    """The Record that is meant; a peft folder is its weights."""
+    """The Record that is meant; a peft folder is its weights, a pickle has a Record of its path alone."""
     path = Path(wish.reference).expanduser()
     if looks_like_path(wish.reference) and path.is_dir() and (path / CONFIG).is_file():
         weights = weight_files(path)
         if not weights:
             raise Refused(f"{path} is a peft folder without safetensors weights. Name a folder with adapter_model.safetensors.")
         return store.find(str(weights[0].absolute()))
+    if path.is_file() and is_pickle(path):
+        file = absolute(path)
+        return Record(
+            id="", name=file.stem, kind="unknown", dialect="pickle", files=(FileEntry(path=str(file), bytes=file.stat().st_size),)
+        )
     return store.find(wish.reference)
 
 
-def _name(wish: Wish, record: Record, store: Store) -> str:
+def _name(wish: Wish, record: Record) -> str:
     """The registered name: the one given, else the output's, with the form behind it where the source has that name."""
     stem = wish.output.stem if wish.output.suffix else wish.output.name
-    return wish.name or (f"{stem}-{wish.target}" if stem == record.name.partition("@")[0] else stem)
+    taken = bool(record.id) and stem == record.name.partition("@")[0]
+    return wish.name or (f"{stem}-{wish.target}" if taken else stem)
 
 
 def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> Converted:
     """Write, prove and register. Raises JobFailed with nothing left behind."""
-    sha256 = store.sha256(plan.record, report=report)
-    source = {"role": "source", "ref": Path(str(plan.record.path)).stem, "sha256": sha256}
+    began = monotonic()
+    path = Path(str(plan.record.path))
+    sha256 = store.sha256(plan.record, report=report) if plan.record.dialect != "pickle" else str(hash_file(path, report=report)[0].sha256)
+    source = {"role": "source", "ref": path.stem, "sha256": sha256}
     kept = [dict(parent) for parent in plan.record.parents if parent.get("role") == "base"]
-    written = write_adapter(plan.adapter, parents=[*kept, source], report=report)
-    record = None
-    if plan.wish.register:
-        record = store.add(
-            written.file,
-            name=plan.name,
-            kind="adapter",
-            family=plan.adapter.family.name,
-            parents=[*kept, {**source, "ref": plan.record.name}],
-            recipe={
-                "tool": "convert",
-                "to": plan.wish.target,
-                "dtype": plan.wish.dtype,
-                "source": {"ref": plan.record.name, "sha256": sha256},
-            },
-            licence=plan.record.licence,
-            triggers=plan.record.triggers,
-            report=report,
-        )
+    plan.wish.output.parent.mkdir(parents=True, exist_ok=True)
+    written = plan.way.write(parents=[*kept, source], report=report)
+    parents = [*kept, {**source, "ref": plan.record.name}]
+    record = _registered(plan, store, written.file, parents, sha256, report) if plan.wish.register else None
+    hashes = written.hashes or (record.hashes if record is not None else Hashes())
+    notes = [*plan.notes, *written.notes]
     result = {
         **plan.to_json(),
+        **written.facts,
+        "notes": notes,
         "file": str(written.file),
-        "sha256": written.hashes.sha256,
-        "tensors_sha256": written.hashes.tensors_sha256,
-        "content_sha256": written.hashes.content_sha256,
-        "difference": written.difference,
-        "seconds": round(written.seconds, 3),
+        "sha256": hashes.sha256,
+        "tensors_sha256": hashes.tensors_sha256,
+        "content_sha256": hashes.content_sha256,
+        "seconds": round(monotonic() - began, 3),
     }
-    return Converted(result=result, notes=plan.notes, record=record)
+    if record is not None:
+        result |= {"kind": record.kind, "family": record.family}
+    return Converted(result=result, notes=notes, record=record)
+
+
+def _registered(plan: ConvertPlan, store: Store, file: Path, parents: list[dict[str, Any]], sha256: str, report: Report) -> Record:
+    record = plan.record
+    return store.add(
+        file,
+        name=plan.name,
+        family=plan.way.family,
+        parents=parents,
+        recipe={"tool": "convert", "to": plan.wish.target, "dtype": plan.wish.dtype, "source": {"ref": record.name, "sha256": sha256}},
+        licence=record.licence,
+        triggers=record.triggers,
+        report=report,
+    )

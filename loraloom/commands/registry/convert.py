@@ -15,6 +15,7 @@ TARGETS = {
     "kohya": "adapter: what ComfyUI, A1111 and sd-scripts read",
     "diffusers": "adapter: diffusers' names, rank and alpha in the header",
     "peft": "adapter: peft's, as a folder with adapter_config.json or one file",
+    "safetensors": "a pickle (.ckpt, .pt, .pth, .bin), of which no code is run",
 }
 
 
@@ -30,6 +31,7 @@ def add_parsers(words: Any) -> None:
         "--base", metavar="REF", help="a checkpoint of the same build, for adapters of builds that are not the published ones"
     )
     parser.add_argument("--family", help="sd1, sdxl, flux1, ..., where it cannot be seen")
+    parser.add_argument("--memory-mib", type=int, help="that reading a pickle may take; default: by its size")
     parser.add_argument("--name", help="registered name; default: the output's")
     parser.add_argument("--no-register", action="store_true", help="write the file only")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -47,6 +49,7 @@ def convert(arguments: argparse.Namespace) -> int:
         base=arguments.base,
         family=arguments.family,
         dtype=arguments.dtype,
+        memory_mib=arguments.memory_mib,
         name=arguments.name,
         register=not arguments.no_register,
     )
