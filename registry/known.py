@@ -17,15 +17,6 @@ UNET_READS_TEXT = r"(down|mid|up|input|output|middle)_blocks?[._].*attn2[._](pro
 
 KNOWN: tuple[Known, ...] = (
     Known(
-        family="sd2",
-        keys=("input_blocks.0.0.weight", "input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"),
-        needs=(Shape(key="input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight", axis=-1, means={1024: None}),),
-        variants=(Shape(key="input_blocks.0.0.weight", axis=1, means={5: "depth", 9: "inpaint", 8: "pix2pix", 7: "upscale"}),),
-        adapter=((UNET_READS_TEXT,),),
-        adapter_widths=(Width(module=UNET_READS_TEXT, means={1024: None}),),
-        small_builds=False,
-    ),
-    Known(
         family="sdxl_refiner",
         keys=("label_emb.0.0.weight", "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"),
         needs=(

@@ -24,6 +24,11 @@ BETAS: Mapping[str, Any] = {
 }
 
 
+def heads_of_64(sizes: Mapping[str, Any]) -> tuple[int, ...]:
+    """`attention_head_dim` of SD 2 and SDXL: the number of heads a level, by an old mistake of the name; 64 channels each, at least one."""
+    return tuple(max(1, channels // 64) for channels in sizes["block_out_channels"])
+
+
 def unet_piece(*, sizes: Callable[[Mapping[str, Any]], dict[str, Any]], published: Mapping[str, Any]) -> Piece:
     """A UNet whose open numbers are `sizes(what the shapes tell)`."""
     return Piece(
@@ -88,9 +93,39 @@ def open_clip_piece(*, component: str, prefix: str) -> Piece:
         prefix=prefix,
         source=_open_clip_source,
         sizes=open_clip_sizes,
-        constants=lambda sizes: {**_clip_constants(sizes), "hidden_act": "gelu"},
+        constants=_open_clip_constants,
         published={"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "max_position_embeddings": 77},
     )
+
+
+def penultimate_open_clip_piece(*, prefix: str) -> Piece:
+    """OpenCLIP's H text tower without its last layer and projection, which Stable Diffusion 2 has in the file and never runs."""
+    published = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "max_position_embeddings": 77}
+
+    def sizes(shapes: Mapping[str, Any]) -> dict[str, Any]:
+        all_of_it = open_clip_sizes(shapes)
+        if {name: all_of_it[name] for name in published} != published:  # those made from a folder have lost the last layer already
+            all_of_it["num_hidden_layers"] -= 1
+        return all_of_it
+
+    def spare(config: Mapping[str, Any], name: str) -> bool:
+        return name == "text_projection" or name.startswith(f"transformer.resblocks.{config['num_hidden_layers']}.")
+
+    return Piece(
+        component="text_encoder",
+        library="transformers",
+        class_name="CLIPTextModel",
+        prefix=prefix,
+        source=_open_clip_source,
+        sizes=sizes,
+        constants=_open_clip_constants,
+        published=published,
+        spare=spare,
+    )
+
+
+def _open_clip_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_clip_constants(sizes), "hidden_act": "gelu"}
 
 
 def _open_clip_source(_config: Mapping[str, Any], name: str) -> Source:

@@ -123,5 +123,5 @@ def open_clip_sizes(shapes: Shapes) -> dict[str, Any]:
         "intermediate_size": shapes["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         "num_hidden_layers": sum(1 for key in shapes if re.fullmatch(r"transformer\.resblocks\.\d+\.mlp\.c_fc\.weight", key)),
         "max_position_embeddings": shapes["positional_embedding"].shape[0],
-        "projection_dim": shapes["text_projection"].shape[1],
+        "projection_dim": shapes["text_projection"].shape[1] if "text_projection" in shapes else table[1],
     }

@@ -22,7 +22,7 @@ from registry.folder import read_json
 from registry.header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
 from registry.ldm_sizes import NoConfig
-from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, file_prediction
+from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, told_prediction
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,7 @@ class Piece:
     sizes: Callable[[Mapping[str, TensorInfo]], dict[str, Any]]  # shapes -> what they tell of the config; NoConfig
     constants: Callable[[Mapping[str, Any]], dict[str, Any]]  # sizes -> what no shape tells
     published: Mapping[str, Any]  # the sizes of the published model, for which the constants are known to be right
+    spare: Callable[[Mapping[str, Any], str], bool] = lambda _config, _name: False  # (config, name) the model has no use for, as published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,8 @@ class Layout:
     tokenizers: Mapping[str, tuple[str, str]]  # component -> (the text encoder it feeds, its pad token)
     scheduler: Callable[[str, bool], tuple[str, dict[str, Any]]]  # (prediction, zero terminal SNR) -> class, config
     pipeline: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings
-    settle: Callable[[dict[str, dict[str, Any]]], None] | None = None  # what follows from several components' sizes together
+    settle: Callable[[dict[str, dict[str, Any]], str], None] | None = None  # what follows from all sizes together and the prediction
+    assumed_prediction: str | None = "epsilon"  # of files that do not say; None: published for either, so such a file is refused
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
@@ -140,7 +142,7 @@ def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, wa
         return written
     counted = {piece.component: _counted(path, piece, header, warnings) for piece in layout.pieces}
     if layout.settle is not None:
-        layout.settle(counted)
+        layout.settle(counted, _prediction(path, layout, header)[0])
     return counted
 
 
@@ -303,12 +305,35 @@ def _tell_leftovers(
             source = piece.source(configs[piece.component], name)
             key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
             taken |= {key} if key is not None else set()
-    left = [key for key in header.tensors if key not in taken and not UNUSED.search(key)]
+    left = [key for key in header.tensors if key not in taken and not UNUSED.search(key) and not _is_spare(layout, configs, key)]
     if left:
         warnings.append(f"{len(left)} of the file's {len(header.tensors)} tensors are of no use here and were left out (first: {left[0]}).")
 
 
+def _is_spare(layout: Layout, configs: Mapping[str, Mapping[str, Any]], key: str) -> bool:
+    """Whether a tensor is one that published files carry and drawing has no use for."""
+    return any(
+        key.startswith(piece.prefix) and piece.spare(configs[piece.component], key.removeprefix(piece.prefix)) for piece in layout.pieces
+    )
+
+
 # --- scheduler and tokenizers
+
+
+def _prediction(path: Path, layout: Layout, header: Header) -> tuple[str, str | None]:
+    """(what the file predicts, where it says so); the family's assumption and None where it does not. Refused where there is none."""
+    from registry.families.base import Look
+
+    told, why = told_prediction(Look(path=path, tensors=header.tensors, metadata=header.metadata))
+    if told is not None:
+        return told, why
+    if layout.assumed_prediction is None:
+        raise Refused(
+            f"{path.name} does not say whether it predicts epsilon or v, and no shape tells: models of this build were published for both "
+            f"(512 pixels: epsilon, 768: v), and the wrong one draws noise. {HINT} Its scheduler config says it. "
+            "A modelspec.prediction_type in the file's own metadata is heard too."
+        )
+    return layout.assumed_prediction, None
 
 
 def _scheduler(
@@ -317,18 +342,17 @@ def _scheduler(
     """The scheduler's class and config: the given one, with the prediction that the file's own marks tell."""
     from registry.families.base import Look
 
-    seen = Look(path=path, tensors=header.tensors, metadata=header.metadata)
-    prediction, why = file_prediction(seen)
-    marked = not why.startswith("assumed")
     if "scheduler" not in configs:
-        if not marked:
-            warnings.append(f"{path.name} does not say what it predicts; epsilon is assumed, as in the published models.")
+        prediction, why = _prediction(path, layout, header)
+        if why is None:
+            warnings.append(f"{path.name} does not say what it predicts; {prediction} is assumed, as in the published models.")
         return layout.scheduler(prediction, any(mark in header.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
     given = {key: value for key, value in configs["scheduler"].items() if not key.startswith("_")}
     scheduler_class = str(configs["scheduler"]["_class_name"])
-    if marked and prediction_of(scheduler_class, given) != prediction:
-        warnings.append(f"{path.name} predicts {prediction} by {why}; the given scheduler config says otherwise and is overruled.")
-        given["prediction_type"] = prediction
+    told, why = told_prediction(Look(path=path, tensors=header.tensors, metadata=header.metadata))
+    if told is not None and prediction_of(scheduler_class, given) != told:
+        warnings.append(f"{path.name} predicts {told} by {why}; the given scheduler config says otherwise and is overruled.")
+        given["prediction_type"] = told
     return scheduler_class, given
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR
 ZERO_SNR_MARK = "ztsnr"
+SPEC_PREDICTIONS = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}  # ModelSpec's ids that tell it
 NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
 DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
 BLOCK = re.compile(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks")
@@ -71,14 +72,6 @@ def _text_in(tensors: Mapping[str, object]) -> str | None:
     return None
 
 
-def file_prediction(look: Look) -> tuple[str, str]:
-    """(prediction, where that was read) to load a single file with; epsilon, said to be assumed, where the header has no word of it."""
-    prediction, source = told_prediction(look)
-    if prediction is None or source is None:
-        return "epsilon", "assumed: no v_pred key and no modelspec.prediction_type in the header"
-    return prediction, source
-
-
 def told_prediction(look: Look) -> tuple[str, str] | tuple[None, None]:
     """(prediction, where that was read) of a single file of the Stable Diffusion line; nothing where its header does not say."""
     for mark in V_MARKS:
@@ -90,6 +83,10 @@ def told_prediction(look: Look) -> tuple[str, str] | tuple[None, None]:
             return "v_prediction", entry
         if told in ("epsilon", "eps"):
             return "epsilon", entry
+    architecture = look.metadata.get("modelspec.architecture", "").strip().lower()
+    for beginning, prediction in SPEC_PREDICTIONS.items():
+        if architecture.startswith(beginning):
+            return prediction, f"modelspec.architecture {architecture!r}"
     return None, None
 
 

@@ -6,6 +6,7 @@ built once a process and copied; a tiny picture is 32 pixels a side and takes mi
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -60,19 +61,19 @@ def tiny_flux1(folder: Path | str, *, variant: str = "dev") -> Path:
 def tiny_single_file(
     folder: Path | str, out: Path | str, *, family: str = "sd1", configs: bool = False, marks: tuple[str, ...] = ()
 ) -> Path:
-    """The model of a folder as one file, as published checkpoints are: sd1 and sdxl in LDM names, flux1's transformer in its first names.
+    """The model of a folder as one file, as published checkpoints are: UNet families in LDM names, flux1's transformer in its first names.
 
     `configs` writes the component configs into the header, as our own writers do; `marks` are empty tensors such as v_pred.
     """
     import torch
     from safetensors.torch import save_file
 
-    from registry.families import FAMILIES, flux1, sd1, sdxl
+    from registry.families import FAMILIES, flux1
     from registry.single_file import component_configs
 
     if family == "flux1":
         return transformer_single_file(folder, out, flux1.FILE_NAMES)
-    layout = {"sd1": sd1.LAYOUT, "sdxl": sdxl.LAYOUT}[family]
+    layout = importlib.import_module(f"registry.families.{family}").LAYOUT
     parts = FAMILIES[family].load(folder, dtype=torch.float32, device="cpu")
     modules = {"unet": parts.denoiser, "vae": parts.vae, **parts.text_encoders}
     tensors: dict[str, Any] = {mark: torch.empty(0) for mark in marks}
@@ -92,6 +93,8 @@ def tiny_single_file(
                 fused[source.third * len(tensor) : (source.third + 1) * len(tensor)] = tensor
     if family == "sd1":
         tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(POSITIONS)[None]
+    if family not in FAMILIES_HERE:
+        tensors |= module_of(family).unused(parts)
     components = [piece.component for piece in layout.pieces]
     metadata = component_configs(Path(folder), components) if configs else None
     save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, out, metadata=metadata)
@@ -416,6 +419,8 @@ def kl_vae(
     ).eval()
     with torch.no_grad():  # latents of a spread near one, so that a forgotten scale would show
         vae.encoder.conv_out.weight[:latent_channels].mul_(6.0 / scaling_factor)
+        if quant:  # the spread of the means must not reach the variances: latents would be noise
+            vae.quant_conv.weight[latent_channels:, :latent_channels].zero_()
     return vae
 
 

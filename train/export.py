@@ -57,7 +57,6 @@ def metadata(
     }
     spec = {
         "sai_model_spec": "1.0.1",
-        "architecture": f"{family.architecture}/lora",
         "implementation": "https://github.com/huggingface/diffusers",
         "title": title,
         **facts,

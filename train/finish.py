@@ -49,6 +49,7 @@ def _spec(work: Work) -> dict[str, str]:
     """ModelSpec keys of this run beside the fixed ones."""
     config = work.plan.config
     facts = {
+        "architecture": f"{work.plan.base.family.architecture_of(work.learner.parts)}/lora",
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "resolution": f"{config.resolution}x{config.resolution}",
         "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",

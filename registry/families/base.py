@@ -192,6 +192,23 @@ def start_by_whole_steps(steps: int, strength: float) -> int:
     return max(steps - min(int(steps * strength), steps), 0)
 
 
+def complete_as_it_is(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: neither size nor guidance is embedded."""
+    return conditioning
+
+
+def own_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """The scheduler's own table for so many steps; the picture's size plays no part."""
+    scheduler.set_timesteps(steps)
+
+
+def own_timesteps_begun(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """The scheduler's own table for so many steps, begun at its first entry; the picture's size plays no part."""
+    scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything that differs between architectures: facts, then functions."""
@@ -210,7 +227,7 @@ class Family:
     steps: int  # the plain pipeline call's default
     guidance: float  # the plain pipeline call's default; classifier-free or embedded scale
     lora_presets: Mapping[str, str | tuple[str, ...]]  # preset -> peft target_modules (suffixes, or one regular expression)
-    architecture: str  # ModelSpec architecture id, without "/lora"
+    architecture: str | Callable[[Parts], str]  # ModelSpec architecture id, without "/lora"; of the build, where builds have their own
     strength: float = 0.6  # the image-to-image pipeline's default
     inpaint_strength: float = 0.6  # the inpainting pipeline's default
     fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
@@ -271,6 +288,10 @@ class Family:
     def negatives(self, parts: Parts, texts: Sequence[str]) -> Conditioning:
         """The Conditioning of negative prompts, as the plain pipeline reads them; it never skips layers of them."""
         return (self.encode_negatives or self.encode_prompts)(parts, texts)
+
+    def architecture_of(self, parts: Parts) -> str:
+        """The ModelSpec architecture id of this build."""
+        return self.architecture if isinstance(self.architecture, str) else self.architecture(parts)
 
     def channels(self, parts: Parts) -> int:
         """Channels of this build's latents."""

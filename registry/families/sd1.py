@@ -3,8 +3,6 @@
 Known by class and config, not by width: `pocket` is one of these. The prediction type is the scheduler's.
 """
 
-# B batch, C channels, H W latent size, T tokens, D width
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_prompts import count_prompt_tokens, encode_empty, encode_one
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, start_by_whole_steps
+from registry.families.base import FAMILIES, Family, Look, Match, Parts, complete_as_it_is, own_timesteps, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
@@ -122,19 +120,6 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
     return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config)
 
 
-# --- denoising
-
-
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is: size and guidance are not embedded here."""
-    return conditioning
-
-
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """The scheduler's own table for so many steps; the picture's size plays no part."""
-    scheduler.set_timesteps(steps)
-
-
 FAMILIES.add("sd1")(
     Family(
         name="sd1",
@@ -164,9 +149,9 @@ FAMILIES.add("sd1")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
         predict=predict,
-        set_timesteps=set_timesteps,
+        set_timesteps=own_timesteps,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
         control=unet_control(),

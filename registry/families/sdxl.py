@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, start_by_whole_steps
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, own_timesteps_begun, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
-from registry.ldm_pieces import BETAS, clip_piece, open_clip_piece, unet_piece, vae_piece
+from registry.ldm_pieces import BETAS, clip_piece, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.single_file import Layout
 from registry.unet_control import unet_control
 from registry.unet_headers import declared_family, unet_adapter, unet_file
@@ -93,12 +93,10 @@ def recognise_adapter(look: Look) -> Match | None:
 
 
 def _unet_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Heads of 64 channels (`attention_head_dim` is their number here, by an old mistake of the name), at least one a level."""
-    heads = tuple(max(1, channels // 64) for channels in sizes["block_out_channels"])
-    return {"attention_head_dim": heads, "norm_num_groups": 32, "sample_size": 128}
+    return {"attention_head_dim": heads_of_64(sizes), "norm_num_groups": 32, "sample_size": 128}
 
 
-def _settle(configs: dict[str, dict[str, Any]]) -> None:
+def _settle(configs: dict[str, dict[str, Any]], _prediction: str) -> None:
     """The width of one size number's embedding: the added vector holds six of them and the pooled state."""
     added = configs["unet"]["projection_class_embeddings_input_dim"] - configs["text_encoder_2"]["projection_dim"]
     configs["unet"]["addition_time_embed_dim"] = added // 6
@@ -144,13 +142,6 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     embeds = conditioning["embeds"]
     ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=embeds.dtype, device=embeds.device)
     return {**conditioning, "time_ids": ids.repeat(len(embeds), 1)}
-
-
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """The scheduler's own table for so many steps, begun at its first entry."""
-    scheduler.set_timesteps(steps)
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
 
 
 # --- adapters
@@ -202,7 +193,7 @@ FAMILIES.add("sdxl")(
         decode=decode,
         complete=complete,
         predict=predict,
-        set_timesteps=set_timesteps,
+        set_timesteps=own_timesteps_begun,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
         control=unet_control(),

@@ -305,7 +305,7 @@ def test_the_published_sizes_are_read_from_their_shapes() -> None:
         sizes = piece.sizes(shapes)
         configs = {"unet": {**piece.constants(sizes), **sizes}, "text_encoder_2": {"projection_dim": 1280}}
         if layout.settle:
-            layout.settle(configs)
+            layout.settle(configs, "epsilon")
         with init_empty_weights():
             ours = diffusers.UNet2DConditionModel.from_config(configs["unet"])
         assert {key: value.shape for key, value in ours.state_dict().items()} == {

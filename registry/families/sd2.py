@@ -1,0 +1,189 @@
+"""Stable Diffusion 2.x: SD 1's pipeline with OpenCLIP's H text model (23 of its 24 layers) and a UNet of linear projections.
+
+Published for two predictions: v at 768 pixels, epsilon at 512. The scheduler's config says which; a single file of it mostly
+does not, and then it is asked for, not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.clip_prompts import count_prompt_tokens, encode_empty, encode_one
+from registry.errors import Refused
+from registry.families.base import FAMILIES, Family, Look, Match, Parts, complete_as_it_is, own_timesteps, start_by_whole_steps
+from registry.formats.layers import AdapterNames
+from registry.kl_vae import decode, encode_images
+from registry.ldm_pieces import BETAS, heads_of_64, penultimate_open_clip_piece, unet_piece, vae_piece
+from registry.single_file import Layout
+from registry.unet_control import unet_control
+from registry.unet_headers import declared_family, unet_adapter, unet_file
+from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state
+from registry.unet_model import file_match, folder_match, load_unet_model, predict
+
+if TYPE_CHECKING:
+    import torch
+
+PIPELINES = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionDepth2ImgPipeline",
+)
+UNCLIP = ("StableUnCLIPPipeline", "StableUnCLIPImg2ImgPipeline")
+WIDTH = 1024  # of OpenCLIP H's text states
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 2.x."""
+    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+
+
+def _recognise_folder(look: Look) -> Match | None:
+    unet, pipeline = look.configs.get("unet", {}), look.index.get("_class_name")
+    if pipeline not in (*PIPELINES, *UNCLIP) or not unet.get("use_linear_projection") or unet.get("addition_embed_type") is not None:
+        return None  # convolutional projections are SD 1's
+    width = unet.get("cross_attention_dim")
+    evidence = [f"model_index.json: {pipeline}", "unet: linear projections, no added conditioning"]
+    if width == WIDTH:
+        evidence.append(f"unet.cross_attention_dim {WIDTH}")
+    match = folder_match(look, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
+    return replace(match, variant="unclip") if pipeline in UNCLIP else match
+
+
+def _recognise_single_file(look: Look) -> Match | None:
+    file = unet_file(look)
+    if file is None or file.conv_projection or file.text not in (None, "open_clip"):
+        return None
+    if file.added_width is not None and file.text is None and file.cross_width != WIDTH:
+        return None  # SDXL's added vector; unCLIP has one too
+    if file.text is None and file.cross_width is None:
+        return None
+    evidence = ["UNet in LDM names with linear projections"]
+    if file.text == "open_clip":
+        evidence.append("OpenCLIP text model at cond_stage_model.model")
+    if file.cross_width == WIDTH:
+        evidence.append(f"attn2.to_k takes {WIDTH}")
+    score = 0.95 if file.cross_width == WIDTH else 0.85 if file.text == "open_clip" else 0.6
+    match = file_match(look, file, score=score, evidence=evidence)
+    return replace(match, variant="unclip") if file.added_width is not None else match
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by the width of the text states it attends to, by its text encoder's, else by what its metadata declare."""
+    adapter = unet_adapter(look)
+    if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
+        return None
+    declared = declared_family(look.metadata)
+    if adapter.cross_width == WIDTH:
+        return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
+    if declared is not None:
+        return Match(score=0.9, evidence=(declared[1],)) if declared[0] == "sd2" else None
+    if adapter.cross_width is not None:
+        return None
+    if adapter.text_widths.get("text_encoder") == WIDTH:
+        return Match(score=0.8, evidence=(f"text encoder {WIDTH} wide",))
+    if adapter.unet and not adapter.text_widths:
+        return Match(score=0.3, evidence=("UNet layers of one transformer block each; no attn2.to_k or to_v in it",))
+    return None
+
+
+# --- loading
+
+
+def _unet_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"attention_head_dim": heads_of_64(sizes), "norm_num_groups": 32}
+
+
+def _settle(configs: dict[str, dict[str, Any]], prediction: str) -> None:
+    """What was published with a prediction: v at 96 cells a side, its attention in float32 (2.1's overflows in half); epsilon at 64."""
+    if "addition_embed_type" in configs["unet"]:
+        raise Refused(
+            "This is an unCLIP build of Stable Diffusion 2, whose UNet takes a picture's embedding; only text-to-image ones are loaded."
+        )
+    v = prediction == "v_prediction"
+    configs["unet"] |= {"sample_size": 96 if v else 64, "upcast_attention": v}
+
+
+def _scheduler(prediction: str, zero_snr: bool) -> tuple[str, dict[str, Any]]:
+    """The published schedulers: DDIM of the v models, PNDM of the epsilon ones."""
+    settings = {**BETAS, "prediction_type": prediction, "set_alpha_to_one": False}
+    if zero_snr:
+        return "DDIMScheduler", {**settings, "clip_sample": False, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    if prediction == "v_prediction":
+        return "DDIMScheduler", {**settings, "clip_sample": False}
+    return "PNDMScheduler", {**settings, "skip_prk_steps": True}
+
+
+LAYOUT = Layout(
+    pieces=(
+        unet_piece(
+            sizes=_unet_constants,
+            published={"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "cross_attention_dim": WIDTH},
+        ),
+        vae_piece(scaling_factor=0.18215, sample_size=512),
+        penultimate_open_clip_piece(prefix="cond_stage_model.model."),
+    ),
+    tokenizers={"tokenizer": ("text_encoder", "!")},
+    scheduler=_scheduler,
+    pipeline={"requires_safety_checker": False},
+    settle=_settle,
+    assumed_prediction=None,
+)
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network.
+
+    Raises Refused (`base_config`) for a single file that does not say what it predicts.
+    """
+    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config)
+
+
+def architecture(parts: Parts) -> str:
+    """ModelSpec's id of the build: by its prediction."""
+    return "stable-diffusion-v2-768-v" if parts.prediction == "v_prediction" else "stable-diffusion-v2-512"
+
+
+FAMILIES.add("sd2")(
+    Family(
+        name="sd2",
+        title="Stable Diffusion 2.x",
+        pipeline="StableDiffusionPipeline",
+        denoiser="unet",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=4,
+        latent_factor=8,
+        size_multiple=8,
+        resolution=768,
+        steps=50,
+        guidance=7.5,
+        strength=0.8,
+        inpaint_strength=1.0,
+        lora_presets=PRESETS,
+        architecture=architecture,
+        file_names=LAYOUT,
+        learning_encoders={"text_encoder": 0},
+        adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v2"),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_one,
+        encode_nothing=encode_empty,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete_as_it_is,
+        predict=predict,
+        set_timesteps=own_timesteps,
+        lora_state=unet_lora_state,
+        start_step=start_by_whole_steps,
+        control=unet_control(),
+    )
+)

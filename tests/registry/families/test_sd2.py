@@ -1,0 +1,206 @@
+"""Stable Diffusion 2: told from SD 1 and SDXL, its prediction heard and never guessed, OpenCLIP's names and its unused last layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.detect import inspect, look
+from registry.errors import BadFile, Refused
+from registry.families import FAMILIES
+from registry.families.base import Look, TensorInfo
+from tests.tiny import shared_folder, tiny_model, tiny_single_file
+
+P = "model.diffusion_model."
+MODULE = "down_blocks_0_attentions_0_transformer_blocks_0"
+
+
+def loaded(path: Path, base_config: Path | None = None) -> Any:
+    import torch
+
+    return FAMILIES["sd2"].load(path, dtype=torch.float32, device="cpu", base_config=base_config)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A single file of the v build with the published constants, OpenCLIP's unused last layer in it."""
+    return tiny_single_file(shared_folder("sd2", variant="v-standard"), tmp_path_factory.mktemp("sd2") / "model.safetensors", family="sd2")
+
+
+def rewritten(path: Path, out: Path, *, marks: tuple[str, ...] = (), drop: str = "", metadata: dict[str, str] | None = None) -> Path:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = {key: tensor for key, tensor in load_file(path).items() if not drop or drop not in key}
+    save_file(tensors | {mark: torch.empty(0) for mark in marks}, out, metadata=metadata)
+    return out
+
+
+# --- what it is
+
+
+@pytest.mark.parametrize(("variant", "prediction"), [("v", "v_prediction"), ("epsilon", "epsilon")])
+def test_a_folder_s_prediction_is_its_scheduler_s(variant: str, prediction: str) -> None:
+    record = inspect(shared_folder("sd2", variant=variant))
+    assert (record.family, record.prediction.value) == ("sd2", prediction)
+    assert record.prediction.source == "scheduler/scheduler_config.json"
+    assert loaded(shared_folder("sd2", variant=variant)).prediction == prediction
+
+
+def test_only_sd2_claims_a_folder_with_linear_projections() -> None:
+    claims = {name: family.recognise_checkpoint(look(shared_folder("sd2"))) for name, family in FAMILIES.items()}
+    assert [name for name, claim in claims.items() if claim] == ["sd2"]
+    assert FAMILIES["sd2"].recognise_checkpoint(look(shared_folder("sd1"))) is None
+    assert FAMILIES["sd2"].recognise_checkpoint(look(shared_folder("sdxl"))) is None
+
+
+def test_a_file_s_prediction_is_unknown_until_something_says_it(file: Path, tmp_path: Path) -> None:
+    record = inspect(file)
+    assert (record.family, record.kind, record.dialect) == ("sd2", "checkpoint", "ldm")
+    assert record.prediction.value is None and record.prediction.source is None
+    assert {"unet", "vae", "text_encoder"} == set(record.components)
+    told = inspect(rewritten(file, tmp_path / "v.safetensors", metadata={"modelspec.architecture": "stable-diffusion-v2-768-v"}))
+    assert told.prediction.value == "v_prediction" and told.prediction.source == "modelspec.architecture 'stable-diffusion-v2-768-v'"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "claimed"),
+    [
+        ({f"lora_unet_{MODULE}_attn2_to_k.lora_down.weight": (4, 1024)}, {}, True),
+        ({"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.lora_A.weight": (4, 1024)}, {}, True),
+        ({"lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 1024)}, {}, True),
+        ({f"lora_unet_{MODULE}_attn1_to_q.lora_down.weight": (4, 64)}, {"ss_base_model_version": "sd_v2_v"}, True),
+        ({f"lora_unet_{MODULE}_attn2_to_k.lora_down.weight": (4, 768)}, {}, False),
+        ({f"lora_unet_{MODULE}_attn2_to_k.lora_down.weight": (4, 32)}, {"modelspec.architecture": "stable-diffusion-v1/lora"}, False),
+        ({f"lora_unet_{MODULE}_attn2_to_k.lora_down.weight": (4, 32)}, {"modelspec.architecture": "stable-diffusion-v2-512/lora"}, True),
+    ],
+)
+def test_its_adapters_are_told_by_width_and_metadata(tensors: dict[str, tuple[int, ...]], metadata: dict[str, str], claimed: bool) -> None:
+    seen = Look(path=Path("a.safetensors"), tensors={key: TensorInfo("F16", shape) for key, shape in tensors.items()}, metadata=metadata)
+    claim = FAMILIES["sd2"].recognise_adapter(seen)
+    assert (claim is not None) is claimed
+    others = [name for name in ("sd1", "sdxl") if (its := FAMILIES[name].recognise_adapter(seen)) and claim and its.score >= claim.score]
+    assert others == []
+
+
+# --- single files
+
+
+def test_a_file_that_does_not_say_is_refused_with_the_word_that_helps(file: Path) -> None:
+    with pytest.raises(Refused, match=r"does not say whether it predicts epsilon or v.* Give base_config=FOLDER"):
+        loaded(file)
+
+
+def test_the_file_is_the_folder_s_model_without_the_last_layer(file: Path) -> None:
+    folder = shared_folder("sd2", variant="v-standard")
+    parts, own = loaded(file, folder), loaded(folder)
+    assert parts.warnings == () and parts.prediction == "v_prediction"
+    for ours, theirs in (
+        (parts.denoiser, own.denoiser),
+        (parts.vae, own.vae),
+        (parts.text_encoders["text_encoder"], own.text_encoders["text_encoder"]),
+    ):
+        state = theirs.state_dict()
+        assert state and all(state.pop(key).equal(tensor) for key, tensor in ours.state_dict().items()) and not state
+
+
+def test_a_marked_file_needs_no_folder(file: Path, tmp_path: Path) -> None:
+    """Layers, heads and activation as published: the same text states and the same denoiser call."""
+    import torch
+
+    parts, own = loaded(rewritten(file, tmp_path / "v.safetensors", marks=("v_pred",))), loaded(shared_folder("sd2", variant="v-standard"))
+    assert (parts.scheduler_class, parts.prediction) == ("DDIMScheduler", "v_prediction")
+    assert parts.scheduler_config["prediction_type"] == "v_prediction" and parts.resolution == 96 * parts.latent_factor
+    assert not [warning for warning in parts.warnings if "of no use" in warning]
+    assert parts.denoiser.config.upcast_attention is True
+    family = FAMILIES["sd2"]
+    with torch.no_grad():
+        ours, theirs = (family.encode_prompts(each, ["a red apple!"]) for each in (parts, own))
+        assert torch.allclose(ours["embeds"], theirs["embeds"], atol=1e-6)
+        noisy, time = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500.0])
+        assert torch.allclose(family.predict(parts, noisy, time, ours), family.predict(own, noisy, time, theirs), atol=1e-5)
+    assert parts.text_encoders["text_encoder"].config.num_hidden_layers == 2
+    assert parts.tokenizers["tokenizer"].pad_token == "!"
+
+
+def test_an_epsilon_file_is_the_512_build(file: Path, tmp_path: Path) -> None:
+    parts = loaded(rewritten(file, tmp_path / "e.safetensors", metadata={"modelspec.prediction_type": "epsilon"}))
+    assert (parts.scheduler_class, parts.prediction, parts.resolution) == ("PNDMScheduler", "epsilon", 64 * parts.latent_factor)
+    assert FAMILIES["sd2"].architecture_of(parts) == "stable-diffusion-v2-512"
+
+
+def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:
+    """Our map of OpenCLIP's names against diffusers' own converter."""
+    from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+    from safetensors.torch import load_file
+
+    folder = shared_folder("sd2", variant="v-standard")
+    state = load_file(tiny_single_file(folder, tmp_path / "m.safetensors", family="sd2"))
+    parts = loaded(folder)
+    encoder = parts.text_encoders["text_encoder"]
+    theirs = convert_open_clip_checkpoint(encoder, dict(state), prefix="cond_stage_model.model.")
+    theirs = {key.removeprefix("text_model."): tensor for key, tensor in theirs.items()}
+    assert all(theirs[key].equal(tensor) for key, tensor in encoder.state_dict().items())
+
+
+def test_the_published_file_has_24_layers_and_the_model_23() -> None:
+    from registry.families.sd2 import LAYOUT
+
+    piece = LAYOUT.pieces[2]
+    shapes = {
+        "token_embedding.weight": TensorInfo("F16", (49408, 1024)),
+        "positional_embedding": TensorInfo("F16", (77, 1024)),
+        "text_projection": TensorInfo("F16", (1024, 1024)),
+    }
+    for layers in (24, 23):  # a file written from a folder has lost the last one already
+        blocks = {f"transformer.resblocks.{i}.mlp.c_fc.weight": TensorInfo("F16", (4096, 1024)) for i in range(layers)}
+        sizes = piece.sizes(shapes | blocks)
+        assert all(sizes[name] == value for name, value in piece.published.items())
+    assert piece.constants(sizes)["num_attention_heads"] == 16 and piece.constants(sizes)["hidden_act"] == "gelu"
+    assert piece.spare({"num_hidden_layers": 23}, "transformer.resblocks.23.ln_1.weight")
+    assert not piece.spare({"num_hidden_layers": 20}, "transformer.resblocks.23.ln_1.weight")
+
+
+# --- builds that are known and not drawn
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(9, "inpaint"), (5, "depth")])
+def test_builds_with_other_inputs_are_named_and_refused(channels: int, kind: str, tmp_path: Path) -> None:
+    import diffusers
+
+    folder = tiny_model("sd2", tmp_path / "base")
+    config = json.loads((folder / "unet" / "config.json").read_text()) | {"in_channels": channels}
+    diffusers.UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    assert inspect(folder).variant == kind
+    with pytest.raises(BadFile, match=rf"has a UNet for {kind} \({channels} input channels"):
+        loaded(folder)
+
+
+def test_an_unclip_file_is_named_and_refused(file: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    added = {f"{P}label_emb.0.0.weight": torch.ones(8, 24), f"{P}label_emb.0.0.bias": torch.ones(8), "v_pred": torch.empty(0)}
+    save_file(load_file(file) | added, tmp_path / "unclip.safetensors")
+    assert (inspect(tmp_path / "unclip.safetensors").family, inspect(tmp_path / "unclip.safetensors").variant) == ("sd2", "unclip")
+    with pytest.raises(Refused, match="unCLIP build"):
+        loaded(tmp_path / "unclip.safetensors")
+
+
+# --- text
+
+
+def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> None:
+    import torch
+
+    family, parts = FAMILIES["sd2"], loaded(shared_folder("sd2"))
+    encoder, tokenizer = parts.text_encoders["text_encoder"], parts.tokenizers["tokenizer"]
+    ids = tokenizer(["a cat"], padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+    assert ids[0, -1] == 0  # padded with "!"
+    with torch.no_grad():
+        states = encoder(ids, output_hidden_states=True).hidden_states
+        assert family.encode_prompts(parts, ["a cat"], clip_skip=1)["embeds"].equal(encoder.final_layer_norm(states[-2]))
+        assert family.encode_nothing(parts, 1, clip_skip=1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
