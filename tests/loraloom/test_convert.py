@@ -30,6 +30,8 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tupl
 
 
 def test_an_adapter_is_planned_converted_and_found_again(ink: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["registry", "add", "m/ink.safetensors"]) == 0
+    capsys.readouterr()
     words = ("m/ink.safetensors", "--to", "kohya", "--output", "out/ink.safetensors")
     plan = json.loads(said(capsys, *words, "--dry-run", "--json")[0])
     assert (plan["from"], plan["to"], plan["family"], plan["name"]) == ("diffusers", "kohya", "sd1", "ink-kohya")
