@@ -1,14 +1,14 @@
 """What an adapter is, told from its header: algorithms, rank, alpha, DoRA, components. No tensor is read."""
 
-import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, dialect_of, is_language_model
 from registry.header import TensorInfo
+from registry.peft_settings import CONFIG, ENTRY, peft_config
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class AdapterFacts:
     alpha_tensors: bool  # its alpha stands in tensors, which a header does not show
     dialect: str
     language_model: bool
+    others: int  # tensors that are no adapter's
+    other: str | None  # the first of them
 
     def alpha_by(self, metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
         """(alpha, where it was read) with a header's metadata; the rank where there is none anywhere, since the scale is 1 then."""
         alpha, source = _alpha(metadata)
-        several = any(name.endswith("lora_alpha") for name in peft_config(metadata))
-        if source is None and set(self.algorithms) & SCALED and self.rank is not None and not self.alpha_tensors and not several:
+        if source is None and set(self.algorithms) & SCALED and self.rank is not None and not self.alpha_tensors:
             return float(self.rank), "no alpha in the file: the scale is 1"
         return alpha, source
 
@@ -36,6 +37,10 @@ class AdapterFacts:
 def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> AdapterFacts:
     """The facts in parsed keys and shapes."""
     ranks = Counter(module_ranks(keys, tensors).values())
+    scaled = {
+        name.removesuffix(".on_input") for name, key in keys.items() if key.role == "on_input"
+    }  # their IA3 factor is a plain `.weight`
+    others = [name for name in tensors if name not in keys and name.removesuffix(".weight") not in scaled]
     return AdapterFacts(
         algorithms=tuple(sorted(_algorithms(keys, tensors))),
         components=_components(keys, tensors),
@@ -45,6 +50,8 @@ def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorIn
         alpha_tensors=any(key.role == "alpha" for key in keys.values()),
         dialect=dialect_of(keys),
         language_model=is_language_model(keys),
+        others=len(others) if keys else 0,
+        other=others[0] if keys and others else None,
     )
 
 
@@ -71,10 +78,19 @@ def module_ranks(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInf
 
 
 def _components(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
-    names = {key.component for key in keys.values() if key.component}
+    names = {key.component for key in keys.values()}
+    if "" in names:  # peft's own files do not say whose modules they change; their names do
+        modules = {key.module for key in keys.values() if not key.component}
+        names |= (
+            {"text_encoder" if TEXT_MODULE.search(module) else DENOISER for module in modules} if not is_language_model(keys) else set()
+        )
     convolution = any(key.role == "down" and len(tensors[name].shape) == 4 and tensors[name].shape[-1] > 1 for name, key in keys.items())
     order = (DENOISER, "text_encoder", "text_encoder_2", "text_encoder_3")
-    return tuple(sorted(names, key=lambda name: (order.index(name) if name in order else 9, name))) + (("conv",) if convolution else ())
+    found = sorted(names - {""}, key=lambda name: (order.index(name) if name in order else 9, name))
+    return tuple(found) + (("conv",) if convolution else ())
+
+
+TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")
 
 
 # --- alpha: in kohya files a tensor, elsewhere metadata; without one the scale is 1
@@ -84,19 +100,26 @@ def _alpha(metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
     told = _number(metadata.get("ss_network_alpha"))
     if told is not None:
         return told, "ss_network_alpha"
-    values = {value for name, value in peft_config(metadata).items() if name.rpartition(".")[2] == "lora_alpha"}
-    if len(values) == 1:
-        return _number(values.pop()), "lora_adapter_metadata"
-    return None, None
+    config = peft_config(metadata)
+    values = {value for name, value in config.items() if name.rpartition(".")[2] == "lora_alpha" and isinstance(value, int | float)}
+    words = [
+        f"{part} {value:g}"
+        for name, entry in config.items()
+        if name.rpartition(".")[2] == "alpha_pattern"
+        for part, value in _numbers(entry)
+    ]
+    source = f"{ENTRY} or {CONFIG}"
+    if any(name.rpartition(".")[2] == "use_rslora" and value for name, value in config.items()):
+        source += ", with rsLoRA: the scale is alpha by the root of the rank"
+    if len(values) == 1 and not words:
+        return float(values.pop()), source
+    told_all = [f"{value:g}" for value in sorted(values)] + words
+    return None, f"{source}: {', '.join(told_all)}" if told_all else None
 
 
-def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """diffusers' `lora_adapter_metadata`: one JSON with `<component>.<field of LoraConfig>`; {} when absent or damaged."""
-    try:
-        values = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+def _numbers(entry: object) -> list[tuple[str, float]]:
+    values = entry if isinstance(entry, dict) else {}
+    return [(str(name), float(value)) for name, value in values.items() if isinstance(value, int | float)]
 
 
 def _number(value: object) -> float | None:

@@ -19,7 +19,8 @@ from registry.folder import folder_files, read_json, weights_of
 from registry.formats.adapter_keys import DENOISER, dialect_told
 from registry.gguf import read_gguf
 from registry.header import Header, read_header
-from registry.model_metadata import MetadataFacts, metadata_facts
+from registry.model_metadata import MetadataFacts, metadata_facts, with_peft
+from registry.peft_settings import config_beside, with_config
 from registry.record import FileEntry, Record, Warn
 from registry.sidecars import with_sidecars
 from registry.traits import Traits, dtype_of, look_at
@@ -51,7 +52,9 @@ def _header_of(path: Path) -> Header:
 def _look_folder(path: Path) -> Look:
     index_path = path / "model_index.json"
     if not index_path.is_file():
-        raise BadFile(path, "not-a-model", "is a folder without model_index.json. Name a model file or a diffusers folder, or scan it.")
+        inside = next((name for name in ("adapter_model.safetensors", "pytorch_lora_weights.safetensors") if (path / name).is_file()), None)
+        what = f"Name the file {inside} in it" if inside else "Name a model file or a diffusers folder"
+        raise BadFile(path, "not-a-model", f"is a folder without model_index.json. {what}, or scan it.")
     index = read_json(index_path)
     configs: dict[str, Mapping[str, Any]] = {}
     for component, entry in index.items():
@@ -92,7 +95,9 @@ def record_of(path: Path, size: int, metadata: Mapping[str, str], traits: Traits
         "metadata": facts.kept,
     }
     if traits.adapter is not None:
-        return _adapter(base, metadata, traits, facts)
+        config = config_beside(path, beside=beside)
+        facts = with_peft(facts, config)
+        return _adapter({**base, "parents": facts.parents}, with_config(metadata, config), traits, facts)
     return _model(base, metadata, traits, facts)
 
 
@@ -105,6 +110,12 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, 
     alpha, source = told.alpha_by(metadata)
     if source:
         verdict.evidence.append(f"alpha: {source}")
+    if told.others:
+        message = f"{told.others} of its tensors are not an adapter's ({told.other} is one): fusing and drawing do without them or refuse."
+        verdict.warnings.append(Warn(code="other-tensors", message=message))
+    if not told.algorithms:
+        message = "Its tensors are of an algorithm that nothing here can apply."
+        verdict.warnings.append(Warn(code="unknown-algorithm", message=message))
     kept = dict(base["metadata"])
     if len(told.ranks) > 1:
         kept["ranks"] = {str(rank): count for rank, count in told.ranks.items()}

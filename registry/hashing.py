@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from blake3 import blake3
 from registry.errors import BadFile
 from registry.formats.content import adapter_contents, content_sha256
 from registry.header import Header, data_order, header_bytes, open_regular, read_header
+from registry.peft_settings import config_beside, with_config
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 
@@ -38,8 +40,10 @@ PARALLEL = 1 << 20  # bytes from which the digests of a chunk run in threads (ha
 class Hasher:
     """Takes the bytes of a file from its first to its last, gives all its Hashes. `header` None: no safetensors file."""
 
-    def __init__(self, header: Header | None = None) -> None:
+    def __init__(self, header: Header | None = None, *, config: Mapping[str, Any] | None = None) -> None:
+        """`config`: peft's adapter_config.json, where one stands beside the file: an adapter's content has an alpha."""
         self._header = header
+        self._told = replace(header, metadata=with_config(header.metadata, config)) if header and config else header
         self._position = 0
         self._sha256 = hashlib.sha256()
         self._blake3 = blake3()
@@ -99,7 +103,7 @@ class Hasher:
                 "tensors_sha256": data,
                 "autov3": autov3(self._header.metadata),
                 "kohya_legacy": self._legacy.hexdigest()[:8] if self._legacy_shift is not None else None,
-                "content_sha256": content_sha256(self._header, self._tensors.finish(), self._tensors.small),
+                "content_sha256": content_sha256(self._told or self._header, self._tensors.finish(), self._tensors.small),
             }
         return Hashes(**values)
 
@@ -200,7 +204,7 @@ def hash_file(path: Path | str, *, report: Report = silent) -> tuple[Hashes, dic
         header = None
     with open_regular(path) as file:
         total = os.fstat(file.fileno()).st_size
-        hasher = Hasher(header)
+        hasher = Hasher(header, config=config_beside(path))
         try:
             _stream(file.fileno(), hasher, total, path, report)
         finally:

@@ -24,7 +24,7 @@ KNOWN: tuple[Known, ...] = (
             Shape(key="input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", axis=-1, means={1280: None}),
         ),
         pipelines="StableDiffusionXLRefiner.*",
-        adapter=((UNET_READS_TEXT,),),
+        adapter_shared=((UNET_READS_TEXT,),),
         adapter_widths=(Width(module=UNET_READS_TEXT, means={1280: None}),),
         small_builds=False,
     ),

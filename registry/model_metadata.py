@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from registry.record import Prediction
@@ -144,6 +144,14 @@ def _parents(metadata: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
         if source.strip():
             found.append({"role": "source", "ref": source.strip(), "sha256": None})
     return tuple(found)
+
+
+def with_peft(facts: MetadataFacts, config: Mapping[str, Any]) -> MetadataFacts:
+    """The facts with what peft's adapter_config.json beside the file says of the base."""
+    base = config.get("base_model_name_or_path")
+    if facts.parents or not isinstance(base, str) or not base.strip():
+        return facts
+    return replace(facts, parents=({"role": "base", "ref": base.strip(), "sha256": None},))
 
 
 def _parent(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Traits:
 def traits_of(seen: NotingLook) -> Traits:
     """The Traits of a single file."""
     tensors, keys = seen.tensors, seen.adapter_keys
+    if keys is None and tensors and all(name.startswith("base_model.") for name in tensors):
+        keys = {}  # peft's, of a kind whose tensors nothing here knows: VeRA, FourierFT, ...
     dtype = dtype_of(tensors)
     if keys is not None:
         return Traits(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
@@ -73,8 +75,8 @@ UNET_WORDS = ("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_b
 
 
 def _is_unet(keys: Mapping[str, AdapterKey]) -> bool:
-    """Whether the first module of the denoiser is one of a UNet, by its name."""
-    first = next((key for key in keys.values() if key.component == DENOISER), None)
+    """Whether the first module of the denoiser is one of a UNet, by its name; peft's own files do not say what is the denoiser."""
+    first = next((key for key in keys.values() if key.component in (DENOISER, "")), None)
     return first is not None and (first.prefix == "unet." or any(word in first.module for word in UNET_WORDS))
 
 

@@ -168,6 +168,8 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
         return "diffusers_old"
     if "onetrainer" in prefixes:
         return "onetrainer"
+    if set(prefixes) == {"peft"}:
+        return "peft"
     if "lycoris" in prefixes or "lycoris" in endings:
         return "lycoris"
     if "bfl" in prefixes or any("double_blocks." in key.module for key in keys.values()):

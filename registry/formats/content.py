@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -62,7 +63,7 @@ def _place(key: AdapterKey) -> Place:
 
 def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[Place, float] | None:
     """Module -> alpha as it acts: from its tensor, else from peft's settings in the metadata, else its rank."""
-    from registry.adapter_facts import peft_config
+    from registry.peft_settings import peft_config
 
     alphas = {
         _place(key): float(header.tensors[name].shape[0]) for name, key in keys.items() if key.role == "down" and header.tensors[name].shape
@@ -124,9 +125,11 @@ def adapter_contents(header: Header, digests: Mapping[str, str], small: Mapping[
         return {}
     told: dict[str, Any] = {}
     scaled = {key.algorithm for key in keys.values()} & SCALED
-    alphas = {scalar(header, name, small) for name, key in keys.items() if key.role == "alpha" and scaled}
+    alphas = Counter(scalar(header, name, small) for name, key in keys.items() if key.role == "alpha" and scaled)
     if len(alphas) == 1 and None not in alphas:
-        told["alpha"] = alphas.pop()
+        told["alpha"] = next(iter(alphas))
+    elif len(alphas) > 1 and None not in alphas:
+        told["metadata"] = {"alphas": {f"{alpha:g}": count for alpha, count in sorted(alphas.items(), key=str)}}
     if _product_is_zero(header, keys, digests):
         told["warnings"] = [
             {"code": "zero-delta", "message": "Its product is zero everywhere: it changes nothing. Was it saved before training?"}

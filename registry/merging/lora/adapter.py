@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapter_facts import peft_config
 from registry.base_modules import underscored
 from registry.errors import BadFile
 from registry.folder import read_json
@@ -22,6 +21,7 @@ from registry.formats.unet_names import diffusers_underscored
 from registry.header import read_header
 from registry.merging.layout import Stored
 from registry.merging.mapped import Maps
+from registry.peft_settings import peft_config
 
 if TYPE_CHECKING:
     from torch import Tensor

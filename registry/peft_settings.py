@@ -1,0 +1,45 @@
+"""What of an adapter is no tensor: alpha and its kin, in diffusers' `lora_adapter_metadata` or in the adapter_config.json beside peft's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from registry.errors import BadFile
+from registry.folder import read_json
+
+WEIGHTS, CONFIG = "adapter_model", "adapter_config.json"  # as peft names the files of a folder
+ENTRY = "lora_adapter_metadata"
+
+
+def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """diffusers' `lora_adapter_metadata`: one JSON with `<component>.<field of LoraConfig>`; {} when absent or damaged."""
+    try:
+        values = json.loads(metadata.get(ENTRY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def config_beside(path: Path, *, beside: Collection[str] | None = None) -> dict[str, Any]:
+    """peft's adapter_config.json of an adapter_model.safetensors; {} for other files, and when it is absent or damaged.
+
+    `beside` are the names in the folder, if they are at hand.
+    """
+    if not path.name.startswith(WEIGHTS) or (beside is not None and CONFIG not in beside):
+        return {}
+    try:
+        return read_json(path.with_name(CONFIG))
+    except BadFile:
+        return {}
+
+
+def with_config(metadata: Mapping[str, str], config: Mapping[str, Any]) -> Mapping[str, str]:
+    """A header's metadata with the settings that stand beside the file, as diffusers would have written them into it."""
+    told = {name: config[name] for name in ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora") if name in config}
+    told |= {"lora_alpha": config["alpha"]} if "alpha" in config else {}  # as LoHa and LoKr call it
+    if "lora_alpha" not in told or ENTRY in metadata:
+        return metadata
+    return {**metadata, ENTRY: json.dumps({f"unet.{name}": value for name, value in told.items()})}
