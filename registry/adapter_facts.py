@@ -56,7 +56,7 @@ def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorIn
 
 
 def _algorithms(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> set[str]:
-    found = {key.algorithm for key in keys.values()} - {""}
+    found = {key.algorithm for key in keys.values() if key.role != "dora"} - {""}  # a magnitude may stand beside any algorithm's factors
     if "oft" in found:  # one key name for both: three axes are OFT, four are BOFT
         axes = {len(tensors[name].shape) for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"}
         found = (found - {"oft"}) | ({"boft"} if axes == {4} else {"oft", "boft"} if 4 in axes else {"oft"})
@@ -70,7 +70,7 @@ def module_ranks(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInf
         shape, place = tensors[name].shape, (key.component, key.module)
         if not shape:
             continue
-        if (key.algorithm, key.role) in (("lora", "down"), ("loha", "w1_b")):
+        if (key.algorithm, key.role) in (("lora", "down"), ("loha", "w1_b"), ("glora", "b2")):
             ranks[place] = shape[0]
         elif key.algorithm == "lokr" and key.role in ("w1_b", "w2_b"):
             ranks[place] = max(shape[0], ranks.get(place, 0))
@@ -84,12 +84,13 @@ def _components(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo
         names |= (
             {"text_encoder" if TEXT_MODULE.search(module) else DENOISER for module in modules} if not is_language_model(keys) else set()
         )
-    convolution = any(key.role == "down" and len(tensors[name].shape) == 4 and tensors[name].shape[-1] > 1 for name, key in keys.items())
+    convolution = any(key.role in KERNELS and len(tensors[name].shape) == 4 and tensors[name].shape[-1] > 1 for name, key in keys.items())
     order = (DENOISER, "text_encoder", "text_encoder_2", "text_encoder_3")
     found = sorted(names - {""}, key=lambda name: (order.index(name) if name in order else 9, name))
     return tuple(found) + (("conv",) if convolution else ())
 
 
+KERNELS = {"down", "mid", "t1", "t2", "w2", "b2", "diff", "set"}  # roles whose tensor has the kernel of a convolution
 TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")
 
 

@@ -1,5 +1,6 @@
 """The sizes of the layers an adapter was made for, as its own tensors tell them: products for LoKr, flat kernels for LoHa."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,27 +13,40 @@ Shapes = Mapping[str, tuple[int, ...]]  # `algorithm.role` -> shape
 
 @dataclass(frozen=True)
 class LayerSize:
-    """What is known of a layer's weight (out, into, *kernel); `flat` is into times the kernel's area where only that is told."""
+    """What is known of a layer's weight (out, into, *kernel).
+
+    `flat` is into times the kernel's area where only that is told, `either` a number that is the one or the other.
+    """
 
     out: int | None = None
     into: int | None = None
     kernel: tuple[int, ...] | None = None
     flat: int | None = None
+    either: int | None = None
 
 
 def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[Place, LayerSize]:
     """(component, module) -> LayerSize of every layer an adapter touches, in the file's order; bundled embeddings touch none."""
     modules: dict[Place, dict[str, tuple[int, ...]]] = {}
     for name, key in keys.items():
+        if key.role == "on_input" and (scale := tensors.get(f"{name.removesuffix('.on_input')}.weight")) is not None:
+            modules.setdefault((key.component, key.module), {})["ia3.numbers"] = (scale.elements,)
         if key.role != "embedding":
-            modules.setdefault((key.component, key.module), {})[f"{key.algorithm}.{key.role}"] = tensors[name].shape
+            role = "columns" if key.role == "blocks" and key.spelling == "peft" else key.role  # peft turns columns, LyCORIS rows
+            modules.setdefault((key.component, key.module), {})[f"{key.algorithm}.{role}"] = tensors[name].shape
     return {place: _size(shapes) for place, shapes in modules.items()}
 
 
 def _size(shapes: Shapes) -> LayerSize:
     known = LayerSize()
-    for part in (*_lora(shapes), *_hadamard(shapes), *_kronecker(shapes), *_whole(shapes)):
-        known = LayerSize(known.out or part.out, known.into or part.into, known.kernel or part.kernel, known.flat or part.flat)
+    for part in (*_lora(shapes), *_hadamard(shapes), *_kronecker(shapes), *_whole(shapes), *_turned(shapes)):
+        known = LayerSize(
+            known.out or part.out,
+            known.into or part.into,
+            known.kernel or part.kernel,
+            known.flat or part.flat,
+            known.either or part.either,
+        )
     return known
 
 
@@ -60,7 +74,12 @@ def _kronecker(shapes: Shapes) -> Iterator[LayerSize]:
     """LoKr: the sizes are products of those of its two factors."""
     left = shapes.get("lokr.w1") or shapes.get("lokr.w1_a")
     right = shapes.get("lokr.w2") or shapes.get("lokr.w2_a")
-    if "lokr.t2" in shapes:
+    core, inner = shapes.get("lokr.t2"), shapes.get("lokr.w2_b")
+    if core is not None:  # Tucker's form: t2 (r, r, *kernel), w2_a (r, out), w2_b (r, into)
+        across = shapes.get("lokr.w1") or shapes.get("lokr.w1_b")
+        if left and right and across and inner and min(map(len, (left, right, across, inner))) > 1:
+            kernel = tuple(core[2:]) if len(core) == 4 else None
+            yield LayerSize(out=left[0] * right[1], into=across[1] * inner[1], kernel=kernel)
         return
     if left and right:
         yield LayerSize(out=left[0] * right[0])
@@ -78,3 +97,23 @@ def _whole(shapes: Shapes) -> Iterator[LayerSize]:
     norm = shapes.get("norm.w_norm")
     if norm:
         yield LayerSize(out=norm[0])
+
+
+def _turned(shapes: Shapes) -> Iterator[LayerSize]:
+    """GLoRA, rotations and scales: b1 (out, r), b2 (r, into, *kernel); blocks (.., count, N, N) of rows or of columns; one number a row."""
+    first, second = shapes.get("glora.b1"), shapes.get("glora.b2")
+    if first and second and len(second) > 1:
+        yield LayerSize(out=first[0], into=second[1], kernel=tuple(second[2:]) if len(second) == 4 else None)
+    for rows in (shapes.get("oft.blocks"), shapes.get("boft.blocks")):
+        if rows and len(rows) > 2:
+            yield LayerSize(out=rows[-3] * rows[-1])
+    triangles, butterfly = shapes.get("oft.columns"), shapes.get("boft.columns")
+    if triangles and len(triangles) == 2 and triangles[0] > 1:  # N (N - 1) / 2 numbers a block; a single block may be shared by all
+        yield LayerSize(flat=triangles[0] * (1 + math.isqrt(1 + 8 * triangles[1])) // 2)
+    if butterfly and len(butterfly) > 2:
+        yield LayerSize(flat=butterfly[-3] * butterfly[-1])
+    scale = shapes.get("ia3.scale") or shapes.get("boft.scale") or shapes.get("oft.scale")
+    if scale and len(scale) > 1:
+        yield LayerSize(out=scale[0]) if set(scale[1:]) == {1} else LayerSize(into=scale[1])
+    if numbers := shapes.get("ia3.numbers"):  # whether of inputs or outputs stands in a tensor
+        yield LayerSize(either=numbers[0])

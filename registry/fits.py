@@ -109,9 +109,12 @@ def _mismatch(told: LayerSize, base: ModuleShape) -> str | None:
         and told.into in (None, base.into)
         and (base.kernel is None or told.kernel in (None, base.kernel))
         and (told.flat is None or base.into is None or told.flat == base.into * area)
+        and (told.either is None or told.either in (base.out, base.into))
     )
     if agrees:
         return None
+    if told.either is not None:
+        return f"for {told.either} numbers"
     into = told.into or (told.flat // area if told.flat else base.into)
     return str(ModuleShape(told.out or base.out, into, told.kernel or base.kernel))
 

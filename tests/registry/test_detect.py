@@ -180,7 +180,12 @@ K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 ALGORITHMS: list[tuple[str, tuple[str, ...], int | None, Shapes]] = [
     ("loha", ("loha",), 4, {f"{K}.hada_w1_a": (8, 4), f"{K}.hada_w1_b": (4, 768), f"{K}.hada_w2_a": (8, 4), f"{K}.hada_w2_b": (4, 768)}),
     ("lokr", ("lokr",), 2, {f"{K}.lokr_w1": (2, 2), f"{K}.lokr_w2_a": (4, 2), f"{K}.lokr_w2_b": (2, 384)}),
-    ("glora", ("glora",), None, {f"{K}.a1.weight": (4, 8), f"{K}.a2.weight": (4, 8), f"{K}.b1.weight": (8, 4), f"{K}.b2.weight": (4, 8)}),
+    (
+        "glora",
+        ("glora",),
+        4,
+        {f"{K}.a1.weight": (768, 4), f"{K}.a2.weight": (4, 768), f"{K}.b1.weight": (8, 4), f"{K}.b2.weight": (4, 768)},
+    ),
     ("oft", ("oft",), None, {f"{K}.oft_blocks": (4, 2, 2)}),
     ("boft", ("boft",), None, {f"{K}.oft_blocks": (2, 4, 2, 2), f"{K}.rescale": (8, 1)}),
     ("ia3", ("ia3",), None, {f"{K}.weight": (8,), f"{K}.on_input": (1,)}),

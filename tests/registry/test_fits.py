@@ -91,6 +91,7 @@ def test_convolutions_must_have_the_same_kernel(tmp_path: Path, small: Path) -> 
 K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 
 
+P = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 C = "lora_unet_down_blocks_0_resnets_0_conv1"
 
 
@@ -106,6 +107,22 @@ C = "lora_unet_down_blocks_0_resnets_0_conv1"
         ({f"{C}.hada_t1": (4, 4, 3, 3), f"{C}.hada_w1_a": (4, 48), f"{C}.hada_w1_b": (4, 48)}, True),
         ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_w2_a": (8, 2), f"{K}.lokr_w2_b": (2, 16)}, True),
         ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_w2_a": (8, 2), f"{K}.lokr_w2_b": (2, 96)}, False),
+        ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_t2": (2, 2, 1, 1), f"{K}.lokr_w2_a": (2, 8), f"{K}.lokr_w2_b": (2, 16)}, True),
+        ({f"{K}.lokr_w1": (6, 8), f"{K}.lokr_t2": (2, 2, 1, 1), f"{K}.lokr_w2_a": (2, 8), f"{K}.lokr_w2_b": (2, 17)}, False),
+        ({f"{K}.a1.weight": (128, 2), f"{K}.a2.weight": (2, 128), f"{K}.b1.weight": (48, 2), f"{K}.b2.weight": (2, 128)}, True),
+        ({f"{K}.a1.weight": (768, 2), f"{K}.a2.weight": (2, 768), f"{K}.b1.weight": (48, 2), f"{K}.b2.weight": (2, 768)}, False),
+        ({f"{K}.oft_blocks": (12, 4, 4)}, True),
+        ({f"{K}.oft_blocks": (80, 4, 4)}, False),
+        ({f"{K}.oft_blocks": (2, 12, 4, 4), f"{K}.rescale": (48, 1)}, True),
+        ({f"{K}.oft_blocks": (2, 80, 4, 4), f"{K}.rescale": (320, 1)}, False),
+        ({f"{K}.weight": (48,), f"{K}.on_input": ()}, True),
+        ({f"{K}.weight": (320,), f"{K}.on_input": ()}, False),
+        ({f"{P}.ia3_l": (48, 1)}, True),
+        ({f"{P}.ia3_l": (1, 768)}, False),
+        ({f"{P}.oft_R.weight": (16, 28)}, True),
+        ({f"{P}.oft_R.weight": (96, 28)}, False),
+        ({f"{P}.boft_R": (1, 16, 8, 8), f"{P}.boft_s": (48, 1)}, True),
+        ({f"{P}.boft_R": (1, 96, 8, 8), f"{P}.boft_s": (48, 1)}, False),
         ({f"{K}.diff": (48, 128)}, True),
         ({f"{K}.diff": (48, 768)}, False),
     ],

@@ -100,8 +100,8 @@ def test_loras_of_every_setting(
         ("LoHaConfig", {"r": 4}, "loha", "sd1"),
         ("LoKrConfig", {"r": 4}, "lokr", "sd1"),
         ("IA3Config", {"feedforward_modules": []}, "ia3", None),
-        ("OFTConfig", {"r": 8, "oft_block_size": 0}, "oft", None),
-        ("BOFTConfig", {"boft_block_size": 4}, "boft", None),
+        ("OFTConfig", {"r": 8, "oft_block_size": 0}, "oft", "sd1"),
+        ("BOFTConfig", {"boft_block_size": 4}, "boft", "sd1"),
     ],
 )
 def test_other_algorithms(tmp_path: Path, kind: str, settings: dict[str, Any], algorithm: str, family: str | None) -> None:
