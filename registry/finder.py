@@ -21,6 +21,7 @@ from registry.names import suggest
 from registry.progress import silent
 from registry.record import Record
 from registry.references import POCKET, absolute, is_hash, looks_like_path, split_alias
+from registry.sources.source import is_source, same_source
 
 ID = re.compile("[0-9a-f]{16}")
 SEARCHED = ("modelspec.title", "modelspec.author", "modelspec.description", "sidecar.title", "ss_output_name", "ss_sd_model_name")
@@ -60,6 +61,8 @@ class Finder:
         prefix = is_hash(reference)
         if prefix is not None:
             return self._by_hash(prefix)
+        if is_source(reference):
+            return self._by_source(reference)
         found = [] if looks_like_path(reference) else self._by_name(reference)
         if found:
             return found
@@ -74,6 +77,14 @@ class Finder:
         for record in found:
             by_content.setdefault(record.hashes.sha256, record)  # one content under two names is one thing
         return list(by_content.values())
+
+    def _by_source(self, reference: str) -> list[Record]:
+        """What was brought from there: of that very revision and file, or where the reference leaves them open, the only one."""
+        source = same_source(reference)
+        with self._index.reading() as connection:
+            records = compose.load(connection, rows.ids_by_source(connection, source))
+        exact = [record for record in records if record.metadata.get("source") == source]
+        return exact or [record for record in records if _is_of(str(record.metadata.get("source")), source)]
 
     def _by_name(self, reference: str) -> list[Record]:
         with self._index.reading() as connection:
@@ -121,6 +132,8 @@ class Finder:
 
     def _not_found(self, reference: str, kind: str | None) -> NotFound:
         what = kind or "model"
+        if is_source(reference):
+            return NotFound(f"{reference} is not registered. Bring it first: loraloom registry add {reference}")
         if looks_like_path(reference):
             return NotFound(
                 f"There is no file or folder {reference!r}, and no {what} is registered under that name. {self._nearest(reference)}"
@@ -152,6 +165,11 @@ class Finder:
         found = compose.load(connection, ids)
         wanted = [record for record in found if rows.shelf_of(record.kind) == rows.shelf_of(str(parent.get("role")))]
         return wanted if len(wanted) == 1 else []
+
+
+def _is_of(held: str, asked: str) -> bool:
+    """Whether a source with a revision or a file is one that a shorter reference means."""
+    return held.startswith((f"{asked}@", f"{asked}/")) or re.sub(r"@[^/]+", "", held) == asked
 
 
 def _narrowed(found: list[Record], kind: str | None) -> list[Record]:

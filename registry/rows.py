@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -282,6 +283,14 @@ def ids_by_alias(connection: Connection, name: str, alias: str) -> list[str]:
     """The record that `name@alias` means."""
     table = tables.alias
     return [str(row.record_id) for row in connection.execute(select(table.c.record_id).where(table.c.name == name, table.c.alias == alias))]
+
+
+def ids_by_source(connection: Connection, source: str) -> list[str]:
+    """Records that were brought from a source, or from a revision or file of it."""
+    beginning = json.dumps({"source": re.match(r"(?:hf:)?[^@]*?(?=@|$)", source)[0]})[1:-2]  # type: ignore[index]  # matches every text
+    table = tables.given
+    found = connection.execute(select(table.c.record_id).where(table.c.metadata.contains(beginning, autoescape=True)))
+    return [str(row.record_id) for row in found]
 
 
 def all_names(connection: Connection) -> set[str]:

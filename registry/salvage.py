@@ -26,8 +26,9 @@ from registry import rows
 from registry.detect import inspect
 from registry.errors import LoomError
 from registry.index import Damaged, open_index
+from registry.locks import held
 from registry.record import Record
-from registry.sqlite_file import SqliteFile, held
+from registry.sqlite_file import SqliteFile
 
 AT_ONCE = 256  # rows asked for in one query, halved where one of them cannot be read
 ROWIDS_AT_MOST = 1 << 22  # where the table no longer tells its last row

@@ -5,7 +5,6 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +124,3 @@ def _write_ahead(cursor: Any) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("loom_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """A lock beside an index file, for what only one process may do; the system lets go of it when the process dies."""
-    if os.name == "nt":
-        yield
-        return
-    import fcntl
-
-    with path.with_name(path.name + ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

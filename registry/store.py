@@ -18,12 +18,13 @@ from sqlalchemy import Connection, delete
 
 from registry import compose, rows
 from registry import index as tables
+from registry.blobs import Blobs
 from registry.checkpoints import checkpoint_step
 from registry.detect import inspect
 from registry.digests import Check, Digests
 from registry.duplicates import Duplicate, duplicates
 from registry.embedded import Embedded
-from registry.errors import BadFile, Refused
+from registry.errors import Ambiguous, BadFile, NotFound, Refused
 from registry.finder import Finder, seen_at, text_of
 from registry.folder import folder_files
 from registry.home import home_dir, index_place
@@ -37,6 +38,7 @@ from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, split_alias
 from registry.scan import ScanReport, scan
 from registry.settle import write_seen
+from registry.sources.source import Brought, bring, check_expected, is_source
 from registry.told import check_told, put_told
 
 
@@ -48,6 +50,7 @@ class Store:
         self._index = Index(index_place(self.home))
         self._digests = Digests(self._index)
         self._embedded = Embedded()
+        self.blobs = Blobs(self.home)
         self._finder = Finder(self._index, self._digests, self._embedded)
 
     def close(self) -> None:
@@ -70,20 +73,30 @@ class Store:
         triggers: Iterable[str] = (),
         notes: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        sha256: str | None = None,
         report: Report = silent,
     ) -> Record:
         """Register a model file or folder, hashed, and give its Record. What is not given stays as it was said before.
 
+        `hf:owner/repo[@revision][/file]` and an https address, with the `sha256` its file has, are brought to this machine first.
         The same content anywhere is the same record: it gets the new place and name beside the old ones. Raises BadFile for
-        what is no model, Refused for a name that cannot be one.
+        what is no model, Refused for a name that cannot be one, JobFailed where a network or a disk is in the way.
         """
-        path = absolute(path)
         check_name(name)
         check_told({"kind": kind, "family": family})
+        brought = None
+        if is_source(str(path)):
+            brought = bring(str(path), sha256=sha256, home=self.home, blobs=self.blobs, report=report)
+            name, licence = name or self._free_name(brought), licence or brought.licence
+            metadata = {**(metadata or {}), "source": brought.source, **({"source_commit": brought.commit} if brought.commit else {})}
+            path, sha256 = brought.path, None
+        path = absolute(path)
         if path == self._embedded.path:
             return self._pocket_named(name)
         seen = _folder_record(path, kind) if kind in ("dataset", "run") else inspect(path)
         hashes, learned = self._digests.of_record(seen, report)
+        expected = brought.expected if brought is not None else {str(path): sha256} if sha256 else {}
+        check_expected(expected, path, hashes, learned)
         said = {"kind": kind, "family": family, "licence": licence, "notes": notes, **_plain(parents, recipe, metadata)}
         with self._index.writing() as connection:
             record_id = self._same(connection, str(path), hashes.sha256, kind or seen.kind) or rows.new_id()
@@ -97,6 +110,14 @@ class Store:
             rows.put_labels(connection, record_id, "tag", tags)
             rows.put_labels(connection, record_id, "trigger", triggers)
             return compose.load(connection, [record_id])[0]
+
+    def _free_name(self, brought: Brought) -> str | None:
+        """The name a source's file may have: its own, unless another model has that."""
+        try:
+            holder = self.find(brought.name)
+        except (NotFound, Ambiguous):
+            return brought.name
+        return None if holder.metadata.get("source") == brought.source else f"{brought.name}-{rows.new_id()[:6]}"
 
     def add_dataset(self, path: Path | str, *, name: str, sha256: str, metadata: Mapping[str, Any] | None = None) -> Record:
         """Register an image-caption set whose content hash the caller has computed. The same content is the same record.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from registry.errors import JobFailed
 from registry.names import suggest
+from registry.sources.network import check_reachable
 from train.config import DataConfig
 from train.metadata import caption_column_of
 
@@ -55,7 +59,33 @@ def _open(path: str, split: str) -> Any:
     file = Path(path).expanduser()
     if file.is_file():
         return load_dataset(BUILDERS[file.suffix.lower()], data_files=str(file), split=split)
-    return load_dataset(path, split=split)
+    with _network_or_cache(path):
+        return load_dataset(path, split=split)
+
+
+@contextmanager
+def _network_or_cache(path: str) -> Iterator[None]:
+    """Without a network what was fetched before is all there is, told at once: the libraries would try again for most of a minute."""
+    from huggingface_hub import constants
+
+    from datasets import config
+
+    if Path(path).expanduser().exists() or constants.HF_HUB_OFFLINE:
+        yield
+        return
+    try:
+        check_reachable(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, wanted=path)
+    except JobFailed as unreachable:
+        before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+        try:
+            yield
+        except Exception:
+            raise unreachable from None
+        finally:
+            constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
+    else:
+        yield
 
 
 def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from registry.errors import Faults
 from tests import tiny
 from train.config import DataConfig
 from train.data import read_set
+from train.hub import read_hub
 
 
 def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> None:
@@ -40,6 +42,20 @@ def test_a_missing_folder_is_named_with_the_nearest(tmp_path: Path) -> None:
 def test_a_bare_word_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.hub._open", lambda *_: pytest.fail("the network was asked"))
     assert "A set on the hub is OWNER/NAME." in told(Path("nowhere"))
+
+
+def test_no_network_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from datasets import config
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    began = time.monotonic()
+    entries, faults = read_hub("owner/name", DataConfig())
+    assert entries == [] and "http://127.0.0.1:9 cannot be reached" in faults[0]
+    assert time.monotonic() - began < 10 and not constants.HF_HUB_OFFLINE
 
 
 def test_pictures_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:

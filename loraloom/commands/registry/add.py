@@ -24,7 +24,8 @@ PARENT_ROLES = ("base", "dataset", "run", "adapter", "source")
 def add_parsers(words: Any) -> None:
     """Add the subcommands."""
     parser = add_command(words, "add", add, "register a model file, a diffusers folder or an image-caption set")
-    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("path", metavar="SOURCE", help="a path, hf:owner/repo[@revision][/file], or an https address with --sha256")
+    parser.add_argument("--sha256", help="the hash its file must have; needed for an address on the web")
     parser.add_argument("--name", help="what to call it; default: the file's name")
     parser.add_argument("--replace", action="store_true", help="take the name from what has it; that stays NAME@<its date>")
     parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=f"say what it is, where that cannot be seen: {', '.join(KINDS)}")
@@ -54,6 +55,7 @@ def add(arguments: argparse.Namespace) -> int:
             tags=arguments.tag,
             triggers=arguments.trigger,
             notes=arguments.note,
+            sha256=arguments.sha256,
             report=report,
         )
     return answer(record, arguments)
@@ -61,12 +63,18 @@ def add(arguments: argparse.Namespace) -> int:
 
 def _refuse_taken(store: Store, path: str, name: str, kind: str | None) -> None:
     """Refuse a name that other content of the same shelf has."""
+    from registry.sources.source import is_source, same_source
+
     try:
         holder = store.find(name)
     except NotFound:
         return
     if holder.name != name or (holder.kind in ("dataset", "run")) != (kind in ("dataset", "run")):
         return
+    if is_source(path):
+        if holder.metadata.get("source") == same_source(path):
+            return
+        raise Refused(f"{name!r} is the name of {holder.path}. Give another --name, or --replace to let that one become {name}@<its date>.")
     mine = str(Path(path).expanduser().absolute())
     if holder.path != mine and holder.hashes.sha256 != store.find(mine).hashes.sha256 and _differs(store, holder, mine):
         raise Refused(f"{name!r} is the name of {holder.path}. Give another --name, or --replace to let that one become {name}@<its date>.")

@@ -1,0 +1,195 @@
+"""Models of the Hugging Face hub: `hf:owner/repo[@revision][/file]`, through huggingface_hub and into its cache.
+
+`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` mean what they mean there. A slash in a revision is written %2F.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from registry.errors import JobFailed, LoomError, NotFound, Refused
+from registry.progress import Report, Tick
+from registry.sources.network import check_reachable
+from registry.walk import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>[^@]+))?")
+SMALL = (".json", ".txt", ".model", ".md")  # of a diffusers folder, beside its weights; code is never fetched
+ANSWER_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """What a `hf:` reference names."""
+
+    repo: str
+    revision: str | None
+    file: str | None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision.replace('/', '%2F')}" if self.revision else ""
+        return f"hf:{self.repo}{revision}{f'/{self.file}' if self.file else ''}"
+
+
+@dataclass(frozen=True)
+class FromHub:
+    """What came: its place in the hub's cache, the commit it is of, the hashes the hub tells by path, its licence."""
+
+    path: Path
+    commit: str | None
+    expected: dict[str, str]
+    licence: str | None
+
+
+def parse_hub(text: str) -> HubSource:
+    """`hf:owner/repo[@revision][/file]` in its parts. Raises Refused."""
+    found = HUB.fullmatch(text.strip())
+    parts = PurePosixPath(found["file"]).parts if found and found["file"] else ()
+    if not found or ".." in parts:
+        raise Refused(f"{text!r} is not hf:owner/repo[@revision][/file].")
+    return HubSource(found["repo"], unquote(found["revision"]) if found["revision"] else None, found["file"])
+
+
+def fetch_hub(source: HubSource, report: Report) -> FromHub:
+    """Bring a file, or the diffusers folder of a repository. What the cache has is not fetched again. Raises Refused, JobFailed."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # the console is not theirs to draw on
+    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    if constants.HF_HUB_OFFLINE:
+        return _cached(source, f"{source} is not in the cache of this machine, and HF_HUB_OFFLINE keeps it from the network.")
+    try:
+        check_reachable(endpoint, wanted=str(source))
+    except JobFailed as error:
+        return _cached(source, str(error))
+    with _told(source, endpoint):
+        info = HfApi(endpoint=endpoint).model_info(source.repo, revision=source.revision, files_metadata=True, timeout=ANSWER_SECONDS)
+    sizes = {str(one.rfilename): one for one in info.siblings or ()}
+    files = [source.file] if source.file else _files_of(source, sizes)
+    if source.file and source.file not in sizes:
+        raise NotFound(f"{source}: there is no such file. {source.repo} has {_listed(sizes)}.")
+    _check_room(source, sum(int(sizes[name].size or 0) for name in files))
+    folder, expected = Path(), {}
+    for number, name in enumerate(files, 1):
+        path = _download(source, name, endpoint)
+        folder = path.parents[len(PurePosixPath(name).parts) - 1]
+        if folder.name != info.sha:
+            raise JobFailed(f"{source} was given a new commit while it was fetched. Give the command again.")
+        lfs = sizes[name].lfs
+        if lfs is not None and lfs.sha256:
+            expected[str(path)] = str(lfs.sha256)
+        report(Tick("fetch", number, len(files), name))
+    licence = getattr(info.card_data, "license", None) if info.card_data else None
+    place = folder / files[0] if len(files) == 1 else folder
+    return FromHub(place, str(info.sha), expected, str(licence) if licence else None)
+
+
+def _download(source: HubSource, name: str, endpoint: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    with _told(source, endpoint):
+        return Path(str(hf_hub_download(source.repo, name, revision=source.revision, endpoint=endpoint, etag_timeout=ANSWER_SECONDS)))
+
+
+def _cached(source: HubSource, otherwise: str) -> FromHub:
+    """What an earlier call has brought."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    found: Any = None
+    if source.file:
+        found = try_to_load_from_cache(source.repo, source.file, revision=source.revision)
+        path = Path(found) if isinstance(found, str) else None
+    else:
+        try:
+            folder = Path(snapshot_download(source.repo, revision=source.revision, local_files_only=True))
+        except (LocalEntryNotFoundError, OSError, ValueError):
+            raise JobFailed(otherwise) from None
+        models = sorted(folder.glob("*.safetensors"))
+        path = folder if (folder / "model_index.json").is_file() else models[0] if len(models) == 1 else None
+    if path is None:
+        raise JobFailed(otherwise)
+    commit = re.search(r"snapshots[/\\]([0-9a-f]{40})", str(path))
+    return FromHub(path, commit[1] if commit else None, {}, None)
+
+
+# --- which files
+
+
+def _files_of(source: HubSource, sizes: Iterable[str]) -> list[str]:
+    """The files of a diffusers folder, or the one model file of a repository. Raises Refused that lists several."""
+    names = sorted(sizes)
+    if "model_index.json" in names:
+        return _folder_of(names)
+    models = [name for name in names if name.lower().endswith(MODELS)]
+    if len(models) == 1:
+        return models
+    if not models:
+        raise Refused(f"{source} has no safetensors and no GGUF file. It has {_listed(names)}.")
+    raise Refused(f"{source} has {len(models)} model files. Name one: " + ", ".join(f"{source}/{name}" for name in models[:12]))
+
+
+def _folder_of(names: list[str]) -> list[str]:
+    """Configs and tokenizers, and of each component the weights that are loaded: the plain ones, else fp16."""
+    chosen = [name for name in names if name.lower().endswith(SMALL)]
+    for folder in sorted({name.rpartition("/")[0] for name in names if name.endswith(".safetensors") and "/" in name}):
+        weights = [name for name in names if name.rpartition("/")[0] == folder and name.endswith(".safetensors")]
+        plain = [name for name in weights if not re.search(r"\.(fp16|bf16|non_ema|ema)[.-]", name.rpartition("/")[2])]
+        half = [name for name in weights if ".fp16" in name.rpartition("/")[2]]
+        chosen += plain or half or weights
+    return sorted(chosen)
+
+
+def _listed(names: Iterable[str]) -> str:
+    some = sorted(names)
+    return ", ".join(some[:8]) + (f" and {len(some) - 8} more" if len(some) > 8 else "") if some else "no files"
+
+
+def _check_room(source: HubSource, needed: int) -> None:
+    import shutil
+
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE)
+    standing = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(standing).free
+    if needed > free:
+        raise JobFailed(
+            f"{source} has {needed:,} bytes; {standing} has room for {free:,}. Free some space, or set HF_HOME to another disk."
+        )
+
+
+@contextmanager
+def _told(source: HubSource, endpoint: str) -> Iterator[None]:
+    """The hub's errors, said for a person."""
+    import httpx
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except LoomError:
+        raise
+    except errors.GatedRepoError as error:
+        raise Refused(f"{source} is gated. Accept its terms at {endpoint}/{source.repo}, and set HF_TOKEN.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise NotFound(
+            f"{source}: {endpoint} has no repository {source.repo}, or it is private. Check the name; HF_TOKEN opens private ones."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise NotFound(f"{source}: {source.repo} has no revision {source.revision!r}. Leave it out for the newest.") from error
+    except errors.EntryNotFoundError as error:
+        raise NotFound(f"{source}: {source.repo} has no such file.") from error
+    except errors.HfHubHTTPError as error:
+        raise JobFailed(f"{source} was not fetched: {str(error).strip().splitlines()[0]}") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise JobFailed(f"{source} was not fetched: {error}. What came is kept: give the command again to go on.") from error

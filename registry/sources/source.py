@@ -1,0 +1,101 @@
+"""A model that is not on this machine yet, brought here and checked: from the hub or from the web."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry.blobs import Blobs
+from registry.detect import inspect
+from registry.errors import BadFile, Refused
+from registry.progress import Report
+from registry.record import Hashes
+from registry.references import proper_name
+from registry.walk import MODELS
+
+GENERIC = ("model", "diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "lora", "pytorch_model")  # names that tell nothing
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A file or folder on this machine, where it is from, and what it may be called."""
+
+    path: Path
+    name: str
+    source: str
+    commit: str | None = None
+    licence: str | None = None
+    expected: dict[str, str] = field(default_factory=dict)  # path -> sha256 that its giver tells
+
+
+def is_source(text: str) -> bool:
+    """Whether a reference names something elsewhere."""
+    return text.startswith(("hf:", "http://", "https://"))
+
+
+def same_source(text: str) -> str:
+    """How a source is written in the index."""
+    if text.startswith("hf:"):
+        from registry.sources.hub import parse_hub
+
+        return str(parse_hub(text))
+    from registry.sources.web import shown
+
+    return shown(text)
+
+
+def bring(text: str, *, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Brought:
+    """Bring what a source names. Raises Refused, JobFailed."""
+    if text.startswith("hf:"):
+        return _from_hub(text, sha256, report)
+    return _from_web(text, sha256, home, blobs, report)
+
+
+def _from_hub(text: str, sha256: str | None, report: Report) -> Brought:
+    from registry.sources.hub import fetch_hub, parse_hub
+    from registry.sources.web import check_sha256
+
+    source = parse_hub(text)
+    if sha256 is not None:
+        check_sha256(sha256, text)
+    came = fetch_hub(source, report)
+    stem = came.path.stem if came.path.is_file() else ""
+    name = source.repo.rpartition("/")[2] if not stem or stem in GENERIC else stem
+    expected = came.expected | ({str(came.path): check_sha256(sha256, text)} if sha256 else {})
+    return Brought(came.path, proper_name(name), str(source), came.commit, came.licence, expected)
+
+
+def _from_web(text: str, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Brought:
+    from registry.sources.web import check_address, check_sha256, download, shown
+
+    check_address(text)
+    digest = check_sha256(sha256, text)
+    known = blobs.fetch(digest, report)
+    if known is not None:
+        return Brought(known, proper_name(Path(shown(text)).stem or digest[:12]), shown(text), expected={str(known): digest})
+    arrived = download(text, sha256=digest, quarantine=home / "quarantine", report=report)
+    ending = Path(arrived.name).suffix.lower()
+    if ending not in MODELS:
+        with arrived.path.open("rb") as file:
+            ending = ".gguf" if file.read(4) == b"GGUF" else ".safetensors"
+    checked = arrived.path.with_suffix(ending)
+    arrived.path.rename(checked)
+    try:
+        inspect(checked)
+    except BadFile as error:
+        checked.unlink()
+        raise Refused(f"{shown(text)} is the file of that hash, and no model: it {error.message} It was thrown away.") from error
+    place = blobs.take(checked, digest, ending, report)
+    return Brought(place, proper_name(Path(arrived.name).stem), shown(text), expected={str(place): digest})
+
+
+def check_expected(expected: Mapping[str, str], path: Path, hashes: Hashes, learned: Mapping[str, Any]) -> None:
+    """Refuse a file whose hash is not the one that was told, by its giver or by the user."""
+    files = learned.get("metadata", {}).get("files_sha256", {}) if path.is_dir() else {}
+    for place, told in expected.items():
+        found = hashes.sha256 if Path(place) == path else files.get(Path(place).relative_to(path).as_posix())
+        wanted = told.strip().lower().removeprefix("sha256:")
+        if found != wanted:
+            raise Refused(f"{place} has sha256 {found}; {wanted} was expected. It is not the file that was meant; it is not registered.")

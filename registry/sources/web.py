@@ -1,0 +1,225 @@
+"""A file from an address on the web: what came is kept in quarantine, gone on with, and given out when its hash is right."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from registry.errors import JobFailed, Refused
+from registry.locks import held
+from registry.progress import Report, Tick
+from registry.safefile import write_json
+
+CHUNK = 1 << 20  # bytes a read
+TRIES = 4  # connections in a row that bring nothing new
+PAUSE_SECONDS = 0.4  # before the second try; doubled before each that follows
+QUIET_SECONDS = 30  # without a byte, before the connection is given up
+SPARE = 64 << 20  # bytes of the disk that stay free
+HEX64 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A whole file in quarantine, and what the server calls it."""
+
+    path: Path
+    name: str
+
+
+def check_address(url: str) -> None:
+    """Refuse an address that is neither https nor on this machine."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
+        return
+    if parts.scheme != "https" or not parts.hostname:
+        raise Refused(f"{shown(url)} is not https. What comes over http may be changed on the way; give an https address.")
+
+
+def check_sha256(sha256: str | None, url: str) -> str:
+    """The 64 digits, lower-case. Raises Refused."""
+    text = (sha256 or "").strip().lower().removeprefix("sha256:")
+    if not text:
+        raise Refused(f"{shown(url)} needs the hash of the file it should give: --sha256, 64 hex digits, as its page tells.")
+    if not HEX64.fullmatch(text):
+        raise Refused(f"--sha256 {sha256!r} is not a sha256: 64 hex digits were expected.")
+    return text
+
+
+def download(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arrived:
+    """Fetch a file whose hash is known, going on with what came before. Raises Refused, JobFailed.
+
+    `quarantine` is a folder. Two processes that want the same file wait for each other.
+    """
+    check_address(url)
+    quarantine.mkdir(parents=True, exist_ok=True)
+    part = quarantine / f"{sha256}.part"
+    with held(part):
+        resumed = part.exists() and part.stat().st_size > 0
+        with _told_when_full(quarantine):
+            name = _fetch(url, part, report)
+            found = _sha256(part)
+            if found != sha256 and resumed:  # what was there already may have been of another file
+                part.unlink()
+                name = _fetch(url, part, report)
+                found = _sha256(part)
+        if found != sha256:
+            part.unlink()
+            raise Refused(f"{shown(url)} gave a file with sha256 {found}; {sha256} was expected. It was thrown away. Check both.")
+        _facts_of(part).unlink(missing_ok=True)
+    return Arrived(part, name)
+
+
+# --- one connection after another
+
+
+def _fetch(url: str, part: Path, report: Report) -> str:
+    """Bring the rest of the file; gives its name."""
+    tries, before = 0, -1
+    while True:
+        here = part.stat().st_size if part.exists() else 0
+        tries = 1 if here > before else tries + 1
+        before = here
+        try:
+            name, whole = _connection(url, part, here, report)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing behind what we have: it is whole, or not the file it was
+                return _named_by(url, None)
+            if error.code not in (408, 425, 429, 500, 502, 503, 504) or tries >= TRIES:
+                raise _refused(url, error) from error
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if (here == 0 and not part.exists()) or tries >= TRIES:
+                raise JobFailed(_cut(url, getattr(error, "reason", error), part)) from error
+        else:
+            if whole:
+                return name
+            if tries >= TRIES:
+                raise JobFailed(_cut(url, "the connection ends before the file does", part))
+        time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
+
+
+def _connection(url: str, part: Path, here: int, report: Report) -> tuple[str, bool]:
+    """(the file's name, whether all of it is there) after one connection."""
+    facts = _read_facts(part)
+    headers = {"User-Agent": "loraloom", "Accept-Encoding": "identity"}
+    if here and facts.get("url") == url:
+        headers["Range"] = f"bytes={here}-"
+        if facts.get("mark"):
+            headers["If-Range"] = str(facts["mark"])
+    opener = urllib.request.build_opener(_Redirects())
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=QUIET_SECONDS) as answer:
+        going_on = answer.status == 206 and _starts_at(answer, here)
+        begin = here if going_on else 0
+        length = answer.headers.get("Content-Length")
+        total = begin + int(length) if length and length.isdigit() else None
+        _check_room(part, (total or 0) - begin, url)
+        mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        write_json(_facts_of(part), {"url": url, "mark": None if str(mark).startswith("W/") else mark, "total": total})
+        with part.open("ab" if going_on else "wb") as file:
+            done = _copy(answer, file, begin, total, report, part)
+        return _named_by(answer.geturl(), answer.headers.get("Content-Disposition")), total is None or done == total
+
+
+def _copy(answer: Any, file: BinaryIO, begin: int, total: int | None, report: Report, part: Path) -> int:
+    done = begin
+    try:
+        while data := answer.read(CHUNK):
+            file.write(data)
+            done += len(data)
+            report(Tick("download", done, total or 0, part.name[:12]))
+    finally:
+        file.flush()
+        os.fsync(file.fileno())
+    return done
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to https only, also from there on."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+# --- small pieces
+
+
+def _starts_at(answer: Any, begin: int) -> bool:
+    return str(answer.headers.get("Content-Range", "")).startswith(f"bytes {begin}-")
+
+
+def _named_by(url: str, disposition: str | None) -> str:
+    """The file's own name, without a folder."""
+    told = re.search(r"filename\*=(?:UTF-8'')?\"?([^\";]+)|filename=\"?([^\";]+)", disposition or "", re.IGNORECASE)
+    name = urllib.parse.unquote((told[1] or told[2]) if told else urllib.parse.urlsplit(url).path)
+    return re.split(r"[/\\]", name.strip())[-1]
+
+
+def _check_room(part: Path, needed: int, url: str) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed > 0 and free < needed + SPARE:
+        raise JobFailed(
+            f"{shown(url)} has {needed:,} bytes more; {part.parent} has room for {max(free - SPARE, 0):,}. Free some space first."
+        )
+
+
+@contextlib.contextmanager
+def _told_when_full(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise JobFailed(f"The disk of {folder} is full. What came is kept: free some space and give the command again.") from error
+
+
+def _refused(url: str, error: urllib.error.HTTPError) -> Refused | JobFailed:
+    if error.code in (404, 410):
+        return Refused(f"{shown(url)} is not there (HTTP {error.code}). Check the address.")
+    if error.code in (401, 403):
+        return Refused(f"{shown(url)} wants a login (HTTP {error.code}). Download it in a browser, and add the file.")
+    return JobFailed(f"{shown(url)} cannot be had: HTTP {error.code} {error.reason}. Try again later.")
+
+
+def _cut(url: str, reason: object, part: Path) -> str:
+    kept = part.stat().st_size if part.exists() else 0
+    then = f"{kept:,} bytes came and are kept: give the command again to go on." if kept else "Check the network and the address."
+    return f"{shown(url)} cannot be reached ({reason}). {then}"
+
+
+def shown(url: str) -> str:
+    """The address without a password and without its query, which may hold a token."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _facts_of(part: Path) -> Path:
+    return part.with_suffix(".json")
+
+
+def _read_facts(part: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_facts_of(part).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
