@@ -99,6 +99,7 @@ def hear_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
         else:
             seen = verdict.family or " or ".join(verdict.candidates)
             verdict.warnings.append(Warn(code="metadata-disagrees", message=f"{source}; the tensors are those of {seen}."))
+    verdict.warnings += facts.warnings
     if facts.prediction.value and not verdict.prediction.value:
         verdict.prediction = facts.prediction
 

@@ -1,8 +1,15 @@
-"""Licences by how much they forbid, and what a derived model inherits: the strictest of its sources, unknown ones named."""
+"""Licences by how much they forbid, and what a derived model inherits: one policy for merging, adapters and training.
 
+The strictest licence of all sources is the derived file's; of several equally strict ones all hold (SPDX's AND). A source whose licence is
+not known, or not understood, is named: it may be stricter than all that are. Every source's licence is listed in the derived file.
+"""
+
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from registry.record import Warn
 
 # beginnings or parts of licence ids and names, from free to strict; the strictest that matches counts
 LEVELS: tuple[tuple[int, str], ...] = (
@@ -13,14 +20,40 @@ LEVELS: tuple[tuple[int, str], ...] = (
     (4, r"non.?commercial|-nc\b|by-nc|research"),
     (5, r"no.?deriv|-nd\b|by-nd|proprietary|all rights reserved"),
 )
+CLOSED = 4  # non-commercial and stricter
+ENTRY = "loraloom.licences"  # in a derived file's metadata: {name of a source: its licence or null}
 
 
 @dataclass(frozen=True)
-class Inherited:
-    """The strictest licence among sources, and the names of those whose licence is not known or not understood."""
+class Terms:
+    """What follows from all sources: the licence that holds (None: none is known), theirs by name, and whose is not known."""
 
     licence: str | None
+    sources: Mapping[str, str | None]
     unknown: tuple[str, ...]
+
+    def warnings(self) -> tuple[Warn, ...]:
+        """What a person should know before the derived file is shared."""
+        found = []
+        if self.unknown:
+            message = f"the licence of {', '.join(self.unknown)} is not known: it may forbid more than {self.licence or 'anything'}."
+            message = message if self.licence else f"the licence of {', '.join(self.unknown)} is not known, and so the result's is not."
+            found.append(Warn(code="licence-unknown", message=message))
+        closed = [name for name, licence in self.sources.items() if licence and (strictness(licence) or 0) >= CLOSED]
+        if closed:
+            message = f"the licence of {', '.join(closed)} forbids commercial use or derived works; look at it before you share."
+            found.append(Warn(code="licence-closed", message=message))
+        return tuple(found)
+
+    def notes(self) -> list[str]:
+        """The warnings as sentences."""
+        return [warning.message for warning in self.warnings()]
+
+    def entries(self) -> dict[str, str]:
+        """A derived file's metadata: ModelSpec's licence where one is known, and every source's own."""
+        spec = {"modelspec.license": self.licence} if self.licence else {}
+        told = json.dumps(dict(self.sources), ensure_ascii=False, sort_keys=True)
+        return {**spec, ENTRY: told} if any(self.sources.values()) else {}
 
 
 def strictness(licence: str) -> int | None:
@@ -29,8 +62,22 @@ def strictness(licence: str) -> int | None:
     return max(levels, default=None)
 
 
-def inherited(sources: Sequence[tuple[str, str | None]]) -> Inherited:
+def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
     """What follows from (name, licence) of all sources."""
-    known = [(level, licence) for _, licence in sources if licence and (level := strictness(licence)) is not None]
-    unknown = tuple(name for name, licence in sources if not licence or strictness(licence) is None)
-    return Inherited(max(known, key=lambda pair: pair[0])[1] if known else None, unknown)
+    given = dict.fromkeys(sources)
+    single = [part.strip() for _, licence in given for part in (licence or "").split(" AND ") if part.strip()]
+    known = {part: level for part in single if (level := strictness(part)) is not None}
+    strictest = [part for part, level in known.items() if level == max(known.values())]
+    unknown = tuple(dict.fromkeys(name for name, licence in given if not licence or strictness(licence) is None))
+    return Terms(" AND ".join(strictest) or None, dict(given), unknown)
+
+
+def terms_told(metadata: Mapping[str, str]) -> Terms | None:
+    """The Terms that a derived file's metadata tell; None where there are none, or damaged ones."""
+    try:
+        told = json.loads(metadata.get(ENTRY, "null"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict) or not all(value is None or isinstance(value, str) for value in told.values()):
+        return None
+    return inherited(told.items())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registry.licences import Inherited, inherited
+from registry.licences import Terms, inherited
 from registry.record import Record
 
 Resolve = Callable[[Mapping[str, Any]], Record | None]
@@ -59,12 +59,13 @@ class Lineage:
             **self.root.to_json(),
             "inherited_licence": told.licence,
             "licence_unknown": list(told.unknown),
+            "licences": dict(told.sources),
             "derived": list(self.derived),
         }
 
-    def inherited(self) -> Inherited:
+    def inherited(self) -> Terms:
         """What the licences of everything it was made from come to; a run is no source."""
-        return inherited(list(_sources(self.root)))
+        return inherited(_sources(self.root))
 
     def to_text(self) -> str:
         """An indented tree for people."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from registry.record import Prediction
+from registry.licences import terms_told
+from registry.record import Prediction, Warn
 
 TRIGGERS_AT_MOST = 8
 OFTEN = 0.9  # share of a folder's captions a tag must be in to be taken for its trigger word
@@ -72,17 +73,20 @@ class MetadataFacts:
     licence: str | None = None
     parents: tuple[Mapping[str, Any], ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[Warn, ...] = ()
 
 
 def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
     """The facts in a header's metadata; damaged values are left out, never an error."""
     family, source = _family(metadata)
+    terms = terms_told(metadata)
     return MetadataFacts(
         family=family,
         family_source=source,
         prediction=_prediction(metadata),
         triggers=_triggers(metadata),
         licence=metadata.get("modelspec.license") or None,
+        warnings=terms.warnings() if terms is not None else (),
         parents=_parents(metadata),
         kept={key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items()},
     )

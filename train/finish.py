@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
+from registry.licences import Terms, inherited
 from registry.progress import Tick
 from registry.record import Hashes
 from registry.safefile import write_json
@@ -42,7 +43,7 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
     header = export.metadata(
         plan.base.family, learner.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
     )
-    return export.write_adapter(path, learner.modules, header)
+    return export.write_adapter(path, learner.modules, {**header, **_terms(plan).entries()})
 
 
 def _spec(work: Work) -> dict[str, str]:
@@ -196,6 +197,7 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     record = store.add(
         path,
         name=plan.config.name,
+        licence=_terms(plan).licence,
         kind="adapter",
         family=plan.base.family.name,
         parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
@@ -204,6 +206,11 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     )
     log.info("registered %s, sha256 %s", record.name, hashes.sha256)
     return record.name
+
+
+def _terms(plan: Plan) -> Terms:
+    """What an adapter inherits of its base; a set of pictures has no licence here that could be asked."""
+    return inherited([(plan.base.name, plan.base.record.licence)])
 
 
 def _dataset_name(plan: Plan, store: Store) -> str:

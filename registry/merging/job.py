@@ -102,8 +102,7 @@ def metadata_of(plan: MergePlan, recipe: Recipe) -> dict[str, str]:
     if kept.get("modelspec.architecture"):
         kept["modelspec.title"] = str(recipe.name)
         kept["modelspec.merged_from"] = ", ".join(str(source.name) for source in recipe.sources)
-        if plan.licence:
-            kept["modelspec.license"] = plan.licence
+    kept |= plan.terms.entries()
     portable = replace(recipe, sources=tuple(Source(ref=str(source.name), name=None, sha256=source.sha256) for source in recipe.sources))
     kept[RECIPE_KEY] = json.dumps(portable.to_plain(), sort_keys=True, ensure_ascii=False)
     return kept
@@ -128,7 +127,12 @@ def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -
     ]
     recipe = {"tool": "merge", **merged.recipe.to_plain()}
     record = store.add(
-        merged.output, name=merged.recipe.name, parents=parents, recipe=json.loads(json.dumps(recipe)), licence=plan.licence, report=report
+        merged.output,
+        name=merged.recipe.name,
+        parents=parents,
+        recipe=json.loads(json.dumps(recipe)),
+        licence=plan.terms.licence,
+        report=report,
     )
     if record.hashes.sha256 != merged.result["sha256"]:
         raise JobFailed(f"{merged.output} does not read back as it was written: look at the disk.")

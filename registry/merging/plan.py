@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.header import DTYPE_BITS, TensorInfo
-from registry.licences import strictness
+from registry.licences import Terms, inherited
 from registry.merging.forms import in_form_of
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.layout import Layout, quantised, read_layout
@@ -49,7 +49,7 @@ class MergePlan:
     keys: Keys
     files: tuple[OutFile, ...]
     others: tuple[tuple[str, Path], ...]  # small files of a folder: place in the output, where they are copied from
-    licence: str | None
+    terms: Terms
     memory_mib: int
     threads: int
     notes: tuple[str, ...]
@@ -93,7 +93,8 @@ class MergePlan:
             "threads": self.threads,
             "seconds": round(self.seconds, 1),
             "free_bytes": free_bytes(self.output),
-            "licence": self.licence,
+            "licence": self.terms.licence,
+            "licences": dict(self.terms.sources),
             "notes": list(self.notes),
             "recipe": self.recipe.to_plain(),
         }
@@ -116,7 +117,7 @@ class MergePlan:
             f"  writes {self.bytes / MIB:,.1f} MiB to {self.output} ({free / MIB:,.0f} MiB free), reads {self.bytes_read / MIB:,.1f} MiB"
         )
         lines.append(f"  memory at most {self.memory_mib} MiB beyond mapped pages, {self.threads} threads, about {self.seconds:.0f} s")
-        lines.append(f"  licence: {self.licence or 'not known'}")
+        lines.append(f"  licence: {self.terms.licence or 'not known'}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -150,6 +151,7 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     keys = plan_keys(recipe, method, layouts)
     faults += keys.faults
     faults += _memory_faults(method, keys, memory_mib)
+    terms = inherited((record.name, record.licence) for record in records)
     plan = MergePlan(
         recipe=replace(recipe, name=recipe.name or output.stem),
         method=method,
@@ -159,10 +161,10 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
         keys=keys,
         files=files_of(layouts, keys, recipe.shard_mib),
         others=others_of(layouts[0]),
-        licence=licence_union(records),
+        terms=terms,
         memory_mib=memory_mib,
         threads=threads,
-        notes=(*keys.notes, *licence_notes(records), *([] if copies else _kinship_notes(records))),
+        notes=(*keys.notes, *terms.notes(), *([] if copies else _kinship_notes(records))),
     )
     faults += disk_faults(output, plan.bytes + MIB)
     if faults:
@@ -378,31 +380,6 @@ def _sharded(groups: Mapping[str, Sequence[str]], keys: Keys, shard_mib: int) ->
 def others_of(layout: Layout) -> tuple[tuple[str, Path], ...]:
     """A folder's small files: their place in the output, where they are copied from."""
     return tuple((name, layout.path / name) for name in layout.others)
-
-
-# --- licences
-
-CLOSED = 4  # of registry.licences: non-commercial and stricter
-
-
-def licence_union(records: Sequence[Record]) -> str | None:
-    """All licences joined by AND (SPDX); None where one of them is not known."""
-    if any(not record.licence for record in records):
-        return None
-    parts = dict.fromkeys(part.strip() for record in records for part in str(record.licence).split(" AND "))
-    return " AND ".join(parts)
-
-
-def licence_notes(records: Sequence[Record]) -> list[str]:
-    """What a person should know of the result's licence."""
-    unknown = [record.name for record in records if not record.licence]
-    notes = [f"the licence of {', '.join(dict.fromkeys(unknown))} is not known, and so the result's is not."] if unknown else []
-    closed = [record.name for record in records if record.licence and (strictness(record.licence) or 0) >= CLOSED]
-    return (
-        [*notes, f"the licence of {', '.join(closed)} forbids commercial use or derived works; look at it before you share."]
-        if closed
-        else notes
-    )
 
 
 __all__ = ["Key", "MergePlan", "OutFile", "plan_merge", "some"]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.licences import inherited, strictness
+from registry.detect import inspect
+from registry.licences import inherited, strictness, terms_told
 from registry.store import Store
 from tests.registry.made import lora, sd1_attention
 
@@ -25,6 +26,29 @@ def test_the_strictest_counts_and_the_unknown_are_named() -> None:
     told = inherited([("a", "MIT"), ("b", "CC-BY-NC-4.0"), ("c", None), ("d", "Bob's own"), ("e", "CC-BY-SA-4.0")])
     assert (told.licence, told.unknown) == ("CC-BY-NC-4.0", ("c", "d"))
     assert inherited([]).licence is None
+
+
+def test_of_equally_strict_ones_all_hold() -> None:
+    assert inherited([("a", "GPL-3.0"), ("b", "CC-BY-SA-4.0 AND MIT"), ("c", "GPL-3.0")]).licence == "GPL-3.0 AND CC-BY-SA-4.0"
+
+
+def test_what_should_be_known_before_sharing_is_said() -> None:
+    def codes(*licences: str | None) -> list[str]:
+        return [warning.code for warning in inherited(zip("abc", licences, strict=False)).warnings()]
+
+    assert codes("MIT", "openrail") == []
+    assert codes("MIT", None) == ["licence-unknown"]
+    assert codes("CC-BY-NC-4.0", "Bob's own") == ["licence-unknown", "licence-closed"]
+    assert inherited([("a", None)]).entries() == {}
+
+
+def test_a_derived_file_tells_its_terms_wherever_it_goes(tmp_path: Path) -> None:
+    terms = inherited([("base", "CC-BY-NC-4.0"), ("style", None)])
+    lora(tmp_path / "x.safetensors", sd1_attention(), metadata=terms.entries())
+    record = inspect(tmp_path / "x.safetensors")
+    assert record.licence == "CC-BY-NC-4.0" and [warning.code for warning in record.warnings] == ["licence-unknown", "licence-closed"]
+    assert terms_told({"loraloom.licences": '{"base": "CC-BY-NC-4.0", "style": null}'}) == terms
+    assert terms_told({"loraloom.licences": "[1"}) is terms_told({}) is terms_told({"loraloom.licences": '{"a": 1}'}) is None
 
 
 def test_lineage_tells_what_follows_from_base_and_dataset(store: Store, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
+from registry.licences import inherited
 from registry.merging.lora.adapter import Adapter, Module
 from registry.merging.lora.delta import changes_bias, delta, delta_shape, factors, kind_of, tensor_fault
 from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
 from registry.merging.lora.shapes import outline_shape
 from registry.merging.lora.sources import Given, find_adapters, place_faults, source_entries
 from registry.merging.lora.write import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
-from registry.merging.plan import licence_notes, licence_union
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 
@@ -103,7 +103,7 @@ def plan_combine(
     places = tuple(dict.fromkeys(module.place for one in given for module in one.adapter.modules))
     ranks = {place: sum(one.adapter.by_place[place].rank or 0 for one in given if place in one.adapter.by_place) for place in places}
     left = [f"{one.record.name}: {key}" for one in given for key in one.adapter.left]
-    notes = licence_notes([one.record for one in given])
+    notes = inherited((one.record.name, one.record.licence) for one in given).notes()
     if left:
         notes.append(f"{len(left)} keys belong to no module and are left out, the first: {left[0]}")
     return CombinePlan(
@@ -205,7 +205,7 @@ def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, reg
         store,
         recipe=recipe,
         roles=["adapter"] * len(records),
-        licence=licence_union(records),
+        terms=inherited((record.name, record.licence) for record in records),
         family=next((record.family for record in records if record.family), None),
         name=plan.name,
         began=began,

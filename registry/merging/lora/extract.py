@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, JobFailed
 from registry.header import TensorInfo
+from registry.licences import inherited
 from registry.merging.keys import FLOATS, some
 from registry.merging.layout import Layout
 from registry.merging.lora.combine import kohya_name
@@ -19,7 +20,6 @@ from registry.merging.lora.places import Landing, Place, places_of
 from registry.merging.lora.sources import find_checkpoint, place_faults, source_entries
 from registry.merging.lora.write import Layer, Made, metadata_of, save, tensors_of
 from registry.merging.mapped import Maps
-from registry.merging.plan import licence_notes, licence_union
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 from registry.record import Record
@@ -111,7 +111,7 @@ def plan_extract(
         faults.append("the two have no layer in common that a LoRA could change. Are both checkpoints of one family?")
     if faults:
         raise Faults("This extraction was not started:", faults)
-    notes = licence_notes(records)
+    notes = inherited((record.name, record.licence) for record in records).notes()
     if strangers:
         notes.append(f"{len(strangers)} layers are in one only, or of another shape, and are left out: {some(strangers)}")
     return ExtractPlan(
@@ -194,7 +194,7 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
         store,
         recipe=recipe,
         roles=["source", "base"],
-        licence=licence_union(plan.records),
+        terms=inherited((record.name, record.licence) for record in plan.records),
         family=plan.records[1].family or plan.records[0].family,
         name=plan.name,
         began=began,

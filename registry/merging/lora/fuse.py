@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
 from registry.header import TensorInfo
+from registry.licences import inherited
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some
 from registry.merging.layout import Layout
@@ -28,8 +29,6 @@ from registry.merging.plan import (
     MergePlan,
     disk_faults,
     files_of,
-    licence_notes,
-    licence_union,
     name_faults,
     others_of,
     output_faults,
@@ -188,7 +187,8 @@ def _merge_plan(
 ) -> MergePlan:
     """The fusion as a merge of the base alone, whose method knows the adapters."""
     records = (base[0], *(one.record for one in given))
-    notes = [*keys.notes, *licence_notes(records)]
+    terms = inherited((record.name, record.licence) for record in records)
+    notes = [*keys.notes, *terms.notes()]
     if covered.share < 1.0:
         notes.append(f"not everything has a place: {covered.to_text()}")
     return MergePlan(
@@ -200,7 +200,7 @@ def _merge_plan(
         keys=keys,
         files=files_of([base[1]], keys, None),
         others=others_of(base[1]),
-        licence=licence_union(records),
+        terms=terms,
         memory_mib=memory_mib,
         threads=threads or MergePlan.usual_threads(),
         notes=tuple(notes),

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
+from registry.licences import Terms
 from registry.merging.job import RECIPE_KEY
 from registry.merging.lora.adapter import Adapter
 from registry.merging.lora.factors import Factors
@@ -99,7 +100,7 @@ def save(
     *,
     recipe: Mapping[str, Any],
     roles: Sequence[str],
-    licence: str | None,
+    terms: Terms,
     family: str | None,
     name: str | None,
     began: float,
@@ -109,14 +110,21 @@ def save(
 ) -> Made:
     """Write the file whole and register it with its parents and recipe."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    hashes = write_safetensors(output, tensors, metadata=metadata)
+    hashes = write_safetensors(output, tensors, metadata={**metadata, **terms.entries()})
     record = None
     if register:
         parents = [
             {"role": role, "ref": source["ref"], "sha256": source["sha256"]} for role, source in zip(roles, recipe["sources"], strict=True)
         ]
         record = store.add(
-            output, name=name or output.stem, kind="adapter", family=family, parents=parents, recipe=recipe, licence=licence, report=report
+            output,
+            name=name or output.stem,
+            kind="adapter",
+            family=family,
+            parents=parents,
+            recipe=recipe,
+            licence=terms.licence,
+            report=report,
         )
     result = {
         "output": str(output),

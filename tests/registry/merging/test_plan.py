@@ -198,9 +198,9 @@ def test_licences_are_joined_and_unknown_ones_told(store: Store, tmp_path: Path)
     for path, licence in zip(paths, ("openrail", "CC-BY-NC-4.0", None), strict=True):
         store.add(path, licence=licence)
     both = plan_merge(recipe(*paths[:2]), store, tmp_path / "out.safetensors")
-    assert both.licence == "openrail AND CC-BY-NC-4.0" and any("forbids commercial use" in note for note in both.notes)
+    assert both.terms.licence == "CC-BY-NC-4.0" and any("forbids commercial use" in note for note in both.notes)
     three = plan_merge(recipe(*paths, method="average"), store, tmp_path / "out.safetensors")
-    assert three.licence is None and any("licence of 3 is not known" in note for note in three.notes)
+    assert three.terms.licence == "CC-BY-NC-4.0" and any("licence of 3 is not known" in note for note in three.notes)
 
 
 def test_memory_too_small_for_the_sources_is_told(store: Store, tmp_path: Path) -> None:
