@@ -10,12 +10,14 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from registry.errors import JobFailed, Refused
+from registry.locks import held, held_if_free
 from registry.progress import Report, Tick, silent
 from registry.safefile import TEMPORARY, atomic_file, sync_folder
 
@@ -47,6 +49,14 @@ class Blobs:
     def shown(self) -> str:
         """Where lasting copies lie, without a password."""
         return re.sub(r"//[^/@]*@", "//", self._url) if self._url else str(self.local)
+
+    def bringing(self) -> AbstractContextManager[None]:
+        """Held while a file is on its way into the store and not registered yet; several may hold it."""
+        return held(self.local, shared=True)
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether nobody is bringing anything now, nor begins to while this is held."""
+        return held_if_free(self.local)
 
     def find(self, sha256: str) -> Path | None:
         """The file of this content on this machine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,6 @@ from registry.record import Hashes, Record
 from registry.rows import Place, place_of, select_many
 
 Found = tuple[Hashes, dict[str, Any]]  # hashes, and what reading all of the file has told beside
-
-
-@dataclass(frozen=True)
-class Check:
-    """What verifying a Record gave: ok, new, skipped, changed, rotten or missing."""
-
-    name: str
-    status: str
-    message: str
-
-    @property
-    def good(self) -> bool:
-        return self.status in ("ok", "new", "skipped")
 
 
 class Digests:
@@ -79,27 +66,6 @@ class Digests:
         place = place_of(path)
         with self._index.writing() as connection:
             cache_hashes(connection, place, hashes, learned)
-
-    def verify(self, record: Record, report: Report) -> Check:
-        """Read all files of a Record again, whatever the cache knows, against the hash it was registered with."""
-        known = record.hashes.sha256
-        path = Path(str(record.path))
-        if not path.exists():
-            return Check(record.name, "missing", f"{path} is not there")
-        if record.kind in ("dataset", "run"):
-            return Check(record.name, "skipped", f"a {record.kind} is checked by the job that uses it")
-        if known is None:
-            return Check(record.name, "new", "it has no hash yet to be compared with")
-        unwritten = self.unchanged(record)
-        digests: dict[str, str | None] = {file: hash_file(file, report=report)[0].sha256 for file in hashed_files(record)}
-        found = folder_hashes(path, digests)[0].sha256 if "root" in record.metadata else digests[str(path)]
-        if found == known:
-            return Check(record.name, "ok", f"sha256:{known[:12]}")
-        if unwritten:
-            return Check(
-                record.name, "rotten", f"its bytes changed though nobody wrote to it: sha256:{known[:12]} became {str(found)[:12]}"
-            )
-        return Check(record.name, "changed", f"it was written to since it was registered: sha256:{known[:12]} became {str(found)[:12]}")
 
 
 def cached_hashes(connection: Connection, places: Iterable[Place]) -> dict[str, Found]:

@@ -1,4 +1,4 @@
-"""Locks between processes; the system lets go of them when a process dies."""
+"""Locks between processes; the system lets go of them when a process dies. Where there are none (Windows) all is granted."""
 
 import contextlib
 import os
@@ -7,13 +7,31 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """The file `<path>.lock` held by this process alone; others wait."""
-    if os.name == "nt":
+def held(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """The file `<path>.lock` held by this process, alone or with others that share it; who cannot have it waits."""
+    with _locked(path, shared=shared, wait=True):
         yield
+
+
+@contextlib.contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Whether `<path>.lock` is held by this process alone now; nobody waits."""
+    with _locked(path, shared=False, wait=False) as granted:
+        yield granted
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
+    if os.name == "nt":
+        yield True
         return
     import fcntl
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(path.name + ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

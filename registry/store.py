@@ -7,6 +7,7 @@ Nothing of the user's is moved or changed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,23 +15,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection
+from sqlalchemy import delete as delete_rows
 
 from registry import compose, rows
 from registry import index as tables
 from registry.blobs import Blobs
 from registry.checkpoints import checkpoint_step
 from registry.detect import inspect
-from registry.digests import Check, Digests
+from registry.digests import Digests
 from registry.duplicates import Duplicate, duplicates
 from registry.embedded import Embedded
 from registry.errors import Ambiguous, BadFile, NotFound, Refused
 from registry.finder import Finder, seen_at, text_of
 from registry.folder import folder_files
+from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
 from registry.notes_file import Imported, apply, match, notes_of, read_notes
+from registry.own_files import Removed, delete, own_files
 from registry.places import Places, Seen, fingerprint_of
 from registry.progress import Report, silent
 from registry.rebuild import Rebuilt, rebuild
@@ -40,6 +44,7 @@ from registry.scan import ScanReport, scan
 from registry.settle import write_seen
 from registry.sources.source import Brought, bring, check_expected, is_source
 from registry.told import check_told, put_told
+from registry.verify import Check, verify
 
 
 class Store:
@@ -84,32 +89,35 @@ class Store:
         """
         check_name(name)
         check_told({"kind": kind, "family": family})
-        brought = None
-        if is_source(str(path)):
-            brought = bring(str(path), sha256=sha256, home=self.home, blobs=self.blobs, report=report)
-            name, licence = name or self._free_name(brought), licence or brought.licence
-            metadata = {**(metadata or {}), "source": brought.source, **({"source_commit": brought.commit} if brought.commit else {})}
-            path, sha256 = brought.path, None
-        path = absolute(path)
-        if path == self._embedded.path:
-            return self._pocket_named(name)
-        seen = _folder_record(path, kind) if kind in ("dataset", "run") else inspect(path)
-        hashes, learned = self._digests.of_record(seen, report)
-        expected = brought.expected if brought is not None else {str(path): sha256} if sha256 else {}
-        check_expected(expected, path, hashes, learned)
-        said = {"kind": kind, "family": family, "licence": licence, "notes": notes, **_plain(parents, recipe, metadata)}
-        with self._index.writing() as connection:
-            record_id = self._same(connection, str(path), hashes.sha256, kind or seen.kind) or rows.new_id()
-            rows.put_record(connection, replace(seen, id=record_id))
-            rows.put_place(connection, record_id, _place(path))
-            if hashes.sha256:
-                rows.put_content(connection, record_id, hashes, learned)
-            rows.put_given(connection, record_id, said)
-            if name:
-                rows.put_name(connection, record_id, name, rows.shelf_of(kind or seen.kind))
-            rows.put_labels(connection, record_id, "tag", tags)
-            rows.put_labels(connection, record_id, "trigger", triggers)
-            return compose.load(connection, [record_id])[0]
+        expected = {str(absolute(path)): sha256} if sha256 else {}
+        with contextlib.ExitStack() as stack:
+            if is_source(str(path)):
+                stack.enter_context(self.blobs.bringing())
+                brought = bring(str(path), sha256=sha256, home=self.home, blobs=self.blobs, report=report)
+                path, expected = brought.path, brought.expected
+                name, licence = name or self._free_name(brought), licence or brought.licence
+                metadata = {**(metadata or {}), "source": brought.source, **({"source_commit": brought.commit} if brought.commit else {})}
+            path = absolute(path)
+            if path == self._embedded.path:
+                return self._pocket_named(name)
+            if recipe is not None:  # only a job gives one: the file is its own
+                metadata = {**(metadata or {}), "made_at": str(path)}
+            seen = _folder_record(path, kind) if kind in ("dataset", "run") else inspect(path)
+            hashes, learned = self._digests.of_record(seen, report)
+            check_expected(expected, path, hashes, learned)
+            said = {"kind": kind, "family": family, "licence": licence, "notes": notes, **_plain(parents, recipe, metadata)}
+            with self._index.writing() as connection:
+                record_id = self._same(connection, str(path), hashes.sha256, kind or seen.kind) or rows.new_id()
+                rows.put_record(connection, replace(seen, id=record_id))
+                rows.put_place(connection, record_id, _place(path))
+                if hashes.sha256:
+                    rows.put_content(connection, record_id, hashes, learned)
+                rows.put_given(connection, record_id, said)
+                if name:
+                    rows.put_name(connection, record_id, name, rows.shelf_of(kind or seen.kind))
+                rows.put_labels(connection, record_id, "tag", tags)
+                rows.put_labels(connection, record_id, "trigger", triggers)
+                return compose.load(connection, [record_id])[0]
 
     def _free_name(self, brought: Brought) -> str | None:
         """The name a source's file may have: its own, unless another model has that."""
@@ -288,7 +296,7 @@ class Store:
 
         `rotten` is a file that changed while the system says that nobody wrote to it. What had no hash gets one.
         """
-        check = self._digests.verify(record, report)
+        check = verify(record, self._digests, report)
         if check.status == "new":
             self.hashed(record, report=report)
         return check
@@ -304,7 +312,7 @@ class Store:
         def change(connection: Connection, record_id: str) -> None:
             rows.put_labels(connection, record_id, "tag", add)
             table = tables.label
-            connection.execute(delete(table).where(table.c.record_id == record_id, table.c.kind == "tag", table.c.value.in_(taken)))
+            connection.execute(delete_rows(table).where(table.c.record_id == record_id, table.c.kind == "tag", table.c.value.in_(taken)))
 
         return self._change(reference, change, report)
 
@@ -338,14 +346,50 @@ class Store:
         name = self.find(reference).name.partition("@")[0]
         return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
 
-    def remove(self, reference: str) -> Record:
-        """Forget a record and what was said of it. Its files stay where they are."""
+    def remove(self, reference: str, *, delete_files: bool = False) -> Removed:
+        """Forget a record and what was said of it. Its files stay where they are.
+
+        With `delete_files` those that this tool made or brought, and nobody wrote to since, are deleted. Raises Refused for the
+        embedded base, for what is not registered, and where `delete_files` has nothing it may delete.
+        """
         record = self._registered(reference)
         if record.id == POCKET:
             raise Refused("'pocket' is part of LoRA Loom and cannot be removed.")
+        derived = self.lineage(record.id).derived
+        ours = own_files(record, self.blobs, self._digests) if delete_files else []
         with self._index.writing() as connection:
             rows.forget(connection, record.id)
-        return record
+        delete(ours)
+        return Removed(record, derived, tuple(str(path) for path in ours))
+
+    def garbage(self, *, apply: bool = False, missing: bool = False, caches: bool = False, elsewhere: bool = False) -> Garbage:
+        """What nothing needs any more, and with `apply` without it: see registry/garbage."""
+        found = find_garbage(self._index, self.blobs, self.home, missing=missing, caches=caches, elsewhere=elsewhere)
+        return sweep(found, self._index, self.blobs) if apply else found
+
+    def fetch(self, reference: str, *, report: Report = silent) -> Record:
+        """Bring a record's file back from the blob store, or from where it came from, when it is not in its place any more."""
+        record = self.find(reference, fresh=False)
+        if record.path and os.path.exists(record.path):
+            return record
+        digest = record.hashes.sha256
+        kept = self.blobs.fetch(digest, report) if digest and "root" not in record.metadata else None
+        if kept is not None:
+            return self.add(kept, sha256=digest, name=None if "@" in record.name else record.name, report=report)
+        source = record.metadata.get("source")
+        if source is None:
+            raise NotFound(f"{record.name} is not in {self.blobs.shown}, and the index does not know where it came from.")
+        return self.add(str(source), sha256=digest, report=report)
+
+    def keep(self, reference: str, *, report: Report = silent) -> list[str]:
+        """Copy a record's files into the blob store, where they stay whatever happens to them; gives their addresses there."""
+        record = self.hashed(self._registered(reference), report=report)
+        if record.kind in ("dataset", "run"):
+            raise Refused(f"{record.name} is a {record.kind}; blobs are kept of models.")
+        if "root" not in record.metadata:
+            return [self.blobs.keep(Path(str(record.path)), str(record.hashes.sha256), report)]
+        files = record.metadata.get("files_sha256", {})
+        return [self.blobs.keep(Path(str(record.path)) / name, digest, report) for name, digest in files.items()]
 
     def _change(self, reference: str, change: Callable[[Connection, str], None], report: Report) -> Record:
         record = self._registered(reference)

@@ -117,6 +117,20 @@ def test_the_same_weights_in_another_dialect_are_told(capsys: pytest.CaptureFixt
     assert isinstance(shown, dict) and "duplicate" in [warning["code"] for warning in shown["warnings"]]
 
 
+def test_gc_is_dry_until_it_is_told(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+    said(capsys, "add", str(ink), "--name", "ink")
+    assert isinstance(kept := told(capsys, "keep", "ink"), dict) and Path(kept["blobs"][0]).is_file()
+    assert "nothing to free" in said(capsys, "gc")
+    removed = told(capsys, "rm", "ink")
+    assert isinstance(removed, dict) and removed["deleted"] == [] and removed["derived"] == [] and removed["name"] == "ink"
+    assert "would be freed" in said(capsys, "gc") and Path(kept["blobs"][0]).is_file()
+    done = told(capsys, "gc", "--apply")
+    assert isinstance(done, dict) and done["applied"] and [item["why"] for item in done["items"]] == ["orphan-blob"]
+    assert not Path(kept["blobs"][0]).exists() and ink.is_file()
+    said(capsys, "add", str(ink))
+    assert main(["registry", "rm", "ink", "--delete-files"]) == 2 and "was not made" in capsys.readouterr().err and ink.is_file()
+
+
 def test_notes_go_out_and_come_back(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
     said(capsys, "add", str(ink), "--name", "ink", "--tag", "line")
     document = json.loads(said(capsys, "export-notes"))

@@ -1,4 +1,4 @@
-"""`registry rm`: forget a model."""
+"""`registry rm` and `gc`: forget a model, and be rid of what nothing needs any more."""
 
 from __future__ import annotations
 
@@ -15,13 +15,41 @@ def add_parsers(words: Any) -> None:
     """Add the subcommands."""
     parser = add_command(words, "rm", remove, "forget a model and what was said of it; its files stay")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
+    parser.add_argument("--delete-files", action="store_true", help="delete what LoRA Loom made or brought itself; nothing else")
+    parser = add_command(
+        words, "gc", collect, "what nothing needs any more: blobs of no model, leftovers of downloads and killed processes"
+    )
+    parser.add_argument("--apply", action="store_true", help="delete it; without this it is only listed")
+    parser.add_argument("--missing", action="store_true", help="also forget models whose files are gone, with what was said of them")
+    parser.add_argument("--caches", action="store_true", help="also the caches of pictures, latents and embeddings; they are made again")
+    parser.add_argument("--elsewhere", action="store_true", help="also blobs of LORALOOM_BLOBS that this index does not know")
 
 
 def remove(arguments: argparse.Namespace) -> int:
     """Forget a Record."""
-    record = open_store().remove(arguments.reference)
+    done = open_store().remove(arguments.reference, delete_files=arguments.delete_files)
+    if done.derived:
+        console.say(f"note: {', '.join(done.derived)} was made from {done.record.name} and names a parent that is not registered now.")
     if arguments.json:
-        console.answer_json(record.to_json())
+        console.answer_json({**done.record.to_json(), "derived": list(done.derived), "deleted": list(done.deleted)})
+    elif done.deleted:
+        console.answer(f"{done.record.name} is forgotten; deleted: {', '.join(done.deleted)}")
     else:
-        console.answer(f"{record.name} is forgotten; {record.path} stays where it is.")
+        console.answer(f"{done.record.name} is forgotten; {done.record.path} stays where it is.")
+    return 0
+
+
+def collect(arguments: argparse.Namespace) -> int:
+    """List or delete what nothing needs."""
+    found = open_store().garbage(apply=arguments.apply, missing=arguments.missing, caches=arguments.caches, elsewhere=arguments.elsewhere)
+    if arguments.json:
+        console.answer_json(found.to_json())
+        return 0
+    console.answer_table(["why", "size", "what"], [[item.why, console.spell_bytes(item.bytes), item.path] for item in found.items])
+    for note in found.left:
+        console.say(f"note: {note}")
+    size = console.spell_bytes(found.bytes)
+    console.answer(
+        f"{size} freed." if found.applied else f"{size} would be freed by --apply." if found.items else "There is nothing to free."
+    )
     return 0

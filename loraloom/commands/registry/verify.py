@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from loraloom import console
@@ -25,7 +24,10 @@ def verify(arguments: argparse.Namespace) -> int:
     with console.progress() as report:
         checks = [store.verify(record, report=report) for record in wanted]
     if arguments.json:
-        console.answer_json([asdict(check) for check in checks])
+        console.answer_json([check.to_json() for check in checks])
     else:
         console.answer_table(["name", "status", ""], [[check.name, check.status, check.message] for check in checks])
+        for check in checks:
+            if len(check.files) > 1 or (check.files and check.files[0] != check.path):
+                console.answer("\n".join(f"{check.status}: {file}" for file in check.files))
     return 0 if all(check.good for check in checks) else 1

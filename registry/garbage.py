@@ -1,0 +1,143 @@
+"""What nothing needs any more: blobs of no record, downloads that were given up, what killed processes left half written.
+
+On request also the rows of models whose files are gone, the caches (they are made again), and a store elsewhere, which other
+indexes may use. Nothing of a person's is ever among it but such rows.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from registry import compose, rows
+from registry import index as tables
+from registry.blobs import Blob, Blobs
+from registry.index import Index
+from registry.safefile import TEMPORARY
+
+YOUNG_SECONDS = 600  # what is unfinished and younger may still be written
+CACHES = ("cache", "cells")  # in the home: latents and embeddings, pictures
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to be rid of. `why`: orphan-blob, quarantine, unfinished, cache, missing-row."""
+
+    why: str
+    path: str
+    bytes: int
+    record_id: str | None = None
+    blob: Blob | None = None
+
+
+@dataclass
+class Garbage:
+    """What was found, whether it is gone, and what was left for now."""
+
+    items: list[Item] = field(default_factory=list)
+    applied: bool = False
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        """What it frees, or has freed."""
+        return sum(item.bytes for item in self.items)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        items = [{"why": item.why, "path": item.path, "bytes": item.bytes} for item in self.items]
+        return {"applied": self.applied, "bytes": self.bytes, "items": items, "left": self.left}
+
+
+def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, caches: bool, elsewhere: bool) -> Garbage:
+    """Look, and change nothing."""
+    found = Garbage()
+    with index.reading() as connection:
+        needed = _needed(connection)
+        found.items += _rows(connection) if missing else []
+    for blob in blobs:
+        if blob.sha256 not in needed and (blob.local or elsewhere):
+            found.items.append(Item("orphan-blob", blob.address, blob.bytes, blob=blob))
+    quarantine = home / "quarantine"
+    for path in sorted(quarantine.glob("*")) if quarantine.is_dir() else ():
+        if path.suffix != ".lock":
+            found.items.append(Item("quarantine", str(path), path.stat().st_size))
+    for path in _unfinished(home, blobs):
+        if time.time() - path.stat().st_mtime < YOUNG_SECONDS:
+            found.left.append(f"{path} is younger than {YOUNG_SECONDS // 60} minutes: it may still be written.")
+        else:
+            found.items.append(Item("unfinished", str(path), _size(path)))
+    for name in CACHES if caches else ():
+        if (home / name).is_dir():
+            found.items.append(Item("cache", str(home / name), _size(home / name)))
+    return found
+
+
+def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
+    """Be rid of what was found. Blobs and downloads stay while another process brings one."""
+    gone: list[Item] = []
+    with blobs.alone() as alone:
+        if not alone:
+            found.left.append("Another process is bringing a model: blobs and downloads are left as they are.")
+        with index.writing() as connection:
+            needed = _needed(connection)
+            for item in found.items:
+                if item.why in ("orphan-blob", "quarantine") and not alone:
+                    continue
+                if item.record_id is not None:
+                    rows.forget(connection, item.record_id)
+                elif item.blob is not None:
+                    if item.blob.sha256 in needed:
+                        continue  # registered since
+                    blobs.remove(item.blob)
+                elif not _delete(Path(item.path)):
+                    found.left.append(f"{item.path} cannot be deleted.")
+                    continue
+                gone.append(item)
+    return Garbage(gone, applied=True, left=found.left)
+
+
+def _needed(connection: Connection) -> set[str]:
+    """Hashes of every file of every record."""
+    needed: set[str] = set()
+    for record in compose.load(connection):
+        needed |= {record.hashes.sha256} if record.hashes.sha256 else set()
+        needed |= set(record.metadata.get("files_sha256", {}).values())
+    for row in connection.execute(select(tables.location.c.path)):
+        needed.add(Path(row.path).name[:64])  # a blob that is registered and not hashed yet
+    return needed
+
+
+def _rows(connection: Connection) -> Iterator[Item]:
+    """Records of which no place holds anything any more. A run or data set whose folder is gone stays: its children name it."""
+    for record in compose.load(connection):
+        paths = [path for path in (record.path, *record.metadata.get("copies", ())) if path]
+        if record.kind not in ("dataset", "run") and not any(os.path.lexists(path) for path in paths):
+            yield Item("missing-row", f"{record.name} ({record.path})", 0, record_id=record.id)
+
+
+def _unfinished(home: Path, blobs: Blobs) -> list[Path]:
+    below = [f"{name}/{depth}" for name in CACHES for depth in ("", "*/", "*/*/")]
+    here = [path for pattern in ("", *below) for path in home.glob(f"{pattern}{TEMPORARY}*")]
+    return sorted({*here, *blobs.leftovers()})
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def _delete(path: Path) -> bool:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return not path.exists()

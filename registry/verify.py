@@ -1,0 +1,82 @@
+"""Whether files are still what they were: every byte is read again and compared with the hash it was registered with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from registry.digests import Digests, folder_hashes, hashed_files
+from registry.errors import BadFile
+from registry.hashing import hash_file
+from registry.progress import Report
+from registry.record import FileEntry, Record
+
+
+@dataclass(frozen=True)
+class Check:
+    """What verifying a Record gave: ok, new, skipped, changed, rotten or missing. `files` are those that differ or are not there."""
+
+    id: str
+    name: str
+    status: str
+    message: str
+    path: str | None = None
+    files: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return self.status in ("ok", "new", "skipped")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return asdict(self)
+
+
+def verify(record: Record, digests: Digests, report: Report) -> Check:
+    """Read all files of a Record again, copies too, whatever the cache knows."""
+
+    def told(status: str, message: str, files: tuple[str, ...] = ()) -> Check:
+        return Check(record.id, record.name, status, message, record.path, files)
+
+    path, known = Path(str(record.path)), record.hashes.sha256
+    if not path.exists():
+        return told("missing", f"{path} is not there", (str(path),))
+    if record.kind in ("dataset", "run"):
+        return told("skipped", f"a {record.kind} is checked by the job that uses it")
+    if known is None:
+        return told("new", "it has no hash yet to be compared with")
+    worst = told("ok", f"sha256:{known[:12]}")
+    for place in _places(record):
+        unwritten = digests.unchanged(place)
+        try:
+            found, differing = _read(place, report)
+        except BadFile as error:
+            return told("rotten" if unwritten else "changed", f"{error.path} {error.message}", (str(error.path),))
+        if found == known:
+            continue
+        became = f"sha256:{known[:12]} became {str(found)[:12]}"
+        if unwritten:
+            return told("rotten", f"its bytes changed though nobody wrote to it: {became}", differing)
+        worst = told("changed", f"it was written to since it was registered: {became}", differing)
+    return worst
+
+
+def _places(record: Record) -> Iterator[Record]:
+    yield record
+    for copy in record.metadata.get("copies", ()):
+        if "root" not in record.metadata and Path(copy).is_file():
+            yield replace(record, files=(FileEntry(path=copy, bytes=record.files[0].bytes),))
+
+
+def _read(record: Record, report: Report) -> tuple[str | None, tuple[str, ...]]:
+    """(the hash as it is now, the files that differ from what was registered)."""
+    root = Path(str(record.path))
+    now: dict[str, str | None] = {file: hash_file(file, report=report)[0].sha256 for file in hashed_files(record)}
+    if "root" not in record.metadata:
+        return now[str(root)], (str(root),)
+    found, learned = folder_hashes(root, now)
+    before, after = record.metadata.get("files_sha256", {}), learned["metadata"]["files_sha256"]
+    differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return found.sha256, tuple(str(root / name) for name in differing)
