@@ -64,7 +64,7 @@ def strictness(licence: str) -> int | None:
 
 def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
     """What follows from (name, licence) of all sources."""
-    given = dict.fromkeys(sources)
+    given = list(dict.fromkeys(sources))
     single = [part.strip() for _, licence in given for part in (licence or "").split(" AND ") if part.strip()]
     known = {part: level for part in single if (level := strictness(part)) is not None}
     strictest = [part for part, level in known.items() if level == max(known.values())]
