@@ -27,8 +27,6 @@ from registry.traits import Traits, dtype_of, look_at
 
 __all__ = ["Fit", "Look", "fits", "inspect", "look", "record_of"]
 
-UNETS = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # families we may only know whose trained network is a UNet
-
 
 # --- looking
 
@@ -209,7 +207,7 @@ def _record(base: dict[str, Any], verdict: Verdict, **values: Any) -> Record:
 
 
 def _denoiser_of(family: str) -> str:
-    return FAMILIES[family].denoiser if family in FAMILIES else "unet" if family in UNETS else "transformer"
+    return FAMILIES[family].denoiser if family in FAMILIES else "transformer"  # every family with a UNet is loaded
 
 
 NOT_DIFFUSION = Warn(code="not-diffusion", message="This is a language model: of use only where a family takes it as its text encoder.")

@@ -12,22 +12,8 @@ READS_TEXT = rf"{BLOCK}attn2[._]to_k$"
 SINGLE = r"^single_transformer_blocks"
 REFINER = r"token_refiner"
 
-UNET_READS_TEXT = r"(down|mid|up|input|output|middle)_blocks?[._].*attn2[._](processor[._])?to_[kv]"
-
 
 KNOWN: tuple[Known, ...] = (
-    Known(
-        family="sdxl_refiner",
-        keys=("label_emb.0.0.weight", "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"),
-        needs=(
-            Shape(key="label_emb.0.0.weight", axis=1, means={2560: None}),
-            Shape(key="input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", axis=-1, means={1280: None}),
-        ),
-        pipelines="StableDiffusionXLRefiner.*",
-        adapter_shared=((UNET_READS_TEXT,),),
-        adapter_widths=(Width(module=UNET_READS_TEXT, means={1280: None}),),
-        small_builds=False,
-    ),
     Known(
         family="sd3",
         keys=("joint_blocks.0.context_block.attn.qkv.weight",),

@@ -20,6 +20,15 @@ UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR
 ZERO_SNR_MARK = "ztsnr"
 SPEC_PREDICTIONS = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}  # ModelSpec's ids that tell it
+DECLARED: Mapping[str, Mapping[str, str]] = {  # entry -> beginning of its value -> family, longer ones first
+    "modelspec.architecture": {
+        "stable-diffusion-v1": "sd1",
+        "stable-diffusion-v2": "sd2",
+        "stable-diffusion-xl-v1-refiner": "sdxl_refiner",
+        "stable-diffusion-xl": "sdxl",
+    },
+    "ss_base_model_version": {"sd_v1": "sd1", "sd_v2": "sd2", "sdxl": "sdxl"},
+}
 NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
 DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
 BLOCK = re.compile(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks")
@@ -91,15 +100,12 @@ def told_prediction(look: Look) -> tuple[str, str] | tuple[None, None]:
 
 
 def declared_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:
-    """(sd1, sd2 or sdxl, the entry that says so) as an adapter's own metadata declare it."""
-    architecture = metadata.get("modelspec.architecture", "").lower()
-    version = metadata.get("ss_base_model_version", "").lower()
-    for family, starts in {"sd1": ("stable-diffusion-v1",), "sd2": ("stable-diffusion-v2",), "sdxl": ("stable-diffusion-xl",)}.items():
-        if architecture.startswith(starts):
-            return family, f"modelspec.architecture {architecture!r}"
-    for family, start in {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl"}.items():
-        if version.startswith(start):
-            return family, f"ss_base_model_version {version!r}"
+    """(sd1, sd2, sdxl or sdxl_refiner, the entry that says so) as an adapter's own metadata declare it."""
+    for entry, beginnings in DECLARED.items():
+        told = metadata.get(entry, "").lower()
+        for beginning, family in beginnings.items():
+            if told.startswith(beginning):
+                return family, f"{entry} {told!r}"
     return None
 
 

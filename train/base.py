@@ -32,9 +32,11 @@ class Base:
 
 
 def find_base(config: TrainConfig, store: Store) -> Base:
-    """The base that the settings name. Raises NotFound, Ambiguous or FamilyMismatch."""
+    """The base that the settings name. Raises NotFound, Ambiguous, FamilyMismatch, or Refused for a family that is only drawn."""
     record = store.find(config.base, kind="checkpoint")
     family = family_of(record)
+    if family.untrained is not None:
+        raise Refused(f"base={config.base} is {family.title}, which is not trained: {family.untrained}.")
     if record.path is None:
         raise NotFound(f"{record.name} is registered, but none of its files is known to this machine. Scan its folder again.")
     return Base(record, family, Path(record.path))

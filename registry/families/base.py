@@ -233,6 +233,7 @@ class Family:
     fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
     learning_encoders: Mapping[str, int] = field(default_factory=dict)
     """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""
+    untrained: str | None = None  # why it is drawn and not trained, as the end of a sentence; None: it is trained
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     file_names: FilePlaces | None = None  # where its parameters stand in single files; None: under their own names

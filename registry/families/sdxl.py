@@ -75,7 +75,7 @@ def recognise_adapter(look: Look) -> Match | None:
     declared = declared_family(look.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
-    if adapter.cross_width in (768, 1024):  # SD 1, SD 2
+    if adapter.cross_width in (768, 1024, 1280):  # SD 1, SD 2, the refiner
         return None
     if declared is not None:
         return Match(score=0.9, evidence=(declared[1],)) if declared[0] == "sdxl" else None

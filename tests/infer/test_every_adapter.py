@@ -52,12 +52,15 @@ def apart(ours: Any, theirs: Any) -> float:
     return float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
 
 
-def layers_of(family: Any, parts: Any) -> dict[str, tuple[Any, dict[str, int]]]:
-    """Name in the first code -> (Layer, rows of each of its modules), of every layer of this build that an adapter may carry."""
+def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[str, tuple[Any, dict[str, int]]]:
+    """Name in the first code -> (Layer, rows of each of its modules), of every layer of this build that an adapter may carry.
+
+    `axes` are those of its weight: 2 of a linear layer, 4 of a convolution.
+    """
     from registry.formats.layers import originals
     from registry.lora_files import own_layers
 
-    weights = {name: layer.weight for name, layer in own_layers(parts.denoiser) if layer.weight.ndim == 2}
+    weights = {name: layer.weight for name, layer in own_layers(parts.denoiser) if layer.weight.ndim in axes}
     found = originals(family.adapter_names.layers, weights)
     return {
         name: (layer, {module: weights[module].shape[0] for module in layer.modules})
@@ -127,7 +130,7 @@ def test_every_layer_that_can_learn_has_a_name(build: Any) -> None:
     from train.lora import matched, targets_of
 
     _name, _variant, family, parts = build
-    known = {module for _name, (layer, _rows) in layers_of(family, parts).items() for module in layer.modules}
+    known = {module for _name, (layer, _rows) in layers_of(family, parts, axes=(2, 4)).items() for module in layer.modules}
     for preset in family.lora_presets:
         assert set(matched(parts.denoiser, targets_of(family, preset))) <= known, preset
 

@@ -34,7 +34,11 @@ CHECKPOINTS: list[tuple[str, str | None, Shapes]] = [
     (
         "sdxl_refiner",
         None,
-        {f"{P}label_emb.0.0.weight": (4, 2560), f"{P}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (4, 1280)},
+        {
+            f"{P}input_blocks.0.0.weight": (8, 4, 3, 3),
+            f"{P}label_emb.0.0.weight": (4, 2560),
+            f"{P}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (4, 1280),
+        },
     ),
     ("sd3", "3-medium", {f"{P}joint_blocks.0.context_block.attn.qkv.weight": (4, 4), f"{P}pos_embed": (1, 36864, 2)}),
     ("sd3", "3.5-medium", {f"{P}joint_blocks.0.context_block.attn.qkv.weight": (4, 4), f"{P}pos_embed": (1, 147456, 2)}),
