@@ -81,19 +81,6 @@ KNOWN: tuple[Known, ...] = (
         adapter_blocks={"transformer_blocks": 8, "single_transformer_blocks": 48, "double_blocks": 8, "single_blocks": 48},
     ),
     Known(
-        family="z_image",
-        keys=("context_refiner.0.attention.(k_norm|norm_k).weight", "layers.0.adaLN_modulation.0.weight"),
-        prediction="flow",
-        pipelines="ZImage.*",
-        adapter=((r"^context_refiner[._]\d+[._]attention[._]to_",),),
-        adapter_shared=((r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
-        adapter_widths=(
-            Width(module=r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$", means={3840: None}),
-            Width(module=r"^layers[._]\d+[._]feed_forward[._]w[13]$", means={3840: None}),
-        ),
-        adapter_blocks={"layers": 30},
-    ),
-    Known(
         family="lumina2",
         keys=("cap_embedder.1.weight", "layers.0.adaLN_modulation.1.weight"),
         other_keys=(("time_caption_embed.caption_embedder.1.weight", "layers.0.attn.to_q.weight"),),

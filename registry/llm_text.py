@@ -45,12 +45,21 @@ def count_text_tokens(tokenizer: Any, text: str) -> int:
 def hidden_states(encoder: nn.Module, ids: Tensor, mask: Tensor, **options: Any) -> tuple[Tensor, ...]:
     """The embeddings and every layer's states (B, T, D), from a forward without a cache. `options` go to the encoder (position_ids)."""
     device = next(encoder.parameters()).device
-    seen = None if device.type == "meta" else mask.to(device)  # an encoder looks at its values, and no shape depends on them
+    if device.type == "meta":  # an encoder looks at its mask's values; shapes are known without it
+        return _empty_states(encoder, ids)
     outputs = encoder(
-        input_ids=ids.to(device), attention_mask=seen, output_hidden_states=True, use_cache=False, return_dict=True, **options
+        input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False, return_dict=True, **options
     )
     states: tuple[Tensor, ...] = outputs.hidden_states
     return states
+
+
+def _empty_states(encoder: Any, ids: Tensor) -> tuple[Tensor, ...]:
+    import torch
+
+    config = encoder.config.get_text_config()
+    shape = (*ids.shape, config.hidden_size)
+    return tuple(torch.empty(shape, dtype=encoder.dtype, device="meta") for _layer in range(config.num_hidden_layers + 1))
 
 
 def own_tokens(states: Tensor, mask: Tensor, *, skip: int = 0, keep: int | None = None) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,15 @@ def encode_frame(vae: Any, pixels: Tensor) -> Posterior:
 
     posterior = vae.encode(pixels.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist  # (B, 3, 1, h, w)
     middle, spread = _per_channel(vae)
-    mean, logvar = posterior.mean[:, :, 0], posterior.logvar[:, :, 0]
-    return Posterior((mean - middle) / spread, logvar - 2 * spread.log())
+
+    def normalised(raw: Tensor) -> Tensor:
+        return (raw[:, :, 0] - middle) * (1.0 / spread)
+
+    return Posterior(
+        normalised(posterior.mean),
+        posterior.logvar[:, :, 0] - 2 * spread.log(),
+        summed=lambda noise: normalised(posterior.mean + posterior.std * noise.unsqueeze(2)),
+    )
 
 
 def decode_frame(vae: Any, latents: Tensor) -> Tensor:

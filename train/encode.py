@@ -185,7 +185,8 @@ def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) ->
     pixels = to_pixels(fit(picture, resolution)).unsqueeze(0)  # (1, 3, h, w)
     with torch.no_grad():
         posterior = family.encode_images(parts, pixels)
-    out = {"mean": posterior.mean} | ({} if posterior.logvar is None else {"logvar": posterior.logvar})
+    kept = None if family.trains_on_mean else posterior.logvar
+    out = {"mean": posterior.mean} | ({} if kept is None else {"logvar": kept})
     bad = [name for name, tensor in out.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise JobFailed(f"The VAE gives {' and '.join(bad)} that are not finite for {sample.name}. Its weights are damaged or overflow.")

@@ -138,11 +138,10 @@ def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> 
     import torch
     from peft import LoraConfig
 
-    matched(module, targets)
+    wanted = _peft_targets(module, targets)
     module.requires_grad_(False)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        wanted = targets if isinstance(targets, str) else sorted(targets)
         module.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=_number(config.alpha), target_modules=wanted), adapter_name=ADAPTER)
     weights = []
     for name, weight in module.named_parameters():
@@ -151,6 +150,17 @@ def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> 
             weight.requires_grad_(True)
             weights.append((name, weight))
     return weights
+
+
+def _peft_targets(module: Any, targets: str | Sequence[str]) -> str | list[str]:
+    """peft's target_modules that hit the matched layers and nothing else: peft stumbles over a block or a dropout of a matching name."""
+    layers = set(matched(module, targets))
+    wanted = targets if isinstance(targets, str) else sorted(targets)
+    if isinstance(wanted, str):
+        hit = {name for name, _ in module.named_modules() if re.fullmatch(wanted, name)}
+    else:
+        hit = {name for name, _ in module.named_modules() if any(name == target or name.endswith(f".{target}") for target in wanted)}
+    return wanted if hit == layers else "|".join(re.escape(name) for name in sorted(layers))
 
 
 def keep_few_activations(module: Any) -> None:

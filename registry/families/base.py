@@ -234,6 +234,7 @@ class Family:
     learning_encoders: Mapping[str, int] = field(default_factory=dict)
     """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""
     untrained: str | None = None  # why it is drawn and not trained, as the end of a sentence; None: it is trained
+    trains_on_mean: bool = False  # its training scripts take the VAE posterior's mean (its mode), never a sample
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     file_names: FilePlaces | None = None  # where its parameters stand in single files; None: under their own names

@@ -254,6 +254,7 @@ FAMILIES.add("qwen_image")(
             "modulation": (*IMAGE_ATTENTION, *TEXT_ATTENTION, *MLP, *MODULATION),
         },
         architecture="qwen-image",
+        file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

@@ -6,6 +6,7 @@ A module has
     pipeline(variant)   the diffusers pipeline, seeded by its caller, with `tests.tiny.lively` weights
     latents(pipeline, *, prompt, negative, guidance, steps, size, seed) -> (1, C, H, W)
                         what the plain pipeline call ends with, unpacked and normalised as the seam has it; negative None is none given
+    STARTS              where diffusers has them: the image-to-image and the inpainting pipeline, for which `latents` takes **extra
 """
 
 from __future__ import annotations

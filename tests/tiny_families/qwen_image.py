@@ -9,6 +9,7 @@ from tests.tiny_llm import qwen25_vl, qwen_tokenizer, video_vae
 
 SIZE = 64
 VARIANTS = ("base",)
+STARTS = ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline")
 
 
 def pipeline(variant: str) -> Any:
@@ -35,7 +36,7 @@ def pipeline(variant: str) -> Any:
     )
 
 
-def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float, steps: int, size: int, seed: int) -> Any:
+def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float, steps: int, size: int, seed: int, **extra: Any) -> Any:
     import torch
 
     drawn = pipeline(
@@ -47,5 +48,6 @@ def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float
         width=size,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type="latent",
+        **extra,
     ).images
     return pipeline._unpack_latents(drawn, size, size, pipeline.vae_scale_factor)[:, :, 0]

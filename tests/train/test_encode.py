@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def _direct(parts: Parts, sample: Sample) -> Posterior:
 
     with torch.no_grad():
         return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32)).unsqueeze(0))
+
+
+def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, pictures: Path, cache: Cache) -> None:
+    family = replace(SD1, trains_on_mean=True)
+    latents = encode_pictures(family, parts, samples(pictures), resolution=32, device=CPU, cache=cache, report=silent)
+    assert latents.logvar is None and latents.rows([0]).sample(torch.ones(1, 4, 8, 8)).equal(latents.mean[:1])
 
 
 def test_an_edited_picture_is_encoded_anew(parts: Parts, pictures: Path, cache: Cache, tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_a_regular_expression_narrows(parts: Parts) -> None:
     assert names and all("attn2" in name and name.startswith("down_blocks") for name in names)
 
 
+@pytest.mark.parametrize("targets", [".*attn2.*", ["0"]])
+def test_blocks_and_dropouts_of_a_matching_name_are_left_alone(parts: Parts, targets: str | list[str]) -> None:
+    """`attn2` is a block with layers inside, `net.0` an activation beside the layer `to_out.0`: peft alone stops at them."""
+    names = matched(parts.denoiser, targets)
+    weights = add_lora(parts.denoiser, TrainConfig(), targets)
+    assert {name.partition(".lora_")[0] for name, _ in weights} == set(names)
+
+
 def test_the_seed_draws_the_start_and_leaves_the_global_generator_alone(base: Path) -> None:
     starts = []
     for seed in (0, 0, 1):

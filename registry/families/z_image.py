@@ -1,0 +1,268 @@
+"""Z-Image: a single stream transformer with flow matching, sixteen latent channels, Qwen3's states of each prompt's own length.
+
+Its guidance counts from 0: conditional + guidance (conditional - unconditional), with an unconditional pass at any scale above 0. The
+base wants 5, Turbo wants 0. No shape tells one from the other, so the default is the pipeline's, and its guidance is told in a note.
+"""
+
+# B batch, C channels, H W latent size, T text tokens, D width
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.flow_steps import set_even_sigmas, shift_of
+from registry.formats.layers import AdapterNames, Layer, every, same_names
+from registry.kl_vae import decode_kl, encode_kl
+from registry.llm_text import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
+from registry.looks import Known, Width, claim_adapter, claim_checkpoint
+from registry.lora_files import originals_in, read_lora
+from registry.packed_latents import packed_tokens
+from registry.transformer_file import FileNames, load_transformer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FACTOR = 8  # pixels a latent cell
+ALIKE = (
+    "Z-Image and Z-Image-Turbo cannot be told apart: the defaults (50 steps, guidance 5) are the base's. Turbo wants steps=9 guidance=0."
+)
+TEXT_TOKENS = 512  # the plain pipeline call's max_sequence_length
+
+LOOKS = Known(
+    family="z_image",
+    keys=("context_refiner.0.attention.(k_norm|norm_k).weight", "layers.0.adaLN_modulation.0.weight"),
+    prediction="flow",
+    pipelines="ZImage.*",
+    adapter=((r"^context_refiner[._]\d+[._]attention[._]to_",),),
+    adapter_shared=((r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
+    adapter_widths=(
+        Width(module=r"^layers[._]\d+[._]attention[._](to_[qkv]|qkv)$", means={3840: None}),
+        Width(module=r"^layers[._]\d+[._]feed_forward[._]w[13]$", means={3840: None}),
+    ),
+    adapter_blocks={"layers": 30},
+)
+
+STACKS = ("layers.*.", "noise_refiner.*.", "context_refiner.*.")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+MLP = every("feed_forward.", ("w1", "w2", "w3"))
+MODULATION = "adaLN_modulation.0"
+_BLOCK = r"(layers|noise_refiner|context_refiner)\.\d+\."  # in the last layer adaLN_modulation.0 is an activation
+LAYERS = (
+    Layer("x_embedder", ("all_x_embedder.2-1",)),  # for patches of 2 x 2 cells in 1 frame
+    Layer("final_layer.linear", ("all_final_layer.2-1.linear",)),
+    Layer("final_layer.adaLN_modulation.1", ("all_final_layer.2-1.adaLN_modulation.1",)),
+    *same_names("t_embedder.mlp.0", "t_embedder.mlp.2", "cap_embedder.1"),
+    *(Layer(f"{stack}attention.qkv", every(f"{stack}attention.", ("to_q", "to_k", "to_v"))) for stack in STACKS),
+    *(Layer(f"{stack}attention.out", (f"{stack}attention.to_out.0",)) for stack in STACKS),
+    *same_names(*every(STACKS, MLP)),
+    *same_names(*every(STACKS[:2], (MODULATION,))),  # the context is not told the time
+)
+FILE_NAMES = FileNames(
+    title="Z-Image",
+    class_name="ZImageTransformer2DModel",
+    own="layers.0.attention.to_q.weight",
+    theirs="layers.0.attention.qkv.weight",
+    layers=LAYERS,
+    others={f"{stack}attention.norm_{x}.weight": f"{stack}attention.{x}_norm.weight" for stack in STACKS for x in "qk"},
+)
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by its class, on a single file by either spelling's names; base and Turbo look alike."""
+    claim = claim_checkpoint(LOOKS, look)
+    return replace(claim, evidence=(*claim.evidence, "base or turbo: no name and no size tells them apart")) if claim else None
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by its refiner, or by the names and width of its layers."""
+    return claim_adapter(LOOKS, look)
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: Z-Image's text encoder and its tokenizer are not in it and are not carried. "
+                "Give base_config=FOLDER, a diffusers folder of the same build (base or Turbo)."
+            )
+        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
+    else:
+        refuse_base_config(path, base_config)
+    parts = load_folder(
+        path if base_config is None else Path(base_config),
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+        loaded=loaded,
+    )
+    parts.source = path
+    parts.warnings = warnings
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the transformer needs inputs that a prompt alone does not give."""
+    config: Any = parts.denoiser.config
+    if config.siglip_feat_dim is not None:
+        raise BadFile(parts.source, "variant", "is an Omni build, which looks at pictures too; only text-to-image ones are loaded.")
+    if tuple(config.all_patch_size) != (2,) or tuple(config.all_f_patch_size) != (1,):
+        raise BadFile(parts.source, "variant", f"has patches of {config.all_patch_size} cells; only those of 2 x 2 are loaded.")
+    parts.warnings = (*parts.warnings, ALIKE)
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D), "mask": (B, T) bool}: the last but one states of each prompt in the chat template."""
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but Z-Image's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    ids, mask = token_ids(parts.tokenizers["tokenizer"], _texts(parts, prompts), limit=TEXT_TOKENS, fill=True)
+    embeds, kept = own_tokens(hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-2], mask)
+    return {"embeds": embeds, "mask": kept}
+
+
+def _texts(parts: Parts, prompts: Sequence[str]) -> list[str]:
+    return chat_texts(parts.tokenizers["tokenizer"], prompts, enable_thinking=True)
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times."""
+    conditioning = encode_prompts(parts, [""])
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens of the prompt in the chat template, tokens that fit)."""
+    return count_text_tokens(parts.tokenizers["tokenizer"], _texts(parts, [prompt])[0]), TEXT_TOKENS
+
+
+# --- pictures
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
+    return encode_kl(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
+    return decode_kl(parts.vae, latents)
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: size and guidance add nothing to it."""
+    return conditioning
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W), in float32; `timesteps` (B,) in 0..1000.
+
+    The transformer counts time from noise (0) to picture (1) and its velocity the other way; it takes lists, one entry a picture,
+    and captions of each one's own length.
+    """
+    import torch
+
+    velocities = parts.denoiser(
+        list(noisy.to(parts.dtype).unsqueeze(2)),  # (C, 1, H, W) each: one frame
+        (1000 - timesteps) / 1000,
+        _captions(conditioning["embeds"], conditioning["mask"]),
+        return_dict=False,
+    )[0]
+    return -torch.stack(velocities).squeeze(2).float()
+
+
+def _captions(embeds: Tensor, mask: Tensor) -> list[Tensor]:
+    """(T_i, D) each: a caption's own tokens. On the meta device there is nothing to tell them by, and all count."""
+    return list(embeds) if embeds.device.type == "meta" else [states[own] for states, own in zip(embeds, mask, strict=True)]
+
+
+def guided(parts: Parts, guidance: float, *, negative: bool) -> bool:
+    """An unconditional pass at any scale above 0."""
+    return guidance > 0.0
+
+
+def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
+    """conditional + guidance (conditional - unconditional): diffusers' usual scale is one more."""
+    return conditional + guidance * (conditional - unconditional)
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """Even sigmas from 1 to 1/steps under the scheduler's own shift."""
+    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries; the fused attention of the first code is split."""
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
+
+
+FAMILIES.add("z_image")(
+    Family(
+        name="z_image",
+        title="Z-Image",
+        pipeline="ZImagePipeline",
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=16,
+        latent_factor=FACTOR,
+        size_multiple=16,
+        resolution=1024,
+        steps=50,
+        guidance=5.0,
+        lora_presets={
+            "attention": ATTENTION,
+            "attention_mlp": (*ATTENTION, *MLP),
+            "modulation": rf"{_BLOCK}(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123]|{re.escape(MODULATION)})",
+        },
+        architecture="z-image",
+        inpaint_strength=1.0,
+        fp32_latents=True,
+        trains_on_mean=True,
+        file_names=FILE_NAMES,
+        adapter_names=AdapterNames(layers=LAYERS),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+        guided=guided,
+        guide=guide,
+    )
+)
