@@ -1,6 +1,7 @@
 """One merge by one tool, in a process of its own: python contenders.py TOOL METHOD OUTPUT SOURCE...
 
-The tools: floor (reads and writes the bytes, merges nothing), naive (loads all, merges, saves), loraloom, sd_mecha, mergekit.
+The tools: floor (reads and writes the bytes, merges nothing), naive (loads all, merges, saves), loraloom, unhashed (loraloom
+without the hashes of its output, to see what they cost), sd_mecha, mergekit.
 sd_mecha (1.1.8) and mergekit (0.1.5) are those of PyPI; run.py leaves out what is not installed.
 """
 
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ALPHA, DENSITY = 0.3, 0.2
 BUFFER = 8 << 20  # bytes
@@ -67,6 +69,33 @@ def loraloom(method: str, output: Path, sources: list[Path]) -> None:
         write_merge(plan, metadata={"format": "pt"})
 
 
+class NoHasher:
+    """Stands in for the hasher of the output."""
+
+    def __init__(self, *_arguments: Any) -> None: ...
+
+    def update(self, _chunk: Any) -> None: ...
+
+    def start(self, _chunk: Any) -> list[Any]:
+        return []
+
+    def finish(self) -> Any:
+        return None
+
+    def learned(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+def unhashed(method: str, output: Path, sources: list[Path]) -> None:
+    """Ours without the hashes of what is written: no way to run it, a way to know their share."""
+    from registry.merging import stream
+
+    stream.Hasher = NoHasher  # type: ignore[assignment, misc]
+    loraloom(method, output, sources)
+
+
 def sd_mecha(method: str, output: Path, sources: list[Path]) -> None:
     """sd-mecha with its defaults."""
     import sd_mecha as tool
@@ -103,6 +132,7 @@ TOOLS: dict[str, Callable[[str, Path, list[Path]], None]] = {
     "floor": floor,
     "naive": naive,
     "loraloom": loraloom,
+    "unhashed": unhashed,
     "sd_mecha": sd_mecha,
     "mergekit": mergekit,
 }

@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, help="folder that models.py wrote")
     parser.add_argument("--methods", default="weighted_sum,ties")
-    parser.add_argument("--tools", default="floor,loraloom,naive,sd_mecha,mergekit")
+    parser.add_argument("--tools", default="floor,loraloom,unhashed,naive,sd_mecha,mergekit")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, help="where outputs are written and removed; default: beside the models")
     parser.add_argument("--out", type=Path)

@@ -70,29 +70,33 @@ def ties(
 def agreed(deltas: list[Tensor], shares: tuple[float, ...], *, sign: str, divide: str) -> Tensor:
     """The mean of the differences that have the elected sign, place by place.
 
-    Both sides are summed, and the winner of each place is taken: no masks, which cost more than the sums.
+    In products with +1 and -1 instead of masks, which cost several times as much.
     """
     import torch
 
-    plus, minus, votes = (torch.zeros_like(deltas[0]) for _ in range(3))
-    over, under = (torch.zeros_like(deltas[0]) for _ in range(2))
+    side = elected(deltas, shares, sign=sign)
+    total, count = torch.zeros_like(side), torch.zeros_like(side)
     for delta, share in zip(deltas, shares, strict=True):
-        signed, factor = (delta * share, 1.0) if sign == "weighted" and share != 1.0 else (delta, 1.0 if sign == "weighted" else share)
-        above, below = signed.clamp_min(0), signed.clamp_max(0)
-        plus.add_(above, alpha=factor)
-        minus.add_(below, alpha=factor)
-        if sign != "weighted":
-            votes.add_(delta.sign() if sign == "count" else delta)
+        weighted = sign == "weighted" and share != 1.0
+        agreeing = (delta * share if weighted else delta).mul(side).clamp_min_(0)
+        total.add_(agreeing, alpha=1.0 if sign == "weighted" else share)
         if divide != "none":
-            weight = share if divide == "weights" else 1.0
-            over.add_(above.sign_(), alpha=weight)
-            under.sub_(below.sign_(), alpha=weight)
-    wins = (plus + minus if sign == "weighted" else votes) >= 0
-    total = torch.where(wins, plus, minus)
+            count.add_(agreeing.sign_(), alpha=share if divide == "weights" else 1.0)
+    total.mul_(side)
     if divide == "none":
         return total
-    divisor = torch.where(wins, over, under)
-    return total.div_(divisor.masked_fill_(divisor == 0, 1.0))
+    least = 1.0 if divide == "count" else min(shares)
+    if least > 0:
+        return total.div_(count.clamp_min_(least))  # every place that has a value has at least this weight
+    return total.div_(count.masked_fill_(count == 0, 1.0))
+
+
+def elected(deltas: list[Tensor], shares: tuple[float, ...], *, sign: str) -> Tensor:
+    """+1 or -1 for each place; a sum of 0 counts as plus."""
+    votes = deltas[0].sign() if sign == "count" else deltas[0] * (shares[0] if sign == "weighted" else 1.0)
+    for delta, share in zip(deltas[1:], shares[1:], strict=True):
+        votes.add_(delta.sign() if sign == "count" else delta, alpha=share if sign == "weighted" else 1.0)
+    return votes.sign_().add_(0.5).sign_()
 
 
 # --- magnitudes without election
