@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError, NotFound, Refused
+from registry.header import read_header
+from registry.licences import inherited, terms_told
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.layout import read_layout
 from registry.merging.lora.combine import plan_combine, run_combine
@@ -49,13 +51,14 @@ def reproduce(
     """
     record = store.find(reference)
     plain = recipe_of_record(record)
+    then = Then(_licences_of(record))
     tool = str(plain.pop("tool", "merge"))
     output = scratch / f"{record.name.partition('@')[0]}{'' if 'root' in record.metadata else '.safetensors'}"
     if tool == "merge":
         recipe = _named(recipe_of(plain, where=f"The recipe of {record.name}"))
-        result = _merged(recipe, store, output, memory_mib=memory_mib, threads=threads, report=report)
+        result = _merged(recipe, store, output, then, memory_mib=memory_mib, threads=threads, report=report)
     elif tool in ADAPTER_TOOLS:
-        result = ADAPTER_TOOLS[tool](plain, store, output, report)
+        result = ADAPTER_TOOLS[tool](plain, store, output, then, report)
     else:
         raise NotFound(f"{record.name} was made by {tool}, which cannot be done again here.")
     return Reproduction(reference=reference, expected=store.sha256(record), found=str(result["sha256"]), seconds=float(result["seconds"]))
@@ -75,11 +78,33 @@ def recipe_of_record(record: Record) -> dict[str, Any]:
     return dict(plain)
 
 
-def _merged(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, threads: int | None, report: Report) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class Then:
+    """What the sources were when the file was made, as its header tells: their licences may have been told since."""
+
+    licences: Mapping[str, str | None]
+
+    def record(self, record: Record, source: Source) -> Record:
+        """The record under the name and the licence that it had: both stand in the result's header."""
+        name = source.name or record.name
+        return replace(record, name=name, licence=self.licences.get(name))
+
+
+def _licences_of(record: Record) -> Mapping[str, str | None]:
+    path = Path(str(record.path))
+    metadata = read_header(path).metadata if path.is_file() else read_layout(path).metadata
+    told = terms_told(metadata)
+    return told.sources if told is not None else {}
+
+
+def _merged(
+    recipe: Recipe, store: Store, output: Path, then: Then, *, memory_mib: int, threads: int | None, report: Report
+) -> Mapping[str, Any]:
     sources = tuple(_found_again(source, store) for source in recipe.sources)
     plan = _plan(replace(recipe, sources=sources), store, output, memory_mib=memory_mib, threads=threads)
-    records = tuple(_as_then(one, source) for one, source in zip(plan.records, recipe.sources, strict=True))
-    return run_plan(replace(plan, records=records), store, report=report, register=False).result
+    records = tuple(then.record(one, source) for one, source in zip(plan.records, recipe.sources, strict=True))
+    terms = inherited((record.name, record.licence) for record in records)
+    return run_plan(replace(plan, records=records, terms=terms), store, report=report, register=False).result
 
 
 def _plan(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, threads: int | None) -> MergePlan:
@@ -93,16 +118,16 @@ def _plan(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, thread
     return replace(planned.merge, recipe=recipe)
 
 
-def _combined(plain: Mapping[str, Any], store: Store, output: Path, report: Report, *, tool: str) -> Mapping[str, Any]:
+def _combined(plain: Mapping[str, Any], store: Store, output: Path, then: Then, report: Report, *, tool: str) -> Mapping[str, Any]:
     sources, found = _sources(plain, store)
     references = [Weighted(source.ref, weight) for source, weight in zip(found, plain["weights"], strict=True)]
     keep = None if plain["keep"] is None else Keep(**plain["keep"])
     plan = plan_combine(references, store, output, keep=keep, dtype=_word(plain), tool=tool)
-    given = tuple(replace(one, record=_as_then(one.record, source)) for one, source in zip(plan.given, sources, strict=True))
+    given = tuple(replace(one, record=then.record(one.record, source)) for one, source in zip(plan.given, sources, strict=True))
     return run_combine(replace(plan, given=given), store, report=report, register=False).result
 
 
-def _extracted(plain: Mapping[str, Any], store: Store, output: Path, report: Report) -> Mapping[str, Any]:
+def _extracted(plain: Mapping[str, Any], store: Store, output: Path, then: Then, report: Report) -> Mapping[str, Any]:
     sources, found = _sources(plain, store)
     components = tuple(plain["components"]) if plain.get("components") else None
     plan = plan_extract(
@@ -115,11 +140,11 @@ def _extracted(plain: Mapping[str, Any], store: Store, output: Path, report: Rep
         seed=int(plain["seed"]),
         dtype=_word(plain),
     )
-    records = (_as_then(plan.records[0], sources[0]), _as_then(plan.records[1], sources[1]))
+    records = (then.record(plan.records[0], sources[0]), then.record(plan.records[1], sources[1]))
     return run_extract(replace(plan, records=records), store, report=report, register=False).result
 
 
-ADAPTER_TOOLS: dict[str, Callable[[Mapping[str, Any], Store, Path, Report], Mapping[str, Any]]] = {
+ADAPTER_TOOLS: dict[str, Callable[[Mapping[str, Any], Store, Path, Then, Report], Mapping[str, Any]]] = {
     "lora combine": partial(_combined, tool="combine"),
     "lora resize": partial(_combined, tool="resize"),
     "lora extract": _extracted,
@@ -144,11 +169,6 @@ def _sources(plain: Mapping[str, Any], store: Store) -> tuple[list[Source], list
 
 def _named(recipe: Recipe) -> Recipe:
     return replace(recipe, sources=tuple(replace(source, name=source.name or source.ref) for source in recipe.sources))
-
-
-def _as_then(record: Record, source: Source) -> Record:
-    """The record under the name that it had: names stand in the result's header."""
-    return replace(record, name=source.name or record.name)
 
 
 def _found_again(source: Source, store: Store) -> Source:
