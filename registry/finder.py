@@ -24,7 +24,6 @@ from registry.references import POCKET, absolute, is_hash, looks_like_path, spli
 from registry.sources.source import is_source, same_source
 
 ID = re.compile("[0-9a-f]{16}")
-SEARCHED = ("modelspec.title", "modelspec.author", "modelspec.description", "sidecar.title", "ss_output_name", "ss_sd_model_name")
 
 
 class Finder:
@@ -182,13 +181,6 @@ def _narrowed(found: list[Record], kind: str | None) -> list[Record]:
 def _line(record: Record) -> str:
     digest = f"sha256:{record.hashes.sha256[:12]}" if record.hashes.sha256 else record.id
     return f"  - {digest}  {record.name}  {record.kind} {record.family or ''}  {record.path or ''}"
-
-
-def text_of(record: Record) -> str:
-    """All the words of a Record that a search looks through, lower-case."""
-    words = [record.name, *record.aliases, *record.tags, *record.triggers, record.notes, record.kind, record.family, record.variant]
-    words += [record.dialect, *record.algorithms, record.path, record.licence, *(record.metadata.get(key) for key in SEARCHED)]
-    return "\n".join(str(word) for word in words if word).lower()
 
 
 def _wrong_kind(reference: str, record: Record, kind: str) -> str:

@@ -27,7 +27,7 @@ from registry.digests import Digests
 from registry.duplicates import Duplicate, duplicates
 from registry.embedded import Embedded
 from registry.errors import Ambiguous, BadFile, NotFound, Refused
-from registry.finder import Finder, seen_at, text_of
+from registry.finder import Finder, seen_at
 from registry.folder import folder_files
 from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
@@ -41,6 +41,7 @@ from registry.rebuild import Rebuilt, rebuild
 from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, split_alias
 from registry.scan import ScanReport, scan
+from registry.search import search
 from registry.settle import write_seen
 from registry.sources.source import Brought, bring, check_expected, is_source
 from registry.told import check_told, put_told
@@ -229,9 +230,9 @@ class Store:
         return self._finder.steps(name) if alias == "step-*" else [self.find(reference, kind=kind)]
 
     def search(self, words: Sequence[str]) -> list[Record]:
-        """Records that hold every word, in whatever case: in name, aliases, tags, notes, triggers, kind, family, path, title."""
-        wanted = [word.lower() for word in words]
-        return [record for record in self.records() if all(word in text_of(record) for word in wanted)]
+        """Records that hold every word, in whatever case: in name, tags, notes, triggers, what was seen, path, hashes, metadata."""
+        with self._index.reading() as connection:
+            return search(connection, self._embedded, words)
 
     def duplicates(self) -> list[Duplicate]:
         """What is there more than once, of all that is hashed: the same files, and the same weights in whatever dialect."""

@@ -63,6 +63,7 @@ while True:
     for path in sorted(Path(sys.argv[2]).glob("*.safetensors")):
         number += 1
         store.add(path, name=f"n{number}", tags=["t"])
+    store.scan(sys.argv[2])
 """
 
 

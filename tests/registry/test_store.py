@@ -173,6 +173,23 @@ def test_tags_and_notes(store: Store, tmp_path: Path) -> None:
         store.tag(str(make(tmp_path / "loose.safetensors", "x")), ["a"])
 
 
+def test_words_are_looked_for_everywhere_and_names_come_first(store: Store, tmp_path: Path) -> None:
+    told = {"ss_training_comment": "the crow's nest", "modelspec.title": "Élan"}
+    store.add(make(tmp_path / "other.safetensors", "1", metadata=told))
+    store.add(make(tmp_path / "nest.safetensors", "2"), tags=["50%_done"], notes="schön, ist's\nzweite Zeile")
+    store.add(make(tmp_path / "third.safetensors", "3"), name="crow", triggers=["nest"])
+    store.tell("crow", family="sdxl")
+
+    def found(*words: str) -> list[str]:
+        return [record.name for record in store.search(words)]
+
+    assert found("nest") == ["nest", "crow", "other"]  # a name, a trigger, metadata
+    assert found("CROW", "Nest") == ["crow", "other"] and found("élan") == found("E\u0301LAN") == ["other"]
+    assert found("50%_") == ["nest"] and found("5%_") == [] and found("ist's", "ZWEITE") == ["nest"] and found("schön,") == ["nest"]
+    assert found("sdxl") == ["crow"] and found("pocket") == ["pocket"] and found("nowhere") == []
+    assert found(str(store.find("crow").hashes.blake3)[:12]) == ["crow"] and found("ö") == ["nest"]
+
+
 def test_removing_forgets_and_deletes_nothing(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     store.add(path, name="ink", tags=["a"])

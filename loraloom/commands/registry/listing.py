@@ -22,7 +22,7 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("--tag", help="only what has this tag")
     parser = add_command(words, "show", show, "all that is known of one model; hashes it when it has no hash yet")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
-    parser = add_command(words, "find", find, "models by words in name, tags, notes, triggers, family, path")
+    parser = add_command(words, "find", find, "models by words in name, tags, notes, triggers, family, path, hashes, metadata")
     parser.add_argument("words", nargs="+", metavar="WORD", help="all must be there; or one reference")
     add_command(words, "duplicates", duplicates, "files and weights that are there more than once, of all that is hashed (scan --hash)")
 
