@@ -1,44 +1,54 @@
-"""What a run will take, before it starts: weights counted from shapes, activations and arithmetic traced through the empty model.
+"""What a run will take, before it starts: weights counted from shapes, memory and arithmetic traced through the empty model.
 
-The denoiser runs once without memory (meta device): every tensor that the backward pass would keep is counted, and every product.
-Memory is near the truth, time is a rough estimate: products a step over what this device does in a short matrix product.
+Each stage of a run is traced on its own: what the VAE needs for a picture, the text encoders for a prompt, a step of training, a preview.
+On a GPU only the stage at hand lies there (the VAE and the encoders leave it when their work is done), so the run needs what its
+largest stage needs. Memory is near the truth, time is a rough estimate: products a step over what this device does in a short
+matrix product.
 """
 
 # B pictures of one pass, C channels, H W latent size
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from registry.families.base import Conditioning, Family, Parts
+from train.base import torch_dtype
 from train.config import Precision, TrainConfig
 from train.lora import add_loras, keep_few_activations, learning_modules
+from train.peak import Trace, backward, trace
 
 if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
-STEP_PASSES = 2.2  # products of forward and backward over those of the forward: the frozen base needs no weight gradients
+LOG = logging.getLogger(__name__)
+
 EFFICIENCY = {"cpu": 0.35, "cuda": 0.35, "mps": 0.3}  # of a large matrix product's rate; small layers do worse
+ADAM = 3  # numbers in fp32 that every weight that learns takes beside its gradient: itself and two moments
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by component, and the work of one step. None: the empty model could not be traced."""
+    """Bytes by component, what a step keeps beside them, and what each stage needs. None: the empty model could not be traced."""
 
     memory: Mapping[str, int]
     activations: int | None
     operations_a_step: float | None
     seconds_a_step: float | None
+    stages: Mapping[str, int] = field(default_factory=dict)  # stage -> bytes on the device while it lasts
+    on_device: bool = False  # a GPU holds one stage at a time; a CPU's memory holds everything
 
     @property
     def total(self) -> int:
-        """What is in memory at once while training."""
-        return sum(self.memory.values()) + (self.activations or 0)
+        """What is in memory at once: on a GPU the largest stage, on a CPU all that is loaded."""
+        everything = sum(self.memory.values()) + (self.activations or 0)
+        return max(self.stages.values()) if self.on_device and self.stages else everything
 
 
 def weights_bytes(module: Module, itemsize: int) -> int:
@@ -58,63 +68,91 @@ def estimate(
 ) -> Estimate:
     """The estimate for a skeleton. `count` is the number of weights of the LoRA."""
     itemsize = 4 if precision is Precision.fp32 else 2
+    learned = "LoRA weights, gradients, optimizer"
     memory = {
-        "denoiser": weights_bytes(parts.denoiser, itemsize),
-        "VAE (pictures; previews)": weights_bytes(parts.vae, 4),
-        "LoRA weights, gradients, optimizer": count * 4 * 4,
+        family.denoiser: weights_bytes(parts.denoiser, itemsize),
+        "vae": weights_bytes(parts.vae, 4),
+        **{name: weights_bytes(encoder, itemsize) for name, encoder in parts.text_encoders.items()},
+        learned: count * 4 * (ADAM + 1),
     }
-    if config.lora.text_encoder:
-        memory["text encoders"] = sum(weights_bytes(encoder, itemsize) for encoder in parts.text_encoders.values())
     if parts.device.type != "meta":
         return Estimate(memory, None, None, None)
-    try:
-        activations, operations = _trace(family, parts, config, targets, resolution)
-    except Exception:  # a family whose forward looks at values cannot run without them: then there is no estimate
+    traced = _traces(family, parts, config, targets, precision, resolution)
+    if traced is None:
         return Estimate(memory, None, None, None)
-    activations = int(activations * itemsize / 4)
-    operations = operations * STEP_PASSES * config.accumulate
+    pictures, prompts, step = traced
+    encoders = sum(memory[name] for name in parts.text_encoders)
+    activations = max(0, step.peak - count * 4)  # the gradients are counted with the LoRA
+    stages = {
+        "pictures are encoded": memory["vae"] + pictures.peak,
+        "prompts are encoded": encoders + prompts.peak,
+        "steps are taken": memory[family.denoiser] + memory[learned] + activations + (encoders if config.lora.text_encoder else 0),
+    }
+    operations = step.operations * config.accumulate
     rate = products_a_second(device, precision) * EFFICIENCY.get(device.type, 0.3)
-    return Estimate(memory, activations, operations, operations / rate)
+    return Estimate(memory, activations, operations, operations / rate, stages, device.type != "cpu")
 
 
-def _trace(family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], resolution: int) -> tuple[int, float]:
-    """(bytes in fp32 that one pass keeps for its backward, products of its forward)."""
+def _traces(
+    family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
+) -> tuple[Trace, Trace, Trace] | None:
+    """Of one picture through the VAE, one prompt through the encoders, one step; None where a forward cannot do without numbers."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    dtype = torch_dtype(precision)
+    low = None if precision is Precision.fp32 else dtype
+    for module in (parts.denoiser, *parts.text_encoders.values()):
+        for weight in (*module.parameters(), *module.buffers()):
+            if weight.is_floating_point():
+                weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
+
+    def picture() -> None:
+        with torch.no_grad():
+            family.encode_images(parts, torch.empty(1, 3, resolution, resolution, device="meta"))
+
+    def prompt() -> None:
+        with torch.no_grad():
+            family.encode_prompts(parts, ["a"])
+
+    try:
+        pictures = trace(picture, [parts.vae])
+        prompts = trace(prompt, list(parts.text_encoders.values()))
+        return pictures, prompts, _step(family, parts, config, targets, resolution, low)
+    except Exception as error:
+        LOG.info("the empty model could not be traced: %s", error)  # then the plan says that memory and time are not known
+        return None
+
+
+def _step(
+    family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], resolution: int, low: torch.dtype | None
+) -> Trace:
+    """Forward and backward of one pass."""
+    import torch
 
     def read() -> Conditioning:
         return {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * config.batch_size).items()}
 
-    conditioning = read()
+    with torch.no_grad():
+        states = read()
     modules = learning_modules(family, parts, config)
     side = resolution // parts.latent_factor
     shape = (config.batch_size, family.channels(parts), side, side)
     with torch.device("meta"):
         add_loras(family, modules, config, targets)
-        noisy, timesteps = torch.zeros(shape), torch.zeros(config.batch_size)
+        noisy, timesteps = torch.zeros(shape, dtype=parts.dtype), torch.zeros(config.batch_size)
     for module in modules.values():
         module.train()
         if config.gradient_checkpointing:
             keep_few_activations(module)
-    loaded = (parts.denoiser, *parts.text_encoders.values())
-    own = {parameter.untyped_storage()._cdata for module in loaded for parameter in module.parameters()}
-    kept: dict[int, int] = {}
 
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-        alive.append(tensor)  # an address must not be given twice
-        return tensor
-
-    alive: list[Any] = []
-    counter = FlopCounterMode(display=False)
-    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        states = read() if len(modules) > 1 else conditioning
+    def work() -> None:
+        told = read() if len(modules) > 1 else states
         with torch.device("meta"):
-            complete = family.complete(parts, states, height=resolution, width=resolution, guidance=1.0)
-        family.predict(parts, noisy, timesteps, complete)
-    return sum(kept.values()), float(counter.get_total_flops())
+            complete = family.complete(parts, told, height=resolution, width=resolution, guidance=1.0)
+        loss = family.predict(parts, noisy, timesteps, complete).float().square().mean()
+        backward(loss)
+
+    return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
 
 
 def products_a_second(device: torch.device, precision: Precision) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,6 +79,8 @@ class Plan:
             "cropped_share": self.cropped,
             "upscaled": [sample.name for sample in self.upscaled],
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
+            "memory_stages": dict(self.estimate.stages),
+            "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
@@ -232,7 +234,7 @@ def _planned(
         parameters=count,
         shown=tuple(shown),
         truncated=tuple(truncated),
-        estimate=Estimate(memory, measured.activations, measured.operations_a_step, measured.seconds_a_step),
+        estimate=replace(measured, memory=memory),
         free_bytes=free,
         disk_bytes=disk,
         processes=int(os.environ.get("WORLD_SIZE", "1")),  # as accelerate and torchrun tell it

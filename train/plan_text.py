@@ -79,9 +79,12 @@ def _saves(plan: Plan) -> str:
 
 
 def _memory(plan: Plan) -> str:
-    items = [f"{name} {human_bytes(count)}" for name, count in plan.estimate.memory.items()]
-    items.append("activations not known" if plan.estimate.activations is None else f"activations {human_bytes(plan.estimate.activations)}")
-    return f"about {human_bytes(plan.estimate.total)} (estimate): {', '.join(items)}"
+    found = plan.estimate
+    items = [f"{name} {human_bytes(count)}" for name, count in found.memory.items()]
+    items.append("activations not known" if found.activations is None else f"activations {human_bytes(found.activations)}")
+    stages = [f"{human_bytes(count)} while {name}" for name, count in found.stages.items()] if found.on_device else []
+    where = f" on the {plan.config.device if plan.config.device != 'auto' else 'GPU'}: {', '.join(stages)}; " if stages else ": "
+    return f"about {human_bytes(found.total)} (estimate){where}{', '.join(items)}"
 
 
 def _trigger(plan: Plan) -> str:

@@ -83,6 +83,6 @@ def test_the_encoders_have_a_rate_of_their_own(prepared: Callable[[TrainConfig],
 def test_the_plan_tells_what_stays_in_memory(settings: Settings, store: Store) -> None:
     alone, both = run.plan(settings(), store), run.plan(settings(lora=LORA), store)
     assert both.parameters > alone.parameters and both.encoders == ("text_encoder",)
-    assert "of unet and text_encoder" in both.to_text() and both.estimate.memory["text encoders"] > 0
+    assert "of unet and text_encoder" in both.to_text() and both.estimate.memory["text_encoder"] > 0
     assert both.estimate.activations is not None and alone.estimate.activations is not None
     assert both.estimate.activations > alone.estimate.activations
