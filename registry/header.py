@@ -76,8 +76,10 @@ class Header:
 def read_header(path: Path | str) -> Header:
     """The header of a safetensors file. Reads no tensor data.
 
-    Raises BadFile; `code` says what is there instead: unreadable, truncated, header-too-large, lfs-pointer, pickle, gguf,
-    not-a-model (a page, a text, an archive), bad-header.
+    Raises BadFile; `code` says what is there instead: unreadable, truncated, lfs-pointer, pickle, gguf, not-a-model (a page, a text,
+    an archive), or what is wrong with the header: header-too-large, bad-header (no JSON, or not of this form), bad-metadata,
+    duplicate-key, unknown-dtype, bad-shape, shape-mismatch (its bytes are not those of its offsets), bad-offsets, hole, overlap,
+    trailing-bytes.
     """
     path = Path(path)
     size, raw = read_header_bytes(path)
@@ -122,7 +124,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> Header:
-    """The Header in the JSON bytes after the length word; `path` is for messages. Raises BadFile (bad-header, truncated)."""
+    """The Header in the JSON bytes after the length word; `path` is for messages. Raises BadFile as `read_header` does."""
     plain = _plain_header(raw, file_bytes)
     if plain is not None:
         return plain
@@ -215,12 +217,20 @@ def _sized(kind: str) -> tuple[TensorInfo, int | None]:
 def _json(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         values = STRICT.decode(raw.decode("utf-8"))
+    except _Duplicate as error:
+        _bad(path, str(error), "duplicate-key")
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        if not raw.strip(b"\0"):
+            _bad(path, "it is all zeros, as of a download that was not finished")
         reason = str(error) or type(error).__name__
         raise BadFile(path, "bad-header", f"its header is not the JSON of a safetensors file ({reason}).") from error
     if not isinstance(values, dict):
         raise BadFile(path, "bad-header", f"its header is a JSON {type(values).__name__}; an object was expected.")
     return values
+
+
+class _Duplicate(ValueError):
+    """A key that stands twice in one object."""
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -229,7 +239,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"duplicate key {name!r}")
+                raise _Duplicate(f"it has the key {name!r} twice")
             seen.add(name)
     return values
 
@@ -245,12 +255,12 @@ def _metadata(entry: Any, path: Path) -> dict[str, str]:
     if entry is None:
         return {}
     if not isinstance(entry, dict):
-        _bad(path, "__metadata__ is not an object")
+        _bad(path, "__metadata__ is not an object", "bad-metadata")
     for key, value in entry.items():
         if not isinstance(value, str):
-            _bad(path, f"the metadata value of {key!r} is a {type(value).__name__}; only strings are allowed")
+            _bad(path, f"the metadata value of {key!r} is a {type(value).__name__}; only strings are allowed", "bad-metadata")
         if not _encodable(key) or not _encodable(value):
-            _bad(path, f"the metadata entry {key!r} is not valid Unicode")
+            _bad(path, f"the metadata entry {key!r} is not valid Unicode", "bad-metadata")
     return entry
 
 
@@ -260,22 +270,26 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[TensorInfo, tuple[int, in
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or not isinstance(dtype, str):
-        _bad(path, f"{name!r} has the unknown dtype {dtype!r}")
+        _bad(path, f"{name!r} has the unknown dtype {dtype!r}", "unknown-dtype")
     if type(shape) is not list:
-        _bad(path, f"the shape of {name!r} is not a list of whole numbers")
+        _bad(path, f"the shape of {name!r} is not a list of whole numbers", "bad-shape")
     if type(span) is not list or len(span) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in span):
-        _bad(path, f"the data_offsets of {name!r} are not two whole numbers")
+        _bad(path, f"the data_offsets of {name!r} are not two whole numbers", "bad-offsets")
     if not name.isascii() and not _encodable(name):
         _bad(path, f"the name {name!r} is not valid Unicode")
     total = bits
     for size in shape:
         if type(size) is not int or not 0 <= size < 1 << 64:
-            _bad(path, f"the shape of {name!r} is not a list of whole numbers")
+            _bad(path, f"the shape of {name!r} is not a list of whole numbers", "bad-shape")
         total *= size
         if total >> 67:  # 2**64 bytes: the sizes of a shape may not overflow even where a later one is 0
-            _bad(path, f"the shape of {name!r} overflows: {shape}")
+            _bad(path, f"the shape of {name!r} overflows: {shape}", "bad-shape")
     if total & 7 or total >> 3 != span[1] - span[0]:
-        _bad(path, f"{name!r} of {dtype} {shape} needs {total / 8:g} bytes, its data_offsets {span} hold {span[1] - span[0]}")
+        _bad(
+            path,
+            f"{name!r} of {dtype} {shape} needs {total / 8:g} bytes, its data_offsets {span} hold {span[1] - span[0]}",
+            "shape-mismatch",
+        )
     return TensorInfo(dtype, tuple(shape)), (span[0], span[1])
 
 
@@ -292,21 +306,38 @@ def _check_layout(offsets: Mapping[str, tuple[int, int]], data_bytes: int, path:
     position, last = 0, ""
     for (begin, end), name in sorted((span, name) for name, span in offsets.items()):
         if begin > position:
-            _bad(path, f"there is a hole of {begin - position:,} bytes before {name!r}")
+            _bad(path, f"there is a hole of {begin - position:,} bytes before {name!r}", "hole")
         if begin < position:
-            _bad(path, f"{name!r} overlaps {last!r}")
+            _bad(path, f"{name!r} overlaps {last!r}", "overlap")
         position, last = end, name
     if position > data_bytes:
         raise BadFile(path, "truncated", f"its data should have {position:,} bytes and has {data_bytes:,}. Fetch it again.")
     if position < data_bytes:
-        _bad(path, f"there are {data_bytes - position:,} bytes after the last tensor")
+        _bad(path, f"there are {data_bytes - position:,} bytes after the last tensor", "trailing-bytes")
 
 
-def _bad(path: Path, reason: str) -> NoReturn:
-    raise BadFile(path, "bad-header", f"its safetensors header is damaged: {reason}.")
+def _bad(path: Path, reason: str, code: str = "bad-header") -> NoReturn:
+    raise BadFile(path, code, f"its safetensors header is damaged: {reason}.")
 
 
 # --- what else a file may be
+
+
+PICKLE = "which can run code when loaded. Convert it to use it: loraloom registry convert FILE --to safetensors --output NEW.safetensors"
+MAGICS = {
+    b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstandard archive",
+    b"\x89PNG": "a picture (PNG)",
+    b"\xff\xd8\xff": "a picture (JPEG)",
+    b"RIFF": "a picture (WebP) or a sound",
+    b"\x89HDF": "an HDF5 file, as Keras has them",
+    b"%PDF": "a PDF",
+    b"\x7fELF": "a program",
+    b"SQLite format 3": "a database",
+}  # first bytes of what is found under a model's name
 
 
 def sniff(start: bytes) -> tuple[str, str] | None:
@@ -314,14 +345,17 @@ def sniff(start: bytes) -> tuple[str, str] | None:
     if start.startswith(b"version https://git-lfs"):
         return "lfs-pointer", "is a Git LFS pointer, not the file itself. Run `git lfs pull` or fetch the file itself."
     if start.startswith(b"GGUF"):
-        return "gguf", "is a GGUF file; a safetensors file was expected."
+        return "gguf", "is a GGUF file; a safetensors file was expected. Rename it to .gguf."
     if start.startswith(b"PK\x03\x04"):
         if b".pkl" in start or b"/version" in start or b"/byteorder" in start:
-            return "pickle", "is a pickle (torch's zip archive), which can run code when loaded. Convert it to safetensors to use it."
+            return "pickle", f"is a pickle (torch's zip archive), {PICKLE}"
         return "not-a-model", "is a zip archive, not a safetensors file."
     header = start[8:].lstrip(b" ").startswith(b"{")  # a header of 640 bytes begins with the two bytes of a pickle
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and not header:
-        return "pickle", "is a pickle, which can run code when loaded. Convert it to safetensors to use it."
+        return "pickle", f"is a pickle, {PICKLE}"
+    archive = next((name for magic, name in MAGICS.items() if start.startswith(magic)), None)
+    if archive:
+        return "not-a-model", f"is {archive}, not a safetensors file."
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
         return "not-a-model", "is a web page (a download that needed a login?), not a safetensors file."

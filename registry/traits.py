@@ -19,6 +19,7 @@ from registry.kinds import SmallKind, kind_by_keys
 
 GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
 KEPT = 2048  # tables a scan remembers: some KB each
+ANSWERS = 8  # of one table that it remembers, where its claims depended on metadata that differ
 
 DTYPES = {
     "F64": "float64",
@@ -115,20 +116,22 @@ class TableReader:
     """Reads headers to (metadata, Traits); a table it has read before is not read again. Tables are told apart by their sha256."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, list[_Kept]] = OrderedDict()
 
     def read(self, path: Path, size: int, raw: bytes) -> tuple[Mapping[str, str], Traits]:
         """(metadata, Traits) of a file of `size` bytes whose header is `raw`. Raises BadFile as `parse_header` does."""
         split = split_header(raw)
         table = hashlib.sha256(split[1].encode()).digest() if split is not None else b""
-        known = self._kept.get(table)
-        if split is not None and known is not None and known.holds_for(split[0], size - 8 - len(raw)):
-            self._kept.move_to_end(table)
-            return split[0], known.traits
+        for known in self._kept.get(table, ()):
+            if split is not None and known.holds_for(split[0], size - 8 - len(raw)):
+                self._kept.move_to_end(table)
+                return split[0], known.traits
         header = parse_header(raw, path=path, file_bytes=size)
         traits, asked = look_at(path, header)
         if split is not None and not asked.all:
-            self._kept[table] = _Kept(size - header.data_start, traits, asked.answers)
+            answers = self._kept.setdefault(table, [])
+            answers.append(_Kept(size - header.data_start, traits, asked.answers))
+            del answers[:-ANSWERS]
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return header.metadata, traits

@@ -3,16 +3,29 @@
 import json
 import os
 import random
+import re
 import stat
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors
 
+from registry import header as header_module
 from registry.errors import BadFile
-from registry.header import DTYPE_BITS, HEADER_LIMIT, TensorInfo, data_order, header_bytes, read_header
+from registry.header import (
+    DTYPE_BITS,
+    HEADER_LIMIT,
+    Header,
+    TensorInfo,
+    data_order,
+    header_bytes,
+    parse_header,
+    read_header,
+    read_header_bytes,
+)
 from tests.registry.made import raw_file
 
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
@@ -73,27 +86,27 @@ def entry(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        (raw_file(entry(data_offsets=[4, 8]), bytes(8)), "bad-header"),
-        (raw_file({"a": ONE, "b": {**ONE, "data_offsets": [2, 6]}}, bytes(6)), "bad-header"),
-        (raw_file({"a": ONE}, bytes(5)), "bad-header"),
+        (raw_file(entry(data_offsets=[4, 8]), bytes(8)), "hole"),
+        (raw_file({"a": ONE, "b": {**ONE, "data_offsets": [2, 6]}}, bytes(6)), "overlap"),
+        (raw_file({"a": ONE}, bytes(5)), "trailing-bytes"),
         (raw_file({"a": ONE}, bytes(3)), "truncated"),
-        (raw_file(entry(shape=[2]), bytes(4)), "bad-header"),
-        (raw_file(entry(shape=[1 << 63, 4, 0], data_offsets=[0, 0])), "bad-header"),
-        (raw_file(entry(shape=[-1]), bytes(4)), "bad-header"),
-        (raw_file(entry(shape=[1.0]), bytes(4)), "bad-header"),
-        (raw_file(entry(shape=[True]), bytes(4)), "bad-header"),
-        (raw_file(entry(shape="1"), bytes(4)), "bad-header"),
-        (raw_file(entry(dtype="F8_E4M3FN"), bytes(4)), "bad-header"),
-        (raw_file(entry(dtype=None), bytes(4)), "bad-header"),
-        (raw_file(entry(data_offsets=[0, 4, 4]), bytes(4)), "bad-header"),
-        (raw_file(entry(data_offsets=[4, 0]), bytes(4)), "bad-header"),
-        (raw_file(b'{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}', bytes(1)), "bad-header"),
-        (raw_file(b'{"a":1,"a":2}'), "bad-header"),
-        (raw_file(b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)), "bad-header"),
-        (raw_file(b'{"__metadata__":{"k":"1","k":"2"}}'), "bad-header"),
-        (raw_file({"__metadata__": {"k": 1}}), "bad-header"),
-        (raw_file({"__metadata__": []}), "bad-header"),
-        (raw_file(b'{"__metadata__":{"k":"\\ud800"}}'), "bad-header"),
+        (raw_file(entry(shape=[2]), bytes(4)), "shape-mismatch"),
+        (raw_file(entry(shape=[1 << 63, 4, 0], data_offsets=[0, 0])), "bad-shape"),
+        (raw_file(entry(shape=[-1]), bytes(4)), "bad-shape"),
+        (raw_file(entry(shape=[1.0]), bytes(4)), "bad-shape"),
+        (raw_file(entry(shape=[True]), bytes(4)), "bad-shape"),
+        (raw_file(entry(shape="1"), bytes(4)), "bad-shape"),
+        (raw_file(entry(dtype="F8_E4M3FN"), bytes(4)), "unknown-dtype"),
+        (raw_file(entry(dtype=None), bytes(4)), "unknown-dtype"),
+        (raw_file(entry(data_offsets=[0, 4, 4]), bytes(4)), "bad-offsets"),
+        (raw_file(entry(data_offsets=[4, 0]), bytes(4)), "shape-mismatch"),
+        (raw_file(b'{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}', bytes(1)), "shape-mismatch"),
+        (raw_file(b'{"a":1,"a":2}'), "duplicate-key"),
+        (raw_file(b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)), "duplicate-key"),
+        (raw_file(b'{"__metadata__":{"k":"1","k":"2"}}'), "duplicate-key"),
+        (raw_file({"__metadata__": {"k": 1}}), "bad-metadata"),
+        (raw_file({"__metadata__": []}), "bad-metadata"),
+        (raw_file(b'{"__metadata__":{"k":"\\ud800"}}'), "bad-metadata"),
         (raw_file(b'{"a":NaN}'), "bad-header"),
         (raw_file(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "bad-header"),
         (raw_file(b'{"a":' + b"9" * 10_000 + b"}"), "bad-header"),
@@ -105,6 +118,9 @@ def entry(**changes: object) -> dict[str, object]:
         (raw_file(b"{}", length=HEADER_LIMIT), "truncated"),
         (raw_file(b"{}", length=HEADER_LIMIT + 1), "header-too-large"),
         (raw_file(b"{}", length=(1 << 64) - 1), "header-too-large"),
+        (bytes(600), "bad-header"),
+        (b"\x1f\x8b\x08\0" + bytes(40), "not-a-model"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "not-a-model"),
         (b"", "truncated"),
         (b"ab", "truncated"),
         (b"\x10\0\0\0", "truncated"),
@@ -157,29 +173,70 @@ def mutated(random_: random.Random, raw: bytes) -> bytes:
     return bytes(data)
 
 
-def test_a_thousand_mutations_are_read_or_refused_and_never_more_than_the_library_takes(tmp_path: Path) -> None:
-    tensors = {
-        "model.a.weight": {"dtype": "F16", "shape": [4, 2], "data_offsets": [12, 28]},
-        "model.b": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]},
-        "z": {"dtype": "U8", "shape": [0], "data_offsets": [28, 28]},
-    }
-    sound = raw_file({"__metadata__": {"name": "ink", "note": "é"}, **tensors}, bytes(range(28)))
-    random_ = random.Random(20261123)
-    path = tmp_path / "x.safetensors"
-    accepted = refused = 0
-    for _ in range(1200):
-        raw = sound
+SOUND = {
+    "model.a.weight": {"dtype": "F16", "shape": [4, 2], "data_offsets": [12, 28]},
+    "model.b": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]},
+    "z": {"dtype": "U8", "shape": [0], "data_offsets": [28, 28]},
+}
+ORDERED = {name: SOUND[name] for name in ("model.b", "model.a.weight", "z")}
+
+
+def compact(header: object) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+STARTS = (
+    raw_file({"__metadata__": {"name": "ink", "note": "é"}, **SOUND}, bytes(range(28))),
+    raw_file(compact({"__metadata__": {"name": "ink", "note": 'é " \\'}, **ORDERED}), bytes(range(28))),  # as the library writes it
+    raw_file(compact(ORDERED) + b"   ", bytes(range(28))),
+)
+
+
+def mutations(path: Path, count: int, seed: int) -> tuple[int, int]:
+    """(accepted, refused) of so many mutated files; each is read as the library reads it, or refused with a code of one word."""
+    random_ = random.Random(seed)
+    accepted, codes = 0, Counter[str]()
+    for number in range(count):
+        raw = sound = STARTS[number % len(STARTS)]
         for _ in range(random_.randrange(1, 4)):
             raw = mutated(random_, raw or sound)
         path.write_bytes(raw)
         try:
-            names = set(read_header(path).tensors)
-        except BadFile:
-            refused += 1
+            header = read_header(path)
+        except BadFile as error:
+            codes[error.code] += 1
             continue
         accepted += 1
-        assert library_names(raw) == names  # it would raise for what it refuses
-    assert refused > 600 and accepted > 20
+        assert library_names(raw) == set(header.tensors)  # it would raise for what it refuses
+        assert header == slowly(path)
+    assert all(re.fullmatch("[a-z-]+", code) for code in codes)
+    return accepted, codes.total()
+
+
+def slowly(path: Path) -> Header:
+    """The header read entry by entry, not in the few calls that the library's own form allows."""
+    size, raw = read_header_bytes(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header_module, "_plain_header", lambda raw, file_bytes: None)
+        return parse_header(raw, path=path, file_bytes=size)
+
+
+def test_hundreds_of_mutations_are_read_or_refused_and_never_more_than_the_library_takes(tmp_path: Path) -> None:
+    accepted, refused = mutations(tmp_path / "x.safetensors", 900, 20261123)
+    assert refused > 400 and accepted > 20
+
+
+@pytest.mark.slow
+def test_thousands_of_mutations(tmp_path: Path) -> None:
+    accepted, refused = mutations(tmp_path / "x.safetensors", 12_000, 20261126)
+    assert refused > 6000 and accepted > 300
+
+
+def test_the_librarys_own_form_is_read_as_any_other(tmp_path: Path) -> None:
+    for number, raw in enumerate(STARTS):
+        path = written(tmp_path, raw, f"{number}.safetensors")
+        told, header = slowly(path), read_header(path)
+        assert header == told and list(header.tensors) == list(told.tensors)
 
 
 def test_the_order_and_bytes_are_the_librarys() -> None:
