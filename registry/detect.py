@@ -153,6 +153,8 @@ def _model(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, fa
 def _inspect_folder(path: Path) -> Record:
     if not (path / "model_index.json").is_file() and (path / "config.json").is_file():
         return _inspect_component(path)
+    if not (path / "model_index.json").is_file() and any(path.glob(SHARDS)):
+        return _inspect_shards(path)
     seen = look(path)
     verdict = verdict_of(checkpoint_claims(seen), MetadataFacts())
     components = tuple(name for name, entry in seen.index.items() if isinstance(entry, list) and entry and entry[-1] is not None)
@@ -162,6 +164,21 @@ def _inspect_folder(path: Path) -> Record:
     kind = "checkpoint" if verdict.family or verdict.candidates or seen.tensors else "unknown"
     base = _folder_base(path)
     return _record(base, verdict, kind=kind, dialect="diffusers", dtype=dtype_of(seen.tensors), components=components)
+
+
+SHARDS = "*-00001-of-*.safetensors"
+
+
+def _inspect_shards(path: Path) -> Record:
+    """A folder that holds one single-file checkpoint in shards."""
+    first = next(iter(sorted(path.glob(SHARDS))))
+    facts = metadata_facts(read_header(first).metadata)
+    seen = Look(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
+    verdict = verdict_of(checkpoint_claims(seen), facts)
+    kind = "checkpoint" if verdict.family or verdict.candidates else "unknown"
+    base = {**_folder_base(path), "licence": facts.licence, "parents": facts.parents}
+    base["metadata"] = {**facts.kept, **base["metadata"]}
+    return _record(base, verdict, kind=kind, dtype=dtype_of(seen.tensors))
 
 
 def _folder_base(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from loraloom.hydra_jobs import Finished, Job, Request
     from registry.merging.config import MergeConfig
     from registry.merging.plan import MergePlan
+    from registry.merging.recipe import Recipe
 
 ABOUT = """\
 Merges checkpoints of one family, tensor by tensor, in bounded memory. The plan (dry_run=true) is made from headers alone; all
@@ -52,18 +53,19 @@ def _plan(request: "Request[MergeConfig]") -> "MergePlan":
     config, store = request.config, Store()
     recipe = recipe_from(config)
     name = recipe.name or "merged"
-    output = Path(config.output) if config.output else Path(config.out) / "merge" / "STAMP" / _file_name(name, recipe.sources[0].ref, store)
+    output = Path(config.output) if config.output else Path(config.out) / "merge" / "STAMP" / _file_name(name, recipe, store)
     return plan_merge(recipe, store, output, memory_mib=config.memory_mib, threads=config.threads)
 
 
-def _file_name(name: str, reference: str, store: Any) -> str:
-    """The result's name in the run folder: a folder's when the first source is one."""
+def _file_name(name: str, recipe: "Recipe", store: Any) -> str:
+    """The result's name in the run folder: a folder's when the first source is one, or when it gets shards."""
     from registry.errors import LoomError
 
     try:
-        return name if "root" in store.find(reference).metadata else f"{name}.safetensors"
+        folder = bool(recipe.shard_mib) or "root" in store.find(recipe.sources[0].ref).metadata
     except LoomError:  # told by the plan, with everything else
-        return f"{name}.safetensors"
+        folder = False
+    return name if folder else f"{name}.safetensors"
 
 
 def _run(request: "Request[MergeConfig]") -> "Finished":

@@ -50,7 +50,9 @@ class MergeConfig:
         default=None, metadata=says("tensors of different shapes: refuse, first = copy it, overlap = merge the shared part", word=True)
     )
     mixed_prediction: bool | None = field(default=None, metadata=says("allow sources of different prediction types (default: false)"))
-    shard_mib: int | None = field(default=None, metadata=says("folders: shards of at most this size, 0 = one file (default: as the first)"))
+    shard_mib: int | None = field(
+        default=None, metadata=says("shards of at most this size, in a folder; 0 = one file a component (default: as the first)")
+    )
     name: str | None = field(default=None, metadata=says("registered name (default: the output's)"))
     output: str | None = field(default=None, metadata=says("the file or folder to write (default: in the run folder)"))
     recipe: str | None = field(default=None, metadata=says("a recipe file; settings given beside it take its place"))

@@ -45,6 +45,16 @@ class Keys:
     beyond: dict[int, list[str]] = field(default_factory=dict)  # source -> keys that the first has not
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hits: list[int] = field(default_factory=list)  # keys that each rule decides
+    weights: Mapping[str, float] = field(default_factory=dict)  # block -> alpha
+
+    def reasons(self) -> dict[str, int]:
+        """Why keys are copied -> how many."""
+        found: dict[str, int] = {}
+        for key in self.keys.values():
+            if key.copied:
+                found[key.copied] = found.get(key.copied, 0) + 1
+        return found
 
     def counts(self) -> dict[str, int]:
         """{merged, copied, skipped}."""
@@ -81,6 +91,7 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     if differing:
         found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")
     found.faults += options.unused()
+    found.hits, found.weights = options.hits, options.weights
     idle = not method.copies and len(layouts) > 1 and not any(key.merged or key.copied == "rule" for key in found.keys.values())
     if idle and not found.faults:
         found.faults.append("nothing would be merged: every tensor is copied from the first source. Look at components and rules.")

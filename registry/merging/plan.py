@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 RATE = 250e6  # bytes read and written a second, one elementwise pass with hashes on two cores: for the estimate only
+NO_CHECKPOINT = ("adapter", "embedding", "run", "dataset")
 ADAPTER_ADVICE = "Adapters are merged by what they change: `loraloom lora combine`, or into a checkpoint by `loraloom lora fuse`."
 
 
@@ -79,13 +80,13 @@ class MergePlan:
         """Plain values with stable keys."""
         return {
             "method": self.method.name,
-            "sources": [
-                {"ref": source.ref, "name": record.name, "family": record.family, "sha256": record.hashes.sha256, "path": record.path}
-                for source, record in zip(self.recipe.sources, self.records, strict=True)
-            ],
+            "sources": [self._source_json(number) for number in range(1, len(self.records) + 1)],
             "output": str(self.output),
             "files": [file.relative or self.output.name for file in self.files],
             "keys": self.keys.counts(),
+            "copied": self.keys.reasons(),
+            "rules": [{**rule.to_plain(), "keys": hits} for rule, hits in zip(self.recipe.rules, self.keys.hits, strict=True)],
+            "weights": dict(self.keys.weights),
             "components": list(self.layouts[0].components),
             "bytes": self.bytes,
             "bytes_read": self.bytes_read,
@@ -99,19 +100,39 @@ class MergePlan:
             "recipe": self.recipe.to_plain(),
         }
 
+    def _source_json(self, number: int) -> dict[str, Any]:
+        source, record, layout = self.recipe.sources[number - 1], self.records[number - 1], self._layout(number)
+        return {
+            "ref": source.ref,
+            "name": record.name,
+            "family": record.family,
+            "sha256": record.hashes.sha256,
+            "path": record.path,
+            "keys": len(layout.tensors) if layout else None,
+            "dtype": record.dtype,
+            "missing": self.keys.lacking.get(number, []),
+            "extra": self.keys.beyond.get(number, []),
+        }
+
+    def _layout(self, number: int) -> Layout | None:
+        """A source's layout; an adapter that is fused has none."""
+        return self.layouts[number - 1] if number <= len(self.layouts) else None
+
     def to_text(self) -> str:
         """The plan for a person."""
         counts = self.keys.counts()
         lines = [f"{self.method.name}: {self.method.summary}"]
         for number, (source, record) in enumerate(zip(self.recipe.sources, self.records, strict=True), 1):
             digest = f"sha256 {record.hashes.sha256[:12]}" if record.hashes.sha256 else "not hashed yet"
-            lines.append(f"  source {number}: {source.ref} ({record.family or 'family unknown'}, {record.dtype}, {digest})")
+            layout = self._layout(number)
+            keys = f"{len(layout.tensors)} keys, " if layout else ""
+            lines.append(f"  source {number}: {source.ref} ({record.family or 'family unknown'}, {keys}{record.dtype}, {digest})")
         lines.append(f"  {counts['merged']} keys merged, {counts['copied']} copied, {counts['skipped']} left out")
-        reasons: dict[str, int] = {}
-        for key in self.keys.keys.values():
-            if key.copied:
-                reasons[key.copied] = reasons.get(key.copied, 0) + 1
-        lines += [f"    copied, {why}: {count}" for why, count in reasons.items()]
+        lines += [f"    copied, {why}: {count}" for why, count in self.keys.reasons().items()]
+        for number, (rule, hits) in enumerate(zip(self.recipe.rules, self.keys.hits, strict=True), 1):
+            lines.append(f"    rule {number} ({rule.match}): {hits} keys")
+        if self.keys.weights:
+            lines.append("    alpha by block: " + ", ".join(f"{block} {alpha:g}" for block, alpha in self.keys.weights.items()))
         free = free_bytes(self.output)
         lines.append(
             f"  writes {self.bytes / MIB:,.1f} MiB to {self.output} ({free / MIB:,.0f} MiB free), reads {self.bytes_read / MIB:,.1f} MiB"
@@ -143,7 +164,8 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     faults += strangers
     if complete:
         layouts = _in_one_form(layouts, records, faults)
-    faults += output_faults(output, [layout.path for layout in layouts], folder=bool(layouts) and layouts[0].is_folder)
+    folder = bool(layouts) and as_folder(layouts[0], recipe.shard_mib, output)
+    faults += output_faults(output, [layout.path for layout in layouts], folder=folder, shards=bool(recipe.shard_mib))
     faults += name_faults(recipe.name or output.stem)
     if not complete or _of_other_families(records if not copies else records[:1]):
         raise Faults("This merge was not started:", faults or ["its sources cannot be compared."])
@@ -159,12 +181,12 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
         layouts=tuple(layouts),
         output=output,
         keys=keys,
-        files=files_of(layouts, keys, recipe.shard_mib),
-        others=others_of(layouts[0]),
+        files=files_of(layouts, keys, recipe.shard_mib, folder=folder),
+        others=others_of(layouts[0]) if folder else (),
         terms=terms,
         memory_mib=memory_mib,
         threads=threads,
-        notes=(*keys.notes, *terms.notes(), *([] if copies else _kinship_notes(records))),
+        notes=(*keys.notes, *terms.notes(), *([] if copies else (*_kinship_notes(records), *_dtype_notes(recipe, layouts)))),
     )
     faults += disk_faults(output, plan.bytes + MIB)
     if faults:
@@ -190,7 +212,7 @@ def _source(source: Source, store: Store, number: int, faults: list[str]) -> tup
             advice = ADAPTER_ADVICE if record.kind == "adapter" else "It changes words, not weights."
             faults.append(f"source {number} ({source.ref}) is an {record.kind}, not a checkpoint. {advice}")
             return record, None
-        if record.kind in ("run", "dataset"):
+        if record.kind in NO_CHECKPOINT:
             faults.append(f"source {number} ({source.ref}) is a {record.kind}; a checkpoint was expected.")
             return record, None
         layout = read_layout(str(record.path))
@@ -208,7 +230,7 @@ def _source(source: Source, store: Store, number: int, faults: list[str]) -> tup
 def _kinship_faults(recipe: Recipe, records: Sequence[Record]) -> list[str]:
     """Kinds, families and prediction types must agree where they are known."""
     faults = []
-    kinds = {record.kind for record in records if record.kind != "unknown"}
+    kinds = {record.kind for record in records} - {"unknown", *NO_CHECKPOINT}  # those are told one by one
     if len(kinds) > 1:
         faults.append(f"the sources are of different kinds: {_each(records, 'kind')}.")
     if _of_other_families(records):
@@ -246,6 +268,23 @@ def _each(records: Sequence[Record], field: str) -> str:
     return ", ".join(f"{record.name} is {getattr(record, field) or 'unknown'}" for record in records)
 
 
+def _dtype_notes(recipe: Recipe, layouts: Sequence[Layout]) -> list[str]:
+    """Sources that are stored more widely or narrowly than the first one, whose dtype the result has."""
+    usual = [_usual_dtype(layout) for layout in layouts]
+    others = [f"source {number} is {dtype}" for number, dtype in enumerate(usual[1:], 2) if dtype != usual[0]]
+    if not others or recipe.dtype is not None:
+        return []
+    return [f"{', '.join(others)}, the first {usual[0]}: the result is {usual[0]}, unless dtype says otherwise."]
+
+
+def _usual_dtype(layout: Layout) -> str:
+    """The dtype that most numbers of a model have."""
+    counts: dict[str, int] = {}
+    for stored in layout.tensors.values():
+        counts[stored.info.dtype] = counts.get(stored.info.dtype, 0) + stored.info.elements
+    return max(counts, key=lambda dtype: counts[dtype])
+
+
 def _kinship_notes(records: Sequence[Record]) -> list[str]:
     notes = [
         f"{record.name}: the family is not known; its keys and shapes fit."
@@ -259,15 +298,23 @@ def _kinship_notes(records: Sequence[Record]) -> list[str]:
     return notes
 
 
-def output_faults(output: Path, sources: Sequence[Path], *, folder: bool) -> list[str]:
+def as_folder(first: Layout, shard_mib: int | None, output: Path) -> bool:
+    """Whether the result is a folder: as the first source is; a file asked for in shards becomes one, shards may be joined to a file."""
+    if first.is_folder:
+        return first.diffusers or output.suffix != ".safetensors" or bool(shard_mib)
+    return bool(shard_mib)
+
+
+def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, shards: bool = False) -> list[str]:
     """What is wrong with the place of the result."""
     faults = []
     if output.exists() or output.is_symlink():
         faults.append(f"output {output} exists already. Choose another name or remove it.")
     if not folder and output.suffix != ".safetensors":
-        faults.append(f"output {output.name} must end in .safetensors, as its sources are single files.")
+        faults.append(f"output {output.name} must end in .safetensors, as its first source is a single file.")
     if folder and output.suffix == ".safetensors":
-        faults.append(f"output {output.name} must be a folder's name, as its sources are folders.")
+        why = "it gets shards (shard_mib)" if shards else "its first source is one"
+        faults.append(f"output {output.name} must be a folder's name without .safetensors, as {why}.")
     parent = next((parent for parent in output.parents if parent.exists()), None)
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
         faults.append(f"output {output} cannot be written: {parent} is no folder that may be written to.")
@@ -320,8 +367,8 @@ def _memory_faults(method: Method, keys: Keys, memory_mib: int) -> list[str]:
 # --- the files of the result
 
 
-def files_of(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None) -> tuple[OutFile, ...]:
-    """The files as the first source has them, or in shards of the size asked for.
+def files_of(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None, *, folder: bool) -> tuple[OutFile, ...]:
+    """The files as the first source has them, or in shards of the size asked for; one file where the result is no folder.
 
     Keys that a rule brought go to the first file of their component.
     """
@@ -331,7 +378,9 @@ def files_of(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None) -> tu
     for name in keys.keys:
         if name not in known:
             groups[_home_of(name, first)].append(name)
-    if shard_mib is not None and first.is_folder:
+    if not folder:
+        groups = {"": [name for names in groups.values() for name in names]}
+    elif shard_mib is not None:
         groups = _sharded(groups, keys, shard_mib)
     return tuple(OutFile(relative, {_in_file(first, name): name for name in names}) for relative, names in groups.items() if names)
 
@@ -358,7 +407,7 @@ def _sharded(groups: Mapping[str, Sequence[str]], keys: Keys, shard_mib: int) ->
     for relative, names in groups.items():
         folder, _, file = relative.rpartition("/")
         folders.setdefault(folder, []).extend(names)
-        stems.setdefault(folder, file.removesuffix(".safetensors").partition("-0")[0])
+        stems.setdefault(folder, file.removesuffix(".safetensors").partition("-0")[0] or "model")
     found: dict[str, list[str]] = {}
     for folder, names in folders.items():
         shards: list[list[str]] = [[]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,9 @@ class Recipe:
     missing: str = "refuse"  # keys that only some sources have: refuse | first (the first source's are copied, others left out)
     mismatch: str = "refuse"  # tensors of different shapes: refuse | first (copied) | overlap (what they share is merged)
     mixed_prediction: bool = False  # allow sources of different prediction types
-    shard_mib: int | None = None  # None: files as in the first source; 0: one file a component; else shards of at most this size
+    shard_mib: int | None = (
+        None  # None: files as in the first source; 0: one file a component; else shards of at most this size, in a folder
+    )
     name: str | None = None
 
     def to_plain(self) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def recipe_of(plain: Any, *, where: str = "The recipe") -> Recipe:
         raise Refused(f"{where} is {type(plain).__name__}; expected method:, sources: and what else a recipe has.")
     known = {item.name for item in fields(Recipe)}
     faults = [f"there is no setting {key!r} in a recipe. {suggest(str(key), known)}" for key in plain if key not in known]
-    faults += [f"{key} must be given." for key in ("method", "sources") if plain.get(key) in (None, [], "")]
+    faults += [f"{key} must be given{REQUIRED[key]()}." for key in REQUIRED if plain.get(key) in (None, [], "")]
     values = {key: value for key, value in plain.items() if key in known and value is not None}
     readers = {"sources": _sources, "rules": _rules, "components": _words, "params": _params}
     for key, read in readers.items():
@@ -137,6 +139,13 @@ def recipe_of(plain: Any, *, where: str = "The recipe") -> Recipe:
     return Recipe(**values)
 
 
+def _methods() -> str:
+    from registry.merging import methods  # fills the table; not at the top: a method's module needs this one's siblings
+
+    return f": {', '.join(methods.METHODS)}"
+
+
+REQUIRED: Mapping[str, Callable[[], str]] = {"method": _methods, "sources": lambda: ": sources=[one,other], by name or path"}
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("fp32", "fp64"),
     "missing": ("refuse", "first"),

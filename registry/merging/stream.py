@@ -57,7 +57,7 @@ def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report 
     written = Written()
     maps = Maps(file for key in plan.keys.keys.values() for source in key.sources for file in source.files)
     with _room(plan.output):
-        if not plan.layouts[0].is_folder:
+        if not plan.files[0].relative:
             _write_file(plan, plan.output, "", plan.files[0].names, maps, metadata, written, report, last=maps.check)
             return written
         plan.output.parent.mkdir(parents=True, exist_ok=True)

@@ -198,7 +198,7 @@ def _merge_plan(
         layouts=(base[1],),
         output=output,
         keys=keys,
-        files=files_of([base[1]], keys, None),
+        files=files_of([base[1]], keys, None, folder=base[1].is_folder),
         others=others_of(base[1]),
         terms=terms,
         memory_mib=memory_mib,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from registry.merging.layout import read_layout
 from registry.merging.plan import MergePlan, plan_merge
 from registry.safefile import write_safetensors
 from registry.store import Store
-from tests.registry.merging.models import NAMES, POSITIONS, UNET, recipe, tensors, written
+from tests.registry.merging.models import NAMES, POSITIONS, UNET, read, recipe, tensors, written
 
 
 @pytest.fixture
@@ -272,6 +273,42 @@ def test_shards_are_joined_and_split(store: Store, tmp_path: Path) -> None:
     for key, stored in read_layout(a).tensors.items():
         again, name = read_layout(split).tensors[key], key.partition("/")[2]
         assert tensor_of(stored.file, name).equal(tensor_of(again.file, name))
+
+
+def test_a_single_file_is_split_and_shards_are_joined_to_one(store: Store, tmp_path: Path) -> None:
+    from registry.merging.job import merge
+    from registry.merging.reproduce import reproduce
+
+    values = {f"model.diffusion_model.{n}.weight": torch.randn(400, 300, generator=torch.Generator().manual_seed(n)) for n in range(4)}
+    whole = written(tmp_path / "whole.safetensors", values)
+    told = faults_of(whole, method="copy", shard_mib=1, store=store, output=tmp_path / "out.safetensors")
+    assert "must be a folder's name without .safetensors, as it gets shards" in told
+    shards = merge(recipe(whole, method="copy", shard_mib=1), store, tmp_path / "shards").output
+    assert sorted(path.name for path in shards.iterdir()) == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+    again = merge(recipe(shards, method="copy"), store, tmp_path / "again.safetensors").output
+    assert read(again).keys() == values.keys() and all(tensor.equal(values[name]) for name, tensor in read(again).items())
+    (tmp_path / "scratch").mkdir()
+    assert reproduce("shards", store, tmp_path / "scratch").same and reproduce("again", store, tmp_path / "scratch").same
+
+
+def test_the_plan_tells_each_source_its_rules_and_its_blocks(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+    written(tmp_path / "half.safetensors", {name: value.half() for name, value in tensors(3).items() if "middle_block" not in name})
+    rules = [{"match": "first_stage_model", "take": 2}, {"match": "final_layer_norm", "alpha": 0.9}]
+    settings: dict[str, Any] = {"missing": "first", "weights": "grad_v", "rules": rules}
+    plan = plan_merge(recipe(pair[0], tmp_path / "half.safetensors", **settings), store, tmp_path / "out.safetensors")
+    plain = plan.to_json()
+    assert [source["keys"] for source in plain["sources"]] == [30, 29] and plain["sources"][1]["missing"] == [
+        f"{UNET}.middle_block.0.weight"
+    ]
+    assert [rule["keys"] for rule in plain["rules"]] == [1, 1] and plain["weights"]["IN00"] == 1.0 and len(plain["weights"]) == 25
+    assert plain["copied"] == {"rule": 1, "integer": 1, "only the first source has it": 1}
+    text = plan.to_text()
+    assert "rule 2 (final_layer_norm): 1 keys" in text and "alpha by block: IN00 1, " in text
+    assert "source 2 is F16, the first F32: the result is F32" in text
 
 
 def tensor_of(path: Path, name: str) -> torch.Tensor:
