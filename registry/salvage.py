@@ -12,6 +12,8 @@ import os
 import secrets
 import shutil
 import sqlite3
+import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ from registry.locks import held
 from registry.record import Record
 from registry.sqlite_file import SqliteFile
 
+PAGE = 4096  # bytes of a page: SQLite's default, in which every index is made
 AT_ONCE = 256  # rows asked for in one query, halved where one of them cannot be read
 ROWIDS_AT_MOST = 1 << 22  # where the table no longer tells its last row
 JSON_COLUMNS = ("data", "hashes", "learned", "parents", "recipe", "metadata")
@@ -115,6 +118,34 @@ def _keep_aside(path: Path) -> Path:
 
 
 def _read(path: Path) -> Salvaged:
+    """All rows that can be read; where the first page itself is lost, with the first page of an empty index in its place."""
+    found = _read_file(path)
+    if not any(found.rows.values()) and path.stat().st_size > PAGE:
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
+            found = _read_file(_with_first_page(path, Path(folder)))
+    return found
+
+
+def _with_first_page(path: Path, folder: Path) -> Path:
+    """A copy of an index that begins as an empty one does: its tables have their roots where every index has them."""
+    empty, copy = SqliteFile(folder / "empty.sqlite"), folder / "copy.sqlite"
+    engine = open_index(empty)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    for ending in ("", "-wal"):
+        if path.with_name(path.name + ending).exists():
+            shutil.copyfile(path.with_name(path.name + ending), copy.with_name(copy.name + ending))
+    first = bytearray(empty.path.read_bytes()[:PAGE])
+    # the file format's header: size in pages (28), no free pages (32, 36), and both change counters alike, so that the size is believed
+    first[28:40] = struct.pack(">III", copy.stat().st_size // PAGE, 0, 0)
+    first[92:96] = first[24:28]
+    with copy.open("r+b") as file:
+        file.write(first)
+    return copy
+
+
+def _read_file(path: Path) -> Salvaged:
     salvaged = Salvaged()
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)

@@ -68,8 +68,9 @@ def _put_again(connection: Connection, home: str, seen: Seen, how: str, hashed: 
     table = tables.location
     left = [row.path for row in places.left().get(home, ())] if how == "relinked" else []
     connection.execute(delete(table).where(table.c.record_id == home, table.c.path.in_(left)))
+    same = rows.is_known(connection, seen.place)  # it was away: an unplugged drive
     rows.put_place(connection, home, seen.place)
-    if how == "updated" and not hashed:
+    if how == "updated" and not hashed and not same:
         rows.drop_content(connection, home)
 
 

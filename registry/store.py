@@ -241,7 +241,11 @@ class Store:
     def _fresh(self, record: Record) -> Record:
         """The record of a file that was written to since: looked at again. Folders are looked at by a scan."""
         path = record.path
-        if not record.id or "root" in record.metadata or path is None or not os.path.isfile(path):
+        if not record.id or record.id == POCKET or path is None:
+            return record
+        if not os.path.lexists(path):
+            return self._gone(record, path)
+        if "root" in record.metadata or not os.path.isfile(path):
             return record
         place = rows.place_of(path)
         with self._index.reading() as connection:
@@ -256,6 +260,15 @@ class Store:
                 rows.drop_content(connection, record.id)
                 return compose.load(connection, [record.id])[0]
         return self._looked_at_again(Path(path))
+
+    def _gone(self, record: Record, path: str) -> Record:
+        """The record seen from a place where it still lies; with a warning where there is none."""
+        if any(warning.code == "missing" for warning in record.warnings):
+            return record
+        with self._index.writing() as connection:
+            rows.mark_missing(connection, [path], True)
+            found = next(iter(compose.load(connection, [record.id])), record)
+        return self._fresh(found) if found.path != path else found
 
     def _looked_at_again(self, path: Path) -> Record:
         """The record of what lies there now; what lay there is found where it went, when that is a place the index knows."""

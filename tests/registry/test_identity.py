@@ -140,6 +140,29 @@ def test_what_is_said_is_said_of_the_weights(store: Store, models: Path) -> None
     assert store.tag("c", ["x"]).hashes.sha256 is not None
 
 
+def test_a_file_that_is_gone_is_told_before_any_scan_and_its_copy_is_used(store: Store, models: Path) -> None:
+    copy = models / "copy.safetensors"
+    shutil.copyfile(models / "a.safetensors", copy)
+    store.add(copy)
+    store.add(models / "a.safetensors", name="ink")
+    assert store.find("ink").path == str(models / "a.safetensors")
+    (models / "a.safetensors").unlink()
+    assert store.find("ink").path == str(copy) and store.find("ink").warnings == ()
+    copy.unlink()
+    assert [warning.code for warning in store.find("ink").warnings] == ["missing"] and store.find("ink").tags == ("best",)
+
+
+def test_a_drive_that_was_away_comes_back_with_its_hashes(store: Store, models: Path) -> None:
+    store.scan(models, hash=True)
+    sha256 = store.find("b").hashes.sha256
+    models.rename(models.with_name("away"))
+    assert store.find("b").warnings[0].code == "missing"
+    models.with_name("away").rename(models)
+    assert counts(store.scan(models)) == {"updated": 1, "unchanged": 1}
+    found = store.find("b")
+    assert found.warnings == () and found.hashes.sha256 == sha256 and found.tags == ("other",)
+
+
 def test_no_file_is_touched(store: Store, models: Path) -> None:
     def state() -> dict[str, tuple[int, int]]:
         return {name: (os.stat(models / name).st_ino, os.stat(models / name).st_mtime_ns) for name in os.listdir(models)}

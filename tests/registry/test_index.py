@@ -180,14 +180,13 @@ def _kept_aside(home: Path) -> list[Path]:
     return sorted(home.glob("index.damaged-*.sqlite"))
 
 
-@pytest.mark.parametrize("damage", ["garbage", "empty", "no header"])
+@pytest.mark.parametrize("damage", ["garbage", "empty"])
 def test_an_unreadable_index_is_said_kept_aside_and_made_anew(
     tmp_path: Path, pocket: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _filled(tmp_path, 2)
     file = tmp_path / "index.sqlite"
-    whole = file.read_bytes()
-    broken = {"garbage": b"no database at all" * 400, "empty": b"", "no header": bytes(100) + whole[100:]}[damage]
+    broken = {"garbage": b"no database at all" * 400, "empty": b""}[damage]
     file.write_bytes(broken)
     store = Store(tmp_path)
     assert [record.name for record in store.records()] == ["pocket"]
@@ -195,6 +194,17 @@ def test_an_unreadable_index_is_said_kept_aside_and_made_anew(
     assert kept.read_bytes() == broken and "damaged" in caplog.text and kept.name in caplog.text
     store.scan(tmp_path / "m")
     assert store.find("a").kind == "adapter" and _kept_aside(tmp_path) == [kept]
+
+
+@pytest.mark.parametrize("lost", [16, 100, 4096])
+def test_an_index_that_lost_its_beginning_keeps_the_rest(tmp_path: Path, pocket: Path, lost: int) -> None:
+    _filled(tmp_path, 30)
+    with (tmp_path / "index.sqlite").open("r+b") as raw:
+        raw.write(b"\x5a" * lost)
+    store = Store(tmp_path)
+    assert store.find("ink@best").tags == ("black", "line") and store.find("ink").hashes.sha256
+    assert {record.name: record.notes for record in store.records()}["set-29"] == "note 29" and len(store.records()) == 32
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_what_can_be_read_of_a_cut_index_is_kept(tmp_path: Path, pocket: Path, caplog: pytest.LogCaptureFixture) -> None:
