@@ -40,8 +40,12 @@ class Original:
 
 def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Original]:
     """The family's layers that this very model has, by their names in the first code."""
-    found = originals_of(layers, [name for name, _layer in own_layers(module)])
-    return {name: Original(layer.modules, layer.swapped) for name, layer in found.items()}
+    weights = {name: layer.weight.shape for name, layer in own_layers(module)}
+    found = originals_of(layers, weights)
+    return {
+        name: Original(layer.modules, all(layer.swaps(*weights[own][:2]) for own in layer.modules if own in weights))
+        for name, layer in found.items()
+    }
 
 
 def read_lora(

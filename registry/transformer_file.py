@@ -118,7 +118,7 @@ def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
             heights = [shapes[f"{own}.{ending}"][0] for own in found.layer.modules if f"{own}.{ending}" in shapes]
             begin = sum(heights[: found.part])
             rows = (begin, begin + heights[found.part]) if len(found.layer.modules) > 1 else None
-            places[name] = Place(f"{found.layer.original}.{ending}", rows, found.layer.swapped)
+            places[name] = Place(f"{found.layer.original}.{ending}", rows, found.layer.swaps(*shapes[f"{module}.weight"][:2]))
     return places
 
 

@@ -129,9 +129,10 @@ def transformer_single_file(folder: Path | str, out: Path | str, names: Any, *, 
             pieces.setdefault((found.layer, ending), {})[found.part] = tensor
         else:
             tensors[prefix + name] = tensor
+    sizes = {layer: parts[0].shape for (layer, ending), parts in pieces.items() if ending == "weight"}
     for (layer, ending), parts in pieces.items():
         fused = torch.cat([parts[part] for part in sorted(parts)])
-        tensors[f"{prefix}{layer.original}.{ending}"] = torch.cat(fused.chunk(2)[::-1]) if layer.swapped else fused
+        tensors[f"{prefix}{layer.original}.{ending}"] = torch.cat(fused.chunk(2)[::-1]) if layer.swaps(*sizes[layer][:2]) else fused
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, out)
     return Path(out)
 

@@ -124,7 +124,7 @@ def _kind(unit: Unit) -> str:
 def _pairs(unit: Unit) -> Iterator[tuple[str, Pair | None]]:
     """(module, its factors; None for one that the layer leaves as it is) of a unit, in diffusers' own arrangement of rows."""
     pair = pair_of(unit)
-    if unit.layer.swapped and unit.part is None:
+    if swaps(unit.layer, pair) and unit.part is None:
         pair = swapped(pair)
     if not unit.whole:
         yield unit.module, pair
@@ -141,6 +141,11 @@ def rows_of(layer: Layer, pair: Pair) -> tuple[int, ...]:
             [f"it has {len(pair.up)} rows for {pair.down.shape[1]} inputs, where {' + '.join(map(str, rows))} were expected."],
         )
     return rows
+
+
+def swaps(layer: Layer, pair: Pair) -> bool:
+    """Whether the halves of this layer's rows stand the other way round in the first code."""
+    return layer.swaps(len(pair.up), int(pair.down.shape[1]))
 
 
 def swapped(pair: Pair) -> Pair:
@@ -230,7 +235,7 @@ def _joined(layer: Layer, group: Sequence[Unit]) -> Pair:
         inputs = int(next(iter(parts.values())).down.shape[1])
         return fuse([parts.get(part) for part in range(len(layer.modules))], layer.rows(inputs))
     pair = pair_of(group[0])
-    return swapped(pair) if layer.swapped and group[0].part is not None else pair
+    return swapped(pair) if swaps(layer, pair) and group[0].part is not None else pair
 
 
 def _alpha_tensor(pair: Pair) -> Tensor:

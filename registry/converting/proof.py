@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from registry.converting.dialects import swapped
+from registry.converting.dialects import swapped, swaps
 from registry.converting.units import Unit, pair_of, tensor_of
 from registry.errors import JobFailed
 from registry.formats.layers import Layer
@@ -110,7 +110,7 @@ def _product(units: Sequence[Unit]) -> Tensor:
     layer = units[0].layer
     if units[0].part is None or len(layer.modules) == 1:
         pair = pair_of(units[0])
-        return (swapped(pair) if layer.swapped and units[0].part is not None else pair).product()
+        return (swapped(pair) if swaps(layer, pair) and units[0].part is not None else pair).product()
     parts = {unit.part: pair_of(unit).product() for unit in units}
     like = next(iter(parts.values()))
     rows = layer.rows(like.shape[1])
@@ -123,8 +123,8 @@ def _magnitude(units: Sequence[Unit]) -> Tensor | None:
 
     layer: Layer = units[0].layer
     pairs = [pair_of(unit) for unit in sorted(units, key=lambda unit: unit.part or 0)]
-    if layer.swapped and units[0].part is not None:
-        pairs = [swapped(pair) for pair in pairs]
+    if units[0].part is not None:
+        pairs = [swapped(pair) if swaps(layer, pair) else pair for pair in pairs]
     given = [pair.dora.float() for pair in pairs if pair.dora is not None]
     return torch.cat(given) if given else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -22,17 +22,22 @@ class Layer:
 
     original: str
     modules: tuple[str, ...]
-    swapped: bool = False  # its two halves of rows stand the other way round in the first code
+    swapped: bool = False  # its two halves of rows stand the other way round in the first code: ask `swaps`
     widths: tuple[int | Fraction, ...] = ()
+    swapped_height: int | None = None  # they do so only where there are so many rows an input (SD3's last block); None: always
 
     def rows(self, inputs: int) -> tuple[int, ...]:
         """Rows of each module, top to bottom, for a layer of so many inputs."""
         return tuple(int(width * inputs) for width in self.widths or (1,) * len(self.modules))
 
+    def swaps(self, rows: int, inputs: int) -> bool:
+        """Whether the halves of a layer of this size stand the other way round in the first code."""
+        return self.swapped and self.swapped_height in (None, rows / inputs)
+
     def numbered(self, numbers: Iterable[str]) -> Layer:
         """The layer of one block: every `*` replaced, in order."""
         given = list(numbers)
-        return Layer(_fill(self.original, given), tuple(_fill(module, given) for module in self.modules), self.swapped, self.widths)
+        return replace(self, original=_fill(self.original, given), modules=tuple(_fill(module, given) for module in self.modules))
 
 
 def same_names(*modules: str) -> tuple[Layer, ...]:

@@ -114,7 +114,7 @@ def test_every_layer_of_the_first_code_is_read_row_by_row(build: Any, prefix: st
         module = dict(parts.denoiser.named_modules())[layer.modules[0]]
         first, second = torch.randn(2, module.weight.shape[1], generator=generator), torch.randn(sum(rows.values()), 2, generator=generator)
         state |= {spelled + down: first, spelled + up: second, f"{spelled}.alpha": torch.tensor(1.0)}
-        if layer.swapped:
+        if layer.swaps(*module.weight.shape[:2]):
             second = torch.cat(second.chunk(2)[::-1])
         for own, piece in zip(layer.modules, torch.split(second, list(rows.values())), strict=True):
             expected |= {f"{family.denoiser}.{own}.lora_A.weight": first, f"{family.denoiser}.{own}.lora_B.weight": piece}

@@ -126,3 +126,12 @@ def test_originals_are_those_that_a_model_has() -> None:
         "blocks.0.ff": ("blocks.0.ff",),
         "deep.1.qkv": ("blocks.1.q", "blocks.1.k", "blocks.1.v"),
     }
+
+
+def test_halves_may_be_swapped_in_layers_of_one_height_only() -> None:
+    """SD3's last block scales and shifts only, and in the other order than norms elsewhere."""
+    always, last = Layer("a.*", ("b.*",), swapped=True), Layer("a.*", ("b.*",), swapped=True, swapped_height=2)
+    assert always.swaps(64, 32) and always.swaps(192, 32)
+    assert last.swaps(64, 32) and not last.swaps(192, 32)
+    assert last.numbered(["3"]) == Layer("a.3", ("b.3",), swapped=True, swapped_height=2)
+    assert not Layer("a", ("b",)).swaps(64, 32)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from registry.base_modules import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
-from registry.formats.layers import AdapterNames, originals
+from registry.formats.layers import AdapterNames, Layer, originals
 from registry.formats.unet_names import diffusers_module, layers_per_block
 from registry.merging.layout import Layout
 from registry.merging.lora.adapter import Module, canonical
@@ -108,25 +108,28 @@ def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -
     for layer in originals(names.layers, modules).values():
         own = [modules.get(module) for module in layer.modules]
         if layer.original not in modules and all(own):
-            yield ("denoiser", underscored(layer.original)), _below([key for key in own if key], layout, swapped=layer.swapped)
+            yield ("denoiser", underscored(layer.original)), _below([key for key in own if key], layout, layer)
     for name, key in modules.items():
         found = names.denoiser.find(name)
         if found is None or found.part is not None or layout.tensors[key].info.shape == ():
             continue
         shape = layout.tensors[key].info.shape
-        heights = found.layer.rows(shape[1] if len(shape) > 1 else shape[0]) if len(found.layer.modules) > 1 else (shape[0],)
+        inputs = shape[1] if len(shape) > 1 else shape[0]
+        heights = found.layer.rows(inputs) if len(found.layer.modules) > 1 else (shape[0],)
         begin = 0
         for module, height in zip(found.layer.modules, heights, strict=True):
             rows = (begin, begin + height) if len(heights) > 1 else None
             begin += height
             if sum(heights) == shape[0]:
-                yield ("denoiser", underscored(module)), _halves(key, shape[0]) if found.layer.swapped else (Landing(key, rows),)
+                swaps = found.layer.swaps(shape[0], inputs)
+                yield ("denoiser", underscored(module)), _halves(key, shape[0]) if swaps else (Landing(key, rows),)
 
 
-def _below(keys: list[str], layout: Layout, *, swapped: bool) -> tuple[Landing, ...]:
+def _below(keys: list[str], layout: Layout, layer: Layer) -> tuple[Landing, ...]:
     """Weights that a fused delta's rows are for, in order."""
-    if swapped and len(keys) == 1:
-        return _halves(keys[0], layout.tensors[keys[0]].info.shape[0])
+    shape = layout.tensors[keys[0]].info.shape
+    if len(keys) == 1 and len(shape) > 1 and layer.swaps(*shape[:2]):
+        return _halves(keys[0], shape[0])
     parts, begin = [], 0
     for key in keys:
         parts.append(Landing(key, None, begin))
