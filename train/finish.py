@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import JobFailed
+from registry.errors import JobFailed, Refused
 from registry.licences import Terms, inherited
 from registry.progress import Tick
 from registry.record import Hashes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+KOHYA = "kohya"
 LISTED = 1000  # pictures that the manifest in the adapter's header names one by one; more are told by their number and hash
 
 
@@ -106,6 +107,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         raise
     work.out(f"saved {path}; on a fresh base it predicts the same (largest difference {difference:.2g})")
     report(Tick("save and prove", 2, 3, "register"))
+    files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
     best = history.best_step
@@ -120,7 +122,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     )
     result = {
         "adapter": name,
-        "files": {export.DIALECT: str(path)},
+        "files": files,
         "base": plan.base.name,
         "steps": steps,
         "seconds": round(seconds, 3),
@@ -134,6 +136,24 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     for line in _verdict(work, history):
         work.out(line)
     return result
+
+
+def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:
+    """The same adapter in the names that ComfyUI, A1111 and sd-scripts read, its products proven equal: {dialect: path}.
+
+    Layers that those tools have no name for are told, and then there is no such file: half of it would be another adapter.
+    """
+    from registry.converting.adapters import plan_adapter, write_adapter
+
+    base, target = work.plan.base, path.with_name(f"{path.stem}-{KOHYA}.safetensors")
+    try:
+        plan = plan_adapter(path, target, target=KOHYA, family=base.family.name, base=base.path, dtype=None)
+    except Refused as error:
+        work.out(f"not written in {KOHYA}'s names: {error}")
+        return {}
+    write_adapter(plan, parents=[{"role": "source", "ref": path.name, "sha256": hashes.sha256}])
+    work.out(f"saved {target}: the same in the names that ComfyUI and A1111 read")
+    return {KOHYA: str(target)}
 
 
 def _proof(work: Work) -> export.Proof:

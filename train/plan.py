@@ -209,7 +209,7 @@ def _planned(
     truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
     latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
     checkpoint = count * 4 * 3
-    disk = checkpoint * (config.checkpoint.keep + 2) + count * 4 + latent * (len(halves.train) + len(halves.heldout))
+    disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(halves.train) + len(halves.heldout))
     free = _free(Path(resolved.out))
     if free < disk * 1.1:
         raise Refused(

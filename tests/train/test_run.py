@@ -49,6 +49,22 @@ def test_the_result_is_what_machines_read(finished: tuple[run.Outcome, Store]) -
     assert {"config.yaml", "metrics.jsonl", "curves.png", "checkpoints"} <= {file.name for file in outcome.folder.iterdir()}
 
 
+def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: tuple[run.Outcome, Store], base: Path) -> None:
+    files = finished[0].result["files"]
+    assert list(files) == ["diffusers", "kohya"]
+    tensors = load_file(files["kohya"])
+    assert (
+        all(name.startswith("lora_unet_") for name in tensors) and float(next(t for n, t in tensors.items() if n.endswith(".alpha"))) == 1.0
+    )
+    images = []
+    for file in files.values():
+        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
+        pipeline.load_lora_weights(file)
+        with torch.no_grad():
+            images.append(pipeline.unet(torch.ones(1, 4, 8, 8), 300, torch.ones(1, 24, 32)).sample)
+    assert torch.allclose(images[0], images[1], atol=1e-6)
+
+
 def test_the_metrics_hold_every_step(finished: tuple[run.Outcome, Store]) -> None:
     rows = [json.loads(line) for line in (finished[0].folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
