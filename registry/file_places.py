@@ -17,8 +17,26 @@ class Place:
     transposed: bool = False
 
 
+class EveryKey(Container[str]):
+    """Keys of a file that is still to be written: whichever is asked for will be there."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
 class FilePlaces(Protocol):
     """A family's knowledge of its single files."""
+
+    @property
+    def published(self) -> Container[str]:
+        """The keys to give to `places` for a file as the first code writes it."""
+
+    @property
+    def implementation(self) -> str | None:
+        """The first code's address, as ModelSpec wants it; None: none is named."""
+
+    def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the first code gives a parameter of this shape."""
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]

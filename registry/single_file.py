@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.diffusers_folder import latent_factor_of, load_module, prediction_of, resolution_of
 from registry.errors import BadFile, Refused
-from registry.file_places import Place
+from registry.file_places import EveryKey, Place
 from registry.folder import read_json
 from registry.header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
@@ -73,6 +73,13 @@ class Layout:
     pipeline: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings
     settle: Callable[[dict[str, dict[str, Any]], str], None] | None = None  # what follows from all sizes together and the prediction
     assumed_prediction: str | None = "epsilon"  # of files that do not say; None: published for either, so such a file is refused
+
+    published = EveryKey()
+    implementation = "https://github.com/Stability-AI/generative-models"  # as ModelSpec has it for the whole line
+
+    def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The VAE's attention is four 1 x 1 convolutions there (FilePlaces)."""
+        return (*shape, 1, 1) if ".mid.attn_1." in key and len(shape) == 2 else shape
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]

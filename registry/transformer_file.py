@@ -36,6 +36,16 @@ class FileNames:
     theirs: str  # a tensor that tells the first code's names
     layers: tuple[Layer, ...]  # their `.weight` and `.bias`
     others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
+    implementation: str | None = None  # the first code's address, as ModelSpec wants it
+
+    @property
+    def published(self) -> Container[str]:
+        """The first code's names, without a prefix (FilePlaces)."""
+        return (self.theirs,)
+
+    def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """As it is (FilePlaces)."""
+        return shape
 
     def prefix(self, keys: Container[str]) -> str | None:
         """What stands before the transformer's names in a file; None where it holds none."""

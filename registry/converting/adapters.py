@@ -218,7 +218,8 @@ def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict
     kept = {key: value for key, value in plan.adapter.metadata.items() if key not in OWN_TO_THE_FORM}
     kept.setdefault("format", "pt")
     kept.setdefault("modelspec.sai_model_spec", "1.0.1")
-    kept.setdefault("modelspec.architecture", f"{plan.family.architecture}/lora")
+    if isinstance(plan.family.architecture, str):  # of a family whose builds differ it is the base that tells
+        kept.setdefault("modelspec.architecture", f"{plan.family.architecture}/lora")
     kept.setdefault("modelspec.title", plan.adapter.path.stem)
     kept["modelspec.implementation"] = IMPLEMENTATION[plan.target]
     kept["loraloom.parents"] = json.dumps(list(parents), sort_keys=True, ensure_ascii=False)
@@ -226,8 +227,9 @@ def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict
         kept |= {"ss_network_dim": _one(plan.spelled.ranks), "ss_network_alpha": _one(plan.spelled.alphas)}
     if plan.target == "kohya":
         kept.setdefault("ss_network_module", "networks.lora")
-        if names is not None and names.base_version:  # what A1111 tells SDXL from SD 1 by
-            kept.setdefault("ss_base_model_version", names.base_version)
+        if names is not None:
+            version = {"ss_base_model_version": names.base_version} if names.base_version else {}
+            kept = {**names.metadata, **version, **kept}
     else:
         if kept.get("ss_network_module", "").startswith("lycoris"):
             del kept["ss_network_module"]  # its LoRA without LyCORIS's form

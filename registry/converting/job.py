@@ -9,7 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.converting.adapters import DIALECTS, AdapterWay
+from registry.converting.casting import RecastWay
 from registry.converting.pickles import PickleWay, is_pickle
+from registry.converting.to_file import SingleFileWay
+from registry.converting.to_folder import FolderWay
 from registry.converting.way import Way, Wish
 from registry.errors import Faults, Refused
 from registry.folder import weight_files
@@ -23,7 +26,7 @@ from registry.references import absolute, looks_like_path
 if TYPE_CHECKING:
     from registry.store import Store
 
-TARGETS = (*DIALECTS, "safetensors")
+TARGETS = (*DIALECTS, "safetensors", "single-file", "folder")
 __all__ = ["TARGETS", "ConvertPlan", "Converted", "Wish", "plan_convert", "run_convert"]
 
 
@@ -72,7 +75,8 @@ class Converted:
 def plan_convert(wish: Wish, store: Store) -> ConvertPlan:
     """Everything checked, nothing written. Raises Refused."""
     record = _found(wish, store)
-    faults = output_faults(wish.output, [Path(str(record.path))], folder=wish.output.suffix != ".safetensors")
+    folder = wish.target == "folder" or (wish.target == "peft" and wish.output.suffix != ".safetensors")
+    faults = output_faults(wish.output, [Path(str(record.path))], folder=folder)
     faults += name_faults(wish.name) if wish.name else []
     if faults:
         raise Faults("This conversion was not started:", faults)
@@ -95,7 +99,14 @@ def _way(wish: Wish, record: Record, base: Path | None) -> Way:
         if record.kind not in ("adapter", "unknown"):
             raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of adapters.")
         return AdapterWay.of(path, wish, family=wish.family or record.family, base=base)
-    raise Refused(f"{path.name} is safetensors already.")
+    family = wish.family or record.family
+    if wish.target == "safetensors":
+        return RecastWay.of(path, wish, family=family, kind=record.kind)
+    if record.kind not in ("checkpoint", "unknown"):
+        raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of checkpoints.")
+    if wish.target == "single-file":
+        return SingleFileWay.of(path, wish, family=family)
+    return FolderWay.of(path, wish, family=family, base=base)
 
 
 def _found(wish: Wish, store: Store) -> Record:

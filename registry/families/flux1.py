@@ -57,6 +57,7 @@ FILE_NAMES = FileNames(
     theirs="double_blocks.0.img_attn.qkv.weight",
     layers=FLUX_LAYERS,
     others=NORMS,
+    implementation="https://github.com/black-forest-labs/flux",
 )
 
 ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
@@ -356,7 +357,9 @@ FAMILIES.add("flux1")(
         file_names=FILE_NAMES,
         learning_encoders={"text_encoder": 0},  # its pooled state; T5 is a language model that no tool loads a LoRA for
         adapter_names=AdapterNames(
-            layers=FLUX_LAYERS, encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"}, base_version="flux1"
+            layers=FLUX_LAYERS,
+            encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"},
+            base_version="flux1",
         ),
         training_guidance=1.0,
         recognise_checkpoint=recognise_checkpoint,

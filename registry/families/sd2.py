@@ -170,7 +170,9 @@ FAMILIES.add("sd2")(
         architecture=architecture,
         file_names=LAYOUT,
         learning_encoders={"text_encoder": 0},
-        adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v2"),
+        adapter_names=AdapterNames(
+            layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v2", metadata={"ss_v2": "True"}
+        ),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

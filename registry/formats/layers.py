@@ -73,6 +73,7 @@ class AdapterNames:
     layers: tuple[Layer, ...]  # of the denoiser; every layer an adapter may carry, fused ones as the first code has them
     encoders: Mapping[str, str] = field(default_factory=dict)  # text encoder component -> its prefix in kohya's files
     base_version: str | None = None  # `ss_base_model_version` as sd-scripts writes it: what A1111 tells families by
+    metadata: Mapping[str, str] = field(default_factory=dict)  # what else it is told by, such as ss_v2
     original: Callable[[Mapping[str, int]], bool] | None = None
     """Whether a build with these modules (name -> in-width) is the published one, whose original names the table has. Where it
     is not, files are written with diffusers' names, dots as underscores. None: the names fit every build."""

@@ -39,7 +39,7 @@ def _of_folder(folder: Layout, first: Layout, family: str | None) -> Layout:
     found: dict[str, Stored] = {}
     for component, names in _components(folder):
         places = _places(component, folder, names, first.tensors, family)
-        found |= _gathered({name: folder.tensors[f"{component}/{name}"] for name in names}, places)
+        found |= gathered({name: folder.tensors[f"{component}/{name}"] for name in names}, places)
         found |= {f"{component}/{name}": folder.tensors[f"{component}/{name}"] for name in names if name not in places}
     return _shaped_like(replace(folder, tensors=found, diffusers=False, translated=True), first)
 
@@ -57,7 +57,7 @@ def _parameters(tensors: Mapping[str, Stored], first: Layout, family: str | None
     taken: set[str] = set()
     for component, names in _components(first):
         for name, place in _places(component, first, names, tensors, family).items():
-            stored = _cut(tensors.get(place.key), place)
+            stored = cut(tensors.get(place.key), place)
             if stored is not None:
                 found[f"{component}/{name}"] = stored
                 taken.add(place.key)
@@ -92,7 +92,7 @@ def _usual_places(component: str, names: list[str], keys: Container[str]) -> Ite
     prefixes = PREFIXES if component in DENOISERS else [prefix for prefix, owner in SINGLE_FILE if owner == component]
     levels = {"block_out_channels": range(1 + max((int(name.split(".")[2]) for name in names if LEVEL.match(name)), default=0))}
     for name in names:
-        spellings = [vae_name(levels, _modern(name))] if component == "vae" else [f"{TEXT}{name}", name.removeprefix(TEXT)]
+        spellings = [vae_name(levels, modern(name))] if component == "vae" else [f"{TEXT}{name}", name.removeprefix(TEXT)]
         known = [prefix + spelling for prefix in prefixes for spelling in (name, *spellings)]
         if key := next((key for key in known if key in keys), None):
             yield name, Place(key)
@@ -102,12 +102,12 @@ OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.
 LEVEL = re.compile(r"(en|de)coder\.(down|up)_blocks\.\d+\.")
 
 
-def _modern(name: str) -> str:
+def modern(name: str) -> str:
     """diffusers' present name of a VAE's attention."""
     return next((name.replace(old, new) for old, new in OLD.items() if old in name), name)
 
 
-def _gathered(tensors: Mapping[str, Stored], places: Mapping[str, Place]) -> dict[str, Stored]:
+def gathered(tensors: Mapping[str, Stored], places: Mapping[str, Place]) -> dict[str, Stored]:
     """Parameters under a file's keys: rows of one key stand one below the other, and only where all of them are there."""
     groups: dict[str, list[tuple[int, Place, Stored]]] = {}
     for name, place in places.items():
@@ -136,7 +136,7 @@ def _halves(stored: Stored) -> list[Stored]:
     return [stored.rows(half, 2 * half), stored.rows(0, half)]
 
 
-def _cut(stored: Stored | None, place: Place) -> Stored | None:
+def cut(stored: Stored | None, place: Place) -> Stored | None:
     """A parameter's rows of a file's tensor; None where it has no such tensor or fewer rows."""
     if stored is None:
         return None
@@ -181,7 +181,7 @@ def _spellings(key: str) -> Iterator[str]:
     if TEXT in key:
         yield key.replace(TEXT, "", 1)
     if key.startswith("vae/"):
-        yield _modern(key)
+        yield modern(key)
         yield from (key.replace(new, old) for old, new in OLD.items() if new in key)
     for prefix, component in SINGLE_FILE:
         if component.startswith("text_encoder") and key.startswith(prefix) and TEXT not in key:
@@ -211,7 +211,7 @@ def _into_folder(part: Layout, whole: Layout, kind: str, family: str | None) -> 
 
 def _into_file(part: Layout, whole: Layout, kind: str) -> Layout:
     places = dict(_usual_places(kind, list(part.tensors), whole.tensors))
-    found = _gathered({name: part.tensors[name] for name in places}, places)
+    found = gathered({name: part.tensors[name] for name in places}, places)
     rest = {name: stored for name, stored in part.tensors.items() if name not in places}
     return replace(part, tensors={**found, **rest}, translated=True)
 

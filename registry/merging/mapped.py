@@ -57,6 +57,8 @@ class Maps:
         if stored.turned:
             return self._turned(stored, begin, count)
         dtype = torch_dtype(stored.info.dtype)
+        if count == 0:  # marks such as v_pred; a buffer of nothing is refused
+            return torch.empty(0, dtype=dtype)
         offset = stored.begin + begin * dtype.itemsize
         if offset % dtype.itemsize:  # allowed by the format, and rare
             return torch.frombuffer(bytearray(self.raw(stored, begin * dtype.itemsize, (begin + count) * dtype.itemsize)), dtype=dtype)

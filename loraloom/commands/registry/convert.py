@@ -15,7 +15,9 @@ TARGETS = {
     "kohya": "adapter: what ComfyUI, A1111 and sd-scripts read",
     "diffusers": "adapter: diffusers' names, rank and alpha in the header",
     "peft": "adapter: peft's, as a folder with adapter_config.json or one file",
-    "safetensors": "a pickle (.ckpt, .pt, .pth, .bin), of which no code is run",
+    "safetensors": "a pickle (.ckpt, .pt, .pth, .bin), of which no code is run; or a file in another --dtype",
+    "single-file": "checkpoint: a diffusers folder as one file, as ComfyUI and A1111 load it",
+    "folder": "checkpoint: one file as a diffusers folder",
 }
 
 
@@ -26,9 +28,11 @@ def add_parsers(words: Any) -> None:
     forms = "; ".join(f"{name}: {words}" for name, words in TARGETS.items())
     parser.add_argument("--to", required=True, choices=TARGETS, metavar="FORM", help=forms)
     parser.add_argument("--output", "-o", required=True, type=Path, metavar="PATH", help="what to write; an existing one is refused")
-    parser.add_argument("--dtype", help="fp32, fp16, bf16; default: as it is")
+    parser.add_argument("--dtype", help="fp32, fp16, bf16, of checkpoints also fp8_e4m3, fp8_e5m2; default: as it is")
     parser.add_argument(
-        "--base", metavar="REF", help="a checkpoint of the same build, for adapters of builds that are not the published ones"
+        "--base",
+        metavar="REF",
+        help="of the same build: a checkpoint, for adapters of unpublished builds; a folder, for what a single file lacks",
     )
     parser.add_argument("--family", help="sd1, sdxl, flux1, ..., where it cannot be seen")
     parser.add_argument("--memory-mib", type=int, help="that reading a pickle may take; default: by its size")

@@ -1,0 +1,167 @@
+"""Tensors in another dtype, one at a time, and only where it holds them: a file keeps its names, some or all of its floats change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.converting.places import proven_file
+from registry.converting.way import Wish, Written
+from registry.errors import Faults, JobFailed, Refused
+from registry.header import DTYPE_BITS, TensorInfo
+from registry.merging.layout import Layout, Stored, quantised, read_layout
+from registry.merging.lora.write import held
+from registry.merging.mapped import Maps, torch_dtype
+from registry.merging.recipe import DTYPES
+from registry.progress import Report, Tick
+from registry.record import Hashes
+from registry.safefile import write_lazily
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+SMALL = ("F8_E4M3", "F8_E5M2")  # for the denoiser's matrices alone: norms, biases, VAE and text encoders need more
+REACH = {"F64": 4, "F32": 3, "BF16": 3, "F16": 2, "F8_E5M2": 2, "F8_E4M3": 1}  # how large a number may be, in order
+OWN_TO_THE_BYTES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "loraloom.parents")
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What becomes of the dtype of each tensor: `to` for floating ones; fp8 for the denoiser's matrices alone. None: as it is."""
+
+    to: str | None
+
+    @classmethod
+    def of(cls, dtype: str | None, layout: Layout) -> Cast:
+        """The cast that is asked for. Raises Refused for weights that are no plain numbers."""
+        if dtype is not None and DTYPES.get(dtype) not in FLOATS:
+            raise Refused(f"--dtype {dtype} is not known. Give {', '.join(DTYPES)}.")
+        strange = quantised(layout.tensors)
+        if strange is not None and dtype is not None:
+            raise Refused(
+                f"{layout.path.name} is quantised ({strange}): its numbers are not the model's and are not cast. Leave --dtype out."
+            )
+        return cls(DTYPES[dtype] if dtype is not None else None)
+
+    def dtype(self, info: TensorInfo, *, denoiser: bool) -> str:
+        """The dtype a tensor is written in."""
+        if self.to is None or info.dtype not in FLOATS or info.elements == 0:
+            return info.dtype
+        return info.dtype if self.to in SMALL and not (denoiser and len(info.shape) >= 2) else self.to
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor of the result: where its numbers lie, and what it is written as."""
+
+    stored: Stored
+    info: TensorInfo
+
+
+def planned(tensors: Mapping[str, Stored], cast: Cast, denoiser: Callable[[str], bool]) -> dict[str, Planned]:
+    """The tensors of a file, each in the dtype it shall have."""
+    return {
+        name: Planned(stored, TensorInfo(cast.dtype(stored.info, denoiser=denoiser(name)), stored.info.shape))
+        for name, stored in tensors.items()
+    }
+
+
+def refuse_overflow(files: Sequence[Mapping[str, Planned]], maps: Maps, report: Report) -> None:
+    """Raise Refused with every tensor that the narrower dtype does not hold. Nothing is written yet."""
+    narrowed = [(name, one) for file in files for name, one in file.items() if _narrows(one)]
+    faults = []
+    for number, (name, one) in enumerate(narrowed, 1):
+        try:
+            held(_values(one.stored, maps).float(), torch_dtype(one.info.dtype), name)
+        except JobFailed as error:
+            faults.append(str(error))
+        report(Tick("check", number, len(narrowed), name))
+    if faults:
+        more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        raise Faults(f"{len(faults)} tensors do not fit into the dtype; nothing was written:", [*faults[:SHOWN], *more])
+
+
+def _narrows(one: Planned) -> bool:
+    return REACH.get(one.info.dtype, 9) < REACH.get(one.stored.info.dtype, 0)
+
+
+def _values(stored: Stored, maps: Maps) -> Tensor:
+    return maps.tensor(stored, 0, stored.info.elements).reshape(stored.info.shape)
+
+
+def write_planned(path: Path, tensors: Mapping[str, Planned], maps: Maps, *, metadata: Mapping[str, str], report: Report) -> Hashes:
+    """Write one file, a tensor at a time; its Hashes."""
+    done = 0
+
+    def tensor_of(name: str) -> Tensor:
+        nonlocal done
+        done += 1
+        report(Tick("write", done, len(tensors), name))
+        one = tensors[name]
+        values = _values(one.stored, maps)
+        return values if one.info.dtype == one.stored.info.dtype else values.to(torch_dtype(one.info.dtype))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_lazily(path, {name: one.info for name, one in tensors.items()}, tensor_of, metadata=metadata)
+
+
+def bytes_of(tensors: Mapping[str, Planned]) -> int:
+    """Size of the tensors as they are written."""
+    return sum(one.info.elements * DTYPE_BITS[one.info.dtype] // 8 for one in tensors.values())
+
+
+@dataclass(frozen=True)
+class RecastWay:
+    """A single file whose tensors keep their names and change their dtype."""
+
+    wish: Wish
+    layout: Layout
+    tensors: Mapping[str, Planned]
+    family: str | None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path, wish: Wish, *, family: str | None, kind: str) -> RecastWay:
+        """The way for a safetensors file. Raises Refused."""
+        if wish.dtype is None:
+            raise Refused(f"{path.name} is safetensors already. Give --dtype to change its dtype, or another --to.")
+        if path.is_dir():
+            raise Refused(f"{path.name} is a folder. Give --to single-file, or --to folder with --dtype.")
+        layout = read_layout(path)
+        cast = Cast.of(wish.dtype, layout)
+        if cast.to in SMALL and kind != "checkpoint":
+            raise Refused(f"{path.name} is of kind {kind}; fp8 is for a checkpoint's denoiser. Give bf16 or fp16.")
+        tensors = planned(layout.tensors, cast, lambda key: layout.component(key) == "denoiser")
+        return cls(wish, layout, tensors, family, cast_notes(cast, tensors))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        changed = sum(one.info.dtype != one.stored.info.dtype for one in self.tensors.values())
+        tensors = {"tensors": len(self.tensors), "cast": changed, "bytes": bytes_of(self.tensors)}
+        return {"from": "safetensors", "dtype": self.wish.dtype, **tensors}
+
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+        maps = Maps([self.layout.path])
+        refuse_overflow([self.tensors], maps, report)
+        kept = {key: value for key, value in self.layout.metadata.items() if key not in OWN_TO_THE_BYTES}
+        metadata = {**kept, "format": "pt", "loraloom.parents": plain_parents(parents)}
+        with proven_file(self.wish.output) as temporary:
+            hashes = write_planned(temporary, self.tensors, maps, metadata=metadata, report=report)
+            maps.check()
+        return Written(file=self.wish.output, hashes=hashes)
+
+
+def plain_parents(parents: Sequence[Mapping[str, Any]]) -> str:
+    """The parents as the header keeps them."""
+    return json.dumps(list(parents), sort_keys=True, ensure_ascii=False)
+
+
+def cast_notes(cast: Cast, tensors: Mapping[str, Planned]) -> tuple[str, ...]:
+    """What should be said of a cast."""
+    kept = sum(one.info.dtype != cast.to and one.info.dtype in FLOATS for one in tensors.values())
+    return (f"fp8 is for the denoiser's matrices: {kept} tensors keep their dtype.",) if cast.to in SMALL and kept else ()

@@ -1,0 +1,182 @@
+"""A single file as a diffusers folder: configs, tokenizers and scheduler from where the family's loader takes them, weights as they are.
+
+What a single file does not hold (FLUX's text encoders) is copied from the folder that is given as the base.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.converting.casting import Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
+from registry.converting.to_file import known_family, opened
+from registry.converting.way import Wish, Written
+from registry.errors import Refused
+from registry.families import Family
+from registry.families.base import Parts
+from registry.merging.forms import cut
+from registry.merging.layout import Layout, Stored, read_layout
+from registry.merging.mapped import Maps
+from registry.progress import Report
+from registry.safefile import atomic_folder, write_json
+from registry.single_file import UNUSED
+
+WEIGHTS = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+OUTER = "text_model."  # stands before the names of CLIP's parameters in published folders; newer classes dropped it and read both
+ABSENT = ("safety_checker", "feature_extractor", "image_encoder")  # that a pipeline may have and we do not write
+
+
+@dataclass(frozen=True)
+class FolderWay:
+    """One file as a diffusers folder."""
+
+    wish: Wish
+    layout: Layout
+    known: Family
+    parts: Parts
+    base: Path | None
+    weights: Mapping[str, Mapping[str, Planned]]  # component -> its parameters in diffusers' names
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None) -> FolderWay:
+        """The way for a single file. Raises Refused, with the word base where the file alone does not say enough."""
+        import torch
+
+        if path.is_dir():
+            raise Refused(f"{path.name} is a folder already. Give --to single-file, or another form.")
+        if base is not None and not base.is_dir():
+            raise Refused(f"--base must be a diffusers folder of the same build; {base} is a file.")
+        known, layout = known_family(family, path), read_layout(path)
+        cast = Cast.of(wish.dtype, layout)
+        try:
+            parts = known.load(path, dtype=torch.float32, device="meta", base_config=base)
+        except Refused as error:
+            raise Refused(str(error).replace("base_config=FOLDER", "--base FOLDER").replace("base_config", "--base")) from error
+        weights: dict[str, Mapping[str, Planned]] = {}
+        taken: set[str] = set()
+        for component, module in _modules(known, parts).items():
+            found, keys = _parameters(known, layout, component, module)
+            if found:
+                taken |= keys
+                weights[component] = planned(found, cast, lambda _name, component=component: component == known.denoiser)  # type: ignore[misc]
+        left = [key for key in layout.tensors if key not in taken and not UNUSED.search(key)]
+        notes = [warning.replace("base_config=", "base ") for warning in parts.warnings]
+        if left:
+            notes.append(f"{len(left)} tensors of the file have no place in a folder and are left out, the first: {left[0]}")
+        casts = [note for tensors in weights.values() for note in cast_notes(cast, tensors)]
+        return cls(wish, layout, known, parts, base, weights, tuple(dict.fromkeys([*notes, *casts])))
+
+    @property
+    def family(self) -> str:
+        return self.known.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "from": "single-file",
+            "dtype": self.wish.dtype,
+            "components": list(self.weights),
+            "tensors": sum(len(tensors) for tensors in self.weights.values()),
+            "bytes": sum(bytes_of(tensors) for tensors in self.weights.values()),
+        }
+
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+        maps = Maps([self.layout.path])
+        refuse_overflow(list(self.weights.values()), maps, report)
+        modules = _modules(self.known, self.parts)
+        with atomic_folder(self.wish.output) as folder:
+            for component, tensors in self.weights.items():
+                module = modules[component]
+                place = folder / component / WEIGHTS[_library(module)]
+                named = {_published(module, name): one for name, one in tensors.items()}
+                write_planned(place, named, maps, metadata={"format": "pt", "loraloom.parents": plain_parents(parents)}, report=report)
+                _write_config(module, folder / component)
+            self._write_rest(folder, modules)
+            maps.check()
+            opened(self.known, folder, base=None)
+        return Written(file=self.wish.output)
+
+    def _write_rest(self, folder: Path, modules: Mapping[str, Any]) -> None:
+        """What is no weight of the file: copied from the base, else written from what the loader has made."""
+        if self.base is not None:
+            for entry in sorted(self.base.iterdir()):
+                if entry.is_dir() and not entry.name.startswith(".") and entry.name not in self.weights:
+                    shutil.copytree(entry, folder / entry.name)
+            shutil.copyfile(self.base / "model_index.json", folder / "model_index.json")
+            return
+        index: dict[str, Any] = {"_class_name": self.known.pipeline, "_diffusers_version": _version(), **self.parts.config}
+        for name, module in modules.items():
+            index[name] = [_library(module), type(module).__name__]
+        for name, tokenizer in self.parts.tokenizers.items():
+            tokenizer.save_pretrained(folder / name)
+            index[name] = ["transformers", type(tokenizer).__name__]
+        write_scheduler(folder / "scheduler", self.parts)
+        index["scheduler"] = ["diffusers", self.parts.scheduler_class]
+        index |= {name: [None, None] for name in ABSENT if name in _accepted(self.known.pipeline)}
+        write_json(folder / "model_index.json", dict(sorted(index.items())))
+
+
+def write_scheduler(folder: Path, parts: Parts) -> None:
+    """The scheduler's config as diffusers writes it."""
+    folder.mkdir(parents=True)
+    config = {key: value for key, value in parts.scheduler_config.items() if not key.startswith("_")}
+    write_json(folder / "scheduler_config.json", {"_class_name": parts.scheduler_class, "_diffusers_version": _version(), **config})
+
+
+def _version() -> str:
+    import diffusers
+
+    return str(diffusers.__version__)
+
+
+def _accepted(pipeline: str) -> set[str]:
+    """The components that a pipeline's class takes."""
+    import inspect
+
+    import diffusers
+
+    return set(inspect.signature(getattr(diffusers, pipeline).__init__).parameters)
+
+
+def _modules(known: Family, parts: Parts) -> dict[str, Any]:
+    return {known.denoiser: parts.denoiser, "vae": parts.vae, **parts.text_encoders}
+
+
+def _library(module: Any) -> str:
+    return str(type(module).__module__).partition(".")[0]
+
+
+def _parameters(known: Family, layout: Layout, component: str, module: Any) -> tuple[dict[str, Stored], set[str]]:
+    """(a component's parameters as the file holds them, the keys they were taken from); ({}, ...) for one that it does not hold."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    table = known.file_names
+    if table is None:
+        found = {name: layout.tensors[name] for name in shapes if name in layout.tensors} if component == known.denoiser else {}
+        return found, set(found)
+    places = table.places(
+        component, dict(module.config.items()) if _library(module) == "diffusers" else module.config.to_dict(), shapes, layout.tensors
+    )
+    parameters: dict[str, Stored] = {}
+    for name, place in places.items():
+        stored = cut(layout.tensors.get(place.key), place)
+        if stored is not None:
+            parameters[name] = stored.shaped(shapes[name])
+    return parameters, {place.key for place in places.values()}
+
+
+def _published(module: Any, name: str) -> str:
+    """A parameter's name in a published folder."""
+    flat = type(module).__name__.startswith("CLIPText") and not name.startswith((OUTER, "text_projection"))
+    return f"{OUTER}{name}" if flat else name
+
+
+def _write_config(module: Any, folder: Path) -> None:
+    if _library(module) == "diffusers":
+        module.save_config(folder)
+    else:
+        module.config.architectures = [type(module).__name__]
+        module.config.save_pretrained(folder)
