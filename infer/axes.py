@@ -7,9 +7,11 @@ The order of this file is the order in which the axes act on a Render: `weight` 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from infer.render import Adapter, Render, number
+from infer.controls import read_controls
+from infer.render import Adapter, ControlNet, PictureFile, Render, number, spell_controls
 from infer.values import integers, numbers, sizes, spell_size, texts
 from registry.errors import Refused
 from registry.names import Table
@@ -73,6 +75,18 @@ def _spell_text(value: str | None) -> str:
 
 def _spell_own(value: object) -> str:
     return "base's own" if value is None else str(value)
+
+
+def _spell_file(value: str | None) -> str:
+    return "none" if value is None else PurePath(value).name or value
+
+
+def _spell_controls(value: tuple[ControlNet, ...]) -> str:
+    return spell_controls(tuple(replace(one, picture=PictureFile(path=_spell_file(one.picture.path))) for one in value))
+
+
+def _controls(value: object) -> Sequence[tuple[ControlNet, ...]]:
+    return (read_controls(value),)
 
 
 def _each_checkpoint(value: str, store: "Store") -> list[str]:
@@ -154,6 +168,45 @@ def size(render: Render, value: tuple[int, int]) -> Render:
 @axis("clipskip", help="layers of the text encoder left out at its end: 0 is none, 1 is A1111's 2", read=integers)
 def clipskip(render: Render, value: int) -> Render:
     return replace(render, clip_skip=value or None)
+
+
+@axis("init", help="pictures to draw anew; null is none", read=texts, spell=_spell_file, across=6)
+def init(render: Render, value: str | None) -> Render:
+    if value is None:
+        return replace(render, init=None, mask=None, strength=None, paste=True, fit=render.fit if render.controls else None)
+    return replace(render, init=PictureFile(path=value))
+
+
+@axis("strength", help="how much of init is drawn anew: 0.6, or 0.2..1/5", read=numbers, spell=number)
+def strength(render: Render, value: float) -> Render:
+    if render.init is None:
+        raise Refused("axes.strength says how much of a picture is drawn anew, and this cell has none. Give init, or the init axis.")
+    return replace(render, strength=value)
+
+
+@axis("mask", help="pictures that show in white where init is drawn anew; null is all of it", read=texts, spell=_spell_file, across=6)
+def mask(render: Render, value: str | None) -> Render:
+    if value is None:
+        return replace(render, mask=None, paste=True)
+    return replace(render, mask=PictureFile(path=value))
+
+
+@axis(
+    "control",
+    help='ControlNets with hints: "none", canny:edges.png:0.8, "canny:e.png:0.8+depth:d.png"',
+    read=_controls,
+    spell=_spell_controls,
+    across=6,
+)
+def control(render: Render, value: tuple[ControlNet, ...]) -> Render:
+    return replace(render, controls=value)
+
+
+@axis("scale", help="the scale of the Render's ControlNets: 0.5, or 0..1/5 (0 is without)", read=numbers, spell=number)
+def scale(render: Render, value: float) -> Render:
+    if not render.controls:
+        raise Refused("axes.scale sets the scale of the ControlNets, and this cell has none. Give `controls`, or the control axis.")
+    return replace(render, controls=tuple(replace(one, scale=value) for one in render.controls))
 
 
 def read_adapters(value: object) -> tuple[Adapter, ...]:

@@ -37,6 +37,13 @@ else:
     )
 
 
+class Fit(Enum):
+    """How a picture of another shape than the drawing's is made its size; null refuses one."""
+
+    stretch = "stretch"
+    crop = "crop"
+
+
 class Precision(Enum):
     """What the weights and the arithmetic are held in; fp32 is what the plain pipeline call does."""
 
@@ -61,6 +68,19 @@ class GridConfig:
     guidance: float | None = field(default=None, metadata=says("the guidance scale (default: the family's)"))
     size: Any = field(default=None, metadata=says("pixels: 64, 96x64 (width x height), [96,64] (default: the base's own)"))
     clip_skip: int | None = field(default=None, metadata=says("layers of the text encoder left out at its end; 1 is A1111's 2"))
+    init: str | None = field(
+        default=None, metadata=says("a picture to draw anew (image-to-image); its size is the drawing's unless size is given")
+    )
+    strength: float | None = field(default=None, metadata=says("how much of init is drawn anew, above 0 to 1 (default: the family's)"))
+    mask: str | None = field(default=None, metadata=says("a black and white picture: init is drawn anew where it is white (inpainting)"))
+    paste: bool = field(default=True, metadata=says("put init's own pixels back where mask is black; false: as the VAE gives them back"))
+    controls: Any = field(
+        default=None,
+        metadata=says("ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare}"),
+    )
+    fit: Fit | None = field(
+        default=None, metadata=says("a picture of another shape is refused (null), stretched or cropped: stretch, crop")
+    )
     precision: Precision = field(default=Precision.fp32, metadata=says("weights and arithmetic: fp32, bf16, fp16"))
     device: str = field(default="auto", metadata=names("auto, cpu, cuda, cuda:1, mps"))
     axes: Axes = field(default_factory=Axes, metadata=says("what is varied: axes.NAME=[...]"))
@@ -96,4 +116,5 @@ def axis_settings(config: GridConfig) -> dict[str, Any]:
 def to_plain(config: GridConfig) -> dict[str, Any]:
     """The settings as plain values, in the order of the fields; of the axes only those that are varied."""
     plain = {one.name: getattr(config, one.name) for one in fields(config)}
+    plain |= {"fit": config.fit.name if config.fit is not None else None}
     return plain | {"precision": config.precision.name, "axes": axis_settings(config)}

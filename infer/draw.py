@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from infer.control import Steering
 from infer.denoise import Counter, Job, denoise, to_image
 from infer.render import Render
 from infer.samplers import build_scheduler
+from infer.start import Start
 from registry.families.base import Conditioning, Family, Parts
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ def draw(
     render: Render,
     prompts: Prompts,
     *,
+    start: Start | None = None,
+    steerings: Sequence[Steering] = (),
     counter: Counter | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Image:
@@ -102,6 +106,8 @@ def draw(
         seed=render.seed,
         height=render.height,
         width=render.width,
+        start=start,
+        steerings=steerings,
     )
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
     with torch.no_grad():

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from infer.infotext import OWN
 from infer.layout import Layout
-from infer.render import Render, number, spell_adapters
+from infer.render import Render, number, spell_adapters, spell_controls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,12 @@ def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[
         "guidance": number(render.guidance or 0.0),
         "size": f"{render.width}×{render.height}",
         "clip skip": render.clip_skip,
+        "init": PurePath(render.init.path).name if render.init is not None else None,
+        "strength": number(render.strength) if render.strength is not None else None,
+        "mask": PurePath(render.mask.path).name if render.mask is not None else None,
+        "paste": "no: as the VAE gives it back" if not render.paste else None,
+        "controls": spell_controls(render.controls) if render.controls else None,
+        "fit": render.fit,
         "precision": render.precision,
         "device": dict(render.versions).get("gpu", render.device),
     }
@@ -70,6 +76,8 @@ def spell_details(render: Render) -> dict[str, str]:
     """What the names of a resolved Render meant: hashes and versions."""
     told = {"base sha256": render.base_sha256 or ""}
     told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.adapters}
+    told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.controls}
+    told |= {f"{name} sha256": file.sha256 or "" for name, file in render.pictures.items()}
     return told | {"drawn with": ", ".join(f"{name} {version}" for name, version in render.versions)}
 
 

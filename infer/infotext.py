@@ -8,9 +8,9 @@ A value with a comma, a colon or a newline is written as JSON. (AUTOMATIC1111/st
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from infer.render import Render, number
+from infer.render import ControlNet, Render, number
 from infer.samplers import SAMPLERS
 
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -39,6 +39,7 @@ class ModelNames:
     base: str
     scheduler: str | None = None
     adapters: Mapping[str, tuple[str, str]]  # reference -> (name, first 12 digits of the data section's sha256, A1111's "shorthash")
+    controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # reference -> (name, AutoV1)
     embedded_guidance: bool = False
 
 
@@ -57,8 +58,12 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
         "Size": f"{render.width}x{render.height}",
         "Model hash": (render.base_sha256 or "")[:10] or None,  # AutoV2
         "Model": names.base,
+        "Denoising strength": number(render.strength) if render.strength is not None else None,
         "Clip skip": render.clip_skip + 1 if render.clip_skip else None,  # diffusers counts layers left out, A1111 counts from the end
+        "Init image hash": (render.init.sha256 or "")[:10] if render.init is not None else None,
         "RNG": "CPU",
+        **_masked(render),
+        **{f"ControlNet {number}": _control(one, names) for number, one in enumerate(render.controls)},
         "Lora hashes": ", ".join(hashes) or None,
         "Version": version,
     }
@@ -67,6 +72,27 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
         lines.append(f"{NEGATIVE} {render.negative}")
     lines.append(", ".join(f"{key}: {quote(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
+
+
+def _masked(render: Render) -> dict[str, str]:
+    """The mask in A1111's keys: it redraws from the picture itself, all of it at the drawing's size, with a hard edge."""
+    if render.mask is None:
+        return {}
+    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole picture"}
+
+
+def _control(one: ControlNet, names: ModelNames) -> str:
+    """A ControlNet as A1111's ControlNet extension writes it."""
+    name, short = names.controls.get(one.reference, (one.reference, ""))
+    pairs = {
+        "Module": "canny" if one.prepare == "edges" else one.prepare or "none",
+        "Model": f"{_tag(name)} [{short}]" if short else _tag(name),
+        "Weight": number(one.scale),
+        "Guidance Start": number(one.start),
+        "Guidance End": number(one.end),
+        "Control Mode": "Balanced",
+    }
+    return ", ".join(f"{key}: {value}" for key, value in pairs.items())
 
 
 def quote(value: object) -> str:

@@ -71,6 +71,7 @@ def render_grid(config: GridConfig, *, store: Store | None = None, report: Repor
 def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
     """Draw a plan into a new run folder; see `run`."""
     began = monotonic()
+    planned.resolver.pictures.keep(file for cell in planned.cells for file in cell.render.pictures.values())
     config, cells = planned.config, cells if cells is not None else cells_of(store)
     folder = new_folder(Path(config.out), config.name or "grid")
     write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
@@ -155,7 +156,7 @@ def _finish(
     return GridOutcome(folder=folder, result=result, notes=tuple(counts.notes))
 
 
-_AXIS_OF = {"adapters": "adapter", "clip skip": "clipskip"}  # settings whose axis has another name
+_AXIS_OF = {"adapters": "adapter", "clip skip": "clipskip", "controls": "control"}  # settings whose axis has another name
 
 
 def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> Picture:
@@ -198,4 +199,4 @@ def _line(picture: Picture, cell: Cell, folder: Path) -> str:
         "axes": dict(cell.values),
         "error": picture.error,
     }
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

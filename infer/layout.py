@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from infer.axes import AXES, Axis, read_adapters
 from infer.config import GridConfig, axis_settings
-from infer.render import Render
+from infer.controls import read_controls
+from infer.render import PictureFile, Render
 from infer.values import every, sizes
 from infer.where import Where
 from registry.errors import LoomError, Refused
@@ -95,6 +96,11 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
         adapters = read_adapters(config.adapters)
     except LoomError as error:
         gather(f"adapters: {error}")
+    controls = read_controls(None)
+    try:
+        controls = read_controls(config.controls)
+    except LoomError as error:
+        gather(f"controls: {error}")
     return Render(
         base=config.base,
         base_config=config.base_config,
@@ -108,9 +114,19 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
         width=width,
         height=height,
         clip_skip=config.clip_skip,
+        init=_picture(config.init),
+        strength=config.strength,
+        mask=_picture(config.mask),
+        paste=config.paste,
+        controls=controls,
+        fit=config.fit.name if config.fit is not None else None,
         precision=config.precision.name,
         device=config.device,
     )
+
+
+def _picture(path: str | None) -> PictureFile | None:
+    return PictureFile(path=path) if path is not None else None
 
 
 def _axis_values(config: GridConfig, store: "Store", gather: Gather) -> dict[str, list[Any]]:

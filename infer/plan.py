@@ -10,6 +10,7 @@ from infer.cells import CellStore
 from infer.config import GridConfig
 from infer.draw import negative_key, prompt_key, tell_truncated
 from infer.grid import loading
+from infer.inputs import picture_notes
 from infer.layout import Cell, Layout, expand
 from infer.render import Render, number
 from infer.resolve import Base, Resolver
@@ -119,7 +120,7 @@ class _Costs:
     def forwards(self, render: Render) -> int:
         """Denoiser calls of a Render: the length of its sampler's own table. What the sampler refuses is a fault."""
         base = self._base(render)
-        what = (base.sha256, render.sampler, render.steps, render.width, render.height)
+        what = (base.sha256, render.sampler, render.steps, render.width, render.height, render.strength)
         if what not in self._forwards:
             self._forwards[what] = self._count(base, render)
         return self._forwards[what]
@@ -132,12 +133,14 @@ class _Costs:
             wanted.append(negative_key(self._base(render).family, render.negative))
         return [(loading(render), worn, key) for key in wanted]
 
-    def notes(self, renders: Iterable[Render]) -> Iterable[str]:
+    def notes(self, renders: Sequence[Render]) -> Iterable[str]:
         """What loading would assume, a guidance that nothing is guided by, and each text that is longer than what fits."""
         renders = list(renders)
         bases = {render.base_sha256: self._base(render) for render in renders}
         yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._waits_for_negative(render))
+        yield from (note for render in renders for note in picture_notes(render, self._resolver.pictures))
+        yield from (note for render in renders if (note := _large(render, self._base(render))))
         texts = {(render.base_sha256, text): self._base(render) for render in renders for text in (render.prompt, render.negative) if text}
         for (_sha256, text), base in texts.items():
             needed, fit = base.family.count_tokens(base.skeleton, str(text))
@@ -156,16 +159,19 @@ class _Costs:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
 
     def _count(self, base: Base, render: Render) -> int:
+        from infer.denoise import set_walk
         from infer.samplers import build_scheduler
 
         steps = render.steps or 0
         try:
             scheduler = build_scheduler(base.skeleton, render.sampler)
-            base.family.set_timesteps(scheduler, steps, height=render.height, width=render.width)
+            timesteps = set_walk(
+                base.family, scheduler, steps, strength=render.strength, height=render.height or 0, width=render.width or 0
+            )
         except Exception as error:  # a scheduler's own refusal, of whatever kind it is
             self._faults[f"sampler {render.sampler or base.skeleton.scheduler_class} does not take {steps} steps: {error}"] = None
             return 0
-        return len(scheduler.timesteps)
+        return len(timesteps)
 
 
 def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStore) -> float | None:
@@ -200,6 +206,17 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _large(render: Render, base: Base) -> str | None:
+    """The sentence for a drawing whose size is its picture's and far from what the base was made for."""
+    made, drawn = base.skeleton.resolution, max(render.width or 0, render.height or 0)
+    if not render.pictures or drawn <= 1.5 * made:
+        return None
+    return (
+        f"The drawing is {render.width}x{render.height} pixels; {base.record.name} was made for {made}x{made}."
+        " Larger ones take longer and repeat themselves: give size=... for another."
+    )
 
 
 def _side(layout: Layout, index: int | None) -> str | None:

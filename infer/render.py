@@ -26,10 +26,54 @@ class Adapter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureFile:
+    """A picture as it was named, and the sha256 of its file once it was read."""
+
+    path: str
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNet:
+    """A ControlNet as it was named, the picture it is given, and how: `start` and `end` are shares of the steps.
+
+    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the picture; None: it is one.
+    """
+
+    reference: str
+    picture: PictureFile
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: int | None = None
+    prepare: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "start", "end"):
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+
+    def __str__(self) -> str:
+        told = f"{self.reference}:{self.picture}:{number(self.scale)}"
+        extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
+        extra += [f"mode {self.mode}"] if self.mode is not None else []
+        extra += [self.prepare] if self.prepare else []
+        return f"{told} ({', '.join(extra)})" if extra else told
+
+    def pinned(self) -> list[Any]:
+        """What the pixels depend on."""
+        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Render:
     """All that one image needs. `None` is what the plain pipeline call does; `infer.resolve` puts the value in its place.
 
     `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2).
+    `init` is the picture that is drawn anew by `strength`, where `mask` is white; `paste` puts its own pixels back where it is black.
     """
 
     base: str
@@ -44,6 +88,12 @@ class Render:
     width: int | None = None
     height: int | None = None
     clip_skip: int | None = None
+    init: PictureFile | None = None
+    strength: float | None = None  # in (0, 1], the share of the steps that is walked
+    mask: PictureFile | None = None
+    paste: bool = True
+    controls: tuple[ControlNet, ...] = ()
+    fit: str | None = None  # how a picture of another shape is made the size: stretch or crop
     precision: str = "fp32"
     device: str = "cpu"
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
@@ -52,8 +102,21 @@ class Render:
     versions: tuple[tuple[str, str], ...] = ()  # of what computes the pixels: torch, diffusers, ..., the GPU's name
 
     def __post_init__(self) -> None:
-        if self.guidance is not None:
-            object.__setattr__(self, "guidance", float(self.guidance))
+        for name in ("guidance", "strength"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(value))
+
+    @property
+    def steering(self) -> tuple[ControlNet, ...]:
+        """The ControlNets that change the picture, in their order: a scale of 0 is none."""
+        return tuple(one for one in self.controls if one.scale != 0.0)
+
+    @property
+    def pictures(self) -> dict[str, PictureFile]:
+        """What a person calls each picture that is needed: init, mask, control 1, ..."""
+        given = {"init": self.init, "mask": self.mask}
+        given |= {f"control {number}": one.picture for number, one in enumerate(self.controls, 1)}
+        return {name: file for name, file in given.items() if file is not None}
 
     @property
     def active(self) -> tuple[Adapter, ...]:
@@ -66,6 +129,10 @@ class Render:
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.active}
         if self.base_config is not None:
             needed["base_config_sha256"] = self.base_config_sha256
+        needed |= {f"sha256 of {name}": file.sha256 for name, file in self.pictures.items()}
+        needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
+        if self.init is not None:
+            needed["strength"] = self.strength
         if missing := [name for name, value in needed.items() if value is None]:
             raise ValueError(f"A Render has a key only when it is resolved; it lacks {', '.join(missing)}.")
         return {
@@ -85,7 +152,21 @@ class Render:
             "precision": self.precision,
             "device": self.device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU stands in the versions
             "versions": dict(self.versions),
+            **self._pinned_pictures(),
         }
+
+    def _pinned_pictures(self) -> dict[str, Any]:
+        """What the pixels depend on where pictures are given; nothing where none is, so that older keys stand."""
+        pinned: dict[str, Any] = {}
+        if self.init is not None:
+            pinned |= {"init": self.init.sha256, "strength": self.strength}
+        if self.mask is not None:
+            pinned |= {"mask": self.mask.sha256, "paste": self.paste}
+        if self.steering:
+            pinned["controls"] = [one.pinned() for one in self.steering]
+        if pinned and self.fit is not None:
+            pinned["fit"] = self.fit
+        return pinned
 
     def key(self) -> str:
         """sha256 of the canonical JSON of `pinned()`: equal for equal pictures, whatever the files are called."""
@@ -94,13 +175,16 @@ class Render:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
-        return asdict(self) | {"adapters": [asdict(one) for one in self.adapters], "versions": dict(self.versions)}
+        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("adapters", "controls")}
+        return asdict(self) | lists | {"versions": dict(self.versions)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Render":
         """The Render back from `to_json`; keys of a later version are left out."""
         values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         values["adapters"] = tuple(Adapter(**one) for one in data.get("adapters", ()))
+        values["controls"] = tuple(ControlNet(**one | {"picture": PictureFile(**one["picture"])}) for one in data.get("controls", ()))
+        values |= {name: PictureFile(**data[name]) for name in ("init", "mask") if data.get(name) is not None}
         values["versions"] = tuple(sorted(dict(data.get("versions", {})).items()))
         return cls(**values)
 
@@ -108,6 +192,11 @@ class Render:
 def number(value: float) -> str:
     """A number as a person writes it, and exact: 1, 0.6, 0.05."""
     return short if float(short := f"{value:g}") == value else repr(value)
+
+
+def spell_controls(controls: tuple[ControlNet, ...]) -> str:
+    """The ControlNets as a person reads them: "canny:edges.png:0.8", or "none"."""
+    return " + ".join(map(str, controls)) or "none"
 
 
 def spell_adapters(adapters: tuple[Adapter, ...]) -> str:

@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infer.controls import control_faults
+from infer.inputs import own_size, picture_faults, with_contents
 from infer.machine import made_with, pick_device
-from infer.render import Adapter, Render
-from registry.errors import Faults, LoomError, Refused
+from infer.pictures import Pictures
+from infer.render import Adapter, ControlNet, Render
+from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
     from registry.families.base import Family, Parts
@@ -41,7 +44,7 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """An adapter that was found. `short_hash` is A1111's: 12 digits of the data section's sha256; "" where the file has none."""
+    """An adapter or a ControlNet that was found. `short_hash` is A1111's: 12 digits of the data section's sha256; "" without one."""
 
     record: Record
     path: Path
@@ -55,6 +58,7 @@ class Resolver:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[tuple[str, ...], Any] = {}
+        self.pictures = Pictures(store.home / "pictures")
 
     def base(self, reference: str, base_config: str | None) -> Base:
         """The base of that name. Raises Refused with the reason."""
@@ -62,7 +66,11 @@ class Resolver:
 
     def adapter(self, reference: str) -> Found:
         """The adapter of that name. Raises Refused with the reason."""
-        return self._once(("adapter", reference), lambda: self._find_adapter(reference))  # type: ignore[no-any-return]
+        return self._once(("adapter", reference), lambda: self._find_file(reference, "adapter"))  # type: ignore[no-any-return]
+
+    def controlnet(self, reference: str) -> Found:
+        """The ControlNet of that name. Raises Refused with the reason."""
+        return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
 
     def resolve(self, render: Render) -> Render:
         """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
@@ -75,9 +83,12 @@ class Resolver:
                 if base:
                     _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
         faults += _twice(adapters)
+        render = with_contents(render, self.pictures, faults)
+        render = replace(render, controls=self._controls(render, base, faults))
         if base:
-            render = _with_defaults(render, base)
+            render = _with_defaults(render, base, own_size(render, self.pictures))
             faults += _faults_of(render, base)
+            faults += picture_faults(render, base.family, self.pictures, cell=base.skeleton.latent_factor)
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
         device = pick_device(render.device)
@@ -89,6 +100,36 @@ class Resolver:
             device=device,
             versions=made_with(device, adapters=bool([one for one in adapters if one.weight != 0.0])),
         )
+
+    def _controls(self, render: Render, base: Base | None, faults: list[str]) -> tuple[ControlNet, ...]:
+        """The ControlNets with their contents; what is wrong with them, and with each on this base, goes to the faults."""
+        controls: list[ControlNet] = []
+        for one in render.controls:
+            modes: int | None = None
+            found = _gathered(faults, lambda one=one: self.controlnet(one.reference))  # type: ignore[misc]
+            if found and base:
+                modes = _gathered(faults, lambda one=one: self._modes(one.reference, render))  # type: ignore[misc]
+            faults += control_faults(one, modes=modes)
+            controls.append(replace(one, sha256=found.sha256) if found else one)
+        return tuple(controls)
+
+    def _modes(self, reference: str, render: Render) -> int:
+        """How many hint kinds the net tells apart (0: it takes no mode), once it is known to fit the base."""
+        what = ("modes", reference, render.base, render.base_config or "")
+        return self._once(what, lambda: self._fitting(reference, render))  # type: ignore[no-any-return]
+
+    def _fitting(self, reference: str, render: Render) -> int:
+        import torch
+
+        from infer.control import control_of
+
+        base, found = self.base(render.base, render.base_config), self.controlnet(reference)
+        control = control_of(base.family)
+        if found.record.family not in (None, base.family.name):
+            raise FamilyMismatch(f"The ControlNet {reference} is one of {found.record.family}, but {render.base} is {base.family.name}.")
+        if found.record.variant is not None and "controlnet" not in found.record.variant:
+            raise Refused(f"{reference} is a {found.record.variant}, which is not drawn with here. Expected a ControlNet.")
+        return control.modes(control.load(found.path, base.skeleton, dtype=torch.float32, device="meta"))
 
     def _once(self, what: tuple[str, ...], find: Callable[[], Any]) -> Any:
         if what not in self._known:
@@ -117,8 +158,8 @@ class Resolver:
             config_sha256=self._store.sha256(self._store.find(base_config)) if base_config is not None else None,
         )
 
-    def _find_adapter(self, reference: str) -> Found:
-        found = self._store.find(reference, kind="adapter")
+    def _find_file(self, reference: str, kind: str) -> Found:
+        found = self._store.find(reference, kind=kind)
         path = _path_of(found)
         record = self._store.hashed(found)
         data = record.hashes.tensors_sha256 or ""
@@ -156,16 +197,21 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
     return None
 
 
-def _with_defaults(render: Render, base: Base) -> Render:
-    """What the plain pipeline call does, in place of what was not given."""
+def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> Render:
+    """What the plain pipeline call does, in place of what was not given; `size` is the pictures' own."""
+    size = size or (base.skeleton.resolution, base.skeleton.resolution)
+    strength = render.strength
+    if render.init is not None and strength is None:
+        strength = base.family.strength if render.mask is None else base.family.inpaint_strength
     guidance = base.family.guidance if render.guidance is None else render.guidance
     return replace(
         render,
         steps=base.family.steps if render.steps is None else render.steps,
         guidance=guidance,
         guided=base.family.guided(base.skeleton, guidance, negative=render.negative is not None),
-        width=base.skeleton.resolution if render.width is None else render.width,
-        height=base.skeleton.resolution if render.height is None else render.height,
+        width=size[0] if render.width is None else render.width,
+        height=size[1] if render.height is None else render.height,
+        strength=strength,
         clip_skip=render.clip_skip or None,
     )
 

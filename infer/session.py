@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infer.adapters import attach, detach, set_weights
+from infer.control import Steering
 from infer.denoise import Counter
 from infer.draw import Prompts, draw
 from infer.infotext import ModelNames
+from infer.inputs import hint_pixels, pasted, start_of
 from infer.png import encode_png
 from infer.render import Render
 from infer.resolve import Base, Resolver
@@ -52,6 +54,8 @@ class Session:
         self._attached: dict[str, bool] = {}  # name -> whether it changes the text encoders
         self._refused: dict[str, Exception] = {}
         self._last_use = {one.sha256: index for index, render in enumerate(renders) for one in render.active}
+        self._nets: dict[str, Any] = {}  # ControlNets, by content
+        self._last_net = {one.sha256: index for index, render in enumerate(renders) for one in render.steering}
         self._report = report
         report(Tick("load", 0, 1, note=self._base.record.name))
         self.family: Family
@@ -69,8 +73,17 @@ class Session:
         render, counter, encodes = self._renders[index], Counter(), self._prompts.encodes
         try:
             self._wear(render)
-            image = draw(self.family, self.parts, render, self._prompts, counter=counter)
-            return encode_png(image, render, self._names(render)), counter.forwards
+            pictures = self._resolver.pictures
+            image = draw(
+                self.family,
+                self.parts,
+                render,
+                self._prompts,
+                start=start_of(render, pictures),
+                steerings=self._steerings(render),
+                counter=counter,
+            )
+            return encode_png(pasted(image, render, pictures), render, self._names(render)), counter.forwards
         finally:
             self._counts.forwards += counter.forwards
             self._counts.encodes += self._prompts.encodes - encodes
@@ -78,7 +91,7 @@ class Session:
 
     def close(self) -> None:
         """Let the model go; `free_memory` gives its memory back before the next one is loaded."""
-        del self.family, self.parts, self._prompts
+        del self.family, self.parts, self._prompts, self._nets
 
     def _wear(self, render: Render) -> None:
         """Exactly the Render's adapters at its weights, in the order of their contents."""
@@ -100,8 +113,34 @@ class Session:
             raise
         self._attached[name] = any(name in getattr(encoder, "peft_config", {}) for encoder in self.parts.text_encoders.values())
 
+    def _steerings(self, render: Render) -> list[Steering]:
+        """The Render's ControlNets at work, each loaded at its first use."""
+        from infer.control import control_of
+
+        for one in render.steering:
+            key = str(one.sha256)
+            if key not in self._nets:
+                path, dtype = self._resolver.controlnet(one.reference).path, self.parts.dtype
+                self._report(Tick("load", 0, 1, note=one.reference))
+                self._nets[key] = control_of(self.family).load(path, self.parts, dtype=dtype, device=self.parts.device)
+                self._report(Tick("load", 1, 1, note=one.reference))
+        return [
+            Steering(
+                net=self._nets[str(one.sha256)],
+                pixels=hint_pixels(render, one, self._resolver.pictures),
+                scale=one.scale,
+                start=one.start,
+                end=one.end,
+                mode=one.mode,
+            )
+            for one in render.steering
+        ]
+
     def _let_go(self, index: int) -> None:
         """Take off the adapters that no later Render of this base needs: memory stays flat however many there are."""
+        for one in self._renders[index].steering:
+            if self._last_net[one.sha256] == index:
+                self._nets.pop(str(one.sha256), None)
         done = [_name(one.sha256) for one in self._renders[index].active if self._last_use[one.sha256] == index]
         if done := [name for name in done if name in self._attached]:
             detach(self.parts, done)
@@ -121,10 +160,14 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
     """What a picture's text calls the files of a resolved Render."""
     base = resolver.base(render.base, render.base_config)
     adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
+    nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
     return ModelNames(
         base=base.record.name,
         scheduler=base.skeleton.scheduler_class,
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},
+        controls={
+            one.reference: (nets[one.reference].record.name, nets[one.reference].record.hashes.autov1 or "") for one in render.controls
+        },
         embedded_guidance=not base.family.classifier_free(base.skeleton),
     )
 

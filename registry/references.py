@@ -38,13 +38,13 @@ def parse_adapters(text: str) -> tuple[Weighted, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    if "+" not in text or Path(_split_weight(text)[0]).exists():
+    if "+" not in text or Path(split_weight(text)[0]).exists():
         return [text]
     return re.split(r"(?<![eE:])\+", text)  # not the sign of `ink:+0.5` or of an exponent
 
 
 def _weighted(part: str, text: str) -> Weighted:
-    reference, number = _split_weight(part.strip())
+    reference, number = split_weight(part.strip())
     if not reference:
         raise Refused(f"{text!r} has an adapter without a name. Write `name:weight`, several joined by `+`: ink:0.6+hat:0.4.")
     if reference.lower() == NONE:
@@ -55,7 +55,8 @@ def _weighted(part: str, text: str) -> Weighted:
     return Weighted(reference, weight)
 
 
-def _split_weight(text: str) -> tuple[str, str | None]:
+def split_weight(text: str) -> tuple[str, str | None]:
+    """A text in two: what is named, and the number behind its last colon; None where there is none."""
     head, colon, tail = text.rpartition(":")
     if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not Path(text).exists():
         return head.strip(), tail.strip()

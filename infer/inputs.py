@@ -1,0 +1,139 @@
+"""What the pictures of a Render come to: their contents, what is wrong with them, and the tensors a drawing is given."""
+
+# h w pixels
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from infer.controls import hint_of
+from infer.pictures import Pictures, check_fit, fitted, mask_of, to_pixels, told_fit
+from infer.render import ControlNet, PictureFile, Render
+from infer.start import Start, check_strength
+from registry.errors import LoomError
+from registry.families.base import Family
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+def with_contents(render: Render, pictures: Pictures, faults: list[str]) -> Render:
+    """The Render with the sha256 of each of its pictures; what cannot be read goes to `faults` under what it is."""
+
+    def seen(name: str, file: PictureFile) -> PictureFile:
+        try:
+            return replace(file, sha256=pictures.read(file).sha256)
+        except LoomError as error:
+            faults.append(f"{name}: {error}")
+            return replace(file, sha256=None)
+
+    known = {name: seen(name, file) for name, file in render.pictures.items()}
+    controls = tuple(replace(one, picture=known[f"control {number}"]) for number, one in enumerate(render.controls, 1))
+    return replace(render, init=known.get("init"), mask=known.get("mask"), controls=controls)
+
+
+def own_size(render: Render, pictures: Pictures) -> tuple[int, int] | None:
+    """The size a drawing takes from its pictures, as the pipelines do: init's, else the first hint's; None where there is none."""
+    file = render.init or next((one.picture for one in render.controls), None)
+    return pictures.read(file).size if file is not None and file.sha256 is not None else None
+
+
+def picture_faults(render: Render, family: Family, pictures: Pictures, *, cell: int) -> list[str]:
+    """What is wrong with the pictures of a Render whose size and steps are known; `cell` is pixels a latent cell."""
+    faults = list(_without_use(render))
+    size = _size(render)
+    for name, file in render.pictures.items():
+        if file.sha256 is not None:
+            faults += _told(lambda name=name, file=file: check_fit(name, pictures.read(file), size, render.fit))
+    if render.init is not None and render.strength is not None and render.steps and render.steps > 0:
+        steps, strength = render.steps, render.strength
+        faults += _told(lambda: check_strength(family, steps=steps, strength=strength))
+    if render.mask is not None and render.mask.sha256 is not None and not faults:
+        faults += _mask_faults(render, pictures, size, cell)
+    return faults
+
+
+def _without_use(render: Render) -> Iterable[str]:
+    """Settings that say something of a picture that is not given."""
+    if render.mask is not None and render.init is None:
+        yield "mask is given, but no init: it says where a picture is drawn anew. Give init=PICTURE, or leave it out."
+    if render.strength is not None and render.init is None:
+        yield "strength is given, but no init: it says how much of a picture is drawn anew. Give init=PICTURE, or leave it out."
+    if not render.paste and render.mask is None:
+        yield "paste=false is given, but no mask: it leaves what a mask keeps as the VAE gives it back. Give mask=PICTURE, or leave it out."
+    if render.fit is not None and not render.pictures:
+        yield "fit is given, but no picture that it could apply to (init, mask, controls). Leave it out."
+
+
+def _told(check: Any) -> list[str]:
+    try:
+        check()
+    except LoomError as error:
+        return [str(error)]
+    return []
+
+
+def _mask_faults(render: Render, pictures: Pictures, size: tuple[int, int], cell: int) -> Iterable[str]:
+    assert render.mask is not None
+    seen = pictures.read(render.mask)
+    if seen.clear:
+        yield f"mask {seen.name} has see-through pixels, neither black nor white. Save it without transparency: white is drawn anew."
+        return
+    mask = mask_of(seen.image, size, render.fit)
+    if not mask.any():
+        yield f"mask {seen.name} is black all over at {size[0]}x{size[1]}: nothing would be drawn. White is drawn anew."
+    elif not mask[::cell, ::cell].any():
+        yield f"mask {seen.name} has no white as wide as a latent cell of {cell} pixels: nothing would be drawn. Make it wider."
+
+
+def picture_notes(render: Render, pictures: Pictures) -> Iterable[str]:
+    """What a person should hear of the pictures of a resolved Render: how they are scaled, and a mask that masks nothing."""
+    size = _size(render)
+    for name, file in render.pictures.items():
+        if told := told_fit(name, pictures.read(file), size, render.fit):
+            yield told
+    if render.mask is not None and bool(mask_of(pictures.read(render.mask).image, size, render.fit).all()):
+        yield f"mask {render.mask} is white all over: all of the picture is drawn anew."
+
+
+def start_of(render: Render, pictures: Pictures) -> Start | None:
+    """Where the drawing of a resolved Render starts; None: from noise."""
+    import torch
+
+    if render.init is None or render.strength is None:
+        return None
+    mask = None
+    if render.mask is not None:
+        mask = torch.from_numpy(_mask(render, pictures)).to(torch.float32)[None, None]
+    return Start(pixels=2 * to_pixels(_image(render, render.init, pictures)) - 1, strength=render.strength, mask=mask)
+
+
+def pasted(drawn: Image, render: Render, pictures: Pictures) -> Image:
+    """The picture with init's own pixels back where the mask is black, if the Render says so."""
+    from PIL import Image
+
+    if render.init is None or render.mask is None or not render.paste:
+        return drawn
+    mask = Image.fromarray(_mask(render, pictures).astype("uint8") * 255)
+    return Image.composite(drawn, _image(render, render.init, pictures), mask)
+
+
+def hint_pixels(render: Render, one: ControlNet, pictures: Pictures) -> Tensor:
+    """The hint (1, 3, h, w) in [0, 1] of one of a resolved Render's ControlNets."""
+    return to_pixels(hint_of(pictures.read(one.picture).image, one, _size(render), render.fit))
+
+
+def _size(render: Render) -> tuple[int, int]:
+    return (render.width or 0, render.height or 0)
+
+
+def _image(render: Render, file: PictureFile, pictures: Pictures) -> Image:
+    return fitted(pictures.read(file).image, _size(render), render.fit)
+
+
+def _mask(render: Render, pictures: Pictures) -> Any:
+    assert render.mask is not None
+    return mask_of(pictures.read(render.mask).image, _size(render), render.fit)

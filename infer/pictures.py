@@ -1,0 +1,174 @@
+"""The pictures a drawing is given: read once, known by the sha256 of their file, and kept in the home so that they can be found again."""
+
+# h w pixels
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infer.render import PictureFile
+from registry.errors import BadFile, NotFound, Refused
+from registry.picture_files import Unreadable, decode
+from registry.safefile import atomic_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+FITS = ("stretch", "crop")
+LARGEST = 1 << 30  # bytes of a file; more is no picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A picture that was read: upright, RGB on white; `clear` says that the file has see-through pixels."""
+
+    name: str
+    sha256: str
+    data: bytes
+    image: Image
+    clear: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.size
+
+
+class Pictures:
+    """Picture files by name and by content. `<home>/pictures/<two digits>/<sha256>` has a copy of each that was drawn with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seen: dict[str, Seen] = {}
+
+    def read(self, file: PictureFile) -> Seen:
+        """The picture, by its content where that is known, wherever it lies now. Raises NotFound or BadFile."""
+        key = file.sha256 or f"path {file.path}"
+        if key not in self._seen:
+            data = _read(Path(file.path).expanduser()) if file.sha256 is None else self._by_content(file)
+            seen = _seen(Path(file.path), data)
+            self._seen[key] = self._seen[seen.sha256] = seen
+        return self._seen[key]
+
+    def keep(self, files: Iterable[PictureFile]) -> None:
+        """Keep a copy of each, by its content: a picture can be drawn again when the original has moved."""
+        for file in files:
+            seen = self.read(file)
+            path = self._kept(seen.sha256)
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as out:
+                    out.write(seen.data)
+
+    def _kept(self, digest: str) -> Path:
+        return self.folder / digest[:2] / digest
+
+    def _by_content(self, file: PictureFile) -> bytes:
+        for path in (self._kept(str(file.sha256)), Path(file.path).expanduser()):
+            if path.is_file():
+                data = _read(path)
+                if sha256(data).hexdigest() == file.sha256:
+                    return data
+        raise NotFound(
+            f"The picture with sha256 {file.sha256} is not here (it was called {file.path}): neither under that name nor in"
+            f" {self.folder}. Put the file back under its name."
+        )
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise NotFound(f"There is no picture {path}. Give the path of a picture file.")
+    if not path.is_file():
+        raise BadFile(path, "unreadable", "is no file. Give the path of one picture.")
+    if path.stat().st_size > LARGEST:
+        raise BadFile(path, "unreadable", f"has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read as a picture.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
+
+
+def _seen(path: Path, data: bytes) -> Seen:
+    try:
+        image, size = decode(data)
+    except Unreadable as error:
+        raise BadFile(path, "unreadable", f"{error}. Give a picture such as a PNG, JPEG or WebP file.") from error
+    if size.frames > 1:
+        raise BadFile(path, "unreadable", f"has {size.frames} frames. Give a still picture.")
+    return Seen(name=str(path), sha256=sha256(data).hexdigest(), data=data, image=image, clear=_is_clear(data))
+
+
+def _is_clear(data: bytes) -> bool:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as opened:
+        if "A" not in opened.getbands() and "transparency" not in opened.info:
+            return False
+        opacity = opened.convert("RGBA").getchannel("A").histogram()
+    return sum(opacity[:255]) > 0
+
+
+# --- made the drawing's size
+
+
+def check_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> None:
+    """Refuse a picture of another shape than the drawing's, unless `fit` says what to do with it."""
+    if fit is None and not _same_shape(seen.size, size):
+        raise Refused(
+            f"{what} {seen.name} is {_spell(seen.size)} pixels, another shape than the drawing's {_spell(size)}."
+            " Say fit=crop (its middle is taken), fit=stretch (it is distorted), or a size of its shape."
+        )
+
+
+def told_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> str | None:
+    """The sentence for a picture that is not of the drawing's size; None for one that is."""
+    if seen.size == size:
+        return None
+    how = "" if _same_shape(seen.size, size) else " its middle is cut out," if fit == "crop" else " it is stretched,"
+    return f"{what} {seen.name} is {_spell(seen.size)} pixels:{how} it is scaled to {_spell(size)} (Lanczos)."
+
+
+def fitted(image: Image, size: tuple[int, int], fit: str | None) -> Image:
+    """The picture at the drawing's size, scaled by Lanczos as diffusers does it; its middle alone with `fit` crop."""
+    from PIL import Image
+
+    if image.size == size:
+        return image
+    box = None
+    if fit == "crop":
+        scale = min(image.width / size[0], image.height / size[1])
+        wide, high = size[0] * scale, size[1] * scale
+        left, top = (image.width - wide) / 2, (image.height - high) / 2
+        box = (left, top, left + wide, top + high)
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether scaling by one number makes `one` of `other`'s size, to the pixel."""
+    longest = max(one[0], one[1], other[0], other[1])
+    return abs(one[0] * other[1] - one[1] * other[0]) <= longest
+
+
+def _spell(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def mask_of(image: Image, size: tuple[int, int], fit: str | None) -> Any:
+    """The mask (h, w) as bools: True, white, is drawn anew. Scaled as grey, then halved at the middle, as diffusers does it."""
+    import numpy
+
+    return numpy.asarray(fitted(image.convert("L"), size, fit)) >= 128
+
+
+def to_pixels(image: Image) -> Tensor:
+    """The picture as a tensor (1, 3, h, w) in [0, 1], with the strides of diffusers' image processor: they choose convolutions."""
+    import numpy
+    import torch
+
+    return torch.from_numpy(numpy.asarray(image, dtype=numpy.float32)[None] / 255).permute(0, 3, 1, 2)

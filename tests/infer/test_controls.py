@@ -1,0 +1,75 @@
+"""ControlNets as they are written, and Canny's edges."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+
+from infer.controls import read_controls
+from infer.edges import edges
+from registry.errors import Refused
+
+
+def read(value: object) -> list[tuple[str, str, float]]:
+    return [(one.reference, one.picture.path, one.scale) for one in read_controls(value)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("none", []),
+        (None, []),
+        ("canny:e.png", [("canny", "e.png", 1.0)]),
+        ("canny:e.png:0.8", [("canny", "e.png", 0.8)]),
+        ("canny@best:some dir/e.png:-0.5", [("canny@best", "some dir/e.png", -0.5)]),
+        ("sha256:abcd12:e.png:1", [("sha256:abcd12", "e.png", 1.0)]),
+        ("hf:owner/net@main:e.png", [("hf:owner/net@main", "e.png", 1.0)]),
+        ("a:e.png:0.5+b:f.png:+1", [("a", "e.png", 0.5), ("b", "f.png", 1.0)]),
+        ("a:e+f.png:0.5", [("a", "e+f.png", 0.5)]),
+        (["a:e.png", {"net": "b", "image": "f.png", "scale": 2}], [("a", "e.png", 1.0), ("b", "f.png", 2.0)]),
+    ],
+)
+def test_the_ways_to_write_them(text: object, told: list[tuple[str, str, float]]) -> None:
+    assert read(text) == told
+
+
+def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
+    image = tmp_path / "x:y.png"
+    image.write_bytes(b"")
+    assert read(f"net:{image}:0.5") == [("net", str(image), 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("canny", "names no picture"),
+        ("canny:", "names no picture"),
+        ("a:b:c.png", "could be a with b:c.png or a:b with c.png"),
+        ({"net": "a", "image": "b", "scal": 1}, "Did you mean 'scale'"),
+        ({"net": "a"}, "must name net and image"),
+        ({"net": "a", "image": "b", "scale": "much"}, "scale is 'much'"),
+        ({"net": "a", "image": "b", "mode": 1.5}, "mode is 1.5"),
+        (7, "is no ControlNet"),
+    ],
+)
+def test_what_cannot_be_read_is_told(value: Any, told: str) -> None:
+    with pytest.raises(Refused, match=told):
+        read_controls(value)
+
+
+def test_a_step_has_one_edge_and_a_plain_has_none() -> None:
+    step = Image.new("RGB", (8, 6), 0)
+    step.paste((255, 255, 255), (4, 0, 8, 6))
+    found = numpy.asarray(edges(step))[..., 0]
+    assert found.tolist() == [[0, 0, 0, 255, 0, 0, 0, 0]] * 6  # one pixel wide, as OpenCV's Canny(100, 200) has it
+    assert not numpy.asarray(edges(Image.new("RGB", (8, 8), (90, 90, 90)))).any()
+
+
+def test_a_weak_edge_stays_where_it_touches_a_strong_one() -> None:
+    values = numpy.zeros((8, 12), dtype=numpy.uint8)
+    values[:4, 6:], values[4:, 6:] = 60, 30  # |Sobel x| of 240 and 120
+    assert numpy.asarray(edges(Image.fromarray(values).convert("RGB")))[7, 5, 0] == 255
+    values[:4] = 0
+    assert not numpy.asarray(edges(Image.fromarray(values).convert("RGB"))).any()
