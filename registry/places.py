@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from registry.record import FileEntry, Hashes, Record
 from registry.rows import Place
 
 Digest = Callable[[Record], Hashes]
+WEIGHTS_BUDGET = 2 << 30  # bytes a scan reads to find out whether new files are old ones with other metadata
 METADATA_BYTES = 4 << 20  # by how much an edit of the metadata, thumbnails and all, is taken to change a file's size
 WEIGHTS = ("kind", "dtype", "rank", "algorithms", "components", "dialect")  # what an edit of the metadata leaves as it is
 
@@ -47,8 +48,13 @@ class Places:
         self._index = index
         self.digest = digest
         self._rows: list[Any] | None = None
+        self._paths: dict[str, Any] = {}
         self._left: dict[str, list[Any]] | None = None
+        self._left_by_bytes: dict[int, list[Any]] | None = None
         self._lost: dict[str, Record] | None = None
+        self._lost_by_weights: dict[tuple[Any, ...], list[Record]] | None = None
+        self._by_look: dict[tuple[int, str], list[Any]] | None = None
+        self._budget = WEIGHTS_BUDGET
         self._by_inode: dict[tuple[str, str], tuple[str, str]] = {}  # device, inode -> record, path
         self.claimed: set[str] = set()  # records whose file this scan found elsewhere
 
@@ -56,9 +62,21 @@ class Places:
         if self._rows is None:
             with self._index.reading() as connection:
                 self._rows = list(connection.execute(select(tables.location)))
+            self._paths = {row.path: row for row in self._rows}
             for row in self._rows:
                 self._by_inode.setdefault((row.device, row.inode), (row.record_id, row.path))
         return self._rows
+
+    def copies_of(self, row: Any) -> list[str]:
+        """Records with a file of the same header and size in another place, which is still there."""
+        self._read()
+        if self._by_look is None:
+            self._by_look = {}
+            for known in self._rows or ():
+                if known.fingerprint is not None:
+                    self._by_look.setdefault((known.bytes, known.fingerprint), []).append(known)
+        alike = self._by_look.get((row.bytes, row.fingerprint), [])
+        return [one.record_id for one in alike if one.record_id != row.record_id and os.path.isfile(one.path)]
 
     def left(self) -> dict[str, list[Any]]:
         """Record -> its places in which nothing lies any more, or another file."""
@@ -69,8 +87,13 @@ class Places:
                     self._left.setdefault(row.record_id, []).append(row)
         return self._left
 
-    def _left_rows(self) -> Iterable[Any]:
-        return (row for found in self.left().values() for row in found)
+    def _left_of(self, size: int) -> list[Any]:
+        """The left places of files of that many bytes; all folders have 0."""
+        if self._left_by_bytes is None:
+            self._left_by_bytes = {}
+            for row in (row for found in self.left().values() for row in found):
+                self._left_by_bytes.setdefault(row.bytes, []).append(row)
+        return self._left_by_bytes.get(size, [])
 
     def _lost_records(self) -> dict[str, Record]:
         """The records that left a place, by id."""
@@ -93,7 +116,7 @@ class Places:
 
     def chain_of(self, path: str) -> list[str]:
         """A path and those whose files changed places with it: a's lies in b, b's in c, c's in a."""
-        by_inode = {row.inode: row.path for row in self._left_rows()}
+        by_inode = {row.inode: row.path for found in self.left().values() for row in found}
         chain = [path]
         while (following := by_inode.get(str(os.stat(chain[-1]).st_ino))) not in (None, *chain) and os.path.isfile(str(following)):
             chain.append(str(following))
@@ -104,11 +127,13 @@ class Places:
         place = seen.place
         if not self.left():
             return None, "added"
-        others = [row for row in self._left_rows() if row.path != place.path and row.bytes == place.bytes]
+        others = [row for row in self._left_of(place.bytes) if row.path != place.path]
         alike = [row for row in others if row.fingerprint is None or place.fingerprint in (None, row.fingerprint)]
         same = others if "root" in seen.record.metadata else alike  # a folder's fingerprint says little: that of its files' sizes and times
         moved = {row.record_id for row in same if (row.inode, row.device, row.mtime_ns) == (place.inode, place.device, place.mtime_ns)}
-        home = moved.pop() if len(moved) == 1 else self._by_content(seen, alike) or self._by_weights(seen)
+        home = moved.pop() if len(moved) == 1 else None
+        if home is None and not self._looks_the_same(place):
+            home = self._by_content(seen, alike) or (None if place.path in self._paths else self._by_weights(seen))
         if home is None:
             return None, "added"
         self.claimed.add(home)
@@ -134,21 +159,31 @@ class Places:
         place, told = seen.place, tuple(getattr(seen.record, name) for name in WEIGHTS)
         if "root" in seen.record.metadata:
             return None
-        lost = [
-            record
-            for record in self._lost_records().values()
-            if record.hashes.tensors_sha256 and record.id not in self.claimed and tuple(getattr(record, name) for name in WEIGHTS) == told
-        ]
-        lost = [
-            record
-            for record in lost
-            if any(row.path != place.path and abs(row.bytes - place.bytes) <= METADATA_BYTES for row in self.left()[record.id])
-        ]
-        mine = self._hash(seen.record) if lost else None
+        lost = [record for record in self._lost_like(told) if any(_near(row, place) for row in self.left()[record.id])]
+        if not lost or place.bytes > self._budget:
+            return None
+        self._budget -= place.bytes
+        mine = self._hash(seen.record)
         if mine is None:
             return None
         same = [record.id for record in lost if record.hashes.tensors_sha256 == mine.tensors_sha256 and not self._stayed(record)]
         return same[0] if same else None
+
+    def _lost_like(self, told: tuple[Any, ...]) -> list[Record]:
+        """The hashed records that left a place, have these facts and were not found yet."""
+        if self._lost_by_weights is None:
+            self._lost_by_weights = {}
+            for record in self._lost_records().values():
+                if record.hashes.tensors_sha256:
+                    self._lost_by_weights.setdefault(tuple(getattr(record, name) for name in WEIGHTS), []).append(record)
+        return [record for record in self._lost_by_weights.get(told, []) if record.id not in self.claimed]
+
+    def _looks_the_same(self, place: Place) -> bool:
+        """Whether a known place has a file of the header, size and time that it had: as a restored backup is."""
+        row = self._paths.get(place.path)
+        if row is None or row.fingerprint is None:
+            return False
+        return bool((row.bytes, row.mtime_ns, row.fingerprint) == (place.bytes, place.mtime_ns, place.fingerprint))
 
     def _stayed(self, record: Record) -> bool:
         """Whether the weights are still in their place: it was written anew, as an edit of the metadata does."""

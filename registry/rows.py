@@ -243,6 +243,14 @@ def is_known(connection: Connection, place: Place) -> bool:
     return row is not None and (row.bytes, row.inode, row.mtime_ns, row.ctime_ns) == place.signature
 
 
+def looks_known(connection: Connection, place: Place) -> bool:
+    """Whether the index knows a file of this size, time and header in this place: it may have been away, or restored."""
+    row = connection.execute(select(tables.location).where(tables.location.c.path == place.path)).first()
+    if row is None or row.fingerprint is None:
+        return False
+    return bool((row.bytes, row.mtime_ns, row.fingerprint) == (place.bytes, place.mtime_ns, place.fingerprint))
+
+
 def ids_by_path(connection: Connection, path: str) -> list[str]:
     """The record that lies there, if one is known."""
     return [str(row.record_id) for row in connection.execute(select(tables.location.c.record_id).where(tables.location.c.path == path))]

@@ -68,7 +68,7 @@ def _put_again(connection: Connection, home: str, seen: Seen, how: str, hashed: 
     table = tables.location
     left = [row.path for row in places.left().get(home, ())] if how == "relinked" else []
     connection.execute(delete(table).where(table.c.record_id == home, table.c.path.in_(left)))
-    same = rows.is_known(connection, seen.place)  # it was away: an unplugged drive
+    same = rows.looks_known(connection, seen.place)  # it was away, or restored
     rows.put_place(connection, home, seen.place)
     if how == "updated" and not hashed and not same:
         rows.drop_content(connection, home)
@@ -79,7 +79,7 @@ def settle_missing(index: Index, unseen: Sequence[Any], found: ScanReport, place
     gone = [row for row in unseen if not os.path.lexists(row.path)]
     if not gone:
         return
-    heirs = {row.record_id: _heir(index, row.record_id, places) for row in gone}
+    heirs = {row.record_id: _heir(index, row, copies, places) for row in gone if (copies := places.copies_of(row))}
     with index.writing() as connection:
         for row in gone:
             there = rows.ids_by_path(connection, row.path)
@@ -100,23 +100,14 @@ def settle_missing(index: Index, unseen: Sequence[Any], found: ScanReport, place
                 rows.mark_missing(connection, [row.path], True)
 
 
-def _heir(index: Index, record_id: str, places: Places) -> str | None:
-    """Another record whose file is a copy of the one this record has lost; files of the same header and size are hashed for it."""
-    table = tables.location
+def _heir(index: Index, row: Any, copies: Sequence[str], places: Places) -> str | None:
+    """Of the records whose files look like the one that is gone from this place, the one that is a copy: it is hashed for that."""
     with index.reading() as connection:
-        record = next(iter(compose.load(connection, [record_id])), None)
-        mine = list(connection.execute(select(table).where(table.c.record_id == record_id)))
-        if record is None or record.hashes.sha256 is None or any(os.path.lexists(row.path) for row in mine):
-            return None
-        alike = {(row.bytes, row.fingerprint) for row in mine if row.fingerprint}
-        sizes = {size for size, _ in alike}
-        near = [
-            row
-            for row in connection.execute(select(table).where(table.c.bytes.in_(sizes), table.c.record_id != record_id))
-            if (row.bytes, row.fingerprint) in alike and os.path.isfile(row.path)
-        ]
-        others = {other.id: other for other in compose.load(connection, [row.record_id for row in near])}
-    for other in others.values():
+        record = next(iter(compose.load(connection, [row.record_id])), None)
+        others = compose.load(connection, copies)
+    if record is None or record.hashes.sha256 is None:
+        return None
+    for other in others:
         try:
             if places.digest(other).sha256 == record.hashes.sha256 and rows.shelf_of(other.kind) == rows.shelf_of(record.kind):
                 return other.id

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.record import Record
+from registry import hashing
+from registry.progress import Report
+from registry.record import Hashes, Record
 from registry.scan import ScanReport
 from registry.store import Store
 from tests.registry.made import diffusers_folder, lora, sd1_attention
@@ -161,6 +163,35 @@ def test_a_drive_that_was_away_comes_back_with_its_hashes(store: Store, models: 
     assert counts(store.scan(models)) == {"updated": 1, "unchanged": 1}
     found = store.find("b")
     assert found.warnings == () and found.hashes.sha256 == sha256 and found.tags == ("other",)
+
+
+def test_a_restored_backup_is_not_read_again(store: Store, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.scan(models, hash=True)
+    before = {name: store.find(name).hashes.sha256 for name in ("a", "b")}
+    shutil.copytree(models, models.with_name("backup"))
+    shutil.rmtree(models)
+    models.with_name("backup").rename(models)
+    read: list[str] = []
+    real = hashing.hash_file
+
+    def noted(path: Path, *, report: Report) -> tuple[Hashes, dict[str, object]]:
+        read.append(str(path))
+        return real(path, report=report)
+
+    monkeypatch.setattr("registry.digests.hash_file", noted)
+    store.scan(models)
+    assert read == [] and {name: store.find(name).hashes.sha256 for name in ("a", "b")} == before
+    assert said(store.find("a")) == (("best",), "mine")
+
+
+def test_two_files_swapped_by_copying_keep_what_was_said_of_each(store: Store, models: Path) -> None:
+    store.scan(models, hash=True)
+    a, b = models / "a.safetensors", models / "b.safetensors"
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+    assert counts(store.scan(models)) == {"relinked": 2}
+    assert said(at(store, b)) == (("best",), "mine") and said(at(store, a)) == (("other",), None)
 
 
 def test_no_file_is_touched(store: Store, models: Path) -> None:
