@@ -12,7 +12,7 @@ from dataclasses import replace
 from registry.base_modules import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.file_places import Place
+from registry.file_places import FilePlaces, Place
 from registry.folder import read_json
 from registry.ldm_names import vae_name
 from registry.merging.layout import Layout, Stored, joined
@@ -30,7 +30,7 @@ def in_form_of(layout: Layout, first: Layout, *, family: str | None, kind: str) 
     if kind not in ("checkpoint", "unknown"):
         return _part_of(layout, first, kind=kind, family=family)
     if layout.diffusers == first.diffusers:
-        return _respelled(layout, first)
+        return _renamed(layout, first, family) if not first.diffusers else _respelled(layout, first)
     return _of_file(layout, first, family) if first.diffusers else _of_folder(layout, first, family)
 
 
@@ -177,6 +177,38 @@ def _respelled(layout: Layout, first: Layout) -> Layout:
     return _shaped_like(replace(layout, tensors=tensors), first)
 
 
+def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
+    """A single file whose denoiser has the names of the other code: diffusers' own where the first source has the first code's, or back."""
+    simple = _respelled(layout, first)
+    table = FAMILIES[family].file_names if family is not None and family in FAMILIES else None
+    if table is None or all(key in simple.tensors for key in first.tensors):
+        return simple
+    ours, theirs = ({_bare_name(key): stored for key, stored in one.tensors.items()} for one in (layout, first))
+    component = FAMILIES[family or ""].denoiser
+    forth = _table_places(table, component, ours, first.tensors)
+    back = _table_places(table, component, theirs, layout.tensors)
+    known = {_bare_name(key): key for key in first.tensors}
+    cut = {known[name]: _cut(layout.tensors.get(place.key), place) for name, place in back.items()}
+    ways = (simple.tensors, _gathered(ours, forth), {key: stored for key, stored in cut.items() if stored is not None})
+    found = max(ways, key=lambda way: sum(key in first.tensors for key in way))
+    if found is simple.tensors:
+        return simple
+    taken = {place.key for place in back.values()} if found is ways[2] else {key for key in layout.tensors if _bare_name(key) in forth}
+    rest = {key: stored for key, stored in layout.tensors.items() if key not in taken}
+    return _shaped_like(replace(layout, tensors={**found, **rest}, translated=True), first)
+
+
+def _table_places(table: FilePlaces, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, Place]:
+    try:
+        return table.places(component, {}, {name: stored.info.shape for name, stored in tensors.items()}, keys)
+    except KeyError:  # names that depend on a config, as a UNet's do: such files have one spelling
+        return {}
+
+
+def _bare_name(key: str) -> str:
+    return next((key[len(prefix) :] for prefix in PREFIXES if prefix and key.startswith(prefix)), key)
+
+
 def _spellings(key: str) -> Iterator[str]:
     if TEXT in key:
         yield key.replace(TEXT, "", 1)
@@ -186,7 +218,7 @@ def _spellings(key: str) -> Iterator[str]:
     for prefix, component in SINGLE_FILE:
         if component.startswith("text_encoder") and key.startswith(prefix) and TEXT not in key:
             yield f"{prefix}{TEXT}{key[len(prefix) :]}"
-    bare = next((key[len(prefix) :] for prefix in PREFIXES if prefix and key.startswith(prefix)), key)
+    bare = _bare_name(key)
     yield from (f"{prefix}{bare}" for prefix in PREFIXES if f"{prefix}{bare}" != key)
 
 
