@@ -188,8 +188,8 @@ def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
     forth = _table_places(table, component, ours, first.tensors)
     back = _table_places(table, component, theirs, layout.tensors)
     known = {_bare_name(key): key for key in first.tensors}
-    cut = {known[name]: _cut(layout.tensors.get(place.key), place) for name, place in back.items()}
-    ways = (simple.tensors, _gathered(ours, forth), {key: stored for key, stored in cut.items() if stored is not None})
+    pieces = {known[name]: cut(layout.tensors.get(place.key), place) for name, place in back.items()}
+    ways = (simple.tensors, gathered(ours, forth), {key: stored for key, stored in pieces.items() if stored is not None})
     found = max(ways, key=lambda way: sum(key in first.tensors for key in way))
     if found is simple.tensors:
         return simple
