@@ -172,10 +172,24 @@ class Resolver:
         from registry.fits import fits
 
         base, adapter = self.base(render.base, render.base_config), self.adapter(reference)
+        mine, its = adapter.record.variant, base.record.variant
+        if adapter.record.family == base.family.name and mine and its and not base.family.same_build(mine, its):
+            raise Refused(
+                f"The adapter {reference} was made for {base.family.title} {mine}, but the base {render.base} is {base.family.title} "
+                f"{its}. Use it on a {mine} base, or an adapter made for {its}."
+            )
         fit = fits(adapter.path, base.path)
         if not fit.ok:
-            raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}")
+            raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}{_other_family(adapter, base)}")
         return True
+
+
+def _other_family(adapter: Found, base: Base) -> str:
+    """A sentence where the adapter is known to be another family's."""
+    told = adapter.record.family
+    if told is None or told == base.family.name:
+        return ""
+    return f" It is an adapter for {' '.join(filter(None, (told, adapter.record.variant)))}, the base is {base.family.name}."
 
 
 def _path_of(record: Record) -> Path:

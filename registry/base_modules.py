@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.flux_names import flux_layers
 from registry.folder import weights_of
 from registry.formats.adapter_keys import DENOISER
+from registry.formats.layers import AdapterNames, originals
 from registry.formats.unet_names import diffusers_module, layers_per_block
 from registry.header import TensorInfo, read_header
 from registry.ldm_names import unet_modules
@@ -62,7 +62,19 @@ def base_modules(path: Path) -> BaseModules:
     """The modules of a diffusers folder or a single-file checkpoint, from headers. Raises BadFile."""
     if path.is_dir():
         return _folder_modules(path)
-    return single_file_modules(read_header(path).tensors)
+    tensors = read_header(path).tensors
+    return _single_file_modules(tensors, _tables(path, tensors))
+
+
+def _tables(path: Path, tensors: Mapping[str, TensorInfo]) -> list[AdapterNames]:
+    """How adapters of this base's family are spelled; every family's, where it is known of none."""
+    from registry.claims import checkpoint_claims  # not at the top: importing it imports every family
+    from registry.families import FAMILIES
+    from registry.families.base import Look
+
+    claims = sorted(checkpoint_claims(Look(path=path, tensors=tensors)), key=lambda claim: -claim.match.score)
+    told = [claims[0].family] if claims and claims[0].family in FAMILIES else list(FAMILIES)
+    return [names for name in told if (names := FAMILIES[name].adapter_names) is not None]
 
 
 def _folder_modules(path: Path) -> BaseModules:
@@ -70,13 +82,14 @@ def _folder_modules(path: Path) -> BaseModules:
     denoiser = "transformer" if (path / "transformer").is_dir() else "unet"
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         if folder.name == denoiser:
-            components[folder.name] = _named(_denoiser_names(weights_of(folder)))
+            tensors = weights_of(folder)
+            components[folder.name] = _named(_denoiser_names(tensors, _tables(path, tensors)))
         elif folder.name.startswith("text_encoder"):
             components[folder.name] = _named(shapes_of(weights_of(folder)))
     return BaseModules(denoiser, components)
 
 
-def single_file_modules(tensors: Mapping[str, TensorInfo]) -> BaseModules:
+def _single_file_modules(tensors: Mapping[str, TensorInfo], tables: Iterable[AdapterNames]) -> BaseModules:
     """The modules of a single file's tensors: denoiser and CLIP text encoders."""
     parts: dict[str, dict[str, TensorInfo]] = {}
     for name, info in tensors.items():
@@ -87,17 +100,15 @@ def single_file_modules(tensors: Mapping[str, TensorInfo]) -> BaseModules:
         else:
             parts.setdefault("bare", {})[name] = info
     own = parts.get(DENOISER) or parts.get("bare", {})
-    transformer = any("transformer_blocks." in name and "attentions" not in name for name in own) and not any(
-        "input_blocks." in n for n in own
-    )
-    denoiser = "transformer" if transformer or any(".img_attn." in name or name.startswith("joint_blocks.") for name in own) else "unet"
-    components: dict[str, Mapping[str, ModuleShape]] = {denoiser: _named(_denoiser_names(own))}
+    denoiser = "unet" if any(name.startswith(UNET) for name in own) else "transformer"
+    components: dict[str, Mapping[str, ModuleShape]] = {denoiser: _named(_denoiser_names(own, tables))}
     for name in ("text_encoder", "text_encoder_2"):
         if name in parts:
             components[name] = _named(_text_names(parts[name]))
     return BaseModules(denoiser, components)
 
 
+UNET = ("input_blocks.", "down_blocks.", "middle_block.", "mid_block.")
 SINGLE_FILE = (
     ("model.diffusion_model.", DENOISER),
     ("diffusion_model.", DENOISER),
@@ -127,16 +138,19 @@ def shapes_of(tensors: Mapping[str, TensorInfo]) -> Modules:
     return modules
 
 
-def _denoiser_names(tensors: Mapping[str, TensorInfo]) -> Modules:
+def _denoiser_names(tensors: Mapping[str, TensorInfo], tables: Iterable[AdapterNames]) -> Modules:
     """The denoiser's modules under their own names and under those of the other spelling."""
     modules = shapes_of(tensors)
-    layers = layers_per_block(tensors)
-    for name, shape in list(modules.items()):
-        told = diffusers_module(name, layers=layers)
-        if told:
-            modules.setdefault(told, shape)
-    modules.update(_ldm_names(modules))
-    modules.update(_flux_names(modules))
+    if any(name.startswith(UNET) for name in modules):
+        layers = layers_per_block(tensors)
+        for name, shape in list(modules.items()):
+            told = diffusers_module(name, layers=layers)
+            if told:
+                modules.setdefault(told, shape)
+        modules.update(_ldm_names(modules))
+        return modules
+    for names in tables:
+        modules = {**_first_names(modules, names), **_own_names(modules, names), **modules}
     return modules
 
 
@@ -166,28 +180,28 @@ def ldm_names(modules: Iterable[str]) -> dict[str, str]:
     return unet_modules(config, modules)
 
 
-def _flux_names(modules: Modules) -> Modules:
-    """The other spelling of a FLUX transformer's modules; {} for other denoisers."""
-    original = any(name.startswith("double_blocks.") for name in modules)
-    if not original and not any(name.startswith("single_transformer_blocks.") for name in modules):
-        return {}
-    kinds = ("double_blocks.", "single_blocks.") if original else ("transformer_blocks.", "single_transformer_blocks.")
+def _first_names(modules: Modules, names: AdapterNames) -> Modules:
+    """The layers of a transformer in diffusers' names under those of the first code: fused ones as high as their parts together."""
     named: Modules = {}
-    for layer in flux_layers(_count(modules, kinds[0]), _count(modules, kinds[1])):
-        if original and layer.original in modules:
-            named.update(_split(modules[layer.original], layer.modules))
-        elif not original and all(name in modules for name in layer.modules):
-            parts = [modules[name] for name in layer.modules]
+    for layer in originals(names.layers, modules).values():
+        parts = [modules[name] for name in layer.modules if name in modules]
+        if len(parts) == len(layer.modules):
             named[layer.original] = ModuleShape(sum(part.out for part in parts), parts[0].into)
     return named
 
 
-def _split(fused: ModuleShape, names: tuple[str, ...]) -> Modules:
-    """The modules whose rows a fused layer holds: q, k and v are as wide as their input; what is left is the last one's."""
-    if len(names) == 1 or fused.into is None:
-        return dict.fromkeys(names, fused)
-    square = ModuleShape(fused.into, fused.into)
-    return {**dict.fromkeys(names[:-1], square), names[-1]: ModuleShape(fused.out - (len(names) - 1) * fused.into, fused.into)}
+def _own_names(modules: Modules, names: AdapterNames) -> Modules:
+    """The modules of diffusers in a transformer in the first code's names: fused layers as the parts that they hold."""
+    named: Modules = {}
+    for name, shape in modules.items():
+        found = names.denoiser.find(name)
+        if found is None or found.part is not None:
+            continue
+        layer = found.layer
+        heights = layer.rows(shape.into) if len(layer.modules) > 1 and shape.into is not None else (shape.out,)
+        if sum(heights) == shape.out and len(heights) == len(layer.modules):
+            named |= {module: ModuleShape(height, shape.into) for module, height in zip(layer.modules, heights, strict=True)}
+    return named
 
 
 def _count(modules: Iterable[str], beginning: str) -> int:

@@ -82,15 +82,33 @@ def load_folder(
         denoiser=modules[denoiser],
         vae=modules["vae"],
         text_encoders={name: modules[name] for name in text_encoders},
-        tokenizers={name: classes[name].from_pretrained(path / name, local_files_only=True) for name in tokenizers},
+        tokenizers={name: _tokenizer(classes[name], path / name) for name in tokenizers},
         scheduler_class=classes["scheduler"].__name__,
         scheduler_config={key: value for key, value in scheduler_config.items() if not key.startswith("_")},
         prediction=prediction,
         source=path,
         latent_factor=latent_factor_of(modules["vae"].config),
         resolution=resolution_of(modules[denoiser].config, modules["vae"].config),
-        config={key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)},
+        config=pipeline_settings(index),
     )
+
+
+def pipeline_settings(index: Mapping[str, Any]) -> dict[str, Any]:
+    """What model_index.json says beside the components: those are pairs of a library and a class, or of nulls."""
+    return {key: value for key, value in index.items() if not key.startswith("_") and not _is_component(value)}
+
+
+def _is_component(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(part is None or isinstance(part, str) for part in value)
+
+
+def _tokenizer(tokenizer_class: Any, folder: Path) -> Any:
+    """The tokenizer of a folder. A processor (FLUX.2's Pixtral) is one with a reader of pictures, which would want torchvision."""
+    from transformers import AutoTokenizer
+
+    if tokenizer_class.__name__.endswith("Processor"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer_class.from_pretrained(folder, local_files_only=True)
 
 
 def refuse_base_config(path: Path, base_config: Path | str | None) -> None:

@@ -72,15 +72,3 @@ FLUX_LAYERS: tuple[Layer, ...] = (
     ),
 )
 """Every linear layer of a FLUX.1 transformer, `*` for the number of its block."""
-
-
-def flux_layers(double_blocks: int, single_blocks: int) -> list[Layer]:
-    """Every linear layer of a FLUX.1 transformer with so many blocks."""
-    counts = {"double_blocks": double_blocks, "single_blocks": single_blocks}
-    found: list[Layer] = []
-    for layer in FLUX_LAYERS:
-        if "*" in layer.original:
-            found += [layer.numbered([str(block)]) for block in range(counts[layer.original.partition(".")[0]])]
-        else:
-            found.append(layer)
-    return found

@@ -44,43 +44,6 @@ KNOWN: tuple[Known, ...] = (
         adapter_marks={rf"{BLOCK}attn2[._]|^joint_blocks[._]\d+[._]x_block[._]attn2": "3.5-medium"},
     ),
     Known(
-        family="flux2",
-        keys=("(single_stream_modulation.lin|single_stream_modulation.linear).weight",),
-        variants=(
-            Shape(
-                key="double_stream_modulation_img.(lin|linear).weight", axis=0, means={36864: "dev", 18432: "klein-4b", 24576: "klein-9b"}
-            ),
-        ),
-        prediction="flow",
-        pipelines="Flux2.*",
-        adapter=(
-            (r"^single_transformer_blocks[._]\d+[._]attn[._]to_qkv_mlp_proj",),
-            (rf"{BLOCK}ff(_context)?[._]linear_(in|out)",),
-            (r"_stream_modulation(_img|_txt)?[._]lin",),
-        ),
-        adapter_shared=((JOINT,), (r"^double_blocks[._]\d+[._](img|txt)_attn[._]qkv$",), (r"^single_blocks[._]\d+[._]linear1$",)),
-        adapter_absent=(
-            rf"{BLOCK}(ff|img_mlp|txt_mlp|ff_context)[._](net|gate)",
-            rf"{BLOCK}attn[._]to_gate",
-            rf"{SINGLE}.*proj_mlp",
-            rf"{SINGLE}.*to_k$",
-            REFINER,
-        ),
-        adapter_widths=(
-            Width(
-                module=r"^single_transformer_blocks[._]\d+[._]attn[._]to_qkv_mlp_proj",
-                means={6144: "dev", 3072: "klein-4b", 4096: "klein-9b"},
-            ),
-            Width(module=rf"{BLOCK}ff(_context)?[._]linear_in$", means={6144: "dev", 3072: "klein-4b", 4096: "klein-9b"}),
-            Width(module=JOINT, means={6144: "dev", 3072: "klein-4b", 4096: "klein-9b"}),
-            Width(
-                module=r"^(double_blocks[._]\d+[._](img|txt)_attn[._]qkv|single_blocks[._]\d+[._]linear1)$",
-                means={6144: "dev", 4096: "klein-9b"},
-            ),
-        ),
-        adapter_blocks={"transformer_blocks": 8, "single_transformer_blocks": 48, "double_blocks": 8, "single_blocks": 48},
-    ),
-    Known(
         family="lumina2",
         keys=("cap_embedder.1.weight", "layers.0.adaLN_modulation.1.weight"),
         other_keys=(("time_caption_embed.caption_embedder.1.weight", "layers.0.attn.to_q.weight"),),

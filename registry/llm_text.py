@@ -37,9 +37,9 @@ def token_ids(tokenizer: Any, texts: Sequence[str], *, limit: int, fill: bool) -
     return tokens.input_ids, tokens.attention_mask.bool()
 
 
-def count_text_tokens(tokenizer: Any, text: str) -> int:
-    """Tokens of a text with the marks that the tokenizer adds, uncut."""
-    return len(tokenizer(text, truncation=False, verbose=False).input_ids)
+def count_text_tokens(tokenizer: Any, text: str, *, marks: bool = True) -> int:
+    """Tokens of a text, uncut, with the marks that the tokenizer adds (`marks` False: a template's own are all)."""
+    return len(tokenizer(text, truncation=False, verbose=False, add_special_tokens=marks).input_ids)
 
 
 def hidden_states(encoder: nn.Module, ids: Tensor, mask: Tensor, **options: Any) -> tuple[Tensor, ...]:

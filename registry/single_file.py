@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import latent_factor_of, load_module, prediction_of, resolution_of
+from registry.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
 from registry.errors import BadFile, Refused
 from registry.file_places import EveryKey, Place
 from registry.folder import read_json
@@ -159,7 +159,7 @@ def _folder_configs(layout: Layout, folder: Path) -> dict[str, dict[str, Any]]:
     configs = {piece.component: read_json(folder / piece.component / "config.json") for piece in layout.pieces}
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     configs["scheduler"].setdefault("_class_name", index["scheduler"][1])
-    configs["pipeline"] = {key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)}
+    configs["pipeline"] = pipeline_settings(index)
     return configs
 
 
@@ -168,7 +168,7 @@ def component_configs(folder: Path, components: Sequence[str]) -> dict[str, str]
     index = read_json(folder / "model_index.json")
     configs: dict[str, Any] = {component: read_json(folder / component / "config.json") for component in components}
     configs["scheduler"] = {"_class_name": index["scheduler"][1], **read_json(folder / "scheduler" / "scheduler_config.json")}
-    configs["pipeline"] = {key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)}
+    configs["pipeline"] = pipeline_settings(index)
     return {CONFIGS_ENTRY: json.dumps(configs, sort_keys=True)}
 
 

@@ -98,3 +98,61 @@ def video_vae() -> Any:
     from diffusers import AutoencoderKLQwenImage
 
     return AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True]).eval()
+
+
+MISTRAL = (
+    "<s>{% for m in messages %}{% if m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content[0].text }}[/SYSTEM_PROMPT]"
+    "{% else %}[INST]{% for c in m.content %}{{ c.text }}{% endfor %}[/INST]{% endif %}{% endfor %}"
+)
+
+
+def mistral_tokenizer() -> Any:
+    """A byte-level tokenizer with Mistral's marks, padding before the text; `<pad>` is 8."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    marks = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[IMG]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<pad>"]
+    symbols = [*marks, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    inner = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        model_max_length=4096,
+        padding_side="left",
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": marks[3:8]})
+    tokenizer.chat_template = MISTRAL
+    return tokenizer
+
+
+def mistral3() -> Any:
+    """A three-layer Mistral 3 with a one-layer eye that is never used."""
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    config = Mistral3Config(
+        text_config={
+            **SIZES,
+            "model_type": "mistral",
+            "head_dim": 8,
+            "max_position_embeddings": 1024,
+            "pad_token_id": 8,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        vision_config={
+            "model_type": "pixtral",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "intermediate_size": 32,
+            "image_size": 28,
+            "patch_size": 14,
+            "head_dim": 4,
+        },
+        image_token_index=5,
+    )
+    return lively(Mistral3ForConditionalGeneration(config))

@@ -157,6 +157,11 @@ class Control:
     """modes(net) -> how many hint kinds a union net tells apart by number (`mode`, 0 to this - 1); 0: it takes no mode."""
 
 
+def any_build(adapter: str, base: str) -> bool:
+    """True: shapes alone tell whether an adapter fits a base."""
+    return True
+
+
 def always_classifier_free(parts: Parts) -> bool:
     """True: every build has an unconditional pass."""
     return True
@@ -268,6 +273,8 @@ class Family:
     One denoiser call, a timestep PER SAMPLE (B,). `control` is Residuals under the names that the family's own `control` gives."""
     set_timesteps: Callable[..., None]
     """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
+    same_build: Callable[[str, str], bool] = any_build
+    """same_build(adapter's variant, base's variant) -> whether the one can be meant for the other at all, whatever their shapes."""
     encode_negatives: Callable[..., Conditioning] | None = None
     """encode_negatives(parts, negatives) -> Conditioning of negative prompts, where the plain pipeline reads them otherwise than prompts
     (without the system prompt). None: as prompts. Callers ask `negatives`."""

@@ -31,11 +31,11 @@ from registry.families.base import (
 )
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.flux_control import block_residuals, flux_control
-from registry.flux_names import FLUX_LAYERS, NORMS, flux_layers
+from registry.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.looks import bare
-from registry.lora_files import Original, read_lora
+from registry.lora_files import originals_in, read_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames, load_transformer
 
@@ -327,11 +327,7 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
 
 def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split."""
-    config: Any = parts.denoiser.config
-    originals = {
-        layer.original: Original(layer.modules, layer.swapped) for layer in flux_layers(config.num_layers, config.num_single_layers)
-    }
-    return read_lora(path, parts, denoiser="transformer", originals=originals)
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, FLUX_LAYERS))
 
 
 FAMILIES.add("flux1")(

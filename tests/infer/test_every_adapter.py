@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.errors import Refused
-from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_parts
+from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_parts, transformer_single_file
 from tests.tiny_families import builds, module_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")
@@ -123,6 +123,35 @@ def test_every_layer_of_the_first_code_is_read_row_by_row(build: Any, prefix: st
     assert read.keys() == expected.keys() and len(read) > 10
     assert [key for key, tensor in read.items() if not tensor.equal(expected[key])] == []
     assert set(facts["metadata"][f"{family.denoiser}.alpha_pattern"].values()) == {1.0}
+
+
+def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) -> None:
+    """`registry fits` and the grid's own check read headers only: the first code's names on a folder and on a file in either spelling."""
+    import torch
+    from safetensors.torch import save_file
+
+    from registry.fits import fits
+    from registry.transformer_file import FileNames
+
+    name, variant, family, parts = build
+    folder = shared_folder(name, variant=variant)
+    modules = dict(parts.denoiser.named_modules())
+    kohya: State = {}
+    for original, (layer, rows) in layers_of(family, parts).items():
+        spelled = f"lora_unet_{original.replace('.', '_')}"
+        kohya[f"{spelled}.lora_down.weight"] = torch.zeros(2, modules[layer.modules[0]].weight.shape[1])
+        kohya[f"{spelled}.lora_up.weight"] = torch.zeros(sum(rows.values()), 2)
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    ours = tiny_adapter(folder, tmp_path / "ours.safetensors", family=name, targets="attention_mlp")
+    bases = [folder]
+    if isinstance(family.file_names, FileNames):
+        for first in (True, False):
+            file = tmp_path / f"base-{first}.safetensors"
+            bases.append(transformer_single_file(folder, file, family.file_names, original=first))
+    for adapter in (tmp_path / "kohya.safetensors", ours):
+        for base in bases:
+            fit = fits(adapter, base)
+            assert fit.ok and sum(part.total for part in fit.components.values()) > 4, (base.name, adapter.name, fit.explain())
 
 
 def test_every_layer_that_can_learn_has_a_name(build: Any) -> None:

@@ -154,19 +154,20 @@ def test_flux_names_are_those_diffusers_reads() -> None:
     import torch
     from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 
-    from registry.flux_names import NORMS, flux_layers
+    from registry.flux_names import FLUX_LAYERS, NORMS
 
     rows = {"img_attn.qkv": 9216, "txt_attn.qkv": 9216, "linear1": 21504}
     generator = torch.Generator().manual_seed(0)
     file: dict[str, Any] = {}
-    for layer in flux_layers(1, 1):
+    layers = [layer.numbered(["0"] * layer.original.count("*")) for layer in FLUX_LAYERS]
+    for layer in layers:
         count = next((count for ending, count in rows.items() if layer.original.endswith(ending)), 6144)
         file[f"{layer.original}.weight"] = torch.rand(count, 1, generator=generator)
         file[f"{layer.original}.bias"] = torch.rand(count, generator=generator)
     norms = {ours.replace("*", "0"): theirs.replace("*", "0") for ours, theirs in NORMS.items()}
     file |= {norm: torch.rand(8, generator=generator) for norm in norms.values()}
     theirs = convert_flux_transformer_checkpoint_to_diffusers(dict(file))
-    for layer in flux_layers(1, 1):
+    for layer in layers:
         sizes = (
             [3072] * 3 + [12288] if layer.original.endswith("linear1") else [len(file[f"{layer.original}.weight"]) // len(layer.modules)]
         )

@@ -35,7 +35,7 @@ def test_prompts_are_encoded_with_their_mask_and_one_padding_token() -> None:
     with torch.no_grad():
         ours = family.encode_prompts(parts, PROMPTS)
         theirs, mask = plain_pipeline("chroma")._get_t5_prompt_embeds(PROMPTS, max_sequence_length=48)
-    assert ours["embeds"].equal(theirs)
+    assert torch.allclose(ours["embeds"], theirs, atol=1e-5)  # weights lie otherwise in memory: kernels may differ
     assert ours["mask"].dtype == torch.bool and ours["mask"].equal(mask.bool())
     needed, fit = family.count_tokens(parts, PROMPTS[0])
     assert int(ours["mask"][0].sum()) == needed + 1
