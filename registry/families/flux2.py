@@ -443,6 +443,7 @@ FAMILIES.add("flux2")(
         guidance=4.0,
         lora_presets=PRESETS,
         architecture=architecture_of,
+        inpaint_strength=0.8,
         same_build=same_build,
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS, base_version="flux2"),
