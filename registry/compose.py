@@ -153,9 +153,10 @@ def display_name(derived: Record, said: Said) -> str:
 
 
 def _alias_names(derived: Record, said: Said) -> tuple[str, ...]:
-    """`alias` under its own name, `name@alias` under another, and its other names."""
+    """`alias` under its own name or one that its file had, `name@alias` under another that it was given, and its other names."""
     name = display_name(derived, said)
-    own = name.partition("@")[0]
-    found = [row.alias if row.name == own else f"{row.name}@{row.alias}" for row in said.aliases.get(derived.id, [])]
+    others = {row.name for row in said.names.get(derived.id, [])} - {name.partition("@")[0]}
+    aliases = said.aliases.get(derived.id, [])
+    found = [f"{row.name}@{row.alias}" if row.name in others else row.alias for row in aliases]
     found += [row.name for row in said.names.get(derived.id, []) if row.current and row.name != name]
-    return tuple(sorted(found))
+    return tuple(sorted(set(found)))

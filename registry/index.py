@@ -136,6 +136,10 @@ class Index:
         """What people are told of where it lies."""
         return self._database.shown
 
+    def is_there(self) -> bool:
+        """Whether there is one; a server's is taken to be."""
+        return not isinstance(self._database, SqliteFile) or self._database.path.exists()
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one state of the index."""

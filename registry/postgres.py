@@ -71,7 +71,7 @@ class PostgresServer:
 
     def explain(self, error: DatabaseError) -> str:
         """What a person can do about an error."""
-        reason = " ".join(str(error.orig).split())
+        reason = " ".join(str(error.orig).split()).removesuffix(" Is the server running on that host and accepting TCP/IP connections?")
         return f"The index {self.shown} cannot be used: {reason}. Check that the server runs, and what LORALOOM_INDEX says of it."
 
 

@@ -178,6 +178,11 @@ def put_alias(connection: Connection, record_id: str, name: str, alias: str) -> 
     connection.execute(insert(tables.alias).values(name=name, alias=alias, record_id=record_id))
 
 
+def drop_alias(connection: Connection, record_id: str, alias: str) -> None:
+    """Take an alias away from a record, under whichever of its names."""
+    connection.execute(delete(tables.alias).where(tables.alias.c.record_id == record_id, tables.alias.c.alias == alias))
+
+
 def put_labels(connection: Connection, record_id: str, kind: str, values: Iterable[str]) -> None:
     """Add tags or triggers; those it has already stay."""
     had = {
@@ -288,9 +293,12 @@ def ids_by_name(connection: Connection, name: str) -> tuple[list[str], list[str]
 
 
 def ids_by_alias(connection: Connection, name: str, alias: str) -> list[str]:
-    """The record that `name@alias` means."""
+    """The record that `name@alias` means: the one it was given to under that name, or one that has both after its file was renamed."""
     table = tables.alias
-    return [str(row.record_id) for row in connection.execute(select(table.c.record_id).where(table.c.name == name, table.c.alias == alias))]
+    having = {str(row.record_id): str(row.name) for row in connection.execute(select(table).where(table.c.alias == alias))}
+    exact = [record_id for record_id, under in having.items() if under == name]
+    given, stems = ids_by_name(connection, name) if having and not exact else ([], [])
+    return exact or [record_id for record_id in given or stems if record_id in having]
 
 
 def ids_by_source(connection: Connection, source: str) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy import delete as delete_rows
 
 from registry import compose, rows
@@ -33,6 +33,7 @@ from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
+from registry.names import suggest
 from registry.notes_file import Imported, apply, match, notes_of, read_notes
 from registry.own_files import Removed, delete, own_files
 from registry.places import Places, Seen, fingerprint_of
@@ -58,6 +59,18 @@ class Store:
         self._embedded = Embedded()
         self.blobs = Blobs(self.home)
         self._finder = Finder(self._index, self._digests, self._embedded)
+
+    @property
+    def index_shown(self) -> str:
+        """Where the index lies, without a password."""
+        return self._index.shown
+
+    def count(self) -> int | None:
+        """How many records the index has; None where it is a file that is not made yet."""
+        if not self._index.is_there():
+            return None
+        with self._index.reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(tables.record)).scalar_one())
 
     def close(self) -> None:
         """Let go of the index file."""
@@ -352,13 +365,18 @@ class Store:
         check_told(values)
         return self._change(reference, lambda connection, record_id: put_told(connection, record_id, values, triggers, forget), report)
 
-    def alias(self, reference: str, alias: str, *, report: Report = silent) -> Record:
-        """Let `name@alias` mean this record; an alias of that name moves here from the record that had it."""
+    def alias(self, reference: str, alias: str, *, remove: bool = False, report: Report = silent) -> Record:
+        """Let `name@alias` mean this record; an alias of that name moves here from the record that had it. Or take it away again."""
         check_name(alias)
         if checkpoint_step(alias) is not None:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
-        name = self.find(reference).name.partition("@")[0]
-        return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
+        record = self.find(reference)
+        if not remove:
+            name = record.name.partition("@")[0]
+            return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
+        if alias not in record.aliases:
+            raise Refused(f"{record.name} has no alias {alias!r}. {suggest(alias, record.aliases)}")
+        return self._change(reference, lambda connection, record_id: rows.drop_alias(connection, record_id, alias), report)
 
     def remove(self, reference: str, *, delete_files: bool = False) -> Removed:
         """Forget a record and what was said of it. Its files stay where they are.

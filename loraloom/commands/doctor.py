@@ -12,6 +12,7 @@ from typing import Any
 from loraloom import console
 from loraloom.places import conf_dir, data_dir
 from loraloom.version import __version__
+from registry.errors import LoomError
 from registry.home import home_dir, pocket_dir
 
 HELP = "versions, devices, optional extras and how to add them, disk, home"
@@ -52,6 +53,8 @@ def examine() -> dict[str, Any]:
     ]
     problems += [why_none] if why_none else []
     problems += [f"{name} is missing: {path} should be a folder" for name, path in places.items() if not path.is_dir()]
+    index = _index()
+    problems += [index["problem"]] if index["problem"] else []
     return {
         "loraloom": __version__,
         "python": platform.python_version(),
@@ -63,6 +66,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "extras": [_extra(name, requirements) for name, requirements in extras.items()],
         "home": _home(),
+        "index": index,
         "places": {name: str(path) for name, path in places.items()},
         "problems": problems,
     }
@@ -170,16 +174,34 @@ def _home() -> dict[str, Any]:
     }
 
 
+def _index() -> dict[str, Any]:
+    """Where the index and the blobs lie, how many records it has, and what is in the way of using it. None is made where there is none."""
+    told: dict[str, Any] = {"place": None, "blobs": None, "records": None, "problem": None}
+    try:
+        from registry.store import Store
+
+        store = Store()
+        told |= {"place": store.index_shown, "blobs": store.blobs.shown}
+        told["records"] = store.count()
+    except ImportError:  # sqlalchemy or platformdirs is missing, which the packages tell
+        return told
+    except LoomError as error:
+        told["problem"] = str(error)
+    return told
+
+
 def _show(found: dict[str, Any]) -> None:
     memory = console.spell_bytes(found["memory_bytes"]) if found["memory_bytes"] else "unknown"
-    home = found["home"]
+    home, index = found["home"], found["index"]
     room = f"{console.spell_bytes(home['disk_free_bytes'])} free" if home["path"] else "set LORALOOM_HOME, or install platformdirs"
+    unmade = "cannot be used" if index["problem"] else "not made yet"
+    records = unmade if index["records"] is None else f"{index['records']} records"
     console.answer(
         f"loraloom {found['loraloom']}, Python {found['python']} ({found['executable']})\n"
         f"{found['platform']}, {found['cpus']} CPUs, {memory} of memory\n"
         f"home      {home['path']}{'' if home['exists'] else ' (not made yet)'}, {room}\n"
-        + "\n".join(f"{name.ljust(9)} {path}" for name, path in found["places"].items())
-        + "\n"
+        f"index     {index['place']}, {records}\n"
+        f"blobs     {index['blobs']}\n" + "\n".join(f"{name.ljust(9)} {path}" for name, path in found["places"].items()) + "\n"
     )
     rows = [
         [one["device"], one["name"], console.spell_bytes(one["memory_bytes"]) if "memory_bytes" in one else ""] for one in found["devices"]

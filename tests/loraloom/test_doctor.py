@@ -23,6 +23,16 @@ def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(one["ok"] for one in found["packages"])
 
 
+def test_an_index_that_cannot_be_reached_is_a_problem(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["doctor", "--json"])
+    assert json.loads(capsys.readouterr().out)["index"]["place"] == os.path.join(os.environ["LORALOOM_HOME"], "index.sqlite")
+    monkeypatch.setenv("LORALOOM_INDEX", "postgresql://anna:secret@127.0.0.1:1/models")
+    assert main(["doctor", "--json"]) == 1
+    page = capsys.readouterr().out
+    found = json.loads(page)
+    assert found["index"]["problem"] in found["problems"] and "cannot be used" in found["index"]["problem"] and "secret" not in page
+
+
 def test_doctor_for_a_person(capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor"])
     page = capsys.readouterr().out

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry import hashing
+from registry.errors import Refused
 from registry.progress import Report
 from registry.record import Hashes, Record
 from registry.scan import ScanReport
@@ -126,6 +127,16 @@ def test_a_folder_that_was_copied_and_deleted_is_known_again(store: Store, tmp_p
     shutil.rmtree(folder)
     assert counts(store.scan(tmp_path / "m")) == {"relinked": 1}
     assert store.find("base").id == record.id and store.find("base").path == str(tmp_path / "m" / "copy")
+
+
+def test_an_alias_follows_a_renamed_file(store: Store, models: Path) -> None:
+    (models / "a.safetensors").rename(models / "z.safetensors")
+    store.scan(models)
+    found = store.find("z@one")
+    assert found.aliases == ("one",) and store.find("a@one").id == found.id
+    assert store.alias("z", "one", remove=True).aliases == ()
+    with pytest.raises(Refused, match="has no alias"):
+        store.alias("z", "one", remove=True)
 
 
 def test_a_rename_keeps_the_hash_that_references_are_made_of(store: Store, models: Path) -> None:

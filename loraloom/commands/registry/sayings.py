@@ -26,6 +26,7 @@ def add_parsers(words: Any) -> None:
     parser = add_command(words, "alias", alias, "let NAME@ALIAS mean this model, and no other of its name")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("alias", metavar="ALIAS")
+    parser.add_argument("--remove", action="store_true", help="take the alias away")
     parser = add_command(words, "tell", tell, "say what detection could not see, or saw wrong; it stands above what the files show")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
@@ -55,7 +56,7 @@ def note(arguments: argparse.Namespace) -> int:
 def alias(arguments: argparse.Namespace) -> int:
     """Set an alias."""
     with console.progress() as report:
-        record = open_store().alias(arguments.reference, arguments.alias, report=report)
+        record = open_store().alias(arguments.reference, arguments.alias, remove=arguments.remove, report=report)
     return answer(record, arguments)
 
 
