@@ -185,8 +185,10 @@ def build_scheduler(parts: Parts, sampler: str | None = None) -> Any:
     if known.flow_scheduler == "FlowMatchHeunDiscreteScheduler" and own.get("use_dynamic_shifting"):
         others = ", ".join(name for name in flow_samplers() if name != sampler)
         raise Refused(f"Sampler {sampler!r} has no resolution-dependent shift, which this base is made for. Use one of: {others}.")
+    shift = own.get("shift", own.get("flow_shift", 1.0))  # the one number under the names of two kinds of schedulers
+    settings["shift"] = shift
     if known.settings.get("solver_order") is not None:
-        settings["flow_shift"] = own.get("shift", own.get("flow_shift", 1.0))
+        settings["flow_shift"] = shift
         settings["use_dynamic_shifting"] = bool(own.get("use_dynamic_shifting", False))
     return _built(getattr(diffusers, str(known.flow_scheduler)), own, settings)
 

@@ -44,24 +44,10 @@ KNOWN: tuple[Known, ...] = (
         adapter_marks={rf"{BLOCK}attn2[._]|^joint_blocks[._]\d+[._]x_block[._]attn2": "3.5-medium"},
     ),
     Known(
-        family="lumina2",
-        keys=("cap_embedder.1.weight", "layers.0.adaLN_modulation.1.weight"),
-        other_keys=(("time_caption_embed.caption_embedder.1.weight", "layers.0.attn.to_q.weight"),),
-        prediction="flow",
-        pipelines="Lumina2.*",
-        adapter=((r"^layers[._]\d+[._]attn[._]to_[qkv]$",), (r"^layers[._]\d+[._]feed_forward[._]linear_\d$",)),
-        adapter_shared=((r"^layers[._]\d+[._]attention[._]qkv$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
-        adapter_widths=(
-            Width(module=r"^layers[._]\d+[._]attn[._]to_[qkv]$", means={2304: None}),
-            Width(module=r"^layers[._]\d+[._]attention[._]qkv$", means={2304: None}),
-            Width(module=r"^layers[._]\d+[._]feed_forward[._](w|linear_)[13]$", means={2304: None}),
-        ),
-        adapter_blocks={"layers": 26},
-    ),
-    Known(
         family="pixart",
         keys=("t_block.1.weight", "x_embedder.proj.weight"),
         other_keys=(("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias"),),
+        absent=("attention_y_norm.weight",),  # Sana's, whose first code grew out of this one
         needs=(Shape(key="(x_embedder|pos_embed).proj.weight", axis=0, means={1152: None}),),
         marks={"ar_embedder.mlp.0.weight": "alpha", "adaln_single.emb.aspect_ratio_embedder.linear_1.weight": "alpha"},
         variants=(
@@ -73,25 +59,6 @@ KNOWN: tuple[Known, ...] = (
         adapter_shared=((TWO,), (READS_TEXT,), (rf"{BLOCK}attn2[._]to_[qv]$",)),
         adapter_absent=(SINGLE, rf"{BLOCK}attn[._]", rf"{BLOCK}audio", rf"{BLOCK}ff[._]conv"),
         adapter_widths=(Width(module=rf"{BLOCK}attn[12][._]to_q$", means={1152: None}), Width(module=READS_TEXT, means={1152: None})),
-        adapter_blocks={"transformer_blocks": 28},
-    ),
-    Known(
-        family="sana",
-        keys=("attention_y_norm.weight",),
-        other_keys=(
-            ("blocks.0.cross_attn.q_linear.weight", "blocks.0.attn.qkv.weight"),
-            ("caption_norm.weight", "transformer_blocks.0.ff.conv_inverted.weight"),
-        ),
-        absent=("t_block.1.weight", r"transformer_blocks.0.ff.conv_temp.weight"),
-        prediction="flow",
-        pipelines="Sana(Sprint|PAG|ControlNet|Img2Img|Inpaint)?Pipeline|SanaSprint.*",
-        adapter=((rf"{BLOCK}ff[._]conv_(inverted|point)",),),
-        adapter_shared=((TWO,), (READS_TEXT,), (rf"{BLOCK}attn2[._]to_[qv]$",)),
-        adapter_absent=(SINGLE, rf"{BLOCK}attn[._]", rf"{BLOCK}audio", rf"{BLOCK}ff[._]net"),
-        adapter_widths=(
-            Width(module=rf"{BLOCK}attn[12][._]to_q$", means={2240: "1.6b", 1152: "0.6b"}),
-            Width(module=READS_TEXT, means={2240: "1.6b", 1152: "0.6b"}),
-        ),
         adapter_blocks={"transformer_blocks": 28},
     ),
     Known(

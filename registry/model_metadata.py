@@ -33,6 +33,7 @@ ARCHITECTURES: tuple[tuple[str, str], ...] = (
     ("qwen_image", "qwen_image"),
     ("z-image", "z_image"),
     ("z_image", "z_image"),
+    ("sana", "sana"),
     ("wan", "wan"),
 )
 BASE_VERSIONS: tuple[tuple[str, str], ...] = (

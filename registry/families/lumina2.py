@@ -1,0 +1,271 @@
+"""Lumina-Image 2: a single stream transformer with flow matching, sixteen latent channels, Gemma 2's states of a prompt in an instruction.
+
+A negative prompt stands without the instruction, as in the pipeline.
+"""
+
+# B batch, C channels, H W latent size, T text tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, classifier_free_guidance
+from registry.flow_steps import set_even_sigmas, shift_of
+from registry.formats.layers import AdapterNames, Layer, every, same_names
+from registry.kl_vae import decode, encode_images
+from registry.llm_text import count_text_tokens, hidden_states, token_ids
+from registry.looks import Known, Width, claim_adapter, claim_checkpoint
+from registry.lora_files import originals_in, read_lora
+from registry.transformer_file import FileNames, load_transformer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FACTOR = 8  # pixels a latent cell: the pipeline's own constant
+WIDTH = 2304  # of the published transformer
+TEXT_TOKENS = 256  # the plain pipeline call's max_sequence_length, instruction included
+INSTRUCTION = (  # the pipeline's
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on textual prompts "
+    "or user prompts. <Prompt Start> "
+)
+
+LOOKS = Known(
+    family="lumina2",
+    keys=("cap_embedder.1.weight", "layers.0.adaLN_modulation.1.weight"),
+    other_keys=(("time_caption_embed.caption_embedder.1.weight", "layers.0.attn.to_q.weight"),),
+    prediction="flow",
+    pipelines="Lumina2.*",
+    adapter=((r"^layers[._]\d+[._]attn[._]to_[qkv]$",), (r"^layers[._]\d+[._]feed_forward[._]linear_\d$",)),
+    adapter_shared=((r"^layers[._]\d+[._]attention[._]qkv$",), (r"^layers[._]\d+[._]feed_forward[._]w[13]$",)),
+    adapter_widths=(
+        Width(module=r"^layers[._]\d+[._]attn[._]to_[qkv]$", means={2304: None}),
+        Width(module=r"^layers[._]\d+[._]attention[._]qkv$", means={2304: None}),
+        Width(module=r"^layers[._]\d+[._]feed_forward[._](w|linear_)[13]$", means={2304: None}),
+    ),
+    adapter_blocks={"layers": 26},
+)
+
+STACKS = ("layers.*.", "noise_refiner.*.", "context_refiner.*.")
+TOLD = STACKS[:2]  # the context is not told the time
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+MLP = every("feed_forward.", ("linear_1", "linear_2", "linear_3"))
+MODULATION = "norm1.linear"
+SHARED = Fraction(1, 3)  # keys and values are shared by three heads each
+LAYERS = (
+    *same_names("x_embedder"),
+    Layer("cap_embedder.1", ("time_caption_embed.caption_embedder.1",)),
+    Layer("t_embedder.mlp.0", ("time_caption_embed.timestep_embedder.linear_1",)),
+    Layer("t_embedder.mlp.2", ("time_caption_embed.timestep_embedder.linear_2",)),
+    Layer("final_layer.adaLN_modulation.1", ("norm_out.linear_1",)),
+    Layer("final_layer.linear", ("norm_out.linear_2",)),
+    *(Layer(f"{stack}attention.qkv", every(f"{stack}attn.", ("to_q", "to_k", "to_v")), widths=(1, SHARED, SHARED)) for stack in STACKS),
+    *(Layer(f"{stack}attention.out", (f"{stack}attn.to_out.0",)) for stack in STACKS),
+    *(Layer(f"{stack}feed_forward.w{n}", (f"{stack}feed_forward.linear_{n}",)) for stack in STACKS for n in (1, 2, 3)),
+    *(Layer(f"{stack}adaLN_modulation.1", (f"{stack}{MODULATION}",)) for stack in TOLD),
+)
+FILE_NAMES = FileNames(
+    title="Lumina-Image 2",
+    class_name="Lumina2Transformer2DModel",
+    own="layers.0.attn.to_q.weight",
+    theirs="layers.0.attention.qkv.weight",
+    layers=LAYERS,
+    others={
+        "time_caption_embed.caption_embedder.0.weight": "cap_embedder.0.weight",
+        **{f"{stack}attn.norm_{x}.weight": f"{stack}attention.{x}_norm.weight" for stack in STACKS for x in "qk"},
+        **{f"{stack}norm1.norm.weight": f"{stack}attention_norm1.weight" for stack in TOLD},
+        f"{STACKS[2]}norm1.weight": f"{STACKS[2]}attention_norm1.weight",
+        **{f"{stack}norm2.weight": f"{stack}attention_norm2.weight" for stack in STACKS},
+    },
+)
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by its class, on a single file by either spelling's names."""
+    return claim_checkpoint(LOOKS, look)
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by the names of its layers, or by names it shares and their width."""
+    return claim_adapter(LOOKS, look)
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; what a single file lacks is taken from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: the configs of Lumina-Image 2 and Gemma's tokenizer are not in it and are not carried. "
+                "Give base_config=FOLDER, a diffusers folder of Lumina-Image 2."
+            )
+        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
+    else:
+        refuse_base_config(path, base_config)
+    parts = load_folder(
+        path if base_config is None else Path(base_config),
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+        loaded=loaded,
+    )
+    parts.source = path
+    parts.warnings = warnings
+    if parts.latent_factor != FACTOR:
+        raise BadFile(path, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Lumina-Image 2 has {FACTOR}.")
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, 256, D), "mask": (B, 256) bool}: the last but one states of each prompt behind the instruction."""
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but Lumina's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    return _encoded(parts, [INSTRUCTION + prompt for prompt in prompts])
+
+
+def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
+    """The states of negative prompts, which stand alone."""
+    return _encoded(parts, negatives)
+
+
+def _encoded(parts: Parts, texts: Sequence[str]) -> Conditioning:
+    ids, mask = token_ids(parts.tokenizers["tokenizer"], texts, limit=TEXT_TOKENS, fill=True)
+    states = hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-2]
+    return {"embeds": states, "mask": mask.to(states.device)}
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "" without the instruction, `count` times."""
+    conditioning = encode_negatives(parts, [""])
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens of the prompt behind the instruction, tokens that fit)."""
+    return count_text_tokens(parts.tokenizers["tokenizer"], INSTRUCTION + prompt), TEXT_TOKENS
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: size and guidance add nothing to it."""
+    return conditioning
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
+
+    The transformer counts time from noise (0) to picture (1) and its velocity the other way.
+    """
+    velocity: Tensor = parts.denoiser(
+        hidden_states=noisy,
+        timestep=1 - timesteps / 1000,
+        encoder_hidden_states=conditioning["embeds"],
+        encoder_attention_mask=_mask(conditioning["mask"]),
+        return_dict=False,
+    )[0]
+    return -velocity
+
+
+def _mask(mask: Tensor) -> Tensor:
+    """The mask. Without values (meta) one whose every token counts: the transformer asks for their number and would stop the estimate."""
+    import torch
+
+    if mask.device.type != "meta":
+        return mask
+    count, tokens = mask.shape
+
+    class Full(torch.Tensor):
+        __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # what is made of it is a plain tensor
+
+        def sum(self, *_args: Any, **_options: Any) -> Tensor:
+            return torch.full((count,), tokens, device="cpu")
+
+    return mask.as_subclass(Full)
+
+
+def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance, each row of cells scaled back to the length of the conditional prediction's (cfg_normalization)."""
+    combined = classifier_free_guidance(conditional, unconditional, guidance)
+    length: Tensor = conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True)
+    return combined * length
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """Even sigmas from 1 to 1/steps under the scheduler's own shift. The pipeline takes the 16 channels for the number of tokens."""
+    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=16))
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries; the fused attention of the first code is split."""
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
+
+
+def is_published(widths: Mapping[str, int]) -> bool:
+    """Whether modules of these in-widths are those of the published transformer, whose heads are shared by three."""
+    seen = {width for module, width in widths.items() if module.endswith(("attn.to_q", "feed_forward.linear_1"))}
+    return seen == {WIDTH}
+
+
+FAMILIES.add("lumina2")(
+    Family(
+        name="lumina2",
+        title="Lumina-Image 2",
+        pipeline="Lumina2Pipeline",
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=16,
+        latent_factor=FACTOR,
+        size_multiple=16,
+        resolution=1024,
+        steps=30,
+        guidance=4.0,
+        lora_presets={
+            "attention": ATTENTION,
+            "attention_mlp": (*ATTENTION, *MLP),
+            "modulation": (*ATTENTION, *MLP, MODULATION),
+        },
+        architecture="lumina-2",
+        file_names=FILE_NAMES,
+        adapter_names=AdapterNames(layers=LAYERS, original=is_published),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_negatives=encode_negatives,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+        guide=guide,
+        control="diffusers has no ControlNet of it, and its transformer takes no residuals",
+    )
+)

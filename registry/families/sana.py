@@ -1,0 +1,288 @@
+"""Sana: a transformer with linear attention and flow matching, 32 latent channels of 32 pixels, Gemma 2's states of a rewriting request.
+
+A prompt is read in lower case behind a long request to enhance it; a negative prompt stands alone. The plain pipeline call draws at the
+nearest size of its own list and scales the picture; here a picture is drawn at the size asked for.
+"""
+
+# B batch, C channels, H W latent size, T text tokens, D width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.formats.layers import AdapterNames, Layer, every
+from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
+from registry.llm_text import count_text_tokens, hidden_states, token_ids
+from registry.looks import Known, Width, claim_adapter, claim_checkpoint
+from registry.lora_files import originals_in, read_lora
+from registry.transformer_file import FileNames, load_transformer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TEXT_TOKENS = 300  # that the transformer is given: the plain pipeline call's max_sequence_length
+REQUEST = "\n".join(  # the pipeline's complex_human_instruction
+    (
+        "Given a user prompt, generate an 'Enhanced prompt' that provides detailed visual descriptions suitable for image generation. "
+        "Evaluate the level of detail in the user prompt:",
+        "- If the prompt is simple, focus on adding specifics about colors, shapes, sizes, textures, and spatial relationships to create "
+        "vivid and concrete scenes.",
+        "- If the prompt is already detailed, refine and enhance the existing details slightly without overcomplicating.",
+        "Here are examples of how to transform or refine prompts:",
+        "- User Prompt: A cat sleeping -> Enhanced: A small, fluffy white cat curled up in a round shape, sleeping peacefully on a warm "
+        "sunny windowsill, surrounded by pots of blooming red flowers.",
+        "- User Prompt: A busy city street -> Enhanced: A bustling city street scene at dusk, featuring glowing street lamps, a diverse "
+        "crowd of people in colorful clothing, and a double-decker bus passing by towering glass skyscrapers.",
+        "Please generate only the enhanced description for the prompt below and avoid including any additional commentary or evaluations:",
+        "User Prompt: ",
+    )
+)
+
+LOOKS = Known(
+    family="sana",
+    keys=("attention_y_norm.weight",),
+    other_keys=(
+        ("blocks.0.cross_attn.q_linear.weight", "blocks.0.mlp.inverted_conv.conv.weight"),
+        ("caption_norm.weight", "transformer_blocks.0.ff.conv_inverted.weight"),
+    ),
+    absent=("transformer_blocks.0.ff.conv_temp.weight",),
+    prediction="flow",
+    pipelines="Sana(Sprint|PAG|ControlNet|Img2Img|Inpaint)?Pipeline|SanaSprint.*",
+    adapter=((rf"{BLOCK}ff[._]conv_(inverted|point)",),),
+    adapter_shared=((TWO,), (READS_TEXT,), (rf"{BLOCK}attn2[._]to_[qv]$",)),
+    adapter_absent=(SINGLE, rf"{BLOCK}attn[._]", rf"{BLOCK}audio", rf"{BLOCK}ff[._]net"),
+    adapter_widths=(
+        Width(module=rf"{BLOCK}attn[12][._]to_q$", means={2240: "1.6b", 1152: "0.6b"}),
+        Width(module=READS_TEXT, means={2240: "1.6b", 1152: "0.6b"}),
+    ),
+    adapter_blocks={"transformer_blocks": 28},
+)
+
+ATTENTION = ("to_q", "to_k", "to_v")
+MLP = ("to_out.0", "ff.conv_inverted", "ff.conv_point")
+BLOCKS = "transformer_blocks.*."
+LAYERS = (
+    Layer("x_embedder.proj", ("patch_embed.proj",)),
+    Layer("t_embedder.mlp.0", ("time_embed.emb.timestep_embedder.linear_1",)),
+    Layer("t_embedder.mlp.2", ("time_embed.emb.timestep_embedder.linear_2",)),
+    Layer("t_block.1", ("time_embed.linear",)),
+    *(Layer(f"y_embedder.y_proj.fc{n}", (f"caption_projection.linear_{n}",)) for n in (1, 2)),
+    Layer("final_layer.linear", ("proj_out",)),
+    Layer("blocks.*.attn.qkv", every(f"{BLOCKS}attn1.", ("to_q", "to_k", "to_v"))),
+    Layer("blocks.*.attn.proj", (f"{BLOCKS}attn1.to_out.0",)),
+    Layer("blocks.*.cross_attn.q_linear", (f"{BLOCKS}attn2.to_q",)),
+    Layer("blocks.*.cross_attn.kv_linear", every(f"{BLOCKS}attn2.", ("to_k", "to_v"))),
+    Layer("blocks.*.cross_attn.proj", (f"{BLOCKS}attn2.to_out.0",)),
+    *(Layer(f"blocks.*.mlp.{kind}_conv.conv", (f"{BLOCKS}ff.conv_{kind}",)) for kind in ("inverted", "depth", "point")),
+)
+FILE_NAMES = FileNames(
+    title="Sana",
+    class_name="SanaTransformer2DModel",
+    own="transformer_blocks.0.ff.conv_inverted.weight",
+    theirs="blocks.0.mlp.inverted_conv.conv.weight",
+    layers=LAYERS,
+    others={
+        "caption_norm.weight": "attention_y_norm.weight",
+        "scale_shift_table": "final_layer.scale_shift_table",
+        f"{BLOCKS}scale_shift_table": "blocks.*.scale_shift_table",
+        **{f"{BLOCKS}attn1.norm_{x}.weight": f"blocks.*.attn.{x}_norm.weight" for x in "qk"},  # Sana 1.5
+        **{f"{BLOCKS}attn2.norm_{x}.weight": f"blocks.*.cross_attn.{x}_norm.weight" for x in "qk"},
+    },
+)
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by its class, on a single file by either spelling's names."""
+    return claim_checkpoint(LOOKS, look)
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by its convolutions, or by names it shares and their width."""
+    return claim_adapter(LOOKS, look)
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: Sana's text encoder, its tokenizer and the VAE are not in it and are not carried. "
+                "Give base_config=FOLDER, a diffusers folder of the same build."
+            )
+        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
+    else:
+        refuse_base_config(path, base_config)
+    parts = load_folder(
+        path if base_config is None else Path(base_config),
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+        loaded=loaded,
+    )
+    parts.source = path
+    parts.warnings = warnings
+    return _checked(parts)
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts with their own number of latent channels, unless the transformer needs inputs that a prompt alone does not give."""
+    config: Any = parts.denoiser.config
+    channels = int(parts.vae.config.latent_channels)  # type: ignore[union-attr, arg-type]  # diffusers is untyped
+    if getattr(config, "guidance_embeds", False):
+        raise BadFile(parts.source, "variant", "is a Sprint build, which walks its own few steps; only plain Sana ones are loaded.")
+    if config.in_channels != channels:
+        raise BadFile(parts.source, "variant", f"takes {config.in_channels} channels where its VAE has {channels}: no text-to-image build.")
+    parts.latent_channels = channels
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, 300, D), "mask": (B, 300) bool}: the last states of the first token and of the last 299, prompt and padding."""
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but Sana's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    kept = [0, *range(-TEXT_TOKENS + 1, 0)]
+    limit = _request_tokens(parts) + TEXT_TOKENS - 2
+    return {key: value[:, kept] for key, value in _encoded(parts, [REQUEST + _plain(prompt) for prompt in prompts], limit).items()}
+
+
+def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
+    """The states of negative prompts, which stand alone."""
+    return _encoded(parts, [_plain(negative) for negative in negatives], TEXT_TOKENS)
+
+
+def _plain(text: str) -> str:
+    """As the pipeline reads every text."""
+    return text.lower().strip()
+
+
+def _request_tokens(parts: Parts) -> int:
+    return count_text_tokens(parts.tokenizers["tokenizer"], REQUEST)
+
+
+def _encoded(parts: Parts, texts: Sequence[str], limit: int) -> Conditioning:
+    ids, mask = token_ids(parts.tokenizers["tokenizer"], texts, limit=limit, fill=True)
+    states = hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-1]
+    return {"embeds": states, "mask": mask.to(states.device)}
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "" without the request, `count` times."""
+    conditioning = encode_negatives(parts, [""])
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(tokens of the prompt behind the request, with two marks, tokens that fit)."""
+    return count_text_tokens(parts.tokenizers["tokenizer"], REQUEST + _plain(prompt)) - _request_tokens(parts) + 2, TEXT_TOKENS
+
+
+# --- pictures
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Latents (B, 32, h/32, w/32) of pixels (B, 3, h, w) in [-1, 1]; this VAE has no posterior."""
+    vae: Any = parts.vae
+    return Posterior(vae.encode(pixels.to(vae.device, vae.dtype)).latent * vae.config.scaling_factor, None)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) of latents (B, 32, H, W)."""
+    vae: Any = parts.vae
+    return vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]  # type: ignore[no-any-return]
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is: size and guidance add nothing to it."""
+    return conditioning
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 32, H, W), in float32; `timesteps` (B,) in 0..1000."""
+    config: Any = parts.denoiser.config
+    velocity: Tensor = parts.denoiser(
+        noisy.to(parts.dtype),
+        encoder_hidden_states=conditioning["embeds"].to(parts.dtype),
+        encoder_attention_mask=conditioning["mask"],
+        timestep=timesteps * config.timestep_scale,
+        return_dict=False,
+    )[0]
+    return velocity[:, : noisy.shape[1]].float()  # a build that also predicts a variance has it behind
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """The scheduler's own table for so many steps, begun at its first entry."""
+    scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries. diffusers loads only its own names and passes over all others."""
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
+
+
+FAMILIES.add("sana")(
+    Family(
+        name="sana",
+        title="Sana",
+        pipeline="SanaPipeline",
+        denoiser="transformer",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        latent_channels=32,
+        latent_factor=32,
+        size_multiple=32,
+        resolution=1024,
+        steps=20,
+        guidance=4.5,
+        lora_presets={
+            "attention": ATTENTION,
+            "attention_mlp": (*ATTENTION, *MLP),
+            "modulation": (*ATTENTION, *MLP, "time_embed.linear"),
+        },
+        architecture="sana",
+        fp32_latents=True,
+        file_names=FILE_NAMES,
+        adapter_names=AdapterNames(layers=LAYERS),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_negatives=encode_negatives,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+    )
+)
