@@ -81,6 +81,10 @@ def _spell_file(value: str | None) -> str:
     return "none" if value is None else PurePath(value).name or value
 
 
+def _spell_vae(value: str | None) -> str:
+    return "base's own" if value is None else value
+
+
 def _spell_controls(value: tuple[ControlNet, ...]) -> str:
     return spell_controls(tuple(replace(one, picture=PictureFile(path=_spell_file(one.picture.path))) for one in value))
 
@@ -168,6 +172,11 @@ def size(render: Render, value: tuple[int, int]) -> Render:
 @axis("clipskip", help="layers of the text encoder left out at its end: 0 is none, 1 is A1111's 2", read=integers)
 def clipskip(render: Render, value: int) -> Render:
     return replace(render, clip_skip=value or None)
+
+
+@axis("vae", help="VAEs by name or path; null is the base's own. One denoising serves them all", read=texts, spell=_spell_vae, across=6)
+def vae(render: Render, value: str | None) -> Render:
+    return replace(render, vae=value, vae_sha256=None)
 
 
 @axis("init", help="pictures to draw anew; null is none", read=texts, spell=_spell_file, across=6)

@@ -14,6 +14,7 @@ from registry.families.base import Conditioning, Family, Parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 
 class Prompts:
@@ -80,7 +81,7 @@ def tell_truncated(text: str, needed: int, fit: int) -> str:
     return f"The prompt {shown!r} is truncated: it needs {needed} tokens and {fit} fit; the model does not see its end."
 
 
-def draw(
+def draw_latents(
     family: Family,
     parts: Parts,
     render: Render,
@@ -90,10 +91,8 @@ def draw(
     steerings: Sequence[Steering] = (),
     counter: Counter | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> Image:
-    """The picture of a resolved Render under whatever adapters are set; unconditional pass at a guidance above 1, as in diffusers."""
-    import torch
-
+) -> Tensor:
+    """The latents (1, C, H, W) of a resolved Render under whatever adapters are set; an unconditional pass by the family's rule."""
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
@@ -110,5 +109,12 @@ def draw(
         steerings=steerings,
     )
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
+    return latents
+
+
+def draw_picture(family: Family, parts: Parts, latents: Tensor) -> Image:
+    """The picture of latents (1, C, H, W). JobFailed where a pixel is no number."""
+    import torch
+
     with torch.no_grad():
         return to_image(family.decode(parts, latents))[0]

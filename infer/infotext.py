@@ -40,6 +40,7 @@ class ModelNames:
     scheduler: str | None = None
     adapters: Mapping[str, tuple[str, str]]  # reference -> (name, first 12 digits of the data section's sha256, A1111's "shorthash")
     controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # reference -> (name, AutoV1)
+    vae: str | None = None
     embedded_guidance: bool = False
 
 
@@ -58,6 +59,8 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
         "Size": f"{render.width}x{render.height}",
         "Model hash": (render.base_sha256 or "")[:10] or None,  # AutoV2
         "Model": names.base,
+        "VAE hash": (render.vae_sha256 or "")[:10] if render.vae is not None else None,
+        "VAE": names.vae,
         "Denoising strength": number(render.strength) if render.strength is not None else None,
         "Clip skip": render.clip_skip + 1 if render.clip_skip else None,  # diffusers counts layers left out, A1111 counts from the end
         "Init image hash": (render.init.sha256 or "")[:10] if render.init is not None else None,

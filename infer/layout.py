@@ -119,6 +119,7 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
         mask=_picture(config.mask),
         paste=config.paste,
         controls=controls,
+        vae=config.vae,
         fit=config.fit.name if config.fit is not None else None,
         precision=config.precision.name,
         device=config.device,

@@ -81,7 +81,8 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
         missing = [render for key, render in distinct.items() if not cells.has(key)]
-        forwards = [costs.forwards(render) for render in missing]
+        denoised = {render.latents_key(): render for render in reversed(missing)}  # pictures that differ in their VAE alone share it
+        forwards = [costs.forwards(render) if denoised[render.latents_key()] is render else 0 for render in missing]
     if faults:
         raise Faults("This grid cannot be drawn:", faults)
     return GridPlan(

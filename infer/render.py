@@ -93,12 +93,14 @@ class Render:
     mask: PictureFile | None = None
     paste: bool = True
     controls: tuple[ControlNet, ...] = ()
+    vae: str | None = None  # None: the base's own
     fit: str | None = None  # how a picture of another shape is made the size: stretch or crop
     precision: str = "fp32"
     device: str = "cpu"
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
     base_sha256: str | None = None
     base_config_sha256: str | None = None
+    vae_sha256: str | None = None
     versions: tuple[tuple[str, str], ...] = ()  # of what computes the pixels: torch, diffusers, ..., the GPU's name
 
     def __post_init__(self) -> None:
@@ -129,6 +131,8 @@ class Render:
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.active}
         if self.base_config is not None:
             needed["base_config_sha256"] = self.base_config_sha256
+        if self.vae is not None:
+            needed["vae_sha256"] = self.vae_sha256
         needed |= {f"sha256 of {name}": file.sha256 for name, file in self.pictures.items()}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
         if self.init is not None:
@@ -153,6 +157,7 @@ class Render:
             "device": self.device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU stands in the versions
             "versions": dict(self.versions),
             **self._pinned_pictures(),
+            **({"vae": self.vae_sha256} if self.vae is not None else {}),
         }
 
     def _pinned_pictures(self) -> dict[str, Any]:
@@ -170,8 +175,14 @@ class Render:
 
     def key(self) -> str:
         """sha256 of the canonical JSON of `pinned()`: equal for equal pictures, whatever the files are called."""
-        text = json.dumps(self.pinned(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return sha256(text.encode()).hexdigest()
+        return _digest(self.pinned())
+
+    def latents_key(self) -> str:
+        """The same of the latents: equal for pictures that one denoising serves, whatever VAE decodes it."""
+        pinned = self.pinned()
+        if not self.pictures:  # a picture's latents are the VAE's, and some ControlNets take those of their hint
+            pinned.pop("vae", None)
+        return _digest(pinned)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
@@ -187,6 +198,11 @@ class Render:
         values |= {name: PictureFile(**data[name]) for name in ("init", "mask") if data.get(name) is not None}
         values["versions"] = tuple(sorted(dict(data.get("versions", {})).items()))
         return cls(**values)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256(text.encode()).hexdigest()
 
 
 def number(value: float) -> str:

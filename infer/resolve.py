@@ -72,6 +72,10 @@ class Resolver:
         """The ControlNet of that name. Raises Refused with the reason."""
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
 
+    def vae(self, reference: str) -> Found:
+        """The VAE of that name. Raises Refused with the reason."""
+        return self._once(("vae", reference), lambda: self._find_file(reference, "vae"))  # type: ignore[no-any-return]
+
     def resolve(self, render: Render) -> Render:
         """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
         faults: list[str] = []
@@ -83,6 +87,8 @@ class Resolver:
                 if base:
                     _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
         faults += _twice(adapters)
+        if render.vae is not None:
+            render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
         render = with_contents(render, self.pictures, faults)
         render = replace(render, controls=self._controls(render, base, faults))
         if base:
@@ -112,6 +118,13 @@ class Resolver:
             faults += control_faults(one, modes=modes)
             controls.append(replace(one, sha256=found.sha256) if found else one)
         return tuple(controls)
+
+    def _vae_sha256(self, reference: str, render: Render, base: Base | None) -> str:
+        """The content of the VAE, once it is known to be of the base's latent space."""
+        found = self.vae(reference)
+        if base is not None:
+            self._once(("swap", reference, render.base, render.base_config or ""), lambda: _checked_vae(found, base))
+        return found.sha256
 
     def _modes(self, reference: str, render: Render) -> int:
         """How many hint kinds the net tells apart (0: it takes no mode), once it is known to fit the base."""
@@ -190,6 +203,13 @@ def _other_family(adapter: Found, base: Base) -> str:
     if told is None or told == base.family.name:
         return ""
     return f" It is an adapter for {' '.join(filter(None, (told, adapter.record.variant)))}, the base is {base.family.name}."
+
+
+def _checked_vae(found: Found, base: Base) -> bool:
+    from registry.swapped_vae import load_vae
+
+    load_vae(found.path, base.skeleton, device="meta")
+    return True
 
 
 def _path_of(record: Record) -> Path:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from infer.adapters import attach, detach, set_weights
 from infer.control import Steering
 from infer.denoise import Counter
-from infer.draw import Prompts, draw
+from infer.draw import Prompts, draw_latents, draw_picture
 from infer.infotext import ModelNames
 from infer.inputs import hint_pixels, pasted, start_of
 from infer.png import encode_png
@@ -20,6 +20,10 @@ from infer.resolve import Base, Resolver
 from registry.families.base import Family, Parts
 from registry.loading import load_base
 from registry.progress import Report, Tick, silent
+from registry.swapped_vae import load_vae
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +58,9 @@ class Session:
         self._attached: dict[str, bool] = {}  # name -> whether it changes the text encoders
         self._refused: dict[str, Exception] = {}
         self._last_use = {one.sha256: index for index, render in enumerate(renders) for one in render.active}
+        self._vaes: dict[str, Any] = {}  # by content
+        self._drawn: dict[str, Tensor] = {}  # latents by their key, while a later Render needs them
+        self._last_drawn = {render.latents_key(): index for index, render in enumerate(renders)}
         self._nets: dict[str, Any] = {}  # ControlNets, by content
         self._last_net = {one.sha256: index for index, render in enumerate(renders) for one in render.steering}
         self._report = report
@@ -72,18 +79,9 @@ class Session:
         """PNG bytes of the Render at `index`, and the denoiser calls it took."""
         render, counter, encodes = self._renders[index], Counter(), self._prompts.encodes
         try:
-            self._wear(render)
-            pictures = self._resolver.pictures
-            image = draw(
-                self.family,
-                self.parts,
-                render,
-                self._prompts,
-                start=start_of(render, pictures),
-                steerings=self._steerings(render),
-                counter=counter,
-            )
-            return encode_png(pasted(image, render, pictures), render, self._names(render)), counter.forwards
+            parts = self._parts(render)
+            image = draw_picture(self.family, parts, self._latents(index, parts, counter))
+            return encode_png(pasted(image, render, self._resolver.pictures), render, self._names(render)), counter.forwards
         finally:
             self._counts.forwards += counter.forwards
             self._counts.encodes += self._prompts.encodes - encodes
@@ -91,7 +89,33 @@ class Session:
 
     def close(self) -> None:
         """Let the model go; `free_memory` gives its memory back before the next one is loaded."""
-        del self.family, self.parts, self._prompts, self._nets
+        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn
+
+    def _latents(self, index: int, parts: Parts, counter: Counter) -> Tensor:
+        """The Render's latents, kept for as long as a later Render differs from it in its VAE alone."""
+        render = self._renders[index]
+        key = render.latents_key()
+        if key not in self._drawn:
+            self._wear(render)
+            self._drawn[key] = draw_latents(
+                self.family,
+                parts,
+                render,
+                self._prompts,
+                start=start_of(render, self._resolver.pictures),
+                steerings=self._steerings(render),
+                counter=counter,
+            )
+        return self._drawn.pop(key) if self._last_drawn[key] == index else self._drawn[key]
+
+    def _parts(self, render: Render) -> Parts:
+        """The loaded Parts, with the Render's own VAE where it names one."""
+        if render.vae is None:
+            return self.parts
+        key = str(render.vae_sha256)
+        if key not in self._vaes:
+            self._vaes[key] = load_vae(self._resolver.vae(render.vae).path, self.parts, device=self.parts.device)
+        return replace(self.parts, vae=self._vaes[key])
 
     def _wear(self, render: Render) -> None:
         """Exactly the Render's adapters at its weights, in the order of their contents."""
@@ -161,7 +185,9 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
     base = resolver.base(render.base, render.base_config)
     adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
+    vae = resolver.vae(render.vae).record.name if render.vae is not None else None
     return ModelNames(
+        vae=vae,
         base=base.record.name,
         scheduler=base.skeleton.scheduler_class,
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},

@@ -230,6 +230,11 @@ def _build(
     return module
 
 
+def read_piece(path: Path, piece: Piece, config: Mapping[str, Any], *, dtype: torch.dtype, empty: bool) -> nn.Module:
+    """One component alone from a single file, by a config that is known. Raises BadFile or Refused."""
+    return _build(path, piece, config, read_header(path), None, dtype, [], empty=empty)
+
+
 def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, path: Path, component: str) -> Any:
     """The module of a config with its parameters on the meta device."""
     from accelerate import init_empty_weights

@@ -305,3 +305,76 @@ def test_a_kept_copy_that_is_damaged_is_not_used(tmp_path: Path) -> None:
         Pictures(tmp_path / "kept").read(known)
     with pytest.raises(BadFile, match="is no file"):
         pictures.read(PictureFile(path=str(tmp_path)))
+
+
+# --- another VAE
+
+
+def other_vae(shelf: Shelf, folder: Path, **changes: Any) -> Path:
+    """The tiny base's VAE with a decoder of its own."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_config({**AutoencoderKL.load_config(shelf.base / "vae"), **changes})
+    vae.load_state_dict(AutoencoderKL.from_pretrained(shelf.base / "vae").state_dict())
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.mul_(0.5)
+    vae.save_pretrained(folder)
+    return folder
+
+
+def ldm_file(folder: Path, path: Path) -> Path:
+    """The folder's VAE as a single file in LDM's names, attention as 1 x 1 convolutions."""
+    from safetensors.torch import load_file, save_file
+
+    from registry.folder import read_json
+    from registry.ldm_names import vae_name
+
+    config = {**read_json(folder / "config.json")}
+    state = {vae_name(config, name): tensor for name, tensor in load_file(folder / "diffusion_pytorch_model.safetensors").items()}
+    attention = {name: tensor[..., None, None] for name, tensor in state.items() if ".attn_1." in name and tensor.ndim == 2}
+    save_file({name: tensor.contiguous() for name, tensor in (state | attention).items()}, path)
+    return path
+
+
+def test_one_denoising_serves_every_vae(shelf: Shelf, tmp_path: Path) -> None:
+    folder = other_vae(shelf, tmp_path / "soft")
+    file = ldm_file(folder, tmp_path / "soft.safetensors")
+    shelf.store.add(folder, name="soft")
+    asked = config(shelf, {"vae": [None, "soft", str(file)], "seed": [1, 2]}, sampler="ddim")
+    planned = plan(asked, shelf.store)
+    outcome = run(asked, shelf.store)
+    assert outcome.result["forwards"] == planned.forwards == 2 * 4 and outcome.result["rendered"] == 6
+    told = lines(outcome.folder)
+    own, soft, single = (
+        pixels(outcome.folder, next(line for line in told if line["axes"]["vae"] == name)) for name in (None, "soft", str(file))
+    )
+    assert (own != soft).any() and (soft == single).all()  # a folder and a single file of one VAE are one
+    parameters = read_png(outcome.folder / told[-1]["image"]).parameters
+    assert f"VAE hash: {told[-1]['render']['vae_sha256'][:10]}, VAE: soft" in parameters
+    assert reproduce(outcome.folder / told[-1]["image"], shelf.store).equal
+    again = run(config(shelf, {"vae": ["soft"], "seed": [1]}, sampler="ddim"), shelf.store)
+    assert again.result["reused"] == 1
+
+
+def test_a_vae_s_own_latents_are_not_shared(shelf: Shelf, tmp_path: Path) -> None:
+    """With init each VAE encodes it for itself: nothing is shared."""
+    vae = str(other_vae(shelf, tmp_path / "soft"))
+    asked = config(shelf, {"vae": [None, vae]}, init=noise(tmp_path / "in.png"), strength=0.5, sampler="ddim")
+    planned = plan(asked, shelf.store).forwards
+    assert run(asked, shelf.store).result["forwards"] == planned == 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"scaling_factor": 0.5}, "scaling_factor is 0.5, the base's 0.18215"),
+        ({"shift_factor": 0.1}, "shift_factor is 0.1, the base's None"),
+    ],
+)
+def test_a_vae_of_another_latent_space_is_refused(shelf: Shelf, tmp_path: Path, changes: dict[str, float], told: str) -> None:
+    assert told in faults(config(shelf, vae=str(other_vae(shelf, tmp_path / "vae", **changes))), shelf)
+
+
+def test_what_is_no_vae_is_refused(shelf: Shelf) -> None:
+    assert "a vae was expected" in faults(config(shelf, vae=str(shelf.base)), shelf)

@@ -198,14 +198,14 @@ def test_a_damaged_cell_is_told_and_drawn_again(shelf: Shelf) -> None:
 
 def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
     import infer.session
-    from infer.draw import draw
+    from infer.draw import draw_latents
 
     def broken(family: Any, parts: Any, render: Render, *rest: Any, **options: Any) -> Any:
         if render.seed in seeds:
             raise RuntimeError("no memory left")
-        return draw(family, parts, render, *rest, **options)
+        return draw_latents(family, parts, render, *rest, **options)
 
-    monkeypatch.setattr(infer.session, "draw", broken)
+    monkeypatch.setattr(infer.session, "draw_latents", broken)
 
 
 def test_a_cell_that_fails_is_recorded_and_the_grid_goes_on(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
