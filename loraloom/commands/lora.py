@@ -140,6 +140,10 @@ def _told(result: Any) -> str:
         lines.append("  nothing was to change" if retained is None else f"  {retained:.2%} of the change is left after rounding")
         if retained is not None and retained < 0.95:
             lines.append("  WARNING: much of the change was rounded away. Fuse into a wider dtype: --dtype bf16 or fp32.")
+        if (result["noise"] or 0.0) > 1:
+            lines.append(
+                f"  WARNING: rounding moved the weights {result['noise']:.1f} times as far as the adapters. Fuse into a wider dtype."
+            )
     elif "left_out" in result:
         lines.append(f"  {result['modules']} layers changed, {result['unchanged']} did not; rank up to {max(result['ranks'].values())}")
         lines.append(

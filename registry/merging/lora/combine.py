@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults
 from registry.licences import inherited
 from registry.merging.lora.adapter import Adapter, Module
-from registry.merging.lora.delta import changes_bias, delta, delta_shape, factors, kind_of, tensor_fault
+from registry.merging.lora.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
 from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
 from registry.merging.lora.shapes import outline_shape
 from registry.merging.lora.sources import Given, find_adapters, place_faults, source_entries
@@ -248,6 +248,9 @@ def _layers(plan: CombinePlan, report: Report) -> list[Layer]:
 def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[Factors, float]:
     """(factors of the weighted sum, share of its energy that they hold). A part of weight 0 takes no part."""
     active = [(module, weight) for module, weight in parts if weight != 0.0] or [(parts[0][0], 0.0)]
+    for module, _ in active:
+        for role in module.roles:
+            finite(module.tensor(role), module)
     if all(module.is_plain for module, _ in active):
         whole = concatenated([(factors_of(module), weight) for module, weight in active])
         if keep is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.errors import Refused
+from registry.errors import JobFailed, Refused
 from registry.merging.lora.adapter import Module
 from registry.merging.lora.rotations import ROTATIONS, along, rotation_fault
 
@@ -40,6 +40,16 @@ def delta(module: Module, base: Tensor | None = None, *, weight: float = 1.0) ->
         assert base is not None
         return decomposed(module.tensor("dora"), base, change, on_out=_on_out(module, base), weight=weight)
     return change * weight if weight != 1.0 else change
+
+
+def finite(values: Tensor, module: Module) -> Tensor:
+    """The values. Raises JobFailed where the module's numbers are none."""
+    import torch
+
+    if not bool(torch.isfinite(values).all()):
+        file = next(iter(module.stored.values())).file
+        raise JobFailed(f"{module.name} of {file.name} has numbers that are none (NaN or infinite). Nothing was written; train it again.")
+    return values
 
 
 def kind_of(module: Module) -> str:

@@ -5,7 +5,6 @@ Every change is taken from the base's own weight, so the order of the adapters d
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,11 @@ from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some
 from registry.merging.layout import Layout
 from registry.merging.lora.adapter import Module
-from registry.merging.lora.delta import bias_delta, changes_bias, delta
+from registry.merging.lora.changes import FUSE, Part, Retained, options_of
+from registry.merging.lora.delta import changes_bias
 from registry.merging.lora.places import Landing, Places, places_of
 from registry.merging.lora.shapes import misshape
 from registry.merging.lora.sources import Given, family_faults, find_adapters, find_checkpoint
-from registry.merging.mapped import torch_dtype
-from registry.merging.method import Method, Pieces, Place
 from registry.merging.plan import (
     MIB,
     MergePlan,
@@ -38,22 +36,10 @@ from registry.progress import Report, silent
 from registry.record import Record
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from registry.references import Weighted
     from registry.store import Store
 
 FAITHFUL = 0.95  # share of the change that must survive the output's dtype without a warning
-
-
-@dataclass(frozen=True)
-class Part:
-    """One module's share of one tensor of the checkpoint."""
-
-    module: Module
-    landing: Landing
-    weight: float
-    bias: bool = False
 
 
 @dataclass
@@ -83,26 +69,6 @@ class Coverage:
         for what, names in (("not in the base", self.missing), ("of another shape", self.mismatched), ("keys of no module", self.left)):
             text += f"; {what}: {some(names)}" if names else ""
         return text
-
-
-@dataclass
-class Retained:
-    """How much of the change is left after the output's dtype rounded it: (W' - W) . D / |D|^2, over all tensors."""
-
-    parts: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, at: Place, kept: float, wanted: float) -> None:
-        """One piece's share."""
-        with self.lock:
-            self.parts[(at.key, at.begin)] = (kept, wanted)
-
-    @property
-    def share(self) -> float | None:
-        """1 is all of it; None when nothing was to change."""
-        values = [self.parts[place] for place in sorted(self.parts)]
-        wanted = sum(value[1] for value in values)
-        return sum(value[0] for value in values) / wanted if wanted > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +174,16 @@ def _merge_plan(
 
 
 def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register: bool = True) -> Merged:
-    """Write and register a planned fusion; `result` also has coverage and retained."""
+    """Write and register a planned fusion; `result` also has coverage, retained and noise."""
     done = run_plan(plan.merge, store, report=report, register=register)
     share = plan.retained.share
-    result = {**done.result, "coverage": plan.coverage.to_json(), "retained": None if share is None else round(share, 6)}
+    noise = plan.retained.noise
+    result = {
+        **done.result,
+        "coverage": plan.coverage.to_json(),
+        "retained": None if share is None else round(share, 6),
+        "noise": None if noise is None else round(noise, 6),
+    }
     return replace(done, result=result)
 
 
@@ -264,7 +236,7 @@ def _keys(layout: Layout, parts: Mapping[str, Sequence[Part]], dtype: str | None
         convert = dtype is not None and stored.info.dtype in FLOATS and stored.info.elements > 0
         out = TensorInfo(DTYPES[dtype] if convert and dtype else stored.info.dtype, stored.info.shape)
         if name in parts and stored.info.dtype in FLOATS:
-            options = {"parts": tuple(parts[name]), "shape": stored.info.shape, "dtype": out.dtype, "retained": retained}
+            options = options_of(parts[name], shape=stored.info.shape, dtype=out.dtype, retained=retained)
             found.keys[name] = Key(name=name, out=out, sources=(stored,), options=options)
         else:
             found.keys[name] = Key(name=name, out=out, sources=(stored,), copied="no adapter changes it")
@@ -272,52 +244,12 @@ def _keys(layout: Layout, parts: Mapping[str, Sequence[Part]], dtype: str | None
 
 
 def _memory_faults(keys: Keys, memory_mib: int) -> list[str]:
-    """A change is made whole: it, its making, the next one's beside it, and the base where that is needed."""
-    largest = max((key.out.elements for key in keys.keys.values() if key.merged), default=0)
+    """A plain LoRA's change is made row by row; any other is made whole: it, its making, the next one's beside it, and the base."""
+    whole = (key for key in keys.keys.values() if key.merged and not all(part.by_rows for part in key.options["parts"]))
+    largest = max((key.out.elements for key in whole), default=0)
     needed = (largest * 4 * 5 + 64 * MIB) / MIB
     return (
         [f"memory_mib={memory_mib} is too little for this base's largest changed tensor: at least {needed:.0f}."]
         if memory_mib < needed
         else []
     )
-
-
-# --- the arithmetic
-
-
-def change_of(pieces: Pieces, *, parts: Sequence[Part], shape: tuple[int, ...], **_options: Any) -> Tensor:
-    """What all parts together add to a tensor, flat, fp32."""
-    import torch
-
-    base: Tensor | None = None
-    if any(part.module.needs_base for part in parts):
-        base = torch.cat([piece[0].float() for piece in pieces]).reshape(shape)
-    total = torch.zeros(shape)
-    for part in parts:
-        if part.bias:
-            bias = bias_delta(part.module, base)
-            assert bias is not None
-            total.add_(bias.reshape(shape), alpha=part.weight)
-            continue
-        change = delta(part.module, base, weight=part.weight)
-        first, last = part.landing.rows or (0, shape[0])
-        part_of = (
-            change.reshape(change.shape[0], -1)[part.landing.origin : part.landing.origin + last - first] if change.ndim > 1 else change
-        )
-        total[first:last] += part_of.reshape(total[first:last].shape)
-    return total.reshape(-1)
-
-
-def add_change(
-    base: Tensor, *, parts: Sequence[Part], shape: tuple[int, ...], dtype: str, retained: Retained, known: Tensor, at: Place
-) -> Tensor:
-    """W + D, and a note of what the output's dtype leaves of D."""
-    change = known[at.begin : at.begin + base.numel()]
-    merged = base + change
-    rounded = merged.to(torch_dtype(dtype)).to(base.dtype)
-    wanted = change.double()
-    retained.note(at, float(((rounded - base).double() * wanted).sum()), float((wanted * wanted).sum()))
-    return merged
-
-
-FUSE = Method(name="fuse", apply=add_change, least=1, most=None, base=True, options={}, measure=change_of, placed=True, holds=True)

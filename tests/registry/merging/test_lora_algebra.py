@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.errors import Faults
+from registry.errors import Faults, JobFailed
 from registry.merging.lora.adapter import read_adapter
 from registry.merging.lora.combine import plan_combine, run_combine
 from registry.merging.lora.delta import delta
@@ -240,6 +240,35 @@ def test_an_adapter_that_finds_no_place_is_refused_with_its_coverage(store: Stor
     assert "not in the base: lora_unet_up_blocks_3" in str(refused.value) and "[6, 7] where the base has [6, 5]" in str(refused.value)
     after = fuse(store, tmp_path / "out.safetensors", base, (path, 1.0), coverage=0.5)
     assert close(after[f"{QUERY}.weight"], read(base)[f"{QUERY}.weight"] + delta_by_hand(path, QUERY))
+
+
+def test_numbers_that_are_none_are_told_with_their_module(store: Store, tmp_path: Path) -> None:
+    base, path = checkpoint(tmp_path / "base.safetensors"), lora(tmp_path / "a.safetensors")
+    values = read(path)
+    name = f"{NAMES[QUERY][0]}.lora_up.weight"
+    values[name][1, 0] = float("nan")
+    broken = written(tmp_path / "broken.safetensors", values)
+    for keep in (None, Keep(rank=1)):
+        with pytest.raises(JobFailed, match=r"attn1_to_q of broken\.safetensors has numbers that are none"):
+            combine(store, tmp_path / "sum.safetensors", (path, 1.0), (broken, 0.5), keep=keep)
+    with pytest.raises(JobFailed, match=r"attn1_to_q of broken\.safetensors has numbers that are none"):
+        fuse(store, tmp_path / "out.safetensors", base, (broken, 1.0))
+    assert not list(tmp_path.glob("out*")) and not list(tmp_path.glob("sum*"))
+
+
+def test_a_large_layer_is_fused_row_by_row_in_little_memory(store: Store, tmp_path: Path) -> None:
+    """The change of a plain LoRA is never made whole: a layer of 64 MiB needs no 5 x 64."""
+    shape, name = (4096, 4096), "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    weight = torch.zeros(shape, dtype=torch.float16)
+    base = written(
+        tmp_path / "base.safetensors", {f"{QUERY}.weight": weight, "model.diffusion_model.input_blocks.3.0.op.weight": weight[:1]}
+    )
+    down, up = random(1, 2, 4096), random(2, 4096, 2)
+    path = written(tmp_path / "a.safetensors", {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up})
+    plan = plan_fuse(str(base), [Weighted(str(path), 0.5)], store, tmp_path / "out.safetensors", memory_mib=96)
+    done = run_fuse(plan, store)
+    assert torch.allclose(read(done.output)[f"{QUERY}.weight"].float(), up @ down * 0.5, rtol=1e-3, atol=1e-4)  # half precision
+    assert done.result["retained"] == pytest.approx(1.0, abs=1e-3) and done.result["noise"] < 1e-3
 
 
 def test_a_change_that_is_rounded_away_is_told(store: Store, tmp_path: Path) -> None:
