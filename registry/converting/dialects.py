@@ -20,6 +20,7 @@ from registry.families.base import Family
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import Layer
 from registry.lora_files import lora_settings
+from registry.merging.lora.adapter import Module
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,12 +205,18 @@ def _kohya_faults(family: Family, component: str, layer: Layer, group: Sequence[
         strange = unit.source.roles & {"down_bias", "up_bias"}
         if strange:
             yield f"{unit.source.name} has a bias in its factors (lora_bias), for which kohya has no form."
-        elif not unit.is_pair and unit.peft:
+        elif not unit.is_pair and is_pefts(unit.source):
             yield f"{unit.source.name} is {_kind(unit)} as peft lays it out, which other tools do not read. {ADVICE}"
         elif not unit.is_pair and len(layer.modules) > 1 and unit.part is not None:
             yield f"{unit.source.name} is {_kind(unit)} and its layer is fused with others in kohya's files. {ADVICE}"
     if len(layer.modules) > 1 and group[0].part is not None and all(unit.is_pair for unit in group):
         yield from _fused_faults(layer, group)
+
+
+def is_pefts(module: Module) -> bool:
+    """Whether a module of another algorithm than LoRA is peft's: its alpha stands in a config, and some of its tensors lie otherwise."""
+    told_elsewhere = module.alpha is not None and "alpha" not in module.roles
+    return module.peft or told_elsewhere or module.name.startswith("base_model.")
 
 
 def _fused_faults(layer: Layer, group: Sequence[Unit]) -> Iterator[str]:

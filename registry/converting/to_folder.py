@@ -17,6 +17,7 @@ from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.families.base import Parts
+from registry.folder import read_json
 from registry.merging.forms import cut
 from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
@@ -103,9 +104,9 @@ class FolderWay:
     def _write_rest(self, folder: Path, modules: Mapping[str, Any]) -> None:
         """What is no weight of the file: copied from the base, else written from what the loader has made."""
         if self.base is not None:
-            for entry in sorted(self.base.iterdir()):
-                if entry.is_dir() and not entry.name.startswith(".") and entry.name not in self.weights:
-                    shutil.copytree(entry, folder / entry.name)
+            for name in read_json(self.base / "model_index.json"):
+                if name.isidentifier() and name not in self.weights and (self.base / name).is_dir():
+                    shutil.copytree(self.base / name, folder / name)
             shutil.copyfile(self.base / "model_index.json", folder / "model_index.json")
             return
         index: dict[str, Any] = {"_class_name": self.known.pipeline, "_diffusers_version": _version(), **self.parts.config}

@@ -54,3 +54,24 @@ def test_an_existing_file_and_a_wrong_ending_are_refused_together(ink: Path, tmp
     assert ".safetensors" in err
     _, err = said(capsys, "m/ink.safetensors", "--to", "koya", "--output", "out.safetensors", code=2)
     assert "kohya" in err
+
+
+def test_the_command_knows_every_form() -> None:
+    from loraloom.commands.registry.convert import TARGETS
+    from registry.converting.job import TARGETS as KNOWN
+
+    assert set(TARGETS) == set(KNOWN)
+
+
+def test_the_folder_of_an_export_stands_behind_the_tool_or_last(ink: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ("m/ink.safetensors", "--layout", "comfyui", "tool", "--json"),
+        ("m/ink.safetensors", "tool", "--json", "--layout", "comfyui"),
+    ):
+        assert main(["registry", "export", *words, "--dry-run"]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert plan["folder"] == str(tmp_path / "tool") and plan["items"][0]["how"] == "convert"
+    assert not (tmp_path / "tool").exists()
+    assert main(["registry", "export", "m/ink.safetensors", "--layout", "comfyui"]) == 2
+    assert main(["registry", "export", "m/ink.safetensors", "--layout", "comfy", "tool"]) == 2
+    assert "comfyui" in capsys.readouterr().err

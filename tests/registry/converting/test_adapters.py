@@ -330,3 +330,9 @@ def test_the_result_is_registered_with_its_source(store: Store, tmp_path: Path) 
     )
     assert [(parent["role"], parent["ref"]) for parent in made.parents] == [("base", "pocket"), ("source", "ink")]
     assert made.parents[1]["sha256"] == store.sha256(record)
+
+
+def test_pefts_own_algorithms_keep_their_alpha_elsewhere_and_are_refused(store: Store, tmp_path: Path) -> None:
+    name = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    with pytest.raises(Refused, match=r"LoHa as peft lays it out.*lora resize"):
+        convert(store, lycoris(tmp_path / "loha.safetensors", name), tmp_path / "out.safetensors", "kohya", family="sd1")
