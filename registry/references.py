@@ -90,6 +90,16 @@ def absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
+def spelled(path: Path) -> Path:
+    """The path, refused where its name cannot be written down: bytes that are no Unicode."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "replace")
+        raise Refused(f"{shown} has a name that is not valid Unicode. Rename it to register it.") from None
+    return path
+
+
 def check_name(name: str | None) -> None:
     """Refuse a name that a reference could not be written with."""
     if name is None:

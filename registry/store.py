@@ -40,7 +40,7 @@ from registry.places import Places, Seen, fingerprint_of
 from registry.progress import Report, silent
 from registry.rebuild import Rebuilt, rebuild
 from registry.record import FileEntry, Hashes, Record
-from registry.references import POCKET, absolute, check_name, proper_name, split_alias
+from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
 from registry.scan import ScanReport, scan
 from registry.search import search
 from registry.settle import write_seen
@@ -111,7 +111,7 @@ class Store:
                 path, expected = brought.path, brought.expected
                 name, licence = name or self._free_name(brought), licence or brought.licence
                 metadata = {**(metadata or {}), "source": brought.source, **({"source_commit": brought.commit} if brought.commit else {})}
-            path = absolute(path)
+            path = spelled(absolute(path))
             if path == self._embedded.path:
                 return self._pocket_named(name)
             if recipe is not None:  # only a job gives one: the file is its own

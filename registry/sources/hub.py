@@ -72,8 +72,13 @@ def fetch_hub(source: HubSource, report: Report) -> FromHub:
         check_reachable(endpoint, wanted=str(source))
     except JobFailed as error:
         return _cached(source, str(error))
-    with _told(source, endpoint):
-        info = HfApi(endpoint=endpoint).model_info(source.repo, revision=source.revision, files_metadata=True, timeout=ANSWER_SECONDS)
+    try:
+        with _told(source, endpoint):
+            info = HfApi(endpoint=endpoint).model_info(source.repo, revision=source.revision, files_metadata=True, timeout=ANSWER_SECONDS)
+    except NotFound:
+        if source.file is None:
+            raise
+        return _file_alone(source, source.file, endpoint)
     sizes = {str(one.rfilename): one for one in info.siblings or ()}
     files = [source.file] if source.file else _files_of(source, sizes)
     if source.file and source.file not in sizes:
@@ -99,6 +104,12 @@ def _download(source: HubSource, name: str, endpoint: str) -> Path:
 
     with _told(source, endpoint):
         return Path(str(hf_hub_download(source.repo, name, revision=source.revision, endpoint=endpoint, etag_timeout=ANSWER_SECONDS)))
+
+
+def _file_alone(source: HubSource, name: str, endpoint: str) -> FromHub:
+    """The file from a mirror that gives files and tells nothing of repositories."""
+    path = _download(source, name, endpoint)
+    return FromHub(path, path.parents[len(PurePosixPath(name).parts) - 1].name, {}, None)
 
 
 def _cached(source: HubSource, otherwise: str) -> FromHub:
@@ -172,7 +183,6 @@ def _check_room(source: HubSource, needed: int) -> None:
 @contextmanager
 def _told(source: HubSource, endpoint: str) -> Iterator[None]:
     """The hub's errors, said for a person."""
-    import httpx
     from huggingface_hub import errors
 
     try:
@@ -189,7 +199,8 @@ def _told(source: HubSource, endpoint: str) -> Iterator[None]:
         raise NotFound(f"{source}: {source.repo} has no revision {source.revision!r}. Leave it out for the newest.") from error
     except errors.EntryNotFoundError as error:
         raise NotFound(f"{source}: {source.repo} has no such file.") from error
-    except errors.HfHubHTTPError as error:
-        raise JobFailed(f"{source} was not fetched: {str(error).strip().splitlines()[0]}") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise JobFailed(f"{source} was not fetched: {error}. What came is kept: give the command again to go on.") from error
+    except Exception as error:  # its own, and those of its http client, which differs by version
+        if getattr(getattr(error, "response", None), "status_code", None) == 404:
+            raise NotFound(f"{source}: {endpoint} does not have it (HTTP 404).") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise JobFailed(f"{source} was not fetched: {reason}. What came is kept: give the command again to go on.") from error

@@ -76,10 +76,10 @@ def download(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arri
                 part.unlink()
                 name = _fetch(url, part, report)
                 found = _sha256(part)
+        _facts_of(part).unlink(missing_ok=True)
         if found != sha256:
             part.unlink()
             raise Refused(f"{shown(url)} gave a file with sha256 {found}; {sha256} was expected. It was thrown away. Check both.")
-        _facts_of(part).unlink(missing_ok=True)
     return Arrived(part, name)
 
 

@@ -86,6 +86,14 @@ def test_what_is_no_model_is_refused_by_name(store: Store, tmp_path: Path) -> No
     assert store.records(kind="unknown") == []
 
 
+def test_a_name_that_is_no_unicode_is_refused(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.safetensors")
+    path.rename(odd)
+    with pytest.raises(Refused, match="not valid Unicode"):
+        store.add(odd)
+
+
 def test_told_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: Path) -> None:
     record = store.add(make(tmp_path / "ink.safetensors"), family="sdxl")
     assert record.family == "sdxl" and any("told" in reason for reason in record.evidence)
