@@ -41,6 +41,11 @@ def fingerprint_of(path: Path) -> str | None:
         return None
 
 
+def place_with_fingerprint(path: Path) -> Place:
+    """The Place of an existing path, with the fingerprint of its header where it has one."""
+    return replace(rows.place_of(path), fingerprint=fingerprint_of(path) if path.is_file() else None)
+
+
 class Places:
     """Where records lie or lay, read once a scan when the first unknown file turns up."""
 

@@ -29,6 +29,7 @@ from registry.embedded import Embedded
 from registry.errors import Ambiguous, BadFile, NotFound, Refused
 from registry.finder import Finder, seen_at
 from registry.folder import folder_files
+from registry.fresh import look_again
 from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
 from registry.index import Index
@@ -36,14 +37,13 @@ from registry.lineage import Lineage, trace
 from registry.names import suggest
 from registry.notes_file import Imported, apply, match, notes_of, read_notes
 from registry.own_files import Removed, delete, own_files
-from registry.places import Places, Seen, fingerprint_of
+from registry.places import place_with_fingerprint
 from registry.progress import Report, silent
 from registry.rebuild import Rebuilt, rebuild
 from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
 from registry.scan import ScanReport, scan
 from registry.search import search
-from registry.settle import write_seen
 from registry.sources.source import Brought, bring, check_expected, is_source
 from registry.told import check_told, put_told
 from registry.verify import Check, verify
@@ -123,7 +123,7 @@ class Store:
             with self._index.writing() as connection:
                 record_id = self._same(connection, str(path), hashes.sha256, kind or seen.kind) or rows.new_id()
                 rows.put_record(connection, replace(seen, id=record_id))
-                rows.put_place(connection, record_id, _place(path))
+                rows.put_place(connection, record_id, place_with_fingerprint(path))
                 if hashes.sha256:
                     rows.put_content(connection, record_id, hashes, learned)
                 rows.put_given(connection, record_id, said)
@@ -235,7 +235,7 @@ class Store:
         """
         check_told({"kind": kind})
         found = self._finder.one(reference, kind)
-        return self._fresh(found) if fresh else found
+        return look_again(found, self._index, self._digest) if fresh else found
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps; of any other reference the one that `find` gives."""
@@ -250,46 +250,6 @@ class Store:
     def duplicates(self) -> list[Duplicate]:
         """What is there more than once, of all that is hashed: the same files, and the same weights in whatever dialect."""
         return duplicates(self.records())
-
-    def _fresh(self, record: Record) -> Record:
-        """The record of a file that was written to since: looked at again. Folders are looked at by a scan."""
-        path = record.path
-        if not record.id or record.id == POCKET or path is None:
-            return record
-        if not os.path.lexists(path):
-            return self._gone(record, path)
-        if "root" in record.metadata or not os.path.isfile(path):
-            return record
-        place = rows.place_of(path)
-        with self._index.reading() as connection:
-            if rows.is_known(connection, place):
-                return record
-            known = rows.ids_by_path(connection, path)
-        if not known:  # the index lost the place, to damage
-            seen = inspect(path)
-            with self._index.writing() as connection:
-                rows.put_record(connection, replace(seen, id=record.id))
-                rows.put_place(connection, record.id, _place(Path(path)))
-                rows.drop_content(connection, record.id)
-                return compose.load(connection, [record.id])[0]
-        return self._looked_at_again(Path(path))
-
-    def _gone(self, record: Record, path: str) -> Record:
-        """The record seen from a place where it still lies; with a warning where there is none."""
-        if any(warning.code == "missing" for warning in record.warnings):
-            return record
-        with self._index.writing() as connection:
-            rows.mark_missing(connection, [path], True)
-            found = next(iter(compose.load(connection, [record.id])), record)
-        return self._fresh(found) if found.path != path else found
-
-    def _looked_at_again(self, path: Path) -> Record:
-        """The record of what lies there now; what lay there is found where it went, when that is a place the index knows."""
-        places, found = Places(self._index, self._digest), ScanReport(self._index)
-        chain = [Path(one) for one in places.chain_of(str(path))]
-        write_seen(self._index, [Seen(_place(one), inspect(one)) for one in chain], found, places)
-        with self._index.reading() as connection:
-            return compose.load(connection, rows.ids_by_path(connection, str(path)))[0]
 
     # --- hashes
 
@@ -473,11 +433,6 @@ class Store:
 
 
 # --- small pieces
-
-
-def _place(path: Path) -> rows.Place:
-    """The Place of a path, with the fingerprint of its header where it has one."""
-    return replace(rows.place_of(path), fingerprint=fingerprint_of(path) if path.is_file() else None)
 
 
 def _plain(parents: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

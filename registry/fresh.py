@@ -1,0 +1,61 @@
+"""A record as its file is now: looked at again when it was written to, found where it went, told when it is gone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from registry import compose, rows
+from registry.detect import inspect
+from registry.index import Index
+from registry.places import Digest, Places, Seen, place_with_fingerprint
+from registry.record import Record
+from registry.references import POCKET
+from registry.scan_report import ScanReport
+from registry.settle import write_seen
+
+
+def look_again(record: Record, index: Index, digest: Digest) -> Record:
+    """The record, brought up to date when the system says that its file changed. Folders are looked at by a scan."""
+    path = record.path
+    if not record.id or record.id == POCKET or path is None:
+        return record
+    if not os.path.lexists(path):
+        return _gone(record, path, index, digest)
+    if "root" in record.metadata or not os.path.isfile(path):
+        return record
+    with index.reading() as connection:
+        if rows.is_known(connection, rows.place_of(path)):
+            return record
+        known = rows.ids_by_path(connection, path)
+    return _written_to(Path(path), index, digest) if known else _placed_again(record, Path(path), index)
+
+
+def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
+    """The record seen from a place where it still lies; with a warning where there is none."""
+    if any(warning.code == "missing" for warning in record.warnings):
+        return record
+    with index.writing() as connection:
+        rows.mark_missing(connection, [path], True)
+        found = next(iter(compose.load(connection, [record.id])), record)
+    return look_again(found, index, digest) if found.path != path else found
+
+
+def _placed_again(record: Record, path: Path, index: Index) -> Record:
+    """The record of a file whose place the index has lost, to damage."""
+    seen = inspect(path)
+    with index.writing() as connection:
+        rows.put_record(connection, replace(seen, id=record.id))
+        rows.put_place(connection, record.id, place_with_fingerprint(path))
+        rows.drop_content(connection, record.id)
+        return compose.load(connection, [record.id])[0]
+
+
+def _written_to(path: Path, index: Index, digest: Digest) -> Record:
+    """The record of what lies there now; what lay there is found where it went, when that is a place the index knows."""
+    places, found = Places(index, digest), ScanReport(index)
+    chain = [Path(one) for one in places.chain_of(str(path))]
+    write_seen(index, [Seen(place_with_fingerprint(one), inspect(one)) for one in chain], found, places)
+    with index.reading() as connection:
+        return compose.load(connection, rows.ids_by_path(connection, str(path)))[0]
