@@ -15,35 +15,6 @@ REFINER = r"token_refiner"
 
 KNOWN: tuple[Known, ...] = (
     Known(
-        family="sd3",
-        keys=("joint_blocks.0.context_block.attn.qkv.weight",),
-        other_keys=(("pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight", "context_embedder.weight"),),
-        absent=(r"single_transformer_blocks..*", r"joint_transformer_blocks..*"),
-        marks={
-            "(joint_blocks.37.x_block.attn.qkv|transformer_blocks.37.attn.to_q).weight": "3.5-large",
-            r"joint_blocks.0.x_block.attn2.qkv.weight|transformer_blocks.0.attn2.to_q.weight": "3.5-medium",
-        },
-        variants=(
-            Shape(key="pos_embed.pos_embed", axis=1, means={147456: "3.5-medium"}),
-            Shape(key="pos_embed", axis=1, means={36864: "3-medium", 147456: "3.5-medium"}),
-            Shape(key="transformer_blocks.0.attn.to_q.weight", axis=0, means={1536: "3-medium", 2432: "3.5-large"}),
-        ),
-        prediction="flow",
-        pipelines="StableDiffusion3.*",
-        adapter=((r"^joint_blocks[._]\d+[._](x|context)_block",),),
-        adapter_shared=((JOINT,), (rf"{BLOCK}ff(_context)?[._]net",)),
-        adapter_absent=(SINGLE, r"(img|txt)_mlp", REFINER, rf"{BLOCK}attn1[._]"),
-        adapter_widths=(
-            Width(module=rf"{BLOCK}attn[._]to_q$", means={1536: None, 2432: "3.5-large"}),
-            Width(module=rf"{BLOCK}attn[._]to_k$", means={1536: None, 2432: "3.5-large"}),
-            Width(module=rf"{BLOCK}attn[._](to_v|add_[qkv]_proj)$", means={1536: None, 2432: "3.5-large"}),
-            Width(module=rf"{BLOCK}ff(_context)?[._]net[._]0[._]proj$", means={1536: None, 2432: "3.5-large"}),
-            Width(module=r"^joint_blocks[._]\d+[._](x|context)_block[._]attn[._]qkv$", means={1536: None, 2432: "3.5-large"}),
-        ),
-        adapter_blocks={"transformer_blocks": 38, "joint_blocks": 38},
-        adapter_marks={rf"{BLOCK}attn2[._]|^joint_blocks[._]\d+[._]x_block[._]attn2": "3.5-medium"},
-    ),
-    Known(
         family="pixart",
         keys=("t_block.1.weight", "x_embedder.proj.weight"),
         other_keys=(("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias"),),

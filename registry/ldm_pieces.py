@@ -84,6 +84,23 @@ def clip_piece(*, prefix: str) -> Piece:
     )
 
 
+def named_piece(
+    *, component: str, class_name: str, prefix: str, identities: tuple[str, ...] = (), tied: Mapping[str, str] | None = None
+) -> Piece:
+    """A text encoder of transformers in its own names; its config is a folder's. `tied` parameters lie under another's name."""
+    return Piece(
+        component=component,
+        library="transformers",
+        class_name=class_name,
+        prefix=prefix,
+        source=lambda _config, name: Source((tied or {}).get(name, name)),
+        sizes=lambda _shapes: {},
+        constants=lambda _sizes: {},
+        published={},
+        identities=identities,
+    )
+
+
 def open_clip_piece(*, component: str, prefix: str) -> Piece:
     """OpenCLIP's bigG text tower, q, k and v fused, with its projection."""
     return Piece(

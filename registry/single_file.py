@@ -61,6 +61,18 @@ class Piece:
     constants: Callable[[Mapping[str, Any]], dict[str, Any]]  # sizes -> what no shape tells
     published: Mapping[str, Any]  # the sizes of the published model, for which the constants are known to be right
     spare: Callable[[Mapping[str, Any], str], bool] = lambda _config, _name: False  # (config, name) the model has no use for, as published
+    identities: tuple[str, ...] = ()  # parameters that are the identity where the file has none
+
+    def places(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]) -> dict[str, Place]:
+        """Its parameters among a file's keys (FilePlaces)."""
+        found: dict[str, Place] = {}
+        for name, shape in shapes.items():
+            source = self.source(config, name)
+            key = _present(keys, self.prefix, source.key) if source is not None else None
+            if source is not None and key is not None:
+                rows = None if source.third is None else (source.third * shape[0], (source.third + 1) * shape[0])
+                found[name] = Place(key, rows, transposed=source.transposed)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +97,7 @@ class Layout:
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, Place]:
         """The parameters of one of its pieces in a file (FilePlaces)."""
-        found: dict[str, Place] = {}
-        for piece in (piece for piece in self.pieces if piece.component == component):
-            for name, shape in shapes.items():
-                source = piece.source(config, name)
-                key = _present(keys, piece.prefix, source.key) if source is not None else None
-                if source is not None and key is not None:
-                    rows = None if source.third is None else (source.third * shape[0], (source.third + 1) * shape[0])
-                    found[name] = Place(key, rows, transposed=source.transposed)
-        return found
+        return next((piece.places(config, shapes, keys) for piece in self.pieces if piece.component == component), {})
 
 
 def load_single_file(
@@ -132,6 +136,22 @@ def load_single_file(
         config=configs.get("pipeline", layout.pipeline),
         warnings=tuple(warnings),
     )
+
+
+def load_pieces(
+    path: Path, pieces: Sequence[Piece], folder: Path, *, dtype: torch.dtype, empty: bool
+) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
+    """({component: its module}, {component: its keys}) of the pieces that a file holds, their configs from a diffusers folder."""
+    header = read_header(path)
+    modules: dict[str, Any] = {}
+    keys: dict[str, frozenset[str]] = {}
+    for piece in pieces:
+        inside = _inside(header.tensors, piece.prefix)
+        if inside:
+            config = read_json(folder / piece.component / "config.json")
+            modules[piece.component] = _build(path, piece, config, header, folder, dtype, [], empty=empty)
+            keys[piece.component] = frozenset(piece.prefix + name for name in inside)
+    return modules, keys
 
 
 # --- configs
@@ -259,7 +279,7 @@ def _found(
         source = places[name]
         key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
         if source is None or key is None:
-            faults.append(f"{name} is missing")
+            faults += [f"{name} is missing"] if name not in piece.identities else []
             continue
         shape = list(header.tensors[key].shape)
         if source.third is not None and shape:
@@ -276,11 +296,13 @@ def _found(
 
 def _read(path: Path, module: nn.Module, found: Mapping[str, tuple[str, Source]], dtype: torch.dtype) -> dict[str, Tensor]:
     """Every parameter of the module from the file, in `dtype`."""
+    import torch
     from safetensors import safe_open
 
     shapes = {name: empty.shape for name, empty in module.state_dict().items()}
+    read = {name: torch.eye(*shape, dtype=dtype) for name, shape in shapes.items() if name not in found}  # a piece's identities
     with safe_open(path, framework="pt") as file:
-        return {
+        return read | {
             name: _taken(file.get_tensor(key), source).reshape(shapes[name]).to(dtype).contiguous() for name, (key, source) in found.items()
         }
 

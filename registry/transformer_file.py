@@ -70,10 +70,12 @@ def load_transformer(
     dtype: torch.dtype,
     empty: bool,
     check: Callable[[Mapping[str, Any], Mapping[str, TensorInfo]], None] | None = None,
+    beside: Mapping[str, frozenset[str]] | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The transformer with its weights from the file and its config from the folder, and what should be said of it.
 
-    `check(config, tensors without prefix)` refuses a file and a folder of different builds. Raises BadFile.
+    `check(config, tensors without prefix)` refuses a file and a folder of different builds; `beside` are components that are taken
+    from the file too, with their keys. Raises BadFile.
     """
     import diffusers
 
@@ -96,10 +98,14 @@ def load_transformer(
     _refuse_misfits(path, shapes, places, found)
     if not empty:
         module.load_state_dict(_read(path, prefix, shapes, places, dtype), strict=True, assign=True)
-    taken = {prefix + place.key for place in places.values()}
+    taken = {prefix + place.key for place in places.values()}.union(*(beside or {}).values())
     left = [key for key in tensors if key not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
-    return module, (f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}.", *rest)
+    if beside:
+        said = f"{path.name} holds transformer, {', '.join(beside)}; all else is that of {base_config}."
+    else:
+        said = f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}."
+    return module, (said, *rest)
 
 
 def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:

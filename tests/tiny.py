@@ -526,7 +526,9 @@ def plain_pipeline(family: str, *, dtype: Any = None, **options: Any) -> Any:
 
     from registry.diffusers_folder import no_progress_bars
 
+    folder = shared_folder(family, **options)
+    left_out = dict.fromkeys(getattr(module_of(family), "LEFT_OUT", {}).get(options.get("variant"), ())) if family not in _WRITERS else {}
     with no_progress_bars():
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(shared_folder(family, **options), dtype=dtype or torch.float32)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=dtype or torch.float32, **left_out)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

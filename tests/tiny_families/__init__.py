@@ -4,6 +4,7 @@ A module has
     SIZE                pixels a side of its pictures
     VARIANTS            the builds it can make; the first is the default
     pipeline(variant)   the diffusers pipeline, seeded by its caller, with `tests.tiny.lively` weights
+    LEFT_OUT            of a variant: components its folder has not and the plain pipeline must be told to do without (optional)
     latents(pipeline, *, prompt, negative, guidance, steps, size, seed) -> (1, C, H, W)
                         what the plain pipeline call ends with, unpacked and normalised as the seam has it; negative None is none given
     STARTS              where diffusers has them: the image-to-image and the inpainting pipeline, for which `latents` takes **extra

@@ -1,0 +1,317 @@
+"""Stable Diffusion 3 and 3.5: a transformer of joint blocks with flow matching, unpacked latents of sixteen channels, three text encoders.
+
+CLIP-L's and OpenCLIP bigG's states stand side by side, filled up to T5's width, and T5's behind them; nothing is masked, so the text
+length is part of the result. T5 may be missing: zeros stand in its place, as in the plain pipeline. The shift is static in the
+published models and lies in the scheduler's own table, whose low end is therefore shifted twice.
+"""
+
+# B batch, C channels, H W latent size, T text tokens, D width, P pooled width
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.clip_prompts import repeated
+from registry.clip_text import clip_outputs, count_tokens, penultimate_state
+from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.errors import BadFile, Refused
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
+from registry.flow_steps import shift_of
+from registry.folder import read_json
+from registry.formats.layers import AdapterNames
+from registry.header import TensorInfo
+from registry.kl_vae import decode, encode_images
+from registry.known import BLOCK, JOINT, REFINER, SINGLE
+from registry.looks import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.lora_files import originals_in, read_lora
+from registry.sd3_control import block_residuals, sd3_control
+from registry.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
+from registry.single_file import load_pieces
+from registry.transformer_file import load_transformer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FACTOR = 8  # pixels a latent cell
+T5_TOKENS = 256  # T5's length in the plain pipeline; the tokenizer's own limit where that is less
+MAX_SHIFT = 1.16  # of the shift by resolution where the scheduler has one without saying its end
+CLIPS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
+
+LOOKS = Known(
+    family="sd3",
+    keys=("joint_blocks.0.context_block.attn.qkv.weight",),
+    other_keys=(("pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight", "context_embedder.weight"),),
+    absent=(r"single_transformer_blocks..*", r"joint_transformer_blocks..*"),
+    marks={
+        "(joint_blocks.37.x_block.attn.qkv|transformer_blocks.37.attn.to_q).weight": "3.5-large",
+        r"joint_blocks.0.x_block.attn2.qkv.weight|transformer_blocks.0.attn2.to_q.weight": "3.5-medium",
+    },
+    variants=(
+        Shape(key="pos_embed.pos_embed", axis=1, means={147456: "3.5-medium"}),
+        Shape(key="pos_embed", axis=1, means={36864: "3-medium", 147456: "3.5-medium"}),
+        Shape(key="transformer_blocks.0.attn.to_q.weight", axis=0, means={1536: "3-medium", 2432: "3.5-large"}),
+    ),
+    prediction="flow",
+    pipelines="StableDiffusion3.*",
+    adapter=((r"^joint_blocks[._]\d+[._](x|context)_block",),),
+    adapter_shared=((JOINT,), (rf"{BLOCK}ff(_context)?[._]net",)),
+    adapter_absent=(SINGLE, r"(img|txt)_mlp", REFINER, rf"{BLOCK}attn1[._]"),
+    adapter_widths=(
+        Width(module=rf"{BLOCK}attn[._]to_q$", means={1536: None, 2432: "3.5-large"}),
+        Width(module=rf"{BLOCK}attn[._]to_k$", means={1536: None, 2432: "3.5-large"}),
+        Width(module=rf"{BLOCK}attn[._](to_v|add_[qkv]_proj)$", means={1536: None, 2432: "3.5-large"}),
+        Width(module=rf"{BLOCK}ff(_context)?[._]net[._]0[._]proj$", means={1536: None, 2432: "3.5-large"}),
+        Width(module=r"^joint_blocks[._]\d+[._](x|context)_block[._]attn[._]qkv$", means={1536: None, 2432: "3.5-large"}),
+    ),
+    adapter_blocks={"transformer_blocks": 38, "joint_blocks": 38},
+    adapter_marks={rf"{BLOCK}attn2[._]|^joint_blocks[._]\d+[._]x_block[._]attn2": "3.5-medium"},
+)
+
+ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
+_ALL_ATTENTION = r"attn2?\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+_MLP = r"ff(_context)?\.net\.(0\.proj|2)"
+_MODULATION = r"norm1(_context)?\.linear"
+
+
+# --- what it is
+
+
+def recognise_checkpoint(look: Look) -> Match | None:
+    """A claim on a diffusers folder by its class, on a single file by the names of its joint blocks or diffusers' own."""
+    return claim_checkpoint(LOOKS, look)
+
+
+def recognise_adapter(look: Look) -> Match | None:
+    """A claim on an adapter by the names of its blocks, in either spelling, their width and their number."""
+    return claim_adapter(LOOKS, look)
+
+
+# --- loading
+
+
+def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+    """Parts of a diffusers folder, every weight in `dtype`; what a single file does not hold is taken from `base_config`."""
+    path = Path(path)
+    loaded: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    if path.is_file():
+        if base_config is None:
+            raise Refused(
+                f"{path.name} is a single file: the T5 tokenizer and the scheduler's shift of Stable Diffusion 3 are not in it and are not "
+                "carried. Give base_config=FOLDER, a diffusers folder of the same build (3 medium, 3.5 medium or 3.5 large)."
+            )
+        loaded, warnings = _file_parts(path, Path(base_config), dtype=dtype, empty=str(device) == "meta")
+    else:
+        refuse_base_config(path, base_config)
+    folder = path if base_config is None else Path(base_config)
+    with_t5 = _has_t5(folder)
+    parts = load_folder(
+        folder,
+        denoiser="transformer",
+        text_encoders=(*CLIPS.values(), *(["text_encoder_3"] if with_t5 else [])),
+        tokenizers=(*CLIPS, *(["tokenizer_3"] if with_t5 else [])),
+        predictions=("flow",),
+        dtype=dtype,
+        device=device,
+        loaded=loaded,
+    )
+    parts.source = path
+    parts.warnings = warnings
+    if not with_t5:
+        parts.warnings = (
+            *warnings,
+            f"{folder.name} has no T5 (text_encoder_3): zeros stand for its text states, as in the plain pipeline.",
+        )
+    return _checked(parts)
+
+
+def _has_t5(folder: Path) -> bool:
+    entry = read_json(folder / "model_index.json").get("text_encoder_3")
+    return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+
+
+def _file_parts(path: Path, folder: Path, *, dtype: torch.dtype, empty: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the file holds (a transformer always; a VAE and text encoders often), by component, and what should be said of it."""
+    pieces = [piece for piece in PIECES if piece.component != "text_encoder_3" or _has_t5(folder)]
+    others, keys = load_pieces(path, pieces, folder, dtype=dtype, empty=empty)
+    check = partial(_same_build, path, folder)
+    transformer, warnings = load_transformer(path, folder, FILE_NAMES, check=check, beside=keys, dtype=dtype, empty=empty)
+    return {"transformer": transformer, **others}, warnings
+
+
+def _same_build(path: Path, folder: Path, config: Mapping[str, Any], names: Mapping[str, TensorInfo]) -> None:
+    """Refuse a file and a folder of different builds before their shapes differ in hundreds of places."""
+    blocks = {name.split(".")[1] for name in names if name.startswith(("joint_blocks.", "transformer_blocks."))}
+    doubled = sum(1 for name in names if name.endswith(("x_block.attn2.qkv.weight", "attn2.to_q.weight")))
+    told, expected = (len(blocks), doubled), (config["num_layers"], len(config["dual_attention_layers"]))
+    if told != expected:
+        raise Refused(
+            f"{path.name} has {told[0]} blocks, {told[1]} of them with a second attention; base_config={folder} has {expected[0]} and "
+            f"{expected[1]}. Give the folder of the same build (3 medium: 24 and 0, 3.5 medium: 24 and 13, 3.5 large: 38 and 0)."
+        )
+
+
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless the transformer takes other latents than the VAE gives, or is of another pipeline."""
+    config: Any = parts.denoiser.config
+    name = type(parts.denoiser).__name__
+    if name != "SD3Transformer2DModel" or config.in_channels != parts.vae.config.latent_channels:  # type: ignore[union-attr]
+        raise BadFile(parts.source, "variant", f"is a {name} of {config.in_channels} channels; only text-to-image ones (16) are loaded.")
+    if parts.latent_factor != FACTOR:
+        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Stable Diffusion 3 has {FACTOR}.")
+    return parts
+
+
+# --- text
+
+
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, T, D): CLIP's states filled up to T5's width, then T5's; "pooled": (B, P): both CLIPs' projections}.
+
+    `clip_skip` counts from CLIP's last but one state, as in diffusers.
+    """
+    import torch
+
+    outputs = [clip_outputs(parts.tokenizers[tokenizer], parts.text_encoders[encoder], prompts) for tokenizer, encoder in CLIPS.items()]
+    states = [
+        penultimate_state(out, parts.text_encoders[encoder], clip_skip=clip_skip)
+        for out, encoder in zip(outputs, CLIPS.values(), strict=True)
+    ]
+    clip, t5 = torch.cat(states, dim=-1), _t5_states(parts, prompts, like=states[0])
+    clip = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
+    return {"embeds": torch.cat([clip, t5], dim=-2), "pooled": torch.cat([out.text_embeds for out in outputs], dim=-1)}
+
+
+def _t5_states(parts: Parts, prompts: Sequence[str], *, like: Tensor) -> Tensor:
+    """(B, T, D) of T5, its padding attended; zeros where there is none."""
+    if "text_encoder_3" not in parts.text_encoders:
+        config: Any = parts.denoiser.config
+        return like.new_zeros(len(prompts), T5_TOKENS, config.joint_attention_dim)
+    encoder: Any = parts.text_encoders["text_encoder_3"]
+    ids = parts.tokenizers["tokenizer_3"](
+        list(prompts), padding="max_length", max_length=_t5_tokens(parts), truncation=True, return_tensors="pt"
+    ).input_ids
+    return encoder(ids.to(encoder.device))[0]  # type: ignore[no-any-return]  # transformers is untyped
+
+
+def _t5_tokens(parts: Parts) -> int:
+    return min(T5_TOKENS, int(parts.tokenizers["tokenizer_3"].model_max_length))
+
+
+def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times; the plain pipeline never skips layers of it."""
+    return repeated(encode_prompts(parts, [""]), count)
+
+
+def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
+    """(T5 tokens the prompt needs with its mark, tokens that fit), whose states reach past CLIP's 77; without T5, CLIP's own count."""
+    if "tokenizer_3" in parts.tokenizers:
+        return len(parts.tokenizers["tokenizer_3"](prompt, truncation=False, verbose=False).input_ids), _t5_tokens(parts)
+    return count_tokens(parts.tokenizers["tokenizer"], parts.text_encoders["text_encoder"], prompt)
+
+
+# --- denoising
+
+
+def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning as it is. Raises Refused for a size beyond the transformer's table of places."""
+    config: Any = parts.denoiser.config
+    most = config.pos_embed_max_size * config.patch_size * parts.latent_factor
+    if max(height, width) > most:
+        raise Refused(f"The size is {width}x{height} pixels; this build has places for {most} a side. Draw a smaller picture.")
+    return complete_as_it_is(parts, conditioning, height=height, width=width, guidance=guidance)
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000, handed on as they are.
+
+    `control` is of registry/sd3_control.py: a residual for each block.
+    """
+    return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
+        hidden_states=noisy,
+        timestep=timesteps,
+        encoder_hidden_states=conditioning["embeds"],
+        pooled_projections=conditioning["pooled"],
+        **block_residuals(control),
+        return_dict=False,
+    )[0]
+
+
+def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
+    """The scheduler's own table, which begins at its shifted ends; shifted by the number of tokens where the scheduler wants that."""
+    options: dict[str, Any] = {}
+    config = scheduler.config
+    if config.get("use_dynamic_shifting", False) and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
+        tokens = (height // (2 * FACTOR)) * (width // (2 * FACTOR))
+        options["mu"] = shift_of({"max_shift": MAX_SHIFT, **config}, tokens=tokens)
+    scheduler.set_timesteps(steps, **options)
+    scheduler.set_begin_index(0)
+
+
+def architecture(parts: Parts) -> str:
+    """ModelSpec's id of the build, by its blocks."""
+    config: Any = parts.denoiser.config
+    if config.dual_attention_layers:
+        return "stable-diffusion-v3.5-medium"
+    return "stable-diffusion-v3.5-large" if config.num_layers == 38 else "stable-diffusion-v3-medium"
+
+
+# --- adapters
+
+
+def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split.
+
+    diffusers reads files in kohya's names to no effect and without a word; here every tensor has its place or the file is refused.
+    """
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
+
+
+FAMILIES.add("sd3")(
+    Family(
+        name="sd3",
+        title="Stable Diffusion 3",
+        pipeline="StableDiffusion3Pipeline",
+        denoiser="transformer",
+        text_encoders=(*CLIPS.values(), "text_encoder_3"),
+        tokenizers=(*CLIPS, "tokenizer_3"),
+        latent_channels=16,
+        latent_factor=FACTOR,
+        size_multiple=16,
+        resolution=1024,
+        steps=28,
+        guidance=7.0,
+        lora_presets={
+            "attention": ATTENTION,
+            "attention_mlp": rf"transformer_blocks\.\d+\.({_ALL_ATTENTION}|{_MLP})",
+            "modulation": rf"transformer_blocks\.\d+\.({_ALL_ATTENTION}|{_MLP}|{_MODULATION})",
+        },
+        architecture=architecture,
+        timestep_sampling="logit_normal",
+        file_names=WholeFile(),
+        learning_encoders={"text_encoder": 0, "text_encoder_2": 0},  # the pooled states are the last layers'; T5 is a language model
+        adapter_names=AdapterNames(
+            layers=LAYERS,
+            encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_", "text_encoder_3": "lora_te3_"},
+            base_version="sd3",
+        ),
+        recognise_checkpoint=recognise_checkpoint,
+        recognise_adapter=recognise_adapter,
+        load=load,
+        encode_prompts=encode_prompts,
+        encode_nothing=encode_nothing,
+        count_tokens=count_prompt_tokens,
+        encode_images=encode_images,
+        decode=decode,
+        complete=complete,
+        predict=predict,
+        set_timesteps=set_timesteps,
+        lora_state=lora_state,
+        control=sd3_control(),
+    )
+)
