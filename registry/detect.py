@@ -19,6 +19,7 @@ from registry.folder import folder_files, read_json, weights_of
 from registry.formats.adapter_keys import DENOISER, dialect_told
 from registry.gguf import read_gguf
 from registry.header import Header, read_header
+from registry.model_card import card_licence
 from registry.model_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.peft_settings import config_beside, with_config
 from registry.record import FileEntry, Record, Warn
@@ -176,14 +177,14 @@ def _inspect_shards(path: Path) -> Record:
     seen = Look(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
     verdict = verdict_of(checkpoint_claims(seen), facts)
     kind = "checkpoint" if verdict.family or verdict.candidates else "unknown"
-    base = {**_folder_base(path), "licence": facts.licence, "parents": facts.parents}
+    base = {**_folder_base(path), "licence": facts.licence or card_licence(path), "parents": facts.parents}
     base["metadata"] = {**facts.kept, **base["metadata"]}
     return _record(base, verdict, kind=kind, dtype=dtype_of(seen.tensors))
 
 
 def _folder_base(path: Path) -> dict[str, Any]:
     files = tuple(FileEntry(path=str(file), bytes=file.stat().st_size) for file in folder_files(path))
-    return {"id": "", "name": path.name, "files": files, "metadata": {"root": str(path)}}
+    return {"id": "", "name": path.name, "files": files, "licence": card_licence(path), "metadata": {"root": str(path)}}
 
 
 COMPONENT_KINDS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,13 +37,4 @@ class Embedded:
         known = cached_hashes(connection, map(rows.place_of, files))
         if len(known) == len(files):
             record = compose.with_content(record, *folder_hashes(path, {file: hashes.sha256 for file, (hashes, _) in known.items()}))
-        return [replace(record, licence=record.licence or _licence_of(path))]
-
-
-def _licence_of(path: Path) -> str | None:
-    """The licence in a folder's model card, where its head names one."""
-    card = path / "README.md"
-    if not card.is_file():
-        return None
-    found = re.match(r"---\n(?:.*\n)*?license:\s*(\S+)\s*\n(?:.*\n)*?---", card.read_text("utf-8", errors="replace")[:4000])
-    return found[1] if found else None
+        return [record]

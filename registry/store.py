@@ -34,6 +34,7 @@ from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
+from registry.model_card import card_licence
 from registry.names import suggest
 from registry.notes_file import Imported, apply, match, notes_of, read_notes
 from registry.own_files import Removed, delete, own_files
@@ -172,7 +173,7 @@ class Store:
         metadata: Mapping[str, Any] | None = None,
     ) -> Record:
         path, name = absolute(path), proper_name(name)
-        seen = Record(id="", name=path.name, kind=kind, metadata={"root": str(path)})
+        seen = Record(id="", name=path.name, kind=kind, licence=card_licence(path), metadata={"root": str(path)})
         said = {"kind": kind, **_plain(parents, recipe, metadata)}
         with self._index.writing() as connection:
             record_id = self._same(connection, str(path), sha256, kind) or rows.new_id()
