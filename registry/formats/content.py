@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from blake3 import blake3
+
 from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, adapter_keys
 from registry.formats.unet_names import diffusers_underscored
 from registry.header import DTYPE_BITS, Header
@@ -26,11 +28,11 @@ UNPACK: dict[str, Callable[[bytes], float]] = {
 
 
 def content_sha256(header: Header, digests: Mapping[str, str], small: Mapping[str, bytes]) -> str | None:
-    """sha256 over the lines `name dtype shape sha256-of-bytes`, sorted by canonical name.
+    """sha256 over the lines `name dtype shape blake3-of-bytes`, sorted by canonical name.
 
     A plain LoRA's canonical names are those of diffusers with dots as underscores, so that kohya, diffusers and peft files
     of the same weights have one hash; each module has its alpha beside, the rank where none is written. Other files go by
-    their own names. None where an adapter's alpha cannot be told. `digests` has the sha256 of each tensor's bytes, `small`
+    their own names. None where an adapter's alpha cannot be told. `digests` has the blake3 of each tensor's bytes, `small`
     the bytes of the smallest tensors.
     """
     keys = adapter_keys(header.tensors)
@@ -147,13 +149,13 @@ def _product_is_zero(header: Header, keys: Mapping[str, AdapterKey], digests: Ma
             info = header.tensors[name]
             size = info.elements * DTYPE_BITS[info.dtype] // 8
             place = (key.component, key.module)
-            modules[place] = modules.get(place, False) or digests[name] == _zeros_sha256(size)
+            modules[place] = modules.get(place, False) or digests[name] == _zeros_digest(size)
     return bool(modules) and all(modules.values())
 
 
 @lru_cache(maxsize=256)
-def _zeros_sha256(size: int) -> str:
-    digest = hashlib.sha256()
+def _zeros_digest(size: int) -> str:
+    digest = blake3()
     block = bytes(1 << 16)
     for _ in range(size // len(block)):
         digest.update(block)
