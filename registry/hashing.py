@@ -121,7 +121,7 @@ class Hasher:
 
 
 class TensorDigests:
-    """The blake3 of every tensor's bytes, taken while the data section streams by; a third sha256 of them all would cost three times that."""
+    """The blake3 of every tensor's bytes, taken as the data section streams by; a third sha256 of all would cost three times that."""
 
     def __init__(self, header: Header) -> None:
         self._spans = sorted((span, name) for name, span in header.offsets.items())
