@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert
@@ -15,10 +16,13 @@ from registry.errors import BadFile
 from registry.folder import folder_files
 from registry.hashing import folder_sha256, hash_file
 from registry.index import Index
-from registry.progress import Report
+from registry.progress import Report, Tick
 from registry.record import Hashes, Record
-from registry.rows import Place, place_of, select_many
+from registry.rows import Place, ids_that_are, place_of, put_content, select_many
+from registry.walk import Problem
 
+AT_ONCE = 50  # files whose hashes are written in one transaction
+KEEP_SECONDS = 5.0  # at most between two of them: so much work a stop may cost, and the file it was reading
 Found = tuple[Hashes, dict[str, Any]]  # hashes, and what reading all of the file has told beside
 
 
@@ -61,6 +65,52 @@ class Digests:
             cache_hashes(connection, place, hashes, learned)
         return hashes, learned
 
+    def fill(self, records: Sequence[Record], report: Report) -> list[Problem]:
+        """Hash all of these records that are models, keeping the hashes as it goes; what cannot be read is told and left out."""
+        models = [record for record in records if record.kind not in ("dataset", "run")]
+        problems: list[Problem] = []
+        places = {record.id: place for record in models if (place := _place_if_there(record)) is not None}
+        with self._index.reading() as connection:
+            known = cached_hashes(connection, places.values())
+        fresh: list[tuple[Record, Place | None, Found]] = []
+        kept = monotonic()
+        for number, record in enumerate(models, 1):
+            report(Tick("hash all", number, len(models), record.name))
+            place = places.get(record.id)
+            cached = known.get(place.path) if place is not None else None
+            if cached is not None and cached[0] == record.hashes:
+                continue
+            try:
+                fresh.append((record, None, cached) if cached is not None else (record, *self._read(record, place, report)))
+            except BadFile as error:
+                problems.append(Problem(str(error.path), error.code, error.message))
+            if len(fresh) >= AT_ONCE or monotonic() - kept > KEEP_SECONDS:
+                self._keep(fresh)
+                fresh, kept = [], monotonic()
+        self._keep(fresh)
+        return problems
+
+    def _read(self, record: Record, place: Place | None, report: Report) -> tuple[Place | None, Found]:
+        """(the file's place where its hashes are still to be kept, what reading it gave)."""
+        if "root" in record.metadata:
+            return None, self.of_record(record, report)
+        path = Path(str(record.path))
+        found = hash_file(path, report=report)
+        if place is None or place_of(path).signature != place.signature:
+            raise BadFile(path, "unreadable", "changed while it was read. Try again when it is finished.")
+        return place, found
+
+    def _keep(self, fresh: Sequence[tuple[Record, Place | None, Found]]) -> None:
+        if not fresh:
+            return
+        with self._index.writing() as connection:
+            there = ids_that_are(connection, [record.id for record, _, _ in fresh])
+            for record, place, (hashes, learned) in fresh:
+                if place is not None:
+                    cache_hashes(connection, place, hashes, learned)
+                if record.id in there:
+                    put_content(connection, record.id, hashes, learned)
+
     def remember(self, path: Path, hashes: Hashes, learned: Mapping[str, Any]) -> None:
         """Keep the hashes that a writer took as it wrote: the file is not read again for as long as it stays as it is."""
         place = place_of(path)
@@ -92,6 +142,14 @@ def cache_hashes(connection: Connection, place: Place, hashes: Hashes, learned: 
     key = {name: getattr(place, name) for name in KEY}
     connection.execute(delete(table).where(*(getattr(table.c, name) == value for name, value in key.items())))
     connection.execute(insert(table).values(**key, hashes=json.dumps(asdict(hashes)), learned=json.dumps(dict(learned))))
+
+
+def _place_if_there(record: Record) -> Place | None:
+    """The place of a single file; None for a folder, and where no file is."""
+    try:
+        return None if "root" in record.metadata else place_of(str(record.path))
+    except OSError:
+        return None
 
 
 def hashed_files(record: Record) -> list[str]:

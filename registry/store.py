@@ -211,8 +211,7 @@ class Store:
             digest=self._digest,
         )
         if hash:
-            for record in found.records():
-                self.sha256(record, report=report)
+            found.problems += self._digests.fill(found.records(), report)
         return found
 
     def _digest(self, record: Record) -> Hashes:

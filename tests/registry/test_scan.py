@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import BadFile
+from registry.progress import Tick
 from registry.scan import ScanReport
 from registry.store import Store
 from tests.registry.made import diffusers_folder, lora, raw_file, sd1_attention
@@ -192,3 +193,16 @@ def test_a_hundred_damaged_files_are_rows_and_never_a_crash(store: Store, tmp_pa
     report = store.scan(folder)
     assert report.added + len(report.problems) == 100 and len(report.problems) > 50
     assert len(store.scan(folder).problems) == len(report.problems)
+
+
+def test_hashing_goes_on_past_a_file_that_is_taken_away(store: Store, models: Path) -> None:
+    def take_away(tick: Tick) -> None:
+        if tick.stage == "hash all":
+            (models / "a.safetensors").unlink(missing_ok=True)
+
+    found = store.scan(models, hash=True, report=take_away)
+    assert [(problem.code, Path(problem.path).name) for problem in found.problems] == [("unreadable", "a.safetensors")]
+    hashed = {record.name: record.hashes.sha256 for record in found.records()}
+    assert hashed["a"] is None and hashed["b"] and hashed["base"]
+    again = store.scan(models, hash=True)
+    assert {record.name: record.hashes.sha256 for record in again.records()}["b"] == hashed["b"]
