@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from registry.formats.adapter_keys import AdapterKey
 from registry.header import TensorInfo
@@ -34,11 +35,12 @@ def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo
         if key.role != "embedding":
             role = "columns" if key.role == "blocks" and key.spelling == "peft" else key.role  # peft turns columns, LyCORIS rows
             modules.setdefault((key.component, key.module), {})[f"{key.algorithm}.{role}"] = tensors[name].shape
-    return {place: _size(shapes) for place, shapes in modules.items()}
+    return {place: _size(tuple(shapes.items())) for place, shapes in modules.items()}
 
 
-def _size(shapes: Shapes) -> LayerSize:
-    known = LayerSize()
+@lru_cache(maxsize=8192)  # a file's modules have few sizes, and files share them
+def _size(told: tuple[tuple[str, tuple[int, ...]], ...]) -> LayerSize:
+    known, shapes = LayerSize(), dict(told)
     for part in (*_lora(shapes), *_hadamard(shapes), *_kronecker(shapes), *_whole(shapes), *_turned(shapes)):
         known = LayerSize(
             known.out or part.out,

@@ -124,12 +124,11 @@ def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
     for folder, tags in frequency.items():
         if not isinstance(tags, dict):
             continue
-        counts = {str(tag).strip(): count for tag, count in tags.items() if isinstance(count, int)}
         images = folders.get(folder, {}).get("img_count") if isinstance(folders.get(folder), dict) else None
+        counts = {tag: count for tag, count in tags.items() if type(count) is int and count > 1}
         most = images if isinstance(images, int) and images > 0 else max(counts.values(), default=0)
-        words |= {
-            tag: None for tag, count in sorted(counts.items(), key=lambda item: -item[1]) if count >= OFTEN * most and count > 1 and tag
-        }
+        often = sorted(((count, tag) for tag, count in counts.items() if count >= OFTEN * most), key=lambda pair: -pair[0])
+        words |= {word: None for _, tag in often if (word := tag.strip())}
     return tuple(words)[:TRIGGERS_AT_MOST]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
@@ -47,11 +48,11 @@ class Place:
         return (self.bytes, self.inode, self.mtime_ns, self.ctime_ns)
 
 
-def place_of(path: Path | str, stat: os.stat_result | None = None) -> Place:
+def place_of(path: Path | str, stat: os.stat_result | None = None, *, fingerprint: str | None = None) -> Place:
     """The Place of an existing path; `bytes` of a folder is 0."""
     seen = stat or os.stat(path)
-    size = 0 if os.path.isdir(path) else seen.st_size
-    return Place(str(path), size, str(seen.st_dev), str(seen.st_ino), seen.st_mtime_ns, seen.st_ctime_ns)
+    size = 0 if S_ISDIR(seen.st_mode) else seen.st_size
+    return Place(str(path), size, str(seen.st_dev), str(seen.st_ino), seen.st_mtime_ns, seen.st_ctime_ns, fingerprint)
 
 
 def now() -> str:
@@ -87,7 +88,8 @@ def put_record(connection: Connection, record: Record, created: str | None = Non
 
 
 def _record_row(record: Record) -> dict[str, Any]:
-    values = {key: value for key, value in record.to_json().items() if key in DERIVED}
+    plain = record.to_json()
+    values = {key: plain[key] for key in DERIVED}
     return {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
 from sqlalchemy import Connection, or_, select
 
 from registry import index as tables
@@ -21,12 +21,12 @@ from registry.header import read_header_bytes
 from registry.index import Index
 from registry.places import Digest, Places, Seen
 from registry.progress import Report, Tick
-from registry.rows import Place
 from registry.scan_report import ScanReport
 from registry.settle import settle_missing, write_seen
 from registry.traits import TableReader
 from registry.walk import Entry, Problem, walk
 
+TOLD_EVERY = 16  # files
 BATCH = 200  # files written in one transaction
 
 
@@ -49,7 +49,8 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
         if len(batch) >= BATCH:
             write_seen(index, batch, found, places)
             batch = []
-        report(Tick("scan", number, 0, os.path.basename(entry.path)))
+        if number % TOLD_EVERY == 0 or entry.folder:
+            report(Tick("scan", number, 0, os.path.basename(entry.path)))
     write_seen(index, batch, found, places)
     write_seen(index, changed, found, places)  # last: what was in these places may have been found elsewhere
     settle_missing(index, [row for path, row in known.items() if path not in there], found, places)
@@ -71,20 +72,18 @@ def _known_below(connection: Connection, folder: Path) -> dict[str, Any]:
 def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableReader) -> Seen | None:
     """The entry inspected, when it is new or changed; else it is counted here."""
     row = known.get(entry.path)
-    place = rows.place_of(entry.path, entry.stat)
     try:
-        if entry.folder:
-            place = replace(place, fingerprint=_folder_fingerprint(entry.path))
-        if row is not None and not row.missing and _same_place(place, row):
+        print_of_folder = _folder_fingerprint(entry.path) if entry.folder else None
+        if row is not None and not row.missing and _is_unchanged(entry.stat, print_of_folder, row):
             found.unchanged += 1
             found.ids[row.record_id] = None
             return None
         if entry.folder or entry.path.lower().endswith(".gguf"):
-            return Seen(place, inspect(entry.path))
+            return Seen(rows.place_of(entry.path, entry.stat, fingerprint=print_of_folder), inspect(entry.path))
         path = Path(entry.path)
         size, raw = read_header_bytes(path)
         metadata, traits = reader.read(path, size, raw)
-        place = replace(place, fingerprint=hashlib.sha256(raw).hexdigest())
+        place = rows.place_of(entry.path, entry.stat, fingerprint=blake3(raw).hexdigest())
         return Seen(place, record_of(path, size, metadata, traits, beside=entry.beside))
     except BadFile as error:
         found.problems.append(Problem(str(error.path), error.code, error.message))
@@ -93,11 +92,12 @@ def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableR
     return None
 
 
-def _same_place(place: Place, row: Any) -> bool:
+def _is_unchanged(seen: os.stat_result, print_of_folder: str | None, row: Any) -> bool:
     """Whether the system says that nothing changed. A folder's own times say little: its files' do."""
-    if place.fingerprint is not None:
-        return bool(place.fingerprint == row.fingerprint)
-    return place.signature == (row.bytes, row.inode, row.mtime_ns, row.ctime_ns)
+    if print_of_folder is not None:
+        return bool(print_of_folder == row.fingerprint)
+    times = seen.st_mtime_ns == row.mtime_ns and seen.st_ctime_ns == row.ctime_ns
+    return bool(times and seen.st_size == row.bytes and str(seen.st_ino) == row.inode)
 
 
 def _folder_fingerprint(path: str) -> str:

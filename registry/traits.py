@@ -5,11 +5,12 @@ A library of thousands of adapters has few tables: one for each trainer, family,
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from blake3 import blake3
 
 from registry.adapter_facts import AdapterFacts, adapter_facts
 from registry.claims import Asked, Claim, NotingLook, adapter_claims, checkpoint_claims
@@ -113,7 +114,7 @@ class _Kept:
 
 
 class TableReader:
-    """Reads headers to (metadata, Traits); a table it has read before is not read again. Tables are told apart by their sha256."""
+    """Reads headers to (metadata, Traits); a table it has read before is not read again. Tables are told apart by their blake3."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, list[_Kept]] = OrderedDict()
@@ -121,7 +122,7 @@ class TableReader:
     def read(self, path: Path, size: int, raw: bytes) -> tuple[Mapping[str, str], Traits]:
         """(metadata, Traits) of a file of `size` bytes whose header is `raw`. Raises BadFile as `parse_header` does."""
         split = split_header(raw)
-        table = hashlib.sha256(split[1].encode()).digest() if split is not None else b""
+        table = blake3(split[1].encode()).digest() if split is not None else b""
         for known in self._kept.get(table, ()):
             if split is not None and known.holds_for(split[0], size - 8 - len(raw)):
                 self._kept.move_to_end(table)

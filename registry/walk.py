@@ -7,6 +7,7 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
 NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read
@@ -21,8 +22,7 @@ class Problem:
     message: str
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A model's path with its stat; a diffusers folder counts as one."""
 
     path: str
