@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from registry.detect import record_of
-from registry.header import Header, TensorInfo
+from registry.families import FAMILIES
+from registry.fits import fits
+from registry.header import Header, TensorInfo, header_bytes
 from registry.record import Record
 from registry.traits import look_at
 from tests.registry.published import MODELS, SPELLINGS, STRANGERS, Published, Shapes, adapter_of, denoiser, of
@@ -73,3 +75,28 @@ def test_as_deep_as_they_were_published(model: Published) -> None:
             adapter = seen(adapter_of(layers, spelling, attention=attention))
             told = {adapter.family} if adapter.family else set(adapter.candidates)
             assert told and told <= {model.family, *(model.alike if attention else ())}
+
+
+def header_only(path: Path, shapes: Shapes) -> Path:
+    """A file with this table and a hole for its data."""
+    raw, _ = header_bytes({name: TensorInfo("BF16", shape) for name, shape in shapes.items()}, {})
+    with path.open("wb") as file:
+        file.write(raw)
+        file.truncate(len(raw) + sum(2 * TensorInfo("BF16", shape).elements for shape in shapes.values()))
+    return path
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model.family in FAMILIES], ids=ids)
+def test_an_adapter_fits_its_own_base_in_every_spelling_and_no_wider_one(tmp_path: Path, model: Published) -> None:
+    shapes, layers = of(model)
+    base = header_only(tmp_path / "base.safetensors", {f"model.diffusion_model.{name}": shape for name, shape in shapes.items()})
+    (tmp_path / "folder" / "transformer").mkdir(parents=True)
+    header_only(tmp_path / "folder" / "transformer" / "diffusion_pytorch_model.safetensors", shapes)
+    for number, spelling in enumerate(SPELLINGS):
+        adapter = header_only(tmp_path / f"{number}.safetensors", adapter_of(layers, spelling, attention=False))
+        for place in (base, tmp_path / "folder"):
+            fit = fits(adapter, place)
+            assert fit.ok and fit.components["transformer"].total == len(layers), fit.explain()
+    wider = {name: (into + 8, out + 8) for name, (into, out) in layers.items()}
+    fit = fits(header_only(tmp_path / "wide.safetensors", adapter_of(wider, "kohya", attention=False)), base)
+    assert fit.share == 0.0 and len(fit.mismatched) == len(layers) and fit.missing == ()
