@@ -23,6 +23,8 @@ def look_again(record: Record, index: Index, digest: Digest) -> Record:
         return record
     if not os.path.lexists(path):
         return _gone(record, path, index, digest)
+    if any(warning.code == "missing" for warning in record.warnings):
+        return _back(record, path, index, digest)
     if "root" in record.metadata or not os.path.isfile(path):
         return record
     with index.reading() as connection:
@@ -40,6 +42,16 @@ def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
         rows.mark_missing(connection, [path], True)
         found = next(iter(compose.load(connection, [record.id])), record)
     return look_again(found, index, digest) if found.path != path else found
+
+
+def _back(record: Record, path: str, index: Index, digest: Digest) -> Record:
+    """The record of a place that was empty and is not any more: a drive that was away, a file that another machine could not see."""
+    with index.writing() as connection:
+        if rows.ids_by_path(connection, path) != [record.id]:
+            return record  # another record's file lies there
+        rows.mark_missing(connection, [path], False)
+        found = compose.load(connection, [record.id])[0]
+    return look_again(found, index, digest)
 
 
 def _placed_again(record: Record, path: Path, index: Index) -> Record:

@@ -170,7 +170,9 @@ def test_a_drive_that_was_away_comes_back_with_its_hashes(store: Store, models: 
     sha256 = store.find("b").hashes.sha256
     models.rename(models.with_name("away"))
     assert store.find("b").warnings[0].code == "missing"
+    store.find("a")
     models.with_name("away").rename(models)
+    assert store.find("a").warnings == ()
     assert counts(store.scan(models)) == {"updated": 1, "unchanged": 1}
     found = store.find("b")
     assert found.warnings == () and found.hashes.sha256 == sha256 and found.tags == ("other",)

@@ -86,6 +86,14 @@ def test_what_is_no_model_is_refused_by_name(store: Store, tmp_path: Path) -> No
     assert store.records(kind="unknown") == []
 
 
+def test_a_file_of_another_hash_than_was_told_is_refused(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    with pytest.raises(Refused, match="was expected"):
+        store.add(path, sha256="0" * 64)
+    assert store.records(kind="adapter") == []
+    assert store.add(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest()).name == "ink"
+
+
 def test_a_name_that_is_no_unicode_is_refused(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.safetensors")
