@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.claims import Verdict, checkpoint_claims, hear_metadata, verdict_of
+from registry.diffusers_folder import is_component
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.families.base import Look
@@ -158,7 +159,7 @@ def _inspect_folder(path: Path) -> Record:
         return _inspect_shards(path)
     seen = look(path)
     verdict = verdict_of(checkpoint_claims(seen), MetadataFacts())
-    components = tuple(name for name, entry in seen.index.items() if isinstance(entry, list) and entry and entry[-1] is not None)
+    components = tuple(name for name, entry in seen.index.items() if is_component(entry) and entry[-1] is not None)
     if not seen.tensors:
         reason = "No safetensors weights of its denoiser were found in this folder."
         verdict.warnings.append(Warn(code="missing-weights", message=reason))

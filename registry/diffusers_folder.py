@@ -95,10 +95,11 @@ def load_folder(
 
 def pipeline_settings(index: Mapping[str, Any]) -> dict[str, Any]:
     """What model_index.json says beside the components: those are pairs of a library and a class, or of nulls."""
-    return {key: value for key, value in index.items() if not key.startswith("_") and not _is_component(value)}
+    return {key: value for key, value in index.items() if not key.startswith("_") and not is_component(value)}
 
 
-def _is_component(value: object) -> bool:
+def is_component(value: object) -> bool:
+    """Whether an entry of model_index.json is a component: a library and a class, or two nulls. Other lists are settings."""
     return isinstance(value, list) and len(value) == 2 and all(part is None or isinstance(part, str) for part in value)
 
 

@@ -130,14 +130,6 @@ KNOWN: tuple[Known, ...] = (
         adapter_blocks={"transformer_blocks": 20, "double_blocks": 20, "single_transformer_blocks": 40, "single_blocks": 40},
     ),
     Known(
-        family="krea2",
-        keys=("(txtfusion|text_fusion).projector.weight",),
-        prediction="flow",
-        pipelines="Krea2.*",
-        adapter=((r"^(text_fusion|txtfusion)[._]",), (rf"{BLOCK}attn[._]to_gate$", JOINT), (rf"{BLOCK}ff[._](gate|up|down)$",)),
-        adapter_widths=(Width(module=JOINT, means={6144: None}),),
-    ),
-    Known(
         family="anima",
         keys=(r"llm_adapter.blocks.0..*", r"blocks.\d+.adaln_modulation_cross_attn..*"),
         prediction="flow",

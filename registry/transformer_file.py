@@ -78,6 +78,7 @@ def load_transformer(
     from the file too, with their keys. Raises BadFile.
     """
     import diffusers
+    import torch
 
     tensors = read_header(path).tensors
     prefix = names.prefix(tensors)
@@ -97,7 +98,9 @@ def load_transformer(
     places = {name: Place(name) for name in shapes} if names.own in found else _places(names, shapes)
     _refuse_misfits(path, shapes, places, found)
     if not empty:
-        module.load_state_dict(_read(path, prefix, shapes, places, dtype), strict=True, assign=True)
+        exact = tuple(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
+        dtypes = {name: torch.float32 if set(name.split(".")) & set(exact) else dtype for name in shapes}
+        module.load_state_dict(_read(path, prefix, shapes, places, dtypes), strict=True, assign=True)
     taken = {prefix + place.key for place in places.values()}.union(*(beside or {}).values())
     left = [key for key in tensors if key not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
@@ -175,9 +178,9 @@ def _flattened(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
 
 
 def _read(
-    path: Path, prefix: str, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Place], dtype: torch.dtype
+    path: Path, prefix: str, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Place], dtypes: Mapping[str, torch.dtype]
 ) -> dict[str, Tensor]:
-    """Every parameter in `dtype`."""
+    """Every parameter in its dtype."""
     import torch
     from safetensors import safe_open
 
@@ -187,5 +190,5 @@ def _read(
             tensor = file.get_tensor(prefix + place.key)
             tensor = tensor[place.rows[0] : place.rows[1]] if place.rows is not None else tensor
             tensor = torch.cat(tensor.chunk(2)[::-1]) if place.swapped else tensor
-            read[name] = tensor.reshape(shapes[name]).to(dtype).contiguous()
+            read[name] = tensor.reshape(shapes[name]).to(dtypes[name]).contiguous()
     return read
