@@ -4,14 +4,14 @@ An axis is added by one decorated function; its name is one word, and the settin
 The order of this file is the order in which the axes act on a Render: `weight` after `adapter`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from infer.controls import read_controls
-from infer.render import Adapter, ControlNet, PictureFile, Render, number, spell_controls
+from infer.render import Adapter, ControlNet, Embedding, PictureFile, Render, number, spell_controls
 from infer.values import integers, numbers, sizes, spell_size, texts
 from registry.errors import Refused
 from registry.names import Table
@@ -79,6 +79,14 @@ def _spell_own(value: object) -> str:
 
 def _spell_file(value: str | None) -> str:
     return "none" if value is None else PurePath(value).name or value
+
+
+def _embeddings(value: object) -> Sequence[tuple[Embedding, ...]]:
+    return (read_embeddings(value),)
+
+
+def _spell_several(value: tuple[Embedding, ...]) -> str:
+    return " + ".join(map(str, value)) or "none"
 
 
 def _spell_vae(value: str | None) -> str:
@@ -174,6 +182,17 @@ def clipskip(render: Render, value: int) -> Render:
     return replace(render, clip_skip=value or None)
 
 
+@axis(
+    "embedding",
+    help='learned words (textual inversion): "none", badhands, "badhands+goodhands"; write them in the prompts',
+    read=_embeddings,
+    spell=_spell_several,
+    across=6,
+)
+def embedding(render: Render, value: tuple[Embedding, ...]) -> Render:
+    return replace(render, embeddings=value)
+
+
 @axis("vae", help="VAEs by name or path; null is the base's own. One denoising serves them all", read=texts, spell=_spell_vae, across=6)
 def vae(render: Render, value: str | None) -> Render:
     return replace(render, vae=value, vae_sha256=None)
@@ -229,3 +248,22 @@ def read_adapters(value: object) -> tuple[Adapter, ...]:
     if isinstance(value, Sequence):
         return tuple(found for one in value for found in read_adapters(one))
     raise Refused(f'adapters={value!r} is not a reference. Expected "ink", "ink:0.6+hat:0.4", a list of these, or none.')
+
+
+def read_embeddings(value: object) -> tuple[Embedding, ...]:
+    """The learned words of "badhands+goodhands", of a record {embedding, token}, of a list of either, of "none" or None."""
+    from registry.references import parse_adapters
+
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        if weighted := [str(one) for one in parse_adapters(value) if one.weight != 1.0]:
+            raise Refused(f"A learned word has no weight, but {weighted[0]} is given one. Name it alone.")
+        return tuple(Embedding(reference=one.reference) for one in parse_adapters(value))
+    if isinstance(value, Mapping):
+        if set(value) - {"embedding", "token"} or not isinstance(value.get("embedding"), str):
+            raise Refused(f"{dict(value)} is no learned word. Expected {{embedding: NAME, token: '<word>'}}, or NAME alone.")
+        return (Embedding(reference=value["embedding"], token=None if value.get("token") is None else str(value["token"])),)
+    if isinstance(value, Sequence):
+        return tuple(found for one in value for found in read_embeddings(one))
+    raise Refused(f"{value!r} is no learned word. Expected a name, a list of names, or {{embedding, token}}.")

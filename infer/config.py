@@ -78,6 +78,7 @@ class GridConfig:
         default=None,
         metadata=says("ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare}"),
     )
+    embeddings: Any = field(default=None, metadata=says("learned words (textual inversion): a name, a list, {embedding, token}"))
     vae: str | None = field(default=None, metadata=says("another VAE of the base's latent space: a name, a path (default: the base's own)"))
     fit: Fit | None = field(
         default=None, metadata=says("a picture of another shape is refused (null), stretched or cropped: stretch, crop")

@@ -6,7 +6,6 @@ is a file is meant; where that leaves several or none, the text is refused and t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from infer.pictures import fitted
 from infer.render import ControlNet, PictureFile
 from registry.errors import Refused
 from registry.names import Table, suggest
-from registry.references import NONE, split_weight
+from registry.references import NONE, split_joined, split_weight
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +44,7 @@ def read_controls(value: object) -> tuple[ControlNet, ...]:
 def _of_text(text: str) -> tuple[ControlNet, ...]:
     if not text or text.lower() == NONE:
         return ()
-    parts = re.split(r"(?<![eE:])\+", text)  # not the sign of a scale or of an exponent
+    parts = split_joined(text)
     if not all(_ways(_scaled(part.strip())[0]) for part in parts):
         parts = [text]  # the `+` is part of a path
     return tuple(_one(part.strip(), text) for part in parts)

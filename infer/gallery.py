@@ -61,6 +61,7 @@ def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[
         "mask": PurePath(render.mask.path).name if render.mask is not None else None,
         "paste": "no: as the VAE gives it back" if not render.paste else None,
         "controls": spell_controls(render.controls) if render.controls else None,
+        "embeddings": " + ".join(map(str, render.embeddings)) or None,
         "vae": render.vae,
         "fit": render.fit,
         "precision": render.precision,
@@ -79,6 +80,7 @@ def spell_details(render: Render) -> dict[str, str]:
     told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.adapters}
     told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.controls}
     told |= {f"{name} sha256": file.sha256 or "" for name, file in render.pictures.items()}
+    told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.embeddings}
     if render.vae is not None:
         told["vae sha256"] = render.vae_sha256 or ""
     return told | {"drawn with": ", ".join(f"{name} {version}" for name, version in render.versions)}

@@ -120,6 +120,7 @@ def in_order(renders: Sequence[Render]) -> list[Render]:
         loading,
         lambda render: tuple(one.sha256 for one in render.active),
         lambda render: tuple(one.weight for one in render.active),
+        lambda render: render.embeddings,
     ]
     first: list[dict[Hashable, int]] = [{} for _ in levels]
     for render in renders:

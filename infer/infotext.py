@@ -40,6 +40,7 @@ class ModelNames:
     scheduler: str | None = None
     adapters: Mapping[str, tuple[str, str]]  # reference -> (name, first 12 digits of the data section's sha256, A1111's "shorthash")
     controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # reference -> (name, AutoV1)
+    embeddings: Mapping[str, str] = field(default_factory=dict)  # reference -> name
     vae: str | None = None
     embedded_guidance: bool = False
 
@@ -68,6 +69,7 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
         **_masked(render),
         **{f"ControlNet {number}": _control(one, names) for number, one in enumerate(render.controls)},
         "Lora hashes": ", ".join(hashes) or None,
+        "TI hashes": _words(render, names) or None,
         "Version": version,
     }
     lines = [" ".join([render.prompt, *tags]) if tags else render.prompt]
@@ -96,6 +98,11 @@ def _control(one: ControlNet, names: ModelNames) -> str:
         "Control Mode": "Balanced",
     }
     return ", ".join(f"{key}: {value}" for key, value in pairs.items())
+
+
+def _words(render: Render, names: ModelNames) -> str:
+    named = [(_tag(names.embeddings.get(one.reference, one.reference)), (one.sha256 or "")[:12]) for one in render.embeddings]
+    return ", ".join(f"{name}: {short}" for name, short in named)
 
 
 def quote(value: object) -> str:

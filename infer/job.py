@@ -156,7 +156,12 @@ def _finish(
     return GridOutcome(folder=folder, result=result, notes=tuple(counts.notes))
 
 
-_AXIS_OF = {"adapters": "adapter", "clip skip": "clipskip", "controls": "control"}  # settings whose axis has another name
+_AXIS_OF = {
+    "adapters": "adapter",
+    "clip skip": "clipskip",
+    "controls": "control",
+    "embeddings": "embedding",
+}  # settings whose axis has another name
 
 
 def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> Picture:

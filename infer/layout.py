@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from infer.axes import AXES, Axis, read_adapters
+from infer.axes import AXES, Axis, read_adapters, read_embeddings
 from infer.config import GridConfig, axis_settings
 from infer.controls import read_controls
 from infer.render import PictureFile, Render
@@ -96,11 +96,15 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
         adapters = read_adapters(config.adapters)
     except LoomError as error:
         gather(f"adapters: {error}")
-    controls = read_controls(None)
+    controls, embeddings = read_controls(None), read_embeddings(None)
     try:
         controls = read_controls(config.controls)
     except LoomError as error:
         gather(f"controls: {error}")
+    try:
+        embeddings = read_embeddings(config.embeddings)
+    except LoomError as error:
+        gather(f"embeddings: {error}")
     return Render(
         base=config.base,
         base_config=config.base_config,
@@ -119,6 +123,7 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
         mask=_picture(config.mask),
         paste=config.paste,
         controls=controls,
+        embeddings=embeddings,
         vae=config.vae,
         fit=config.fit.name if config.fit is not None else None,
         precision=config.precision.name,

@@ -14,9 +14,11 @@ from infer.inputs import picture_notes
 from infer.layout import Cell, Layout, expand
 from infer.render import Render, number
 from infer.resolve import Base, Resolver
+from registry.embeddings import with_words
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
+    from registry.families.base import Parts
     from registry.store import Store
 
 
@@ -95,7 +97,7 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         encodes=len({text for render in missing for text in costs.texts(render)}),
         forwards=sum(forwards),
         seconds=_seconds(missing, forwards, cells),
-        notes=tuple(dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values())])),
+        notes=tuple(dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values()), *_unsaid(list(distinct.values()))])),
         resolver=resolver,
     )
 
@@ -132,7 +134,8 @@ class _Costs:
         wanted = [prompt_key(render.prompt, render.clip_skip)]
         if render.guided:
             wanted.append(negative_key(self._base(render).family, render.negative))
-        return [(loading(render), worn, key) for key in wanted]
+        said = tuple((one.sha256, one.token) for one in render.embeddings)
+        return [(loading(render), worn, said, key) for key in wanted]
 
     def notes(self, renders: Sequence[Render]) -> Iterable[str]:
         """What loading would assume, a guidance that nothing is guided by, and each text that is longer than what fits."""
@@ -142,9 +145,15 @@ class _Costs:
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._waits_for_negative(render))
         yield from (note for render in renders for note in picture_notes(render, self._resolver.pictures))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
-        texts = {(render.base_sha256, text): self._base(render) for render in renders for text in (render.prompt, render.negative) if text}
-        for (_sha256, text), base in texts.items():
-            needed, fit = base.family.count_tokens(base.skeleton, str(text))
+        texts = {
+            (render.base_sha256, render.embeddings, text): render for render in renders for text in (render.prompt, render.negative) if text
+        }
+        skeletons: dict[Hashable, Parts] = {}
+        for (sha256, words, text), render in texts.items():
+            base = self._base(render)
+            if (sha256, words) not in skeletons:
+                skeletons[sha256, words] = with_words(base.skeleton, self._resolver.words(render))
+            needed, fit = base.family.count_tokens(skeletons[sha256, words], str(text))
             if needed > fit:
                 yield tell_truncated(str(text), needed, fit)
 
@@ -200,6 +209,14 @@ def _unused(renders: Iterable[Render]) -> Iterable[str]:
     if idle:
         shown = ", ".join(number(each) for each in sorted(each for each in idle if each is not None))
         yield f"The negative prompt has no effect at a guidance of {shown}: there is no unconditional pass that would read it."
+
+
+def _unsaid(renders: Sequence[Render]) -> Iterable[str]:
+    """Learned words that stand in no prompt."""
+    for token in dict.fromkeys(str(one.token) for render in renders for one in render.embeddings):
+        said = (render.prompt + (render.negative or "") for render in renders if token in [one.token for one in render.embeddings])
+        if not any(token.lower() in text.lower() for text in said):
+            yield f"The learned word {token!r} stands in no prompt: it has no effect. Write it where its meaning belongs."
 
 
 def duration(seconds: float) -> str:

@@ -26,6 +26,18 @@ class Adapter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A learned word as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
+
+    reference: str
+    token: str | None = None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.reference if self.token is None else f"{self.reference} as {self.token}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PictureFile:
     """A picture as it was named, and the sha256 of its file once it was read."""
 
@@ -93,6 +105,7 @@ class Render:
     mask: PictureFile | None = None
     paste: bool = True
     controls: tuple[ControlNet, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
     vae: str | None = None  # None: the base's own
     fit: str | None = None  # how a picture of another shape is made the size: stretch or crop
     precision: str = "fp32"
@@ -135,6 +148,7 @@ class Render:
             needed["vae_sha256"] = self.vae_sha256
         needed |= {f"sha256 of {name}": file.sha256 for name, file in self.pictures.items()}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
+        needed |= {f"sha256 of {one.reference}": one.sha256 and one.token for one in self.embeddings}
         if self.init is not None:
             needed["strength"] = self.strength
         if missing := [name for name, value in needed.items() if value is None]:
@@ -158,6 +172,7 @@ class Render:
             "versions": dict(self.versions),
             **self._pinned_pictures(),
             **({"vae": self.vae_sha256} if self.vae is not None else {}),
+            **({"embeddings": [[one.sha256, one.token] for one in self.embeddings]} if self.embeddings else {}),
         }
 
     def _pinned_pictures(self) -> dict[str, Any]:
@@ -186,7 +201,7 @@ class Render:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
-        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("adapters", "controls")}
+        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("adapters", "controls", "embeddings")}
         return asdict(self) | lists | {"versions": dict(self.versions)}
 
     @classmethod
@@ -194,6 +209,7 @@ class Render:
         """The Render back from `to_json`; keys of a later version are left out."""
         values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         values["adapters"] = tuple(Adapter(**one) for one in data.get("adapters", ()))
+        values["embeddings"] = tuple(Embedding(**one) for one in data.get("embeddings", ()))
         values["controls"] = tuple(ControlNet(**one | {"picture": PictureFile(**one["picture"])}) for one in data.get("controls", ()))
         values |= {name: PictureFile(**data[name]) for name in ("init", "mask") if data.get(name) is not None}
         values["versions"] = tuple(sorted(dict(data.get("versions", {})).items()))

@@ -138,6 +138,7 @@ def _with_found_files(render: Render, store: Store) -> Render:
         base=found(render.base, render.base_sha256, "base"),
         adapters=tuple(Adapter(reference=found(one.reference, one.sha256, "adapter"), weight=one.weight) for one in render.adapters),
         controls=tuple(replace(one, reference=found(one.reference, one.sha256, "ControlNet"), sha256=None) for one in render.controls),
+        embeddings=tuple(replace(one, reference=found(one.reference, one.sha256, "embedding"), sha256=None) for one in render.embeddings),
         vae=None if render.vae is None else found(render.vae, render.vae_sha256, "VAE"),
         base_config=None if render.base_config is None else found(render.base_config, render.base_config_sha256, "base_config"),
         device="auto" if not _is_here(render.device) else render.device,

@@ -14,10 +14,11 @@ from infer.controls import control_faults
 from infer.inputs import own_size, picture_faults, with_contents
 from infer.machine import made_with, pick_device
 from infer.pictures import Pictures
-from infer.render import Adapter, ControlNet, Render
+from infer.render import Adapter, ControlNet, Embedding, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
+    from registry.embeddings import Word
     from registry.families.base import Family, Parts
     from registry.record import Record
     from registry.store import Store
@@ -72,6 +73,24 @@ class Resolver:
         """The ControlNet of that name. Raises Refused with the reason."""
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
 
+    def words(self, render: Render) -> list[Word]:
+        """The learned words of a Render for its base, in their order. Raises Refused with the reason."""
+        return [self._word(one, render) for one in render.embeddings]
+
+    def _word(self, one: Embedding, render: Render) -> Word:
+        what = ("word", one.reference, one.token or "", render.base, render.base_config or "")
+        return self._once(what, lambda: self._find_word(one, render))  # type: ignore[no-any-return]
+
+    def _find_word(self, one: Embedding, render: Render) -> Word:
+        from registry.embeddings import read_word
+
+        found, base = self.embedding(one.reference), self.base(render.base, render.base_config)
+        return read_word(found.path, base.skeleton, token=one.token, name=found.record.name)
+
+    def embedding(self, reference: str) -> Found:
+        """The learned word of that name. Raises Refused with the reason."""
+        return self._once(("embedding", reference), lambda: self._find_file(reference, "embedding"))  # type: ignore[no-any-return]
+
     def vae(self, reference: str) -> Found:
         """The VAE of that name. Raises Refused with the reason."""
         return self._once(("vae", reference), lambda: self._find_file(reference, "vae"))  # type: ignore[no-any-return]
@@ -87,6 +106,7 @@ class Resolver:
                 if base:
                     _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
         faults += _twice(adapters)
+        render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
         render = with_contents(render, self.pictures, faults)
@@ -118,6 +138,18 @@ class Resolver:
             faults += control_faults(one, modes=modes)
             controls.append(replace(one, sha256=found.sha256) if found else one)
         return tuple(controls)
+
+    def _embeddings(self, render: Render, base: Base | None, faults: list[str]) -> tuple[Embedding, ...]:
+        """The learned words with their spellings and contents; what is wrong with them goes to the faults."""
+        embeddings: list[Embedding] = []
+        for one in render.embeddings:
+            found = _gathered(faults, lambda one=one: self.embedding(one.reference))  # type: ignore[misc]
+            word = _gathered(faults, lambda one=one: self._word(one, render)) if found and base else None  # type: ignore[misc]
+            embeddings.append(replace(one, sha256=found.sha256, token=word.token) if word else one)
+        tokens = [one.token for one in embeddings if one.token is not None]
+        twice = sorted({token for token in tokens if tokens.count(token) > 1})
+        faults += [f"Two learned words are both spelt {token!r}. Give one of them another token." for token in twice]
+        return tuple(embeddings)
 
     def _vae_sha256(self, reference: str, render: Render, base: Base | None) -> str:
         """The content of the VAE, once it is known to be of the base's latent space."""

@@ -15,8 +15,9 @@ from infer.draw import Prompts, draw_latents, draw_picture
 from infer.infotext import ModelNames
 from infer.inputs import hint_pixels, pasted, start_of
 from infer.png import encode_png
-from infer.render import Render
+from infer.render import Embedding, Render
 from infer.resolve import Base, Resolver
+from registry.embeddings import forget, teach, with_words
 from registry.families.base import Family, Parts
 from registry.loading import load_base
 from registry.progress import Report, Tick, silent
@@ -72,6 +73,9 @@ class Session:
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.tell(warning)
+        self._said: tuple[Embedding, ...] = ()
+        self._own_tables: dict[str, Any] = {}  # of words, of the text encoders that were taught some
+        self._own_tokenizers = self.parts.tokenizers
         self._prompts = Prompts(self.family, self.parts, tell=counts.tell)
         report(Tick("load", 1, 1, note=self._base.record.name))
 
@@ -89,7 +93,7 @@ class Session:
 
     def close(self) -> None:
         """Let the model go; `free_memory` gives its memory back before the next one is loaded."""
-        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn
+        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn, self._own_tables
 
     def _latents(self, index: int, parts: Parts, counter: Counter) -> Tensor:
         """The Render's latents, kept for as long as a later Render differs from it in its VAE alone."""
@@ -123,7 +127,20 @@ class Session:
             self._attach(_name(one.sha256), one.reference)
         worn = {_name(one.sha256): one.weight for one in render.active}
         set_weights(self.parts, worn)
-        self._prompts.under(tuple((name, weight) for name, weight in worn.items() if self._attached[name]))
+        self._know(render)
+        said = tuple((one.sha256, one.token) for one in render.embeddings)
+        self._prompts.under((said, *((name, weight) for name, weight in worn.items() if self._attached[name])))
+
+    def _know(self, render: Render) -> None:
+        """Exactly the Render's learned words, in the tokenizers and the text encoders."""
+        if render.embeddings == self._said:
+            return
+        forget(self.parts, self._own_tables)
+        self._said, self._own_tables = (), {}
+        words = self._resolver.words(render)
+        self._own_tables = teach(self.parts, words)
+        self._said = render.embeddings
+        self.parts.tokenizers = with_words(replace(self.parts, tokenizers=self._own_tokenizers), words).tokenizers
 
     def _attach(self, name: str, reference: str) -> None:
         if name in self._refused:
@@ -185,9 +202,11 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
     base = resolver.base(render.base, render.base_config)
     adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
+    words = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}
     vae = resolver.vae(render.vae).record.name if render.vae is not None else None
     return ModelNames(
         vae=vae,
+        embeddings=words,
         base=base.record.name,
         scheduler=base.skeleton.scheduler_class,
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},

@@ -68,14 +68,14 @@ def _embedding(tensors: Tensors) -> SmallKind | None:
     if {"clip_l", "clip_g"} <= set(tensors):
         return SmallKind("embedding", ("keys clip_l and clip_g",), ("sdxl",), None, "a1111", ("text_encoder", "text_encoder_2"))
     shapes = [info.shape for info in tensors.values()]
-    if not all(1 <= len(shape) <= 2 and shape[-1] in EMBEDDING_WIDTHS and _tokens(shape) <= EMBEDDING_TOKENS for shape in shapes):
+    if not all(1 <= len(shape) <= 2 and _tokens(shape) <= EMBEDDING_TOKENS for shape in shapes):
         return None
     name = next(iter(tensors))
-    known = name == "emb_params" or name.startswith(("string_to_param", "<")) or "." not in name
-    if not known:
+    told = name == "emb_params" or name.startswith(("string_to_param", "<"))  # of any width: small builds have their own
+    if not told and ("." in name or any(shape[-1] not in EMBEDDING_WIDTHS for shape in shapes)):
         return None
     dialect = "a1111" if name == "emb_params" or name.startswith("string_to_param") else "diffusers"
-    return SmallKind("embedding", (f"key {name} {shapes[0]}",), EMBEDDING_WIDTHS[shapes[0][-1]], None, dialect, ("text_encoder",))
+    return SmallKind("embedding", (f"key {name} {shapes[0]}",), EMBEDDING_WIDTHS.get(shapes[0][-1], ()), None, dialect, ("text_encoder",))
 
 
 def _tokens(shape: tuple[int, ...]) -> int:

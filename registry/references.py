@@ -10,6 +10,7 @@ from registry.errors import Refused
 
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # what stands before the sign of a number
 NONE = "none"  # no adapter at all
 POCKET = "pocket"  # the embedded base: always there under this name
 NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
@@ -40,7 +41,13 @@ def parse_adapters(text: str) -> tuple[Weighted, ...]:
 def _parts(text: str) -> list[str]:
     if "+" not in text or Path(split_weight(text)[0]).exists():
         return [text]
-    return re.split(r"(?<![eE:])\+", text)  # not the sign of `ink:+0.5` or of an exponent
+    return split_joined(text)
+
+
+def split_joined(text: str) -> list[str]:
+    """The text at every `+` that joins: not the sign of `ink:+0.5` or of an exponent, `ink:1e+2`."""
+    signs = [place for place, sign in enumerate(text) if sign == "+" and not SIGNED.search(text[:place])]
+    return [text[start:end] for start, end in zip([0, *(place + 1 for place in signs)], [*signs, len(text)], strict=True)]
 
 
 def _weighted(part: str, text: str) -> Weighted:

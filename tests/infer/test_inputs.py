@@ -378,3 +378,55 @@ def test_a_vae_of_another_latent_space_is_refused(shelf: Shelf, tmp_path: Path, 
 
 def test_what_is_no_vae_is_refused(shelf: Shelf) -> None:
     assert "a vae was expected" in faults(config(shelf, vae=str(shelf.base)), shelf)
+
+
+# --- learned words
+
+
+def word(path: Path, key: str, *, count: int = 2, seed: int = 1) -> str:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({key: torch.randn(count, 32, generator=torch.Generator().manual_seed(seed))}, path)
+    return str(path)
+
+
+def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.store.add(word(tmp_path / "apple.safetensors", "<apple>"), name="apple")
+    hands = word(tmp_path / "hands.safetensors", "emb_params", count=1, seed=2)
+    record = {"embedding": hands, "token": "<h>"}
+    asked = config(shelf, {"embedding": ["none", "apple", record, f"apple+{hands}"]}, prompt="an <apple> and <h>", sampler="ddim")
+    planned = plan(asked, shelf.store)
+    assert [note for note in planned.notes if "stands in no prompt" in note] == [
+        "The learned word 'hands' stands in no prompt: it has no effect. Write it where its meaning belongs."
+    ]
+    outcome = run(asked, shelf.store)
+    assert (outcome.result["encodes"], outcome.result["rendered"]) == (planned.encodes, 4)
+    told = lines(outcome.folder)
+    drawn = [pixels(outcome.folder, line).tobytes() for line in told]
+    assert len(set(drawn[:3])) == 3 and drawn[3] == drawn[1]  # `hands` is not said in the last
+    assert told[2]["render"]["embeddings"][0]["token"] == "<h>"
+    assert read_png(outcome.folder / told[1]["image"]).parameters.count("TI hashes: ") == 1
+    for line in told:
+        assert reproduce(outcome.folder / line["image"], shelf.store).equal
+    assert run(config(shelf, prompt="an <apple> and <h>", sampler="ddim"), shelf.store).result["reused"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("apple:0.5", "has no weight"),
+        ({"embedding": "apple", "word": "x"}, "is no learned word"),
+        ([{"embedding": "apple"}, {"embedding": "apple"}], "both spelt '<apple>'"),
+        ({"embedding": "apple", "token": "a"}, "in the base's vocabulary already"),
+        ("wide", "vectors of width 48"),
+    ],
+)
+def test_learned_words_that_cannot_be_read_are_refused(shelf: Shelf, tmp_path: Path, given: Any, told: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    shelf.store.add(word(tmp_path / "apple.safetensors", "<apple>"), name="apple")
+    save_file({"<wide>": torch.zeros(1, 48)}, tmp_path / "wide.safetensors")
+    shelf.store.add(tmp_path / "wide.safetensors", name="wide")
+    assert told in faults(config(shelf, embeddings=given), shelf)

@@ -22,6 +22,7 @@ from registry.references import Weighted, is_hash, looks_like_path, parse_adapte
         ("ink:+.5+hat", (Weighted("ink", 0.5), Weighted("hat", 1.0))),
         ("ink:1e-1", (Weighted("ink", 0.1),)),
         ("ink:1e+1+hat", (Weighted("ink", 10.0), Weighted("hat", 1.0))),
+        ("style+2e+hat", (Weighted("style", 1.0), Weighted("2e", 1.0), Weighted("hat", 1.0))),  # a name's own e is no exponent
         ("ink@best:0.5", (Weighted("ink@best", 0.5),)),
         ("ink@step-300", (Weighted("ink@step-300", 1.0),)),
         ("sha256:1234", (Weighted("sha256:1234", 1.0),)),
