@@ -142,9 +142,10 @@ def recognise_checkpoint(look: Look) -> Match | None:
     else:
         names = look.once(bare)
         dev = any(name in names for name in ("guidance_in.in_layer.weight", "time_guidance_embed.guidance_embedder.linear_1.weight"))
-    size = (match.variant or "").removeprefix("klein")
+    if match.variant == "dev" or (match.variant is None and dev):  # by its width, else by the guidance that only dev has
+        return replace(match, variant="dev")
     base = "-base" if look.is_folder and not look.index.get("is_distilled") else ""
-    return replace(match, variant="dev" if dev else f"klein{base}{size if size != 'dev' else ''}")
+    return replace(match, variant=f"klein{base}{(match.variant or '').removeprefix('klein')}")
 
 
 def recognise_adapter(look: Look) -> Match | None:
