@@ -9,6 +9,7 @@ LoomError
 │   ├── FamilyMismatch      an adapter, base or setting of another family
 │   └── Faults              several refusals told together
 └── JobFailed               accepted, begun, and not finished (exit 1)
+    └── IndexRecovered      the index was damaged, and is made anew: what was asked can be asked again
 """
 
 from collections.abc import Iterable
@@ -66,3 +67,7 @@ class Faults(Refused):
 
 class JobFailed(LoomError):
     """A job that was accepted and could not be finished; what it had done is kept."""
+
+
+class IndexRecovered(JobFailed):
+    """Damage was met in the middle of work; the index is made anew, and nothing of that work is in it."""

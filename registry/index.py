@@ -9,7 +9,7 @@ from typing import Protocol
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, SmallInteger, Table, Text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from registry.errors import JobFailed, Refused
+from registry.errors import IndexRecovered, Refused
 from registry.migrations import migrations
 from registry.postgres import SCHEMES, PostgresServer
 from registry.sqlite_file import SqliteFile
@@ -184,7 +184,7 @@ class Index:
         except DatabaseError as error:
             if self._database.is_damage(error):
                 told = self.recover(str(error.orig)) or f"The index {self.shown} was damaged, and is whole again."
-                raise JobFailed(f"{told} Run the command again.") from error
+                raise IndexRecovered(f"{told} Run the command again.") from error
             raise Refused(self._database.explain(error)) from error
 
 

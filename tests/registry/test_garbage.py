@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
+from registry import index as tables
 from registry.errors import NotFound, Refused
 from registry.garbage import Garbage
 from registry.store import Store
@@ -153,6 +155,20 @@ def test_a_model_of_the_web_is_fetched_again_from_there(store: Store, server: Se
     (tmp_path / "lost.safetensors").unlink()
     with pytest.raises(NotFound, match="does not know where it came from"):
         store.fetch("lost")
+
+
+def test_bytes_that_changed_though_nobody_wrote_are_rotten(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "a.safetensors")
+    record = store.add(path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    seen = path.stat()
+    with store._index.writing() as connection:  # as though the disk had changed it: the system's times are those of before
+        for table in (tables.file_hash, tables.location):
+            connection.execute(update(table).values(inode=str(seen.st_ino), mtime_ns=seen.st_mtime_ns, ctime_ns=seen.st_ctime_ns))
+    check = store.verify(store.find(record.id))
+    assert (check.status, check.files, check.good) == ("rotten", (str(path),), False) and "nobody wrote" in check.message
 
 
 def test_verify_names_the_files_that_differ(store: Store, tmp_path: Path) -> None:
