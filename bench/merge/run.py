@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 HERE = Path(__file__).resolve().parent
 NEEDS = {"sd_mecha": "sd_mecha", "mergekit": "mergekit"}
@@ -25,27 +25,34 @@ NEEDS = {"sd_mecha": "sd_mecha", "mergekit": "mergekit"}
 
 def measure(tool: str, method: str, sources: list[Path], scratch: Path) -> dict[str, Any]:
     """One run: seconds of CPU and wall, MiB at most: anonymous (the process's own) and all (with mapped files)."""
-    output = scratch / "out.safetensors"
+    with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads fills with progress bars, and its writer waits for ever
+        found = {"tool": tool, "method": method, **_run([tool, method, str(scratch / "out.safetensors"), *map(str, sources)], errors)}
+    for left in scratch.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return found
+
+
+def _run(arguments: list[str], errors: IO[bytes]) -> dict[str, Any]:
+    """The figures of one process, or its last words."""
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "contenders.py"), tool, method, str(output), *map(str, sources)],
+        [sys.executable, str(HERE / "contenders.py"), *arguments],
         cwd=HERE.parents[1],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=errors,
     )
     anonymous = whole = 0.0
     while process.poll() is None:
         seen = memory(process.pid)
         anonymous, whole = max(anonymous, seen[0]), max(whole, seen[1])
         time.sleep(0.02)
-    _, status, usage = 0, process.returncode, children()
-    error = process.stderr.read().decode(errors="replace") if process.stderr else ""
-    for left in scratch.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    if status:
-        return {"tool": tool, "method": method, "error": error.strip().splitlines()[-1] if error.strip() else f"exit {status}"}
-    return {"tool": tool, "method": method, "cpu": usage, "wall": time.monotonic() - began, "anonymous_mib": anonymous, "rss_mib": whole}
+    usage = children()
+    if process.returncode:
+        errors.seek(0)
+        told = errors.read().decode(errors="replace").strip()
+        return {"error": told.splitlines()[-1] if told else f"exit {process.returncode}"}
+    return {"cpu": usage, "wall": time.monotonic() - began, "anonymous_mib": anonymous, "rss_mib": whole}
 
 
 _spent = 0.0

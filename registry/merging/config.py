@@ -35,7 +35,8 @@ class MergeConfig:
     params: Params = field(default_factory=Params, metadata=says("the method's options: params.alpha=0.3"))
     weights: Any = field(default=None, metadata=says("alpha by block: a preset (grad_v), a list with a number a block, {gradient:[0,1,0]}"))
     rules: Any = field(
-        default=None, metadata=says("in order: [{match: REGEX, alpha: 0.3}, {match: REGEX, take: 2}, {match: REGEX, drop: true}]")
+        default=None,
+        metadata=says("in order: [{match: REGEX, alpha: 0.3}, {match: REGEX, take: 2}, {match: REGEX, drop: true, optional: true}]"),
     )
     components: Any = field(
         default=None, metadata=says("merge these only, copy the rest from the first source: [denoiser,text_encoder,vae]")

@@ -228,11 +228,12 @@ class _Options:
         """Faults of rules that decide no key."""
         faults = []
         for number, ((rule, _), hits, matches) in enumerate(zip(self.rules, self.hits, self.matches, strict=True), 1):
-            if matches == 0:
+            if matches == 0 and not rule.optional:
                 faults.append(
-                    f"rule {number} ({rule.match}) matches no key. Keys are matched anywhere in their name, by regular expression."
+                    f"rule {number} ({rule.match}) matches no key. Keys are matched anywhere in their name, by regular expression; "
+                    "optional: true allows it."
                 )
-            elif hits == 0:
+            elif hits == 0 and matches:
                 faults.append(
                     f"rule {number} ({rule.match}) is shadowed: all {matches} keys it matches are decided by rules before it. Move it up."
                 )

@@ -45,6 +45,7 @@ class Rule:
     options: Mapping[str, Any] = field(default_factory=dict)
     take: int | None = None
     drop: bool = False
+    optional: bool = False  # may match nothing: leftovers that only some files have
 
     def to_plain(self) -> dict[str, Any]:
         plain: dict[str, Any] = {"match": self.match, **self.options}
@@ -52,6 +53,8 @@ class Rule:
             plain["take"] = self.take
         if self.drop:
             plain["drop"] = True
+        if self.optional:
+            plain["optional"] = True
         return plain
 
 
@@ -204,14 +207,15 @@ def _rule(item: Any, number: int) -> Rule:
     take, drop = item.get("take"), item.get("drop", False)
     if take is not None and (isinstance(take, bool) or not isinstance(take, int) or take < 1):
         raise ValueError(f"rule {number}: take must be the number of a source, counted from 1, got {take!r}.")
-    if not isinstance(drop, bool):
-        raise ValueError(f"rule {number}: drop must be true or false, got {drop!r}.")
-    options = {key: value for key, value in item.items() if key not in ("match", "take", "drop")}
+    for word in ("drop", "optional"):
+        if not isinstance(item.get(word, False), bool):
+            raise ValueError(f"rule {number}: {word} must be true or false, got {item[word]!r}.")
+    options = {key: value for key, value in item.items() if key not in ("match", "take", "drop", "optional")}
     if (take is not None) + drop + bool(options) != 1:
         raise ValueError(
             f"rule {number} ({item['match']}) must say one thing: options such as alpha, or take: a source's number, or drop: true."
         )
-    return Rule(match=item["match"], options=options, take=take, drop=drop)
+    return Rule(match=item["match"], options=options, take=take, drop=drop, optional=item.get("optional", False))
 
 
 def _words(value: Any) -> tuple[str, ...]:

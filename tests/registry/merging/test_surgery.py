@@ -65,6 +65,19 @@ def test_pruning_drops_what_drawing_does_not_need_and_keeps_integers(store: Stor
     assert all(found[name].equal(tensors(1)[name].half()) for name in NAMES) and found[POSITIONS].dtype == torch.int64
 
 
+def test_pruning_a_file_without_leftovers_only_makes_it_smaller(store: Store, tmp_path: Path) -> None:
+    """An optional rule may match nothing; any other that does is a mistake."""
+    model = written(tmp_path / "a.safetensors", tensors(1))
+    found = read(merge(preset("prune", model), store, tmp_path / "out.safetensors").output)
+    assert found.keys() == tensors(1).keys() and found[VAE].dtype == torch.float16
+    with pytest.raises(Faults, match=r"matches no key.*optional: true allows it"):
+        merge(
+            recipe_of({"method": "copy", "sources": [str(model)], "rules": [{"match": "nothing", "drop": True}]}),
+            store,
+            tmp_path / "b.safetensors",
+        )
+
+
 def test_shipped_presets_are_recipes_that_plan(store: Store, tmp_path: Path) -> None:
     models = [written(tmp_path / f"{n}.safetensors", tensors(n) | {"model_ema.decay": torch.ones(1)}) for n in (1, 2, 3)]
     counts = {"style_mix": 2, "inpaint": 3, "vpred_guard": 2, "bake_vae": 2, "prune": 1}
