@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from registry.licences import Terms, inherited
@@ -88,19 +89,62 @@ class Lineage:
 
 
 def trace(record: Record, resolve: Resolve, everything: Sequence[Record]) -> Lineage:
-    """The Lineage of a record; `resolve` finds the record a parent entry means."""
-    derived = sorted({other.name for other in everything if other.id != record.id and _is_parent(record, other, resolve)})
-    return Lineage(_node(record, None, resolve, frozenset()), tuple(derived))
+    """The Lineage of a record; `resolve` finds the record a parent entry means. Titles and file names are looked for in `everything`."""
+    titles = _by_title(everything)
 
-
-def _is_parent(record: Record, child: Record, resolve: Resolve) -> bool:
-    for parent in child.parents:
-        if parent.get("sha256") and parent["sha256"] == record.hashes.sha256:
-            return True
+    def find(parent: Mapping[str, Any]) -> Record | None:
         found = resolve(parent)
-        if found is not None and found.id == record.id:
-            return True
-    return False
+        if found is not None or parent.get("sha256") or not parent.get("ref"):
+            return found
+        called = titles.get(_bare(str(parent["ref"])), [])
+        return called[0] if len(called) == 1 else None
+
+    mine = _words(record)
+    children = [other for other in everything if other.id != record.id and any(_may_mean(parent, mine) for parent in other.parents)]
+    derived = sorted({child.name for child in children if any(_means(parent, record, find) for parent in child.parents)})
+    return Lineage(_node(record, None, find, frozenset()), tuple(derived))
+
+
+def _bare(name: str) -> str:
+    """A title or a file's name as other tools write them into what was made from it: with its ending, or without."""
+    return PurePath(name).stem if PurePath(name).suffix in ENDINGS else name
+
+
+ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".gguf")
+
+
+def _by_title(everything: Sequence[Record]) -> dict[str, list[Record]]:
+    """Models by what ModelSpec's `merged_from` and sd-scripts' `ss_sd_model_name` call them: title, file name, name."""
+    found: dict[str, list[Record]] = {}
+    for record in everything:
+        if record.kind in ("dataset", "run"):
+            continue
+        for title in {record.name, record.metadata.get("modelspec.title"), _bare(PurePath(record.path or "").name)}:
+            if title:
+                found.setdefault(str(title), []).append(record)
+    return found
+
+
+def _words(record: Record) -> set[str]:
+    """All that a parent entry may call a record by: hashes, names, places."""
+    hashes = (record.hashes.sha256, record.hashes.tensors_sha256, record.hashes.content_sha256)
+    files = [PurePath(entry.path) for entry in record.files[:1]] + [PurePath(record.path or "")]
+    names = [record.name, record.id, record.path, record.metadata.get("modelspec.title"), *record.aliases]
+    names += [f"{record.name}@{alias}" for alias in record.aliases] + [word for file in files for word in (file.name, file.stem)]
+    return {str(word) for word in (*hashes, *names) if word}
+
+
+def _may_mean(parent: Mapping[str, Any], words: set[str]) -> bool:
+    """Whether it is worth looking a parent up: most are of others, and each look-up asks the index."""
+    ref = str(parent.get("ref") or "")
+    return parent.get("sha256") in words or ref in words or _bare(ref) in words or PurePath(ref).name in words
+
+
+def _means(parent: Mapping[str, Any], record: Record, find: Resolve) -> bool:
+    if parent.get("sha256") and parent["sha256"] == record.hashes.sha256:
+        return True
+    found = find(parent)
+    return found is not None and found.id == record.id
 
 
 def _node(record: Record, role: str | None, resolve: Resolve, above: frozenset[str]) -> Node:

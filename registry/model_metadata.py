@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 from registry.licences import terms_told
@@ -139,6 +140,9 @@ def _parents(metadata: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
         parents = [_parent(entry) for entry in ours if isinstance(entry, dict)]
         if parents:
             return tuple(parents)
+    made = _trained_from(read_object(metadata, "loraloom.manifest")) or _merged_from(read_object(metadata, "loraloom_recipe"))
+    if made:
+        return made
     found: list[Mapping[str, Any]] = []
     digest = metadata.get("ss_new_sd_model_hash", "").strip().lower()
     name = metadata.get("ss_sd_model_name", "").strip()
@@ -148,6 +152,30 @@ def _parents(metadata: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
         if source.strip():
             found.append({"role": "source", "ref": source.strip(), "sha256": None})
     return tuple(found)
+
+
+def _trained_from(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Base, dataset and run as the manifest in an adapter's header names them."""
+    found = []
+    for role in ("base", "dataset"):
+        entry = manifest.get(role)
+        if isinstance(entry, dict) and (entry.get("sha256") or entry.get("name")):
+            name = entry.get("name") or PurePath(str(entry.get("path") or "")).stem or None
+            found.append(_parent({"role": role, "ref": name, "sha256": entry.get("sha256")}))
+    run = manifest.get("run")
+    return (*found, _parent({"role": "run", "ref": run})) if found and isinstance(run, str) else tuple(found)
+
+
+RECIPE_ROLES = {"fuse": ("base", "adapter"), "combine": ("adapter",), "resize": ("adapter",), "extract": ("source", "base")}
+
+
+def _merged_from(recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The sources of the recipe in a merged file's header; the last role of a tool is that of all that follow."""
+    sources = recipe.get("sources")
+    tool = next((str(recipe[key]) for key in ("tool", "method") if recipe.get(key) in RECIPE_ROLES), "")
+    roles = RECIPE_ROLES.get(tool, ("source",))
+    given = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+    return tuple(_parent({**source, "role": roles[min(number, len(roles) - 1)]}) for number, source in enumerate(given))
 
 
 def with_peft(facts: MetadataFacts, config: Mapping[str, Any]) -> MetadataFacts:

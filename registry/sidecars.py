@@ -49,6 +49,7 @@ class Sidecars:
     family_source: str | None = None
     triggers: tuple[str, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)
+    licence: str | None = None
 
 
 def sidecars_of(path: Path, *, beside: Collection[str] | None = None) -> Sidecars:
@@ -79,6 +80,7 @@ def with_sidecars(facts: MetadataFacts, path: Path, *, beside: Collection[str] |
         family=facts.family or found.family,
         family_source=facts.family_source or found.family_source,
         triggers=facts.triggers or found.triggers,
+        licence=facts.licence or found.licence,
         kept={**facts.kept, **found.kept},
     )
 
@@ -92,7 +94,19 @@ def _civitai(values: Mapping[str, Any], name: str) -> Sidecars:
     words = values.get("trainedWords")
     triggers = [word for text in words if isinstance(text, str) for word in _words(text)] if isinstance(words, list) else []
     family, source = _family(values.get("baseModel"), f"{name} baseModel")
-    return Sidecars(family, source, tuple(dict.fromkeys(triggers)), {**kept, **_described(values.get("description"))})
+    licence = _permissions(model or {})
+    return Sidecars(family, source, tuple(dict.fromkeys(triggers)), {**kept, **_described(values.get("description"))}, licence)
+
+
+def _permissions(model: Mapping[str, Any]) -> str | None:
+    """What Civitai's switches forbid, in words that licences are judged by; None where they forbid nothing, or are not there."""
+    uses = model.get("allowCommercialUse")
+    closed = [
+        word
+        for word, found in (("non-commercial", uses in ("None", [], ["None"])), ("no derivatives", model.get("allowDerivatives") is False))
+        if found
+    ]
+    return f"Civitai: {', '.join(closed)}" if closed else None
 
 
 def _a1111(values: Mapping[str, Any], name: str) -> Sidecars:
@@ -141,6 +155,7 @@ def _joined(first: Sidecars, second: Sidecars) -> Sidecars:
         first.family_source or second.family_source,
         first.triggers or second.triggers,
         {**second.kept, **first.kept},
+        first.licence or second.licence,
     )
 
 

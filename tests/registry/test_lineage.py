@@ -1,5 +1,6 @@
 """Lineage: parents by hash and by name, holes where one is missing, no endless loops."""
 
+import json
 from pathlib import Path
 
 from registry.store import Store
@@ -60,3 +61,61 @@ def test_a_circle_ends(store: Store, tmp_path: Path) -> None:
     store.add(tmp_path / "a.safetensors", parents=[{"role": "source", "ref": "b", "sha256": second.hashes.sha256}])
     tree = store.lineage("a").root
     assert tree.parents[0].name == "b" and tree.parents[0].parents[0].missing
+
+
+def test_merges_of_other_tools_are_traced_by_title_and_file_name(store: Store, tmp_path: Path) -> None:
+    lora(tmp_path / "m" / "one.safetensors", sd1_attention(), seed="1", metadata={"modelspec.title": "First Model"})
+    lora(tmp_path / "m" / "two.safetensors", sd1_attention(), seed="2")
+    told = {"modelspec.merged_from": "First Model, two.safetensors, gone"}
+    lora(tmp_path / "m" / "mix.safetensors", sd1_attention(), seed="3", metadata=told)
+    store.scan(tmp_path / "m")
+    found = store.lineage("mix")
+    assert [(node.role, node.name, node.missing) for node in found.root.parents] == [
+        ("source", "one", False), ("source", "two", False), ("source", "gone", True),
+    ]  # fmt: skip
+    assert store.lineage("one").derived == ("mix",) == store.lineage("two").derived
+
+
+def test_a_title_that_two_models_have_is_no_parent(store: Store, tmp_path: Path) -> None:
+    for name in "ab":
+        lora(tmp_path / f"{name}.safetensors", sd1_attention(), seed=name, metadata={"modelspec.title": "Twin"})
+    lora(tmp_path / "mix.safetensors", sd1_attention(), metadata={"modelspec.merged_from": "Twin"})
+    store.scan(tmp_path)
+    assert store.lineage("mix").root.parents[0].missing and store.lineage("a").derived == ()
+
+
+def test_what_we_made_names_its_parents_on_any_machine(store: Store, tmp_path: Path) -> None:
+    sha256 = store.sha256(store.find("pocket"))
+    manifest = {
+        "run": "ink/20261126",
+        "base": {"name": "pocket", "sha256": sha256},
+        "dataset": {"path": "/there/hats", "sha256": "1" * 64},
+    }
+    lora(tmp_path / "style.safetensors", sd1_attention(), metadata={"loraloom.manifest": json.dumps(manifest)})
+    sources = [
+        {"ref": "pocket", "sha256": sha256},
+        {"ref": "style", "sha256": "2" * 64},
+        {"ref": "other", "sha256": None},
+    ]
+    recipe = {"method": "fuse", "sources": sources}
+    lora(tmp_path / "fused.safetensors", sd1_attention(), seed="f", metadata={"loraloom_recipe": json.dumps(recipe)})
+    store.scan(tmp_path)
+    style = store.lineage("style").root.parents
+    assert [(node.role, node.name, node.missing) for node in style] == [
+        ("base", "pocket", False), ("dataset", "hats", True), ("run", "ink/20261126", True),
+    ]  # fmt: skip
+    assert [(node.role, node.name) for node in store.lineage("fused").root.parents] == [
+        ("base", "pocket"),
+        ("adapter", "style"),
+        ("adapter", "other"),
+    ]
+    assert set(store.lineage("pocket").derived) >= {"style", "fused"}
+
+
+def test_damaged_manifests_are_no_parents(store: Store, tmp_path: Path) -> None:
+    for number, told in enumerate(
+        ({"loraloom.manifest": "[1]"}, {"loraloom.manifest": '{"base": 3}'}, {"loraloom_recipe": '{"sources": {"a": 1}}'})
+    ):
+        lora(tmp_path / f"{number}.safetensors", sd1_attention(), seed=str(number), metadata=told)
+    store.scan(tmp_path)
+    assert all(record.parents == () for record in store.records() if record.name in "012")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from registry.detect import inspect
+from registry.licences import strictness
 from tests.registry.made import model
 
 NAME = "lora_unet_down_blocks_1_attentions_0_proj_in"
@@ -50,3 +51,15 @@ def test_damaged_and_foreign_files_are_passed_over(tmp_path: Path) -> None:
     assert record.triggers == () and not [key for key in record.metadata if key.startswith("sidecar")]
     (tmp_path / "x.civitai.info").write_text(json.dumps({"trainedWords": 3, "model": [], "baseModel": None, "description": {"a": 1}}))
     assert inspect(tmp_path / "x.safetensors").triggers == ()
+
+
+def test_what_civitais_switches_forbid_is_a_licence(tmp_path: Path) -> None:
+    model(tmp_path / "x.safetensors", SLIDER)
+    for switches, licence, level in (
+        ({"allowCommercialUse": ["Image"], "allowDerivatives": True}, None, None),
+        ({"allowCommercialUse": "None"}, "Civitai: non-commercial", 4),
+        ({"allowCommercialUse": [], "allowDerivatives": False}, "Civitai: non-commercial, no derivatives", 5),
+    ):
+        (tmp_path / "x.civitai.info").write_text(json.dumps({"model": {"name": "Ink", **switches}}))
+        told = inspect(tmp_path / "x.safetensors").licence
+        assert told == licence and (told is None or strictness(told) == level)
