@@ -81,7 +81,7 @@ class Blobs:
     def keep(self, file: Path, sha256: str, report: Report = silent) -> str:
         """Copy somebody's file into the store; gives its address. Raises JobFailed when it is not of that hash any more."""
         if self._url:
-            return self._put_remote(file, sha256, file.suffix.lower(), report)
+            return str(self._elsewhere()[0].unstrip_protocol(self._put_remote(file, sha256, file.suffix.lower(), report)))
         kept = self.find(sha256)
         if kept is not None and kept.stat().st_size == file.stat().st_size:
             return str(kept)
@@ -119,7 +119,7 @@ class Blobs:
             for address, facts in sorted(files.find(root, detail=True).items()):
                 told = BLOB.fullmatch(address.rpartition("/")[2])
                 if told:
-                    yield Blob(address, told[1], int(facts.get("size") or 0), False)
+                    yield Blob(str(files.unstrip_protocol(address)), told[1], int(facts.get("size") or 0), False)
 
     def remove(self, blob: Blob) -> None:
         """Delete one blob."""

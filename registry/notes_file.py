@@ -77,6 +77,8 @@ def _entry(record: Record, said: compose.Said) -> dict[str, Any] | None:
 
 def read_notes(path: Path) -> list[dict[str, Any]]:
     """The entries of a notes file. Raises BadFile, and Faults with everything that is not as it should be."""
+    if not path.is_file():
+        raise BadFile(path, "unreadable", "is no file. Give one that `registry export-notes` wrote.")
     document = read_json(path)
     if document.get("format") != FORMAT or not isinstance(document.get("records"), list):
         raise BadFile(path, "unknown-format", "is no notes file. Give one that `registry export-notes` wrote.")

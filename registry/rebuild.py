@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sqlalchemy import delete
+
 from registry import compose, rows
+from registry import index as tables
 from registry.detect import inspect
 from registry.errors import BadFile
 from registry.index import Index
@@ -33,9 +36,12 @@ class Rebuilt:
         return {"recovered": self.recovered, "rebuilt": self.rebuilt, "missing": self.missing, "problems": problems}
 
 
-def rebuild(index: Index, report: Report) -> Rebuilt:
-    """Inspect every registered model again. A damaged index is made anew first; hashes stay for as long as their files do."""
+def rebuild(index: Index, report: Report, *, hash: bool = False) -> Rebuilt:
+    """Inspect every registered model again. A damaged index is made anew first; hashes stay, but for `hash`."""
     done = Rebuilt(recovered=index.recover())
+    if hash:
+        with index.writing() as connection:
+            connection.execute(delete(tables.file_hash))
     with index.reading() as connection:
         records = [record for record in compose.load(connection) if record.kind not in ("dataset", "run")]
     for begin in range(0, len(records), BATCH):

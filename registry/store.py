@@ -418,9 +418,13 @@ class Store:
                     apply(connection, record_id, entry, done, replace=replace)
         return done
 
-    def rebuild(self, *, report: Report = silent) -> Rebuilt:
-        """Make the derived half of the index again from the files; what was said stays."""
-        return rebuild(self._index, report)
+    def rebuild(self, *, hash: bool = False, report: Report = silent) -> Rebuilt:
+        """Make the derived half of the index again from the files; what was said stays. With `hash` every hash is taken again, too."""
+        done = rebuild(self._index, report, hash=hash)
+        for record in self.records() if hash else ():
+            if record.hashes.sha256 and record.path and os.path.exists(record.path):
+                self.hashed(record, report=report)
+        return done
 
     # --- what it was made from
 

@@ -109,6 +109,9 @@ def test_a_rebuild_makes_the_derived_half_again(store: Store, notes: Path, tmp_p
     found = store.find("ink")
     assert (found.kind, found.rank, found.tags, found.hashes.sha256) == ("adapter", 4, ("x", "y"), sha256)
     assert store.find("gone").tags == ("kept",)
+    with store._index.writing() as connection:
+        connection.exec_driver_sql('UPDATE file_hash SET hashes = \'{"sha256": "0"}\'')
+    assert store.rebuild(hash=True).rebuilt == 3 and store.sha256(store.find("ink")) == sha256
 
 
 def test_a_rebuild_finds_damage_that_no_query_has_met(tmp_path: Path, pocket: Path) -> None:

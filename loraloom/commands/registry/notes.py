@@ -20,7 +20,8 @@ def add_parsers(words: Any) -> None:
     parser = add_command(words, "import-notes", import_notes, "add what such a file says; exit code 1 when a model is not registered")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--replace", action="store_true", help="where something else is said here, let the file be right")
-    add_command(words, "rebuild", rebuild, "inspect every registered model again, after an update or damage; what was said stays")
+    parser = add_command(words, "rebuild", rebuild, "inspect every registered model again, after an update or damage; what was said stays")
+    parser.add_argument("--hash", action="store_true", help="take every hash again as well")
 
 
 def export_notes(arguments: argparse.Namespace) -> int:
@@ -60,7 +61,7 @@ def import_notes(arguments: argparse.Namespace) -> int:
 def rebuild(arguments: argparse.Namespace) -> int:
     """Make the index again."""
     with console.progress() as report:
-        done = open_store().rebuild(report=report)
+        done = open_store().rebuild(hash=arguments.hash, report=report)
     if arguments.json:
         console.answer_json(done.to_json())
         return 0
