@@ -6,8 +6,9 @@ The order of this file is the order in which the axes act on a Render: `weight` 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import glob
 from itertools import product
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from infer.controls import read_controls
@@ -75,6 +76,16 @@ def _spell_text(value: str | None) -> str:
 
 def _spell_own(value: object) -> str:
     return "base's own" if value is None else str(value)
+
+
+def _each_file(value: str | None, _store: "Store") -> list[str | None]:
+    """The pictures that a `*` stands for, in the order of their names; any other value as it is."""
+    if value is None or "*" not in value or Path(value).expanduser().exists():
+        return [value]
+    found = sorted(glob(str(Path(value).expanduser())))
+    if not found:
+        raise Refused(f"{value!r} fits no file. Give the path of a picture, or a pattern such as photos/*.png.")
+    return [*found]
 
 
 def _spell_file(value: str | None) -> str:
@@ -198,7 +209,14 @@ def vae(render: Render, value: str | None) -> Render:
     return replace(render, vae=value, vae_sha256=None)
 
 
-@axis("init", help="pictures to draw anew; null is none", read=texts, spell=_spell_file, across=6)
+@axis(
+    "init",
+    help='pictures to draw anew: paths, "photos/*.png" (each of them); null is none',
+    read=texts,
+    spell=_spell_file,
+    widen=_each_file,
+    across=6,
+)
 def init(render: Render, value: str | None) -> Render:
     if value is None:
         return replace(render, init=None, mask=None, strength=None, paste=True, fit=render.fit if render.controls else None)
@@ -212,7 +230,14 @@ def strength(render: Render, value: float) -> Render:
     return replace(render, strength=value)
 
 
-@axis("mask", help="pictures that show in white where init is drawn anew; null is all of it", read=texts, spell=_spell_file, across=6)
+@axis(
+    "mask",
+    help="pictures that show in white where init is drawn anew; null is all of it",
+    read=texts,
+    spell=_spell_file,
+    widen=_each_file,
+    across=6,
+)
 def mask(render: Render, value: str | None) -> Render:
     if value is None:
         return replace(render, mask=None, paste=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from infer.controls import hint_of
-from infer.pictures import Pictures, check_fit, fitted, mask_of, to_pixels, told_fit
+from infer.pictures import Pictures, check_fit, fitted, to_pixels, told_fit
 from infer.render import ControlNet, PictureFile, Render
 from infer.start import Start, check_strength
 from registry.errors import LoomError
@@ -82,7 +82,7 @@ def _mask_faults(render: Render, pictures: Pictures, size: tuple[int, int], cell
     if seen.clear:
         yield f"mask {seen.name} has see-through pixels, neither black nor white. Save it without transparency: white is drawn anew."
         return
-    mask = mask_of(seen.image, size, render.fit)
+    mask = pictures.mask(render.mask, size, render.fit)
     if not mask.any():
         yield f"mask {seen.name} is black all over at {size[0]}x{size[1]}: nothing would be drawn. White is drawn anew."
     elif not mask[::cell, ::cell].any():
@@ -95,7 +95,7 @@ def picture_notes(render: Render, pictures: Pictures) -> Iterable[str]:
     for name, file in render.pictures.items():
         if told := told_fit(name, pictures.read(file), size, render.fit):
             yield told
-    if render.mask is not None and bool(mask_of(pictures.read(render.mask).image, size, render.fit).all()):
+    if render.mask is not None and bool(pictures.mask(render.mask, size, render.fit).all()):
         yield f"mask {render.mask} is white all over: all of the picture is drawn anew."
 
 
@@ -123,7 +123,7 @@ def pasted(drawn: Image, render: Render, pictures: Pictures) -> Image:
 
 def hint_pixels(render: Render, one: ControlNet, pictures: Pictures) -> Tensor:
     """The hint (1, 3, h, w) in [0, 1] of one of a resolved Render's ControlNets."""
-    return to_pixels(hint_of(pictures.read(one.picture).image, one, _size(render), render.fit))
+    return to_pixels(hint_of(pictures.image(one.picture), one, _size(render), render.fit))
 
 
 def _size(render: Render) -> tuple[int, int]:
@@ -131,9 +131,9 @@ def _size(render: Render) -> tuple[int, int]:
 
 
 def _image(render: Render, file: PictureFile, pictures: Pictures) -> Image:
-    return fitted(pictures.read(file).image, _size(render), render.fit)
+    return fitted(pictures.image(file), _size(render), render.fit)
 
 
 def _mask(render: Render, pictures: Pictures) -> Any:
     assert render.mask is not None
-    return mask_of(pictures.read(render.mask).image, _size(render), render.fit)
+    return pictures.mask(render.mask, _size(render), render.fit)

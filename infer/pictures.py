@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,60 +21,85 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FITS = ("stretch", "crop")
+HELD = 8  # decoded pictures in memory
 LARGEST = 1 << 30  # bytes of a file; more is no picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A picture that was read: upright, RGB on white; `clear` says that the file has see-through pixels."""
+    """What is known of a picture that was read: its size in pixels once upright; `clear` says that it has see-through ones."""
 
     name: str
     sha256: str
-    data: bytes
-    image: Image
+    size: tuple[int, int]  # width, height
     clear: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.image.size
 
 
 class Pictures:
-    """Picture files by name and by content. `<home>/pictures/<two digits>/<sha256>` has a copy of each that was drawn with."""
+    """Picture files by name and by content. `<home>/pictures/<two digits>/<sha256>` has a copy of each that was drawn with.
+
+    Only the few that were decoded last are held in memory, however many a grid names.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, Seen] = {}  # by content
+        self._named: dict[str, str] = {}  # path as given -> content
+        self._masks: dict[tuple[str, tuple[int, int], str | None], Any] = {}
+        self._decoded: dict[str, Image] = {}  # by content, oldest first
 
     def read(self, file: PictureFile) -> Seen:
-        """The picture, by its content where that is known, wherever it lies now. Raises NotFound or BadFile."""
-        key = file.sha256 or f"path {file.path}"
-        if key not in self._seen:
-            data = _read(Path(file.path).expanduser()) if file.sha256 is None else self._by_content(file)
-            seen = _seen(Path(file.path), data)
-            self._seen[key] = self._seen[seen.sha256] = seen
-        return self._seen[key]
+        """What is known of the picture, by its content where that is given, wherever it lies now. Raises NotFound or BadFile."""
+        digest = file.sha256 or self._named.get(file.path)
+        if digest not in self._seen:
+            data = self._data(file)
+            digest = sha256(data).hexdigest()
+            image = self._decode(digest, Path(file.path), data)
+            self._seen[digest] = Seen(name=file.path, sha256=digest, size=image.size, clear=_is_clear(data))
+            self._named.setdefault(file.path, digest)
+        return replace(self._seen[str(digest)], name=file.path)
+
+    def image(self, file: PictureFile) -> Image:
+        """The picture itself: upright, RGB, on white."""
+        digest = self.read(file).sha256
+        if digest not in self._decoded:
+            self._decode(digest, Path(file.path), self._data(replace(file, sha256=digest)))
+        return self._decoded[digest]
+
+    def mask(self, file: PictureFile, size: tuple[int, int], fit: str | None) -> Any:
+        """The picture as a mask (h, w) of bools at the drawing's size; see `mask_of`."""
+        what = (self.read(file).sha256, size, fit)
+        if what not in self._masks:
+            self._masks[what] = mask_of(self.image(file), size, fit)
+        return self._masks[what]
 
     def keep(self, files: Iterable[PictureFile]) -> None:
         """Keep a copy of each, by its content: a picture can be drawn again when the original has moved."""
         for file in files:
-            seen = self.read(file)
-            path = self._kept(seen.sha256)
+            known = replace(file, sha256=self.read(file).sha256)
+            path = self._kept(str(known.sha256))
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path) as out:
-                    out.write(seen.data)
+                    out.write(self._data(known))
+
+    def _decode(self, digest: str, path: Path, data: bytes) -> Image:
+        while len(self._decoded) >= HELD:
+            del self._decoded[next(iter(self._decoded))]
+        self._decoded[digest] = image = _decoded(path, data)
+        return image
 
     def _kept(self, digest: str) -> Path:
         return self.folder / digest[:2] / digest
 
-    def _by_content(self, file: PictureFile) -> bytes:
-        for path in (self._kept(str(file.sha256)), Path(file.path).expanduser()):
-            if path.is_file():
-                data = _read(path)
-                if sha256(data).hexdigest() == file.sha256:
-                    return data
+    def _data(self, file: PictureFile) -> bytes:
+        """The file's bytes; with its content known, those of that content and no others."""
+        original = Path(file.path).expanduser()
+        if file.sha256 is None:
+            return _read(original)
+        for path in (self._kept(file.sha256), original):
+            if path.is_file() and sha256(data := _read(path)).hexdigest() == file.sha256:
+                return data
         raise NotFound(
             f"The picture with sha256 {file.sha256} is not here (it was called {file.path}): neither under that name nor in"
             f" {self.folder}. Put the file back under its name."
@@ -94,14 +119,14 @@ def _read(path: Path) -> bytes:
         raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
 
 
-def _seen(path: Path, data: bytes) -> Seen:
+def _decoded(path: Path, data: bytes) -> Image:
     try:
         image, size = decode(data)
     except Unreadable as error:
         raise BadFile(path, "unreadable", f"{error}. Give a picture such as a PNG, JPEG or WebP file.") from error
     if size.frames > 1:
         raise BadFile(path, "unreadable", f"has {size.frames} frames. Give a still picture.")
-    return Seen(name=str(path), sha256=sha256(data).hexdigest(), data=data, image=image, clear=_is_clear(data))
+    return image
 
 
 def _is_clear(data: bytes) -> bool:

@@ -108,9 +108,10 @@ def test_a_picture_is_upright_and_on_white(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
     clear.save(tmp_path / "clear.png", exif=exif)
-    seen = Pictures(tmp_path / "kept").read(PictureFile(path=str(tmp_path / "clear.png")))
+    pictures, file = Pictures(tmp_path / "kept"), PictureFile(path=str(tmp_path / "clear.png"))
+    seen = pictures.read(file)
     assert seen.size == (2, 4) and seen.clear
-    assert numpy.asarray(seen.image).min() == 255
+    assert numpy.asarray(pictures.image(file)).min() == 255
 
 
 def test_an_init_axis_with_none_is_drawn_from_noise(shelf: Shelf, tmp_path: Path) -> None:
@@ -430,3 +431,11 @@ def test_learned_words_that_cannot_be_read_are_refused(shelf: Shelf, tmp_path: P
     save_file({"<wide>": torch.zeros(1, 48)}, tmp_path / "wide.safetensors")
     shelf.store.add(tmp_path / "wide.safetensors", name="wide")
     assert told in faults(config(shelf, embeddings=given), shelf)
+
+
+def test_a_pattern_is_each_picture(shelf: Shelf, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        noise(tmp_path / f"{name}.png", seed=ord(name))
+    planned = plan(config(shelf, {"init": [f"{tmp_path}/*.png"]}), shelf.store)
+    assert planned.layout.dimensions[0].labels == ("a.png", "b.png")
+    assert "fits no file" in faults(config(shelf, {"init": [f"{tmp_path}/*.jpg"]}), shelf)

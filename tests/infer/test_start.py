@@ -12,6 +12,7 @@ from registry.errors import Refused
 from tests.infer.test_control import net_of, picture, pixels, steering
 from tests.infer.test_denoise import T5_TOKENS, TOLERANCE, Model, apart, apart_of_widest, drawn, job
 from tests.tiny import FAMILIES_HERE, SIZES, plain_pipeline, tiny_parts
+from tests.tiny_families import builds
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -157,3 +158,43 @@ def test_starts_share_forwards_with_pictures_from_noise() -> None:
 def test_a_strength_that_draws_nothing_is_refused(strength: float, told: str) -> None:
     with pytest.raises(Refused, match=told):
         ours("sd1", strength)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "variant"), builds())
+def test_every_family_starts_from_a_picture(family: str, variant: str) -> None:
+    """With a pipeline for it or without: the recipe is one. What a mask keeps is the start's own latents; a weaker start stays nearer."""
+    import torch
+
+    from infer.denoise import Job, denoise
+    from infer.samplers import build_scheduler
+    from infer.start import Start
+    from tests.tiny_families import module_of
+
+    size = module_of(family).SIZE
+    seam, parts = tiny_parts(family, variant=variant)
+    pixels = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mask = torch.zeros(1, 1, size, size)
+    mask[..., : size // 2] = 1.0
+
+    def latents(strength: float, masked: bool, prompt: str = "a red apple") -> Any:
+        with torch.no_grad():
+            job = Job(
+                conditional=seam.encode_prompts(parts, [prompt]),
+                unconditional=seam.encode_nothing(parts, 1) if seam.guided(parts, 5.0, negative=False) else None,
+                guidance=5.0,
+                steps=5,
+                scheduler=build_scheduler(parts),
+                seed=7,
+                height=size,
+                width=size,
+                start=Start(pixels=pixels, strength=strength, mask=mask if masked else None),
+            )
+        return denoise(seam, parts, [job])[0]
+
+    weak, strong = latents(0.4, False), latents(1.0, False)
+    assert torch.isfinite(weak).all() and apart(weak, strong) > 1e-3
+    kept = latents(0.6, True)
+    half = kept.shape[-1] // 2
+    assert apart(kept[..., half:], latents(0.6, True, "two cats")[..., half:]) == 0.0
+    assert apart(kept[..., :half], latents(0.8, True)[..., :half]) > 1e-4
