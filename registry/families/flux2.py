@@ -8,12 +8,14 @@ distilled: then it has neither. Three layers of the language model stand side by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapter_shapes import layer_sizes
 from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, guided_above_one
@@ -71,6 +73,15 @@ LOOKS = Known(
     ),
     adapter_blocks={"transformer_blocks": 8, "single_transformer_blocks": 48, "double_blocks": 8, "single_blocks": 48},
 )
+HEIGHTS = tuple(  # of layers that FLUX.1 names alike: rows to columns; FLUX.1 has 4:1, 1:4, 7:1 and 1:5
+    (re.compile(pattern), high, wide)
+    for pattern, high, wide in (
+        (r"double_blocks[._]\d+[._](img|txt)_mlp[._]0$", 6, 1),
+        (r"double_blocks[._]\d+[._](img|txt)_mlp[._]2$", 1, 3),
+        (r"single_blocks[._]\d+[._]linear1$", 9, 1),
+        (r"single_blocks[._]\d+[._]linear2$", 1, 4),
+    )
+)
 OUTER = {
     "img_in": "x_embedder",
     "txt_in": "context_embedder",
@@ -100,6 +111,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer("single_blocks.*.linear1", ("single_transformer_blocks.*.attn.to_qkv_mlp_proj",)),
     Layer("single_blocks.*.linear2", ("single_transformer_blocks.*.attn.to_out",)),
 )
+_NAMES = AdapterNames(layers=LAYERS, base_version="flux2")
 FILE_NAMES = FileNames(
     title="FLUX.2",
     class_name="Flux2Transformer2DModel",
@@ -149,13 +161,38 @@ def recognise_checkpoint(look: Look) -> Match | None:
 
 
 def recognise_adapter(look: Look) -> Match | None:
-    """A claim by the names and widths of its blocks; the build is told by the width, else by what the file declares."""
-    match = claim_adapter(LOOKS, look)
-    if match is None or match.variant is not None:
+    """A claim by names, widths and heights of its layers, and by what the file declares, which also tells a build that no width tells."""
+    claims = [claim for claim in (_claim_by_heights(look), claim_adapter(LOOKS, look)) if claim is not None]
+    match = max(claims, key=lambda claim: claim.score, default=None)
+    declared = _declared(look)
+    if declared is None or (match is None and not _all_known(look)):
         return match
-    declared = look.metadata.get("modelspec.architecture", "").lower().removesuffix("/lora")
-    variant = next((declared[len(start) :] for start in ("flux-2-", "flux.2-") if declared.startswith(start)), None)
-    return replace(match, variant=variant and variant.replace("klein-base", "klein"))
+    evidence = (*(match.evidence if match else ()), f"modelspec.architecture says {declared}")
+    variant = (match.variant if match else None) or declared.replace("klein-base", "klein")
+    return Match(score=0.99, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
+
+
+def _all_known(look: Look) -> bool:
+    """Whether every layer of an adapter has a name of FLUX.2's."""
+    keys = look.adapter_keys or {}
+    return bool(keys) and all(_NAMES.denoiser.find(module) is not None for module in {key.module for key in keys.values()})
+
+
+def _declared(look: Look) -> str | None:
+    """dev, klein, klein-4b, ... as the file's metadata say it."""
+    told = look.metadata.get("modelspec.architecture", "").lower().removesuffix("/lora")
+    return next((told[len(start) :] for start in ("flux-2-", "flux.2-") if told.startswith(start)), None)
+
+
+def _claim_by_heights(look: Look) -> Match | None:
+    """A claim on an adapter in the first code's names, which FLUX.1 shares, by layers that are as high and as wide as only FLUX.2's."""
+    for (_component, module), size in layer_sizes(look.adapter_keys or {}, look.tensors).items():
+        for pattern, high, wide in HEIGHTS:
+            if size.out and size.into and pattern.search(module) and size.out * wide == size.into * high:
+                evidence = (f"module {module}", f"{module} takes {size.into} and gives {size.out}")
+                variant = SIZES.get(min(size.out, size.into))
+                return Match(score=0.92, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
+    return None
 
 
 def architecture_of(parts: Parts) -> str:
@@ -447,7 +484,7 @@ FAMILIES.add("flux2")(
         inpaint_strength=0.8,
         same_build=same_build,
         file_names=FILE_NAMES,
-        adapter_names=AdapterNames(layers=LAYERS, base_version="flux2"),
+        adapter_names=_NAMES,
         training_guidance=1.0,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,

@@ -218,6 +218,45 @@ def test_an_adapter_says_which_build_it_is_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "out", "into", "variant"),
+    [
+        ("single_blocks.0.linear1", 27648, 3072, "klein-4b"),  # FLUX.1's gives 21504
+        ("single_blocks.19.linear2", 3072, 12288, "klein-4b"),  # FLUX.1's takes 15360
+        ("double_blocks.0.img_mlp.0", 18432, 3072, "klein-4b"),  # FLUX.1's gives 12288
+        ("double_blocks.4.txt_mlp.2", 3072, 9216, "klein-4b"),  # FLUX.1's takes 12288
+        ("single_blocks.0.linear1", 36864, 4096, "klein-9b"),
+        ("double_blocks.7.img_attn.qkv", 18432, 6144, "dev"),
+        ("single_blocks.1.linear1", 288, 32, None),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model."])
+def test_the_first_code_s_names_are_told_from_flux1_by_size(
+    module: str, out: int, into: int, variant: str | None, prefix: str, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    spelled = prefix + (module.replace(".", "_") if prefix.endswith("_") else module)
+    down, up = torch.zeros(1, into), torch.zeros(out, 1)
+    save_file({f"{spelled}.lora_down.weight": down, f"{spelled}.lora_up.weight": up}, tmp_path / "adapter.safetensors")
+    record = inspect(tmp_path / "adapter.safetensors")
+    assert (record.family, record.variant) == ("flux2", variant)
+
+
+def test_what_a_file_declares_settles_names_that_two_families_share(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    state = {
+        f"lora_unet_double_blocks_0_img_attn_qkv.lora_{end}.weight": torch.zeros(*size)
+        for end, size in {"down": (1, 3072), "up": (9216, 1)}.items()
+    }
+    save_file(state, tmp_path / "adapter.safetensors", metadata={"modelspec.architecture": "flux-2-klein-4b/lora"})
+    record = inspect(tmp_path / "adapter.safetensors")
+    assert (record.family, record.variant) == ("flux2", "klein-4b")
+
+
+@pytest.mark.parametrize(
     ("adapter", "base", "fine"),
     [
         ("klein-4b", "klein-base-4b", True),
