@@ -193,10 +193,18 @@ def build_scheduler(parts: Parts, sampler: str | None = None) -> Any:
     return _built(getattr(diffusers, str(known.flow_scheduler)), own, settings)
 
 
+SHIFT = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")  # the base's line from tokens to time shift
+
+
 def _built(scheduler_class: Any, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """The class on the base's config with the settings that it knows; a setting it does not know would only be a warning."""
+    """The class on the base's config with the settings that it knows; a setting it does not know would only be a warning.
+
+    The shift's line stays in the config of classes that do not know it, as in diffusers' own `from_config`: families read it there.
+    """
     import inspect
 
     accepted = set(inspect.signature(scheduler_class.__init__).parameters)
     known = {key: value for key, value in {**own, **settings}.items() if key in accepted}
-    return scheduler_class(**known)
+    scheduler = scheduler_class(**known)
+    scheduler.register_to_config(**{key: own[key] for key in SHIFT if key in own and key not in accepted})
+    return scheduler

@@ -8,6 +8,8 @@ import pytest
 
 from infer.samplers import SAMPLERS, build_scheduler, check_sampler, flow_samplers
 from registry.errors import Refused, UnknownName
+from registry.families import FAMILIES
+from registry.flow_steps import shift_of
 from tests.tiny import tiny_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -116,8 +118,6 @@ def test_flow_samplers_recover_a_constant_field(flux: Any, name: str) -> None:
     """Along a straight path the velocity is constant, so any solver must end at the clean latents."""
     import torch
 
-    from registry.families import FAMILIES
-
     scheduler = build_scheduler(flux, name)
     FAMILIES["flux1"].set_timesteps(scheduler, 4, height=64, width=64)
     clean, noise = torch.full((1, 16, 2, 2), 0.25), torch.randn(1, 16, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -129,14 +129,22 @@ def test_flow_samplers_recover_a_constant_field(flux: Any, name: str) -> None:
 
 
 def test_flux_shift_follows_the_picture_s_size(flux: Any) -> None:
-    from registry.flow_steps import shift_of
-
     assert shift_of({}, tokens=256) == pytest.approx(0.5)
     assert shift_of({}, tokens=4096) == pytest.approx(1.15)
     assert shift_of({"max_image_seq_len": 8192, "max_shift": 0.9}, tokens=8192) == pytest.approx(0.9)
     small, large = (build_scheduler(flux) for _size in range(2))
-    from registry.families import FAMILIES
 
     FAMILIES["flux1"].set_timesteps(small, 4, height=64, width=64)
     FAMILIES["flux1"].set_timesteps(large, 4, height=1024, width=1024)
     assert float(large.timesteps[1]) > float(small.timesteps[1])
+
+
+@pytest.mark.parametrize("name", ["unipc", "dpmpp_2m", "euler"])
+def test_the_base_s_line_of_shifts_holds_under_every_flow_sampler(name: str) -> None:
+    """Krea 2's base walks from 256 to 6400 tokens, its distilled build has one shift: neither is the samplers' own default."""
+    family = FAMILIES["krea2"]
+    for variant, expected in (("base", 0.5 + 0.65 * (4096 - 256) / (6400 - 256)), ("distilled", 1.15)):
+        scheduler = build_scheduler(tiny_parts("krea2", variant=variant)[1], name)
+        assert shift_of(scheduler.config, tokens=4096) == pytest.approx(expected)
+        family.set_timesteps(scheduler, 4, height=1024, width=1024)
+        assert float(scheduler.timesteps[1]) > float(scheduler.timesteps[2])
