@@ -59,6 +59,7 @@ class GridConfig:
     name: str | None = field(default=None, metadata=says("name of the run; its folder is <out>/<name>/<stamp> (default: grid)"))
     base: str = field(default="pocket", metadata=says("the base model: a registered name, a path, a sha256: prefix"))
     base_config: str | None = field(default=None, metadata=says("diffusers folder with the configs a single file needs"))
+    prediction: str | None = field(default=None, metadata=says("epsilon or v_prediction, where the base's file does not say it"))
     prompt: str | None = field(default=None, metadata=says("the prompt; needed unless axes.prompt has them"))
     negative: str | None = field(default=None, metadata=says("the negative prompt (default: none)"))
     adapters: Any = field(default=None, metadata=says('adapters of every cell: ink, "ink:0.6+hat:0.4", a list of these, none'))

@@ -111,7 +111,7 @@ def _resolve_all(renders: Sequence[Render], resolver: Resolver) -> list[Render]:
 
 def loading(render: Render) -> tuple[Hashable, ...]:
     """What a loaded model serves: Renders that share it need one load."""
-    return (render.base_sha256, render.base_config_sha256, render.precision, render.device)
+    return (render.base_sha256, render.base_config_sha256, render.prediction, render.precision, render.device)
 
 
 def in_order(renders: Sequence[Render]) -> list[Render]:

@@ -168,7 +168,7 @@ def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: M
     """The cell's picture in the folder, under the cell's own names."""
     key, render = cell.render.key(), cell.render
     result, resolver = results.get(key), planned.resolver
-    base = resolver.base(render.base, render.base_config)
+    base = resolver.base(render)
     path, parameters, pixels = None, "", ""
     if result and result.status != "failed" and (stored := cells.get(key)):
         png = label_png(stored.png, render, model_names(resolver, render))

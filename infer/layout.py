@@ -108,6 +108,7 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
     return Render(
         base=config.base,
         base_config=config.base_config,
+        prediction=config.prediction,
         adapters=adapters,
         prompt=config.prompt or "",
         negative=config.negative,

@@ -163,7 +163,7 @@ class _Costs:
         return not render.guided and render.negative is None and base.family.guided(base.skeleton, render.guidance, negative=True)
 
     def _base(self, render: Render) -> Base:
-        return self._resolver.base(render.base, render.base_config)
+        return self._resolver.base(render)
 
     def _changes_text(self, reference: str) -> bool:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)

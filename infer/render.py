@@ -90,6 +90,7 @@ class Render:
 
     base: str
     base_config: str | None = None
+    prediction: str | None = None  # what a person said that the base predicts; None: as its files say
     adapters: tuple[Adapter, ...] = ()
     prompt: str = ""
     negative: str | None = None
@@ -173,6 +174,7 @@ class Render:
             **self._pinned_pictures(),
             **({"vae": self.vae_sha256} if self.vae is not None else {}),
             **({"embeddings": [[one.sha256, one.token] for one in self.embeddings]} if self.embeddings else {}),
+            **({"prediction": self.prediction} if self.prediction is not None else {}),
         }
 
     def _pinned_pictures(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Base:
     path: Path
     family: Family
     skeleton: Parts
+    prediction: str | None  # as a person said it; None: nobody did, its files say it
     sha256: str
     config_sha256: str | None
 
@@ -53,6 +54,11 @@ class Found:
     short_hash: str
 
 
+def _told_of(render: Render) -> tuple[str, str, str]:
+    """What a base is found and loaded by."""
+    return render.base, render.base_config or "", render.prediction or ""
+
+
 class Resolver:
     """Resolves Renders against a Store; remembers what it found, refusals too."""
 
@@ -61,9 +67,9 @@ class Resolver:
         self._known: dict[tuple[str, ...], Any] = {}
         self.pictures = Pictures(store.home / "pictures")
 
-    def base(self, reference: str, base_config: str | None) -> Base:
-        """The base of that name. Raises Refused with the reason."""
-        return self._once(("base", reference, base_config or ""), lambda: self._find_base(reference, base_config))  # type: ignore[no-any-return]
+    def base(self, render: Render) -> Base:
+        """The base that a Render names. Raises Refused with the reason."""
+        return self._once(("base", *_told_of(render)), lambda: self._find_base(render))  # type: ignore[no-any-return]
 
     def adapter(self, reference: str) -> Found:
         """The adapter of that name. Raises Refused with the reason."""
@@ -84,7 +90,7 @@ class Resolver:
     def _find_word(self, one: Embedding, render: Render) -> Word:
         from registry.embeddings import read_word
 
-        found, base = self.embedding(one.reference), self.base(render.base, render.base_config)
+        found, base = self.embedding(one.reference), self.base(render)
         return read_word(found.path, base.skeleton, token=one.token, name=found.record.name)
 
     def embedding(self, reference: str) -> Found:
@@ -98,7 +104,7 @@ class Resolver:
     def resolve(self, render: Render) -> Render:
         """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
         faults: list[str] = []
-        base = _gathered(faults, lambda: self.base(render.base, render.base_config))
+        base = _gathered(faults, lambda: self.base(render))
         adapters: list[Adapter] = []
         for one in render.adapters:
             if found := _gathered(faults, lambda one=one: self.adapter(one.reference)):  # type: ignore[misc]
@@ -121,6 +127,7 @@ class Resolver:
         return replace(
             render,
             adapters=tuple(adapters),
+            prediction=base.prediction,
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
@@ -155,12 +162,12 @@ class Resolver:
         """The content of the VAE, once it is known to be of the base's latent space."""
         found = self.vae(reference)
         if base is not None:
-            self._once(("swap", reference, render.base, render.base_config or ""), lambda: _checked_vae(found, base))
+            self._once(("swap", reference, *_told_of(render)), lambda: _checked_vae(found, base))
         return found.sha256
 
     def _modes(self, reference: str, render: Render) -> int:
         """How many hint kinds the net tells apart (0: it takes no mode), once it is known to fit the base."""
-        what = ("modes", reference, render.base, render.base_config or "")
+        what = ("modes", reference, *_told_of(render))
         return self._once(what, lambda: self._fitting(reference, render))  # type: ignore[no-any-return]
 
     def _fitting(self, reference: str, render: Render) -> int:
@@ -168,7 +175,7 @@ class Resolver:
 
         from infer.control import control_of
 
-        base, found = self.base(render.base, render.base_config), self.controlnet(reference)
+        base, found = self.base(render), self.controlnet(reference)
         control = control_of(base.family)
         if found.record.family not in (None, base.family.name):
             raise FamilyMismatch(f"The ControlNet {reference} is one of {found.record.family}, but {render.base} is {base.family.name}.")
@@ -186,19 +193,21 @@ class Resolver:
             raise found
         return found
 
-    def _find_base(self, reference: str, base_config: str | None) -> Base:
+    def _find_base(self, render: Render) -> Base:
         import torch
 
-        from registry.loading import load_base
+        from registry.loading import load_base, told_prediction
 
-        record = self._store.find(reference)
+        record, base_config = self._store.find(render.base), render.base_config
         path = _path_of(record)
-        family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config)
+        said = render.prediction or told_prediction(record)
+        family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=said)
         return Base(
             record=record,
             path=path,
             family=family,
             skeleton=skeleton,
+            prediction=said,
             sha256=self._store.sha256(record),
             config_sha256=self._store.sha256(self._store.find(base_config)) if base_config is not None else None,
         )
@@ -211,12 +220,12 @@ class Resolver:
         return Found(record=record, path=path, sha256=self._store.sha256(record), short_hash=data[:12])
 
     def _check_fit(self, reference: str, render: Render) -> None:
-        self._once(("fit", reference, render.base, render.base_config or ""), lambda: self._fit(reference, render))
+        self._once(("fit", reference, *_told_of(render)), lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
         from registry.fits import fits
 
-        base, adapter = self.base(render.base, render.base_config), self.adapter(reference)
+        base, adapter = self.base(render), self.adapter(reference)
         mine, its = adapter.record.variant, base.record.variant
         if adapter.record.family == base.family.name and mine and its and not base.family.same_build(mine, its):
             raise Refused(

@@ -55,7 +55,7 @@ class Session:
         self._resolver = resolver
         self._renders = renders
         self._counts = counts
-        self._base: Base = resolver.base(first.base, first.base_config)
+        self._base: Base = resolver.base(first)
         self._attached: dict[str, bool] = {}  # name -> whether it changes the text encoders
         self._refused: dict[str, Exception] = {}
         self._last_use = {one.sha256: index for index, render in enumerate(renders) for one in render.active}
@@ -69,7 +69,9 @@ class Session:
         self.family: Family
         self.parts: Parts
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
-        self.family, self.parts = load_base(self._base.record, dtype=dtype, device=first.device, base_config=first.base_config)
+        self.family, self.parts = load_base(
+            self._base.record, dtype=dtype, device=first.device, base_config=first.base_config, prediction=first.prediction
+        )
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.tell(warning)
@@ -199,7 +201,7 @@ def _name(sha256: str | None) -> str:
 
 def model_names(resolver: Resolver, render: Render) -> ModelNames:
     """What a picture's text calls the files of a resolved Render."""
-    base = resolver.base(render.base, render.base_config)
+    base = resolver.base(render)
     adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
     words = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}

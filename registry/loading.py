@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.families import FAMILIES
 from registry.families.base import Family, Parts
-from registry.record import Record
+from registry.record import TOLD, Record
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +29,17 @@ def family_of(record: Record) -> Family:
 
 
 def load_base(
-    base: Record | Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None
+    base: Record | Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
 ) -> tuple[Family, Parts]:
     """The family and the loaded Parts of a Record or of a path, every weight in `dtype`, in eval mode, with no network.
 
-    `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers.
+    `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers. `prediction` is what
+    a person says that it predicts; None: what was told of the record, else what its files say.
     """
     if not isinstance(base, Record):
         from registry.detect import inspect
@@ -44,4 +50,22 @@ def load_base(
     family = family_of(base)
     if base.path is None:
         raise NotFound(f"{base.name} is registered, but none of its files is known to this machine. Scan its folder again.")
-    return family, family.load(Path(base.path), dtype=dtype, device=device, base_config=base_config)
+    said = prediction or told_prediction(base)
+    return family, load_family(family, Path(base.path), dtype=dtype, device=device, base_config=base_config, prediction=said)
+
+
+def told_prediction(record: Record) -> str | None:
+    """What a person said that it predicts; None where nobody did."""
+    return record.prediction.value if record.prediction.source == TOLD else None
+
+
+def load_family(
+    family: Family, path: Path, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None, prediction: str | None
+) -> Parts:
+    """The Parts of a path under a person's word for what it predicts (None: none was given). Refused where the family knows no such."""
+    if prediction is not None and prediction not in family.predictions:
+        raise Refused(
+            f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."
+        )
+    said = {"prediction": prediction} if prediction is not None and len(family.predictions) > 1 else {}
+    return family.load(path, dtype=dtype, device=device, base_config=base_config, **said)

@@ -6,6 +6,7 @@ from typing import Any
 
 KINDS = ("checkpoint", "adapter", "vae", "embedding", "controlnet", "text_encoder", "dataset", "run", "unknown")
 PREDICTIONS = ("epsilon", "v_prediction", "flow")
+TOLD = "told"  # the source of a prediction that a person said
 SAID = ("kind", "family", "variant", "prediction", "licence", "notes", "triggers")  # what a person can say and take back
 
 

@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from registry.families.base import Parts
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
+SAID = "what was said of it"
 CLIP_TOKENS = 49408  # entries of CLIP's own table, the only one carried
 HINT = "Give base_config=FOLDER, a diffusers folder of the same build."
 UNUSED = re.compile(  # tensors of a checkpoint that drawing has no use for
     r"(^|\.)(position_ids|logit_scale|alphas_cumprod\w*|betas|sqrt_\w+|log_one_\w+|posterior_\w+|lvlb_weights|v_pred|ztsnr|edm_\w+(\.\w+)?)$"
     r"|^model_ema\.|\.loss\.|^denoiser\.sigmas$|^edm_|^cond_stage_model\.transformer\.(text_model\.)?text_projection"
 )
+
+
+Told = tuple[str, str] | tuple[None, None]  # (prediction, where that was read or said); nothing where nobody says
 
 
 @dataclass(frozen=True)
@@ -101,18 +105,29 @@ class Layout:
 
 
 def load_single_file(
-    path: Path, layout: Layout, *, denoiser: str, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None
+    path: Path,
+    layout: Layout,
+    *,
+    denoiser: str,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None,
+    prediction: str | None = None,
 ) -> Parts:
     """Parts of a single file, frozen and in eval mode, every weight in `dtype`. Raises BadFile or Refused (`base_config`).
 
+    `prediction` is what a person says that it predicts: it stands above the file's own marks and any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     """
-    from registry.families.base import Parts  # not at the top: importing the seam imports every family, and they import this
+    from registry.families.base import Look, Parts  # not at the top: importing the seam imports every family, and they import this
 
     header = read_header(path)
     folder = Path(base_config) if base_config is not None else None
     warnings: list[str] = []
-    configs = _configs(path, layout, header, folder, warnings)
+    told = (
+        (prediction, SAID) if prediction is not None else told_prediction(Look(path=path, tensors=header.tensors, metadata=header.metadata))
+    )
+    configs = _configs(path, layout, header, folder, told, warnings)
     empty = str(device) == "meta"
     modules = {
         piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty)
@@ -121,7 +136,7 @@ def load_single_file(
     _tell_leftovers(layout, configs, modules, header, warnings)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
-    scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, warnings)
+    scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, told, warnings)
     return Parts(
         denoiser=modules[denoiser],
         vae=modules["vae"],
@@ -157,7 +172,7 @@ def load_pieces(
 # --- configs
 
 
-def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, warnings: list[str]) -> dict[str, dict[str, Any]]:
+def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, told: Told, warnings: list[str]) -> dict[str, dict[str, Any]]:
     """The config of every component, of the scheduler and of the pipeline where they are known."""
     if folder is not None:
         return _folder_configs(layout, folder)
@@ -169,7 +184,7 @@ def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, wa
         return written
     counted = {piece.component: _counted(path, piece, header, warnings) for piece in layout.pieces}
     if layout.settle is not None:
-        layout.settle(counted, _prediction(path, layout, header)[0])
+        layout.settle(counted, _prediction(path, layout, told))
     return counted
 
 
@@ -354,39 +369,35 @@ def _is_spare(layout: Layout, configs: Mapping[str, Mapping[str, Any]], key: str
 # --- scheduler and tokenizers
 
 
-def _prediction(path: Path, layout: Layout, header: Header) -> tuple[str, str | None]:
-    """(what the file predicts, where it says so); the family's assumption and None where it does not. Refused where there is none."""
-    from registry.families.base import Look
-
-    told, why = told_prediction(Look(path=path, tensors=header.tensors, metadata=header.metadata))
-    if told is not None:
-        return told, why
+def _prediction(path: Path, layout: Layout, told: Told) -> str:
+    """What the file predicts: as it was told, else as the family assumes. Refused where there is nothing to assume."""
+    if told[0] is not None:
+        return told[0]
     if layout.assumed_prediction is None:
         raise Refused(
             f"{path.name} does not say whether it predicts epsilon or v, and no shape tells: models of this build were published for both "
-            f"(512 pixels: epsilon, 768: v), and the wrong one draws noise. {HINT} Its scheduler config says it. "
-            "A modelspec.prediction_type in the file's own metadata is heard too."
+            "(512 pixels: epsilon, 768: v), and the wrong one draws noise. Say prediction=v_prediction or prediction=epsilon "
+            "(`loraloom registry tell REF --prediction ...` says it once), or give base_config=FOLDER, a diffusers folder of the same "
+            "build, whose scheduler config says it."
         )
-    return layout.assumed_prediction, None
+    return layout.assumed_prediction
 
 
 def _scheduler(
-    path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], warnings: list[str]
+    path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], told: Told, warnings: list[str]
 ) -> tuple[str, dict[str, Any]]:
-    """The scheduler's class and config: the given one, with the prediction that the file's own marks tell."""
-    from registry.families.base import Look
-
+    """The scheduler's class and config: the given one, with the prediction that was told or that the file's own marks tell."""
+    prediction, why = told
     if "scheduler" not in configs:
-        prediction, why = _prediction(path, layout, header)
-        if why is None:
-            warnings.append(f"{path.name} does not say what it predicts; {prediction} is assumed, as in the published models.")
-        return layout.scheduler(prediction, any(mark in header.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
+        assumed = _prediction(path, layout, told)
+        if prediction is None:
+            warnings.append(f"{path.name} does not say what it predicts; {assumed} is assumed, as in the published models.")
+        return layout.scheduler(assumed, any(mark in header.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
     given = {key: value for key, value in configs["scheduler"].items() if not key.startswith("_")}
     scheduler_class = str(configs["scheduler"]["_class_name"])
-    told, why = told_prediction(Look(path=path, tensors=header.tensors, metadata=header.metadata))
-    if told is not None and prediction_of(scheduler_class, given) != told:
-        warnings.append(f"{path.name} predicts {told} by {why}; the given scheduler config says otherwise and is overruled.")
-        given["prediction_type"] = told
+    if prediction is not None and prediction_of(scheduler_class, given) != prediction:
+        warnings.append(f"{path.name} predicts {prediction} by {why}; the given scheduler config says otherwise and is overruled.")
+        given["prediction_type"] = prediction
     return scheduler_class, given
 
 

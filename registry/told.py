@@ -11,7 +11,7 @@ from registry import index as tables
 from registry import rows
 from registry.errors import Refused
 from registry.names import suggest
-from registry.record import KINDS, PREDICTIONS, Prediction, Record
+from registry.record import KINDS, PREDICTIONS, TOLD, Prediction, Record
 
 
 def families() -> list[str]:
@@ -50,7 +50,7 @@ def with_told(record: Record, given: Row[Any] | None, triggers: Iterable[str]) -
         value = getattr(given, name) if given is not None else None
         shown = record.prediction.value if name == "prediction" else getattr(record, name)
         if value is not None and value != shown:
-            told[name] = Prediction(value=value, source="told") if name == "prediction" else value
+            told[name] = Prediction(value=value, source=TOLD) if name == "prediction" else value
             evidence.append(f"{name} {value}: told; the files show {shown or 'nothing'}")
     evidence += [f"trigger {word}: told" for word in triggers]
     if "family" in told:

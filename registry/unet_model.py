@@ -58,14 +58,15 @@ def load_unet_model(
     dtype: torch.dtype,
     device: torch.device | str,
     base_config: Path | str | None,
+    prediction: str | None,
 ) -> Parts:
-    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network.
+    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network; `prediction` is a person's word for it.
 
     Raises BadFile for a UNet that needs inputs nobody gives here (inpainting, depth, a distilled scale).
     """
     path = Path(path)
     if path.is_file():
-        parts = load_single_file(path, layout, denoiser="unet", dtype=dtype, device=device, base_config=base_config)
+        parts = load_single_file(path, layout, denoiser="unet", dtype=dtype, device=device, base_config=base_config, prediction=prediction)
     else:
         refuse_base_config(path, base_config)
         parts = load_folder(
@@ -77,8 +78,18 @@ def load_unet_model(
             dtype=dtype,
             device=device,
         )
+        _hear(parts, prediction)
     _refuse_other_inputs(parts)
     return parts
+
+
+def _hear(parts: Parts, prediction: str | None) -> None:
+    """Take a person's word above the folder's scheduler config, and say so."""
+    if prediction is None or prediction == parts.prediction:
+        return
+    parts.warnings = (*parts.warnings, f"{parts.source.name} predicts {prediction} as it was told; its scheduler says {parts.prediction}.")
+    parts.scheduler_config = {**parts.scheduler_config, "prediction_type": prediction}
+    parts.prediction = prediction
 
 
 def _refuse_other_inputs(parts: Parts) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from registry.errors import NotFound, Refused
 from registry.families.base import Family, Parts
-from registry.loading import family_of
+from registry.loading import family_of, load_family, told_prediction
 from registry.record import Record
 from train.config import Precision, TrainConfig
 
@@ -44,14 +44,19 @@ def find_base(config: TrainConfig, store: Store) -> Base:
 
 def load(base: Base, config: TrainConfig, *, dtype: torch.dtype) -> Parts:
     """The base with all its parts on the CPU; what needs a device is moved when its turn comes."""
-    return base.family.load(base.path, dtype=dtype, device="cpu", base_config=config.base_config)
+    return _loaded(base, config, dtype=dtype, device="cpu")
 
 
 def skeleton(base: Base, config: TrainConfig) -> Parts:
     """The base's structure with tokenizers and without weights (meta device): enough to count, to match and to tokenise."""
     import torch
 
-    return base.family.load(base.path, dtype=torch.float32, device="meta", base_config=config.base_config)
+    return _loaded(base, config, dtype=torch.float32, device="meta")
+
+
+def _loaded(base: Base, config: TrainConfig, *, dtype: torch.dtype, device: str) -> Parts:
+    said = config.prediction or told_prediction(base.record)
+    return load_family(base.family, base.path, dtype=dtype, device=device, base_config=config.base_config, prediction=said)
 
 
 def resolve_device(wanted: str) -> torch.device:

@@ -130,6 +130,9 @@ class TrainConfig:
     base_config: str | None = setting(
         None, "diffusers folder with component configs and tokenizers, for single files of families that carry none"
     )
+    prediction: str | None = setting(
+        None, "what the base predicts where its file does not say it, or says it wrongly: epsilon or v_prediction (default: as it says)"
+    )
     data: DataConfig = field(default_factory=DataConfig)
     resolution: int | None = setting(
         None, "pixels a side: pictures are scaled by their short side and cropped at the centre (default: the base's own)"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from registry.loading import told_prediction
 from train.base import Base
 from train.config import TrainConfig
 
@@ -25,6 +26,7 @@ def defaults_of(
         "name": name_of(config),
         "base": _absolute(config.base),
         "base_config": _absolute(config.base_config),
+        "prediction": config.prediction or told_prediction(base.record),
         "data.path": _absolute(config.data.path),
         "heldout.path": _absolute(config.heldout.path),
         "out": str(Path(config.out).expanduser().absolute()),

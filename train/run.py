@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 Out = Callable[[str], None]
 
-FIXED = ("base", "base_config", "data.", "resolution", "lora.", "optim.name", "heldout.path", "heldout.share", "objective.", "precision")
+FIXED = (
+    "base",
+    "base_config",
+    "prediction",
+    "data.",
+    "resolution",
+    "lora.",
+    "optim.name",
+    "heldout.path",
+    "heldout.share",
+    "objective.",
+    "precision",
+)
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these say which run is meant and what to do with it
 
 

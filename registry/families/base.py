@@ -235,6 +235,7 @@ class Family:
     architecture: str | Callable[[Parts], str]  # ModelSpec architecture id, without "/lora"; of the build, where builds have their own
     strength: float = 0.6  # the image-to-image pipeline's default
     inpaint_strength: float = 0.6  # the inpainting pipeline's default
+    predictions: tuple[str, ...] = ("flow",)  # what its builds were published to predict; where it is one of several, `load` takes a word
     fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
     learning_encoders: Mapping[str, int] = field(default_factory=dict)
     """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""
@@ -249,7 +250,8 @@ class Family:
     recognise_checkpoint: Callable[[Look], Match | None]
     recognise_adapter: Callable[[Look], Match | None]
     load: Callable[..., Parts]
-    """load(path, *, dtype, device, base_config=None) -> Parts: a diffusers folder or a single file, with no network.
+    """load(path, *, dtype, device, base_config=None) -> Parts: a diffusers folder or a single file, with no network. A family of several
+    `predictions` takes `prediction=None` too: what a person says that the model predicts, which stands above its configs and marks.
     With device "meta" no weight is read: a skeleton with tokenizers and configs, to count, to match and to plan with.
     Raises Refused with the word `base_config` when a single file needs component configs or tokenizers we do not carry."""
     encode_prompts: Callable[..., Conditioning]

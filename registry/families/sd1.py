@@ -115,9 +115,16 @@ LAYOUT = Layout(
 )
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
+) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network."""
-    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config)
+    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
 
 
 FAMILIES.add("sd1")(
@@ -136,6 +143,7 @@ FAMILIES.add("sd1")(
         guidance=7.5,
         strength=0.8,
         inpaint_strength=1.0,
+        predictions=("epsilon", "v_prediction"),
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
         file_names=LAYOUT,

@@ -137,12 +137,19 @@ LAYOUT = Layout(
 )
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
+) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network.
 
-    Raises Refused (`base_config`) for a single file that does not say what it predicts.
+    Raises Refused (`base_config`, `prediction`) for a single file that does not say what it predicts.
     """
-    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config)
+    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
 
 
 def architecture(parts: Parts) -> str:
@@ -166,6 +173,7 @@ FAMILIES.add("sd2")(
         guidance=7.5,
         strength=0.8,
         inpaint_strength=1.0,
+        predictions=("epsilon", "v_prediction"),
         lora_presets=PRESETS,
         architecture=architecture,
         file_names=LAYOUT,

@@ -127,9 +127,16 @@ LAYOUT = Layout(
 )
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
+) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
-    return with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config))
+    return with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction))
 
 
 # --- denoising
@@ -173,6 +180,7 @@ FAMILIES.add("sdxl")(
         guidance=5.0,
         strength=0.3,
         inpaint_strength=0.9999,
+        predictions=("epsilon", "v_prediction"),
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
         file_names=LAYOUT,

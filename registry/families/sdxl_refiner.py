@@ -117,9 +117,16 @@ LAYOUT = Layout(
 )
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
+) -> Parts:
     """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
-    parts = with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config))
+    parts = with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction))
     encoder: Any = parts.text_encoders["text_encoder_2"]
     numbers = _size_numbers(parts, pooled=encoder.config.projection_dim)
     if numbers not in (SCORED_NUMBERS, SCORED_NUMBERS + 1):
@@ -191,6 +198,7 @@ FAMILIES.add("sdxl_refiner")(
         guidance=5.0,
         strength=0.3,
         inpaint_strength=0.9999,
+        predictions=("epsilon", "v_prediction"),
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-refiner",
         untrained=(
