@@ -36,10 +36,11 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Width:
-    """The modules a regular expression finds, and what the width of their input means, as for a Shape."""
+    """The modules a regular expression finds, and what the width of their input, or of their output, means, as for a Shape."""
 
     module: str
     means: Mapping[int, str | None]
+    output: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +184,7 @@ class _Modules:
 
     found: Mapping[str, str]
     widths: Mapping[str, int | None]
+    outputs: Mapping[str, int | None]
     highest: Mapping[str, int]
 
     def all_of(self, patterns: Iterable[str]) -> list[str] | None:
@@ -192,7 +194,8 @@ class _Modules:
 
 def _modules(look: Look) -> _Modules:
     sizes = layer_sizes(look.adapter_keys or {}, look.tensors)
-    widths = {module: size.into or size.flat for (component, module), size in sizes.items() if component in (DENOISER, "")}
+    own = {module: size for (component, module), size in sizes.items() if component in (DENOISER, "")}
+    widths = {module: size.into or size.flat for module, size in own.items()}
     found: dict[str, str] = {}
     highest: dict[str, int] = {}
     for module in widths:
@@ -201,7 +204,7 @@ def _modules(look: Look) -> _Modules:
         stack, number = _block(module)
         if number > highest.get(stack, -1):
             highest[stack] = number
-    return _Modules(found, widths, highest)
+    return _Modules(found, widths, {module: size.out for module, size in own.items()}, highest)
 
 
 BLOCK = re.compile(r"((?:[a-z]+_)*(?:blocks|layers))[._](\d+)[._]")
@@ -225,13 +228,13 @@ def claim_adapter(row: Known, look: Look) -> Match | None:
     evidence, variants, small = [f"module {module}" for module in found], [], False
     for width in row.adapter_widths:
         module = modules.found.get(width.module)
-        size = modules.widths[module] if module else None
+        size = (modules.outputs if width.output else modules.widths)[module] if module else None
         if size is None:
             continue
         if size not in width.means and (size >= SMALL or not row.small_builds):
             return None
         small = small or size not in width.means
-        evidence.append(f"{module} takes {size}")
+        evidence.append(f"{module} {'gives' if width.output else 'takes'} {size}")
         variants.append(width.means.get(size))
     sized = len(evidence) > len(found)
     if not own and not sized:

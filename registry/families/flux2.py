@@ -68,7 +68,12 @@ LOOKS = Known(
         Width(module=JOINT, means=SIZES),
         Width(
             module=r"^(double_blocks[._]\d+[._](img|txt)_attn[._]qkv|single_blocks[._]\d+[._]linear1)$",
-            means={6144: "dev", 4096: "klein-9b"},
+            means=SIZES,
+        ),
+        # what tells the smallest of them from FLUX.1, which is as wide: there they give 3 + 4 and 4 times the width
+        Width(module=r"^single_blocks[._]\d+[._]linear1$", means={9 * width: build for width, build in SIZES.items()}, output=True),
+        Width(
+            module=r"^double_blocks[._]\d+[._](img|txt)_mlp[._]0$", means={6 * width: build for width, build in SIZES.items()}, output=True
         ),
     ),
     adapter_blocks={"transformer_blocks": 8, "single_transformer_blocks": 48, "double_blocks": 8, "single_blocks": 48},

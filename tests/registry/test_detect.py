@@ -82,6 +82,41 @@ CHECKPOINTS: list[tuple[str, str | None, Shapes]] = [
     ("ltx", None, {"adaln_single.emb.timestep_embedder.linear_1.bias": (4,), "transformer_blocks.0.attn2.to_k.weight": (4, 4)}),
     ("wan", "1.3b", {"head.modulation": (1, 2, 4), "patch_embedding.weight": (1536, 16, 1, 2, 2), "blocks.0.cross_attn.k.bias": (4,)}),
     ("wan", "14b", {"head.modulation": (1, 2, 4), "patch_embedding.weight": (5120, 16, 1, 2, 2), "blocks.0.cross_attn.k.bias": (4,)}),
+    ("wan", "5b", {"head.modulation": (1, 2, 4), "patch_embedding.weight": (3072, 48, 1, 2, 2), "blocks.0.cross_attn.k.bias": (4,)}),
+    ("wan", "i2v-14b", {"head.modulation": (1, 2, 4), "patch_embedding.weight": (5120, 36, 1, 2, 2), "blocks.0.cross_attn.k.bias": (4,)}),
+    (
+        "wan",
+        "vace-1.3b",
+        {
+            "head.modulation": (1, 2, 4),
+            "patch_embedding.weight": (1536, 16, 1, 2, 2),
+            "blocks.0.cross_attn.k.bias": (4,),
+            "vace_blocks.0.before_proj.weight": (4, 4),
+        },
+    ),
+    (
+        "wan",
+        "flf2v-14b",
+        {
+            "head.modulation": (1, 2, 4),
+            "patch_embedding.weight": (5120, 36, 1, 2, 2),
+            "blocks.0.cross_attn.k.bias": (4,),
+            "img_emb.emb_pos": (1, 4, 4),
+        },
+    ),
+    ("hunyuan_video", "i2v", {"txt_in.individual_token_refiner.blocks.0.norm1.weight": (4,), "img_in.proj.weight": (4, 33, 1, 2, 2)}),
+    ("pixart", "sigma", {"t_block.1.weight": (4, 4), "x_embedder.proj.weight": (1152, 4, 2, 2), "y_embedder.y_embedding": (300, 4)}),
+    ("pixart", "alpha", {"t_block.1.weight": (4, 4), "x_embedder.proj.weight": (1152, 4, 2, 2), "y_embedder.y_embedding": (120, 4)}),
+    (
+        "ltx",
+        "2",
+        {
+            "adaln_single.emb.timestep_embedder.linear_1.bias": (4,),
+            "transformer_blocks.0.attn2.to_k.weight": (4096, 4),
+            "transformer_blocks.1.audio_to_video_attn.to_k.weight": (4, 4),
+        },
+    ),
+    ("sana", None, {"blocks.0.cross_attn.q_linear.weight": (4, 4), "blocks.0.mlp.inverted_conv.conv.weight": (4, 4, 1, 1)}),
     ("hunyuan_video", None, {"txt_in.individual_token_refiner.blocks.0.norm1.weight": (4,)}),
     ("hunyuan_image", None, {"txt_in.individual_token_refiner.blocks.0.norm1.weight": (4,), "byt5_in.fc1.bias": (4,)}),
     ("krea2", None, {"txtfusion.projector.weight": (4, 4)}),
@@ -115,6 +150,37 @@ def test_single_files_of_the_families_we_load(tmp_path: Path) -> None:
     flux = {"double_blocks.0.img_attn.norm.key_norm.scale": (128,), "img_in.weight": (3072, 64), "guidance_in.in_layer.bias": (4,)}
     record = seen(tmp_path / "flux.safetensors", flux)
     assert (record.family, record.variant, record.dialect, record.prediction.value) == ("flux1", "dev", "bfl", "flow")
+
+
+UNET1 = {f"{P}input_blocks.1.1.proj_in.weight": (8, 8, 1, 1), f"{P}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (8, 768),
+         f"{P}out.2.weight": (4, 8, 3, 3)}  # fmt: skip
+FLUX = {"double_blocks.0.img_attn.norm.key_norm.scale": (128,)}
+
+
+@pytest.mark.parametrize(
+    ("family", "variant", "shapes"),
+    [
+        ("sd1", None, {**UNET1, f"{P}input_blocks.0.0.weight": (8, 4, 3, 3)}),
+        ("sd1", "inpaint", {**UNET1, f"{P}input_blocks.0.0.weight": (8, 9, 3, 3)}),
+        ("sd1", "pix2pix", {**UNET1, f"{P}input_blocks.0.0.weight": (8, 8, 3, 3)}),
+        ("flux1", "schnell", {**FLUX, "img_in.weight": (3072, 64)}),
+        ("flux1", "dev", {**FLUX, "img_in.weight": (3072, 64), "guidance_in.in_layer.bias": (4,)}),
+        ("flux1", "fill", {**FLUX, "img_in.weight": (3072, 384), "guidance_in.in_layer.bias": (4,)}),
+        ("flux1", "control", {**FLUX, "img_in.weight": (3072, 128), "guidance_in.in_layer.bias": (4,)}),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", P])
+def test_variants_of_single_files(tmp_path: Path, family: str, variant: str | None, shapes: Shapes, prefix: str) -> None:
+    told = shapes if family == "sd1" else {prefix + name: shape for name, shape in shapes.items()}
+    record = seen(tmp_path / "x.safetensors", told)
+    assert (record.kind, record.family, record.variant) == ("checkpoint", family, variant)
+
+
+def test_edm_v_prediction_is_told_by_its_key(tmp_path: Path) -> None:
+    shapes = {f"{P}label_emb.0.0.weight": (8, 2816), f"{P}input_blocks.0.0.weight": (8, 4, 3, 3), f"{P}out.2.weight": (4, 8, 3, 3),
+              f"{P}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (8, 2048), "edm_vpred.sigma_max": (),
+              f"{P}input_blocks.4.1.proj_in.weight": (8, 8)}  # fmt: skip
+    assert seen(tmp_path / "x.safetensors", shapes).prediction.value == "v_prediction"
 
 
 def test_a_marker_tensor_tells_v_prediction(tmp_path: Path) -> None:
@@ -275,6 +341,69 @@ def test_an_adapter_of_a_small_unet_is_not_taken_for_one_of_another_width(tmp_pa
     shapes = {f"unet.{M}.to_k.lora_A.weight": (4, 128), f"unet.{M}.to_k.lora_B.weight": (48, 4)}
     record = seen(tmp_path / "x.safetensors", shapes)
     assert not {"sd2", "sdxl_refiner"} & {record.family, *record.candidates}
+
+
+TE1 = "lora_te1_text_model_encoder_layers_0_self_attn_q_proj"
+TABLE: list[tuple[str, str, str | None, Shapes]] = [
+    ("sdxl by its second encoder", "sdxl", None, {"lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 1280)}),
+    ("a slider of sdxl", "sdxl", None, {
+        "lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_down.weight": (4, 640),
+        "lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_up.weight": (640, 4),
+    }),
+    ("flux1 with te1", "flux1", None, {
+        f"{TE1}.lora_down.weight": (4, 768), "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": (4, 3072),
+        "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": (9216, 4),
+    }),
+    ("flux1 by linear1", "flux1", None, {
+        "lora_unet_single_blocks_0_linear1.lora_down.weight": (4, 3072), "lora_unet_single_blocks_0_linear1.lora_up.weight": (21504, 4),
+    }),
+    ("flux2 klein-9b in the first code's names", "flux2", "klein-9b", {
+        "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 4096),
+        "diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight": (12288, 4),
+    }),
+    ("flux2 dev in the first code's names", "flux2", "dev", {
+        "diffusion_model.single_blocks.47.linear1.lora_A.weight": (4, 6144),
+        "diffusion_model.single_blocks.47.linear1.lora_B.weight": (55296, 4),
+    }),
+    ("sd3 by its joint blocks", "sd3", None, {
+        "lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight": (4, 1536),
+        "lora_unet_joint_blocks_0_x_block_attn_qkv.lora_up.weight": (4608, 4),
+    }),
+    ("sd3.5 large by its blocks' width", "sd3", "3.5-large", {
+        "transformer.transformer_blocks.37.attn.to_q.lora_A.weight": (4, 2432),
+        "transformer.transformer_blocks.37.attn.to_q.lora_B.weight": (2432, 4),
+    }),
+    ("qwen image by its 60th block", "qwen_image", None, {
+        "transformer.transformer_blocks.59.attn.to_q.lora_A.weight": (4, 3072),
+        "transformer.transformer_blocks.59.attn.to_q.lora_B.weight": (3072, 4),
+    }),
+    ("z-image by its feed-forward", "z_image", None, {
+        "diffusion_model.layers.0.feed_forward.w3.lora_A.weight": (4, 3840),
+        "diffusion_model.layers.0.feed_forward.w3.lora_B.weight": (10240, 4),
+    }),
+    ("wan 1.3b", "wan", "1.3b", {
+        "diffusion_model.blocks.0.self_attn.q.lora_A.weight": (4, 1536), "diffusion_model.blocks.0.self_attn.q.lora_B.weight": (1536, 4),
+    }),
+    ("anima by its adapter of a language model", "anima", None, {
+        "diffusion_model.llm_adapter.blocks.0.self_attn.q_proj.lora_A.weight": (4, 1024),
+        "diffusion_model.llm_adapter.blocks.0.self_attn.q_proj.lora_B.weight": (1024, 4),
+    }),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "variant", "shapes"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_adapters_told_by_one_thing_alone(tmp_path: Path, family: str, variant: str | None, shapes: Shapes) -> None:
+    record = seen(tmp_path / "x.safetensors", shapes)
+    assert (record.kind, record.family, record.candidates) == ("adapter", family, ())
+    assert variant is None or record.variant == variant
+
+
+@pytest.mark.parametrize(("linear1", "family"), [(21504, "flux1"), (27648, "flux2")])
+def test_flux1_and_klein_of_the_same_width_are_told_by_the_width_of_their_mlp(tmp_path: Path, linear1: int, family: str) -> None:
+    name = "diffusion_model.single_blocks.0.linear1"
+    record = seen(tmp_path / "x.safetensors", {f"{name}.lora_A.weight": (4, 3072), f"{name}.lora_B.weight": (linear1, 4)})
+    assert (record.family, record.candidates) == (family, ())
+    assert family == "flux1" or record.variant == "klein-4b"
 
 
 def test_what_two_families_claim_alike_is_reported_as_candidates(tmp_path: Path) -> None:
