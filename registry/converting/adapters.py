@@ -121,7 +121,9 @@ def plan_adapter(
 
 def _refuse_forms(adapter: Adapter, source: str, output: Path, *, folder: bool) -> None:
     if source in POSITIONS:
-        raise Refused(f"{adapter.path.name} is in {source}'s form, which names no modules. It is not converted.")
+        raise Refused(
+            f"{adapter.path.name} is in {source}'s form, whose tensors do not stand under the names of modules. It is not converted."
+        )
     if not folder and output.suffix != ".safetensors":
         raise Refused(f"--output {output.name} must end in .safetensors.")
 

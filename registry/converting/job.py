@@ -87,6 +87,8 @@ def plan_convert(wish: Wish, store: Store) -> ConvertPlan:
 def _way(wish: Wish, record: Record, base: Path | None) -> Way:
     """How this becomes that."""
     path = Path(str(record.path))
+    if wish.family is None and record.family is None and record.candidates:
+        raise Refused(f"{path.name} may be for {' or '.join(record.candidates)}; nothing in it tells. Say which: --family NAME")
     if record.dialect == "pickle":
         if wish.target != "safetensors":
             raise Refused(f"{path.name} is a pickle. Convert it to safetensors first: --to safetensors --output FILE.safetensors")

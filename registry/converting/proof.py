@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from registry.converting.dialects import swapped, swaps
+from registry.converting.dialects import swapped
+from registry.converting.fusing import Pair
 from registry.converting.units import Unit, pair_of, tensor_of
 from registry.errors import JobFailed
-from registry.formats.layers import Layer
 from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:
@@ -61,19 +62,66 @@ def _does_something(mine: Layers, theirs: Layers, place: tuple[str, str]) -> boo
 
 
 def _difference(before: Sequence[Unit], after: Sequence[Unit]) -> float:
+    """The norm of what two layers' products differ by, as a share of the first one's."""
     if not before[0].is_pair:
-        return 0.0 if _same_tensors(before[0], after[0]) else float("inf")
+        return 0.0 if _same_tensors(before[0], after[0]) else math.inf
     if _same_factors(before, after):
         return 0.0
-    product, other = _product(before), _product(after)
-    if product.shape != other.shape:
-        return float("inf")
-    magnitude, its = _magnitude(before), _magnitude(after)
-    if (magnitude is None) != (its is None) or (magnitude is not None and its is not None and not _close(magnitude, its)):
-        return float("inf")
-    norm = float(product.norm())
-    away = float((product - other).norm())
-    return away / norm if norm > 0 else (0.0 if away == 0 else float("inf"))
+    mine, its = _blocks(before), _blocks(after)
+    if mine is None or its is None or not _same_magnitudes(mine, its):
+        return math.inf
+    norm = away = 0.0
+    for one, other in zip(mine, its, strict=True):
+        if one is not None and other is not None and _size(one) != _size(other):
+            return math.inf
+        squares = inner(one, one), inner(other, other)
+        norm += squares[0]
+        away += max(0.0, squares[0] + squares[1] - 2 * inner(one, other)) if math.isfinite(sum(squares)) else math.nan
+    if math.isnan(away):
+        return math.nan
+    return math.sqrt(away / norm) if norm > 0 else (0.0 if away == 0 else math.inf)
+
+
+def _size(pair: Pair) -> tuple[int, ...]:
+    return len(pair.up), *pair.down.shape[1:]
+
+
+def inner(one: Pair | None, other: Pair | None) -> float:
+    """<D1, D2> of two products = sum of (B1^T B2) * (A1 A2^T), in fp64: the products themselves are never made."""
+    if one is None or other is None:
+        return 0.0
+    ups = one.up.double().flatten(1).T @ other.up.double().flatten(1)
+    downs = one.down.double().flatten(1) @ other.down.double().flatten(1).T
+    return float((ups * downs).sum()) * one.scale * other.scale
+
+
+def _blocks(units: Sequence[Unit]) -> list[Pair | None] | None:
+    """The rows of a whole layer module by module, in the first code's arrangement; None where the rows are not those of the layer."""
+    layer = units[0].layer
+    pairs = [pair_of(unit) for unit in units]
+    if layer.swapped and units[0].part is not None:
+        pairs = [swapped(pair) for pair in pairs]
+    if len(layer.modules) == 1:
+        return list(pairs[:1])
+    rows = layer.rows(int(pairs[0].down.shape[1]))
+    if units[0].part is not None:
+        parts = {unit.part: pair for unit, pair in zip(units, pairs, strict=True)}
+        return [parts.get(part) for part in range(len(rows))]
+    (whole,) = pairs
+    if sum(rows) != len(whole.up):
+        return None
+    bounds = [(sum(rows[:part]), sum(rows[: part + 1])) for part in range(len(rows))]
+    doras = [None if whole.dora is None else whole.dora[begin:end] for begin, end in bounds]
+    return [Pair(whole.down, whole.up[begin:end], whole.alpha, dora) for (begin, end), dora in zip(bounds, doras, strict=True)]
+
+
+def _same_magnitudes(mine: Sequence[Pair | None], its: Sequence[Pair | None]) -> bool:
+    """Whether DoRA's magnitudes of every row are there on both sides, equal but for rounding."""
+    for one, other in zip(mine, its, strict=True):
+        ours, theirs = (pair.dora if pair is not None else None for pair in (one, other))
+        if (ours is None) != (theirs is None) or (ours is not None and theirs is not None and not _close(ours.float(), theirs.float())):
+            return False
+    return True
 
 
 def _same_tensors(one: Unit, other: Unit) -> bool:
@@ -84,7 +132,9 @@ def _same_tensors(one: Unit, other: Unit) -> bool:
 
 def _same_factors(before: Sequence[Unit], after: Sequence[Unit]) -> bool:
     """Whether both have the same factors, bit for bit, with the same scale: then the products need not be made."""
-    if [unit.part for unit in before] != [unit.part for unit in after] or len(before) != 1 or before[0].layer.swapped:
+    if len(before) != 1 or len(after) != 1 or before[0].layer.swapped or before[0].whole != after[0].whole:
+        return False
+    if len(before[0].layer.modules) > 1 and before[0].part != after[0].part:
         return False
     one, other = pair_of(before[0]), pair_of(after[0])
     magnitudes = one.dora, other.dora
@@ -101,32 +151,6 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
-
-
-def _product(units: Sequence[Unit]) -> Tensor:
-    """The change of a whole layer in the first code's arrangement of rows, zeros where nothing changes it."""
-    import torch
-
-    layer = units[0].layer
-    if units[0].part is None or len(layer.modules) == 1:
-        pair = pair_of(units[0])
-        return (swapped(pair) if swaps(layer, pair) and units[0].part is not None else pair).product()
-    parts = {unit.part: pair_of(unit).product() for unit in units}
-    like = next(iter(parts.values()))
-    rows = layer.rows(like.shape[1])
-    return torch.cat([parts[part] if part in parts else like.new_zeros(count, *like.shape[1:]) for part, count in enumerate(rows)])
-
-
-def _magnitude(units: Sequence[Unit]) -> Tensor | None:
-    """DoRA's magnitude of each row of a whole layer, in the same arrangement."""
-    import torch
-
-    layer: Layer = units[0].layer
-    pairs = [pair_of(unit) for unit in sorted(units, key=lambda unit: unit.part or 0)]
-    if units[0].part is not None:
-        pairs = [swapped(pair) if swaps(layer, pair) else pair for pair in pairs]
-    given = [pair.dora.float() for pair in pairs if pair.dora is not None]
-    return torch.cat(given) if given else None
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
