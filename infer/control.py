@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from registry.errors import Refused
@@ -66,20 +66,37 @@ def steered(
         groups.setdefault((ask.turn, id(ask.steering.net), ask.steering.scale, ask.steering.mode), []).append(ask)
     total: Residuals | None = None
     for group in groups.values():
+        control = control_of(family)
+        told = [replace(ask, rows=ask.rows[-1:]) for ask in group] if control.asked_once else group  # the conditional rows come last
+        added, scale = _asked(control, parts, noisy, timesteps, conditioning, told)
         rows = [row for ask in group for row in ask.rows]
-        everyone = rows == list(range(len(noisy)))
-        added = control_of(family).residuals(
-            parts,
-            group[0].steering.net,
-            noisy if everyone else noisy[rows],
-            timesteps if everyone else timesteps[rows],
-            conditioning if everyone else {key: value[rows] for key, value in conditioning.items()},
-            _hints(group),
-            mode=group[0].steering.mode,
-        )
-        own = _placed(added, None if everyone else rows, count=len(noisy), scale=group[0].steering.scale)
+        if control.asked_once:
+            answers = [answer for answer, ask in enumerate(group) for _row in ask.rows]
+            added = _each(added, lambda tensor, answers=answers: tensor[answers])  # type: ignore[misc]
+        own = _placed(added, None if rows == list(range(len(noisy))) else rows, count=len(noisy), scale=scale)
         total = own if total is None else _sum(total, own)
     return total, len(groups)
+
+
+def _asked(
+    control: Control, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[Ask]
+) -> tuple[Residuals, float]:
+    """What one net says to the rows of these asks (N, ...), and the scale that it has still to be given."""
+    steering = asks[0].steering
+    rows = [row for ask in asks for row in ask.rows]
+    everyone = rows == list(range(len(noisy)))
+    itself = control.scales_itself(steering.net)
+    added = control.residuals(
+        parts,
+        steering.net,
+        noisy if everyone else noisy[rows],
+        timesteps if everyone else timesteps[rows],
+        conditioning if everyone else {key: value[rows] for key, value in conditioning.items()},
+        _hints(asks),
+        mode=steering.mode,
+        **({"scale": steering.scale} if itself else {}),
+    )
+    return added, 1.0 if itself else steering.scale
 
 
 def _hints(group: Sequence[Ask]) -> Tensor:
@@ -100,7 +117,16 @@ def _placed(added: Residuals, rows: list[int] | None, *, count: int, scale: floa
         where = torch.tensor(rows, device=scaled.device)
         return scaled.new_zeros(count, *scaled.shape[1:]).index_copy(0, where, scaled)
 
-    return {name: [place(tensor) for tensor in tensors] for name, tensors in added.items()}
+    return _each(added, place)
+
+
+def _each(added: Residuals, change: Callable[[Tensor], Tensor]) -> Residuals:
+    """Every tensor changed, once: several places of the denoiser may share one."""
+    done: dict[int, Tensor] = {}
+    for tensor in (tensor for tensors in added.values() for tensor in tensors):
+        if id(tensor) not in done:
+            done[id(tensor)] = change(tensor)
+    return {name: [done[id(tensor)] for tensor in tensors] for name, tensors in added.items()}
 
 
 def _sum(one: Residuals, other: Residuals) -> Residuals:

@@ -203,7 +203,7 @@ def _copied(build: Callable[..., Path], folder: Path | str, **options: Any) -> P
     return folder
 
 
-def _scratch(name: str) -> Path:
+def scratch(name: str) -> Path:
     """A folder that lives as long as this process."""
     root = tempfile.TemporaryDirectory(prefix=f"tiny-{name}-")
     _SCRATCH.append(root)
@@ -338,7 +338,7 @@ def t5_encoder(*, width: int) -> Any:
 def _saved(pipeline: Any, name: str) -> Path:
     from registry.diffusers_folder import no_progress_bars
 
-    folder = _scratch(name)
+    folder = scratch(name)
     with no_progress_bars():
         pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
@@ -486,7 +486,7 @@ def tiny_control(family: str, variant: str = "plain", *, seed: int = 1) -> Path:
             for weight in net.parameters():
                 if not weight.any():
                     weight.normal_(0.0, 0.2 if weight.ndim > 1 else 0.02)
-        folder = _scratch(f"control-{family}-{variant}-{seed}")
+        folder = scratch(f"control-{family}-{variant}-{seed}")
         net.save_pretrained(folder, safe_serialization=True)
     return folder
 

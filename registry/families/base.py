@@ -133,6 +133,11 @@ class Parts:
         return next(self.denoiser.parameters()).dtype
 
 
+def never_itself(net: nn.Module) -> bool:
+    """False: what a net adds is scaled behind it."""
+    return False
+
+
 def no_modes(net: nn.Module) -> int:
     """0: this net does one thing, and takes no mode."""
     return 0
@@ -155,6 +160,11 @@ class Control:
     All but `net`, `hint` (B, ...) and `mode` are what `predict` gets."""
     modes: Callable[[nn.Module], int] = no_modes
     """modes(net) -> how many hint kinds a union net tells apart by number (`mode`, 0 to this - 1); 0: it takes no mode."""
+    asked_once: bool = False
+    """The pipeline asks a net with the prompt's conditioning alone, and steers the unconditional row by the same answer."""
+    scales_itself: Callable[[nn.Module], bool] = never_itself
+    """scales_itself(net) -> whether the scale works inside the net, where no factor behind it gives the same: then `residuals` gets
+    `scale=` too, and the caller does not scale."""
 
 
 def any_build(adapter: str, base: str) -> bool:

@@ -8,14 +8,28 @@ unconditional pass only where a negative prompt is given: " " is enough.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.controlnets import load_controlnet, refuse_other_build
 from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, classifier_free_guidance
+from registry.families.base import (
+    FAMILIES,
+    Conditioning,
+    Control,
+    Family,
+    Look,
+    Match,
+    Parts,
+    Posterior,
+    Residuals,
+    classifier_free_guidance,
+)
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
@@ -28,7 +42,9 @@ from registry.video_vae import decode_frame, encode_frame
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from registry.header import TensorInfo
 
 FACTOR = 8  # pixels a latent cell
 TEMPLATE = (  # of the pipeline; its beginning up to the prompt is dropped from the states
@@ -66,6 +82,8 @@ LAYERS = same_names(  # kohya-style files (musubi-tuner) and ComfyUI call every 
     *every("transformer_blocks.*.attn.", (*IMAGE_ATTENTION, *TEXT_ATTENTION)),
     *every("transformer_blocks.*.", (*MLP, *MODULATION)),
 )
+CONTROLS = ("QwenImageControlNetModel",)
+SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_attention_dim")  # of a ControlNet and its base
 FILE_NAMES = FileNames(
     title="Qwen-Image",
     class_name="QwenImageTransformer2DModel",
@@ -190,18 +208,23 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return conditioning
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
-    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. `control` is a ControlNet's block residuals."""
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. `control` has a residual for each block."""
     velocity = parts.denoiser(
-        hidden_states=pack(noisy),
-        timestep=timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it
-        encoder_hidden_states=conditioning["embeds"],
-        encoder_hidden_states_mask=_needed(conditioning["mask"]),
-        img_shapes=[[(1, noisy.shape[-2] // 2, noisy.shape[-1] // 2)]] * len(noisy),  # frames, rows, columns of tokens
-        controlnet_block_samples=control,
-        return_dict=False,
+        **_inputs(noisy, timesteps, conditioning), controlnet_block_samples=control["blocks"] if control else None, return_dict=False
     )[0]
     return unpack(velocity, like=noisy)
+
+
+def _inputs(noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+    """What the transformer and its ControlNets are told alike."""
+    return {
+        "hidden_states": pack(noisy),
+        "timestep": timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it
+        "encoder_hidden_states": conditioning["embeds"],
+        "encoder_hidden_states_mask": _needed(conditioning["mask"]),
+        "img_shapes": [[(1, noisy.shape[-2] // 2, noisy.shape[-1] // 2)]] * len(noisy),  # frames, rows, columns of tokens
+    }
 
 
 def _needed(mask: Tensor) -> Tensor | None:
@@ -224,6 +247,52 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """Even sigmas from 1 to 1/steps, shifted by the picture's token count."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
+
+
+# --- ControlNets
+
+
+def load_control(path: Path | str, parts: Parts, *, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
+    """The net of a diffusers folder or of a single file in diffusers' names, when it fits the base."""
+    net = load_controlnet(
+        path, family="Qwen-Image", classes=CONTROLS, build=lambda tensors: _of_base(parts.denoiser, tensors), dtype=dtype, device=device
+    )
+    refuse_other_build(Path(path).name, net.config, parts.denoiser.config, SAME)
+    if net.config.extra_condition_channels:
+        raise Refused(f"The ControlNet {Path(path).name} takes a mask and a masked picture too (inpainting), which a hint has not.")
+    return net  # type: ignore[no-any-return]  # diffusers is untyped
+
+
+def _of_base(transformer: Any, tensors: Mapping[str, TensorInfo]) -> nn.Module:
+    """An empty net that is a copy of the transformer's first blocks, as many as the file has."""
+    import diffusers
+
+    if "controlnet_x_embedder.weight" not in tensors:
+        raise Refused("A Qwen-Image ControlNet in a single file is read in diffusers' names only. Give its diffusers folder.")
+    accepted = inspect.signature(diffusers.QwenImageControlNetModel.__init__).parameters
+    config = {name: value for name, value in transformer.config.items() if name in accepted}
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("controlnet_blocks.")}
+    extra = tensors["controlnet_x_embedder.weight"].shape[1] - transformer.config.in_channels
+    config |= {"num_layers": len(blocks), "extra_condition_channels": extra}
+    return diffusers.QwenImageControlNetModel.from_config(config)  # type: ignore[no-any-return]  # diffusers is untyped
+
+
+def encode_hint(parts: Parts, net: Any, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Packed latents (1, N, 64) of pixels (1, 3, h, w) in [0, 1], a sample of the VAE's posterior as the pipeline takes it."""
+    import torch
+
+    posterior = encode_frame(parts.vae, 2 * pixels - 1)
+    noise = torch.randn(posterior.mean.shape, generator=generator, dtype=posterior.mean.dtype).to(parts.device)
+    return pack(posterior.sample(noise).to(parts.dtype))
+
+
+def residuals(
+    parts: Parts, net: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, hint: Tensor, *, mode: int | None = None
+) -> Residuals:
+    """{"blocks": (B, N, D) for each block}: the net's few, each for a run of neighbouring blocks, as the transformer shares them out."""
+    few = net(**_inputs(noisy, timesteps, conditioning), controlnet_cond=hint, return_dict=False)
+    count = parts.denoiser.config.num_layers  # type: ignore[union-attr]  # diffusers is untyped
+    return {"blocks": [few[index // math.ceil(count / len(few))] for index in range(count)]}  # type: ignore[operator, arg-type]
 
 
 # --- adapters
@@ -270,5 +339,6 @@ FAMILIES.add("qwen_image")(
         lora_state=lora_state,
         guided=guided,
         guide=guide,
+        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, asked_once=True),
     )
 )

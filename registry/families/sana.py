@@ -8,13 +8,15 @@ nearest size of its own list and scales the picture; here a picture is drawn at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.controlnets import load_controlnet, refuse_other_build
 from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
@@ -24,7 +26,9 @@ from registry.transformer_file import FileNames, load_transformer
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from registry.header import TensorInfo
 
 TEXT_TOKENS = 300  # that the transformer is given: the plain pipeline call's max_sequence_length
 REQUEST = "\n".join(  # the pipeline's complex_human_instruction
@@ -81,6 +85,8 @@ LAYERS = (
     Layer("blocks.*.cross_attn.proj", (f"{BLOCKS}attn2.to_out.0",)),
     *(Layer(f"blocks.*.mlp.{kind}_conv.conv", (f"{BLOCKS}ff.conv_{kind}",)) for kind in ("inverted", "depth", "point")),
 )
+CONTROLS = ("SanaControlNetModel",)
+SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "caption_channels")  # of a ControlNet and its base
 FILE_NAMES = FileNames(
     title="Sana",
     class_name="SanaTransformer2DModel",
@@ -220,14 +226,15 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return conditioning
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
-    """The velocity noise - x0 like `noisy` (B, 32, H, W), in float32; `timesteps` (B,) in 0..1000."""
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
+    """The velocity noise - x0 like `noisy` (B, 32, H, W), in float32; `timesteps` (B,) in 0..1000. `control` is told by block."""
     config: Any = parts.denoiser.config
     velocity: Tensor = parts.denoiser(
         noisy.to(parts.dtype),
         encoder_hidden_states=conditioning["embeds"].to(parts.dtype),
         encoder_attention_mask=conditioning["mask"],
         timestep=timesteps * config.timestep_scale,
+        controlnet_block_samples=tuple(control[str(block)][0].to(parts.dtype) for block in range(len(control))) if control else None,
         return_dict=False,
     )[0]
     return velocity[:, : noisy.shape[1]].float()  # a build that also predicts a variance has it behind
@@ -238,6 +245,50 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
+
+
+# --- ControlNets
+
+
+def load_control(path: Path | str, parts: Parts, *, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
+    """The net of a diffusers folder or of a single file in diffusers' names, when it fits the base."""
+    net = load_controlnet(
+        path, family="Sana", classes=CONTROLS, build=lambda tensors: _of_base(parts.denoiser, tensors), dtype=dtype, device=device
+    )
+    refuse_other_build(Path(path).name, net.config, parts.denoiser.config, SAME)
+    return net  # type: ignore[no-any-return]  # diffusers is untyped
+
+
+def _of_base(transformer: Any, tensors: Mapping[str, TensorInfo]) -> nn.Module:
+    """An empty net that is a copy of the transformer's first blocks, as many as the file has."""
+    import diffusers
+
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("controlnet_blocks.")}
+    if not blocks or "input_block.weight" not in tensors:
+        raise Refused("A Sana ControlNet in a single file is read in diffusers' names only. Give its diffusers folder.")
+    accepted = inspect.signature(diffusers.SanaControlNetModel.__init__).parameters
+    config = {name: value for name, value in transformer.config.items() if name in accepted}
+    return diffusers.SanaControlNetModel.from_config({**config, "num_layers": len(blocks)})  # type: ignore[no-any-return]
+
+
+def encode_hint(parts: Parts, net: Any, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Latents (1, 32, H, W) of pixels (1, 3, h, w) in [0, 1]; nothing is drawn for them."""
+    return encode_images(parts, 2 * pixels - 1).mean
+
+
+def residuals(
+    parts: Parts, net: Any, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, hint: Tensor, *, mode: int | None = None
+) -> Residuals:
+    """{"0": [(B, N, D)], ...} by the net's own blocks; the transformer adds each behind the block after it."""
+    (samples,) = net(
+        noisy.to(net.dtype),
+        encoder_hidden_states=conditioning["embeds"].to(net.dtype),
+        encoder_attention_mask=conditioning["mask"],
+        timestep=timesteps,
+        controlnet_cond=hint,
+        return_dict=False,
+    )
+    return {str(block): [sample] for block, sample in enumerate(samples)}
 
 
 # --- adapters
@@ -284,5 +335,6 @@ FAMILIES.add("sana")(
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=lora_state,
+        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals),
     )
 )

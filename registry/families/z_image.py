@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.controlnets import load_controlnet, refuse_other_build
 from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior
+from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.kl_vae import decode_kl, encode_kl
@@ -28,7 +29,7 @@ from registry.transformer_file import FileNames, load_transformer
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 FACTOR = 8  # pixels a latent cell
 ALIKE = (
@@ -65,6 +66,8 @@ LAYERS = (
     *same_names(*every(STACKS, MLP)),
     *same_names(*every(STACKS[:2], (MODULATION,))),  # the context is not told the time
 )
+CONTROLS = ("ZImageControlNetModel",)
+FILLED = 32  # tokens that captions and pictures are filled up to a multiple of
 FILE_NAMES = FileNames(
     title="Z-Image",
     class_name="ZImageTransformer2DModel",
@@ -180,21 +183,30 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return conditioning
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W), in float32; `timesteps` (B,) in 0..1000.
 
     The transformer counts time from noise (0) to picture (1) and its velocity the other way; it takes lists, one entry a picture,
-    and captions of each one's own length.
+    and captions of each one's own length. `control` is told by layer.
     """
     import torch
 
-    velocities = parts.denoiser(
-        list(noisy.to(parts.dtype).unsqueeze(2)),  # (C, 1, H, W) each: one frame
-        (1000 - timesteps) / 1000,
-        _captions(conditioning["embeds"], conditioning["mask"]),
-        return_dict=False,
-    )[0]
+    pictures, times, captions = _inputs(parts, noisy, timesteps, conditioning)
+    length = _sequence(noisy, max(len(caption) for caption in captions))
+    added = {int(layer): tensors[0][:, :length].to(parts.dtype) for layer, tensors in control.items()} if control else None
+    velocities = parts.denoiser(pictures, times, captions, controlnet_block_samples=added, return_dict=False)[0]
     return -torch.stack(velocities).squeeze(2).float()
+
+
+def _inputs(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """(pictures (C, 1, H, W) of one frame each, times from noise to picture, captions), for the transformer and its ControlNets."""
+    return list(noisy.to(parts.dtype).unsqueeze(2)), (1000 - timesteps) / 1000, _captions(conditioning["embeds"], conditioning["mask"])
+
+
+def _sequence(noisy: Tensor, caption: int) -> int:
+    """Tokens of the transformer's sequence: the picture's and the longest caption's, each filled up to 32s."""
+    tokens = noisy.shape[-2] * noisy.shape[-1] // 4
+    return tokens + -tokens % FILLED + caption + -caption % FILLED
 
 
 def _captions(embeds: Tensor, mask: Tensor) -> list[Tensor]:
@@ -215,6 +227,57 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """Even sigmas from 1 to 1/steps under the scheduler's own shift."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
+
+
+# --- ControlNets
+
+
+def load_control(path: Path | str, parts: Parts, *, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
+    """The net of a diffusers folder, or of a file with its config.json beside it, when it fits the base, whose embedders it shares."""
+    net = load_controlnet(path, family="Z-Image", classes=CONTROLS, build=_refuse_file, dtype=dtype, device=device)
+    base: Any = parts.denoiser
+    refuse_other_build(Path(path).name, net.config, base.config, ("dim", "n_heads"))
+    beyond = [place for place in net.config.control_layers_places if place >= base.config.n_layers]
+    if beyond:
+        raise Refused(f"The ControlNet {Path(path).name} steers layer {beyond[0]}, but this base has {base.config.n_layers} layers.")
+    return net.from_transformer(net, base).requires_grad_(False)  # type: ignore[no-any-return]  # diffusers is untyped
+
+
+def _refuse_file(_tensors: Any) -> nn.Module:
+    raise Refused("Which layers a Z-Image ControlNet steers stands in none of its tensors. Put its config.json beside the file.")
+
+
+def encode_hint(parts: Parts, net: Any, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Latents (1, C, 1, H, W) of pixels (1, 3, h, w) in [0, 1]: the posterior's mean, zeros in the channels that inpainting would fill."""
+    import torch
+
+    latents = encode_kl(parts.vae, 2 * pixels - 1).mean.unsqueeze(2)
+    return torch.nn.functional.pad(latents, (0, 0) * 3 + (0, net.config.control_in_dim - latents.shape[1]))
+
+
+def residuals(
+    parts: Parts,
+    net: Any,
+    noisy: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+    hint: Tensor,
+    *,
+    mode: int | None = None,
+    scale: float = 1.0,
+) -> Residuals:
+    """{layer: [(B, N, D)]} by the transformer's layers that the net steers, N as long as a batch of these captions makes it."""
+    import torch
+
+    pictures, times, captions = _inputs(parts, noisy, timesteps, conditioning)
+    added = net(pictures, times, captions, list(hint.to(net.dtype)), conditioning_scale=scale)
+    length = _sequence(noisy, conditioning["mask"].shape[1])  # rows that this net does not steer may have longer captions
+    return {str(layer): [torch.nn.functional.pad(tensor, (0, 0, 0, length - tensor.shape[1]))] for layer, tensor in added.items()}
+
+
+def scales_itself(net: Any) -> bool:
+    """Whether it refines the noise too (2.x): what comes of that is no longer in proportion to the scale."""
+    return net.config.add_control_noise_refiner is not None
 
 
 # --- adapters
@@ -264,5 +327,6 @@ FAMILIES.add("z_image")(
         lora_state=lora_state,
         guided=guided,
         guide=guide,
+        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, scales_itself=scales_itself),
     )
 )

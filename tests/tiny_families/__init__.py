@@ -7,6 +7,8 @@ A module has
     LEFT_OUT            of a variant: components its folder has not and the plain pipeline must be told to do without (optional)
     latents(pipeline, *, prompt, negative, guidance, steps, size, seed) -> (1, C, H, W)
                         what the plain pipeline call ends with, unpacked and normalised as the seam has it; negative None is none given
+    CONTROL, CONTROLS   where diffusers has one: the ControlNet pipeline, for which `latents` takes **extra, and the kinds of nets it takes
+    control_net(transformer, kind)  a fresh net of a kind for this transformer
     STARTS              where diffusers has them: the image-to-image and the inpainting pipeline, for which `latents` takes **extra
 """
 

@@ -9,6 +9,8 @@ from tests.tiny_llm import qwen25_vl, qwen_tokenizer, video_vae
 
 SIZE = 64
 VARIANTS = ("base",)
+CONTROL = "QwenImageControlNetPipeline"
+CONTROLS = ("plain",)
 STARTS = ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline")
 
 
@@ -51,3 +53,10 @@ def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float
         **extra,
     ).images
     return pipeline._unpack_latents(drawn, size, size, pipeline.vae_scale_factor)[:, :, 0]
+
+
+def control_net(transformer: Any, variant: str) -> Any:
+    from diffusers import QwenImageControlNetModel
+
+    config = {name: value for name, value in transformer.config.items() if name not in ("guidance_embeds",) and not name.startswith("_")}
+    return QwenImageControlNetModel.from_config({**config, "num_layers": 1})

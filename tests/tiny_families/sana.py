@@ -9,6 +9,8 @@ from tests.tiny_llm import gemma2, qwen_tokenizer
 
 SIZE = 64
 VARIANTS = ("base",)
+CONTROL = "SanaControlNetPipeline"
+CONTROLS = ("plain",)
 
 
 def pipeline(variant: str) -> Any:
@@ -73,3 +75,9 @@ def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float
         use_resolution_binning=False,
         **extra,
     ).images
+
+
+def control_net(transformer: Any, variant: str) -> Any:
+    from diffusers import SanaControlNetModel
+
+    return SanaControlNetModel.from_config({**transformer.config, "num_layers": 1})

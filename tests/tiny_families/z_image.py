@@ -9,6 +9,8 @@ from tests.tiny_llm import qwen3, qwen_tokenizer
 
 SIZE = 64
 VARIANTS = ("base",)
+CONTROL = "ZImageControlNetPipeline"
+CONTROLS = ("1", "2")
 STARTS = ("ZImageImg2ImgPipeline", "ZImageInpaintPipeline")
 
 
@@ -53,3 +55,12 @@ def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float
         output_type="latent",
         **extra,
     ).images
+
+
+def control_net(transformer: Any, variant: str) -> Any:
+    """The first version of its nets, or the second, which refines the noise too and has channels for inpainting."""
+    from diffusers import ZImageControlNetModel
+
+    sizes = {name: transformer.config[name] for name in ("dim", "n_refiner_layers", "n_heads", "n_kv_heads")}
+    second = {"control_in_dim": 33, "add_control_noise_refiner": "control_noise_refiner", "control_refiner_layers_places": [0]}
+    return ZImageControlNetModel(control_layers_places=[0, 1], **sizes, **(second if variant == "2" else {"control_in_dim": 16}))

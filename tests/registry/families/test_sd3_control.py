@@ -38,7 +38,7 @@ def saved_net(kind: str) -> Path:
     import diffusers
     import torch
 
-    from tests.tiny import _scratch
+    from tests.tiny import scratch
 
     accepted = {"sample_size", "patch_size", "in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim"}
     accepted |= {"caption_projection_dim", "pooled_projection_dim", "out_channels", "pos_embed_max_size", "qk_norm"}
@@ -50,7 +50,7 @@ def saved_net(kind: str) -> Path:
             for module in (net.pos_embed_input, *net.controlnet_blocks):
                 for weight in module.parameters():
                     weight.normal_(0.0, 0.3)
-    folder = _scratch(f"sd3-control-{kind}")
+    folder = scratch(f"sd3-control-{kind}")
     net.save_pretrained(folder)
     return folder
 
