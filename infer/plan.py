@@ -143,6 +143,7 @@ class _Costs:
         bases = {render.base_sha256: self._base(render) for render in renders}
         yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._waits_for_negative(render))
+        yield from (note for render in renders for one in render.active if (note := self._stranger(render, one.reference)))
         yield from (note for render in renders for note in picture_notes(render, self._resolver.pictures))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
         texts = {
@@ -161,6 +162,13 @@ class _Costs:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
         base = self._base(render)
         return not render.guided and render.negative is None and base.family.guided(base.skeleton, render.guidance, negative=True)
+
+    def _stranger(self, render: Render, reference: str) -> str | None:
+        """What to say of an adapter that fits a base of another family than its own (FLUX.1's blocks are Chroma's)."""
+        family, base = self._resolver.adapter(reference).record.family, self._base(render).family
+        if family is None or family == base.name:
+            return None
+        return f"The adapter {reference} is known as one for {family}; its layers fit this {base.name} base, but it was not trained for it."
 
     def _base(self, render: Render) -> Base:
         return self._resolver.base(render)

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from infer.cells import CellStore
 from infer.config import Axes, GridConfig
 from infer.job import plan
 from registry.errors import Faults
+from registry.store import Store
 from tests.infer.conftest import Shelf
-from tests.tiny import tiny_adapter
+from tests.tiny import shared_folder, tiny_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -129,3 +131,12 @@ def _wider_adapter(folder: Path) -> Path:
     state[name] = state[name].repeat(1, 2)
     save_file(state, path)
     return path
+
+
+def test_an_adapter_of_another_family_that_fits_is_told(tmp_path: Path) -> None:
+    """Chroma's blocks are named and sized as FLUX.1's, so shapes alone say nothing."""
+    file = tiny_adapter(shared_folder("chroma"), tmp_path / "ink.safetensors", family="chroma")
+    save_file(load_file(file), tmp_path / "told.safetensors", metadata={"modelspec.architecture": "flux-1-dev/lora"})
+    asked = GridConfig(base=str(shared_folder("chroma")), prompt="a", size=64, adapters=str(tmp_path / "told.safetensors"))
+    notes = plan(asked, Store(tmp_path / "home")).notes
+    assert any("is known as one for flux1; its layers fit this chroma base" in note for note in notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 SIZE = 64
-VARIANTS = ("base", "distilled")
+VARIANTS = ("base",)  # the distilled build is the base with another time shift: drawn in its family's own test
 
 
 def pipeline(variant: str) -> Any:

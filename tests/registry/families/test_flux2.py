@@ -12,8 +12,9 @@ from registry.detect import inspect
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES, flux2
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_model, tiny_parts, transformer_single_file
-from tests.tiny_families.flux2 import LAYERS, VARIANTS
+from tests.tiny_families.flux2 import LAYERS
 
+VARIANTS = ("dev", "klein-base", "klein")
 PROMPTS = ["a cat", "two [IMG] dogs on a mat"]
 
 
@@ -294,3 +295,11 @@ def test_kohya_s_fused_layer_is_the_one_diffusers_has(tmp_path: Path) -> None:
     name = "transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"
     product = ours[f"{name}.lora_B.weight"] @ ours[f"{name}.lora_A.weight"] * (facts["metadata"]["transformer.lora_alpha"] / 4)
     assert torch.allclose(product, theirs[f"{name}.lora_B.weight"] @ theirs[f"{name}.lora_A.weight"], atol=1e-5)
+
+
+def test_the_klein_build_draws_what_its_plain_pipeline_draws() -> None:
+    from tests.infer.test_every_family import TOLERANCE, apart, drawn, job, plain
+
+    build = ("flux2", *tiny_parts("flux2", variant="klein"), plain_pipeline("flux2", variant="klein"))
+    (ours,) = drawn(build, [job(build, guidance=4.0)])
+    assert apart(ours, plain(build, guidance=4.0)) <= TOLERANCE

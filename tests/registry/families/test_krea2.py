@@ -12,8 +12,8 @@ from registry.detect import inspect
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES, krea2
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_model, tiny_parts, transformer_single_file
-from tests.tiny_families.krea2 import VARIANTS
 
+VARIANTS = ("base", "distilled")
 PROMPTS = ["a cat", "two dogs on a mat"]
 
 
@@ -190,3 +190,11 @@ def test_no_controlnet_is_taken() -> None:
     assert isinstance(family.control, str)
     with pytest.raises(Refused, match="takes no ControlNet"):
         family.predict(parts, torch.zeros(1, 16, 8, 8), torch.tensor([1.0]), {}, control={})
+
+
+def test_the_distilled_build_draws_what_its_plain_pipeline_draws() -> None:
+    from tests.infer.test_every_family import TOLERANCE, apart, drawn, job, plain
+
+    build = ("krea2", *tiny_parts("krea2", variant="distilled"), plain_pipeline("krea2", variant="distilled"))
+    (ours,) = drawn(build, [job(build, guidance=1.5)])
+    assert apart(ours, plain(build, guidance=1.5)) <= TOLERANCE
