@@ -89,7 +89,7 @@ def _places(component: str, folder: Layout, names: list[str], keys: Container[st
 
 def _usual_places(component: str, names: list[str], keys: Container[str]) -> Iterator[tuple[str, Place]]:
     """Parameters under the names that single files of most families give them: their own, a VAE's and CLIP's as the first code had them."""
-    prefixes = PREFIXES if component in DENOISERS else [prefix for prefix, owner in SINGLE_FILE if owner == component]
+    prefixes = PREFIXES if component in DENOISERS else [*(prefix for prefix, owner in SINGLE_FILE if owner == component), ""]
     levels = {"block_out_channels": range(1 + max((int(name.split(".")[2]) for name in names if LEVEL.match(name)), default=0))}
     for name in names:
         spellings = [vae_name(levels, modern(name))] if component == "vae" else [f"{TEXT}{name}", name.removeprefix(TEXT)]
@@ -229,7 +229,7 @@ def _part_of(part: Layout, whole: Layout, *, kind: str, family: str | None) -> L
     """A lone VAE or text encoder under the keys that it has inside a checkpoint, from either form: what fits most of them."""
     prefixes = [f"{kind}/"] if whole.diffusers else [prefix for prefix, component in SINGLE_FILE if component == kind]
     ways = [replace(part, tensors={f"{prefix}{key}": stored for key, stored in part.tensors.items()}) for prefix in ("", *prefixes)]
-    ways.append(_into_folder(part, whole, kind, family) if whole.diffusers else _into_file(part, whole, kind))
+    ways += [_into_folder(part, whole, kind, family)] if whole.diffusers else [_into_file(part, whole, kind), _from_file(part, whole, kind)]
     return _shaped_like(max(ways, key=lambda way: sum(key in whole.tensors for key in way.tensors)), whole)
 
 
@@ -245,6 +245,15 @@ def _into_file(part: Layout, whole: Layout, kind: str) -> Layout:
     places = dict(_usual_places(kind, list(part.tensors), whole.tensors))
     found = gathered({name: part.tensors[name] for name in places}, places)
     rest = {name: stored for name, stored in part.tensors.items() if name not in places}
+    return replace(part, tensors={**found, **rest}, translated=True)
+
+
+def _from_file(part: Layout, whole: Layout, kind: str) -> Layout:
+    """A lone part in the first code's names for a whole that is one in diffusers' names."""
+    places = dict(_usual_places(kind, list(whole.tensors), part.tensors))
+    taken = {place.key for place in places.values()}
+    found = {name: part.tensors[place.key] for name, place in places.items()}
+    rest = {key: stored for key, stored in part.tensors.items() if key not in taken}
     return replace(part, tensors={**found, **rest}, translated=True)
 
 

@@ -1,4 +1,4 @@
-"""The promise of the seam: a family is one file. A toy, dropped into a copy of the tree, trains and draws with no other edit."""
+"""The promise of the seam: a family is one file. A toy, dropped into a copy of the tree, trains, merges and draws with no other edit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def loraloom(tree: Path, work: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_toy_family_in_one_file_trains_and_draws(tree: Path, tmp_path: Path) -> None:
+def test_a_toy_family_in_one_file_trains_merges_and_draws(tree: Path, tmp_path: Path) -> None:
     import numpy
     from PIL import Image
 
@@ -58,6 +58,11 @@ def test_a_toy_family_in_one_file_trains_and_draws(tree: Path, tmp_path: Path) -
     result = json.loads((run / "result.json").read_text())
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines() if "loss" in json.loads(line)]
     assert sum(losses[-10:]) < sum(losses[:10]), "it learns"
+
+    loraloom(tree, work, "lora", "fuse", "toy", "--adapter", "discs", "--output", "fused")
+    loraloom(tree, work, "merge", "method=weighted_sum", "sources=[toy,fused]", "params.alpha=0.5", "output=half")
+    assert "half: the same bytes" in loraloom(tree, work, "merge", "reproduce", "half")
+    loraloom(tree, work, "lora", "extract", "fused", "toy", "--rank", "4", "--dtype", "fp32", "--output", "back.safetensors")
 
     grid = Path(
         loraloom(

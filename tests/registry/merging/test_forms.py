@@ -159,6 +159,23 @@ def test_a_vae_of_either_form_is_baked_into_a_model_of_either_form(family: str, 
             assert tensor.equal((other if key.startswith((prefix, "vae/")) else own)[key]), (number, key)
 
 
+def test_two_vaes_of_both_codes_names_are_averaged(store: Store, tmp_path: Path) -> None:
+    _, a_file, b, b_file = models("sd1")
+    prefix = "first_stage_model."
+    alone = written(
+        tmp_path / "alone.safetensors", {key[len(prefix) :]: tensor for key, tensor in tensors(a_file).items() if key.startswith(prefix)}
+    )
+    store.add(alone, kind="vae")
+    store.add(b / "vae", kind="vae", name="folder-vae")
+    wanted = {key[len(prefix) :]: (tensor + tensors(a_file)[key]) / 2 for key, tensor in tensors(b_file).items() if key.startswith(prefix)}
+    found = read(merge(recipe(alone, "folder-vae", method="average"), store, tmp_path / "out.safetensors").output)
+    assert found.keys() == wanted.keys() and all(torch.allclose(found[key], wanted[key], rtol=0, atol=1e-6) for key in wanted)
+    back = tensors(merge(recipe("folder-vae", alone, method="average"), store, tmp_path / "out").output)
+    assert back.keys() == tensors(b / "vae").keys() and sum(float(value.double().sum()) for value in back.values()) == pytest.approx(
+        sum(float(value.double().sum()) for value in wanted.values()), rel=1e-6
+    )
+
+
 def test_spellings_of_one_form_are_one(store: Store, tmp_path: Path) -> None:
     """CLIP with and without `text_model.`, a denoiser with and without its prefix, a linear layer stored as a 1 x 1 convolution."""
     text = "cond_stage_model.transformer."
