@@ -29,7 +29,12 @@ class Steering:
 
     def speaks(self, at: int, steps: int) -> bool:
         """Whether it steers step `at` of so many: the step lies whole within its window."""
-        return self.scale != 0.0 and at / steps >= self.start and (at + 1) / steps <= self.end
+        return self.scale != 0.0 and is_within(at, steps, self.start, self.end)
+
+
+def is_within(at: int, steps: int, start: float, end: float) -> bool:
+    """Whether step `at` of so many lies whole within a window of shares, as diffusers counts it."""
+    return at / steps >= start and (at + 1) / steps <= end
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer.cells import CellStore
 from infer.config import GridConfig
+from infer.control import is_within
 from infer.draw import negative_key, prompt_key, tell_truncated
 from infer.grid import loading
 from infer.inputs import picture_notes
@@ -34,6 +35,7 @@ class GridPlan:
     model_loads: int
     encodes: int
     forwards: int
+    control_calls: int
     seconds: float | None  # None: no cell like these was drawn here before
     notes: tuple[str, ...]
     resolver: Resolver
@@ -48,6 +50,7 @@ class GridPlan:
             "model_loads": self.model_loads,
             "encodes": self.encodes,
             "forwards": self.forwards,
+            "control_calls": self.control_calls,
             "seconds": self.seconds,
             "axes": {one.name: list(one.labels) for one in self.layout.dimensions},
             "rows": _side(self.layout, self.layout.rows),
@@ -61,7 +64,8 @@ class GridPlan:
         if self.distinct != len(self.cells):
             lines.append(f"  {self.distinct} distinct pictures: cells with equal settings are drawn once")
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
-        lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}")
+        nets = f", ControlNet calls {self.control_calls:,}" if self.control_calls else ""
+        lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}{nets}")
         if self.distinct > self.stored:
             lines.append(
                 f"  about {duration(self.seconds)}"
@@ -96,6 +100,7 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         model_loads=len({loading(render) for render in missing}),
         encodes=len({text for render in missing for text in costs.texts(render)}),
         forwards=sum(forwards),
+        control_calls=sum(_control_calls(render, count) for render, count in zip(missing, forwards, strict=True)),
         seconds=_seconds(missing, forwards, cells),
         notes=tuple(dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values()), *_unsaid(list(distinct.values()))])),
         resolver=resolver,
@@ -232,6 +237,11 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _control_calls(render: Render, steps: int) -> int:
+    """Calls of the Render's ControlNets: one a step within each one's window."""
+    return sum(is_within(at, steps, one.start, one.end) for one in render.steering for at in range(steps))
 
 
 def _large(render: Render, base: Base) -> str | None:

@@ -14,12 +14,13 @@ from registry.claims import Verdict, checkpoint_claims, hear_metadata, verdict_o
 from registry.diffusers_folder import is_component
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.families.base import Look
+from registry.families.base import Control, Look
 from registry.fits import Fit, fits
 from registry.folder import folder_files, read_json, weights_of
 from registry.formats.adapter_keys import DENOISER, dialect_told
 from registry.gguf import read_gguf
 from registry.header import Header, read_header
+from registry.kinds import CROSS_WIDTHS
 from registry.model_card import card_licence
 from registry.model_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.peft_settings import config_beside, with_config
@@ -204,7 +205,17 @@ def _inspect_component(path: Path) -> Record:
     name = next((str(name) for name in names if name), "")
     kind = next((kind for word, kind in COMPONENT_KINDS.items() if word in name), "unknown")
     verdict = Verdict(evidence=[f"config.json: {name or 'no class'}"])
+    if kind == "controlnet":
+        families = _steered_by(name, config.get("cross_attention_dim"))
+        verdict.family, verdict.candidates = (families[0], ()) if len(families) == 1 else (None, tuple(families))
     return _record(_folder_base(path), verdict, kind=kind, dialect="diffusers", dtype=dtype_of(weights_of(path)))
+
+
+def _steered_by(class_name: str, cross_width: object) -> list[str]:
+    """The families that ControlNets of this class are for; where the class is several's, the one whose text states are so wide."""
+    families = [name for name, family in FAMILIES.items() if isinstance(family.control, Control) and class_name in family.control.classes]
+    by_width = [name for name in families if CROSS_WIDTHS.get(cross_width) == name]  # type: ignore[call-overload]  # whatever the JSON holds
+    return by_width or families
 
 
 # --- small facts

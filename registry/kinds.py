@@ -8,6 +8,7 @@ from registry.header import TensorInfo
 Tensors = Mapping[str, TensorInfo]
 
 EMBEDDING_WIDTHS = {768: ("sd1",), 1024: ("sd2",), 1280: ("sdxl",)}  # of the text encoders whose tokens these are
+CROSS_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl_refiner", 2048: "sdxl"}  # of the text states a UNet attends to
 EMBEDDING_TENSORS = 4  # at most: an embedding holds one tensor an encoder
 EMBEDDING_TOKENS = 256  # at most, a tensor
 LATENT_FAMILIES = {4: ("sd1", "sd2", "sdxl"), 16: ("flux1", "sd3", "z_image", "lumina2"), 32: ("flux2",)}  # latent channels
@@ -55,10 +56,9 @@ def _controlnet(tensors: Tensors) -> SmallKind | None:
 
 
 def _by_context(tensors: Tensors) -> tuple[str, ...]:
-    widths = {768: "sd1", 1024: "sd2", 1280: "sdxl_refiner", 2048: "sdxl"}
     for name, info in tensors.items():
-        if name.endswith("attn2.to_k.weight") and len(info.shape) == 2 and info.shape[1] in widths:
-            return (widths[info.shape[1]],)
+        if name.endswith("attn2.to_k.weight") and len(info.shape) == 2 and info.shape[1] in CROSS_WIDTHS:
+            return (CROSS_WIDTHS[info.shape[1]],)
     return ("flux1",) if any("single_transformer_blocks." in name for name in tensors) else ()
 
 

@@ -231,6 +231,7 @@ def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
     outcome = run(asked, shelf.store)
     told = lines(outcome.folder)
     assert (outcome.result["forwards"], outcome.result["rendered"]) == (planned.forwards, 3)
+    assert planned.control_calls == planned.forwards * 2 // 3  # none at a scale of 0
     assert len({pixels(outcome.folder, line).tobytes() for line in told}) == 3
     assert run(config(shelf, size=32), shelf.store).result["reused"] == 1
     parameters = parse_infotext(read_png(outcome.folder / told[1]["image"]).parameters)

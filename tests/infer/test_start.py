@@ -121,9 +121,8 @@ def test_the_pipeline_s_inpainting(family: str, strength: float) -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler_a", "heun", "dpmpp_2m_karras", "dpmpp_2m_sde", "unipc", "lcm"])
+@pytest.mark.parametrize("sampler", ["euler_a", "heun", "dpmpp_2m_karras"])  # one draws noise, one calls twice a step, one remembers
 def test_samplers(sampler: str, masked: bool) -> None:
-    assert sampler in SAMPLERS
     assert apart(ours("sd1", 0.6, masked=masked, sampler=sampler), plain("sd1", 0.6, masked=masked, sampler=sampler)) <= TOLERANCE
 
 

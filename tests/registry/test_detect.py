@@ -515,3 +515,21 @@ def test_records_go_to_json_and_back(tmp_path: Path) -> None:
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"model_index\.json"):
         inspect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "candidates"),
+    [
+        ({"_class_name": "ControlNetModel", "cross_attention_dim": 768}, "sd1", ()),
+        ({"_class_name": "ControlNetModel", "cross_attention_dim": 2048}, "sdxl", ()),
+        ({"_class_name": "FluxControlNetModel"}, "flux1", ()),
+        ({"_class_name": "ControlNetModel", "cross_attention_dim": 32}, None, ("sd1", "sd2", "sdxl")),
+    ],
+)
+def test_a_controlnet_s_folder_is_of_the_families_that_take_it(
+    config: dict[str, object], family: str | None, candidates: tuple[str, ...], tmp_path: Path
+) -> None:
+
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    record = inspect(tmp_path)
+    assert (record.kind, record.family, record.candidates) == ("controlnet", family, candidates)
