@@ -138,7 +138,8 @@ def recognise_adapter(look: Look) -> Match | None:
     widths = {shape[1] for shape in shapes if len(shape) == 2}
     if any(number >= BLOCKS.get(mark.stack, number + 1) for mark in marks.values() for number in (mark.number,)):
         return None
-    outs = {look.tensors[name].shape[0] // WIDTH for name, mark in marks.items() if mark.fused and keys[name].role == "up"}
+    width = next(iter(widths)) if len(widths) == 1 else WIDTH  # a small build is as wide as what reads its states
+    outs = {look.tensors[name].shape[0] // width for name, mark in marks.items() if mark.fused and keys[name].role == "up"}
     if outs - {4, 7}:  # img_mlp.0 gives 4 widths and linear1 3 + 4; FLUX.2 of the same width gives 6 and 9
         return None
     names = "double_blocks and single_blocks" if "double" in told else "single_transformer_blocks"

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from registry.converting.job import Wish, plan_convert, run_convert
+from registry.detect import inspect
 from registry.errors import Refused
 from registry.families import FAMILIES
 from registry.merging.lora.adapter import read_adapter
@@ -66,6 +67,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_every_family_goes_to_kohya_and_back(family: str, adapters: dict[str, Path], store: Store, tmp_path: Path) -> None:
     there = convert(store, adapters[family], tmp_path / "kohya.safetensors", "kohya", family=family)
     assert all(name.startswith(("lora_unet_", "lora_te")) for name in load_file(there["file"]))
+    assert inspect(there["file"]).family == family  # by its header, as any other tool's scan would
     back = convert(store, Path(there["file"]), tmp_path / "back.safetensors", "diffusers", family=family)
     mine, its = load_file(adapters[family]), load_file(back["file"])
     assert {plain(name) for name in mine} == {plain(name) for name in its}
