@@ -106,6 +106,8 @@ def look_alikes(pictures: Sequence[Picture], *, most: int = 3) -> list[str]:
 
 def _difference(one: Picture, other: Picture) -> str:
     names = [name for name in {**one.settings, **other.settings} if one.settings.get(name) != other.settings.get(name)]
+    if not names:
+        return "two files that are called alike"
     first, second = ([f"{name} {picture.settings.get(name, 'none')!r}" for name in names] for picture in (one, other))
     return f"{', '.join(first)} and {', '.join(second)}"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.diffusers_folder import no_progress_bars
 from registry.errors import JobFailed
 from registry.families.base import Family, Parts
 from registry.record import Hashes
@@ -195,4 +196,5 @@ def _load_through_diffusers(family: Family, component: str, module: Any, state: 
     import diffusers
 
     pipeline = getattr(diffusers, family.pipeline)
-    pipeline.load_lora_into_text_encoder(dict(state), text_encoder=module, prefix=component, adapter_name=ADAPTER, **facts)
+    with no_progress_bars():
+        pipeline.load_lora_into_text_encoder(dict(state), text_encoder=module, prefix=component, adapter_name=ADAPTER, **facts)

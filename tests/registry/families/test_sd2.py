@@ -219,3 +219,64 @@ def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> Non
         states = encoder(ids, output_hidden_states=True).hidden_states
         assert family.encode_prompts(parts, ["a cat"], clip_skip=1)["embeds"].equal(encoder.final_layer_norm(states[-2]))
         assert family.encode_nothing(parts, 1, clip_skip=1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
+
+
+# --- steering
+
+
+@pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_steered_picture_from_a_picture_is_the_pipeline_s(masked: bool) -> None:
+    """Image-to-image under a ControlNet, and inpainting, of the v build."""
+    import diffusers
+    import numpy
+    import torch
+    from PIL import Image
+
+    from infer.control import Steering
+    from infer.denoise import Job, denoise
+    from infer.samplers import build_scheduler
+    from infer.start import Start
+    from tests.tiny import plain_pipeline, tiny_control, tiny_parts
+
+    family, parts = tiny_parts("sd2", variant="v")
+    base = plain_pipeline("sd2", variant="v")
+    base.vae = parts.vae  # at other addresses its samples differ in their last bits
+    shown, hint = numpy.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=numpy.uint8)
+    mask = Image.new("L", (32, 32), 0)
+    mask.paste(255, (0, 0, 16, 32))
+    net = family.control.load(tiny_control("sd2"), parts, dtype=torch.float32, device="cpu")
+    components = {
+        name: part for name, part in base.components.items() if name not in ("image_encoder", "safety_checker", "feature_extractor")
+    }
+    components |= {"scheduler": build_scheduler(parts), "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    if masked:
+        pipeline = diffusers.StableDiffusionInpaintPipeline(**components)
+        extra: dict[str, Any] = {"mask_image": mask, "height": 32, "width": 32}
+    else:
+        pipeline = diffusers.StableDiffusionControlNetImg2ImgPipeline(**components, controlnet=net)
+        extra = {"control_image": Image.fromarray(hint), "controlnet_conditioning_scale": 0.7}
+    pipeline.set_progress_bar_config(disable=True)
+    settings: dict[str, Any] = {"strength": 0.6, "num_inference_steps": 7, "guidance_scale": 5.0, "output_type": "latent"}
+    generator = torch.Generator("cpu").manual_seed(7)
+    theirs = pipeline(prompt="a red apple", image=Image.fromarray(shown), generator=generator, **settings, **extra).images
+
+    def pixels(picture: Any) -> Any:
+        return torch.from_numpy(picture.astype(numpy.float32)[None] / 255).permute(0, 3, 1, 2)
+
+    redrawn = torch.from_numpy(numpy.asarray(mask, dtype=numpy.float32) / 255)[None, None] if masked else None
+    with torch.no_grad():
+        job = Job(
+            conditional=family.encode_prompts(parts, ["a red apple"]),
+            unconditional=family.encode_nothing(parts, 1),
+            guidance=5.0,
+            steps=7,
+            scheduler=build_scheduler(parts),
+            seed=7,
+            height=32,
+            width=32,
+            start=Start(pixels=2 * pixels(shown) - 1, strength=0.6, mask=redrawn),
+            steerings=() if masked else (Steering(net=net, pixels=pixels(hint), scale=0.7),),
+        )
+    (ours,) = denoise(family, parts, [job])
+    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
