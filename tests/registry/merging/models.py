@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from registry.merging.recipe import Recipe, recipe_of
 from registry.safefile import write_safetensors
+from registry.transformer_file import FileNames
+from tests.tiny import tiny_single_file, transformer_single_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,3 +54,15 @@ def read(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return load_file(path)
+
+
+def single_file(family: str, folder: Path, out: Path, **way: Any) -> Path:
+    """A family's tiny model as one file; of families whose files have a transformer alone, that: in its first code's names or otherwise."""
+    names = transformer_names(family)
+    return transformer_single_file(folder, out, names, **way) if names is not None else tiny_single_file(folder, out, family=family)
+
+
+def transformer_names(family: str) -> FileNames | None:
+    """The table by which a family's single files spell its transformer; None for UNets."""
+    found = getattr(import_module(f"registry.families.{family}"), "FILE_NAMES", None)
+    return found if isinstance(found, FileNames) else None

@@ -19,9 +19,8 @@ from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
 from registry.merging.plan import plan_merge
 from registry.store import Store
-from registry.transformer_file import FileNames
-from tests.registry.merging.models import read, recipe, written
-from tests.tiny import shared_folder, tiny_flux1, tiny_sd1, tiny_sdxl, tiny_single_file, transformer_single_file
+from tests.registry.merging.models import read, recipe, single_file, transformer_names, written
+from tests.tiny import shared_folder, tiny_flux1, tiny_sd1, tiny_sdxl, tiny_single_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,18 +75,18 @@ NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is
 @pytest.mark.parametrize("family", NAMED)
 def test_every_form_in_that_of_every_other_gives_every_number(family: str, tmp_path: Path) -> None:
     """A folder, a file in the first code's names, and for transformers files in diffusers' own names, with a prefix and without."""
-    folder, names = shared_folder(family), FAMILIES[family].file_names
+    folder = shared_folder(family)
     forms = [folder]
-    if isinstance(names, FileNames):
+    if transformer_names(family) is not None:
         ways: list[dict[str, Any]] = [
             {},
             {"prefix": "model.diffusion_model."},
             {"original": False},
             {"original": False, "prefix": "transformer."},
         ]
-        forms += [transformer_single_file(folder, tmp_path / f"{n}.safetensors", names, **way) for n, way in enumerate(ways)]
+        forms += [single_file(family, folder, tmp_path / f"{n}.safetensors", **way) for n, way in enumerate(ways)]
     else:
-        forms.append(tiny_single_file(folder, tmp_path / "file.safetensors", family=family))
+        forms.append(single_file(family, folder, tmp_path / "file.safetensors"))
     for own, other in permutations(forms, 2):
         first, layout = read_layout(own), read_layout(other)
         told = in_form_of(layout, first, family=family, kind="checkpoint")

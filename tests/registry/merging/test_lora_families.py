@@ -1,0 +1,68 @@
+"""In every family whose names are known, an adapter of all its layers finds all its places, in a folder and in a single file alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from registry.families import FAMILIES
+from registry.formats.layers import originals
+from registry.merging.forms import in_form_of
+from registry.merging.layout import Layout, read_layout
+from registry.merging.lora.fuse import plan_fuse, run_fuse
+from registry.merging.mapped import Maps
+from registry.references import Weighted
+from registry.store import Store
+from tests.registry.merging.models import single_file, written
+from tests.tiny import shared_folder
+
+NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is not None and family.adapter_names is not None)
+
+
+def adapter(family: str, layout: Layout, path: Path) -> Path:
+    """A LoRA of every matrix that an adapter of the family may carry, in diffusers' names."""
+    known = FAMILIES[family]
+    assert known.adapter_names is not None
+    prefix = f"{known.denoiser}/"
+    shapes = {
+        key.removeprefix(prefix).removesuffix(".weight"): stored.info.shape
+        for key, stored in layout.tensors.items()
+        if key.startswith(prefix)
+    }
+    layers = originals(known.adapter_names.layers, shapes).values()
+    modules = [module for layer in layers for module in layer.modules if len(shapes.get(module, ())) == 2]
+    assert len(modules) > 10
+    values = {}
+    for seed, module in enumerate(modules):
+        generator = torch.Generator().manual_seed(seed)
+        for side, shape in (("A", (2, shapes[module][1])), ("B", (shapes[module][0], 2))):
+            values[f"{known.denoiser}.{module}.lora_{side}.weight"] = torch.randn(shape, generator=generator)
+    return written(path, values)
+
+
+@pytest.mark.parametrize("family", NAMED)
+def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "home"), shared_folder(family)
+    first = read_layout(folder)
+    lora = adapter(family, first, tmp_path / "lora.safetensors")
+    store.add(lora, family=family)
+    fused = []
+    for base, output in (
+        (folder, tmp_path / "fused"),
+        (single_file(family, folder, tmp_path / "base.safetensors"), tmp_path / "fused.safetensors"),
+    ):
+        plan = plan_fuse(str(base), [Weighted(str(lora), 0.5)], store, output)
+        assert plan.coverage.share == 1.0, plan.coverage.to_text()
+        fused.append(read_layout(run_fuse(plan, store).output))
+    ours, theirs = fused[0], in_form_of(fused[1], fused[0], family=family, kind="checkpoint")
+    maps = Maps(file for layout in (first, ours, theirs) for stored in layout.tensors.values() for file in stored.files)
+    changed = 0
+    for key in ours.tensors:
+        if ours.component(key) != "denoiser":
+            continue
+        values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in (first, ours, theirs)]
+        assert torch.allclose(values[1], values[2], rtol=1e-6, atol=1e-6), key
+        changed += not values[0].equal(values[1])
+    assert changed > 10
