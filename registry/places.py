@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
 from sqlalchemy import select
 
 from registry import compose, rows
@@ -33,10 +33,15 @@ class Seen:
     record: Record
 
 
+def fingerprint(raw: bytes) -> str:
+    """The one word that a safetensors header is known again by: its blake3."""
+    return blake3(raw).hexdigest()
+
+
 def fingerprint_of(path: Path) -> str | None:
-    """The sha256 of a safetensors header; None for what has none."""
+    """The fingerprint of a file's header; None for what has none."""
     try:
-        return hashlib.sha256(read_header_bytes(path)[1]).hexdigest()
+        return fingerprint(read_header_bytes(path)[1])
     except (BadFile, OSError):
         return None
 

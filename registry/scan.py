@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
 from sqlalchemy import Connection, or_, select
 
 from registry import index as tables
@@ -19,7 +18,7 @@ from registry.detect import inspect, record_of
 from registry.errors import BadFile, LoomError
 from registry.header import read_header_bytes
 from registry.index import Index
-from registry.places import Digest, Places, Seen
+from registry.places import Digest, Places, Seen, fingerprint
 from registry.progress import Report, Tick
 from registry.scan_report import ScanReport
 from registry.settle import settle_missing, write_seen
@@ -83,7 +82,7 @@ def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableR
         path = Path(entry.path)
         size, raw = read_header_bytes(path)
         metadata, traits = reader.read(path, size, raw)
-        place = rows.place_of(entry.path, entry.stat, fingerprint=blake3(raw).hexdigest())
+        place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(raw))
         return Seen(place, record_of(path, size, metadata, traits, beside=entry.beside))
     except BadFile as error:
         found.problems.append(Problem(str(error.path), error.code, error.message))
