@@ -17,6 +17,7 @@ from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.families.base import Parts
+from registry.file_places import Place
 from registry.folder import read_json
 from registry.merging.forms import cut
 from registry.merging.layout import Layout, Stored, read_layout
@@ -162,9 +163,11 @@ def _parameters(known: Family, layout: Layout, component: str, module: Any) -> t
         component, dict(module.config.items()) if _library(module) == "diffusers" else module.config.to_dict(), shapes, layout.tensors
     )
     parameters: dict[str, Stored] = {}
+    taken: set[Place] = set()
     for name, place in places.items():
         stored = cut(layout.tensors.get(place.key), place)
-        if stored is not None:
+        if stored is not None and place not in taken:  # a tied parameter is written once, under its first name
+            taken.add(place)
             parameters[name] = stored.shaped(shapes[name])
     return parameters, {place.key for place in places.values()}
 

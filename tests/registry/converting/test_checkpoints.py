@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from registry.converting.job import Wish, plan_convert, run_convert
+from registry.detect import inspect
 from registry.errors import JobFailed, Refused
 from registry.families import FAMILIES
 from registry.store import Store
-from tests import tiny
+from tests import tiny, tiny_families
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +65,16 @@ def there_and_back(store: Store, family: str, source: Path, folder: Path, *, bas
 def test_a_folder_becomes_one_file_and_a_folder_again(family: str, store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_model(family, tmp_path / "source")
     there_and_back(store, family, source, tmp_path, base=str(source))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [name for name in tiny_families.NAMES if name in FAMILIES])
+def test_every_family_goes_there_and_back(family: str, store: Store, tmp_path: Path) -> None:
+    source = tiny.shared_folder(family)
+    there = convert(store, source, tmp_path / "one.safetensors", "single-file", family=family, register=False)
+    assert inspect(there["file"]).family == family
+    convert(store, Path(there["file"]), tmp_path / "back", "folder", family=family, base=str(source), register=False)
+    assert alike(folder_tensors(tmp_path / "back"), folder_tensors(source))
 
 
 @pytest.mark.slow
