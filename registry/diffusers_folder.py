@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from registry.families.base import Parts
 
 LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
+UNREAD = re.compile(r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\.")  # of language models: nothing here looks or speaks
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 
 
@@ -159,7 +161,10 @@ def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, 
 
 
 def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bool = False) -> Any:
-    """One component's model with its weights in `dtype`, from safetensors only; `empty`: from its config, on the meta device."""
+    """One component's model with its weights in `dtype`, from safetensors only; `empty`: from its config, on the meta device.
+
+    Raises BadFile for weights that are missing: the libraries would fill in random ones, or stumble over them later.
+    """
     import torch
 
     if empty:
@@ -178,4 +183,11 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
     variant = None  # `model.fp16.safetensors` is loaded only where there is no plain one
     if all(".fp16." in name for name in weights):
         variant = "fp16"
-    return model_class.from_pretrained(folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True)
+    options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
+    module, told = model_class.from_pretrained(folder, **options, output_loading_info=True)
+    missing = sorted(name for name in told["missing_keys"] if not UNREAD.search(name))
+    if missing:
+        raise BadFile(
+            folder, "missing-weights", f"lacks {len(missing)} of its model's weights (first: {missing[0]}). Copy the whole folder again."
+        )
+    return module

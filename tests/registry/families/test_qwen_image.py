@@ -212,3 +212,17 @@ def test_an_adapter_with_another_tool_s_named_adapter_is_read(tmp_path: Path) ->
     save_file(state, tmp_path / "b.safetensors")
     plain, named = (family.lora_state(tmp_path / f"{name}.safetensors", parts)[0] for name in "ab")
     assert plain.keys() == named.keys() and all(tensor.equal(named[key]) for key, tensor in plain.items())
+
+
+@pytest.mark.parametrize("component", ["transformer", "text_encoder", "vae"])
+def test_a_folder_that_lacks_a_weight_is_refused(component: str, tmp_path: Path) -> None:
+    """transformers fills in random numbers and goes on; diffusers stumbles over it later."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_model("qwen_image", tmp_path / "model")
+    (file,) = (folder / component).glob("*.safetensors")
+    state = load_file(file)
+    gone = next(name for name in state if name.endswith("weight") and "lm_head" not in name and "visual" not in name)
+    save_file({name: tensor for name, tensor in state.items() if name != gone}, file, metadata={"format": "pt"})
+    with pytest.raises(BadFile, match=rf"lacks 1 of its model's weights \(first: .*{gone.rpartition('.')[0].rpartition('.')[2]}"):
+        loaded(folder)
