@@ -5,6 +5,7 @@ Such files hold nothing else as a rule: text encoders, tokenizers, VAE and sched
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ class FileNames:
     theirs: str  # a tensor that tells the first code's names
     layers: tuple[Layer, ...]  # their `.weight` and `.bias`
     others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
+    vectors: tuple[str, ...] = ()  # endings of the file's keys of tables that stand there as one vector, row after row
     implementation: str | None = None  # the first code's address, as ModelSpec wants it
 
     @property
@@ -44,8 +46,8 @@ class FileNames:
         return (self.theirs,)
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """As it is (FilePlaces)."""
-        return shape
+        """As it is, but for tables that stand there as a vector (FilePlaces)."""
+        return (math.prod(shape),) if self.vectors and key.endswith(self.vectors) else shape
 
     def prefix(self, keys: Container[str]) -> str | None:
         """What stands before the transformer's names in a file; None where it holds none."""

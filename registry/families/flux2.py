@@ -123,6 +123,7 @@ FILE_NAMES = FileNames(
     own="single_stream_modulation.linear.weight",
     theirs="single_stream_modulation.lin.weight",
     layers=LAYERS,
+    implementation="https://github.com/black-forest-labs/flux2",
     others={
         **{
             f"transformer_blocks.*.attn.{ours}.weight": f"double_blocks.*.{theirs}.scale"

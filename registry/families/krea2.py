@@ -104,11 +104,13 @@ FILE_NAMES = FileNames(
     layers=LAYERS,
     others={
         **{f"{own}.{ours}": f"{block}.{theirs}" for block, own in BLOCKS.items() for theirs, ours in NORMS.items()},
-        "transformer_blocks.*.scale_shift_table": "blocks.*.mod.lin",  # its six rows one after the other
+        "transformer_blocks.*.scale_shift_table": "blocks.*.mod.lin",
         "txt_in.norm.weight": "txtmlp.0.scale",
         "final_layer.norm.weight": "last.norm.scale",
         "final_layer.scale_shift_table": "last.modulation.lin",
     },
+    vectors=(".mod.lin",),
+    implementation="https://github.com/krea-ai/krea-2",
 )
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "to_gate")
 MLP = ("ff.gate", "ff.up", "ff.down")

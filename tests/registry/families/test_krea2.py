@@ -143,6 +143,11 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     assert ours.keys() == theirs.keys() and all(tensor.equal(theirs[name]) for name, tensor in ours.items())
 
 
+def test_a_converted_file_has_the_published_shapes(tmp_path: Path) -> None:
+    assert krea2.FILE_NAMES.shape_in_file("blocks.3.mod.lin", (6, 64)) == (384,)
+    assert krea2.FILE_NAMES.shape_in_file("last.modulation.lin", (2, 64)) == (2, 64)
+
+
 def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:
     from diffusers.loaders.single_file_utils import convert_krea2_transformer_checkpoint_to_diffusers
     from safetensors.torch import load_file
