@@ -72,10 +72,15 @@ class _Walk:
         return self.at >= len(self.timesteps)
 
 
-def check_size(family: Family, *, height: int, width: int) -> None:
-    """Refuse a size that is no multiple of what the family can draw."""
+def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None:
+    """Refuse a size that is no multiple of what the family can draw, or beyond what this build has places for."""
     if height <= 0 or width <= 0 or height % family.size_multiple or width % family.size_multiple:
         raise Refused(f"The size is {width}x{height} pixels; {family.name} draws multiples of {family.size_multiple} pixels a side.")
+    most = family.largest_side(parts)
+    if most is not None and max(height, width) > most:
+        raise Refused(
+            f"The size is {width}x{height} pixels; this build of {family.name} has places for {most} a side. Draw a smaller picture."
+        )
 
 
 def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width: int) -> Tensor:
@@ -88,7 +93,7 @@ def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width
 def _noise(family: Family, parts: Parts, generator: torch.Generator, *, height: int, width: int) -> Tensor:
     import torch
 
-    check_size(family, height=height, width=width)
+    check_size(family, parts, height=height, width=width)
     shape = (1, family.channels(parts), height // parts.latent_factor, width // parts.latent_factor)
     dtype = torch.float32 if family.fp32_latents else parts.dtype
     return torch.randn(shape, generator=generator, dtype=dtype).to(parts.device)

@@ -310,7 +310,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     assert render.steps is not None and render.guidance is not None and render.width is not None and render.height is not None
     faults: list[str] = []
     width, height = render.width, render.height
-    _gathered(faults, lambda: check_size(base.family, width=width, height=height))
+    _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
     _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction))
     if not 1 <= render.steps <= 1000:
         faults.append(f"steps is {render.steps}. Expected 1 to 1000: a sampler picks its steps among 1000 timesteps.")

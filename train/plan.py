@@ -180,6 +180,9 @@ def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
     if side % multiple:
         near = max(multiple, round(side / multiple) * multiple)
         raise Refused(f"resolution={side}: {base.family.name} needs multiples of {multiple} pixels, for example {near}.")
+    most = base.family.largest_side(parts)
+    if most is not None and side > most:
+        raise Refused(f"resolution={side}: this build of {base.family.name} has places for {most} pixels a side. Give at most that.")
     return side
 
 

@@ -172,6 +172,11 @@ def any_build(adapter: str, base: str) -> bool:
     return True
 
 
+def no_largest_side(parts: Parts) -> None:
+    """None: no size is too large for the model itself."""
+    return None
+
+
 def always_classifier_free(parts: Parts) -> bool:
     """True: every build has an unconditional pass."""
     return True
@@ -285,6 +290,8 @@ class Family:
     One denoiser call, a timestep PER SAMPLE (B,). `control` is Residuals under the names that the family's own `control` gives."""
     set_timesteps: Callable[..., None]
     """set_timesteps(scheduler, steps, *, height, width) -> None, exactly as the pipeline does it (mu, sigmas). height, width in pixels."""
+    largest_side: Callable[[Parts], int | None] = no_largest_side
+    """largest_side(parts) -> pixels a side that this build has places for; None: it draws any size."""
     same_build: Callable[[str, str], bool] = any_build
     """same_build(adapter's variant, base's variant) -> whether the one can be meant for the other at all, whatever their shapes."""
     encode_negatives: Callable[..., Conditioning] | None = None

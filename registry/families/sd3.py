@@ -131,8 +131,15 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
 
 
 def _has_t5(folder: Path) -> bool:
+    """Whether the folder's index names T5. Refused where it does and T5 is not there: it is left out by a word, not by a gap."""
     entry = read_json(folder / "model_index.json").get("text_encoder_3")
-    return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+    named = isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+    if named and not (folder / "text_encoder_3").is_dir():
+        raise Refused(
+            f"{folder} names a T5 (text_encoder_3) that is not there. Put its folder there, or write "
+            '"text_encoder_3": [null, null], "tokenizer_3": [null, null] into model_index.json to draw without it.'
+        )
+    return named
 
 
 def _file_parts(path: Path, folder: Path, *, dtype: torch.dtype, empty: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -218,13 +225,10 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is. Raises Refused for a size beyond the transformer's table of places."""
+def largest_side(parts: Parts) -> int:
+    """Pixels a side of the transformer's table of places."""
     config: Any = parts.denoiser.config
-    most = config.pos_embed_max_size * config.patch_size * parts.latent_factor
-    if max(height, width) > most:
-        raise Refused(f"The size is {width}x{height} pixels; this build has places for {most} a side. Draw a smaller picture.")
-    return complete_as_it_is(parts, conditioning, height=height, width=width, guidance=guidance)
+    return int(config.pos_embed_max_size * config.patch_size * parts.latent_factor)
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
@@ -308,7 +312,8 @@ FAMILIES.add("sd3")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
+        largest_side=largest_side,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=lora_state,

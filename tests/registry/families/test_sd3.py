@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.detect import inspect, look
-from registry.errors import BadFile, Refused
+from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
 from registry.families.base import Look, TensorInfo
 from registry.sd3_names import FILE_NAMES, PIECES
@@ -182,6 +182,15 @@ def test_a_null_in_the_index_is_t5_left_out(tmp_path: Path) -> None:
     assert "text_encoder_3" not in loaded(folder).text_encoders
 
 
+def test_a_t5_that_is_named_and_not_there_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    import shutil
+
+    folder = tiny_model("sd3", tmp_path / "base")
+    shutil.rmtree(folder / "text_encoder_3")
+    with pytest.raises(Refused, match=r"names a T5 .* that is not there.*null, null"):
+        loaded(folder)
+
+
 # --- denoising
 
 
@@ -204,12 +213,24 @@ def test_a_dynamic_shift_goes_by_the_picture_s_tokens() -> None:
     assert ours.timesteps.equal(theirs.timesteps)
 
 
-def test_a_size_beyond_the_table_of_places_is_refused() -> None:
+def test_a_size_beyond_the_table_of_places_is_refused_by_every_plan(tmp_path: Path) -> None:
+    from infer.denoise import check_size
+    from infer.render import Render
+    from infer.resolve import Resolver
+    from registry.store import Store
+    from train import run
+    from train.config import DataConfig, TrainConfig
+
     family, parts = tiny_parts("sd3")  # 24 places of 16 pixels
-    conditioning = {"embeds": None}
-    assert family.complete(parts, conditioning, height=384, width=64, guidance=7.0) == conditioning
-    with pytest.raises(Refused, match="400x64 pixels; this build has places for 384 a side"):
-        family.complete(parts, conditioning, height=64, width=400, guidance=7.0)
+    check_size(family, parts, height=384, width=64)
+    with pytest.raises(Refused, match="400x64 pixels; this build of sd3 has places for 384 a side"):
+        check_size(family, parts, height=64, width=400)
+    store, base = Store(tmp_path / "home"), str(shared_folder("sd3"))
+    with pytest.raises(Faults, match="places for 384"):
+        Resolver(store).resolve(Render(base=base, width=400, height=64))
+    data = DataConfig(path=str(tiny_dataset(tmp_path / "set", 3)))
+    with pytest.raises(Refused, match=r"resolution=400: this build of sd3 has places for 384"):
+        run.plan(TrainConfig(base=base, data=data, resolution=400, device="cpu"), store)
 
 
 @pytest.mark.parametrize("masked", [False, True])
