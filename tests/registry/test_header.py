@@ -163,12 +163,12 @@ def mutated(random_: random.Random, raw: bytes) -> bytes:
     elif kind == 2:
         data[place:place] = random_.randbytes(random_.randrange(1, 5))
     elif kind == 3:
-        digits = [index for index, byte in enumerate(data) if 48 <= byte <= 57]
+        digits = [index for index, byte in enumerate(data) if 48 <= byte <= 57] or [place]
         data[random_.choice(digits)] = random_.randrange(48, 58)
     elif kind == 4:
         data[:8] = struct.pack("<Q", random_.choice([0, 1, 2, len(raw) - 8, len(raw), 1 << 40, (1 << 64) - 1]))
     else:
-        marks = [index for index, byte in enumerate(data) if byte in b'{}[]:,"']
+        marks = [index for index, byte in enumerate(data) if byte in b'{}[]:,"'] or [place]
         data[random_.choice(marks)] = random_.choice(b'{}[]:,"')
     return bytes(data)
 
