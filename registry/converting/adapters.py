@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.converting.dialects import Spelled, as_kohya, as_modules
+from registry.converting.family import known_family
 from registry.converting.places import proven_file
 from registry.converting.proof import prove
 from registry.converting.units import Unit, raw_tensors, units_of
 from registry.converting.way import Wish, Written
 from registry.errors import Refused
-from registry.families import FAMILIES, Family
+from registry.families import Family
 from registry.formats.adapter_keys import adapter_keys, dialect_of
 from registry.header import read_header
 from registry.merging.lora.adapter import CONFIG, Adapter, read_adapter
@@ -129,11 +130,7 @@ def _refuse_forms(adapter: Adapter, source: str, output: Path, *, folder: bool) 
 
 
 def _family(adapter: Adapter, family: str | None, target: str) -> Family:
-    if family is None:
-        raise Refused(f"It is not known which family {adapter.path.name} is for. Say it: --family NAME ({', '.join(sorted(FAMILIES))}).")
-    if family not in FAMILIES:
-        raise Refused(f"Adapters of {family} are known but not converted; families are {', '.join(sorted(FAMILIES))}.")
-    known = FAMILIES[family]
+    known = known_family(family, adapter.path)
     if target == "kohya" and known.adapter_names is None:
         raise Refused(f"How kohya's tools spell adapters of {known.title} is not known here. Convert to diffusers, which ComfyUI may read.")
     return known

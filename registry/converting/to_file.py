@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from registry.converting.casting import SHOWN, Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
+from registry.converting.family import known_family
 from registry.converting.places import proven_file
 from registry.converting.way import Wish, Written
 from registry.errors import BadFile, JobFailed, LoomError, Refused
-from registry.families import FAMILIES, Family
+from registry.families import Family
 from registry.families.base import Parts
 from registry.file_places import Place
 from registry.folder import read_json
@@ -27,15 +28,6 @@ from registry.single_file import UNUSED, component_configs
 from registry.unet_headers import V_MARKS, ZERO_SNR_MARK
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
-
-
-def known_family(name: str | None, path: Path) -> Family:
-    """The family of a checkpoint that is to be converted. Raises Refused for one that is not known or not loaded."""
-    if name is None:
-        raise Refused(f"It is not known which family {path.name} is of. Say it: --family NAME ({', '.join(sorted(FAMILIES))}).")
-    if name not in FAMILIES:
-        raise Refused(f"Checkpoints of {name} are known but not converted; families are {', '.join(sorted(FAMILIES))}.")
-    return FAMILIES[name]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.converting.casting import Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
-from registry.converting.to_file import known_family, opened
+from registry.converting.family import known_family
+from registry.converting.to_file import opened
 from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import Family

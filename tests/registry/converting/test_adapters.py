@@ -338,3 +338,13 @@ def test_pefts_own_algorithms_keep_their_alpha_elsewhere_and_are_refused(store: 
     name = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
     with pytest.raises(Refused, match=r"LoHa as peft lays it out.*lora resize"):
         convert(store, lycoris(tmp_path / "loha.safetensors", name), tmp_path / "out.safetensors", "kohya", family="sd1")
+
+
+def test_the_family_is_asked_for_and_typing_errors_are_answered(store: Store, tmp_path: Path) -> None:
+    source = written(tmp_path / "odd.safetensors", {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (16, 16)})
+    with pytest.raises(Refused, match=r"may be for .* or .*--family"):
+        convert(store, source, tmp_path / "out.safetensors", "kohya")
+    with pytest.raises(Refused, match="Did you mean 'sdxl'"):
+        convert(store, source, tmp_path / "out.safetensors", "kohya", family="sdlx")
+    with pytest.raises(Refused, match="recognised but not converted"):
+        convert(store, source, tmp_path / "out.safetensors", "kohya", family="auraflow")
