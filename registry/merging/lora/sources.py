@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError
 from registry.merging.layout import Layout, quantised, read_layout
-from registry.merging.lora.adapter import Adapter, read_adapter
+from registry.merging.lora.adapter import CONFIG, WEIGHTS, Adapter, read_adapter
 from registry.merging.plan import name_faults, output_faults
 from registry.record import Record
 from registry.references import looks_like_path
@@ -34,7 +34,7 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
     found = []
     for one in references:
         try:
-            for record in store.expand(one.reference):
+            for record in store.expand(_weights(one.reference)):
                 if record.kind not in ("adapter", "unknown"):
                     advice = " Checkpoints are merged by `loraloom merge`." if record.kind == "checkpoint" else ""
                     faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.{advice}")
@@ -48,6 +48,13 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
         told = ", ".join(f"{given.record.name} is {given.record.family or 'unknown'}" for given in found)
         faults.append(f"the adapters are of different families: {told}. Only adapters of one family can be combined.")
     return found
+
+
+def _weights(reference: str) -> str:
+    """A folder that peft saved is its weights; any other reference is itself."""
+    path = Path(reference).expanduser()
+    inside = path / WEIGHTS
+    return str(inside) if looks_like_path(reference) and path.is_dir() and inside.is_file() and (path / CONFIG).is_file() else reference
 
 
 def family_faults(base: Record, given: Sequence[Given]) -> list[str]:

@@ -11,8 +11,11 @@ import torch
 
 from registry.errors import Refused
 from registry.merging.lora.adapter import Adapter, read_adapter
+from registry.merging.lora.combine import plan_combine, run_combine
 from registry.merging.lora.delta import bias_delta, delta
 from registry.merging.lora.shapes import misshape
+from registry.references import Weighted
+from registry.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,3 +126,13 @@ def test_what_does_not_fit_is_seen_from_the_header(tmp_path: Path) -> None:
         folder = tmp_path / case
         trained(case, folder)
         assert all(misshape(module, (22, 14)) for module in read_adapter(folder).modules), case
+
+
+def test_a_folder_that_peft_saved_is_named_as_it_is(tmp_path: Path) -> None:
+    """Its alpha lies in the config beside the weights, and must not be lost where nothing else is to be done."""
+    trained("lora", tmp_path / "saved")
+    store = Store(tmp_path / "home")
+    done = run_combine(plan_combine([Weighted(str(tmp_path / "saved"))], store, tmp_path / "sum.safetensors"), store)
+    wanted = {module.place: delta(module) for module in read_adapter(tmp_path / "saved").modules}
+    found = {module.place: delta(module) for module in read_adapter(done.output).modules}
+    assert found.keys() == wanted.keys() and all(close(found[place], change) for place, change in wanted.items())

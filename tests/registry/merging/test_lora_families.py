@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from registry.converting.adapters import plan_adapter, write_adapter
 from registry.families import FAMILIES
 from registry.formats.layers import originals
 from registry.merging.forms import in_form_of
@@ -21,8 +22,8 @@ from tests.tiny import shared_folder
 NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is not None and family.adapter_names is not None)
 
 
-def adapter(family: str, layout: Layout, path: Path) -> Path:
-    """A LoRA of every matrix that an adapter of the family may carry, in diffusers' names."""
+def adapter(family: str, layout: Layout, path: Path, *, without: str = "nothing") -> Path:
+    """A LoRA of every matrix that an adapter of the family may carry, in diffusers' names; but of those that have `without` in theirs."""
     known = FAMILIES[family]
     assert known.adapter_names is not None
     prefix = f"{known.denoiser}/"
@@ -32,7 +33,7 @@ def adapter(family: str, layout: Layout, path: Path) -> Path:
         if key.startswith(prefix)
     }
     layers = originals(known.adapter_names.layers, shapes).values()
-    modules = [module for layer in layers for module in layer.modules if len(shapes.get(module, ())) == 2]
+    modules = [module for layer in layers for module in layer.modules if len(shapes.get(module, ())) == 2 and without not in module]
     assert len(modules) > 10
     values = {}
     for seed, module in enumerate(modules):
@@ -66,3 +67,24 @@ def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: P
         assert torch.allclose(values[1], values[2], rtol=1e-6, atol=1e-6), key
         changed += not values[0].equal(values[1])
     assert changed > 10
+
+
+@pytest.mark.parametrize("family", NAMED)
+def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_path: Path) -> None:
+    """Fused layers, other numbers, dots as underscores: converted by the registry, fused into both forms."""
+    store, folder = Store(tmp_path / "home"), shared_folder(family)
+    ours = adapter(family, read_layout(folder), tmp_path / "ours.safetensors", without="norm")
+    theirs = tmp_path / "theirs.safetensors"
+    write_adapter(plan_adapter(ours, theirs, target="kohya", family=family, base=folder, dtype=None), parents=[])
+    for path in (ours, theirs):
+        store.add(path, family=family)
+    for base in (folder, single_file(family, folder, tmp_path / "base.safetensors")):
+        layouts = []
+        for path in (ours, theirs):
+            plan = plan_fuse(str(base), [Weighted(str(path), 0.5)], store, tmp_path / f"{base.stem}-{path.stem}{base.suffix}")
+            assert plan.coverage.share == 1.0, plan.coverage.to_text()
+            layouts.append(read_layout(run_fuse(plan, store).output))
+        maps = Maps(stored.file for layout in layouts for stored in layout.tensors.values())
+        for key in layouts[0].tensors:
+            values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in layouts]
+            assert torch.allclose(values[0], values[1], rtol=1e-6, atol=1e-6), key
