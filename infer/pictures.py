@@ -38,7 +38,8 @@ class Seen:
 class Pictures:
     """Picture files by name and by content. `<home>/pictures/<two digits>/<sha256>` has a copy of each that was drawn with.
 
-    Only the few that were decoded last are held in memory, however many a grid names.
+    They are no blobs: what no record names is garbage there. Only the few that were decoded last are held in memory, however many
+    a grid names.
     """
 
     def __init__(self, folder: Path) -> None:

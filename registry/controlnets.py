@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import load_module, no_progress_bars
+from registry.diffusers_folder import load_module, no_progress_bars, weights_in
 from registry.errors import BadFile, FamilyMismatch, Refused
 from registry.folder import read_json
 from registry.header import TensorInfo, read_header
@@ -46,6 +46,7 @@ def load_controlnet(
     with no_progress_bars():
         if path.is_dir():
             name = _class_name(path, read_json(path / "config.json"), family, classes)
+            weights_in(path)  # told before the rest is loaded
             net = load_module(getattr(diffusers, name), path, dtype=dtype, empty=empty)
         else:
             net = _single_file(path, family, classes, build, rename, dtype=dtype, empty=empty)

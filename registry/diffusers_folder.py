@@ -160,6 +160,17 @@ def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, 
     return classes
 
 
+def weights_in(folder: Path) -> list[str]:
+    """The names of a component's safetensors files. Raises BadFile where there are none, or only pickles."""
+    weights = sorted(file.name for file in folder.glob("*.safetensors"))
+    if not weights:
+        pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]
+        if pickles:
+            raise BadFile(folder, "pickle", f"has only pickled weights ({pickles[0]}), which can run code. Convert them to safetensors.")
+        raise BadFile(folder, "not-a-model", "has no .safetensors weights. Copy the whole folder again.")
+    return weights
+
+
 def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bool = False) -> Any:
     """One component's model with its weights in `dtype`, from safetensors only; `empty`: from its config, on the meta device.
 
@@ -174,12 +185,7 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
             else:
                 module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
         return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
-    weights = sorted(file.name for file in folder.glob("*.safetensors"))
-    if not weights:
-        pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]
-        if pickles:
-            raise BadFile(folder, "pickle", f"has only pickled weights ({pickles[0]}), which can run code. Convert them to safetensors.")
-        raise BadFile(folder, "not-a-model", "has no .safetensors weights. Copy the whole folder again.")
+    weights = weights_in(folder)
     variant = None  # `model.fp16.safetensors` is loaded only where there is no plain one
     if all(".fp16." in name for name in weights):
         variant = "fp16"

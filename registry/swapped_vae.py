@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import latent_factor_of, load_module, no_progress_bars
+from registry.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
 from registry.errors import BadFile, Refused
 from registry.folder import read_json
 from registry.header import read_header
@@ -38,6 +38,8 @@ def load_vae(path: Path | str, parts: Parts, *, device: torch.device | str) -> n
     config = _config(path, own)
     if config.get("_class_name", type(own).__name__) != type(own).__name__:
         raise Refused(f"The VAE {path.name} is a {config['_class_name']}, but this base draws with a {type(own).__name__}.")
+    if path.is_dir():
+        weights_in(path)  # told before the rest is loaded
     with no_progress_bars():
         vae: Any = load_module(type(own), path, dtype=_dtype(own), empty=empty) if path.is_dir() else _file(path, own, config, empty)
     _same_space(path, vae, own)

@@ -242,7 +242,7 @@ def _ldm_name(name: str) -> str:
     return heads[own] + rest
 
 
-def test_a_net_of_another_family_is_refused_before_a_weight_is_read() -> None:
+def test_what_does_not_fit_is_refused_before_a_weight_is_read(tmp_path: Path) -> None:
     import torch
 
     _name, fam, parts, _pipeline = model("sd1")
@@ -250,6 +250,12 @@ def test_a_net_of_another_family_is_refused_before_a_weight_is_read() -> None:
         fam.control.load(tiny_control("flux1", "plain"), parts, dtype=torch.float32, device="meta")
     with pytest.raises(Refused, match=r"another build than this base: .*addition_embed_type"):
         fam.control.load(tiny_control("sdxl", "plain"), parts, dtype=torch.float32, device="meta")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_bytes((tiny_control("sd1") / "config.json").read_bytes())
+    (pickled / "diffusion_pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(BadFile, match="only pickled weights"):
+        fam.control.load(pickled, parts, dtype=torch.float32, device="meta")
     with pytest.raises(BadFile, match="UNet2DConditionModel"):
         fam.control.load(shared_folder("sd1") / "unet", parts, dtype=torch.float32, device="meta")
 
