@@ -173,8 +173,9 @@ def recognise_adapter(look: Look) -> Match | None:
     declared = _declared(look)
     if declared is None or (match is None and not _all_known(look)):
         return match
-    evidence = (*(match.evidence if match else ()), f"modelspec.architecture says {declared}")
-    variant = (match.variant if match else None) or declared.replace("klein-base", "klein")
+    told, build = declared
+    variant = (match.variant if match else None) or build
+    evidence = (*(match.evidence if match else ()), told)
     return Match(score=0.99, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
 
 
@@ -184,10 +185,17 @@ def _all_known(look: Look) -> bool:
     return bool(keys) and all(_NAMES.denoiser.find(module) is not None for module in {key.module for key in keys.values()})
 
 
-def _declared(look: Look) -> str | None:
-    """dev, klein, klein-4b, ... as the file's metadata say it."""
-    told = look.metadata.get("modelspec.architecture", "").lower().removesuffix("/lora")
-    return next((told[len(start) :] for start in ("flux-2-", "flux.2-") if told.startswith(start)), None)
+DECLARED = re.compile(r"flux[-._ ]?2[-._ ]*(?P<build>dev|klein(?:[-_]base)?(?P<size>[-_]\d+b)?)?")
+
+
+def _declared(look: Look) -> tuple[str, str | None] | None:
+    """(what the file's metadata say, the build in it or None), where they say FLUX.2; adapters of klein's base are klein's."""
+    for key in ("modelspec.architecture", "ss_base_model_version"):
+        told = look.metadata.get(key, "").strip().lower()
+        if found := DECLARED.match(told):
+            build = found["build"]
+            return f"{key} {told!r}", f"klein{(found['size'] or '').replace('_', '-')}" if build and build != "dev" else build
+    return None
 
 
 def _claim_by_heights(look: Look) -> Match | None:

@@ -212,8 +212,14 @@ def test_an_adapter_says_which_build_it_is_for(tmp_path: Path) -> None:
     file = tiny_adapter(shared_folder("flux2", variant="klein"), tmp_path / "adapter.safetensors", family="flux2")
     state = load_file(file)
     assert inspect(file).family == "flux2"
-    for declared, variant in (("flux-2-klein-base-4b", "klein-4b"), ("Flux.2-dev", "dev"), ("flux-2-klein", "klein")):
-        save_file(state, tmp_path / "told.safetensors", metadata={"modelspec.architecture": f"{declared}/lora"})
+    for key, declared, variant in (
+        ("modelspec.architecture", "flux-2-klein-base-4b/lora", "klein-4b"),
+        ("modelspec.architecture", "Flux.2-dev/lora", "dev"),
+        ("modelspec.architecture", "flux-2-klein/lora", "klein"),
+        ("ss_base_model_version", "flux2", None),
+        ("ss_base_model_version", "flux2_klein_base_9b", "klein-9b"),
+    ):
+        save_file(state, tmp_path / "told.safetensors", metadata={key: declared})
         record = inspect(tmp_path / "told.safetensors")
         assert (record.family, record.variant) == ("flux2", variant)
 
