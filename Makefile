@@ -4,6 +4,7 @@
 # Each makes .venv when it is not there. Only Python 3.11 or newer is needed:  make demo PYTHON=python3.12
 
 PYTHON ?= python3
+PYTEST = .venv/bin/python -m pytest --numprocesses auto --dist loadfile  # a process a core; a file's fixtures are built once
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
@@ -15,16 +16,16 @@ demo: $(INSTALLED)
 	.venv/bin/loraloom demo
 
 test: $(INSTALLED_DEV)
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 check: $(INSTALLED_DEV)
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 slow: $(INSTALLED_DEV)
-	.venv/bin/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 format: $(INSTALLED_DEV)
 	.venv/bin/ruff format
