@@ -294,8 +294,9 @@ def diff(arguments: argparse.Namespace) -> int:
 
 def _read(reference: str, store: Store) -> Any:
     from registry.merging.lora.adapter import read_adapter
+    from registry.merging.lora.sources import weights_named
 
-    record = store.find(reference)
+    record = store.find(weights_named(reference))
     if record.kind not in ("adapter", "unknown"):
         raise Refused(f"{reference} is of kind {record.kind}; an adapter was expected.")
     return read_adapter(str(record.path))

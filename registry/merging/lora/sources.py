@@ -34,12 +34,12 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
     found = []
     for one in references:
         try:
-            for record in store.expand(_weights(one.reference)):
+            for record in store.expand(weights_named(one.reference)):
                 if record.kind not in ("adapter", "unknown"):
                     advice = " Checkpoints are merged by `loraloom merge`." if record.kind == "checkpoint" else ""
                     faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.{advice}")
                     continue
-                own = record.name if one.reference.endswith("@step-*") else one.reference
+                own = record.name if one.reference.endswith("@step-*") else weights_named(one.reference)
                 found.append(Given(record, read_adapter(str(record.path)), one.weight, own))
         except LoomError as error:
             faults.append(str(error))
@@ -50,11 +50,11 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
     return found
 
 
-def _weights(reference: str) -> str:
+def weights_named(reference: str) -> str:
     """A folder that peft saved is its weights; any other reference is itself."""
     path = Path(reference).expanduser()
     inside = path / WEIGHTS
-    return str(inside) if looks_like_path(reference) and path.is_dir() and inside.is_file() and (path / CONFIG).is_file() else reference
+    return str(inside) if inside.is_file() and (path / CONFIG).is_file() else reference
 
 
 def family_faults(base: Record, given: Sequence[Given]) -> list[str]:

@@ -14,6 +14,7 @@ from registry.merging.lora.adapter import Adapter, read_adapter
 from registry.merging.lora.combine import plan_combine, run_combine
 from registry.merging.lora.delta import bias_delta, delta
 from registry.merging.lora.shapes import misshape
+from registry.merging.reproduce import reproduce
 from registry.references import Weighted
 from registry.store import Store
 
@@ -136,3 +137,5 @@ def test_a_folder_that_peft_saved_is_named_as_it_is(tmp_path: Path) -> None:
     wanted = {module.place: delta(module) for module in read_adapter(tmp_path / "saved").modules}
     found = {module.place: delta(module) for module in read_adapter(done.output).modules}
     assert found.keys() == wanted.keys() and all(close(found[place], change) for place, change in wanted.items())
+    (tmp_path / "scratch").mkdir()
+    assert reproduce("sum", store, tmp_path / "scratch").same
