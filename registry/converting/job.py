@@ -17,6 +17,7 @@ from registry.converting.way import Way, Wish
 from registry.errors import Faults, Refused
 from registry.folder import weight_files
 from registry.hashing import hash_file
+from registry.loading import told_prediction
 from registry.merging.lora.adapter import CONFIG
 from registry.merging.plan import name_faults, output_faults
 from registry.progress import Report, silent
@@ -107,8 +108,8 @@ def _way(wish: Wish, record: Record, base: Path | None) -> Way:
     if record.kind not in ("checkpoint", "unknown"):
         raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of checkpoints.")
     if wish.target == "single-file":
-        return SingleFileWay.of(path, wish, family=family)
-    return FolderWay.of(path, wish, family=family, base=base)
+        return SingleFileWay.of(path, wish, family=family, prediction=told_prediction(record))
+    return FolderWay.of(path, wish, family=family, base=base, prediction=told_prediction(record))
 
 
 def _found(wish: Wish, store: Store) -> Record:

@@ -20,6 +20,7 @@ from registry.families.base import Parts
 from registry.file_places import Place
 from registry.folder import read_json
 from registry.header import TensorInfo
+from registry.loading import load_family
 from registry.merging.forms import gathered, modern
 from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
@@ -44,14 +45,15 @@ class SingleFileWay:
     marks: tuple[str, ...]  # empty tensors that say what is predicted
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None) -> SingleFileWay:
+    def of(cls, path: Path, wish: Wish, *, family: str | None, prediction: str | None = None) -> SingleFileWay:
         """The way for a folder. Raises Refused with every parameter that has no name in the first code."""
         import torch
 
         if not path.is_dir():
             raise Refused(f"{path.name} is a single file already. Give --to safetensors with --dtype to change its dtype.")
         known, layout = known_family(family, path), read_layout(path)
-        cast, parts = Cast.of(wish.dtype, layout), known.load(path, dtype=torch.float32, device="meta")
+        cast = Cast.of(wish.dtype, layout)
+        parts = load_family(known, path, dtype=torch.float32, device="meta", base_config=None, prediction=prediction)
         found: dict[str, Stored] = {}
         denoiser: set[str] = set()
         lost: list[str] = []

@@ -20,6 +20,7 @@ from registry.families import Family
 from registry.families.base import Parts
 from registry.file_places import Place
 from registry.folder import read_json
+from registry.loading import load_family
 from registry.merging.forms import cut
 from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
@@ -45,8 +46,11 @@ class FolderWay:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None) -> FolderWay:
-        """The way for a single file. Raises Refused, with the word base where the file alone does not say enough."""
+    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None, prediction: str | None = None) -> FolderWay:
+        """The way for a single file; `prediction` is what was told of it.
+
+        Raises Refused, with the word base where the file alone does not say enough.
+        """
         import torch
 
         if path.is_dir():
@@ -56,7 +60,7 @@ class FolderWay:
         known, layout = known_family(family, path), read_layout(path)
         cast = Cast.of(wish.dtype, layout)
         try:
-            parts = known.load(path, dtype=torch.float32, device="meta", base_config=base)
+            parts = load_family(known, path, dtype=torch.float32, device="meta", base_config=base, prediction=prediction)
         except Refused as error:
             raise Refused(str(error).replace("base_config=FOLDER", "--base FOLDER").replace("base_config", "--base")) from error
         weights: dict[str, Mapping[str, Planned]] = {}

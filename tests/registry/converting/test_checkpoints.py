@@ -257,3 +257,18 @@ def published() -> dict[str, dict[str, Any]]:
             "sdxl": {"unet": sdxl_unet(), "vae": vae, "text_encoder": clip, "text_encoder_2": CLIPTextModelWithProjection(large)},
             "flux1": {"transformer": FluxTransformer2DModel(guidance_embeds=True)},
         }
+
+
+def test_what_was_told_of_a_file_s_prediction_goes_into_its_folder(tmp_path: Path) -> None:
+    """SD 2 was published for two predictions, and this file says neither."""
+    store = Store(tmp_path / "home")
+    source = tiny.shared_folder("sd2", variant="v-standard")
+    file = tiny.tiny_single_file(source, tmp_path / "two.safetensors", family="sd2")
+    with pytest.raises(Refused, match="tell REF --prediction"):
+        convert(store, file, tmp_path / "untold", "folder")
+    store.add(file)
+    store.tell("two", prediction="epsilon")
+    convert(store, file, tmp_path / "told", "folder")
+    scheduler = json.loads((tmp_path / "told" / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "epsilon" and inspect(tmp_path / "told").prediction.value == "epsilon"
+    assert alike(folder_tensors(tmp_path / "told"), folder_tensors(source))
