@@ -42,11 +42,15 @@ def qwen3(*, head: bool = False) -> Any:
     return lively((Qwen3ForCausalLM if head else Qwen3Model)(config))
 
 
-def gemma2() -> Any:
-    """A three-layer Gemma 2."""
+def gemma2(*, layers: int = 3) -> Any:
+    """A Gemma 2 of so many layers."""
     from transformers import Gemma2Config, Gemma2Model
 
-    return lively(Gemma2Model(Gemma2Config(**SIZES, head_dim=8, pad_token_id=256, bos_token_id=257, eos_token_id=256)))
+    return lively(
+        Gemma2Model(
+            Gemma2Config(**{**SIZES, "num_hidden_layers": layers}, head_dim=8, pad_token_id=256, bos_token_id=257, eos_token_id=256)
+        )
+    )
 
 
 def qwen25_vl() -> Any:

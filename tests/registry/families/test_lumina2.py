@@ -36,17 +36,6 @@ def test_prompts_have_the_instruction_and_negatives_go_without() -> None:
     assert not ours["embeds"].equal(negatives["embeds"]) and ours["mask"].dtype == torch.bool
 
 
-def test_a_drawing_reads_its_negative_without_the_instruction() -> None:
-    """The grid's own way to a conditioning, which keeps both readings of one text apart."""
-    from infer.draw import Prompts
-
-    family, parts = tiny_parts("lumina2")
-    prompts = Prompts(family, parts, tell=lambda _note: None)
-    positive, negative = prompts.conditioning("a dog", clip_skip=None), prompts.negative("a dog")
-    assert positive["mask"].sum() > negative["mask"].sum() and prompts.encodes == 2
-    assert prompts.negative("a dog") is negative and prompts.encodes == 2
-
-
 def test_the_instruction_counts_among_the_tokens_that_fit() -> None:
     family, parts = tiny_parts("lumina2")
     needed, fit = family.count_tokens(parts, "hi")
@@ -85,13 +74,6 @@ def test_the_velocity_points_from_the_picture_to_the_noise() -> None:
         ours = family.predict(parts, noisy, torch.tensor([250.0]), state)
         (theirs,) = parts.denoiser(noisy, torch.tensor([0.75]), state["embeds"], state["mask"], return_dict=False)
     assert ours.equal(-theirs)
-
-
-def test_a_controlnet_is_refused_with_the_reason() -> None:
-    from infer.control import control_of
-
-    with pytest.raises(Refused, match="diffusers has no ControlNet of it"):
-        control_of(FAMILIES["lumina2"])
 
 
 # --- files

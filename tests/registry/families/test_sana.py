@@ -13,7 +13,7 @@ from registry.detect import inspect
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES, sana
 from tests.registry.made import model
-from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_model, tiny_parts, transformer_single_file
+from tests.tiny import plain_pipeline, shared_folder, tiny_model, tiny_parts, transformer_single_file
 
 PROMPTS = ["  A Red Apple", "hi"]
 
@@ -87,16 +87,6 @@ def test_a_build_with_a_variance_beside_its_velocity() -> None:
 # --- schedulers
 
 
-def test_the_scheduler_is_the_record_s_and_others_keep_its_shift() -> None:
-    from infer.samplers import build_scheduler
-
-    _family, parts = tiny_parts("sana")
-    assert type(build_scheduler(parts)).__name__ == "DPMSolverMultistepScheduler" and parts.prediction == "flow"
-    assert build_scheduler(parts).config.flow_shift == 3.0
-    for sampler, name in (("euler", "shift"), ("unipc", "flow_shift"), ("dpmpp_2m", "flow_shift")):
-        assert build_scheduler(parts, sampler).config[name] == 3.0, sampler
-
-
 def test_euler_draws_as_in_diffusers() -> None:
     """A record with the flow scheduler of other families walks its own table too, not the even sigmas that these are given."""
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -145,38 +135,6 @@ def test_a_sprint_build_is_refused(tmp_path: Path) -> None:
 
 
 # --- adapters
-
-
-def test_kohya_names_that_diffusers_passes_over_are_read_here(tmp_path: Path) -> None:
-    """diffusers' loader takes such a file without an error and changes nothing."""
-    from safetensors.torch import load_file, save_file
-
-    from infer.adapters import attach, detach, set_weights
-
-    family, parts = tiny_parts("sana")
-    file = tiny_adapter(parts.source, tmp_path / "a.safetensors", family="sana")
-    state = {
-        "lora_unet_" + key.removeprefix("transformer.").rpartition(".lora_")[0].replace(".", "_")
-        + (".lora_down.weight" if "lora_A" in key else ".lora_up.weight"): tensor
-        for key, tensor in load_file(file).items()
-    }  # fmt: skip
-    save_file(state, tmp_path / "kohya.safetensors")
-    noisy, time = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500.0])
-
-    def answer(model: Any) -> Any:
-        with torch.no_grad():
-            return model(noisy, encoder_hidden_states=torch.ones(1, 4, 32), timestep=time).sample
-
-    pipeline = plain_pipeline("sana")
-    before = answer(pipeline.transformer)
-    pipeline.load_lora_weights(tmp_path, weight_name="kohya.safetensors")
-    assert answer(pipeline.transformer).equal(before)
-    pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
-    attach(family, parts, {"one": tmp_path / "kohya.safetensors"})
-    set_weights(parts, {"one": 1.0})
-    ours = answer(parts.denoiser)
-    detach(parts)
-    assert not ours.equal(before) and torch.allclose(ours, answer(pipeline.transformer), atol=1e-6)
 
 
 @pytest.mark.parametrize(
