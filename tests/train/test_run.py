@@ -13,7 +13,7 @@ from registry.errors import Faults, JobFailed, LoomError, Refused
 from registry.store import Store
 from tests import tiny
 from train import run
-from train.config import DataConfig, HeldoutConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
+from train.config import DataConfig, HeldoutConfig, LoraConfig, OptimConfig, Precision, PreviewConfig, TrainConfig
 
 Settings = Callable[..., TrainConfig]
 
@@ -85,6 +85,13 @@ def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[run.Outcom
     saved = load_file(file)
     name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight"
     assert torch.equal(next(iter(layer.lora_B.values())).weight, saved[name])
+
+
+def test_half_precision_ends_in_a_proven_file_of_full_precision(settings: Settings, store: Store) -> None:
+    """diffusers holds an adapter in its base's dtype: its products are the trained ones up to that dtype's rounding."""
+    outcome = run.run(settings(precision=Precision.bf16, lora=LoraConfig(rank=2, alpha=1.0)), store)
+    assert store.find("discs", kind="adapter").path == outcome.result["files"]["diffusers"]
+    assert {tensor.dtype for tensor in load_file(outcome.result["files"]["diffusers"]).values()} == {torch.float32}
 
 
 def test_the_header_tells_what_made_it(finished: tuple[run.Outcome, Store], pictures: Path) -> None:
