@@ -147,8 +147,13 @@ def module_hash(*modules: nn.Module) -> str:
 
 
 def source_of(family: Family) -> str:
-    """The family's own source: how it tokenises and which states it takes is a part of a text key."""
-    return Path(inspect.getfile(family.encode_prompts)).read_text(encoding="utf-8")
+    """The source of what encodes, with the shared modules that it calls: how a family tokenises, which states it takes, how it scales."""
+    files: set[str] = set()
+    for function in (family.encode_prompts, family.encode_images):
+        files.add(inspect.getfile(function))
+        called = [value for value in vars(inspect.getmodule(function)).values() if inspect.isfunction(value)]
+        files |= {inspect.getfile(value) for value in called if value.__module__.startswith("registry.")}
+    return "\n".join(Path(file).read_text(encoding="utf-8") for file in sorted(files))
 
 
 def encode_pictures(

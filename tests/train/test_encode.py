@@ -13,7 +13,7 @@ from registry.families.base import Conditioning, Parts, Posterior
 from registry.progress import silent
 from train.config import DataConfig
 from train.data import Sample, read_set
-from train.encode import Cache, Latents, encode_pictures, encode_texts, module_hash
+from train.encode import Cache, Latents, encode_pictures, encode_texts, module_hash, source_of
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")
@@ -61,6 +61,18 @@ def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, pictur
     family = replace(SD1, trains_on_mean=True)
     latents = encode_pictures(family, parts, samples(pictures), resolution=32, device=CPU, cache=cache, report=silent)
     assert latents.logvar is None and latents.rows([0]).sample(torch.ones(1, 4, 8, 8)).equal(latents.mean[:1])
+
+
+def test_the_source_of_a_key_holds_the_shared_modules_that_encode() -> None:
+    from registry import clip_text, kl_vae, llm_text, video_vae
+
+    for family, used, unused in (
+        ("sd1", (clip_text, kl_vae), (llm_text, video_vae)),
+        ("qwen_image", (llm_text, video_vae), (clip_text, kl_vae)),
+    ):
+        source = source_of(FAMILIES[family])
+        assert all(Path(str(module.__file__)).read_text() in source for module in used)
+        assert not any(Path(str(module.__file__)).read_text() in source for module in unused)
 
 
 def test_an_edited_picture_is_encoded_anew(parts: Parts, pictures: Path, cache: Cache, tmp_path: Path) -> None:
