@@ -36,13 +36,6 @@ class Base:
     sha256: str
     config_sha256: str | None
 
-    @property
-    def deepest_skip(self) -> int:
-        """Layers that the shallowest CLIP text encoder can leave out."""
-        encoders: Any = self.skeleton.text_encoders.values()
-        layers = [int(one.config.num_hidden_layers) for one in encoders if one.config.model_type.startswith("clip")]
-        return min(layers, default=1) - 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -120,6 +113,8 @@ class Resolver:
         if base:
             render = _with_defaults(render, base, own_size(render, self.pictures))
             faults += _faults_of(render, base)
+            if (skip := render.clip_skip) is not None:
+                _gathered(faults, lambda: self._once(("skip", base.sha256, str(skip)), lambda: _try_clip_skip(base, skip)))
             faults += picture_faults(render, base.family, self.pictures, cell=base.skeleton.latent_factor)
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
@@ -320,12 +315,19 @@ def _faults_of(render: Render, base: Base) -> list[str]:
         faults.append(f"guidance is {render.guidance}. Expected a number such as 7.5.")
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
-    if render.clip_skip is not None and not 0 <= render.clip_skip <= base.deepest_skip:
-        faults.append(f"clip_skip is {render.clip_skip}. Expected 0 to {base.deepest_skip} of this base's text encoder; 1 is A1111's 2.")
     for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):
         if "\0" in text or not _is_unicode(text):
             faults.append(f"{name} {text!r} holds bytes that are no text. Expected UTF-8 without NUL.")
     return faults
+
+
+def _try_clip_skip(base: Base, clip_skip: int) -> bool:
+    """True where the family itself, asked on the empty model, can leave out so many layers of its text encoders. Raises Refused."""
+    import torch
+
+    with torch.no_grad():
+        base.family.encode_prompts(base.skeleton, [""], clip_skip=clip_skip)
+    return True
 
 
 def _is_unicode(text: str) -> bool:
