@@ -198,12 +198,29 @@ COMPONENT_KINDS = {
 }
 
 
+def is_lone_component(folder: Path) -> bool:
+    """Whether the folder's config.json names a component that is of use on its own: a VAE, a ControlNet, a text encoder."""
+    try:
+        return _component_kind(_component_class(read_json(folder / "config.json"))) != "unknown"
+    except (BadFile, OSError):
+        return False
+
+
+def _component_class(config: Mapping[str, Any]) -> str:
+    others = config.get("architectures")
+    names = [config.get("_class_name"), *(others if isinstance(others, list) else [])]
+    return next((str(name) for name in names if name), "")
+
+
+def _component_kind(class_name: str) -> str:
+    return next((kind for word, kind in COMPONENT_KINDS.items() if word in class_name), "unknown")
+
+
 def _inspect_component(path: Path) -> Record:
     """One component of a diffusers folder on its own, by the class its config names."""
     config = read_json(path / "config.json")
-    names = [config.get("_class_name"), *(config.get("architectures") or [])]
-    name = next((str(name) for name in names if name), "")
-    kind = next((kind for word, kind in COMPONENT_KINDS.items() if word in name), "unknown")
+    name = _component_class(config)
+    kind = _component_kind(name)
     verdict = Verdict(evidence=[f"config.json: {name or 'no class'}"])
     if kind == "controlnet":
         families = _steered_by(name, config.get("cross_attention_dim"))

@@ -40,7 +40,7 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
     batch: list[Seen] = []
     changed: list[Seen] = []
     there: set[str] = set()
-    for number, entry in enumerate(walk(folder, pocket, found.problems), 1):
+    for number, entry in enumerate(walk(folder, pocket, found.problems, known), 1):
         there.add(entry.path)
         seen = _look(entry, known, found, reader)
         if seen is not None:

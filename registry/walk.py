@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.detect import is_lone_component
+
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
 NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read
+COMPONENT_WEIGHTS = re.compile(r"diffusion_pytorch_model(\.\w+)?(-\d+-of-\d+)?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Problem:
 
 
 class Entry(NamedTuple):
-    """A model's path with its stat; a diffusers folder counts as one."""
+    """A model's path with its stat; a diffusers folder, or that of a lone VAE or ControlNet, counts as one."""
 
     path: str
     stat: os.stat_result
@@ -31,8 +35,8 @@ class Entry(NamedTuple):
     beside: Collection[str] = ()  # names in the folder it lies in
 
 
-def walk(folder: Path, pocket: Path, problems: list[Problem]) -> Iterator[Entry]:
-    """Every model below a folder, sorted by name; hidden and unfinished things are passed over."""
+def walk(folder: Path, pocket: Path, problems: list[Problem], known: Collection[str] = ()) -> Iterator[Entry]:
+    """Every model below a folder, sorted by name; hidden and unfinished things are passed over. A file of the `known` paths stays one."""
     visited: set[tuple[int, int]] = set()
     waiting = [str(folder)]
     while waiting:
@@ -51,6 +55,11 @@ def walk(folder: Path, pocket: Path, problems: list[Problem]) -> Iterator[Entry]
         if "model_index.json" in names:
             yield Entry(here, seen, True)
             continue
+        weights = {entry.path for entry in entries if COMPONENT_WEIGHTS.fullmatch(entry.name)}
+        alone = "config.json" in names and bool(weights) and is_lone_component(Path(here))
+        if alone and (here in known or not any(path in known for path in weights)):
+            yield Entry(here, seen, True)
+            entries = [entry for entry in entries if entry.path not in weights or entry.path in known]
         folders = []
         for entry in entries:
             kind = _entry_kind(entry)

@@ -76,6 +76,26 @@ def test_what_is_odd_is_a_row_with_its_reason(store: Store, models: Path) -> Non
     assert all(problem.message for problem in report.problems)
 
 
+def test_a_vae_or_a_controlnet_in_its_folder_is_one_model_of_the_folder_s_name(store: Store, tmp_path: Path) -> None:
+    for folder, config in (("canny", "ControlNetModel"), ("vae-fine", "AutoencoderKL"), ("flux", "FluxTransformer2DModel")):
+        make(tmp_path / folder / "diffusion_pytorch_model.safetensors", folder)
+        (tmp_path / folder / "config.json").write_text(f'{{"_class_name": "{config}", "architectures": 3}}')
+    make(tmp_path / "canny" / "diffusion_pytorch_model.fp16.safetensors", "canny")
+    make(tmp_path / "canny" / "diffusion_pytorch_model_promax.safetensors", "promax")
+    found = store.scan(tmp_path)
+    kinds = {record.name: record.kind for record in found.records()}
+    assert kinds["canny"] == "controlnet" and kinds["vae-fine"] == "vae" and found.problems == []
+    assert set(kinds) == {"canny", "vae-fine", "diffusion_pytorch_model", "diffusion_pytorch_model_promax"}
+    assert counts(store.scan(tmp_path)) == {"unchanged": 4}
+
+
+def test_a_component_s_file_that_was_added_as_a_file_stays_one(store: Store, tmp_path: Path) -> None:
+    file = make(tmp_path / "canny" / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "canny" / "config.json").write_text('{"_class_name": "ControlNetModel"}')
+    store.add(file, name="edges")
+    assert counts(store.scan(tmp_path)) == {"unchanged": 1} and store.find("edges").path == str(file)
+
+
 def test_links_are_followed_and_loops_are_not(store: Store, models: Path) -> None:
     (models / "sub" / "up").symlink_to("..")
     (models / "again").symlink_to("sub")
