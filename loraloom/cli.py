@@ -75,10 +75,28 @@ def run(words: list[str]) -> int:
     command.add_parser(subparsers)
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
-        raise Refused(f"Not known here: {' '.join(unknown)}. `loraloom {name} --help` lists what is.")
+        raise Refused(_unknown(unknown, _asked(parser, words)))
     if not hasattr(arguments, "run"):
         raise Refused(f"loraloom {name} needs to be told what to do: loraloom {name} --help lists it.")
     return int(arguments.run(arguments))
+
+
+def _asked(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the subcommand that the words name."""
+    for word in words:
+        nested = next((action for action in parser._actions if isinstance(action, argparse._SubParsersAction)), None)
+        if nested is None:
+            break
+        parser = nested.choices.get(word, parser)
+    return parser
+
+
+def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """The refusal of words that the subcommand does not take, with the nearest of its switches."""
+    switches = [word.partition("=")[0] for word in words if word.startswith("--")]
+    close = [near for word in switches for near in get_close_matches(word, parser._option_string_actions, n=1)]
+    hint = f"Did you mean {' and '.join(map(repr, close))}? " if close else ""
+    return f"Not known here: {' '.join(words)}. {hint}`{parser.prog} --help` lists what is."
 
 
 def _nearest(name: str, table: dict[str, ModuleType]) -> str:

@@ -220,8 +220,8 @@ class Store:
     # --- finding
 
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]:
-        """Everything registered, `pocket` first, then oldest first; narrowed by what is given."""
-        check_told({"kind": kind})
+        """Everything registered, `pocket` first, then oldest first; narrowed by what is given. Refuses a kind or family that is none."""
+        check_told({"kind": kind, "family": family})
         with self._index.reading() as connection:
             found = [*self._embedded.records(connection), *compose.load(connection)]
         return [r for r in found if kind in (None, r.kind) and family in (None, r.family) and (tag is None or tag in r.tags)]

@@ -132,7 +132,7 @@ def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Map
         if there:
             return Item(record=record, target=target, how="already there")
         conversion = plan_convert(replace(wish, output=target), store)
-    told = f"converted to {form}, since {tool.title} does not read it as it is ({record.dialect or 'unknown form'})"
+    told = f"converted to {form}: it is of a form ({record.dialect or 'not known'}) that is not read by {tool.title}"
     return Item(record=record, target=target, how="convert", conversion=conversion, notes=(told, *conversion.notes))
 
 

@@ -71,6 +71,7 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     incomplete = set[str]() if method.copies else _compare(recipe, layouts, found)
     differing: list[str] = []
     absent: dict[int, list[str]] = {}
+    unmergeable: list[str] = []
     for name in [*names, *options.taken_extra(layouts)]:
         rule = options.rule(name)
         if rule is not None and rule.drop:
@@ -81,12 +82,15 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
             continue
         key = _key(name, rule, recipe, method, layouts, options, incomplete)
         if isinstance(key, str):
-            found.faults.append(key)
+            unmergeable.append(key)
         else:
             found.keys[name] = key
             if key.copied == "shape":
                 differing.append(name)
     found.extra = [name for name in found.extra if name not in found.keys]
+    found.faults += unmergeable[:SHOWN]
+    if len(unmergeable) > SHOWN:
+        found.faults.append(f"{len(unmergeable) - SHOWN} more tensors have such faults.")
     found.faults += [f"a rule takes {some(names)} from source {take}, which has no such key." for take, names in absent.items()]
     if differing:
         found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")

@@ -67,6 +67,8 @@ def test_list_find_and_scan(capsys: pytest.CaptureFixture[str], ink: Path) -> No
     assert isinstance(narrowed, list) and len(narrowed) == 1
     found = told(capsys, "find", "INK", "sd1")
     assert isinstance(found, list) and [one["name"] for one in found] == ["ink"]
+    assert told(capsys, "find", "nothing-of-that-name") == []
+    assert main(["registry", "list", "--family", "sdxll"]) == 2 and "Did you mean 'sdxl'" in capsys.readouterr().err
     (ink.parent / "bad.safetensors").write_text("<html>")
     assert "not-a-model" in said(capsys, "scan", str(ink.parent))
     hashed = told(capsys, "scan", str(ink.parent), "--hash")

@@ -8,7 +8,7 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.answers import answer, answer_all
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
-from registry.errors import LoomError
+from registry.errors import LoomError, NotFound
 from registry.record import KINDS
 
 PLACE = 30
@@ -37,7 +37,10 @@ def find(arguments: argparse.Namespace) -> int:
     store = open_store()
     found = store.search(arguments.words)
     if not found and len(arguments.words) == 1:
-        found = store.expand(arguments.words[0])
+        try:
+            found = store.expand(arguments.words[0])
+        except NotFound as error:  # a listing of nothing is an answer
+            console.say(f"note: {error}")
     return answer_all(found, arguments)
 
 

@@ -149,6 +149,14 @@ def test_everything_that_is_wrong_is_told_at_once(pair: tuple[Path, Path], store
         assert words in told
 
 
+def test_of_many_tensors_of_other_shapes_some_are_named_and_the_rest_is_counted(
+    pair: tuple[Path, Path], store: Store, tmp_path: Path
+) -> None:
+    other = written(tmp_path / "c.safetensors", {name: torch.zeros(2, 2) for name in NAMES})
+    told = faults_of(pair[0], other, store=store, output=tmp_path / "out.safetensors")
+    assert told.count("has different shapes") == 3 and f"{len(NAMES) - 3} more tensors have such faults" in told
+
+
 def test_missing_first_copies_its_own_keys_and_leaves_out_the_others(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
     values = tensors(3) | {"model_ema.decay": torch.zeros(1)}
     del values[NAMES[0]]
