@@ -24,6 +24,7 @@ from registry.references import POCKET, absolute, is_hash, looks_like_path, spli
 from registry.sources.source import is_source, same_source
 
 ID = re.compile("[0-9a-f]{16}")
+LISTED = 20  # names told to one who mistyped one; of more their number
 
 
 class Finder:
@@ -141,7 +142,11 @@ class Finder:
 
     def _nearest(self, reference: str) -> str:
         with self._index.reading() as connection:
-            return suggest(reference, [*rows.all_names(connection), *(record.name for record in self._embedded.records(connection))])
+            known = rows.all_names(connection) | {record.name for record in self._embedded.records(connection)}
+        head, colon, tail = reference.rpartition(":")
+        if colon and head in known:
+            return f"{head!r} is; what stands behind its colon is a weight, a number such as {head}:0.6, not {tail!r}."
+        return suggest(reference, known, listed=LISTED)
 
     def _sha256(self, record: Record) -> str:
         return record.hashes.sha256 or str(self._digests.of_record(record, silent)[0].sha256)

@@ -10,12 +10,14 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The words that help after a mistyped name: the nearest known ones, else all of them."""
+def suggest(name: str, known: Iterable[str], *, listed: int | None = None) -> str:
+    """The words that help after a mistyped name: the nearest known ones, else all of them, or their number above `listed`."""
     known = sorted(known)
     close = get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
+    if listed is not None and len(known) > listed:
+        return f"None of the {len(known):,} known names is like it."
     return f"Known: {', '.join(known)}." if known else "There are none."
 
 

@@ -150,6 +150,18 @@ def test_references(store: Store, tmp_path: Path) -> None:
         store.find("ink", kind="checkpoint")
 
 
+def test_of_many_names_a_mistyped_one_is_told_the_nearest_or_their_number(store: Store, tmp_path: Path) -> None:
+    for number in range(25):
+        lora(tmp_path / f"style-{number}.safetensors", sd1_attention(), seed=str(number))
+    store.scan(tmp_path)
+    with pytest.raises(NotFound, match=r"Did you mean 'style-7'"):
+        store.find("stile-7")
+    with pytest.raises(NotFound, match="None of the 26 known names is like it"):
+        store.find("zzz")
+    with pytest.raises(NotFound, match=r"a number such as style-7:0.6, not 'strong'"):
+        store.find("style-7:strong")
+
+
 def test_a_relative_path_is_found_from_where_one_stands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = store.add(make(tmp_path / "runs" / "ink.safetensors"))
     monkeypatch.chdir(tmp_path)
