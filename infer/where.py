@@ -25,7 +25,9 @@ _COMBINE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.Mod: operator.mod,
 }
-_TAKEN = "It takes axis names, numbers, quoted texts, lists, == != < <= > >= in, and or not, + - * / %."
+_TAKEN = "It takes axis names, numbers, quoted texts, null, lists, == != < <= > >= in, and or not, + - * / %."
+
+NULL = "null"  # as an axis spells a value that is not given
 
 
 class Where:
@@ -49,7 +51,7 @@ class Where:
     def _check(self, tree: ast.expr, axes: list[str]) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
-                if node.id not in axes:
+                if node.id not in axes and node.id != NULL:
                     told = suggest(node.id, axes) if axes else "This grid varies no axis."
                     raise Refused(f"where={self.text!r} names {node.id!r}, which is not an axis of this grid. {told}")
             elif isinstance(node, ast.Constant):
@@ -71,7 +73,7 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
         case ast.Constant():
             return node.value
         case ast.Name():
-            return values[node.id]
+            return None if node.id == NULL else values[node.id]
         case ast.List() | ast.Tuple():
             return [_value(item, values) for item in node.elts]
         case ast.BoolOp(op=ast.And()):
@@ -90,5 +92,7 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
             return _COMBINE[type(node.op)](left, right)
         case ast.Compare():
             items = [_value(item, values) for item in (node.left, *node.comparators)]
+            if None in items and "none" in items:
+                raise TypeError("what is not given is null here, not the text 'none'")
             return all(_COMPARE[type(op)](items[at], items[at + 1]) for at, op in enumerate(node.ops))
     raise TypeError(f"{ast.unparse(node)} has no value")

@@ -59,3 +59,11 @@ def test_values_that_do_not_compare_are_told() -> None:
         Where("adapter > 3", VALUES)(VALUES)
     with pytest.raises(Refused, match="take numbers"):
         Where("prompt * 99 == ''", VALUES)(VALUES)
+
+
+def test_what_is_not_given_is_null() -> None:
+    values = {"init": None}
+    assert Where("init == null", values)(values) and not Where("init != null", values)(values)
+    assert Where("init != null", values)({"init": "p.png"}) and Where("init != 'none'", values)({"init": "p.png"})
+    with pytest.raises(Refused, match="what is not given is null here"):
+        Where("init != 'none'", values)(values)

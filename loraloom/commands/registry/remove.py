@@ -29,7 +29,7 @@ def remove(arguments: argparse.Namespace) -> int:
     """Forget a Record."""
     done = open_store().remove(arguments.reference, delete_files=arguments.delete_files)
     if done.derived:
-        console.say(f"note: {', '.join(done.derived)} was made from {done.record.name} and names a parent that is not registered now.")
+        console.say(f"note: made from {done.record.name}, a parent that is not registered now: {', '.join(done.derived)}.")
     if arguments.json:
         console.answer_json({**done.record.to_json(), "derived": list(done.derived), "deleted": list(done.deleted)})
     elif done.deleted:
