@@ -80,7 +80,8 @@ def plain_picture(family: Any, parts: Any, pipeline: Any) -> Any:
 
 
 def apart(ours: Any, theirs: Any) -> float:
-    return float((ours - theirs).abs().max())
+    """Of the widest latent: an untrained model's end tens wide, and kernels sum in an order that depends on where memory lies."""
+    return float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
 
 
 def saved(state: State, out: Path, metadata: dict[str, str] | None = None) -> Path:
