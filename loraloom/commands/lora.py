@@ -237,10 +237,20 @@ def extract(arguments: argparse.Namespace) -> int:
     return _finish(arguments, plan, run_extract, store)
 
 
+def _check_picture(path: Path) -> None:
+    """Refuse a place where the picture cannot be written, before anything is counted."""
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise Refused(f"--picture {path}: a PNG file is drawn; give a name that ends with .png.")
+    if not path.absolute().parent.is_dir():
+        raise Refused(f"--picture {path}: there is no folder {path.absolute().parent}. Make it first.")
+
+
 def inspect(arguments: argparse.Namespace) -> int:
     """Show an adapter in numbers."""
     from registry.merging.lora.inspect import draw, inspect_adapter
 
+    if arguments.picture:
+        _check_picture(arguments.picture)
     report = inspect_adapter(_read(arguments.adapter, _store()))
     if arguments.picture:
         draw(report, arguments.picture)

@@ -109,5 +109,10 @@ def test_adapters_from_the_command_line(capsys: pytest.CaptureFixture[str], plac
     assert json.loads(said(capsys, "lora", "diff", "sum.safetensors", "sum.safetensors", "--json"))["same"]
     said(capsys, "lora", "resize", "sum.safetensors", "--energy", "0.9", "--output", "small.safetensors")
     assert "down_blocks_0" in said(capsys, "lora", "inspect", "small.safetensors")
+    assert (
+        main(["lora", "inspect", "small.safetensors", "--picture", "absent/blocks.png"]) == 2
+        and "there is no folder" in capsys.readouterr().err
+    )
+    assert main(["lora", "inspect", "small.safetensors", "--picture", "blocks.txt"]) == 2 and ".png" in capsys.readouterr().err
     tree = said(capsys, "registry", "lineage", "back")
     assert "source: " in tree and "base: " in tree
