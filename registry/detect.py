@@ -25,6 +25,7 @@ from registry.model_card import card_licence
 from registry.model_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.peft_settings import config_beside, with_config
 from registry.record import FileEntry, Record, Warn
+from registry.references import file_name
 from registry.sidecars import with_sidecars
 from registry.traits import Traits, dtype_of, look_at
 
@@ -87,7 +88,7 @@ def record_of(path: Path, size: int, metadata: Mapping[str, str], traits: Traits
     facts = with_sidecars(metadata_facts(metadata), path, beside=beside)
     base: dict[str, Any] = {
         "id": "",
-        "name": path.stem,
+        "name": file_name(path),
         "files": (FileEntry(path=str(path), bytes=size),),
         "dtype": traits.dtype,
         "triggers": facts.triggers,

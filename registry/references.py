@@ -13,6 +13,7 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.
 SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # what stands before the sign of a number
 NONE = "none"  # no adapter at all
 POCKET = "pocket"  # the embedded base: always there under this name
+GENERIC = ("model", "diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "lora", "pytorch_model")  # tell nothing
 NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
 
 
@@ -105,6 +106,11 @@ def spelled(path: Path) -> Path:
         shown = os.fsencode(path).decode("utf-8", "replace")
         raise Refused(f"{shown} has a name that is not valid Unicode. Rename it to register it.") from None
     return path
+
+
+def file_name(path: Path) -> str:
+    """What a file is called while nobody has named it: its own name, or its folder's where tools call every file so."""
+    return path.parent.name if path.stem in GENERIC and path.parent.name else path.stem
 
 
 def check_name(name: str | None) -> None:

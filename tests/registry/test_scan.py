@@ -85,7 +85,7 @@ def test_a_vae_or_a_controlnet_in_its_folder_is_one_model_of_the_folder_s_name(s
     found = store.scan(tmp_path)
     kinds = {record.name: record.kind for record in found.records()}
     assert kinds["canny"] == "controlnet" and kinds["vae-fine"] == "vae" and found.problems == []
-    assert set(kinds) == {"canny", "vae-fine", "diffusion_pytorch_model", "diffusion_pytorch_model_promax"}
+    assert set(kinds) == {"canny", "vae-fine", "flux", "diffusion_pytorch_model_promax"}
     assert counts(store.scan(tmp_path)) == {"unchanged": 4}
 
 
@@ -226,3 +226,10 @@ def test_hashing_goes_on_past_a_file_that_is_taken_away(store: Store, models: Pa
     assert hashed["a"] is None and hashed["b"] and hashed["base"]
     again = store.scan(models, hash=True)
     assert {record.name: record.hashes.sha256 for record in again.records()}["b"] == hashed["b"]
+
+
+def test_files_that_every_tool_calls_alike_have_their_folders_names(store: Store, tmp_path: Path) -> None:
+    for name in ("ink", "hat"):
+        lora(tmp_path / "m" / name / "pytorch_lora_weights.safetensors", sd1_attention(), seed=name)
+    assert sorted(record.name for record in store.scan(tmp_path / "m").records()) == ["hat", "ink"]
+    assert store.find("ink").path == str(tmp_path / "m" / "ink" / "pytorch_lora_weights.safetensors")
