@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.blobs import Blobs
 from registry.detect import inspect
 from registry.errors import BadFile, Refused
+from registry.locks import held
 from registry.progress import Report
 from registry.record import Hashes
-from registry.references import proper_name
+from registry.references import GENERIC, proper_name
 from registry.walk import MODELS
 
-GENERIC = ("model", "diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "lora", "pytorch_model")  # names that tell nothing
+if TYPE_CHECKING:
+    from registry.sources.web import Arrived
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,12 @@ class Brought:
 
 
 def is_source(text: str) -> bool:
-    """Whether a reference names something elsewhere."""
+    """Whether a reference names something elsewhere. Raises Refused for an address that nothing is brought from."""
+    scheme, found, _rest = text.partition("://")
+    if found and scheme.isalpha() and scheme.lower() not in ("http", "https", "hf"):
+        raise Refused(
+            f"{text}: nothing is brought from {scheme}:// addresses. Expected a path, hf:owner/repo[@revision][/file] or https://..."
+        )
     return text.startswith(("hf:", "http://", "https://"))
 
 
@@ -72,23 +79,35 @@ def _from_web(text: str, sha256: str | None, home: Path, blobs: Blobs, report: R
 
     check_address(text)
     digest = check_sha256(sha256, text)
-    known = blobs.fetch(digest, report)
-    if known is not None:
-        return Brought(known, proper_name(Path(shown(text)).stem or digest[:12]), shown(text), expected={str(known): digest})
-    arrived = download(text, sha256=digest, quarantine=home / "quarantine", report=report)
+    with held(home / "quarantine" / digest):  # from the look for it to its place in the store: who wants the same file waits, and finds it
+        known = blobs.fetch(digest, report)
+        if known is not None:
+            return Brought(known, proper_name(Path(shown(text)).stem or digest[:12]), shown(text), expected={str(known): digest})
+        arrived = download(text, sha256=digest, quarantine=home / "quarantine", report=report)
+        checked = _checked(arrived, shown(text))
+        place = blobs.take(checked, digest, checked.suffix, report)
+    return Brought(place, proper_name(Path(arrived.name).stem), shown(text), expected={str(place): digest})
+
+
+def _ending(arrived: Arrived) -> str:
+    """The ending that its name has, else the one of what it is."""
     ending = Path(arrived.name).suffix.lower()
-    if ending not in MODELS:
-        with arrived.path.open("rb") as file:
-            ending = ".gguf" if file.read(4) == b"GGUF" else ".safetensors"
-    checked = arrived.path.with_suffix(ending)
+    if ending in MODELS:
+        return ending
+    with arrived.path.open("rb") as file:
+        return ".gguf" if file.read(4) == b"GGUF" else ".safetensors"
+
+
+def _checked(arrived: Arrived, source: str) -> Path:
+    """The file that came, under the ending of its kind. Raises Refused, with nothing left, for what is no model."""
+    checked = arrived.path.with_suffix(_ending(arrived))
     arrived.path.rename(checked)
     try:
         inspect(checked)
     except BadFile as error:
         checked.unlink()
-        raise Refused(f"{shown(text)} is the file of that hash, and no model: it {error.message} It was thrown away.") from error
-    place = blobs.take(checked, digest, ending, report)
-    return Brought(place, proper_name(Path(arrived.name).stem), shown(text), expected={str(place): digest})
+        raise Refused(f"{source} is the file of that hash, and no model: it {error.message} It was thrown away.") from error
+    return checked
 
 
 def check_expected(expected: Mapping[str, str], path: Path, hashes: Hashes, learned: Mapping[str, Any]) -> None:

@@ -44,6 +44,12 @@ def quarantined(store: Store) -> list[str]:
     return sorted(path.name for path in folder.glob("*") if path.suffix != ".lock") if folder.is_dir() else []
 
 
+def test_an_address_of_another_kind_is_no_path(store: Store) -> None:
+    for ask in (store.add, store.find):
+        with pytest.raises(Refused, match=r"nothing is brought from ftp:// addresses. Expected a path, hf:"):
+            ask("ftp://there/ink.safetensors")
+
+
 # --- the web
 
 
