@@ -80,7 +80,10 @@ def run_job(job: Job[Any], argv: Sequence[str]) -> int:
         from loraloom.sweep import run_sweep
 
         return run_sweep(job, composer)
-    request = composer.request()
+    try:
+        request = composer.request()
+    except Faults as error:
+        raise composer.with_what_the_plan_finds(error) from error
     if getattr(request.config, "dry_run", False):
         plan = job.plan(request)
         console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
@@ -171,6 +174,23 @@ class Composer:
         for argument in self.arguments.overrides:
             if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
                 console.say(f"note: {argument} does not count; {chosen} comes after it")
+
+    def with_what_the_plan_finds(self, error: Faults) -> Faults:
+        """The faults of settings, and with them what a plan without those settings finds: the base, the data, the files.
+
+        Where a setting could not be read or is missing there is no plan to ask: what it would say might be of that alone.
+        """
+        names = {fault.partition(" ")[0] for fault in error.faults}
+        if not names <= self.schema.settings.keys():
+            return error
+        sound = [override for override in self.overrides if parse(override).key_or_group not in names]
+        try:
+            self.job.plan(self.request_of(sound))
+        except Faults as more:
+            return Faults(f"loraloom {self.job.name} was not started:", [*error.faults, *more.faults])
+        except LoomError as one:
+            return Faults(f"loraloom {self.job.name} was not started:", [*error.faults, str(one)])
+        return error
 
     def _out_of_range(self, overrides: Sequence[str]) -> list[str]:
         """What is out of range in arguments that each can be read, so that it is told with those that cannot."""

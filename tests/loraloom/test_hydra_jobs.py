@@ -136,6 +136,14 @@ def test_a_value_out_of_range_is_told_with_what_cannot_be_read() -> None:
     assert [fault.split()[0] for fault in caught.value.faults] == ["stpes=5:", "batch_size", "optim.lr"]
 
 
+def test_what_the_plan_finds_is_told_with_what_is_out_of_range(tmp_path: Path) -> None:
+    with pytest.raises(Faults) as caught:
+        run_job(train_job(), ["steps=0", "lora.rank=-1", "base=nobase", f"data.path={tmp_path / 'nodata'}", "optim.name=adm"])
+    told = str(caught.value)
+    for words in ("steps must be at least 1", "lora.rank must be at least 1", "'nobase'", "nodata", "Unknown optimizer 'adm'"):
+        assert words in told, words
+
+
 def test_what_was_given_is_told_apart_from_defaults(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     run_job(toy, ["knobs=wide", "knobs.rank=32", "prompt=a, b"])
     assert dict(toy_runs[0].given) == {"knobs.rank": 32, "knobs.label": "wide", "prompt": "a, b"}
