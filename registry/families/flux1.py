@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.clip_text import clip_outputs
-from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
+from registry.diffusers_folder import prediction_of
 from registry.errors import BadFile, Refused
 from registry.families.base import (
     FAMILIES,
@@ -37,7 +37,8 @@ from registry.kl_vae import decode_kl, encode_kl
 from registry.looks import bare
 from registry.lora_files import originals_in, read_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
-from registry.transformer_file import FileNames, load_transformer
+from registry.transformer_file import FileNames
+from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch
@@ -187,33 +188,18 @@ def _mark(name: str, module: str) -> _Mark:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoders and takes them from `base_config`."""
-    path = Path(path)
-    loaded: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    if path.is_file():
-        if base_config is None:
-            raise Refused(
-                f"{path.name} is a single file: FLUX.1's T5 encoder and its tokenizer are not in it and are not carried. "
-                "Give base_config=FOLDER, a diffusers folder of the same build (dev or schnell)."
-            )
-        check = partial(_same_build, path, base_config)
-        loaded["transformer"], warnings = load_transformer(
-            path, Path(base_config), FILE_NAMES, check=check, dtype=dtype, empty=str(device) == "meta"
-        )
-    else:
-        refuse_base_config(path, base_config)
-    parts = load_folder(
-        path if base_config is None else Path(base_config),
-        denoiser="transformer",
-        text_encoders=("text_encoder", "text_encoder_2"),
-        tokenizers=("tokenizer", "tokenizer_2"),
-        predictions=("flow",),
+    parts = load_transformer_model(
+        path,
+        FILE_NAMES,
+        lacks="FLUX.1's T5 encoder and its tokenizer",
+        folder="the same build (dev or schnell)",
         dtype=dtype,
         device=device,
-        loaded=loaded,
+        base_config=base_config,
+        text_encoders=("text_encoder", "text_encoder_2"),
+        tokenizers=("tokenizer", "tokenizer_2"),
+        check=_same_build,
     )
-    parts.source = path
-    parts.warnings = warnings
     return _checked(parts)
 
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapter_shapes import layer_sizes
-from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, guided_above_one
 from registry.flow_steps import set_even_sigmas
@@ -25,7 +23,8 @@ from registry.llm_text import chat_texts, count_text_tokens, hidden_states
 from registry.looks import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
 from registry.lora_files import originals_in, read_lora
 from registry.packed_latents import places
-from registry.transformer_file import FileNames, load_transformer
+from registry.transformer_file import FileNames
+from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch
@@ -229,33 +228,16 @@ def same_build(adapter: str, base: str) -> bool:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; a single file has a transformer only and takes the rest from `base_config`."""
-    path = Path(path)
-    loaded: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    if path.is_file():
-        if base_config is None:
-            raise Refused(
-                f"{path.name} is a single file: FLUX.2's language model and its tokenizer are not in it and are not carried. "
-                "Give base_config=FOLDER, a diffusers folder of the same build (dev, or klein of the same size)."
-            )
-        check = partial(_refuse_other_build, path, base_config)
-        loaded["transformer"], warnings = load_transformer(
-            path, Path(base_config), FILE_NAMES, check=check, dtype=dtype, empty=str(device) == "meta"
-        )
-    else:
-        refuse_base_config(path, base_config)
-    parts = load_folder(
-        path if base_config is None else Path(base_config),
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        predictions=("flow",),
+    parts = load_transformer_model(
+        path,
+        FILE_NAMES,
+        lacks="FLUX.2's language model and its tokenizer",
+        folder="the same build (dev, or klein of the same size)",
         dtype=dtype,
         device=device,
-        loaded=loaded,
+        base_config=base_config,
+        check=_refuse_other_build,
     )
-    parts.source = path
-    parts.warnings = warnings
     return _checked(parts)
 
 

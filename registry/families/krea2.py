@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals
 from registry.flow_steps import set_even_sigmas, shift_of
@@ -23,7 +22,8 @@ from registry.llm_text import count_text_tokens, hidden_states
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import originals_in, read_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
-from registry.transformer_file import FileNames, load_transformer
+from registry.transformer_file import FileNames
+from registry.transformer_model import load_transformer_model
 from registry.video_vae import decode_frame, encode_frame
 
 if TYPE_CHECKING:
@@ -137,30 +137,15 @@ def recognise_adapter(look: Look) -> Match | None:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight but the norms' in `dtype`; a single file has the transformer only."""
-    path = Path(path)
-    loaded: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    if path.is_file():
-        if base_config is None:
-            raise Refused(
-                f"{path.name} is a single file: Krea 2's text encoder, its tokenizer and the VAE are not in it and are not carried. "
-                "Give base_config=FOLDER, a diffusers folder of the same build (base or distilled)."
-            )
-        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
-    else:
-        refuse_base_config(path, base_config)
-    parts = load_folder(
-        path if base_config is None else Path(base_config),
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        predictions=("flow",),
+    parts = load_transformer_model(
+        path,
+        FILE_NAMES,
+        lacks="Krea 2's text encoder, its tokenizer and the VAE",
+        folder="the same build (base or distilled)",
         dtype=dtype,
         device=device,
-        loaded=loaded,
+        base_config=base_config,
     )
-    parts.source = path
-    parts.warnings = warnings
     return _checked(parts)
 
 

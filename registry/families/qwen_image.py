@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
-from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import (
     FAMILIES,
@@ -37,7 +36,8 @@ from registry.llm_text import count_text_tokens, hidden_states, own_tokens, toke
 from registry.looks import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import read_lora
 from registry.packed_latents import pack, packed_tokens, unpack
-from registry.transformer_file import FileNames, load_transformer
+from registry.transformer_file import FileNames
+from registry.transformer_model import load_transformer_model
 from registry.video_vae import decode_frame, encode_frame
 
 if TYPE_CHECKING:
@@ -115,32 +115,16 @@ def recognise_adapter(look: Look) -> Match | None:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
-    path = Path(path)
-    loaded: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    if path.is_file():
-        if base_config is None:
-            raise Refused(
-                f"{path.name} is a single file: Qwen-Image's text encoder, its tokenizer and the VAE are not in it and are not carried. "
-                "Give base_config=FOLDER, a diffusers folder of Qwen-Image."
-            )
-        loaded["transformer"], warnings = load_transformer(
-            path, Path(base_config), FILE_NAMES, check=lambda _config, _tensors: None, dtype=dtype, empty=str(device) == "meta"
-        )
-    else:
-        refuse_base_config(path, base_config)
-    parts = load_folder(
-        path if base_config is None else Path(base_config),
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        predictions=("flow",),
+    parts = load_transformer_model(
+        path,
+        FILE_NAMES,
+        lacks="Qwen-Image's text encoder, its tokenizer and the VAE",
+        folder="Qwen-Image",
         dtype=dtype,
         device=device,
-        loaded=loaded,
+        base_config=base_config,
+        check=lambda _path, _folder, _config, _tensors: None,
     )
-    parts.source = path
-    parts.warnings = warnings
     return _checked(parts)
 
 

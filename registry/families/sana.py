@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
-from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals
 from registry.formats.layers import AdapterNames, Layer, every
@@ -22,7 +21,8 @@ from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import originals_in, read_lora
-from registry.transformer_file import FileNames, load_transformer
+from registry.transformer_file import FileNames
+from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch
@@ -121,30 +121,15 @@ def recognise_adapter(look: Look) -> Match | None:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
-    path = Path(path)
-    loaded: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    if path.is_file():
-        if base_config is None:
-            raise Refused(
-                f"{path.name} is a single file: Sana's text encoder, its tokenizer and the VAE are not in it and are not carried. "
-                "Give base_config=FOLDER, a diffusers folder of the same build."
-            )
-        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
-    else:
-        refuse_base_config(path, base_config)
-    parts = load_folder(
-        path if base_config is None else Path(base_config),
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        predictions=("flow",),
+    parts = load_transformer_model(
+        path,
+        FILE_NAMES,
+        lacks="Sana's text encoder, its tokenizer and the VAE",
+        folder="the same build",
         dtype=dtype,
         device=device,
-        loaded=loaded,
+        base_config=base_config,
     )
-    parts.source = path
-    parts.warnings = warnings
     return _checked(parts)
 
 

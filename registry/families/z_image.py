@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
-from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals
 from registry.flow_steps import set_even_sigmas, shift_of
@@ -25,7 +24,8 @@ from registry.llm_text import chat_texts, count_text_tokens, hidden_states, own_
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import originals_in, read_lora
 from registry.packed_latents import packed_tokens
-from registry.transformer_file import FileNames, load_transformer
+from registry.transformer_file import FileNames
+from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch
@@ -97,30 +97,15 @@ def recognise_adapter(look: Look) -> Match | None:
 
 def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
-    path = Path(path)
-    loaded: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    if path.is_file():
-        if base_config is None:
-            raise Refused(
-                f"{path.name} is a single file: Z-Image's text encoder and its tokenizer are not in it and are not carried. "
-                "Give base_config=FOLDER, a diffusers folder of the same build (base or Turbo)."
-            )
-        loaded["transformer"], warnings = load_transformer(path, Path(base_config), FILE_NAMES, dtype=dtype, empty=str(device) == "meta")
-    else:
-        refuse_base_config(path, base_config)
-    parts = load_folder(
-        path if base_config is None else Path(base_config),
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        predictions=("flow",),
+    parts = load_transformer_model(
+        path,
+        FILE_NAMES,
+        lacks="Z-Image's text encoder and its tokenizer",
+        folder="the same build (base or Turbo)",
         dtype=dtype,
         device=device,
-        loaded=loaded,
+        base_config=base_config,
     )
-    parts.source = path
-    parts.warnings = warnings
     return _checked(parts)
 
 
