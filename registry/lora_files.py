@@ -48,6 +48,11 @@ def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Origin
     }
 
 
+def transformer_lora(path: Path | str, parts: Parts, *, layers: Iterable[Layer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """`Family.lora_state` of a transformer with these layers: fused ones of the first code are split, every tensor has its place."""
+    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, layers))
+
+
 def read_lora(
     path: Path | str, parts: Parts, *, denoiser: str, originals: Mapping[str, Original]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -217,6 +217,17 @@ def complete_as_it_is(parts: Parts, conditioning: Conditioning, *, height: int, 
     return conditioning
 
 
+def complete_with_guidance(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+    """The conditioning with "guidance" (B,) in float32 where the build's transformer embeds it (`guidance_embeds`)."""
+    import torch
+
+    config: Any = parts.denoiser.config
+    if not config.guidance_embeds:
+        return conditioning
+    embeds = conditioning["embeds"]
+    return {**conditioning, "guidance": torch.full((len(embeds),), guidance, dtype=torch.float32, device=embeds.device)}
+
+
 def own_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """The scheduler's own table for so many steps; the picture's size plays no part."""
     scheduler.set_timesteps(steps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,7 @@ from registry.families.base import (
     Parts,
     Posterior,
     Residuals,
+    complete_with_guidance,
     never_classifier_free,
     never_guided,
 )
@@ -35,7 +36,7 @@ from registry.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.looks import bare
-from registry.lora_files import originals_in, read_lora
+from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
@@ -273,17 +274,6 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning with "guidance" (B,) in float32 where the build embeds it."""
-    import torch
-
-    config: Any = parts.denoiser.config
-    if not config.guidance_embeds:
-        return conditioning
-    embeds = conditioning["embeds"]
-    return {**conditioning, "guidance": torch.full((len(embeds),), guidance, dtype=torch.float32, device=embeds.device)}
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
 
@@ -307,14 +297,6 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
     """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split."""
-    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, FLUX_LAYERS))
 
 
 FAMILIES.add("flux1")(
@@ -353,10 +335,10 @@ FAMILIES.add("flux1")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_with_guidance,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=FLUX_LAYERS),
         classifier_free=never_classifier_free,
         guided=never_guided,
         control=flux_control(),

@@ -11,17 +11,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapter_shapes import layer_sizes
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, guided_above_one
+from registry.families.base import (
+    FAMILIES,
+    Conditioning,
+    Family,
+    Look,
+    Match,
+    Parts,
+    Posterior,
+    Residuals,
+    complete_with_guidance,
+    guided_above_one,
+)
 from registry.flow_steps import set_even_sigmas
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.llm_text import chat_texts, count_text_tokens, hidden_states
 from registry.looks import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
-from registry.lora_files import originals_in, read_lora
+from registry.lora_files import transformer_lora
 from registry.packed_latents import places
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
@@ -394,17 +406,6 @@ def _apart(latents: Tensor) -> Tensor:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning with "guidance" (B,) in float32 where the build embeds it."""
-    import torch
-
-    config: Any = parts.denoiser.config
-    if not config.guidance_embeds:
-        return conditioning
-    embeds = conditioning["embeds"]
-    return {**conditioning, "guidance": torch.full((len(embeds),), guidance, dtype=torch.float32, device=embeds.device)}
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 128, H, W); `timesteps` (B,) in 0..1000. Takes no `control`."""
     import torch
@@ -453,14 +454,6 @@ def guided(parts: Parts, guidance: float, *, negative: bool) -> bool:
     return classifier_free(parts) and guided_above_one(parts, guidance, negative=negative)
 
 
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split."""
-    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
-
-
 FAMILIES.add("flux2")(
     Family(
         name="flux2",
@@ -490,10 +483,10 @@ FAMILIES.add("flux2")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_with_guidance,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=LAYERS),
         classifier_free=classifier_free,
         guided=guided,
         control=NO_CONTROL,

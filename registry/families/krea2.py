@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer
 from registry.known import BLOCK, JOINT
 from registry.llm_text import count_text_tokens, hidden_states
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import originals_in, read_lora
+from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
@@ -230,11 +231,6 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is: size and guidance add nothing to it."""
-    return conditioning
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. Takes no `control`."""
     import torch
@@ -269,14 +265,6 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
 
 
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries."""
-    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
-
-
 FAMILIES.add("krea2")(
     Family(
         name="krea2",
@@ -307,10 +295,10 @@ FAMILIES.add("krea2")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=LAYERS),
         guided=guided,
         guide=guide,
         control=NO_CONTROL,

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, classifier_free_guidance
+from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, classifier_free_guidance, complete_as_it_is
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.kl_vae import decode, encode_images
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import originals_in, read_lora
+from registry.lora_files import transformer_lora
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
@@ -152,11 +153,6 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is: size and guidance add nothing to it."""
-    return conditioning
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
 
@@ -204,11 +200,6 @@ def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> Non
 # --- adapters
 
 
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries; the fused attention of the first code is split."""
-    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
-
-
 def is_published(widths: Mapping[str, int]) -> bool:
     """Whether modules of these in-widths are those of the published transformer, whose heads are shared by three."""
     seen = {width for module, width in widths.items() if module.endswith(("attn.to_q", "feed_forward.linear_1"))}
@@ -246,10 +237,10 @@ FAMILIES.add("lumina2")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=LAYERS),
         guide=guide,
         control="diffusers has no ControlNet of it, and its transformer takes no residuals",
     )

@@ -12,6 +12,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,14 @@ from registry.families.base import (
     Posterior,
     Residuals,
     classifier_free_guidance,
+    complete_as_it_is,
 )
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
 from registry.llm_text import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.looks import Known, Shape, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import read_lora
+from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, unpack
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
@@ -187,11 +189,6 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is: size and guidance add nothing to it."""
-    return conditioning
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. `control` has a residual for each block."""
     velocity = parts.denoiser(
@@ -279,14 +276,6 @@ def residuals(
     return {"blocks": [few[index // math.ceil(count / len(few))] for index in range(count)]}  # type: ignore[operator, arg-type]
 
 
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries."""
-    return read_lora(path, parts, denoiser="transformer", originals={})
-
-
 FAMILIES.add("qwen_image")(
     Family(
         name="qwen_image",
@@ -317,10 +306,10 @@ FAMILIES.add("qwen_image")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=()),
         guided=guided,
         guide=guide,
         control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, asked_once=True),

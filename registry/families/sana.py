@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals
+from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import originals_in, read_lora
+from registry.lora_files import transformer_lora
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
@@ -206,11 +207,6 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is: size and guidance add nothing to it."""
-    return conditioning
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 32, H, W), in float32; `timesteps` (B,) in 0..1000. `control` is told by block."""
     config: Any = parts.denoiser.config
@@ -276,14 +272,6 @@ def residuals(
     return {str(block): [sample] for block, sample in enumerate(samples)}
 
 
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries. diffusers loads only its own names and passes over all others."""
-    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
-
-
 FAMILIES.add("sana")(
     Family(
         name="sana",
@@ -316,10 +304,10 @@ FAMILIES.add("sana")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=LAYERS),
         control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals),
     )
 )

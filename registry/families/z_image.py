@@ -11,18 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals
+from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.kl_vae import decode_kl, encode_kl
 from registry.llm_text import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.looks import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import originals_in, read_lora
+from registry.lora_files import transformer_lora
 from registry.packed_latents import packed_tokens
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
@@ -163,11 +164,6 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 # --- denoising
 
 
-def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
-    """The conditioning as it is: size and guidance add nothing to it."""
-    return conditioning
-
-
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W), in float32; `timesteps` (B,) in 0..1000.
 
@@ -265,14 +261,6 @@ def scales_itself(net: Any) -> bool:
     return net.config.add_control_noise_refiner is not None
 
 
-# --- adapters
-
-
-def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries; the fused attention of the first code is split."""
-    return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
-
-
 FAMILIES.add("z_image")(
     Family(
         name="z_image",
@@ -306,10 +294,10 @@ FAMILIES.add("z_image")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete,
+        complete=complete_as_it_is,
         predict=predict,
         set_timesteps=set_timesteps,
-        lora_state=lora_state,
+        lora_state=partial(transformer_lora, layers=LAYERS),
         guided=guided,
         guide=guide,
         control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, scales_itself=scales_itself),
