@@ -80,7 +80,7 @@ def estimate(
     traced = _traces(family, parts, config, targets, precision, resolution)
     if traced is None:
         return Estimate(memory, None, None, None)
-    pictures, prompts, step = traced
+    pictures, prompts, preview, step = traced
     encoders = sum(memory[name] for name in parts.text_encoders)
     activations = max(0, step.peak - count * 4)  # the gradients are counted with the LoRA
     stages = {
@@ -88,6 +88,8 @@ def estimate(
         "prompts are encoded": encoders + prompts.peak,
         "steps are taken": memory[family.denoiser] + memory[learned] + activations + (encoders if config.lora.text_encoder else 0),
     }
+    if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
+        stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + preview.peak
     operations = step.operations * config.accumulate
     rate = products_a_second(device, precision) * EFFICIENCY.get(device.type, 0.3)
     return Estimate(memory, activations, operations, operations / rate, stages, device.type != "cpu")
@@ -95,8 +97,8 @@ def estimate(
 
 def _traces(
     family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
-) -> tuple[Trace, Trace, Trace] | None:
-    """Of one picture through the VAE, one prompt through the encoders, one step; None where a forward cannot do without numbers."""
+) -> tuple[Trace, Trace, Trace, Trace] | None:
+    """One picture into the VAE, one prompt through the encoders, one picture out, one step; None where a forward needs numbers."""
     import torch
 
     dtype = torch_dtype(precision)
@@ -114,12 +116,17 @@ def _traces(
         with torch.no_grad():
             family.encode_prompts(parts, ["a"])
 
+    def preview() -> None:
+        side = resolution // parts.latent_factor
+        with torch.no_grad():
+            family.decode(parts, torch.empty(1, family.channels(parts), side, side, device="meta"))
+
     try:
-        pictures = trace(picture, [parts.vae])
+        pictures, decoded = trace(picture, [parts.vae]), trace(preview, [parts.vae])
         prompts = trace(prompt, list(parts.text_encoders.values()))
-        return pictures, prompts, _step(family, parts, config, targets, resolution, low)
+        return pictures, prompts, decoded, _step(family, parts, config, targets, resolution, low)
     except Exception as error:
-        LOG.info("the empty model could not be traced: %s", error)  # then the plan says that memory and time are not known
+        LOG.warning("memory and time cannot be told: the empty model could not be traced (%s: %s)", type(error).__name__, error)
         return None
 
 

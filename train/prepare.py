@@ -62,6 +62,23 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
             encoder.to(device)
     else:
         release(parts)
+    learner = _learner(plan, parts, accelerator, latents=latents, texts=texts)
+    probe = None
+    if held_latents is not None and held_texts is not None:
+        names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
+        probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
+    previews = None
+    if preview_texts is not None:
+        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, nothing=nothing, report=report)
+    else:
+        parts.vae = nn.Module()  # nothing will be decoded: it leaves memory too
+    inputs = folder.read_json(place / folder.INPUTS) or {}
+    return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
+
+
+def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> Learner:
+    """The LoRA put on, the optimizer over its weights, all on the device and wrapped by accelerate."""
+    config, family = plan.config, plan.base.family
     objective = objective_of(
         parts.prediction,
         parts.scheduler_class,
@@ -72,14 +89,14 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
     modules = learning_modules(family, parts, config)
     weights = add_loras(family, modules, config, plan.targets)
     for module in modules.values():
-        module.to(device).train()
+        module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             keep_few_activations(module)
     optimizer = OPTIMIZERS[config.optim.name]([{"params": [weight for _, weight in group]} for group in weights.values()], config.optim)
     side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     model, optimizer = accelerator.prepare(denoiser_call(family, parts, modules, side=side, guidance=guidance), optimizer)
-    learner = Learner(
+    return Learner(
         config=config,
         family=family,
         parts=parts,
@@ -95,17 +112,6 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: O
         precision=config.precision,
         guidance=guidance,
     )
-    probe = None
-    if held_latents is not None and held_texts is not None:
-        names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
-        probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
-    previews = None
-    if preview_texts is not None:
-        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, nothing=nothing, report=report)
-    else:
-        parts.vae = nn.Module()  # nothing will be decoded: it leaves memory too
-    inputs = folder.read_json(place / folder.INPUTS) or {}
-    return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from bench.memory.published import FOLDERS, Config
 from registry.families import FAMILIES
 from tests.tiny import shared_folder
-from train.config import LoraConfig, Precision, TrainConfig
+from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
 from train.estimate import MIB, estimate
 from train.lora import matched, parameter_count, targets_of
 
@@ -57,7 +57,13 @@ def figures(title: str, place: Path) -> dict[str, Any]:
         parts = family.load(folder, dtype=torch.float32, device="meta")
         for tokenizer in parts.tokenizers.values():  # a text fills what the published tokenizer holds
             tokenizer.model_max_length = 512 if "T5" in type(tokenizer).__name__ or tokenizer.model_max_length > 77 else 77
-        config = TrainConfig(batch_size=1, lora=LoraConfig(rank=16), gradient_checkpointing=checkpointing, precision=Precision.bf16)
+        config = TrainConfig(
+            batch_size=1,
+            lora=LoraConfig(rank=16),
+            gradient_checkpointing=checkpointing,
+            precision=Precision.bf16,
+            preview=PreviewConfig(prompts=[]),
+        )
         targets = targets_of(family, "attention")
         count = parameter_count(parts.denoiser, matched(parts.denoiser, targets), 16)
         begun = time.perf_counter()

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from registry.families import FAMILIES
 from registry.store import Store
 from train import run
-from train.config import LoraConfig, Precision, TrainConfig
+from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
 from train.peak import backward, trace
 
 SD1 = FAMILIES["sd1"]
@@ -96,6 +96,8 @@ def test_the_plan_tells_what_each_stage_needs(settings: Callable[..., TrainConfi
     assert all(count > 0 for count in found.stages.values())
     assert {"unet", "vae", "text_encoder"} <= set(found.memory)
     assert not found.on_device and found.total == sum(found.memory.values()) + (found.activations or 0)
+    drawn = run.plan(settings(preview=PreviewConfig(prompts=["a disc"])), store).estimate.stages
+    assert drawn["previews are drawn"] > found.memory["unet"] + found.memory["vae"] and len(drawn) == 4
     less = run.plan(settings(gradient_checkpointing=True, batch_size=8), store).estimate
     more = run.plan(settings(batch_size=8), store).estimate
     assert less.activations is not None and more.activations is not None and less.activations < more.activations

@@ -64,7 +64,8 @@ def there_and_back(store: Store, family: str, source: Path, folder: Path, *, bas
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_folder_becomes_one_file_and_a_folder_again(family: str, store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_model(family, tmp_path / "source")
-    there_and_back(store, family, source, tmp_path, base=str(source))
+    back = there_and_back(store, family, source, tmp_path, base=str(source))
+    assert alike(folder_tensors(back), folder_tensors(source))
 
 
 @pytest.mark.slow
