@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused, UnknownName
-from registry.families.base import Family, Parts
+from registry.family import Family, Parts
 from registry.names import suggest
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from registry.errors import Refused
-from registry.families.base import Conditioning, Control, Family, Parts, Residuals
+from registry.family import Conditioning, Control, Family, Parts, Residuals
 
 if TYPE_CHECKING:
     import torch

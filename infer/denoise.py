@@ -17,7 +17,7 @@ from infer.control import Ask, Steering, encode_hints, steered
 from infer.start import Ground, Start, check_strength, first_step, start_latents
 from registry.conditioning import stacked
 from registry.errors import JobFailed, Refused
-from registry.families.base import Conditioning, Family, Parts
+from registry.family import Conditioning, Family, Parts
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from infer.denoise import Counter, Job, denoise, to_image
 from infer.render import Render
 from infer.samplers import build_scheduler
 from infer.start import Start
-from registry.families.base import Conditioning, Family, Parts
+from registry.family import Conditioning, Family, Parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ from infer.pictures import Pictures, check_fit, fitted, to_pixels, told_fit
 from infer.render import ControlNet, PictureFile, Render
 from infer.start import Start, check_strength
 from registry.errors import LoomError
-from registry.families.base import Family
+from registry.family import Family
 
 if TYPE_CHECKING:
     from PIL.Image import Image

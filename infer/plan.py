@@ -19,7 +19,7 @@ from registry.embeddings import with_words
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
-    from registry.families.base import Parts
+    from registry.family import Parts
     from registry.store import Store
 
 

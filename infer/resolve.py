@@ -19,7 +19,7 @@ from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
     from registry.embeddings import Word
-    from registry.families.base import Family, Parts
+    from registry.family import Family, Parts
     from registry.record import Record
     from registry.store import Store
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from registry.errors import Refused
-from registry.families.base import Parts
+from registry.family import Parts
 from registry.names import Table
 
 

@@ -18,7 +18,7 @@ from infer.png import encode_png
 from infer.render import Embedding, Render
 from infer.resolve import Base, Resolver
 from registry.embeddings import forget, teach, with_words
-from registry.families.base import Family, Parts
+from registry.family import Family, Parts
 from registry.loading import load_base
 from registry.progress import Report, Tick, silent
 from registry.swapped_vae import load_vae

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
-from registry.families.base import Family, Parts
+from registry.family import Family, Parts
 
 if TYPE_CHECKING:
     import torch

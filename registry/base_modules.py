@@ -70,7 +70,7 @@ def _tables(path: Path, tensors: Mapping[str, TensorInfo]) -> list[AdapterNames]
     """How adapters of this base's family are spelled; every family's, where it is known of none."""
     from registry.claims import checkpoint_claims  # not at the top: importing it imports every family
     from registry.families import FAMILIES
-    from registry.families.base import Look
+    from registry.family import Look
 
     claims = sorted(checkpoint_claims(Look(path=path, tensors=tensors)), key=lambda claim: -claim.match.score)
     told = [claims[0].family] if claims and claims[0].family in FAMILIES else list(FAMILIES)

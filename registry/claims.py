@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from registry.families import FAMILIES
-from registry.families.base import Look, Match
+from registry.family import Look, Match
 from registry.known import KNOWN
-from registry.looks import Known, claim_adapter, claim_checkpoint
+from registry.signature import Known, claim_adapter, claim_checkpoint
 from registry.model_metadata import MetadataFacts
 from registry.record import Prediction, Warn
 

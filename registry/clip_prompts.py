@@ -12,7 +12,7 @@ from registry.clip_text import clip_outputs, count_tokens, normed_state, penulti
 if TYPE_CHECKING:
     from torch import nn
 
-    from registry.families.base import Conditioning, Parts
+    from registry.family import Conditioning, Parts
 
 
 def repeated(conditioning: Conditioning, count: int) -> Conditioning:

@@ -12,7 +12,7 @@ from registry.errors import JobFailed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.families.base import Conditioning
+    from registry.family import Conditioning
 
 
 def stacked(states: Sequence[Conditioning]) -> Conditioning:

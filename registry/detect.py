@@ -14,7 +14,7 @@ from registry.claims import Verdict, checkpoint_claims, hear_metadata, verdict_o
 from registry.diffusers_folder import is_component
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.families.base import Control, Look
+from registry.family import Control, Look
 from registry.fits import Fit, fits
 from registry.folder import folder_files, read_json, weights_of
 from registry.formats.adapter_keys import DENOISER, dialect_told

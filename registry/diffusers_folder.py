@@ -14,7 +14,7 @@ from registry.folder import read_json
 if TYPE_CHECKING:
     import torch
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
 UNREAD = re.compile(r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\.")  # of language models: nothing here looks or speaks
@@ -62,7 +62,7 @@ def load_folder(
     The config files are checked together before a weight is read. A component listed as null in model_index.json and not
     asked for is left out. Raises Faults or BadFile.
     """
-    from registry.families.base import Parts  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Parts  # not at the top: importing the seam imports every family, and they import this
 
     index = read_json(path / "model_index.json")
     wanted = (denoiser, "vae", *text_encoders, *tokenizers, "scheduler")

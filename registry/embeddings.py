@@ -20,7 +20,7 @@ from registry.header import TensorInfo, read_header
 if TYPE_CHECKING:
     from torch import nn
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no word: A1111 calls it by the file's name
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.families.base import Conditioning, Control, Parts, Residuals
+    from registry.family import Conditioning, Control, Parts, Residuals
 
 CLASSES = ("FluxControlNetModel",)
 SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_attention_dim")
@@ -131,6 +131,6 @@ def block_residuals(control: Residuals | None) -> dict[str, Any]:
 
 def flux_control() -> Control:
     """How ControlNets steer FLUX's transformer."""
-    from registry.families.base import Control  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Control  # not at the top: importing the seam imports every family, and they import this
 
     return Control(classes=CLASSES, load=load, encode_hint=encode_hint, residuals=residuals, modes=modes)

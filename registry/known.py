@@ -3,7 +3,7 @@
 Sources: diffusers' single_file_utils and model classes, ComfyUI's model_detection, SwarmUI's T2IModelClassSorter, InvokeAI's configs.
 """
 
-from registry.looks import Known, Shape, Width
+from registry.signature import Known, Shape, Width
 
 BLOCK = r"^transformer_blocks[._]\d+[._]"
 JOINT = rf"{BLOCK}attn[._](to_[qkv]|add_[qkv]_proj)$"  # the shared names of all transformers with image and text streams

@@ -24,7 +24,7 @@ from registry.formats.layers import originals as originals_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 PEFT_KEYS = {"down": "lora_A.weight", "up": "lora_B.weight", "down_bias": "lora_A.bias", "up_bias": "lora_B.bias"}
 SHOWN = 3  # names of misfits in a message

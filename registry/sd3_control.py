@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.families.base import Conditioning, Control, Parts, Residuals
+    from registry.family import Conditioning, Control, Parts, Residuals
 
 CLASSES = ("SD3ControlNetModel",)
 SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "pooled_projection_dim", "patch_size")
@@ -100,6 +100,6 @@ def block_residuals(control: Residuals | None) -> dict[str, Any]:
 
 def sd3_control() -> Control:
     """How ControlNets steer Stable Diffusion 3."""
-    from registry.families.base import Control  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Control  # not at the top: importing the seam imports every family, and they import this
 
     return Control(classes=CLASSES, load=load, encode_hint=encode_hint, residuals=residuals)

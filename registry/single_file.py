@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
 SAID = "what was said of it"
@@ -119,7 +119,7 @@ def load_single_file(
     `prediction` is what a person says that it predicts: it stands above the file's own marks and any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     """
-    from registry.families.base import Look, Parts  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Look, Parts  # not at the top: importing the seam imports every family, and they import this
 
     header = read_header(path)
     folder = Path(base_config) if base_config is not None else None

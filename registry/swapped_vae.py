@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 PREFIXES = ("", "first_stage_model.", "vae.")
 SPACE = ("latent_channels", "z_dim", "scaling_factor", "shift_factor", "latents_mean", "latents_std")  # of a config: what latents mean

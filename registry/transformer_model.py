@@ -15,7 +15,7 @@ from registry.transformer_file import FileNames, load_transformer
 if TYPE_CHECKING:
     import torch
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 Check = Callable[[Path, Path, Mapping[str, Any], Mapping[str, TensorInfo]], None]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.families.base import Conditioning, Control, Parts, Residuals
+    from registry.family import Conditioning, Control, Parts, Residuals
 
 CLASSES = ("ControlNetModel", "ControlNetUnionModel")
 SAME = ("in_channels", "block_out_channels", "layers_per_block", "addition_embed_type", "projection_class_embeddings_input_dim")
@@ -121,6 +121,6 @@ def unet_residuals(control: Residuals | None) -> dict[str, Any]:
 
 def unet_control() -> Control:
     """How ControlNets steer a UNet."""
-    from registry.families.base import Control  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Control  # not at the top: importing the seam imports every family, and they import this
 
     return Control(classes=CLASSES, load=load, encode_hint=encode_hint, residuals=residuals, modes=modes)

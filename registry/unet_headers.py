@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.adapter_shapes import layer_sizes
 
 if TYPE_CHECKING:
-    from registry.families.base import Look
+    from registry.family import Look
 
 UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR

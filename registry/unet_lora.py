@@ -13,7 +13,7 @@ from registry.lora_files import Original, own_layers, read_lora
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.families.base import Parts
+    from registry.family import Parts
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MLP = ("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from registry.families.base import Conditioning, Look, Match, Parts, Residuals
+    from registry.family import Conditioning, Look, Match, Parts, Residuals
 
 VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 
 
 def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
     """A claim on a diffusers folder, with the variant of its UNet and what its scheduler says that it predicts."""
-    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Match  # not at the top: importing the seam imports every family, and they import this
 
     scheduler = look.configs.get("scheduler")
     return Match(
@@ -39,7 +39,7 @@ def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
 
 def file_match(look: Look, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
     """A claim on a single file, with the variant of its UNet and what its header says that it predicts, if it does."""
-    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Match  # not at the top: importing the seam imports every family, and they import this
 
     prediction, source = told_prediction(look)
     return Match(

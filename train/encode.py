@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.conditioning import stacked
 from registry.errors import JobFailed
-from registry.families.base import Conditioning, Family, Parts, Posterior
+from registry.family import Conditioning, Family, Parts, Posterior
 from registry.hashing import value_sha256
 from registry.home import home_dir
 from registry.picture_files import decode

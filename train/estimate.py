@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from registry.families.base import Conditioning, Family, Parts
+from registry.family import Conditioning, Family, Parts
 from train.base import torch_dtype
 from train.config import Precision, TrainConfig
 from train.lora import add_loras, keep_few_activations, learning_modules

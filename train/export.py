@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.diffusers_folder import no_progress_bars
 from registry.errors import JobFailed
-from registry.families.base import Family, Parts
+from registry.family import Family, Parts
 from registry.record import Hashes
 from registry.safefile import write_safetensors
 from train.encode import Prompts, Texts

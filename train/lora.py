@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
-from registry.families.base import Family, Parts
+from registry.family import Family, Parts
 from registry.names import suggest
 from train.config import TrainConfig
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry.errors import Faults, Refused
-from registry.families.base import Parts
+from registry.family import Parts
 from registry.names import Table
 from registry.progress import Report, silent
 from registry.store import check_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.families.base import Parts
+from registry.family import Parts
 from registry.progress import Report, Tick
 from train import folder
 from train.base import load, torch_dtype

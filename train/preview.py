@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.families.base import Conditioning, Family, Parts
+from registry.family import Conditioning, Family, Parts
 from registry.progress import Report, Tick
 from registry.safefile import atomic_file
 from train.config import TrainConfig

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.families.base import Conditioning, Family, Parts
+from registry.family import Conditioning, Family, Parts
 from train.base import torch_dtype
 from train.config import Precision, TrainConfig
 from train.draws import draws_for, samples_at

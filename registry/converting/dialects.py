@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from registry.converting.fusing import Pair, fuse, split
 from registry.converting.units import Unit, pair_of
 from registry.errors import Faults
-from registry.families.base import Family
+from registry.family import Family
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import Layer
 from registry.lora_files import lora_settings

@@ -16,7 +16,7 @@ from registry.converting.places import proven_file
 from registry.converting.way import Wish, Written
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
-from registry.families.base import Parts
+from registry.family import Parts
 from registry.file_places import Place
 from registry.folder import read_json
 from registry.header import TensorInfo

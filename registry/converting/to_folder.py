@@ -17,7 +17,7 @@ from registry.converting.to_file import opened
 from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
-from registry.families.base import Parts
+from registry.family import Parts
 from registry.file_places import Place
 from registry.folder import read_json
 from registry.loading import load_family

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
+from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.kl_vae import decode, encode_images
-from registry.looks import Known, claim_adapter, claim_checkpoint
+from registry.signature import Known, claim_adapter, claim_checkpoint
 from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames

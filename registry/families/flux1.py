@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from registry.clip_text import clip_outputs
 from registry.diffusers_folder import prediction_of
 from registry.errors import BadFile, Refused
-from registry.families.base import (
+from registry.family import (
     FAMILIES,
     Conditioning,
     Family,
@@ -35,7 +35,7 @@ from registry.flux_control import block_residuals, flux_control
 from registry.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
-from registry.looks import bare
+from registry.signature import bare
 from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames

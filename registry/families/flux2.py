@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapter_shapes import layer_sizes
 from registry.errors import BadFile, Refused
-from registry.families.base import (
+from registry.family import (
     FAMILIES,
     Conditioning,
     Family,
@@ -32,7 +32,7 @@ from registry.families.base import (
 from registry.flow_steps import set_even_sigmas
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.llm_text import chat_texts, count_text_tokens, hidden_states
-from registry.looks import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
+from registry.signature import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
 from registry.lora_files import transformer_lora
 from registry.packed_latents import places
 from registry.transformer_file import FileNames

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
+from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer
 from registry.known import BLOCK, JOINT
 from registry.llm_text import count_text_tokens, hidden_states
-from registry.looks import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
 from registry.transformer_file import FileNames

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, classifier_free_guidance, complete_as_it_is
+from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, classifier_free_guidance, complete_as_it_is
 from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.kl_vae import decode, encode_images
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
-from registry.looks import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import transformer_lora
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model

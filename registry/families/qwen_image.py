@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
-from registry.families.base import (
+from registry.family import (
     FAMILIES,
     Conditioning,
     Control,
@@ -35,7 +35,7 @@ from registry.flow_steps import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
 from registry.llm_text import count_text_tokens, hidden_states, own_tokens, token_ids
-from registry.looks import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import transformer_lora
 from registry.packed_latents import pack, packed_tokens, unpack
 from registry.transformer_file import FileNames

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry.controlnets import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
+from registry.family import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
-from registry.looks import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import transformer_lora
 from registry.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model

@@ -19,14 +19,14 @@ from registry.clip_prompts import repeated
 from registry.clip_text import clip_outputs, count_tokens, penultimate_state
 from registry.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
+from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
 from registry.flow_steps import shift_of
 from registry.folder import read_json
 from registry.formats.layers import AdapterNames
 from registry.header import TensorInfo
 from registry.kl_vae import decode, encode_images
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
-from registry.looks import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.lora_files import originals_in, read_lora
 from registry.sd3_control import block_residuals, sd3_control
 from registry.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile

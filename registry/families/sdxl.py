@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
-from registry.families.base import FAMILIES, Conditioning, Family, Look, Match, Parts, own_timesteps_begun, start_by_whole_steps
+from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, own_timesteps_begun, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, heads_of_64, open_clip_piece, unet_piece, vae_piece

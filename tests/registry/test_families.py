@@ -11,7 +11,7 @@ import pytest
 
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
-from registry.families.base import Look, TensorInfo
+from registry.family import Look, TensorInfo
 from tests.tiny import FAMILIES_HERE, POSITIONS, SIZES, plain_pipeline, shared_folder, tiny_parts, tiny_sd1
 
 PROMPTS = ["a red apple", "hi!"]  # the second fits the tiny limit with room for padding

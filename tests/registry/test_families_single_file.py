@@ -276,7 +276,7 @@ def test_the_published_sizes_are_read_from_their_shapes() -> None:
     from accelerate import init_empty_weights
 
     from registry.families import sd1, sdxl
-    from registry.families.base import TensorInfo
+    from registry.family import TensorInfo
     from registry.ldm_names import unet_name
 
     attended = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)

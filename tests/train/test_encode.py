@@ -9,7 +9,7 @@ import torch
 from registry.conditioning import stacked
 from registry.errors import JobFailed
 from registry.families import FAMILIES
-from registry.families.base import Conditioning, Parts, Posterior
+from registry.family import Conditioning, Parts, Posterior
 from registry.progress import silent
 from train.config import DataConfig
 from train.data import Sample, read_set

@@ -6,7 +6,7 @@ import torch
 
 from registry.errors import Faults, Refused
 from registry.families import FAMILIES
-from registry.families.base import Parts
+from registry.family import Parts
 from train.config import LoraConfig, OptimConfig, TrainConfig
 from train.lora import (
     add_lora,

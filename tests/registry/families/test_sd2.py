@@ -11,7 +11,7 @@ import pytest
 from registry.detect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
-from registry.families.base import Look, TensorInfo
+from registry.family import Look, TensorInfo
 from tests.tiny import shared_folder, tiny_model, tiny_single_file
 
 P = "model.diffusion_model."

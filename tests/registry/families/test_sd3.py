@@ -10,7 +10,7 @@ import pytest
 from registry.detect import inspect, look
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
-from registry.families.base import Look, TensorInfo
+from registry.family import Look, TensorInfo
 from registry.sd3_names import FILE_NAMES, PIECES
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_dataset, tiny_model, tiny_parts, transformer_single_file
 

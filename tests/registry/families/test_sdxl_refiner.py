@@ -11,7 +11,7 @@ import pytest
 from registry.detect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
-from registry.families.base import Look, TensorInfo
+from registry.family import Look, TensorInfo
 from tests.tiny import plain_pipeline, shared_folder, tiny_dataset, tiny_model, tiny_parts, tiny_single_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2

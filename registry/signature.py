@@ -18,7 +18,7 @@ from registry.formats.adapter_keys import DENOISER
 from registry.header import TensorInfo
 
 if TYPE_CHECKING:
-    from registry.families.base import Look, Match
+    from registry.family import Look, Match
 
 SMALL = 512  # a width below is of a small build of the family, as tests and teaching have them: no published model is so narrow
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "net.", "transformer.", "unet.")
@@ -148,7 +148,7 @@ def _recognise_folder(row: Known, look: Look) -> Match | None:
 
 
 def _match(row: Known, score: float, evidence: Iterable[str], variant: str | None) -> Match:
-    from registry.families.base import Match  # not at the top: importing the seam imports every family, and they import this
+    from registry.family import Match  # not at the top: importing the seam imports every family, and they import this
 
     source = "the family" if row.prediction else None
     return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
