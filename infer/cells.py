@@ -14,7 +14,7 @@ from typing import Any
 from infer.render import Render
 from registry.errors import LoomError
 from registry.home import home_dir
-from registry.safefile import atomic_file, write_json
+from registry.formats.atomic_file import atomic_file, write_json
 
 
 @dataclass(frozen=True, kw_only=True)

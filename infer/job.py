@@ -24,7 +24,7 @@ from infer.session import model_names
 from infer.sheet import write_sheet
 from registry.errors import JobFailed
 from registry.progress import Report, Tick, silent
-from registry.safefile import atomic_file, write_json, write_text
+from registry.formats.atomic_file import atomic_file, write_json, write_text
 
 if TYPE_CHECKING:
     from registry.store import Store

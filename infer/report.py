@@ -9,7 +9,7 @@ from typing import Any
 
 from infer.gallery import Gallery, Picture
 from infer.machine import version_of
-from registry.safefile import write_text
+from registry.formats.atomic_file import write_text
 
 LARGEST = 64_000_000  # bytes of pictures in the page; beyond it they are embedded smaller, and that is told
 TILE = (160, 256)  # pixels a cell at first: for small pictures, for those of 512 and more

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from infer.gallery import Gallery, Picture
 from infer.lettering import Style, legible, letter, width, wrap
-from registry.safefile import atomic_file
+from registry.formats.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

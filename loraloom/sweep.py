@@ -14,7 +14,7 @@ from loraloom import console
 from loraloom.hydra_bridge import call_hydra, sweep_points
 from loraloom.literal import quote
 from registry.errors import Faults, JobFailed, Refused
-from registry.safefile import write_json
+from registry.formats.atomic_file import write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

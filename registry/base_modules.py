@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.folder import weights_of
+from registry.formats.model_folder import weights_of
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import AdapterNames, originals
 from registry.formats.unet_names import diffusers_module, layers_per_block
-from registry.header import TensorInfo, read_header
+from registry.formats.safetensors_header import TensorInfo, read_header
 from registry.ldm_names import unet_modules
 
 

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from registry.claims import Verdict, checkpoint_claims, hear_metadata, verdict_of
-from registry.diffusers_folder import is_component
+from registry.formats.diffusers_folder import is_component
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.family import Control, Look
 from registry.fits import Fit, fits
-from registry.folder import folder_files, read_json, weights_of
+from registry.formats.model_folder import folder_files, read_json, weights_of
 from registry.formats.adapter_keys import DENOISER, dialect_told
-from registry.gguf import read_gguf
-from registry.header import Header, read_header
+from registry.formats.gguf import read_gguf
+from registry.formats.safetensors_header import Header, read_header
 from registry.kinds import CROSS_WIDTHS
 from registry.model_card import card_licence
 from registry.model_metadata import MetadataFacts, metadata_facts, with_peft
-from registry.peft_settings import config_beside, with_config
+from registry.formats.peft_config import config_beside, with_config
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
 from registry.sidecars import with_sidecars

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, delete, insert
 
 from registry import index as tables
 from registry.errors import BadFile
-from registry.folder import folder_files
-from registry.hashing import folder_sha256, hash_file
+from registry.formats.model_folder import folder_files
+from registry.formats.hashing import folder_sha256, hash_file
 from registry.index import Index
 from registry.progress import Report, Tick
 from registry.record import Hashes, Record

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.header import TensorInfo, read_header
+from registry.formats.safetensors_header import TensorInfo, read_header
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from registry.file_places import FilePlaces
+from registry.formats.key_map import FilePlaces
 from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.formats.layers import AdapterNames
-from registry.header import TensorInfo as TensorInfo
+from registry.formats.safetensors_header import TensorInfo as TensorInfo
 from registry.names import Table
 
 if TYPE_CHECKING:

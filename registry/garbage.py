@@ -20,7 +20,7 @@ from registry import compose, rows
 from registry import index as tables
 from registry.blobs import Blob, Blobs
 from registry.index import Index
-from registry.safefile import TEMPORARY
+from registry.formats.atomic_file import TEMPORARY
 
 YOUNG_SECONDS = 600  # what is unfinished and younger may still be written
 CACHES = ("cache", "cells")  # in the home: latents and embeddings, pictures

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 
 Shapes = Mapping[str, TensorInfo]
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from registry import compose, rows
 from registry import index as tables
 from registry.errors import BadFile, Faults
-from registry.folder import read_json
+from registry.formats.model_folder import read_json
 from registry.record import Record
 from registry.references import POCKET
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from registry import compose, rows
 from registry import index as tables
 from registry.errors import BadFile
-from registry.header import read_header_bytes
+from registry.formats.safetensors_header import read_header_bytes
 from registry.index import Index
 from registry.record import FileEntry, Hashes, Record
 from registry.rows import Place

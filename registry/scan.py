@@ -16,7 +16,7 @@ from registry import index as tables
 from registry import rows
 from registry.detect import inspect, record_of
 from registry.errors import BadFile, LoomError
-from registry.header import read_header_bytes
+from registry.formats.safetensors_header import read_header_bytes
 from registry.index import Index
 from registry.places import Digest, Places, Seen, fingerprint
 from registry.progress import Report, Tick

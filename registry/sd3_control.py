@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.controlnets import load_controlnet, refuse_other_build
+from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.errors import Refused
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
     import torch

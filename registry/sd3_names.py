@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from registry.file_places import Place
+from registry.formats.key_map import Place
 from registry.formats.layers import Layer, every
 from registry.ldm_pieces import named_piece, vae_piece
-from registry.transformer_file import FileNames
+from registry.formats.transformer_file import FileNames
 
 X, CONTEXT, OURS = "joint_blocks.*.x_block.", "joint_blocks.*.context_block.", "transformer_blocks.*."
 

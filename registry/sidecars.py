@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
-from registry.folder import read_json
+from registry.formats.model_folder import read_json
 from registry.model_metadata import MetadataFacts
 
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")

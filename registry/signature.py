@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from registry.adapter_shapes import layer_sizes
-from registry.diffusers_folder import prediction_of
+from registry.formats.adapter_shapes import layer_sizes
+from registry.formats.diffusers_folder import prediction_of
 from registry.formats.adapter_keys import DENOISER
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
     from registry.family import Look, Match

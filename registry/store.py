@@ -28,7 +28,7 @@ from registry.duplicates import Duplicate, duplicates
 from registry.embedded import Embedded
 from registry.errors import Ambiguous, BadFile, NotFound, Refused
 from registry.finder import Finder, seen_at
-from registry.folder import folder_files
+from registry.formats.model_folder import folder_files
 from registry.fresh import look_again
 from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
+from registry.formats.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
 from registry.errors import BadFile, Refused
-from registry.folder import read_json
-from registry.header import read_header
+from registry.formats.model_folder import read_json
+from registry.formats.safetensors_header import read_header
 from registry.ldm_names import vae_name
 from registry.ldm_pieces import vae_piece
-from registry.single_file import Source, read_piece
+from registry.formats.single_file import Source, read_piece
 
 if TYPE_CHECKING:
     import torch

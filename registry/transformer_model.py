@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import Refused
-from registry.header import TensorInfo
-from registry.transformer_file import FileNames, load_transformer
+from registry.formats.safetensors_header import TensorInfo
+from registry.formats.transformer_file import FileNames, load_transformer
 
 if TYPE_CHECKING:
     import torch

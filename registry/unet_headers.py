@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.adapter_shapes import layer_sizes
+from registry.formats.adapter_shapes import layer_sizes
 
 if TYPE_CHECKING:
     from registry.family import Look

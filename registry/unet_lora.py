@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.formats.layers import Layer, every, same_names
 from registry.ldm_names import RESNET, unet_modules, unet_prefixes
-from registry.lora_files import Original, own_layers, read_lora
+from registry.formats.lora_state import Original, own_layers, read_lora
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import load_folder, prediction_of, refuse_base_config
+from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
-from registry.single_file import Layout, load_single_file
+from registry.formats.single_file import Layout, load_single_file
 from registry.unet_control import added, unet_residuals
 from registry.unet_headers import UNetFile, told_prediction
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from registry.digests import Digests, folder_hashes, hashed_files
 from registry.errors import BadFile
-from registry.hashing import hash_file
+from registry.formats.hashing import hash_file
 from registry.progress import Report
 from registry.record import FileEntry, Record
 

@@ -69,7 +69,7 @@ def tiny_single_file(
     from safetensors.torch import save_file
 
     from registry.families import FAMILIES, flux1
-    from registry.single_file import component_configs
+    from registry.formats.single_file import component_configs
 
     if family == "flux1":
         return transformer_single_file(folder, out, flux1.FILE_NAMES)
@@ -336,7 +336,7 @@ def t5_encoder(*, width: int) -> Any:
 
 
 def _saved(pipeline: Any, name: str) -> Path:
-    from registry.diffusers_folder import no_progress_bars
+    from registry.formats.diffusers_folder import no_progress_bars
 
     folder = scratch(name)
     with no_progress_bars():
@@ -350,7 +350,7 @@ def clip_tokenizer(pad: str = "<|endoftext|>", *, standard: bool = False) -> Any
     from transformers import CLIPTokenizer
 
     if standard:
-        from registry.single_file import clip_tokenizer as own_table
+        from registry.formats.single_file import clip_tokenizer as own_table
 
         return own_table(pad=pad, limit=POSITIONS)
 
@@ -477,7 +477,7 @@ def tiny_control(family: str, variant: str = "plain", *, seed: int = 1) -> Path:
     """
     import torch
 
-    from registry.diffusers_folder import no_progress_bars
+    from registry.formats.diffusers_folder import no_progress_bars
 
     with torch.random.fork_rng(), no_progress_bars():
         torch.manual_seed(100 + seed)
@@ -524,7 +524,7 @@ def plain_pipeline(family: str, *, dtype: Any = None, **options: Any) -> Any:
     import diffusers
     import torch
 
-    from registry.diffusers_folder import no_progress_bars
+    from registry.formats.diffusers_folder import no_progress_bars
 
     folder = shared_folder(family, **options)
     left_out = dict.fromkeys(getattr(module_of(family), "LEFT_OUT", {}).get(options.get("variant"), ())) if family not in _WRITERS else {}

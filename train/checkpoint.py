@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import JobFailed
-from registry.safefile import sync_folder, write_json
+from registry.formats.atomic_file import sync_folder, write_json
 from train.folder import UNFINISHED
 
 VERSION = 1

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from registry.safefile import atomic_file
+from registry.formats.atomic_file import atomic_file
 
 INK, LINE, BASE = "#1d3557", "#a8b8cc", "#c1440e"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import Faults
-from registry.picture_files import Size, Unreadable, decode
+from registry.formats.image_file import Size, Unreadable, decode
 from registry.progress import Report, Tick, silent
 from train.captions import check_caption
 from train.config import DataConfig

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from registry.conditioning import stacked
 from registry.errors import JobFailed
 from registry.family import Conditioning, Family, Parts, Posterior
-from registry.hashing import value_sha256
+from registry.formats.hashing import value_sha256
 from registry.home import home_dir
-from registry.picture_files import decode
+from registry.formats.image_file import decode
 from registry.progress import Report, Tick
-from registry.safefile import write_safetensors
+from registry.formats.atomic_file import write_safetensors
 from train.data import Sample
 from train.images import TRANSFORM, fit, to_pixels
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import no_progress_bars
+from registry.formats.diffusers_folder import no_progress_bars
 from registry.errors import JobFailed
 from registry.family import Family, Parts
 from registry.record import Hashes
-from registry.safefile import write_safetensors
+from registry.formats.atomic_file import write_safetensors
 from train.encode import Prompts, Texts
 from train.lora import ADAPTER, adapter_config, lora_tensors
 from train.objective import Objective

@@ -15,7 +15,7 @@ from registry.errors import JobFailed, Refused
 from registry.licences import Terms, inherited
 from registry.progress import Tick
 from registry.record import Hashes
-from registry.safefile import write_json
+from registry.formats.atomic_file import write_json
 from train import export, folder
 from train.base import load, torch_dtype
 from train.config import to_plain

@@ -14,7 +14,7 @@ from typing import Any
 
 from registry.errors import JobFailed, NotFound, Refused
 from registry.names import suggest
-from registry.safefile import sync_folder, write_json, write_text
+from registry.formats.atomic_file import sync_folder, write_json, write_text
 from train.config import TrainConfig, read_yaml, to_yaml
 
 CONFIG = "config.yaml"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from registry.family import Conditioning, Family, Parts
 from registry.progress import Report, Tick
-from registry.safefile import atomic_file
+from registry.formats.atomic_file import atomic_file
 from train.config import TrainConfig
 from train.encode import Prompts, Texts
 from train.step import cast

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from registry.safefile import write_text
+from registry.formats.atomic_file import write_text
 from train.preview import sample_name
 
 SAMPLE = re.compile(r"step-(\d{6,})-(\d{2,})\.png")

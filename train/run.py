@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
 from registry.progress import Report, silent
-from registry.safefile import write_json, write_text
+from registry.formats.atomic_file import write_json, write_text
 from train import checkpoint, folder
 from train.config import TrainConfig, changed, get, to_yaml
 from train.plan import Plan, make_plan

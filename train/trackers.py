@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, cast
 
 from registry.errors import Refused
 from registry.names import Table
-from registry.safefile import write_text
+from registry.formats.atomic_file import write_text
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"

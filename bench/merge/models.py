@@ -12,7 +12,7 @@ import numpy
 import torch
 
 from registry.ldm_names import unet_name
-from registry.safefile import RawTensor, write_raw
+from registry.formats.atomic_file import RawTensor, write_raw
 
 SD15 = {"cross_attention_dim": 768, "attention_head_dim": 8, "block_out_channels": (320, 640, 1280, 1280)}
 SDXL = {

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from registry.header import TensorInfo, header_bytes
+from registry.formats.safetensors_header import TensorInfo, header_bytes
 
 A_FOLDER = 200  # files
 Tensors = dict[str, TensorInfo]

@@ -31,7 +31,7 @@ SCAN = "from pathlib import Path\nfrom registry.store import Store\nStore(Path(h
 SHA256 = """h, b = hashlib.sha256(), memoryview(bytearray(8 << 20))
 with open(folder, "rb", buffering=0) as f:
     while c := f.readinto(b): h.update(b[:c])"""
-HASHES = "from pathlib import Path\nfrom registry.hashing import hash_file\nhash_file(Path(folder))"
+HASHES = "from pathlib import Path\nfrom registry.formats.hashing import hash_file\nhash_file(Path(folder))"
 
 
 def side(program: str, folder: Path, home: Path) -> tuple[float, float, float]:
@@ -53,7 +53,7 @@ def row(name: str, found: tuple[float, float, float], less: float = 0.0, floor: 
 
 def touch_ten(folder: Path) -> None:
     """Write to ten files of a library: another title in the header, the same tensors."""
-    from registry.header import header_bytes, read_header
+    from registry.formats.safetensors_header import header_bytes, read_header
 
     for path in sorted(folder.rglob("*.safetensors"))[:10]:
         header = read_header(path)
@@ -84,7 +84,7 @@ def library(folder: Path) -> None:
 def hashing(path: Path) -> None:
     """The rate of all hashes beside that of sha256 alone."""
     mib = path.stat().st_size / (1 << 20)
-    start = side("import registry.hashing", path, path)
+    start = side("import registry.formats.hashing", path, path)
     side(SHA256, path, path)
     for name, program, less in (("sha256", SHA256, 0.0), ("all hashes", HASHES, start[0])):
         found = side(program, path, path)

@@ -76,7 +76,7 @@ def _run(request: "Request[MergeConfig]") -> "Finished":
     from loraloom import console
     from loraloom.hydra_jobs import Finished
     from registry.merging.job import run_plan
-    from registry.safefile import write_json, write_text
+    from registry.formats.atomic_file import write_json, write_text
     from registry.store import Store
 
     plan = _plan(request)

@@ -17,13 +17,13 @@ from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.adapter_keys import adapter_keys, dialect_of
-from registry.header import read_header
+from registry.formats.safetensors_header import read_header
 from registry.merging.lora.adapter import CONFIG, Adapter, read_adapter
 from registry.merging.lora.write import held
 from registry.merging.mapped import torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
-from registry.safefile import atomic_folder, write_json, write_safetensors
+from registry.formats.atomic_file import atomic_folder, write_json, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from registry.converting.places import proven_file
 from registry.converting.way import Wish, Written
 from registry.errors import Faults, JobFailed, Refused
-from registry.header import DTYPE_BITS, TensorInfo
+from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.merging.layout import Layout, Stored, quantised, read_layout
 from registry.merging.lora.write import held
 from registry.merging.mapped import Maps, torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick
 from registry.record import Hashes
-from registry.safefile import write_lazily
+from registry.formats.atomic_file import write_lazily
 
 if TYPE_CHECKING:
     from torch import Tensor

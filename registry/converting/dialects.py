@@ -19,7 +19,7 @@ from registry.errors import Faults
 from registry.family import Family
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import Layer
-from registry.lora_files import lora_settings
+from registry.formats.lora_state import lora_settings
 from registry.merging.lora.adapter import Module
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from registry.converting.to_file import SingleFileWay
 from registry.converting.to_folder import FolderWay
 from registry.converting.way import Way, Wish
 from registry.errors import Faults, Refused
-from registry.folder import weight_files
-from registry.hashing import hash_file
+from registry.formats.model_folder import weight_files
+from registry.formats.hashing import hash_file
 from registry.loading import told_prediction
 from registry.merging.lora.adapter import CONFIG
 from registry.merging.plan import name_faults, output_faults

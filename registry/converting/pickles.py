@@ -15,8 +15,8 @@ from typing import Any
 from registry.converting.places import proven_file
 from registry.converting.way import Wish, Written
 from registry.errors import BadFile, JobFailed, Refused
-from registry.hashing import hash_file
-from registry.header import SNIFF, open_regular, read_header, sniff
+from registry.formats.hashing import hash_file
+from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff
 from registry.merging.recipe import DTYPES
 from registry.progress import Report
 

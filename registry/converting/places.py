@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from registry.safefile import TEMPORARY, sync_folder
+from registry.formats.atomic_file import TEMPORARY, sync_folder
 
 
 @contextmanager

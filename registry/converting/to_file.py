@@ -17,15 +17,15 @@ from registry.converting.way import Wish, Written
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
 from registry.family import Parts
-from registry.file_places import Place
-from registry.folder import read_json
-from registry.header import TensorInfo
+from registry.formats.key_map import Place
+from registry.formats.model_folder import read_json
+from registry.formats.safetensors_header import TensorInfo
 from registry.loading import load_family
 from registry.merging.forms import gathered, modern
 from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
 from registry.progress import Report
-from registry.single_file import UNUSED, component_configs
+from registry.formats.single_file import UNUSED, component_configs
 from registry.unet_headers import V_MARKS, ZERO_SNR_MARK
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow

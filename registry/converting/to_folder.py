@@ -18,15 +18,15 @@ from registry.converting.way import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.family import Parts
-from registry.file_places import Place
-from registry.folder import read_json
+from registry.formats.key_map import Place
+from registry.formats.model_folder import read_json
 from registry.loading import load_family
 from registry.merging.forms import cut
 from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
 from registry.progress import Report
-from registry.safefile import atomic_folder, write_json
-from registry.single_file import UNUSED
+from registry.formats.atomic_file import atomic_folder, write_json
+from registry.formats.single_file import UNUSED
 
 WEIGHTS = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
 OUTER = "text_model."  # stands before the names of CLIP's parameters in published folders; newer classes dropped it and read both

@@ -72,7 +72,7 @@ def extract(source: Path, target: Path, *, dtype: str | None, metadata: Mapping[
     from registry.converting.proof import same_bits
     from registry.merging.lora.write import held
     from registry.merging.mapped import torch_dtype
-    from registry.safefile import write_safetensors
+    from registry.formats.atomic_file import write_safetensors
 
     left: dict[str, str] = {}
     tensors = dict(weights(load(source), left))

@@ -16,13 +16,13 @@ from registry.converting.job import ConvertPlan, Wish, plan_convert, run_convert
 from registry.converting.places import proven_file
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
-from registry.folder import folder_files
-from registry.header import read_header
+from registry.formats.model_folder import folder_files
+from registry.formats.safetensors_header import read_header
 from registry.merging.lora.adapter import read_adapter
 from registry.model_metadata import read_json_value
 from registry.progress import Report, Tick, silent
 from registry.record import Record
-from registry.safefile import sync_folder
+from registry.formats.atomic_file import sync_folder
 
 if TYPE_CHECKING:
     from registry.store import Store

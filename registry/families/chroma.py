@@ -22,9 +22,9 @@ from registry.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.kl_vae import decode, encode_images
 from registry.signature import Known, claim_adapter, claim_checkpoint
-from registry.lora_files import transformer_lora
+from registry.formats.lora_state import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
-from registry.transformer_file import FileNames
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.clip_text import clip_outputs
-from registry.diffusers_folder import prediction_of
+from registry.formats.diffusers_folder import prediction_of
 from registry.errors import BadFile, Refused
 from registry.family import (
     FAMILIES,
@@ -36,9 +36,9 @@ from registry.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode_kl, encode_kl
 from registry.signature import bare
-from registry.lora_files import transformer_lora
+from registry.formats.lora_state import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
-from registry.transformer_file import FileNames
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapter_shapes import layer_sizes
+from registry.formats.adapter_shapes import layer_sizes
 from registry.errors import BadFile, Refused
 from registry.family import (
     FAMILIES,
@@ -33,9 +33,9 @@ from registry.flow_steps import set_even_sigmas
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.llm_text import chat_texts, count_text_tokens, hidden_states
 from registry.signature import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
-from registry.lora_files import transformer_lora
+from registry.formats.lora_state import transformer_lora
 from registry.packed_latents import places
-from registry.transformer_file import FileNames
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from registry.formats.layers import AdapterNames, Layer
 from registry.known import BLOCK, JOINT
 from registry.llm_text import count_text_tokens, hidden_states
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import transformer_lora
+from registry.formats.lora_state import transformer_lora
 from registry.packed_latents import pack, packed_tokens, places, unpack
-from registry.transformer_file import FileNames
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 from registry.video_vae import decode_frame, encode_frame
 

@@ -20,8 +20,8 @@ from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.kl_vae import decode, encode_images
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import transformer_lora
-from registry.transformer_file import FileNames
+from registry.formats.lora_state import transformer_lora
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.controlnets import load_controlnet, refuse_other_build
+from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
 from registry.family import (
     FAMILIES,
@@ -36,9 +36,9 @@ from registry.formats.layers import AdapterNames, every, same_names
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
 from registry.llm_text import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import transformer_lora
+from registry.formats.lora_state import transformer_lora
 from registry.packed_latents import pack, packed_tokens, unpack
-from registry.transformer_file import FileNames
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 from registry.video_vae import decode_frame, encode_frame
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.header import TensorInfo
+    from registry.formats.safetensors_header import TensorInfo
 
 FACTOR = 8  # pixels a latent cell
 TEMPLATE = (  # of the pipeline; its beginning up to the prompt is dropped from the states

@@ -14,22 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.controlnets import load_controlnet, refuse_other_build
+from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.llm_text import count_text_tokens, hidden_states, token_ids
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import transformer_lora
-from registry.transformer_file import FileNames
+from registry.formats.lora_state import transformer_lora
+from registry.formats.transformer_file import FileNames
 from registry.transformer_model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.header import TensorInfo
+    from registry.formats.safetensors_header import TensorInfo
 
 TEXT_TOKENS = 300  # that the transformer is given: the plain pipeline call's max_sequence_length
 REQUEST = "\n".join(  # the pipeline's complex_human_instruction

@@ -14,7 +14,7 @@ from registry.family import FAMILIES, Family, Look, Match, Parts, complete_as_it
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, clip_piece, unet_piece, vae_piece
-from registry.single_file import Layout
+from registry.formats.single_file import Layout
 from registry.unet_control import unet_control
 from registry.unet_headers import declared_family, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from registry.clip_prompts import repeated
 from registry.clip_text import clip_outputs, count_tokens, penultimate_state
-from registry.diffusers_folder import load_folder, refuse_base_config
+from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
 from registry.flow_steps import shift_of
-from registry.folder import read_json
+from registry.formats.model_folder import read_json
 from registry.formats.layers import AdapterNames
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 from registry.kl_vae import decode, encode_images
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
 from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
-from registry.lora_files import originals_in, read_lora
+from registry.formats.lora_state import originals_in, read_lora
 from registry.sd3_control import block_residuals, sd3_control
 from registry.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
-from registry.single_file import load_pieces
-from registry.transformer_file import load_transformer
+from registry.formats.single_file import load_pieces
+from registry.formats.transformer_file import load_transformer
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, 
 from registry.formats.layers import AdapterNames
 from registry.kl_vae import decode, encode_images
 from registry.ldm_pieces import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
-from registry.single_file import Layout
+from registry.formats.single_file import Layout
 from registry.unet_headers import declared_family, unet_adapter, unet_file
 from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.unet_model import file_match, folder_match, load_unet_model, predict, with_full_vae

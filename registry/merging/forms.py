@@ -12,11 +12,11 @@ from dataclasses import replace
 from registry.base_modules import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.file_places import FilePlaces, Place
-from registry.folder import read_json
+from registry.formats.key_map import FilePlaces, Place
+from registry.formats.model_folder import read_json
 from registry.ldm_names import vae_name
 from registry.merging.layout import Layout, Stored, joined
-from registry.transformer_file import PREFIXES
+from registry.formats.transformer_file import PREFIXES
 
 DENOISERS = ("unet", "transformer", "prior")
 TEXT = "text_model."  # stands in CLIP's names or, in some files and newer classes, does not

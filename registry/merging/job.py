@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, JobFailed
-from registry.hashing import folder_sha256, hash_file
+from registry.formats.hashing import folder_sha256, hash_file
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import Recipe, Source
 from registry.merging.stream import Written, write_merge
@@ -112,7 +112,7 @@ def _whole_sha256(plan: MergePlan, written: Written) -> str:
     """The file's sha256, or the folder's over all of its files."""
     if "" in written.files:
         return str(written.files[""].sha256)
-    from registry.folder import folder_files
+    from registry.formats.model_folder import folder_files
 
     known = {name: str(hashes.sha256) for name, hashes in written.files.items()}
     places = {file.relative_to(plan.output).as_posix(): file for file in folder_files(plan.output)}

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 from registry.merging.blocks import block_names, block_weights, blocks_in_order
 from registry.merging.layout import Layout, Stored
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
-from registry.single_file import UNUSED
+from registry.formats.single_file import UNUSED
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # what is averaged; everything else is copied
 SHOWN = 3  # keys named in a fault

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from registry.base_modules import SINGLE_FILE
 from registry.errors import BadFile
-from registry.folder import folder_files, weight_files
-from registry.header import DTYPE_BITS, Header, TensorInfo, read_header
+from registry.formats.model_folder import folder_files, weight_files
+from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, read_header
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf")  # not copied beside merged weights
 INDEX = re.compile(r"\.safetensors\.index(\.[\w-]+)?\.json$")

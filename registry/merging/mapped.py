@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, JobFailed
 from registry.merging.layout import Stored
-from registry.safefile import TORCH_DTYPES
+from registry.formats.atomic_file import TORCH_DTYPES
 
 if TYPE_CHECKING:
     import torch

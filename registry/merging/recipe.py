@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from registry.errors import Faults, Refused
-from registry.header import open_regular
+from registry.formats.safetensors_header import open_regular
 from registry.names import suggest
 
 DTYPES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError, NotFound, Refused
-from registry.header import read_header
+from registry.formats.safetensors_header import read_header
 from registry.licences import inherited, terms_told
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.layout import read_layout

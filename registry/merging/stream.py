@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import JobFailed
-from registry.hashing import Hasher
-from registry.header import TensorInfo, header_bytes, parse_header
+from registry.formats.hashing import Hasher
+from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
 from registry.merging.keys import FLOATS, Key
 from registry.merging.mapped import KeyPieces, Maps, torch_dtype
 from registry.merging.method import Method, Place
@@ -29,7 +29,7 @@ from registry.merging.pieces import BLOCK, CHUNK, Held
 from registry.merging.plan import MIB, MergePlan, piece_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
-from registry.safefile import atomic_file, atomic_folder, write_json
+from registry.formats.atomic_file import atomic_file, atomic_folder, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from registry.errors import JobFailed, Refused
 from registry.locks import held
 from registry.progress import Report, Tick
-from registry.safefile import write_json
+from registry.formats.atomic_file import write_json
 
 CHUNK = 1 << 20  # bytes a read
 TRIES = 4  # connections in a row that bring nothing new

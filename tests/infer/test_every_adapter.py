@@ -58,7 +58,7 @@ def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[
     `axes` are those of its weight: 2 of a linear layer, 4 of a convolution.
     """
     from registry.formats.layers import originals
-    from registry.lora_files import own_layers
+    from registry.formats.lora_state import own_layers
 
     weights = {name: layer.weight for name, layer in own_layers(parts.denoiser) if layer.weight.ndim in axes}
     found = originals(family.adapter_names.layers, weights)
@@ -131,7 +131,7 @@ def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) 
     from safetensors.torch import save_file
 
     from registry.fits import fits
-    from registry.transformer_file import FileNames
+    from registry.formats.transformer_file import FileNames
 
     name, variant, family, parts = build
     folder = shared_folder(name, variant=variant)

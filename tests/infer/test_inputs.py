@@ -329,7 +329,7 @@ def ldm_file(folder: Path, path: Path) -> Path:
     """The folder's VAE as a single file in LDM's names, attention as 1 x 1 convolutions."""
     from safetensors.torch import load_file, save_file
 
-    from registry.folder import read_json
+    from registry.formats.model_folder import read_json
     from registry.ldm_names import vae_name
 
     config = {**read_json(folder / "config.json")}

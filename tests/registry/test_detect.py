@@ -7,9 +7,9 @@ import pytest
 
 from registry.detect import inspect
 from registry.errors import BadFile
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 from registry.record import Record
-from registry.safefile import RawTensor, write_raw
+from registry.formats.atomic_file import RawTensor, write_raw
 from tests.registry.made import Shapes, diffusers_folder, filled, lora, model, scalar, sd1_attention
 
 P = "model.diffusion_model."

@@ -136,7 +136,7 @@ def test_the_names_are_those_diffusers_reads(name: str, tmp_path: Path) -> None:
     """Our map of names against diffusers' own converters, every tensor of every component."""
     import diffusers
 
-    from registry.diffusers_folder import no_progress_bars
+    from registry.formats.diffusers_folder import no_progress_bars
 
     folder = shared_folder(name)
     file = tiny_single_file(folder, tmp_path / "model.safetensors", family=name)
@@ -342,7 +342,7 @@ def test_header_configs_that_are_not_json_are_refused(published: dict[str, tuple
 
 
 def test_configs_travel_as_one_json(tmp_path: Path) -> None:
-    from registry.single_file import CONFIGS_ENTRY, component_configs
+    from registry.formats.single_file import CONFIGS_ENTRY, component_configs
 
     written = json.loads(component_configs(shared_folder("sdxl"), ["unet", "vae"])[CONFIGS_ENTRY])
     assert set(written) == {"unet", "vae", "scheduler", "pipeline"}

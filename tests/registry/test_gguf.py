@@ -8,8 +8,8 @@ import pytest
 
 from registry.detect import inspect
 from registry.errors import BadFile
-from registry.gguf import read_gguf
-from registry.header import TensorInfo
+from registry.formats.gguf import read_gguf
+from registry.formats.safetensors_header import TensorInfo
 
 
 def text(value: str) -> bytes:

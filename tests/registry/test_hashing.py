@@ -9,8 +9,8 @@ import pytest
 from blake3 import blake3
 
 from registry.errors import BadFile
-from registry.hashing import CHUNK, folder_sha256, hash_file
-from registry.safefile import RawTensor, write_raw
+from registry.formats.hashing import CHUNK, folder_sha256, hash_file
+from registry.formats.atomic_file import RawTensor, write_raw
 from tests.registry.made import filled, lora, raw_file, scalar, sd1_attention
 
 

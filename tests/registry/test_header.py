@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import safetensors
 
-from registry import header as header_module
+from registry.formats import safetensors_header as header_module
 from registry.errors import BadFile
-from registry.header import (
+from registry.formats.safetensors_header import (
     DTYPE_BITS,
     HEADER_LIMIT,
     Header,

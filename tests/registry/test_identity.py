@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import hashing
+from registry.formats import hashing
 from registry.errors import Refused
 from registry.progress import Report
 from registry.record import Hashes, Record

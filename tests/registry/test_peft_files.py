@@ -12,7 +12,7 @@ from torch import nn
 
 from registry.detect import inspect
 from registry.errors import BadFile
-from registry.hashing import hash_file
+from registry.formats.hashing import hash_file
 from registry.record import Record
 
 BLOCK = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0"

@@ -9,7 +9,7 @@ import pytest
 from registry.detect import record_of
 from registry.families import FAMILIES
 from registry.fits import fits
-from registry.header import Header, TensorInfo, header_bytes
+from registry.formats.safetensors_header import Header, TensorInfo, header_bytes
 from registry.record import Record
 from registry.traits import look_at
 from tests.registry.published import MODELS, SPELLINGS, STRANGERS, Published, Shapes, adapter_of, denoiser, of

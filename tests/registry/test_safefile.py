@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from registry.errors import BadFile, Refused
-from registry.hashing import hash_file
-from registry.safefile import RawTensor, atomic_file, atomic_folder, read_header, write_json, write_raw, write_safetensors, write_text
+from registry.formats.hashing import hash_file
+from registry.formats.atomic_file import RawTensor, atomic_file, atomic_folder, read_header, write_json, write_raw, write_safetensors, write_text
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -79,7 +79,7 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_no_file_under_the_name(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys\nfrom registry.safefile import atomic_file\n"
+        "import os, signal, sys\nfrom registry.formats.atomic_file import atomic_file\n"
         "with atomic_file(sys.argv[1]) as file:\n file.write(b'half')\n file.flush()\n os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=False)

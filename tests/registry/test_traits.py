@@ -10,7 +10,7 @@ import pytest
 
 from registry.claims import Asked, NotingLook
 from registry.errors import BadFile
-from registry.header import Header, TensorInfo, header_bytes, parse_header, read_header_bytes
+from registry.formats.safetensors_header import Header, TensorInfo, header_bytes, parse_header, read_header_bytes
 from registry.traits import TableReader, look_at
 from tests.registry.made import lora, model, sd1_attention
 from tests.registry.test_header import STARTS, mutated

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from registry.errors import JobFailed
-from registry.safefile import write_safetensors
+from registry.formats.atomic_file import write_safetensors
 from train import checkpoint
 
 

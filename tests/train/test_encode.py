@@ -50,7 +50,7 @@ def test_the_cache_gives_what_the_vae_gave(parts: Parts, pictures: Path, cache: 
 
 
 def _direct(parts: Parts, sample: Sample) -> Posterior:
-    from registry.picture_files import decode
+    from registry.formats.image_file import decode
     from train.images import fit, to_pixels
 
     with torch.no_grad():

@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import ttest_rel
 
-from registry.picture_files import Size
+from registry.formats.image_file import Size
 from train.data import Sample
 from train.heldout import difference, split
 

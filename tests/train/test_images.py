@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from registry.picture_files import Size, Unreadable, decode
+from registry.formats.image_file import Size, Unreadable, decode
 from train.images import fit, to_pixels
 
 

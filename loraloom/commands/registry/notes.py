@@ -26,7 +26,7 @@ def add_parsers(words: Any) -> None:
 
 def export_notes(arguments: argparse.Namespace) -> int:
     """Write what was said."""
-    from registry.safefile import write_json
+    from registry.formats.atomic_file import write_json
 
     document = open_store().export_notes()
     if arguments.file is None:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from registry.base_modules import underscored
 from registry.errors import BadFile
-from registry.folder import read_json
+from registry.formats.model_folder import read_json
 from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.formats.unet_names import diffusers_underscored
-from registry.header import read_header
+from registry.formats.safetensors_header import read_header
 from registry.merging.layout import Stored
 from registry.merging.mapped import Maps
-from registry.peft_settings import peft_config
+from registry.formats.peft_config import peft_config
 
 if TYPE_CHECKING:
     from torch import Tensor

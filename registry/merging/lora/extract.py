@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, JobFailed
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 from registry.licences import inherited
 from registry.merging.keys import FLOATS, some
 from registry.merging.layout import Layout

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 from registry.licences import inherited
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some

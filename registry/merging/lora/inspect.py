@@ -123,7 +123,7 @@ def draw(report: AdapterReport, path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib.figure import Figure
 
-    from registry.safefile import atomic_file
+    from registry.formats.atomic_file import atomic_file
 
     blocks = report.blocks()
     figure = Figure(figsize=(9, 1.2 + 0.26 * len(blocks)), layout="constrained")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 from registry.merging.lora.adapter import Module
 from registry.merging.lora.delta import delta, tensor_fault
 from registry.merging.lora.rotations import ROTATIONS, turn_fault

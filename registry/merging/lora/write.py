@@ -17,7 +17,7 @@ from registry.merging.lora.factors import Factors
 from registry.merging.mapped import torch_dtype
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.safefile import write_safetensors
+from registry.formats.atomic_file import write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -306,7 +306,7 @@ def test_rounding_is_compared_and_overflow_is_refused(store: Store, tmp_path: Pa
 def test_a_result_that_differs_is_not_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from registry.converting import adapters
     from registry.errors import JobFailed
-    from registry.safefile import write_safetensors as real
+    from registry.formats.atomic_file import write_safetensors as real
 
     def damaged(path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str]) -> Any:
         return real(path, {name: -tensor if "lora_up" in name else tensor for name, tensor in tensors.items()}, metadata=metadata)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from registry.errors import BadFile, Faults, JobFailed
-from registry.hashing import hash_file
-from registry.header import read_header
+from registry.formats.hashing import hash_file
+from registry.formats.safetensors_header import read_header
 from registry.merging import stream
 from registry.merging.job import merge
 from registry.merging.reproduce import reproduce

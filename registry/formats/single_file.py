@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
+from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
 from registry.errors import BadFile, Refused
-from registry.file_places import EveryKey, Place
-from registry.folder import read_json
-from registry.header import Header, TensorInfo, read_header
+from registry.formats.key_map import EveryKey, Place
+from registry.formats.model_folder import read_json
+from registry.formats.safetensors_header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
 from registry.ldm_sizes import NoConfig
 from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, told_prediction

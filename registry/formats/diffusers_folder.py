@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
-from registry.folder import read_json
+from registry.formats.model_folder import read_json
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import BadFile
-from registry.header import HEADER_LIMIT, Header, TensorInfo, open_regular
+from registry.formats.safetensors_header import HEADER_LIMIT, Header, TensorInfo, open_regular
 
 SETTINGS_LIMIT = 100_000
 TENSORS_LIMIT = 100_000

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
-from registry.header import TensorInfo, open_regular, read_header
+from registry.formats.safetensors_header import TensorInfo, open_regular, read_header
 
 JSON_LIMIT = 16 << 20  # bytes of a config or index file
 

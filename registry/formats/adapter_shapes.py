@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from registry.formats.adapter_keys import AdapterKey
-from registry.header import TensorInfo
+from registry.formats.safetensors_header import TensorInfo
 
 Place = tuple[str, str]  # component, module
 Shapes = Mapping[str, tuple[int, ...]]  # `algorithm.role` -> shape

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.diffusers_folder import load_module, no_progress_bars, weights_in
+from registry.formats.diffusers_folder import load_module, no_progress_bars, weights_in
 from registry.errors import BadFile, FamilyMismatch, Refused
-from registry.folder import read_json
-from registry.header import TensorInfo, read_header
+from registry.formats.model_folder import read_json
+from registry.formats.safetensors_header import TensorInfo, read_header
 
 if TYPE_CHECKING:
     import torch

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.file_places import Place
-from registry.folder import read_json
+from registry.formats.key_map import Place
+from registry.formats.model_folder import read_json
 from registry.formats.layers import Layer, Spellings
-from registry.header import TensorInfo, read_header
-from registry.single_file import HINT, empty_module
+from registry.formats.safetensors_header import TensorInfo, read_header
+from registry.formats.single_file import HINT, empty_module
 
 if TYPE_CHECKING:
     import torch

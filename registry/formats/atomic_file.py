@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import Refused
-from registry.hashing import Hasher
-from registry.header import DTYPE_BITS, Header, TensorInfo, header_bytes, parse_header, read_header
+from registry.formats.hashing import Hasher
+from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, header_bytes, parse_header, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
-from registry.folder import read_json
+from registry.formats.model_folder import read_json
 
 WEIGHTS, CONFIG = "adapter_model", "adapter_config.json"  # as peft names the files of a folder
 ENTRY = "lora_adapter_metadata"

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, adapter_keys
 from registry.formats.unet_names import diffusers_underscored
-from registry.header import DTYPE_BITS, Header
+from registry.formats.safetensors_header import DTYPE_BITS, Header
 
 Place = tuple[str, str]  # component, module
 LORA_ONLY = {"lora", ""}
@@ -65,7 +65,7 @@ def _place(key: AdapterKey) -> Place:
 
 def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[Place, float] | None:
     """Module -> alpha as it acts: from its tensor, else from peft's settings in the metadata, else its rank."""
-    from registry.peft_settings import peft_config
+    from registry.formats.peft_config import peft_config
 
     alphas = {
         _place(key): float(header.tensors[name].shape[0]) for name, key in keys.items() if key.role == "down" and header.tensors[name].shape
