@@ -15,7 +15,7 @@ from infer.inputs import picture_notes
 from infer.layout import Cell, Layout, expand
 from infer.render import Render, number
 from infer.resolve import Base, Resolver
-from registry.embeddings import with_words
+from registry.architectures.text.textual_inversion import with_words
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from infer.render import Adapter, ControlNet, Embedding, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
-    from registry.embeddings import Word
+    from registry.architectures.text.textual_inversion import Word
     from registry.family import Family, Parts
     from registry.record import Record
     from registry.store import Store
@@ -81,7 +81,7 @@ class Resolver:
         return self._once(what, lambda: self._find_word(one, render))  # type: ignore[no-any-return]
 
     def _find_word(self, one: Embedding, render: Render) -> Word:
-        from registry.embeddings import read_word
+        from registry.architectures.text.textual_inversion import read_word
 
         found, base = self.embedding(one.reference), self.base(render)
         return read_word(found.path, base.skeleton, token=one.token, name=found.record.name)
@@ -242,7 +242,7 @@ def _other_family(adapter: Found, base: Base) -> str:
 
 
 def _checked_vae(found: Found, base: Base) -> bool:
-    from registry.swapped_vae import load_vae
+    from registry.architectures.vae.override import load_vae
 
     load_vae(found.path, base.skeleton, device="meta")
     return True

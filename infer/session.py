@@ -17,11 +17,11 @@ from infer.inputs import hint_pixels, pasted, start_of
 from infer.png import encode_png
 from infer.render import Embedding, Render
 from infer.resolve import Base, Resolver
-from registry.embeddings import forget, teach, with_words
+from registry.architectures.text.textual_inversion import forget, teach, with_words
 from registry.family import Family, Parts
 from registry.loading import load_base
 from registry.progress import Report, Tick, silent
-from registry.swapped_vae import load_vae
+from registry.architectures.vae.override import load_vae
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,9 +13,9 @@ from pathlib import Path
 from registry.formats.model_folder import weights_of
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import AdapterNames, originals
-from registry.formats.unet_names import diffusers_module, layers_per_block
+from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.formats.safetensors_header import TensorInfo, read_header
-from registry.ldm_names import unet_modules
+from registry.architectures.unet.ldm_names import unet_modules
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy
 import torch
 
-from registry.ldm_names import unet_name
+from registry.architectures.unet.ldm_names import unet_name
 from registry.formats.atomic_file import RawTensor, write_raw
 
 SD15 = {"cross_attention_dim": 768, "attention_head_dim": 8, "block_out_channels": (320, 640, 1280, 1280)}

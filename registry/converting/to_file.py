@@ -26,7 +26,7 @@ from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps
 from registry.progress import Report
 from registry.formats.single_file import UNUSED, component_configs
-from registry.unet_headers import V_MARKS, ZERO_SNR_MARK
+from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
 

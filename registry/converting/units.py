@@ -16,7 +16,7 @@ from registry.converting.fusing import Pair
 from registry.errors import Refused
 from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
 from registry.formats.layers import AdapterNames, Layer
-from registry.formats.unet_names import diffusers_underscored
+from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.formats.safetensors_header import read_header
 from registry.merging.layout import Stored, read_layout
 from registry.merging.lora.adapter import Adapter, Module

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
-from registry.flow_steps import set_even_sigmas, shift_of
-from registry.flux_names import FLUX_LAYERS, NORMS
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames, Layer, same_names
-from registry.kl_vae import decode, encode_images
+from registry.architectures.vae.kl import decode, encode_images
 from registry.signature import Known, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora
-from registry.packed_latents import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
+from registry.architectures.transformer.model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from registry.clip_text import clip_outputs
+from registry.architectures.text.clip import clip_outputs
 from registry.formats.diffusers_folder import prediction_of
 from registry.errors import BadFile, Refused
 from registry.family import (
@@ -30,16 +30,16 @@ from registry.family import (
     never_classifier_free,
     never_guided,
 )
-from registry.flow_steps import set_even_sigmas, shift_of
-from registry.flux_control import block_residuals, flux_control
-from registry.flux_names import FLUX_LAYERS, NORMS
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flux_control import block_residuals, flux_control
+from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.formats.layers import AdapterNames
-from registry.kl_vae import decode_kl, encode_kl
+from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.signature import bare
 from registry.formats.lora_state import transformer_lora
-from registry.packed_latents import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
+from registry.architectures.transformer.model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch
@@ -277,7 +277,7 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
 
-    `control` is of registry/flux_control.py: a residual for each double and each single block.
+    `control` is of registry/architectures/transformer/flux_control.py: a residual for each double and each single block.
     """
     embeds = conditioning["embeds"]
     velocity = parts.denoiser(

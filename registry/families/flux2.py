@@ -29,14 +29,14 @@ from registry.family import (
     complete_with_guidance,
     guided_above_one,
 )
-from registry.flow_steps import set_even_sigmas
+from registry.architectures.transformer.flow_schedule import set_even_sigmas
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.llm_text import chat_texts, count_text_tokens, hidden_states
+from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
 from registry.signature import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora
-from registry.packed_latents import places
+from registry.architectures.transformer.packing import places
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
+from registry.architectures.transformer.model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
-from registry.flow_steps import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer
 from registry.known import BLOCK, JOINT
-from registry.llm_text import count_text_tokens, hidden_states
+from registry.architectures.text.llm import count_text_tokens, hidden_states
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora
-from registry.packed_latents import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
-from registry.video_vae import decode_frame, encode_frame
+from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.vae.video import decode_frame, encode_frame
 
 if TYPE_CHECKING:
     import torch

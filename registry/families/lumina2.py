@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, classifier_free_guidance, complete_as_it_is
-from registry.flow_steps import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.kl_vae import decode, encode_images
-from registry.llm_text import count_text_tokens, hidden_states, token_ids
+from registry.architectures.vae.kl import decode, encode_images
+from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
+from registry.architectures.transformer.model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch

@@ -31,16 +31,16 @@ from registry.family import (
     classifier_free_guidance,
     complete_as_it_is,
 )
-from registry.flow_steps import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
-from registry.llm_text import count_text_tokens, hidden_states, own_tokens, token_ids
+from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora
-from registry.packed_latents import pack, packed_tokens, unpack
+from registry.architectures.transformer.packing import pack, packed_tokens, unpack
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
-from registry.video_vae import decode_frame, encode_frame
+from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.vae.video import decode_frame, encode_frame
 
 if TYPE_CHECKING:
     import torch

@@ -19,11 +19,11 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
-from registry.llm_text import count_text_tokens, hidden_states, token_ids
+from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora
 from registry.formats.transformer_file import FileNames
-from registry.transformer_model import load_transformer_model
+from registry.architectures.transformer.model import load_transformer_model
 
 if TYPE_CHECKING:
     import torch

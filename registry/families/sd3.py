@@ -15,21 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.clip_prompts import repeated
-from registry.clip_text import clip_outputs, count_tokens, penultimate_state
+from registry.architectures.text.clip_prompts import repeated
+from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
-from registry.flow_steps import shift_of
+from registry.architectures.transformer.flow_schedule import shift_of
 from registry.formats.model_folder import read_json
 from registry.formats.layers import AdapterNames
 from registry.formats.safetensors_header import TensorInfo
-from registry.kl_vae import decode, encode_images
+from registry.architectures.vae.kl import decode, encode_images
 from registry.known import BLOCK, JOINT, REFINER, SINGLE
 from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import originals_in, read_lora
-from registry.sd3_control import block_residuals, sd3_control
-from registry.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
+from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
+from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
 
@@ -234,7 +234,7 @@ def largest_side(parts: Parts) -> int:
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000, handed on as they are.
 
-    `control` is of registry/sd3_control.py: a residual for each block.
+    `control` is of registry/architectures/transformer/sd3_control.py: a residual for each block.
     """
     return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
         hidden_states=noisy,

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
+from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
 from registry.errors import BadFile
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, own_timesteps_begun, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.kl_vae import decode, encode_images
-from registry.ldm_pieces import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
+from registry.architectures.vae.kl import decode, encode_images
+from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.formats.single_file import Layout
-from registry.unet_headers import declared_family, unet_adapter, unet_file
-from registry.unet_lora import PRESETS, UNET_LAYERS, unet_lora_state
-from registry.unet_model import file_match, folder_match, load_unet_model, predict, with_full_vae
+from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
+from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
+from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
 
 if TYPE_CHECKING:
     import torch

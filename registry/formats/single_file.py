@@ -21,8 +21,8 @@ from registry.formats.key_map import EveryKey, Place
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
-from registry.ldm_sizes import NoConfig
-from registry.unet_headers import V_MARKS, ZERO_SNR_MARK, told_prediction
+from registry.architectures.unet.ldm_sizes import NoConfig
+from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, told_prediction
 
 if TYPE_CHECKING:
     import torch

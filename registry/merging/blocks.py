@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from registry.ldm_names import unet_name
+from registry.architectures.unet.ldm_names import unet_name
 from registry.merging.layout import Layout
 from registry.names import Table, suggest
 

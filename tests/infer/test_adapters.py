@@ -208,7 +208,7 @@ def test_kohya_names_and_alpha(name: str, files: Callable[..., Path], tmp_path: 
 def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
     """SDXL adapters name the UNet's layers as LDM does: input_blocks_4_1_..."""
     from infer.adapters import attach, set_weights
-    from registry.ldm_names import unet_name
+    from registry.architectures.unet.ldm_names import unet_name
 
     family, parts = tiny_parts("sdxl")
     ours = files("sdxl", targets="convolutions")

@@ -330,7 +330,7 @@ def ldm_file(folder: Path, path: Path) -> Path:
     from safetensors.torch import load_file, save_file
 
     from registry.formats.model_folder import read_json
-    from registry.ldm_names import vae_name
+    from registry.architectures.unet.ldm_names import vae_name
 
     config = {**read_json(folder / "config.json")}
     state = {vae_name(config, name): tensor for name, tensor in load_file(folder / "diffusion_pytorch_model.safetensors").items()}

@@ -9,7 +9,7 @@ import pytest
 from infer.samplers import SAMPLERS, build_scheduler, check_sampler, flow_samplers
 from registry.errors import Refused, UnknownName
 from registry.families import FAMILIES
-from registry.flow_steps import shift_of
+from registry.architectures.transformer.flow_schedule import shift_of
 from tests.tiny import tiny_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2

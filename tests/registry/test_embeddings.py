@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry.embeddings import forget, read_word, teach, with_words
+from registry.architectures.text.textual_inversion import forget, read_word, teach, with_words
 from registry.errors import BadFile, Refused
 from tests.tiny import plain_pipeline, tiny_parts
 

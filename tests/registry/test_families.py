@@ -149,7 +149,7 @@ def test_latents_are_scaled_and_shifted_by_the_vae_s_own_numbers(model: Model) -
 def test_a_vae_with_a_mean_and_deviation_of_each_channel() -> None:
     import torch
 
-    from registry.kl_vae import decode_kl, encode_kl
+    from registry.architectures.vae.kl import decode_kl, encode_kl
 
     _family, parts = tiny_parts("sdxl")
     vae = parts.vae
@@ -218,7 +218,7 @@ def test_flux_guidance_is_given_only_where_it_is_embedded() -> None:
 def test_flux_tokens_are_two_by_two_cells_and_come_back() -> None:
     import torch
 
-    from registry.packed_latents import pack, unpack
+    from registry.architectures.transformer.packing import pack, unpack
 
     latents = torch.arange(2 * 16 * 4 * 6, dtype=torch.float32).view(2, 16, 4, 6)
     tokens = pack(latents)

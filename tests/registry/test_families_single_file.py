@@ -154,7 +154,7 @@ def test_flux_names_are_those_diffusers_reads() -> None:
     import torch
     from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 
-    from registry.flux_names import FLUX_LAYERS, NORMS
+    from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 
     rows = {"img_attn.qkv": 9216, "txt_attn.qkv": 9216, "linear1": 21504}
     generator = torch.Generator().manual_seed(0)
@@ -277,7 +277,7 @@ def test_the_published_sizes_are_read_from_their_shapes() -> None:
 
     from registry.families import sd1, sdxl
     from registry.family import TensorInfo
-    from registry.ldm_names import unet_name
+    from registry.architectures.unet.ldm_names import unet_name
 
     attended = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     real: dict[str, tuple[Any, dict[str, Any]]] = {

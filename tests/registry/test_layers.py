@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.families import FAMILIES
-from registry.flux_names import FLUX_LAYERS
+from registry.architectures.transformer.flux_names import FLUX_LAYERS
 from registry.formats.layers import AdapterNames, Layer, Spellings, every, originals, same_names
 from tests import tiny, tiny_families
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from registry.llm_text import chat_texts, hidden_states, own_tokens, token_ids
+from registry.architectures.text.llm import chat_texts, hidden_states, own_tokens, token_ids
 from tests.tiny_llm import qwen3, qwen_tokenizer
 
 PROMPTS = ["a red apple", "hi"]

@@ -64,11 +64,14 @@ def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, pictur
 
 
 def test_the_source_of_a_key_holds_the_shared_modules_that_encode() -> None:
-    from registry import clip_text, kl_vae, llm_text, video_vae
+    from registry.architectures.text import clip
+    from registry.architectures.vae import kl
+    from registry.architectures.text import llm
+    from registry.architectures.vae import video
 
     for family, used, unused in (
-        ("sd1", (clip_text, kl_vae), (llm_text, video_vae)),
-        ("qwen_image", (llm_text, video_vae), (clip_text, kl_vae)),
+        ("sd1", (clip, kl), (llm, video)),
+        ("qwen_image", (llm, video), (clip, kl)),
     ):
         source = source_of(FAMILIES[family])
         assert all(Path(str(module.__file__)).read_text() in source for module in used)

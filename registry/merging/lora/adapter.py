@@ -17,7 +17,7 @@ from registry.base_modules import underscored
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
 from registry.formats.adapter_keys import AdapterKey, adapter_keys
-from registry.formats.unet_names import diffusers_underscored
+from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.formats.safetensors_header import read_header
 from registry.merging.layout import Stored
 from registry.merging.mapped import Maps

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from registry.base_modules import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
 from registry.formats.layers import AdapterNames, Layer, originals
-from registry.formats.unet_names import diffusers_module, layers_per_block
+from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.merging.layout import Layout
 from registry.merging.lora.adapter import Module, canonical
 

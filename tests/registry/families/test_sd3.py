@@ -11,7 +11,7 @@ from registry.detect import inspect, look
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
 from registry.family import Look, TensorInfo
-from registry.sd3_names import FILE_NAMES, PIECES
+from registry.architectures.transformer.sd3_names import FILE_NAMES, PIECES
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_dataset, tiny_model, tiny_parts, transformer_single_file
 
 PROMPT = "a red apple"
@@ -293,7 +293,7 @@ def test_a_file_in_kohya_s_names_does_what_diffusers_names_do(tmp_path: Path) ->
     from safetensors.torch import load_file, save_file
 
     from registry.formats.layers import Spellings
-    from registry.sd3_names import LAYERS
+    from registry.architectures.transformer.sd3_names import LAYERS
 
     folder = shared_folder("sd3", variant="3.5")
     family, parts = tiny_parts("sd3", variant="3.5")

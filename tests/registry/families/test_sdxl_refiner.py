@@ -74,7 +74,7 @@ def test_the_published_refiner_is_read_from_its_shapes() -> None:
     from accelerate import init_empty_weights
 
     from registry.families.sdxl_refiner import LAYOUT
-    from registry.ldm_names import unet_name
+    from registry.architectures.unet.ldm_names import unet_name
 
     assert LAYOUT.settle is not None
     with init_empty_weights():

@@ -13,8 +13,8 @@ from registry.formats.diffusers_folder import latent_factor_of, load_module, no_
 from registry.errors import BadFile, Refused
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import read_header
-from registry.ldm_names import vae_name
-from registry.ldm_pieces import vae_piece
+from registry.architectures.unet.ldm_names import vae_name
+from registry.architectures.unet.components import vae_piece
 from registry.formats.single_file import Source, read_piece
 
 if TYPE_CHECKING:

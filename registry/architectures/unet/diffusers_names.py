@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from registry.ldm_names import RESNET as LDM_RESNET
+from registry.architectures.unet.ldm_names import RESNET as LDM_RESNET
 
 RESNET = {theirs: ours for ours, theirs in LDM_RESNET.items()}
 TOP = {

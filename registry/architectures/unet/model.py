@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.errors import BadFile
 from registry.formats.single_file import Layout, load_single_file
-from registry.unet_control import added, unet_residuals
-from registry.unet_headers import UNetFile, told_prediction
+from registry.architectures.unet.control import added, unet_residuals
+from registry.architectures.unet.header import UNetFile, told_prediction
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ def with_full_vae(parts: Parts) -> Parts:
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
-    """epsilon or v like `noisy` (B, C, H, W); `timesteps` (B,). `control` is of registry/unet_control.py."""
+    """epsilon or v like `noisy` (B, C, H, W); `timesteps` (B,). `control` is of registry/architectures/unet/control.py."""
     return parts.denoiser(  # type: ignore[no-any-return]  # diffusers is untyped
         noisy,
         timesteps,

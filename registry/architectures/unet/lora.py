@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.formats.layers import Layer, every, same_names
-from registry.ldm_names import RESNET, unet_modules, unet_prefixes
+from registry.architectures.unet.ldm_names import RESNET, unet_modules, unet_prefixes
 from registry.formats.lora_state import Original, own_layers, read_lora
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from registry.clip_text import clip_outputs, count_tokens, normed_state, penultimate_state
+from registry.architectures.text.clip import clip_outputs, count_tokens, normed_state, penultimate_state
 
 if TYPE_CHECKING:
     from torch import nn

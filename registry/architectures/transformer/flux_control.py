@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.errors import Refused
 from registry.formats.safetensors_header import TensorInfo
-from registry.kl_vae import encode_kl
-from registry.packed_latents import pack, places
+from registry.architectures.vae.kl import encode_kl
+from registry.architectures.transformer.packing import pack, places
 
 if TYPE_CHECKING:
     import torch

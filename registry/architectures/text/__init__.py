@@ -1,0 +1,1 @@
+"""Text encoders: CLIP, language models, textual inversion embeddings."""

@@ -1,0 +1,1 @@
+"""Diffusion transformers: loading, latent packing, flow schedules, key names, ControlNets."""

@@ -1,0 +1,1 @@
+"""Autoencoders: KL, Qwen's video VAE, and another VAE in a base's place."""
