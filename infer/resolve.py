@@ -191,7 +191,7 @@ class Resolver:
     def _find_base(self, render: Render) -> Base:
         import torch
 
-        from registry.loading import load_base, told_prediction
+        from registry.detect.loading import load_base, told_prediction
 
         record, base_config = self._store.find(render.base), render.base_config
         path = _path_of(record)
@@ -218,7 +218,7 @@ class Resolver:
         self._once(("fit", reference, *_told_of(render)), lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
-        from registry.fits import fits
+        from registry.detect.compatibility import fits
 
         base, adapter = self.base(render), self.adapter(reference)
         mine, its = adapter.record.variant, base.record.variant

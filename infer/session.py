@@ -19,7 +19,7 @@ from infer.render import Embedding, Render
 from infer.resolve import Base, Resolver
 from registry.architectures.text.textual_inversion import forget, teach, with_words
 from registry.family import Family, Parts
-from registry.loading import load_base
+from registry.detect.loading import load_base
 from registry.progress import Report, Tick, silent
 from registry.architectures.vae.override import load_vae
 

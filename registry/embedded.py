@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from registry import compose, rows
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.digests import cached_hashes, folder_hashes, hashed_files
 from registry.home import pocket_dir
 from registry.record import Record

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from registry import compose, rows
 from registry.checkpoints import checkpoint_folders, checkpoint_step
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.digests import Digests
 from registry.embedded import Embedded
 from registry.errors import Ambiguous, NotFound, Refused

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from registry import compose, rows
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.index import Index
 from registry.places import Digest, Places, Seen, place_with_fingerprint
 from registry.record import Record

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from registry.licences import Terms, inherited
+from registry.detect.licences import Terms, inherited
 from registry.record import Record
 
 Resolve = Callable[[Mapping[str, Any]], Record | None]

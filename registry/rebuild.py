@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from registry import compose, rows
 from registry import index as tables
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import BadFile
 from registry.index import Index
 from registry.progress import Report, Tick

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DatabaseError
 
 from registry import index as tables
 from registry import rows
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import LoomError
 from registry.index import Damaged, open_index
 from registry.locks import held

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, or_, select
 
 from registry import index as tables
 from registry import rows
-from registry.detect import inspect, record_of
+from registry.detect.inspect import inspect, record_of
 from registry.errors import BadFile, LoomError
 from registry.formats.safetensors_header import read_header_bytes
 from registry.index import Index
@@ -22,7 +22,7 @@ from registry.places import Digest, Places, Seen, fingerprint
 from registry.progress import Report, Tick
 from registry.scan_report import ScanReport
 from registry.settle import settle_missing, write_seen
-from registry.traits import TableReader
+from registry.detect.table_facts import TableReader
 from registry.walk import Entry, Problem, walk
 
 TOLD_EVERY = 16  # files

@@ -22,7 +22,7 @@ from registry import compose, rows
 from registry import index as tables
 from registry.blobs import Blobs
 from registry.checkpoints import checkpoint_step
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.digests import Digests
 from registry.duplicates import Duplicate, duplicates
 from registry.embedded import Embedded
@@ -34,7 +34,7 @@ from registry.garbage import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
 from registry.index import Index
 from registry.lineage import Lineage, trace
-from registry.model_card import card_licence
+from registry.detect.model_card import card_licence
 from registry.names import suggest
 from registry.notes_file import Imported, apply, match, notes_of, read_notes
 from registry.own_files import Removed, delete, own_files

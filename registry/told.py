@@ -17,7 +17,7 @@ from registry.record import KINDS, PREDICTIONS, TOLD, Prediction, Record
 def families() -> list[str]:
     """Every family that can be told: those that load, and those known by sight."""
     from registry.families import FAMILIES
-    from registry.known import KNOWN
+    from registry.detect.other_families import KNOWN
 
     return sorted({*FAMILIES, *(row.family for row in KNOWN)})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.detect import is_lone_component
+from registry.detect.inspect import is_lone_component
 
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
 NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read

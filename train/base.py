@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from registry.errors import NotFound, Refused
 from registry.family import Family, Parts
-from registry.loading import family_of, load_family, told_prediction
+from registry.detect.loading import family_of, load_family, told_prediction
 from registry.record import Record
 from train.config import Precision, TrainConfig
 

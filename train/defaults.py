@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from registry.loading import told_prediction
+from registry.detect.loading import told_prediction
 from train.base import Base
 from train.config import TrainConfig
 

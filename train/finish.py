@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed, Refused
-from registry.licences import Terms, inherited
+from registry.detect.licences import Terms, inherited
 from registry.progress import Tick
 from registry.record import Hashes
 from registry.formats.atomic_file import write_json

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from registry.errors import Refused
 from registry.families import FAMILIES, Family
-from registry.known import KNOWN
+from registry.detect.other_families import KNOWN
 
 
 def known_family(name: str | None, path: Path) -> Family:

@@ -17,7 +17,7 @@ from registry.converting.way import Way, Wish
 from registry.errors import Faults, Refused
 from registry.formats.model_folder import weight_files
 from registry.formats.hashing import hash_file
-from registry.loading import told_prediction
+from registry.detect.loading import told_prediction
 from registry.merging.lora.adapter import CONFIG
 from registry.merging.plan import name_faults, output_faults
 from registry.progress import Report, silent

@@ -20,7 +20,7 @@ from registry.family import Parts
 from registry.formats.key_map import Place
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo
-from registry.loading import load_family
+from registry.detect.loading import load_family
 from registry.merging.forms import gathered, modern
 from registry.merging.layout import Layout, Stored, read_layout
 from registry.merging.mapped import Maps

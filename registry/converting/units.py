@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.base_modules import ldm_names
+from registry.detect.module_shapes import ldm_names
 from registry.converting.fusing import Pair
 from registry.errors import Refused
 from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key

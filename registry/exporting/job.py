@@ -19,7 +19,7 @@ from registry.exporting.layouts import LAYOUTS, ToolLayout
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
 from registry.merging.lora.adapter import read_adapter
-from registry.model_metadata import read_json_value
+from registry.detect.header_metadata import read_json_value
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.formats.atomic_file import sync_folder

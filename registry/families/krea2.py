@@ -18,7 +18,7 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, Layer
-from registry.known import BLOCK, JOINT
+from registry.detect.other_families import BLOCK, JOINT
 from registry.architectures.text.llm import count_text_tokens, hidden_states
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora

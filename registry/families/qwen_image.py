@@ -33,7 +33,7 @@ from registry.family import (
 )
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.formats.layers import AdapterNames, every, same_names
-from registry.known import BLOCK, JOINT, REFINER, SINGLE
+from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora

@@ -18,7 +18,7 @@ from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.known import BLOCK, READS_TEXT, SINGLE, TWO
+from registry.detect.other_families import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import transformer_lora

@@ -25,7 +25,7 @@ from registry.formats.model_folder import read_json
 from registry.formats.layers import AdapterNames
 from registry.formats.safetensors_header import TensorInfo
 from registry.architectures.vae.kl import decode, encode_images
-from registry.known import BLOCK, JOINT, REFINER, SINGLE
+from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 from registry.formats.lora_state import originals_in, read_lora
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control

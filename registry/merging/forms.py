@@ -9,7 +9,7 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 
-from registry.base_modules import SINGLE_FILE
+from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.formats.key_map import FilePlaces, Place

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from registry.base_modules import SINGLE_FILE
+from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
 from registry.formats.model_folder import folder_files, weight_files
 from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, read_header

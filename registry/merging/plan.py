@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
-from registry.licences import Terms, inherited
+from registry.detect.licences import Terms, inherited
 from registry.merging.forms import in_form_of
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.layout import Layout, quantised, read_layout

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError, NotFound, Refused
 from registry.formats.safetensors_header import read_header
-from registry.licences import inherited, terms_told
+from registry.detect.licences import inherited, terms_told
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.layout import read_layout
 from registry.merging.lora.combine import plan_combine, run_combine

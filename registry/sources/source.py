@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.blobs import Blobs
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
 from registry.locks import held
 from registry.progress import Report

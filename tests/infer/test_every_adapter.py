@@ -130,7 +130,7 @@ def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) 
     import torch
     from safetensors.torch import save_file
 
-    from registry.fits import fits
+    from registry.detect.compatibility import fits
     from registry.formats.transformer_file import FileNames
 
     name, variant, family, parts = build

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import BadFile
 from registry.formats.safetensors_header import TensorInfo
 from registry.record import Record

@@ -391,7 +391,7 @@ def test_a_base_config_beside_a_folder_is_refused(model: Model) -> None:
 
 
 def look_at(folder: Path) -> Look:
-    from registry.detect import look
+    from registry.detect.inspect import look
 
     return look(folder)
 

@@ -216,7 +216,7 @@ def test_the_prediction_is_read_from_marks_and_metadata(
 ) -> None:
     import torch
 
-    from registry.detect import look
+    from registry.detect.inspect import look
 
     marked = rewritten(published["sdxl"][1], tmp_path / "m.safetensors", add={mark: torch.empty(0) for mark in marks}, metadata=metadata)
     parts = loaded("sdxl", marked)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.detect import fits
+from registry.detect.inspect import fits
 from registry.errors import BadFile
 from tests.registry.made import Shapes, diffusers_folder, lora, model, sd1_attention
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.detect import inspect
-from registry.licences import inherited, strictness, terms_told
+from registry.detect.inspect import inspect
+from registry.detect.licences import inherited, strictness, terms_told
 from registry.store import Store
 from tests.registry.made import lora, sd1_attention
 

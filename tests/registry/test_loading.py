@@ -9,7 +9,7 @@ import pytest
 
 from registry.errors import Faults, Refused
 from registry.families import FAMILIES
-from registry.loading import load_base, told_prediction
+from registry.detect.loading import load_base, told_prediction
 from registry.store import Store
 from tests.tiny import shared_folder, tiny_dataset, tiny_model, tiny_single_file
 

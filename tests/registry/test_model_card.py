@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from registry.home import pocket_dir
-from registry.model_card import card_licence
+from registry.detect.model_card import card_licence
 from registry.store import Store
 
 ROOT = Path(__file__).parents[2]

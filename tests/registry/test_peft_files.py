@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import BadFile
 from registry.formats.hashing import hash_file
 from registry.record import Record

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from registry.detect import record_of
+from registry.detect.inspect import record_of
 from registry.families import FAMILIES
-from registry.fits import fits
+from registry.detect.compatibility import fits
 from registry.formats.safetensors_header import Header, TensorInfo, header_bytes
 from registry.record import Record
-from registry.traits import look_at
+from registry.detect.table_facts import look_at
 from tests.registry.published import MODELS, SPELLINGS, STRANGERS, Published, Shapes, adapter_of, denoiser, of
 
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from registry.detect import inspect
-from registry.licences import strictness
+from registry.detect.inspect import inspect
+from registry.detect.licences import strictness
 from tests.registry.made import model
 
 NAME = "lora_unet_down_blocks_1_attentions_0_proj_in"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.claims import Asked, NotingLook
+from registry.detect.verdict import Asked, NotingLook
 from registry.errors import BadFile
 from registry.formats.safetensors_header import Header, TensorInfo, header_bytes, parse_header, read_header_bytes
-from registry.traits import TableReader, look_at
+from registry.detect.table_facts import TableReader, look_at
 from tests.registry.made import lora, model, sd1_attention
 from tests.registry.test_header import STARTS, mutated
 

@@ -22,7 +22,7 @@ def add_parsers(words: Any) -> None:
 
 def fit(arguments: argparse.Namespace) -> int:
     """Compare an adapter with a base."""
-    from registry.detect import fits
+    from registry.detect.inspect import fits
 
     store = open_store()
     adapter, base = store.find(arguments.adapter, kind="adapter"), store.find(arguments.base, kind="checkpoint")

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.base_modules import underscored
+from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
 from registry.formats.adapter_keys import AdapterKey, adapter_keys

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
-from registry.licences import inherited
+from registry.detect.licences import inherited
 from registry.merging.lora.adapter import Adapter, Module
 from registry.merging.lora.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
 from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum

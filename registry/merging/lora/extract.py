@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, JobFailed
 from registry.formats.safetensors_header import TensorInfo
-from registry.licences import inherited
+from registry.detect.licences import inherited
 from registry.merging.keys import FLOATS, some
 from registry.merging.layout import Layout
 from registry.merging.lora.combine import kohya_name

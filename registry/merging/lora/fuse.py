@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
-from registry.licences import inherited
+from registry.detect.licences import inherited
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some
 from registry.merging.layout import Layout

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from registry.base_modules import OPEN_CLIP, RESBLOCK, underscored
+from registry.detect.module_shapes import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
 from registry.formats.layers import AdapterNames, Layer, originals
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
@@ -67,7 +67,7 @@ def places_of(layout: Layout, family: str | None = None) -> Places:
 
 def _by_component(layout: Layout) -> dict[str, dict[str, str]]:
     """Component -> {name inside it: key}."""
-    from registry.base_modules import SINGLE_FILE
+    from registry.detect.module_shapes import SINGLE_FILE
 
     found: dict[str, dict[str, str]] = {}
     for key in layout.tensors:

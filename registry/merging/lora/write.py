@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
-from registry.licences import Terms
+from registry.detect.licences import Terms
 from registry.merging.job import RECIPE_KEY
 from registry.merging.lora.adapter import Adapter
 from registry.merging.lora.factors import Factors

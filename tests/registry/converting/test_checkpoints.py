@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from registry.converting.job import Wish, plan_convert, run_convert
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import JobFailed, Refused
 from registry.families import FAMILIES
 from registry.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES, krea2
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_model, tiny_parts, transformer_single_file

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import Refused
 from registry.families import FAMILIES, lumina2
 from tests.registry.made import model

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from registry.detect import inspect, look
+from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES, qwen_image
 from registry.record import Record

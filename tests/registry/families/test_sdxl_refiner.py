@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.detect import inspect, look
+from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
 from registry.family import Look, TensorInfo

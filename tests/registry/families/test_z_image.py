@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from registry.detect import inspect
+from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES, z_image
 from tests.registry.made import model

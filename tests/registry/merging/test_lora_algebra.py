@@ -351,7 +351,7 @@ def test_fuse_then_extract_at_full_rank_returns_the_change(store: Store, tmp_pat
 
 
 def test_an_extracted_adapter_fits_the_base_again(store: Store, tmp_path: Path) -> None:
-    from registry.detect import fits
+    from registry.detect.inspect import fits
 
     base, other = checkpoint(tmp_path / "base.safetensors"), checkpoint(tmp_path / "other.safetensors", seed=40)
     run_extract(plan_extract(str(other), str(base), store, tmp_path / "out.safetensors", keep=Keep(rank=3)), store)

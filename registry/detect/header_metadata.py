@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-from registry.licences import terms_told
+from registry.detect.licences import terms_told
 from registry.record import Prediction, Warn
 
 TRIGGERS_AT_MOST = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.formats.adapter_shapes import LayerSize, layer_sizes
-from registry.base_modules import BaseModules, ModuleShape, base_modules
+from registry.detect.module_shapes import BaseModules, ModuleShape, base_modules
 from registry.errors import BadFile
 from registry.formats.adapter_keys import adapter_keys
 from registry.formats.safetensors_header import read_header

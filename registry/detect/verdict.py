@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from registry.families import FAMILIES
 from registry.family import Look, Match
-from registry.known import KNOWN
+from registry.detect.other_families import KNOWN
 from registry.signature import Known, claim_adapter, claim_checkpoint
-from registry.model_metadata import MetadataFacts
+from registry.detect.header_metadata import MetadataFacts
 from registry.record import Prediction, Warn
 
 TIE = 0.02  # claims closer than this are a tie

@@ -10,7 +10,7 @@ from typing import Any
 
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
-from registry.model_metadata import MetadataFacts
+from registry.detect.header_metadata import MetadataFacts
 
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
 TEXT_AT_MOST = 2000  # characters of a description the index keeps

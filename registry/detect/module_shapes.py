@@ -68,7 +68,7 @@ def base_modules(path: Path) -> BaseModules:
 
 def _tables(path: Path, tensors: Mapping[str, TensorInfo]) -> list[AdapterNames]:
     """How adapters of this base's family are spelled; every family's, where it is known of none."""
-    from registry.claims import checkpoint_claims  # not at the top: importing it imports every family
+    from registry.detect.verdict import checkpoint_claims  # not at the top: importing it imports every family
     from registry.families import FAMILIES
     from registry.family import Look
 

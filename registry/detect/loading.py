@@ -42,7 +42,7 @@ def load_base(
     a person says that it predicts; None: what was told of the record, else what its files say.
     """
     if not isinstance(base, Record):
-        from registry.detect import inspect
+        from registry.detect.inspect import inspect
 
         if not Path(base).exists():
             raise NotFound(f"There is no model at {base}. Give a diffusers folder or a .safetensors checkpoint.")
