@@ -18,36 +18,38 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy import delete as delete_rows
 
-from registry import compose, rows
-from registry import index as tables
-from registry.blobs import Blobs
-from registry.checkpoints import checkpoint_step
+from registry.index.database import records
+
+from registry.index.database import rows
+from registry.index import database as tables
+from registry.index.storage.blobs import Blobs
+from registry.index.run_checkpoints import checkpoint_step
 from registry.detect.inspect import inspect
-from registry.digests import Digests
-from registry.duplicates import Duplicate, duplicates
-from registry.embedded import Embedded
+from registry.index.storage.hash_cache import Digests
+from registry.index.duplicates import Duplicate, duplicates
+from registry.index.embedded import Embedded
 from registry.errors import Ambiguous, BadFile, NotFound, Refused
-from registry.finder import Finder, seen_at
+from registry.index.lookup import Finder, seen_at
 from registry.formats.model_folder import folder_files
-from registry.fresh import look_again
-from registry.garbage import Garbage, find_garbage, sweep
+from registry.index.scanning.refresh import look_again
+from registry.index.storage.gc import Garbage, find_garbage, sweep
 from registry.home import home_dir, index_place
-from registry.index import Index
-from registry.lineage import Lineage, trace
+from registry.index.database import Index
+from registry.index.lineage import Lineage, trace
 from registry.detect.model_card import card_licence
 from registry.names import suggest
-from registry.notes_file import Imported, apply, match, notes_of, read_notes
-from registry.own_files import Removed, delete, own_files
-from registry.places import place_with_fingerprint
+from registry.index.notes_file import Imported, apply, match, notes_of, read_notes
+from registry.index.storage.managed_files import Removed, delete, own_files
+from registry.index.scanning.record_matcher import place_with_fingerprint
 from registry.progress import Report, silent
-from registry.rebuild import Rebuilt, rebuild
+from registry.index.scanning.rebuild import Rebuilt, rebuild
 from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
-from registry.scan import ScanReport, scan
-from registry.search import search
+from registry.index.scanning.scan import ScanReport, scan
+from registry.index.search import search
 from registry.sources.source import Brought, bring, check_expected, is_source
-from registry.told import check_told, put_told
-from registry.verify import Check, verify
+from registry.index.overrides import check_told, put_told
+from registry.index.storage.verify import Check, verify
 
 
 class Store:
@@ -132,7 +134,7 @@ class Store:
                     rows.put_name(connection, record_id, name, rows.shelf_of(kind or seen.kind))
                 rows.put_labels(connection, record_id, "tag", tags)
                 rows.put_labels(connection, record_id, "trigger", triggers)
-                return compose.load(connection, [record_id])[0]
+                return records.load(connection, [record_id])[0]
 
     def _free_name(self, brought: Brought) -> str | None:
         """The name a source's file may have: its own, unless another model has that."""
@@ -183,7 +185,7 @@ class Store:
                 rows.put_content(connection, record_id, Hashes(sha256=sha256), {})
             rows.put_given(connection, record_id, said)
             rows.put_name(connection, record_id, name, rows.shelf_of(kind))
-            return compose.load(connection, [record_id])[0]
+            return records.load(connection, [record_id])[0]
 
     def _same(self, connection: Connection, path: str, sha256: str | None, kind: str) -> str | None:
         """The id of the record this is: the same content of the same kind, else what lies in the same place.
@@ -191,8 +193,8 @@ class Store:
         A changed dataset is another dataset, so that what was made from the first can still name it.
         """
         shelf = rows.shelf_of(kind)
-        same = compose.load(connection, rows.ids_by_sha256(connection, sha256)) if sha256 else []
-        there = compose.load(connection, rows.ids_by_path(connection, path)) if kind != "dataset" else []
+        same = records.load(connection, rows.ids_by_sha256(connection, sha256)) if sha256 else []
+        there = records.load(connection, rows.ids_by_path(connection, path)) if kind != "dataset" else []
         known = [record for record in same if record.hashes.sha256 == sha256] + there
         return next((record.id for record in known if rows.shelf_of(record.kind) == shelf), None)
 
@@ -223,7 +225,7 @@ class Store:
         """Everything registered, `pocket` first, then oldest first; narrowed by what is given. Refuses a kind or family that is none."""
         check_told({"kind": kind, "family": family})
         with self._index.reading() as connection:
-            found = [*self._embedded.records(connection), *compose.load(connection)]
+            found = [*self._embedded.records(connection), *records.load(connection)]
         return [r for r in found if kind in (None, r.kind) and family in (None, r.family) and (tag is None or tag in r.tags)]
 
     def find(self, reference: str, *, kind: str | None = None, fresh: bool = True) -> Record:
@@ -272,10 +274,10 @@ class Store:
             return record
         hashes, learned = self._digests.of_record(record, report)
         if record.id in ("", POCKET):
-            return compose.with_content(record, hashes, learned)
+            return records.with_content(record, hashes, learned)
         with self._index.writing() as connection:
             rows.put_content(connection, record.id, hashes, learned)
-            found = compose.load(connection, [record.id])
+            found = records.load(connection, [record.id])
         return seen_at(found[0], Path(record.path or "")) if found else replace(record, hashes=hashes)
 
     def verify(self, record: Record, *, report: Report = silent) -> Check:
@@ -400,7 +402,7 @@ class Store:
     def export_notes(self) -> dict[str, Any]:
         """Everything that was said, as a plain document that `import_notes` reads, here or on another machine."""
         with self._index.reading() as connection:
-            return notes_of(connection, [*self._embedded.records(connection), *compose.load(connection)])
+            return notes_of(connection, [*self._embedded.records(connection), *records.load(connection)])
 
     def import_notes(self, path: Path | str, *, replace: bool = False, report: Report = silent) -> Imported:
         """Add what a notes file says. Models that may be meant and have no hash yet are hashed. Raises BadFile, Faults."""
@@ -432,7 +434,7 @@ class Store:
         """What a record was made from, to the roots; a parent that is not registered is a named hole."""
         record = self.find(reference)
         with self._index.reading() as connection:
-            everything = [*self._embedded.records(connection), *compose.load(connection)]
+            everything = [*self._embedded.records(connection), *records.load(connection)]
             return trace(record, lambda parent: next(iter(self._finder.parent(connection, parent)), None), everything)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from registry.errors import JobFailed, LoomError, NotFound, Refused
 from registry.progress import Report, Tick
 from registry.sources.network import check_reachable
-from registry.walk import MODELS
+from registry.index.scanning.walk import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import JobFailed, Refused
-from registry.locks import held
+from registry.index.storage.locks import held
 from registry.progress import Report, Tick
 from registry.formats.atomic_file import write_json
 

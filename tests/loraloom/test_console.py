@@ -108,8 +108,8 @@ def test_log_records_are_notes(capsys: pytest.CaptureFixture[str]) -> None:
     before = root.handlers, root.level
     try:
         console.listen(debug=False)
-        logging.getLogger("registry.scan").info("3 files")
-        logging.getLogger("registry.scan").debug("not told")
+        logging.getLogger("registry.index.scanning.scan").info("3 files")
+        logging.getLogger("registry.index.scanning.scan").debug("not told")
         logging.getLogger("somebody.else").info("not told")
         logging.getLogger("somebody.else").warning("told")
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.blobs import Blobs
+from registry.index.storage.blobs import Blobs
 from registry.errors import JobFailed, Refused
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from registry import index as tables
+from registry.index.database import database as tables
 from registry.errors import NotFound, Refused
-from registry.garbage import Garbage
+from registry.index.storage.gc import Garbage
 from registry.store import Store
 from tests.registry.made import diffusers_folder, lora, sd1_attention
 from tests.registry.server import Server, serving

@@ -10,7 +10,7 @@ from registry.formats import hashing
 from registry.errors import Refused
 from registry.progress import Report
 from registry.record import Hashes, Record
-from registry.scan import ScanReport
+from registry.index.scanning.scan import ScanReport
 from registry.store import Store
 from tests.registry.made import diffusers_folder, lora, sd1_attention
 
@@ -191,7 +191,7 @@ def test_a_restored_backup_is_not_read_again(store: Store, models: Path, monkeyp
         read.append(str(path))
         return real(path, report=report)
 
-    monkeypatch.setattr("registry.digests.hash_file", noted)
+    monkeypatch.setattr("registry.index.storage.hash_cache.hash_file", noted)
     store.scan(models)
     assert read == [] and {name: store.find(name).hashes.sha256 for name in ("a", "b")} == before
     assert said(store.find("a")) == (("best",), "mine")

@@ -14,8 +14,8 @@ import pytest
 
 from registry.errors import JobFailed, Refused
 from registry.home import index_place
-from registry.index import TABLES, database_of
-from registry.migrations import migrations
+from registry.index.database import TABLES, database_of
+from registry.index.migrations import migrations
 from registry.store import Store
 from tests.registry.made import lora, sd1_attention
 

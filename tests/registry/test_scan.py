@@ -9,7 +9,7 @@ import pytest
 
 from registry.errors import BadFile
 from registry.progress import Tick
-from registry.scan import ScanReport
+from registry.index.scanning.scan import ScanReport
 from registry.store import Store
 from tests.registry.made import diffusers_folder, lora, raw_file, sd1_attention
 

@@ -6,14 +6,16 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from registry import compose, rows
+from registry.index.database import records
+
+from registry.index.database import rows
 from registry.detect.inspect import inspect
-from registry.index import Index
-from registry.places import Digest, Places, Seen, place_with_fingerprint
+from registry.index.database import Index
+from registry.index.scanning.record_matcher import Digest, Places, Seen, place_with_fingerprint
 from registry.record import Record
 from registry.references import POCKET
-from registry.scan_report import ScanReport
-from registry.settle import write_seen
+from registry.index.scanning.scan_report import ScanReport
+from registry.index.scanning.scan_write import write_seen
 
 
 def look_again(record: Record, index: Index, digest: Digest) -> Record:
@@ -40,7 +42,7 @@ def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
         return record
     with index.writing() as connection:
         rows.mark_missing(connection, [path], True)
-        found = next(iter(compose.load(connection, [record.id])), record)
+        found = next(iter(records.load(connection, [record.id])), record)
     return look_again(found, index, digest) if found.path != path else found
 
 
@@ -50,7 +52,7 @@ def _back(record: Record, path: str, index: Index, digest: Digest) -> Record:
         if rows.ids_by_path(connection, path) != [record.id]:
             return record  # another record's file lies there
         rows.mark_missing(connection, [path], False)
-        found = compose.load(connection, [record.id])[0]
+        found = records.load(connection, [record.id])[0]
     return look_again(found, index, digest)
 
 
@@ -61,7 +63,7 @@ def _placed_again(record: Record, path: Path, index: Index) -> Record:
         rows.put_record(connection, replace(seen, id=record.id))
         rows.put_place(connection, record.id, place_with_fingerprint(path))
         rows.drop_content(connection, record.id)
-        return compose.load(connection, [record.id])[0]
+        return records.load(connection, [record.id])[0]
 
 
 def _written_to(path: Path, index: Index, digest: Digest) -> Record:
@@ -70,4 +72,4 @@ def _written_to(path: Path, index: Index, digest: Digest) -> Record:
     chain = [Path(one) for one in places.chain_of(str(path))]
     write_seen(index, [Seen(place_with_fingerprint(one), inspect(one)) for one in chain], found, places)
     with index.reading() as connection:
-        return compose.load(connection, rows.ids_by_path(connection, str(path)))[0]
+        return records.load(connection, rows.ids_by_path(connection, str(path)))[0]

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, update
 
-from registry import index as tables
-from registry import rows
+from registry.index.database import database as tables
+from registry.index import rows
 from registry.errors import Refused
 from registry.names import suggest
 from registry.record import KINDS, PREDICTIONS, TOLD, Prediction, Record

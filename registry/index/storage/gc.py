@@ -16,10 +16,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry import compose, rows
-from registry import index as tables
-from registry.blobs import Blob, Blobs
-from registry.index import Index
+from registry.index.database import records
+
+from registry.index.database import rows
+from registry.index import database as tables
+from registry.index.storage.blobs import Blob, Blobs
+from registry.index.database import Index
 from registry.formats.atomic_file import TEMPORARY
 
 YOUNG_SECONDS = 600  # what is unfinished and younger may still be written
@@ -107,7 +109,7 @@ def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
 def _needed(connection: Connection) -> set[str]:
     """Hashes of every file of every record."""
     needed: set[str] = set()
-    for record in compose.load(connection):
+    for record in records.load(connection):
         needed |= {record.hashes.sha256} if record.hashes.sha256 else set()
         needed |= set(record.metadata.get("files_sha256", {}).values())
     for row in connection.execute(select(tables.location.c.path)):
@@ -117,7 +119,7 @@ def _needed(connection: Connection) -> set[str]:
 
 def _rows(connection: Connection) -> Iterator[Item]:
     """Records of which no place holds anything any more. A run or data set whose folder is gone stays: its children name it."""
-    for record in compose.load(connection):
+    for record in records.load(connection):
         paths = [path for path in (record.path, *record.metadata.get("copies", ())) if path]
         if record.kind not in ("dataset", "run") and not any(os.path.lexists(path) for path in paths):
             yield Item("missing-row", f"{record.name} ({record.path})", 0, record_id=record.id)

@@ -13,15 +13,17 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from registry import compose, rows
-from registry import index as tables
-from registry.digests import cached_hashes
+from registry.index.database import records
+
+from registry.index.database import rows
+from registry.index import database as tables
+from registry.index.storage.hash_cache import cached_hashes
 from registry.errors import BadFile
-from registry.index import Index
-from registry.places import Places, Seen
+from registry.index.database import Index
+from registry.index.scanning.record_matcher import Places, Seen
 from registry.record import Record
-from registry.rows import Place
-from registry.scan_report import ScanReport
+from registry.index.rows import Place
+from registry.index.scanning.scan_report import ScanReport
 
 
 def write_seen(index: Index, batch: Sequence[Seen], found: ScanReport, places: Places) -> None:
@@ -103,8 +105,8 @@ def settle_missing(index: Index, unseen: Sequence[Any], found: ScanReport, place
 def _heir(index: Index, row: Any, copies: Sequence[str], places: Places) -> str | None:
     """Of the records whose files look like the one that is gone from this place, the one that is a copy: it is hashed for that."""
     with index.reading() as connection:
-        record = next(iter(compose.load(connection, [row.record_id])), None)
-        others = compose.load(connection, copies)
+        record = next(iter(records.load(connection, [row.record_id])), None)
+        others = records.load(connection, copies)
     if record is None or record.hashes.sha256 is None:
         return None
     for other in others:

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from registry import compose
-from registry import index as tables
-from registry.embedded import Embedded
+from registry.index.database import records
+from registry.index import database as tables
+from registry.index.embedded import Embedded
 from registry.record import Record
 
 PLAIN = re.compile(r"[a-z0-9_.-]+")  # letters that every database lowers alike, and JSON writes as they are
@@ -35,7 +35,7 @@ TEXTS = (
 def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> list[Record]:
     """Records that hold every word, in whatever case; those that hold them in their name first, then in what people said."""
     wanted = [_plain(word) for word in words]
-    found = [*embedded.records(connection), *compose.load(connection, _narrowed(connection, wanted))]
+    found = [*embedded.records(connection), *records.load(connection, _narrowed(connection, wanted))]
     ranked = [(rank, record) for record in found if (rank := _rank(record, wanted)) is not None]
     return [record for _, record in sorted(ranked, key=lambda one: one[0])]  # a stable sort: oldest first among equals
 

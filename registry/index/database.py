@@ -10,9 +10,9 @@ from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, SmallIn
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from registry.errors import IndexRecovered, Refused
-from registry.migrations import migrations
-from registry.postgres import SCHEMES, PostgresServer
-from registry.sqlite_file import SqliteFile
+from registry.index.migrations import migrations
+from registry.index.postgres import SCHEMES, PostgresServer
+from registry.index.sqlite import SqliteFile
 
 logger = logging.getLogger(__name__)
 TABLES = MetaData()
@@ -160,7 +160,7 @@ class Index:
 
     def recover(self, reason: str | None = None) -> str | None:
         """Make a damaged index anew; gives what was done, None when nothing was damaged. A server has its own means."""
-        from registry.salvage import recover
+        from registry.index.salvage import recover
 
         self.close()
         return recover(self._database, reason) if isinstance(self._database, SqliteFile) else None

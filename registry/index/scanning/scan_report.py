@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry import compose
-from registry.index import Index
+from registry.index.database import records
+from registry.index.database import Index
 from registry.record import Record
-from registry.walk import Problem
+from registry.index.scanning.walk import Problem
 
 
 @dataclass
@@ -27,7 +27,7 @@ class ScanReport:
     def records(self) -> list[Record]:
         """The Records of everything the scan saw, in the order of the index."""
         with self.index.reading() as connection:
-            return compose.load(connection, self.ids)
+            return records.load(connection, self.ids)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""

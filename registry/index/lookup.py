@@ -10,13 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from registry import compose, rows
-from registry.checkpoints import checkpoint_folders, checkpoint_step
+from registry.index.database import records
+
+from registry.index.database import rows
+from registry.index.run_checkpoints import checkpoint_folders, checkpoint_step
 from registry.detect.inspect import inspect
-from registry.digests import Digests
-from registry.embedded import Embedded
+from registry.index.storage.hash_cache import Digests
+from registry.index.embedded import Embedded
 from registry.errors import Ambiguous, NotFound, Refused
-from registry.index import Index
+from registry.index.database import Index
 from registry.names import suggest
 from registry.progress import silent
 from registry.record import Record
@@ -70,7 +72,7 @@ class Finder:
 
     def _by_hash(self, prefix: str) -> list[Record]:
         with self._index.reading() as connection:
-            found = compose.load(connection, rows.ids_by_sha256(connection, prefix))
+            found = records.load(connection, rows.ids_by_sha256(connection, prefix))
             pocket = self._embedded.records(connection)
         found += [record for record in pocket if self._sha256(record).startswith(prefix)]
         by_content: dict[str | None, Record] = {}
@@ -82,7 +84,7 @@ class Finder:
         """What was brought from there: of that very revision and file, or where the reference leaves them open, the only one."""
         source = same_source(reference)
         with self._index.reading() as connection:
-            records = compose.load(connection, rows.ids_by_source(connection, source))
+            records = records.load(connection, rows.ids_by_source(connection, source))
         exact = [record for record in records if record.metadata.get("source") == source]
         return exact or [record for record in records if _is_of(str(record.metadata.get("source")), source)]
 
@@ -94,9 +96,9 @@ class Finder:
             name, alias = split_alias(reference)
             ids = given or (rows.ids_by_alias(connection, name, alias) if alias else []) or stems
             if ids:
-                return compose.load(connection, ids)
+                return records.load(connection, ids)
             if ID.fullmatch(reference):
-                return compose.load(connection, [reference])
+                return records.load(connection, [reference])
         step = checkpoint_step(alias) if alias else None
         if step is not None:
             return [record for number, record in self._steps(name).items() if number == step]
@@ -109,7 +111,7 @@ class Finder:
         with self._index.reading() as connection:
             if path == self._embedded.path:
                 return self._embedded.records(connection)
-            known = compose.load(connection, rows.ids_by_path(connection, str(path)))
+            known = records.load(connection, rows.ids_by_path(connection, str(path)))
         if known:
             return [seen_at(record, path) for record in known]
         return [inspect(path)]
@@ -117,8 +119,8 @@ class Finder:
     def _steps(self, name: str) -> dict[int, Record]:
         """Step -> checkpoint of the newest run of that name, inspected on the fly."""
         with self._index.reading() as connection:
-            runs = [record for record in compose.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "run"]
-            adapters = [record for record in compose.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "adapter"]
+            runs = [record for record in records.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "run"]
+            adapters = [record for record in records.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "adapter"]
             for adapter in adapters:
                 for parent in adapter.parents:
                     if parent.get("role") == "run" and not runs:
@@ -155,7 +157,7 @@ class Finder:
         """The record a parent entry means: by its hash, else by its name when no hash says otherwise."""
         digest, ref = parent.get("sha256"), parent.get("ref")
         if digest:
-            found = compose.load(connection, rows.ids_by_sha256(connection, str(digest)))
+            found = records.load(connection, rows.ids_by_sha256(connection, str(digest)))
             pocket = self._embedded.records(connection)
             found += [record for record in pocket if self._sha256(record) == digest]
             return found[:1]
@@ -166,7 +168,7 @@ class Finder:
         name, alias = split_alias(str(ref))
         ids = rows.ids_by_path(connection, str(ref)) or (rows.ids_by_alias(connection, name, alias) if alias else [])
         ids = ids or rows.ids_by_name(connection, str(ref))[0] or rows.ids_by_name(connection, str(ref))[1]
-        found = compose.load(connection, ids)
+        found = records.load(connection, ids)
         wanted = [record for record in found if rows.shelf_of(record.kind) == rows.shelf_of(str(parent.get("role")))]
         return wanted if len(wanted) == 1 else []
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from registry.errors import JobFailed, Refused
-from registry.locks import held, held_if_free
+from registry.index.storage.locks import held, held_if_free
 from registry.progress import Report, Tick, silent
 from registry.formats.atomic_file import TEMPORARY, atomic_file, sync_folder
 

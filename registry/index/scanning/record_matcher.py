@@ -11,13 +11,15 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import select
 
-from registry import compose, rows
-from registry import index as tables
+from registry.index.database import records
+
+from registry.index.database import rows
+from registry.index import database as tables
 from registry.errors import BadFile
 from registry.formats.safetensors_header import read_header_bytes
-from registry.index import Index
+from registry.index.database import Index
 from registry.record import FileEntry, Hashes, Record
-from registry.rows import Place
+from registry.index.rows import Place
 
 Digest = Callable[[Record], Hashes]
 WEIGHTS_BUDGET = 2 << 30  # bytes a scan reads to find out whether new files are old ones with other metadata
@@ -109,7 +111,7 @@ class Places:
         """The records that left a place, by id."""
         if self._lost is None:
             with self._index.reading() as connection:
-                self._lost = {record.id: record for record in compose.load(connection, list(self.left()))} if self.left() else {}
+                self._lost = {record.id: record for record in records.load(connection, list(self.left()))} if self.left() else {}
         return self._lost
 
     def twin_of(self, place: Place) -> str | None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from registry import compose, rows
+from registry.index.database import records
+
+from registry.index.database import rows
 from registry.detect.inspect import inspect
-from registry.digests import cached_hashes, folder_hashes, hashed_files
+from registry.index.storage.hash_cache import cached_hashes, folder_hashes, hashed_files
 from registry.home import pocket_dir
 from registry.record import Record
 from registry.references import POCKET, absolute
@@ -32,9 +34,9 @@ class Embedded:
             return []
         if self._seen is None or self._seen.path != str(path):
             self._seen = replace(inspect(path), id=POCKET, name=POCKET)
-        record = compose.compose(self._seen, compose.gather(connection, [POCKET]))
+        record = records.compose(self._seen, records.gather(connection, [POCKET]))
         files = hashed_files(self._seen)
         known = cached_hashes(connection, map(rows.place_of, files))
         if len(known) == len(files):
-            record = compose.with_content(record, *folder_hashes(path, {file: hashes.sha256 for file, (hashes, _) in known.items()}))
+            record = records.with_content(record, *folder_hashes(path, {file: hashes.sha256 for file, (hashes, _) in known.items()}))
         return [record]

@@ -14,8 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry import compose, rows
-from registry import index as tables
+from registry.index.database import records
+
+from registry.index.database import rows
+from registry.index import database as tables
 from registry.errors import BadFile, Faults
 from registry.formats.model_folder import read_json
 from registry.record import Record
@@ -43,12 +45,12 @@ class Imported:
 
 def notes_of(connection: Connection, records: Sequence[Record]) -> dict[str, Any]:
     """A document of everything that was said of these records; those of which nothing was said are left out."""
-    said = compose.gather(connection, None)
+    said = records.gather(connection, None)
     entries = [entry for record in records if (entry := _entry(record, said))]
     return {"format": FORMAT, "version": VERSION, "created": rows.now(), "records": entries}
 
 
-def _entry(record: Record, said: compose.Said) -> dict[str, Any] | None:
+def _entry(record: Record, said: records.Said) -> dict[str, Any] | None:
     given, labels = said.given.get(record.id), said.labels.get(record.id, [])
     values = {name: value for name in SAID if given is not None and (value := getattr(given, name)) is not None}
     names = sorted(said.names.get(record.id, []), key=lambda row: row.turn)
@@ -114,7 +116,7 @@ def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:
     shelf = rows.shelf_of(entry["kind"])
 
     def first(ids: Sequence[str]) -> str | None:
-        return next((record.id for record in compose.load(connection, ids) if rows.shelf_of(record.kind) == shelf), None)
+        return next((record.id for record in records.load(connection, ids) if rows.shelf_of(record.kind) == shelf), None)
 
     for name in IDENTITY:
         digest = entry["hashes"].get(name)
@@ -135,7 +137,7 @@ def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:
 
 def _differs(connection: Connection, record_id: str, entry: Mapping[str, Any]) -> bool:
     """Whether a record's own hash, or its size where it has none, says that it is something else."""
-    record = compose.load(connection, [record_id])[0]
+    record = records.load(connection, [record_id])[0]
     if record.kind in ("dataset", "run"):
         return bool(record.hashes.sha256 and entry["hashes"].get("sha256") and record.hashes.sha256 != entry["hashes"]["sha256"])
     mine, theirs = (

@@ -1,0 +1,1 @@
+"""Records in a database and on the disk: SQLite or PostgreSQL, search, lineage, what a person said."""

@@ -1,0 +1,1 @@
+"""From folders on the disk to rows of the index: walk, match, write, refresh, rebuild."""
