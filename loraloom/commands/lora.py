@@ -10,7 +10,7 @@ from loraloom import console
 from registry.errors import Refused
 
 if TYPE_CHECKING:
-    from registry.merging.lora.factors import Keep
+    from registry.adapters.factors import Keep
     from registry.references import Weighted
     from registry.store import Store
 
@@ -110,7 +110,7 @@ def _weighted(texts: list[str]) -> list[Weighted]:
 
 
 def _keep(arguments: argparse.Namespace) -> Keep:
-    from registry.merging.lora.factors import Keep
+    from registry.adapters.factors import Keep
 
     return Keep(rank=arguments.rank, sv_ratio=arguments.sv_ratio, sv_fro=arguments.sv_fro, energy=arguments.energy)
 
@@ -165,7 +165,7 @@ def _ranks(ranks: dict[str, int]) -> str:
 
 def fuse(arguments: argparse.Namespace) -> int:
     """Fuse adapters into a checkpoint."""
-    from registry.merging.lora.fuse import plan_fuse, run_fuse
+    from registry.adapters.fuse import plan_fuse, run_fuse
 
     if not 0 <= arguments.coverage <= 1:
         raise Refused(f"--coverage must be from 0 to 1, got {arguments.coverage:g}.")
@@ -186,8 +186,8 @@ def fuse(arguments: argparse.Namespace) -> int:
 
 def combine(arguments: argparse.Namespace) -> int:
     """Combine adapters."""
-    from registry.merging.lora.combine import plan_combine, run_combine
-    from registry.merging.lora.factors import Keep
+    from registry.adapters.combine import plan_combine, run_combine
+    from registry.adapters.factors import Keep
 
     if arguments.rank != "exact" and not arguments.rank.isdecimal():
         raise Refused(f"--rank must be exact or a whole number, got {arguments.rank!r}.")
@@ -206,7 +206,7 @@ def combine(arguments: argparse.Namespace) -> int:
 
 def resize(arguments: argparse.Namespace) -> int:
     """Give an adapter another rank."""
-    from registry.merging.lora.combine import plan_combine, run_combine
+    from registry.adapters.combine import plan_combine, run_combine
     from registry.references import Weighted
 
     keep, store = _keep(arguments), _store()
@@ -220,7 +220,7 @@ def resize(arguments: argparse.Namespace) -> int:
 
 def extract(arguments: argparse.Namespace) -> int:
     """Extract a LoRA from two checkpoints."""
-    from registry.merging.lora.extract import plan_extract, run_extract
+    from registry.adapters.extract import plan_extract, run_extract
 
     store = _store()
     plan = plan_extract(
@@ -247,7 +247,7 @@ def _check_picture(path: Path) -> None:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show an adapter in numbers."""
-    from registry.merging.lora.inspect import draw, inspect_adapter
+    from registry.adapters.inspect import draw, inspect_adapter
 
     if arguments.picture:
         _check_picture(arguments.picture)
@@ -273,7 +273,7 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 def diff(arguments: argparse.Namespace) -> int:
     """Compare two adapters."""
-    from registry.merging.lora.inspect import diff_adapters
+    from registry.adapters.inspect import diff_adapters
 
     store = _store()
     found = diff_adapters(_read(arguments.first, store), _read(arguments.second, store))
@@ -303,8 +303,8 @@ def diff(arguments: argparse.Namespace) -> int:
 
 
 def _read(reference: str, store: Store) -> Any:
-    from registry.merging.lora.adapter import read_adapter
-    from registry.merging.lora.sources import weights_named
+    from registry.adapters.reader import read_adapter
+    from registry.adapters.named_sources import weights_named
 
     record = store.find(weights_named(reference))
     if record.kind not in ("adapter", "unknown"):

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from registry.converting.dialects import Spelled, as_kohya, as_modules
 from registry.converting.family import known_family
-from registry.converting.places import proven_file
+from registry.converting.proven_output import proven_file
 from registry.converting.proof import prove
-from registry.converting.units import Unit, raw_tensors, units_of
-from registry.converting.way import Wish, Written
+from registry.converting.adapter_layers import Unit, raw_tensors, units_of
+from registry.converting.request import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.adapter_keys import adapter_keys, dialect_of
 from registry.formats.safetensors_header import read_header
-from registry.merging.lora.adapter import CONFIG, Adapter, read_adapter
-from registry.merging.lora.write import held
-from registry.merging.mapped import torch_dtype
+from registry.adapters.reader import CONFIG, Adapter, read_adapter
+from registry.adapters.writer import held
+from registry.tensors.mmap_files import torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
 from registry.formats.atomic_file import atomic_folder, write_json, write_safetensors

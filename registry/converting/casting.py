@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.converting.places import proven_file
-from registry.converting.way import Wish, Written
+from registry.converting.proven_output import proven_file
+from registry.converting.request import Wish, Written
 from registry.errors import Faults, JobFailed, Refused
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
-from registry.merging.layout import Layout, Stored, quantised, read_layout
-from registry.merging.lora.write import held
-from registry.merging.mapped import Maps, torch_dtype
+from registry.tensors.layout import Layout, Stored, quantised, read_layout
+from registry.adapters.writer import held
+from registry.tensors.mmap_files import Maps, torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick
 from registry.record import Hashes

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.converting.places import proven_file
-from registry.converting.way import Wish, Written
+from registry.converting.proven_output import proven_file
+from registry.converting.request import Wish, Written
 from registry.errors import BadFile, JobFailed, Refused
 from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff

@@ -12,8 +12,8 @@ from typing import Any
 
 from registry.converting.casting import SHOWN, Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
 from registry.converting.family import known_family
-from registry.converting.places import proven_file
-from registry.converting.way import Wish, Written
+from registry.converting.proven_output import proven_file
+from registry.converting.request import Wish, Written
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
 from registry.family import Parts
@@ -21,9 +21,9 @@ from registry.formats.key_map import Place
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo
 from registry.detect.loading import load_family
-from registry.merging.forms import gathered, modern
-from registry.merging.layout import Layout, Stored, read_layout
-from registry.merging.mapped import Maps
+from registry.tensors.relayout import gathered, modern
+from registry.tensors.layout import Layout, Stored, read_layout
+from registry.tensors.mmap_files import Maps
 from registry.progress import Report
 from registry.formats.single_file import UNUSED, component_configs
 from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK

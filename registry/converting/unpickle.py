@@ -70,8 +70,8 @@ def extract(source: Path, target: Path, *, dtype: str | None, metadata: Mapping[
     import torch
 
     from registry.converting.proof import same_bits
-    from registry.merging.lora.write import held
-    from registry.merging.mapped import torch_dtype
+    from registry.adapters.writer import held
+    from registry.tensors.mmap_files import torch_dtype
     from registry.formats.atomic_file import write_safetensors
 
     left: dict[str, str] = {}

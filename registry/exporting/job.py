@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from registry.converting.dialects import is_pefts
 from registry.converting.job import ConvertPlan, Wish, plan_convert, run_convert
-from registry.converting.places import proven_file
+from registry.converting.proven_output import proven_file
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
-from registry.merging.lora.adapter import read_adapter
+from registry.adapters.reader import read_adapter
 from registry.detect.header_metadata import read_json_value
 from registry.progress import Report, Tick, silent
 from registry.record import Record

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from registry.architectures.unet.ldm_names import unet_name
-from registry.merging.layout import Layout
+from registry.tensors.layout import Layout
 from registry.names import Table, suggest
 
 LDM = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.|(middle_block)\.")

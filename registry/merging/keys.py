@@ -9,7 +9,7 @@ from typing import Any
 
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.blocks import block_names, block_weights, blocks_in_order
-from registry.merging.layout import Layout, Stored
+from registry.tensors.layout import Layout, Stored
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
 from registry.formats.single_file import UNUSED

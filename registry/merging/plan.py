@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.detect.licences import Terms, inherited
-from registry.merging.forms import in_form_of
+from registry.tensors.relayout import in_form_of
 from registry.merging.keys import Key, Keys, plan_keys, some
-from registry.merging.layout import Layout, quantised, read_layout
+from registry.tensors.layout import Layout, quantised, read_layout
 from registry.merging.method import METHODS, Method
-from registry.merging.pieces import CHUNK
+from registry.tensors.chunks import CHUNK
 from registry.merging.recipe import Recipe, Source
 from registry.record import Record
 from registry.references import check_name

@@ -13,11 +13,11 @@ from registry.errors import LoomError, NotFound, Refused
 from registry.formats.safetensors_header import read_header
 from registry.detect.licences import inherited, terms_told
 from registry.merging.job import RECIPE_KEY, run_plan
-from registry.merging.layout import read_layout
-from registry.merging.lora.combine import plan_combine, run_combine
-from registry.merging.lora.extract import plan_extract, run_extract
-from registry.merging.lora.factors import Keep
-from registry.merging.lora.fuse import plan_fuse
+from registry.tensors.layout import read_layout
+from registry.adapters.combine import plan_combine, run_combine
+from registry.adapters.extract import plan_extract, run_extract
+from registry.adapters.factors import Keep
+from registry.adapters.fuse import plan_fuse
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import DTYPES, Recipe, Source, recipe_of
 from registry.progress import Report, silent

@@ -23,9 +23,9 @@ from registry.errors import JobFailed
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
 from registry.merging.keys import FLOATS, Key
-from registry.merging.mapped import KeyPieces, Maps, torch_dtype
+from registry.tensors.mmap_files import KeyPieces, Maps, torch_dtype
 from registry.merging.method import Method, Place
-from registry.merging.pieces import BLOCK, CHUNK, Held
+from registry.tensors.chunks import BLOCK, CHUNK, Held
 from registry.merging.plan import MIB, MergePlan, piece_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from registry.merging.method import Alpha, Pieces, Place, Says, merge_method
-from registry.merging.pieces import Held
+from registry.tensors.chunks import Held
 
 if TYPE_CHECKING:
     import numpy

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from registry.merging.method import Density, Pieces, Place, Says, Scale, Seed, Weights, merge_method
 from registry.merging.methods.linear import combination
-from registry.merging.pieces import Held, kth_largest
+from registry.tensors.chunks import Held, kth_largest
 from registry.merging.random_draws import uniform
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from registry.merging.method import Alpha, Pieces, Says, merge_method
 from registry.merging.methods.linear import combination
-from registry.merging.pieces import Held, gram
+from registry.tensors.chunks import Held, gram
 
 if TYPE_CHECKING:
     import numpy

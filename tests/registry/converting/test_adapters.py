@@ -15,8 +15,8 @@ from registry.converting.job import Wish, plan_convert, run_convert
 from registry.detect.inspect import inspect
 from registry.errors import Refused
 from registry.families import FAMILIES
-from registry.merging.lora.adapter import read_adapter
-from registry.merging.lora.inspect import diff_adapters
+from registry.adapters.reader import read_adapter
+from registry.adapters.inspect import diff_adapters
 from registry.store import Store
 from tests import tiny, tiny_families
 

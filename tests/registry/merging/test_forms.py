@@ -13,10 +13,10 @@ import torch
 
 from registry.errors import Faults
 from registry.families import FAMILIES
-from registry.merging.forms import in_form_of
+from registry.tensors.relayout import in_form_of
 from registry.merging.job import merge
-from registry.merging.layout import Layout, Stored, read_layout
-from registry.merging.mapped import Maps
+from registry.tensors.layout import Layout, Stored, read_layout
+from registry.tensors.mmap_files import Maps
 from registry.merging.plan import plan_merge
 from registry.store import Store
 from tests.registry.merging.models import read, recipe, single_file, transformer_names, written

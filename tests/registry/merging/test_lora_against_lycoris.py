@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from registry.merging.lora.adapter import read_adapter
-from registry.merging.lora.delta import delta
-from registry.merging.lora.shapes import misshape
+from registry.adapters.reader import read_adapter
+from registry.adapters.delta import delta
+from registry.adapters.shape_check import misshape
 from tests.registry.merging.models import read, written
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from registry.errors import Refused
-from registry.merging.lora.adapter import Adapter, read_adapter
-from registry.merging.lora.combine import plan_combine, run_combine
-from registry.merging.lora.delta import bias_delta, delta
-from registry.merging.lora.shapes import misshape
+from registry.adapters.reader import Adapter, read_adapter
+from registry.adapters.combine import plan_combine, run_combine
+from registry.adapters.delta import bias_delta, delta
+from registry.adapters.shape_check import misshape
 from registry.merging.reproduce import reproduce
 from registry.references import Weighted
 from registry.store import Store

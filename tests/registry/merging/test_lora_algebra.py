@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from registry.errors import Faults, JobFailed
-from registry.merging.lora.adapter import read_adapter
-from registry.merging.lora.combine import plan_combine, run_combine
-from registry.merging.lora.delta import delta
-from registry.merging.lora.extract import plan_extract, run_extract
-from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, inner, leading_spectrum, spectrum
-from registry.merging.lora.fuse import plan_fuse, run_fuse
-from registry.merging.lora.inspect import diff_adapters, draw, inspect_adapter
+from registry.adapters.reader import read_adapter
+from registry.adapters.combine import plan_combine, run_combine
+from registry.adapters.delta import delta
+from registry.adapters.extract import plan_extract, run_extract
+from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, inner, leading_spectrum, spectrum
+from registry.adapters.fuse import plan_fuse, run_fuse
+from registry.adapters.inspect import diff_adapters, draw, inspect_adapter
 from registry.merging.reproduce import reproduce
 from registry.references import Weighted
 from registry.store import Store

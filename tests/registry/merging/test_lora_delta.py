@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from registry.errors import Refused
-from registry.merging.lora.adapter import Module, read_adapter
-from registry.merging.lora.delta import bias_delta, decomposed, delta
+from registry.adapters.reader import Module, read_adapter
+from registry.adapters.delta import bias_delta, decomposed, delta
 from tests.registry.merging.adapters import CONV, NAMES, QUERY, TEXT, delta_by_hand, lora, random
 from tests.registry.merging.models import written
 

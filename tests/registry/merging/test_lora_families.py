@@ -10,10 +10,10 @@ import torch
 from registry.converting.adapters import plan_adapter, write_adapter
 from registry.families import FAMILIES
 from registry.formats.layers import originals
-from registry.merging.forms import in_form_of
-from registry.merging.layout import Layout, read_layout
-from registry.merging.lora.fuse import plan_fuse, run_fuse
-from registry.merging.mapped import Maps
+from registry.tensors.relayout import in_form_of
+from registry.tensors.layout import Layout, read_layout
+from registry.adapters.fuse import plan_fuse, run_fuse
+from registry.tensors.mmap_files import Maps
 from registry.references import Weighted
 from registry.store import Store
 from tests.registry.merging.models import single_file, written

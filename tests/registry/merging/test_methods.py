@@ -14,7 +14,7 @@ from registry.merging.methods.means import geometric_median, karcher, model_stoc
 from registry.merging.methods.pairwise import cosine, nearswap, train_difference
 from registry.merging.methods.sparse import breadcrumbs, dare_linear, dare_ties, della, magnitude_prune, sce, ties
 from registry.merging.methods.spherical import slerp
-from registry.merging.pieces import Held, kth_largest
+from registry.tensors.chunks import Held, kth_largest
 
 
 def some(seed: int, *shape: int) -> Tensor:

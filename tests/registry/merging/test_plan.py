@@ -10,7 +10,7 @@ import torch
 
 from registry.errors import Faults
 from registry.merging.blocks import PRESETS, block_names, block_weights, blocks_in_order
-from registry.merging.layout import read_layout
+from registry.tensors.layout import read_layout
 from registry.merging.plan import MergePlan, plan_merge
 from registry.formats.atomic_file import write_safetensors
 from registry.store import Store

@@ -12,8 +12,8 @@ from registry.detect.module_shapes import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
 from registry.formats.layers import AdapterNames, Layer, originals
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
-from registry.merging.layout import Layout
-from registry.merging.lora.adapter import Module, canonical
+from registry.tensors.layout import Layout
+from registry.adapters.reader import Module, canonical
 
 
 @dataclass(frozen=True)

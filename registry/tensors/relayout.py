@@ -15,7 +15,7 @@ from registry.families import FAMILIES
 from registry.formats.key_map import FilePlaces, Place
 from registry.formats.model_folder import read_json
 from registry.architectures.unet.ldm_names import vae_name
-from registry.merging.layout import Layout, Stored, joined
+from registry.tensors.layout import Layout, Stored, joined
 from registry.formats.transformer_file import PREFIXES
 
 DENOISERS = ("unet", "transformer", "prior")

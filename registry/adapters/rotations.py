@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from registry.merging.lora.adapter import Module
+from registry.adapters.reader import Module
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,10 +18,10 @@ from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
 from registry.formats.layers import AdapterNames, Layer
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.formats.safetensors_header import read_header
-from registry.merging.layout import Stored, read_layout
-from registry.merging.lora.adapter import Adapter, Module
-from registry.merging.lora.places import places_of
-from registry.merging.mapped import Maps
+from registry.tensors.layout import Stored, read_layout
+from registry.adapters.reader import Adapter, Module
+from registry.adapters.targets import places_of
+from registry.tensors.mmap_files import Maps
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from registry.merging.lora.adapter import Module
-from registry.merging.lora.delta import bias_delta, delta, factors, finite
-from registry.merging.lora.places import Landing
-from registry.merging.mapped import torch_dtype
+from registry.adapters.reader import Module
+from registry.adapters.delta import bias_delta, delta, factors, finite
+from registry.adapters.targets import Landing
+from registry.tensors.mmap_files import torch_dtype
 from registry.merging.method import Method, Pieces, Place
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from registry.formats.safetensors_header import TensorInfo
-from registry.merging.lora.adapter import Module
-from registry.merging.lora.delta import delta, tensor_fault
-from registry.merging.lora.rotations import ROTATIONS, turn_fault
-from registry.merging.mapped import torch_dtype
+from registry.adapters.reader import Module
+from registry.adapters.delta import delta, tensor_fault
+from registry.adapters.rotations import ROTATIONS, turn_fault
+from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.merging.layout import Stored
+    from registry.tensors.layout import Stored
 
 
 class _Outline:

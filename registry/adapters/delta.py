@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.errors import JobFailed, Refused
-from registry.merging.lora.adapter import Module
-from registry.merging.lora.rotations import ROTATIONS, along, rotation_fault
+from registry.adapters.reader import Module
+from registry.adapters.rotations import ROTATIONS, along, rotation_fault
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, JobFailed
-from registry.merging.layout import Stored
+from registry.tensors.layout import Stored
 from registry.formats.atomic_file import TORCH_DTYPES
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import JobFailed
 from registry.detect.licences import Terms
 from registry.merging.job import RECIPE_KEY
-from registry.merging.lora.adapter import Adapter
-from registry.merging.lora.factors import Factors
-from registry.merging.mapped import torch_dtype
+from registry.adapters.reader import Adapter
+from registry.adapters.factors import Factors
+from registry.tensors.mmap_files import torch_dtype
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.formats.atomic_file import write_safetensors

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
 from registry.detect.licences import inherited
-from registry.merging.lora.adapter import Adapter, Module
-from registry.merging.lora.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
-from registry.merging.lora.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
-from registry.merging.lora.shapes import outline_shape
-from registry.merging.lora.sources import Given, find_adapters, place_faults, source_entries
-from registry.merging.lora.write import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
+from registry.adapters.reader import Adapter, Module
+from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
+from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
+from registry.adapters.shape_check import outline_shape
+from registry.adapters.named_sources import Given, find_adapters, place_faults, source_entries
+from registry.adapters.writer import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 

@@ -19,8 +19,8 @@ from registry.formats.model_folder import read_json
 from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.formats.safetensors_header import read_header
-from registry.merging.layout import Stored
-from registry.merging.mapped import Maps
+from registry.tensors.layout import Stored
+from registry.tensors.mmap_files import Maps
 from registry.formats.peft_config import peft_config
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from registry.errors import Faults, JobFailed
 from registry.formats.safetensors_header import TensorInfo
 from registry.detect.licences import inherited
 from registry.merging.keys import FLOATS, some
-from registry.merging.layout import Layout
-from registry.merging.lora.combine import kohya_name
-from registry.merging.lora.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
-from registry.merging.lora.places import Landing, Place, places_of
-from registry.merging.lora.sources import find_checkpoint, place_faults, source_entries
-from registry.merging.lora.write import Layer, Made, metadata_of, save, tensors_of
-from registry.merging.mapped import Maps
+from registry.tensors.layout import Layout
+from registry.adapters.combine import kohya_name
+from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
+from registry.adapters.targets import Landing, Place, places_of
+from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
+from registry.adapters.writer import Layer, Made, metadata_of, save, tensors_of
+from registry.tensors.mmap_files import Maps
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 from registry.record import Record

@@ -15,13 +15,13 @@ from registry.formats.safetensors_header import TensorInfo
 from registry.detect.licences import inherited
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some
-from registry.merging.layout import Layout
-from registry.merging.lora.adapter import Module
-from registry.merging.lora.changes import FUSE, Part, Retained, options_of
-from registry.merging.lora.delta import changes_bias
-from registry.merging.lora.places import Landing, Places, places_of
-from registry.merging.lora.shapes import misshape
-from registry.merging.lora.sources import Given, family_faults, find_adapters, find_checkpoint
+from registry.tensors.layout import Layout
+from registry.adapters.reader import Module
+from registry.adapters.delta_retention import FUSE, Part, Retained, options_of
+from registry.adapters.delta import changes_bias
+from registry.adapters.targets import Landing, Places, places_of
+from registry.adapters.shape_check import misshape
+from registry.adapters.named_sources import Given, family_faults, find_adapters, find_checkpoint
 from registry.merging.plan import (
     MIB,
     MergePlan,
