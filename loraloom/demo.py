@@ -111,7 +111,7 @@ def _same_run(planned: Any, store: Store) -> Path | None:
     settings = to_plain(planned.config)
     for folder in sorted(Path(planned.config.out, planned.config.name).glob("[0-9]*"), reverse=True):
         try:
-            from train.folder import read_config
+            from train.output.folder import read_config
 
             inputs, own = _inputs(folder), to_plain(read_config(folder))
         except (OSError, ValueError, Refused):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults, Refused
 from registry.progress import Report, silent
 from registry.formats.atomic_file import write_json, write_text
-from train import checkpoint, folder
+from train.loop import checkpoint
+from train.output import folder
 from train.config import TrainConfig, changed, get, to_yaml
-from train.plan import Plan, make_plan
+from train.plan.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -65,7 +66,7 @@ def run(config: TrainConfig, store: Store, *, given: Mapping[str, Any] | None = 
         place = folder.find_folder(config.resume, out=config.out, name=config.name)
         return resume(place, _changes(given), store, report=report, out=out)
     made = make_plan(replace(config, dry_run=False), store, report=report)
-    from train.work import start
+    from train.execute import start
 
     return start(made, store, report=report, out=out)
 
@@ -91,7 +92,7 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
         raise Refused(
             f"steps={made.config.steps}, but {place.name} has learned {newest.step} steps already. Give more, or start a new run."
         )
-    from train.work import go_on
+    from train.execute import go_on
 
     return go_on(made, place, newest, store, changes={name: _plain(value) for name, value in real.items()}, report=report, out=out)
 

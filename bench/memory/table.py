@@ -22,7 +22,7 @@ from bench.memory.published import FOLDERS, Config
 from registry.families import FAMILIES
 from tests.tiny import shared_folder
 from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
-from train.estimate import MIB, estimate
+from train.plan.estimate import MIB, estimate
 from train.lora import matched, parameter_count, targets_of
 
 CARDS = (12, 16, 24, 80)  # GB as sold

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 def run_lint(arguments: argparse.Namespace) -> int:
     """Print what there is to say about the set; exit code 2 with faults."""
     from train.config import DataConfig
-    from train.lint import lint
+    from train.data.lint import lint
 
     config = DataConfig(
         path=arguments.path,

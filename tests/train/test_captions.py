@@ -1,6 +1,6 @@
 import pytest
 
-from train.captions import prompt_of
+from train.data.captions import prompt_of
 
 
 @pytest.mark.parametrize(

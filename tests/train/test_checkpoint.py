@@ -8,7 +8,7 @@ import torch
 
 from registry.errors import JobFailed
 from registry.formats.atomic_file import write_safetensors
-from train import checkpoint
+from train.loop import checkpoint
 
 
 def save(run: Path, step: int) -> Path:

@@ -8,8 +8,8 @@ from PIL import Image
 from registry.errors import Faults
 from tests import tiny
 from train.config import DataConfig
-from train.data import read_set
-from train.hub import read_hub
+from train.data.dataset import read_set
+from train.data.hub import read_hub
 
 
 def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> None:
@@ -40,7 +40,7 @@ def test_a_missing_folder_is_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_bare_word_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.hub._open", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr("train.data.hub._open", lambda *_: pytest.fail("the network was asked"))
     assert "A set on the hub is OWNER/NAME." in told(Path("nowhere"))
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from train.draws import draws_for, samples_at, seed_of
+from train.loop.rng import draws_for, samples_at, seed_of
 
 
 def test_every_epoch_holds_every_sample_once() -> None:

@@ -12,8 +12,8 @@ from registry.families import FAMILIES
 from registry.family import Conditioning, Parts, Posterior
 from registry.progress import silent
 from train.config import DataConfig
-from train.data import Sample, read_set
-from train.encode import Cache, Latents, encode_pictures, encode_texts, module_hash, source_of
+from train.data.dataset import Sample, read_set
+from train.loop.encode import Cache, Latents, encode_pictures, encode_texts, module_hash, source_of
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_the_cache_gives_what_the_vae_gave(parts: Parts, pictures: Path, cache: 
 
 def _direct(parts: Parts, sample: Sample) -> Posterior:
     from registry.formats.image_file import decode
-    from train.images import fit, to_pixels
+    from train.data.images import fit, to_pixels
 
     with torch.no_grad():
         return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32)).unsqueeze(0))

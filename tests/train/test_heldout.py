@@ -2,8 +2,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from registry.formats.image_file import Size
-from train.data import Sample
-from train.heldout import difference, split
+from train.data.dataset import Sample
+from train.loop.validation import difference, split
 
 
 def samples(count: int) -> list[Sample]:

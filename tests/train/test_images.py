@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from registry.formats.image_file import Size, Unreadable, decode
-from train.images import fit, to_pixels
+from train.data.images import fit, to_pixels
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from tests import tiny
 from train.config import DataConfig
-from train.lint import lint
+from train.data.lint import lint
 
 
 def test_a_sound_set_is_accepted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from registry.errors import UnknownName
 from tests.tiny import tiny_parts
-from train.objective import TIMESTEPS, losses, objective_of, shift_drawn_with
+from train.objective.targets import TIMESTEPS, losses, objective_of, shift_drawn_with
 
 BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 TIMES = torch.tensor([0, 1, 250, 731, 999])

@@ -12,7 +12,7 @@ from registry.families import FAMILIES
 from registry.store import Store
 from train import run
 from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
-from train.peak import backward, trace
+from train.plan.peak import backward, trace
 
 SD1 = FAMILIES["sd1"]
 FLOAT = 4  # bytes

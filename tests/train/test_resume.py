@@ -54,7 +54,7 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
-    from train import step
+    from train.loop import step
 
     honest = step.Learner.take
 
@@ -192,7 +192,7 @@ def test_pictures_that_changed_are_named(done: tuple[Path, Store], tmp_path: Pat
 
 
 def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:
-    from train.folder import find_folder
+    from train.output.folder import find_folder
 
     folder, _ = done
     out = str(folder.parents[1])
@@ -209,7 +209,7 @@ def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:
 
 
 def test_a_folder_in_use_is_refused(done: tuple[Path, Store]) -> None:
-    from train.folder import held
+    from train.output.folder import held
 
     folder, _ = done
     with held(folder), pytest.raises(Refused, match="in use"), held(folder):

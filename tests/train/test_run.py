@@ -135,7 +135,7 @@ def _data(outcome: run.Outcome) -> str:
 
 
 def test_two_runs_in_one_second_do_not_collide(settings: Settings, store: Store) -> None:
-    from train.folder import make_folder
+    from train.output.folder import make_folder
 
     made = run.plan(settings(), store)
     folders = {make_folder(made.config, "discs", {}) for _ in range(3)}
@@ -236,7 +236,7 @@ def test_a_loss_that_is_no_number_stops_with_its_cause(settings: Settings, store
 def test_an_adapter_that_does_nothing_is_not_saved(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("train.step.learning_rate", lambda config, step: 0.0)
+    monkeypatch.setattr("train.loop.step.learning_rate", lambda config, step: 0.0)
     with pytest.raises(JobFailed, match="does nothing"):
         run.run(settings(steps=1), store)
     with pytest.raises(LoomError):
@@ -245,7 +245,7 @@ def test_an_adapter_that_does_nothing_is_not_saved(
 
 
 def test_a_file_that_was_written_wrong_is_not_called_saved(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train import export
+    from train.output import export
 
     honest = export.write_adapter
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from train.config import LoraConfig, OptimConfig, Precision, TrainConfig
-from train.draws import draws_for
+from train.loop.rng import draws_for
 from train.lora import base_alone, lora_tensors, set_lora_tensors
-from train.objective import losses
+from train.objective.targets import losses
 
 Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]

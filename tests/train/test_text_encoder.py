@@ -50,7 +50,7 @@ def test_plain_diffusers_takes_both_parts(family: str, encoders: int, settings: 
 def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train import step
+    from train.loop import step
 
     given = {"steps": 6, "checkpoint": CheckpointConfig(every=3), "lora": LORA, "optim": OptimConfig(lr=1e-2, text_lr=1e-3)}
     straight = run.run(settings(out=str(tmp_path / "straight"), **given), store)

@@ -5,7 +5,7 @@ import pytest
 
 from registry.errors import UnknownName
 from train.config import TrainConfig
-from train.trackers import open_trackers, read_metrics, trackers_of
+from train.loop.trackers import open_trackers, read_metrics, trackers_of
 
 
 def test_jsonl_is_always_there_and_names_are_answered() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.detect.loading import told_prediction
-from train.base import Base
+from train.plan.base import Base
 from train.config import TrainConfig
 
 PREVIEWS = 4  # prompts drawn when preview.prompts is not given

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from registry.formats.atomic_file import write_text
-from train.preview import sample_name
+from train.loop.preview import sample_name
 
 SAMPLE = re.compile(r"step-(\d{6,})-(\d{2,})\.png")
 SHOWN = 8  # columns of steps; in between are left out, first and last are kept

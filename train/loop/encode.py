@@ -27,8 +27,8 @@ from registry.home import home_dir
 from registry.formats.image_file import decode
 from registry.progress import Report, Tick
 from registry.formats.atomic_file import write_safetensors
-from train.data import Sample
-from train.images import TRANSFORM, fit, to_pixels
+from train.data.dataset import Sample
+from train.data.images import TRANSFORM, fit, to_pixels
 
 if TYPE_CHECKING:
     import torch

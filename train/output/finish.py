@@ -16,17 +16,18 @@ from registry.detect.licences import Terms, inherited
 from registry.progress import Tick
 from registry.record import Hashes
 from registry.formats.atomic_file import write_json
-from train import export, folder
-from train.base import load, torch_dtype
+from train.output import export
+from train.output import folder
+from train.plan.base import load, torch_dtype
 from train.config import to_plain
-from train.curves import draw_curves
-from train.defaults import safe_name
-from train.estimate import human_seconds
-from train.loop import History
-from train.plan import Plan
-from train.prepare import Work
-from train.report import preview_files, write_report
-from train.trackers import read_metrics
+from train.output.curves import draw_curves
+from train.plan.defaults import safe_name
+from train.plan.estimate import human_seconds
+from train.loop.loop import History
+from train.plan.plan import Plan
+from train.loop.prepare import Work
+from train.output.report import preview_files, write_report
+from train.loop.trackers import read_metrics
 
 if TYPE_CHECKING:
     from registry.store import Store

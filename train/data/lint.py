@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from registry.progress import Report, silent
-from train.captions import has_trigger
+from train.data.captions import has_trigger
 from train.config import DataConfig
-from train.data import Sample, inspect_set
-from train.images import SUFFIXES
+from train.data.dataset import Sample, inspect_set
+from train.data.images import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from train.data import Sample
-from train.draws import seed_of
-from train.encode import Latents, Prompts, Texts
-from train.objective import losses
-from train.step import Learner
+from train.data.dataset import Sample
+from train.loop.rng import seed_of
+from train.loop.encode import Latents, Prompts, Texts
+from train.objective.targets import losses
+from train.loop.step import Learner
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.progress import Report
-from train import checkpoint, export, folder
-from train.base import resolve_device
+from train.loop import checkpoint
+from train.output import export
+from train.output import folder
+from train.plan.base import resolve_device
 from train.config import Precision
-from train.finish import finish, write_adapter
-from train.interrupt import listening
-from train.loop import History, Loop, restore
-from train.plan import Plan
-from train.prepare import prepare
+from train.output.finish import finish, write_adapter
+from train.loop.interrupt import listening
+from train.loop.loop import History, Loop, restore
+from train.plan.plan import Plan
+from train.loop.prepare import prepare
 from train.run import Out, Outcome, inputs_of, quiet, record_resume
-from train.trackers import open_trackers
+from train.loop.trackers import open_trackers
 
 if TYPE_CHECKING:
     from registry.store import Store

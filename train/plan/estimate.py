@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from registry.family import Conditioning, Family, Parts
-from train.base import torch_dtype
+from train.plan.base import torch_dtype
 from train.config import Precision, TrainConfig
 from train.lora import add_loras, keep_few_activations, learning_modules
-from train.peak import Trace, backward, trace
+from train.plan.peak import Trace, backward, trace
 
 if TYPE_CHECKING:
     import torch

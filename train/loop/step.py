@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.family import Conditioning, Family, Parts
-from train.base import torch_dtype
+from train.plan.base import torch_dtype
 from train.config import Precision, TrainConfig
-from train.draws import draws_for, samples_at
-from train.encode import Latents, Prompts, Texts, Told
-from train.objective import Objective, losses
+from train.loop.rng import draws_for, samples_at
+from train.loop.encode import Latents, Prompts, Texts, Told
+from train.objective.targets import Objective, losses
 from train.optim import learning_rate, set_rates
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from registry.errors import JobFailed
 from registry.names import suggest
 from registry.sources.network import check_reachable
 from train.config import DataConfig
-from train.metadata import caption_column_of
+from train.data.metadata import caption_column_of
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -14,17 +14,17 @@ from registry.family import Parts
 from registry.names import Table
 from registry.progress import Report, silent
 from registry.store import check_name
-from train.base import Base, find_base, resolve_device, resolve_precision, skeleton
-from train.captions import has_trigger, prompt_of
+from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.data.captions import has_trigger, prompt_of
 from train.config import TrainConfig, changed, to_plain
-from train.data import ImageSet, Sample
-from train.defaults import defaults_of
-from train.estimate import Estimate, estimate, human_bytes
-from train.halves import Halves, check_leaks, choose_halves, read_dataset
+from train.data.dataset import ImageSet, Sample
+from train.plan.defaults import defaults_of
+from train.plan.estimate import Estimate, estimate, human_bytes
+from train.data.split import Halves, check_leaks, choose_halves, read_dataset
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
-from train.objective import TARGETS, TIMESTEPS, shift_drawn_with
+from train.objective.targets import TARGETS, TIMESTEPS, shift_drawn_with
 from train.optim import OPTIMIZERS, SCHEDULES
-from train.trackers import trackers_of
+from train.loop.trackers import trackers_of
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -102,7 +102,7 @@ class Plan:
 
     def to_text(self) -> str:
         """The plan for a person."""
-        from train.plan_text import plan_text
+        from train.plan.plan_text import plan_text
 
         return plan_text(self)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from registry.errors import Faults, Refused
 from registry.progress import Report
 from train.config import TrainConfig
-from train.data import ImageSet, Sample, read_set
-from train.heldout import split
-from train.images import SUFFIXES
+from train.data.dataset import ImageSet, Sample, read_set
+from train.loop.validation import split
+from train.data.images import SUFFIXES
 
 
 def read_dataset(config: TrainConfig, report: Report) -> ImageSet:

@@ -15,10 +15,10 @@ from pathlib import Path
 from registry.errors import Faults
 from registry.formats.image_file import Size, Unreadable, decode
 from registry.progress import Report, Tick, silent
-from train.captions import check_caption
+from train.data.captions import check_caption
 from train.config import DataConfig
-from train.images import SUFFIXES
-from train.metadata import METADATA, read_rows
+from train.data.images import SUFFIXES
+from train.data.metadata import METADATA, read_rows
 
 SIDECARS = (".txt", ".caption")
 EXPECTED = (
@@ -75,7 +75,7 @@ def inspect_set(config: DataConfig, *, path: str, report: Report = silent) -> Fi
     """Everything there is to say about the set at `path`; what `data lint` shows."""
     folder = Path(path).expanduser()
     if folder.is_file():
-        from train.hub import is_table
+        from train.data.hub import is_table
 
         if not is_table(folder):
             return Findings(faults=[f"{folder} is a file. {EXPECTED}."])
@@ -86,7 +86,7 @@ def inspect_set(config: DataConfig, *, path: str, report: Report = silent) -> Fi
 
 
 def _inspect_hub(path: str, config: DataConfig, report: Report) -> Findings:
-    from train.hub import read_hub
+    from train.data.hub import read_hub
 
     entries, faults = read_hub(path, config)
     found = Findings(faults=faults)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from train.estimate import human_bytes, human_seconds
+from train.plan.estimate import human_bytes, human_seconds
 from train.optim import learning_rate
 
 if TYPE_CHECKING:
     from train.config import TrainConfig
-    from train.plan import Plan
+    from train.plan.plan import Plan
 
 
 def plan_text(plan: Plan) -> str:

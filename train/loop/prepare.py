@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from registry.family import Parts
 from registry.progress import Report, Tick
-from train import folder
-from train.base import load, torch_dtype
-from train.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_pictures, encode_texts, release
-from train.estimate import human_bytes
-from train.heldout import Probe
+from train.output import folder
+from train.plan.base import load, torch_dtype
+from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_pictures, encode_texts, release
+from train.plan.estimate import human_bytes
+from train.loop.validation import Probe
 from train.lora import add_loras, keep_few_activations, learning_modules
-from train.objective import objective_of
+from train.objective.targets import objective_of
 from train.optim import OPTIMIZERS
-from train.plan import Plan
-from train.preview import PromptPreviews, encode_nothing
+from train.plan.plan import Plan
+from train.loop.preview import PromptPreviews, encode_nothing
 from train.run import Out
-from train.step import Learner, denoiser_call
+from train.loop.step import Learner, denoiser_call
 
 if TYPE_CHECKING:
     import torch

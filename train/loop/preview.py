@@ -11,14 +11,14 @@ from registry.family import Conditioning, Family, Parts
 from registry.progress import Report, Tick
 from registry.formats.atomic_file import atomic_file
 from train.config import TrainConfig
-from train.encode import Prompts, Texts
-from train.step import cast
+from train.loop.encode import Prompts, Texts
+from train.loop.step import cast
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from train.step import Learner
+    from train.loop.step import Learner
 
 
 def sample_name(step: int, number: int) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from registry.errors import JobFailed
 from registry.formats.atomic_file import sync_folder, write_json
-from train.folder import UNFINISHED
+from train.output.folder import UNFINISHED
 
 VERSION = 1
 ADAPTER = "adapter.safetensors"

@@ -19,10 +19,10 @@ from registry.errors import JobFailed
 from registry.family import Family, Parts
 from registry.record import Hashes
 from registry.formats.atomic_file import write_safetensors
-from train.encode import Prompts, Texts
+from train.loop.encode import Prompts, Texts
 from train.lora import ADAPTER, adapter_config, lora_tensors
-from train.objective import Objective
-from train.step import cast
+from train.objective.targets import Objective
+from train.loop.step import cast
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,1 @@
+"""Image-caption sets: read, split, checked."""

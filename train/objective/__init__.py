@@ -1,0 +1,1 @@
+"""What the denoiser is trained to answer: targets, timesteps, weightings, losses."""

@@ -1,0 +1,1 @@
+"""What a run leaves: the adapter, curves, report, result.json and the run folder."""
