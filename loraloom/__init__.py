@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 from loraloom.version import __version__
 
 if TYPE_CHECKING:
-    from infer.config import GridConfig
-    from infer.job import run as render_grid
+    from infer.grid.config import GridConfig
+    from infer.grid.job import run as render_grid
     from registry.store import Store
     from train.config import TrainConfig
     from train.run import run as train_lora
 
 _PUBLIC = {  # public name -> "module:attribute"
-    "GridConfig": "infer.config:GridConfig",
+    "GridConfig": "infer.grid.config:GridConfig",
     "Store": "registry.store:Store",
     "TrainConfig": "train.config:TrainConfig",
-    "render_grid": "infer.job:run",
+    "render_grid": "infer.grid.job:run",
     "train_lora": "train.run:run",
 }
 

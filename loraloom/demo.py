@@ -18,7 +18,7 @@ from registry.errors import Refused
 from registry.progress import Report
 
 if TYPE_CHECKING:
-    from infer.job import GridOutcome
+    from infer.grid.job import GridOutcome
     from registry.store import Store
     from train.config import TrainConfig
     from train.run import Outcome
@@ -154,8 +154,8 @@ def _heldout(data: Path) -> list[Path]:
 
 def draw(out: Path, adapter: str, heldout: Sequence[Path], store: Store, report: Report) -> GridOutcome:
     """The grid: the base, and the LoRA at WEIGHTS, over held-out prompts and SEEDS."""
-    from infer.config import Axes, GridConfig
-    from infer.job import run
+    from infer.grid.config import Axes, GridConfig
+    from infer.grid.job import run
 
     prompts = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in heldout[:PROMPTS]]
     columns = ["none", *(f"{adapter}:{weight:g}" for weight in WEIGHTS)]

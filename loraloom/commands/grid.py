@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 HELP = "draw a comparison grid over axes (prompts, seeds, adapters, weights, samplers, ...)"
 
 if TYPE_CHECKING:
-    from infer.config import GridConfig
+    from infer.grid.config import GridConfig
     from loraloom.hydra_jobs import Finished, Job, Plan, Request
 
 ABOUT = """\
@@ -29,21 +29,21 @@ def run(argv: list[str]) -> int:
 
 def job() -> "Job[GridConfig]":
     """The job behind the command."""
-    from infer.config import GridConfig
+    from infer.grid.config import GridConfig
     from loraloom.hydra_jobs import Job
 
     return Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES)
 
 
 def _plan(request: "Request[GridConfig]") -> "Plan":
-    from infer.job import plan
+    from infer.grid.job import plan
     from registry.store import Store
 
     return plan(request.config, Store())
 
 
 def _run(request: "Request[GridConfig]") -> "Finished":
-    from infer.job import run
+    from infer.grid.job import run
     from loraloom import console
     from loraloom.hydra_jobs import Finished
     from registry.store import Store

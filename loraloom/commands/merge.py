@@ -72,7 +72,7 @@ def _run(request: "Request[MergeConfig]") -> "Finished":
     from dataclasses import replace
     from pathlib import Path
 
-    from infer.job import new_folder
+    from infer.grid.job import new_folder
     from loraloom import console
     from loraloom.hydra_jobs import Finished
     from registry.merging.job import run_plan

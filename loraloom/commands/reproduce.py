@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw and compare; exit code 1 when the pixels differ."""
-    from infer.reproduce import reproduce
+    from infer.output.reproduce import reproduce
     from loraloom import console
     from registry.store import Store
 

@@ -38,8 +38,8 @@ def picture(family: Any, parts: Any) -> Any:
     """The latents of one picture, prompts encoded under whatever is attached."""
     import torch
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
 
     with torch.no_grad():
         conditional = family.encode_prompts(parts, [PROMPT])
@@ -61,7 +61,7 @@ def picture(family: Any, parts: Any) -> Any:
 def plain_picture(family: Any, parts: Any, pipeline: Any) -> Any:
     import torch
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     size = SIZES[family.name]
     pipeline.scheduler = build_scheduler(parts, "euler")
@@ -102,7 +102,7 @@ def loaded(path: Path) -> State:
 
 @pytest.mark.parametrize("name", ["sd1", "flux1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_weights_are_diffusers_weights_and_none_is_the_base(name: str, files: Callable[..., Path]) -> None:
-    from infer.adapters import attach, detach, set_weights
+    from infer.draw.adapters import attach, detach, set_weights
 
     family, parts = tiny_parts(name)
     pipeline = plain_pipeline(name)
@@ -130,7 +130,7 @@ def test_weights_are_diffusers_weights_and_none_is_the_base(name: str, files: Ca
 
 
 def test_nothing_attached_learns(files: Callable[..., Path]) -> None:
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts("sd1")
     attach(family, parts, {"x": files("sd1", text_encoder=True)})
@@ -140,7 +140,7 @@ def test_nothing_attached_learns(files: Callable[..., Path]) -> None:
 
 
 def test_one_of_two_is_detached(files: Callable[..., Path]) -> None:
-    from infer.adapters import attach, detach, set_weights
+    from infer.draw.adapters import attach, detach, set_weights
 
     family, parts = tiny_parts("sd1")
     base = picture(family, parts)
@@ -158,7 +158,7 @@ def test_one_of_two_is_detached(files: Callable[..., Path]) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(files: Callable[..., Path]) -> None:
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts("sd1")
     attach(family, parts, {"ink": files("sd1")})
@@ -190,7 +190,7 @@ def to_kohya(state: State, *, alpha: float | None, encoder: str = "lora_te_text_
 @pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_kohya_names_and_alpha(name: str, files: Callable[..., Path], tmp_path: Path) -> None:
     """The same numbers under kohya's names draw the same picture; alpha 2 at rank 4 is half the strength."""
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts(name)
     ours = files(name, targets="convolutions", alpha=2.0)
@@ -207,7 +207,7 @@ def test_kohya_names_and_alpha(name: str, files: Callable[..., Path], tmp_path: 
 
 def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
     """SDXL adapters name the UNet's layers as LDM does: input_blocks_4_1_..."""
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
     from registry.architectures.unet.ldm_names import unet_name
 
     family, parts = tiny_parts("sdxl")
@@ -230,7 +230,7 @@ def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", ["q_proj", "q_proj|k_proj|v_proj|fc1", "out_proj|fc2"])
 def test_text_encoder_layers_that_diffusers_drops_are_read(kept: str, files: Callable[..., Path], tmp_path: Path) -> None:
     """A kohya file with q_proj only raises in diffusers, one with attention but no out_proj loses it in silence."""
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts("sd1")
     state = {key: tensor for key, tensor in loaded(files("sd1", text_encoder=True)).items() if key.startswith("text_encoder.")}
@@ -245,7 +245,7 @@ def test_text_encoder_layers_that_diffusers_drops_are_read(kept: str, files: Cal
 
 def test_old_diffusers_names(files: Callable[..., Path], tmp_path: Path) -> None:
     """Attention processors before diffusers 0.22: `attn1.processor.to_q_lora.down.weight`, and to_out without its 0."""
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts("sd1")
     ours = files("sd1")
@@ -265,7 +265,7 @@ def test_flux_kohya_names_with_fused_layers(tmp_path: Path) -> None:
     """`double_blocks_0_img_attn_qkv` is q, k and v over one down factor; a layer outside the blocks has its place too."""
     import torch
 
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts("flux1")
     generator = torch.Generator().manual_seed(0)
@@ -304,7 +304,7 @@ def test_dora_of_peft(tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
-    from infer.adapters import attach, set_weights
+    from infer.draw.adapters import attach, set_weights
 
     family, made_on = tiny_parts("sd1")
     torch.manual_seed(0)
@@ -344,7 +344,7 @@ def test_reading_gives_copies(files: Callable[..., Path]) -> None:
 def test_a_file_none_of_whose_keys_land_is_refused_and_leaves_no_trace(files: Callable[..., Path], tmp_path: Path) -> None:
     import torch
 
-    from infer.adapters import attach
+    from infer.draw.adapters import attach
 
     family, parts = tiny_parts("sd1")
     stray = {f"transformer.blocks.{i}.to_q.lora_{f}.weight": torch.zeros(4, 4) for i in range(3) for f in "AB"}
@@ -356,7 +356,7 @@ def test_a_file_none_of_whose_keys_land_is_refused_and_leaves_no_trace(files: Ca
 def test_one_tensor_without_a_place_is_enough_to_refuse(files: Callable[..., Path], tmp_path: Path) -> None:
     import torch
 
-    from infer.adapters import attach
+    from infer.draw.adapters import attach
 
     family, parts = tiny_parts("sd1")
     state = loaded(files("sd1")) | {"unet.nowhere.to_q.lora_A.weight": torch.zeros(4, 8)}
@@ -367,7 +367,7 @@ def test_one_tensor_without_a_place_is_enough_to_refuse(files: Callable[..., Pat
 def test_an_adapter_of_another_width_is_refused_with_both_widths(files: Callable[..., Path], tmp_path: Path) -> None:
     import torch
 
-    from infer.adapters import attach
+    from infer.draw.adapters import attach
 
     family, parts = tiny_parts("sd1")
     state = loaded(files("sd1"))

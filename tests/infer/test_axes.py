@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from infer.axes import AXES, read_adapters
-from infer.config import Axes, GridConfig
-from infer.render import Adapter, Render
-from infer.values import integers, numbers, sizes, texts
+from infer.grid.axes import AXES, read_adapters
+from infer.grid.config import Axes, GridConfig
+from infer.draw.render import Adapter, Render
+from infer.grid.values import integers, numbers, sizes, texts
 from registry.errors import Faults, Refused
 
 RENDER = Render(base="pocket", adapters=(Adapter(reference="ink"), Adapter(reference="hat", weight=0.4)))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infer.cells import CellError, CellStore
-from infer.png import encode_png
+from infer.grid.cells import CellError, CellStore
+from infer.output.png import encode_png
 from tests.infer.pictures import NAMES, resolved, square
 
 

@@ -58,7 +58,7 @@ def pixels(image: Any) -> Any:
 
 
 def steering(family: str, variant: str = "plain", *, seed: int = 1, hint: int = 0, **options: Any) -> Any:
-    from infer.control import Steering
+    from infer.draw.control import Steering
 
     mode = {"mode": 1} if variant == "union" else {}
     return Steering(net=net_of(family, variant, seed=seed), pixels=pixels(picture(family, hint)), **mode, **options)
@@ -71,7 +71,7 @@ def plain(
     import diffusers
     import torch
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     _name, _family, parts, base = model(family)
     components = {
@@ -125,7 +125,7 @@ def test_the_pipeline_s_steered_picture(family: str, variant: str) -> None:
 def test_two_nets_and_their_windows(family: str) -> None:
     from diffusers import FluxMultiControlNetModel, MultiControlNetModel
 
-    from infer.denoise import Counter, denoise
+    from infer.draw.denoise import Counter, denoise
 
     multi = FluxMultiControlNetModel if family == "flux1" else MultiControlNetModel
     nets = multi([net_of(family), net_of(family, seed=2)])
@@ -263,7 +263,7 @@ def test_what_does_not_fit_is_refused_before_a_weight_is_read(tmp_path: Path) ->
 def test_a_family_without_a_controlnet_says_why() -> None:
     from dataclasses import replace
 
-    from infer.control import control_of
+    from infer.draw.control import control_of
 
     with pytest.raises(Refused, match="cannot be steered by a ControlNet: its denoiser takes none"):
         control_of(replace(model("sd1")[1], control="its denoiser takes none"))

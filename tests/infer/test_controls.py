@@ -7,8 +7,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from infer.controls import read_controls
-from infer.edges import edges
+from infer.draw.controls import read_controls
+from infer.draw.edges import edges
 from registry.errors import Refused
 
 

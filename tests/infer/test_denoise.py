@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infer.samplers import SAMPLERS, flow_samplers
+from infer.draw.samplers import SAMPLERS, flow_samplers
 from registry.errors import JobFailed, Refused
 from tests.tiny import FAMILIES_HERE, SIZES, plain_pipeline, tiny_parts
 
@@ -43,8 +43,8 @@ def job(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     """A Job of the model; `negative` None is none, `sampler` None the base's own."""
     import torch
 
-    from infer.denoise import Job
-    from infer.samplers import build_scheduler
+    from infer.draw.denoise import Job
+    from infer.draw.samplers import build_scheduler
 
     name, family, parts, _pipeline = model
     settings: dict[str, Any] = {"seed": 7, "steps": STEPS, "guidance": 5.0, "sampler": None, "negative": None}
@@ -68,7 +68,7 @@ def job(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
 
 
 def drawn(model: Model, jobs: list[Any], **options: Any) -> list[Any]:
-    from infer.denoise import denoise
+    from infer.draw.denoise import denoise
 
     return denoise(model[1], model[2], jobs, **options)
 
@@ -77,7 +77,7 @@ def plain(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     """The latents (1, C, H, W) of diffusers' pipeline with the same settings."""
     import torch
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     name, family, parts, pipeline = model
     settings = {"seed": 7, "steps": STEPS, "guidance": 5.0, "sampler": None, "negative": None, "size": SIZES[name]} | changes
@@ -176,7 +176,7 @@ def test_the_picture_is_decoded_and_rounded_as_diffusers_does_it(model: Model) -
     import numpy
     import torch
 
-    from infer.denoise import to_image
+    from infer.draw.denoise import to_image
 
     latents = plain(model)
     pixels = model[1].decode(model[2], latents)
@@ -221,7 +221,7 @@ def mixed(model: Model) -> list[Any]:
 
 
 def test_pictures_of_any_sampler_and_length_share_forwards(sd1: Model) -> None:
-    from infer.denoise import Counter
+    from infer.draw.denoise import Counter
 
     alone = [drawn(sd1, [one])[0] for one in mixed(sd1)]
     counter = Counter()
@@ -241,7 +241,7 @@ def mixed_with_timesteps(model: Model) -> list[Any]:
 
 
 def test_a_narrow_batch_takes_the_next_as_one_ends(sd1: Model) -> None:
-    from infer.denoise import Counter
+    from infer.draw.denoise import Counter
 
     seen: list[tuple[int, int]] = []
     counter = Counter()
@@ -276,7 +276,7 @@ def test_a_job_can_be_drawn_twice_with_the_same_bits(sd1: Model) -> None:
 
 def test_the_first_noise_is_scaled_after_the_timesteps_are_set(sd1: Model) -> None:
     """Euler's init_noise_sigma is 14.65 before set_timesteps and less after it with leading spacing."""
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     _name, family, parts, _pipeline = sd1
     scheduler = build_scheduler(parts, "euler")
@@ -291,8 +291,8 @@ def test_bfloat16_flux_has_the_pipeline_s_own_casts() -> None:
     """In bf16 the timestep is cast before it is divided: 826.06 becomes 828."""
     import torch
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
     from registry.families import FAMILIES
     from tests.tiny import shared_folder
 
@@ -318,7 +318,7 @@ def test_a_size_that_cannot_be_drawn_is_refused(sd1: Model, size: int) -> None:
 def test_a_picture_that_is_not_a_number_is_told() -> None:
     import torch
 
-    from infer.denoise import to_image
+    from infer.draw.denoise import to_image
 
     pixels = torch.zeros(2, 3, 4, 4)
     pixels[1, 0, 0, 0] = float("nan")
@@ -329,7 +329,7 @@ def test_a_picture_that_is_not_a_number_is_told() -> None:
 def test_the_first_noise_is_diffusers_own() -> None:
     import torch
 
-    from infer.denoise import initial_noise
+    from infer.draw.denoise import initial_noise
 
     family, parts = tiny_parts("flux1")
     noise = initial_noise(family, parts, seed=3, height=64, width=64)

@@ -29,8 +29,8 @@ def picture(family: Any, parts: Any) -> Any:
     """The latents of one picture at the family's own guidance."""
     import torch
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
 
     size = module_of(family.name).SIZE
     with torch.no_grad():
@@ -71,7 +71,7 @@ def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[
 
 @pytest.mark.parametrize("preset", ["attention", "attention_mlp"])
 def test_a_file_of_diffusers_draws_as_in_diffusers(build: Any, preset: str, tmp_path: Path) -> None:
-    from infer.adapters import attach, detach, set_weights
+    from infer.draw.adapters import attach, detach, set_weights
 
     name, variant, family, parts = build
     file = tiny_adapter(
@@ -181,7 +181,7 @@ def test_bfloat16_has_the_pipeline_s_own_casts(build: Any) -> None:
     """One row a forward, so that no product is summed in another order: bf16 shows every cast that is elsewhere."""
     import torch
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
     from registry.families import FAMILIES
 
     name, variant, _family, _parts = build
@@ -189,7 +189,7 @@ def test_bfloat16_has_the_pipeline_s_own_casts(build: Any) -> None:
     parts = family.load(shared_folder(name, variant=variant), dtype=torch.bfloat16, device="cpu")
     pipeline = plain_pipeline(name, variant=variant, dtype=torch.bfloat16)
     pipeline.scheduler = build_scheduler(parts)
-    from infer.denoise import Job, denoise
+    from infer.draw.denoise import Job, denoise
 
     size, guidance = module_of(name).SIZE, family.guidance if not family.classifier_free(parts) else 0.0
     with torch.no_grad():

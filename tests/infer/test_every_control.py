@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from infer.control import Steering
+from infer.draw.control import Steering
 from registry.errors import FamilyMismatch, Refused
 from tests.infer.test_every_family import TOLERANCE, Build, apart, drawn, job
 from tests.tiny import plain_pipeline, scratch, tiny_parts
@@ -73,7 +73,7 @@ def ours(family: str, *steerings: Steering, **changes: Any) -> Any:
 def test_the_pipeline_s_steered_picture(family: str, kind: str) -> None:
     import diffusers
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     module = module_of(family)
     _name, _seam, parts, base = build(family)

@@ -24,11 +24,11 @@ def build(request: pytest.FixtureRequest) -> Build:
 
 
 def job(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
-    """A Job as `infer.draw` makes it; `negative` None is none given, `sampler` None the base's own."""
+    """A Job as `infer.draw.draw` makes it; `negative` None is none given, `sampler` None the base's own."""
     import torch
 
-    from infer.denoise import Job
-    from infer.samplers import build_scheduler
+    from infer.draw.denoise import Job
+    from infer.draw.samplers import build_scheduler
 
     name, family, parts, _pipeline = build
     settings: dict[str, Any] = {"seed": 7, "steps": STEPS, "guidance": 5.0, "negative": None} | changes
@@ -51,14 +51,14 @@ def job(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
 
 
 def drawn(build: Build, jobs: list[Any]) -> list[Any]:
-    from infer.denoise import denoise
+    from infer.draw.denoise import denoise
 
     return denoise(build[1], build[2], jobs)
 
 
 def plain(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     """What the plain pipeline call ends with, its own scheduler fresh."""
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     name, _family, parts, pipeline = build
     pipeline.scheduler = build_scheduler(parts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infer.start import Start
+from infer.draw.start import Start
 from tests.infer.test_every_family import TOLERANCE, Build, apart, drawn, job
 from tests.tiny import plain_pipeline, tiny_parts
 from tests.tiny_families import builds, module_of
@@ -59,7 +59,7 @@ def pictures(size: int) -> tuple[Any, Any]:
 def plain(family: str, strength: float, *, masked: bool = False) -> Any:
     import diffusers
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     module = module_of(family)
     _name, _family, parts, base = build(family)

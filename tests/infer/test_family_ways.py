@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from infer.adapters import attach, detach, set_weights
-from infer.config import Axes, GridConfig
-from infer.control import control_of
-from infer.draw import Prompts
-from infer.job import plan
-from infer.samplers import build_scheduler
-from infer.start import Start
+from infer.draw.adapters import attach, detach, set_weights
+from infer.grid.config import Axes, GridConfig
+from infer.draw.control import control_of
+from infer.draw.draw import Prompts
+from infer.grid.job import plan
+from infer.draw.samplers import build_scheduler
+from infer.draw.start import Start
 from registry.errors import Refused
 from registry.families import FAMILIES
 from registry.store import Store

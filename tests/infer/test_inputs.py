@@ -10,13 +10,13 @@ import numpy
 import pytest
 from PIL import Image
 
-from infer.config import Axes, Fit, GridConfig
-from infer.infotext import parse_infotext
-from infer.job import plan, run
-from infer.pictures import Pictures, check_fit, fitted, mask_of
-from infer.png import read_png
-from infer.render import PictureFile, Render
-from infer.reproduce import reproduce
+from infer.grid.config import Axes, Fit, GridConfig
+from infer.output.infotext import parse_infotext
+from infer.grid.job import plan, run
+from infer.draw.input_images import Pictures, check_fit, fitted, mask_of
+from infer.output.png import read_png
+from infer.draw.render import PictureFile, Render
+from infer.output.reproduce import reproduce
 from registry.errors import BadFile, Faults, NotFound, Refused
 from tests.infer.conftest import Shelf
 from tests.tiny import tiny_control

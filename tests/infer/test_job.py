@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from infer.cells import CellStore
-from infer.config import Axes, GridConfig
-from infer.grid import Counts, in_order, render_cells
-from infer.job import new_folder, plan, run
-from infer.png import hash_pixels, read_png
-from infer.render import Adapter, Render
+from infer.grid.cells import CellStore
+from infer.grid.config import Axes, GridConfig
+from infer.grid.engine import Counts, in_order, render_cells
+from infer.grid.job import new_folder, plan, run
+from infer.output.png import hash_pixels, read_png
+from infer.draw.render import Adapter, Render
 from registry.errors import Faults, JobFailed
 from registry.progress import Tick
 from tests.infer.conftest import Shelf
@@ -89,7 +89,7 @@ def test_every_setting_changes_the_picture(shelf: Shelf) -> None:
         *({"adapters": name} for name in ("ink", "ink:0.5", "ink+hat", "words")),
         *({"size": "48x32"}, {"precision": "bf16"}),
     ]
-    from infer.config import Precision
+    from infer.grid.config import Precision
 
     renders = []
     for change in changes:
@@ -128,8 +128,8 @@ def test_bases_and_adapters_change_as_rarely_as_can_be() -> None:
 
 
 def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infer.session
-    from infer import adapters
+    import infer.draw.session
+    from infer.draw import adapters
 
     said: list[str] = []
 
@@ -140,8 +140,8 @@ def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf,
 
         return call
 
-    monkeypatch.setattr(infer.session, "attach", spy("on", adapters.attach))
-    monkeypatch.setattr(infer.session, "detach", spy("off", adapters.detach))
+    monkeypatch.setattr(infer.draw.session, "attach", spy("on", adapters.attach))
+    monkeypatch.setattr(infer.draw.session, "detach", spy("off", adapters.detach))
     run(config(shelf, {"adapter": ["ink", "none", "hat"], "seed": [1, 2], "weight": [0.5, 1]}, where="adapter != 'none'"), shelf.store)
     names = [f"a{shelf.store.sha256(shelf.store.find(name))[:16]}" for name in ("ink", "hat")]
     assert said == [f"on {names[0]}", f"off {names[0]}", f"on {names[1]}", f"off {names[1]}"]
@@ -197,15 +197,15 @@ def test_a_damaged_cell_is_told_and_drawn_again(shelf: Shelf) -> None:
 
 
 def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
-    import infer.session
-    from infer.draw import draw_latents
+    import infer.draw.session
+    from infer.draw.draw import draw_latents
 
     def broken(family: Any, parts: Any, render: Render, *rest: Any, **options: Any) -> Any:
         if render.seed in seeds:
             raise RuntimeError("no memory left")
         return draw_latents(family, parts, render, *rest, **options)
 
-    monkeypatch.setattr(infer.session, "draw_latents", broken)
+    monkeypatch.setattr(infer.draw.session, "draw_latents", broken)
 
 
 def test_a_cell_that_fails_is_recorded_and_the_grid_goes_on(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,12 +229,12 @@ def test_strict_stops_at_the_first_failure(shelf: Shelf, monkeypatch: pytest.Mon
 
 
 def test_a_grid_without_one_picture_has_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infer.session
+    import infer.draw.session
 
     def broken(*_arguments: Any, **_options: Any) -> Any:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(infer.session, "load_base", broken)
+    monkeypatch.setattr(infer.draw.session, "load_base", broken)
     with pytest.raises(JobFailed, match="None of the 2 cells could be drawn: OSError: the disk is gone"):
         run(config(shelf, {"seed": [1, 2]}), shelf.store)
 
@@ -283,8 +283,8 @@ def test_a_killed_grid_goes_on_where_it_was(shelf: Shelf) -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from infer.config import Axes, GridConfig
-from infer.job import run
+from infer.grid.config import Axes, GridConfig
+from infer.grid.job import run
 from registry.store import Store
 run(GridConfig(base="tiny", prompt="a cat", steps=4, axes=Axes(seed="1-120"), out={str(shelf.work)!r}), Store())
 """

@@ -4,8 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from infer.config import Axes, GridConfig
-from infer.layout import Cell, Dimension, Layout, choose_sides, expand
+from infer.grid.config import Axes, GridConfig
+from infer.grid.layout import Cell, Dimension, Layout, choose_sides, expand
 from registry.store import Store
 
 
@@ -139,6 +139,6 @@ def test_nothing_heavy_is_imported_for_the_settings() -> None:
     import sys
 
     heavy = ("torch", "diffusers", "transformers", "peft", "PIL", "sqlalchemy")
-    code = f"import sys, infer.config, infer.layout, infer.render; print([m for m in sys.modules if m in {heavy}])"
+    code = f"import sys, infer.grid.config, infer.grid.layout, infer.draw.render; print([m for m in sys.modules if m in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "[]"

@@ -7,9 +7,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from infer.config import Axes, GridConfig
-from infer.job import plan, run
-from infer.reproduce import reproduce
+from infer.grid.config import Axes, GridConfig
+from infer.grid.job import plan, run
+from infer.output.reproduce import reproduce
 from registry.store import Store
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_sd1, tiny_sdxl, tiny_single_file
 

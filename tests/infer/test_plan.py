@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from infer.cells import CellStore
-from infer.config import Axes, GridConfig
-from infer.job import plan
+from infer.grid.cells import CellStore
+from infer.grid.config import Axes, GridConfig
+from infer.grid.job import plan
 from registry.errors import Faults
 from registry.store import Store
 from tests.infer.conftest import Shelf

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from infer.infotext import ModelNames, infotext, parse_infotext, quote
-from infer.png import encode_png, hash_pixels, label_png, read_carried, read_png
-from infer.render import Adapter
+from infer.output.infotext import ModelNames, infotext, parse_infotext, quote
+from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
+from infer.draw.render import Adapter
 from registry.errors import BadFile
 from tests.infer.pictures import NAMES, resolved, square
 

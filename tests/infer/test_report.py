@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import infer.report
-from infer.gallery import Gallery
-from infer.report import script_json, write_report
+import infer.output.report
+from infer.output.gallery import Gallery
+from infer.output.report import script_json, write_report
 from tests.infer.pictures import gallery
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_script_json_cannot_be_left() -> None:
 def test_a_report_that_would_be_too_large_holds_smaller_pictures_and_says_so(
     shown: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infer.report, "LARGEST", 1500)
+    monkeypatch.setattr(infer.output.report, "LARGEST", 1500)
     (note,) = write_report(tmp_path / "report.html", shown)
     assert "WebP" in note and "images/" in note and note in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert data_of(tmp_path / "report.html")["images"][0].startswith("data:image/webp")

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from infer.config import Axes, GridConfig
-from infer.job import run
-from infer.png import label_png, read_png
-from infer.reproduce import compare, reproduce
+from infer.grid.config import Axes, GridConfig
+from infer.grid.job import run
+from infer.output.png import label_png, read_png
+from infer.output.reproduce import compare, reproduce
 from registry.errors import BadFile, Faults
 from registry.store import Store
 from tests.infer.conftest import Shelf

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infer.samplers import SAMPLERS, build_scheduler, check_sampler, flow_samplers
+from infer.draw.samplers import SAMPLERS, build_scheduler, check_sampler, flow_samplers
 from registry.errors import Refused, UnknownName
 from registry.families import FAMILIES
 from registry.architectures.transformer.flow_schedule import shift_of

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import infer.sheet
-from infer import lettering
-from infer.lettering import Style, ink, legible, width, wrap
-from infer.sheet import SMALLEST, Box, Sheet, fit, write_sheet
+import infer.output.sheet
+from infer.output import lettering
+from infer.output.lettering import Style, ink, legible, width, wrap
+from infer.output.sheet import SMALLEST, Box, Sheet, fit, write_sheet
 from tests.infer.pictures import gallery
 
 LONG = "a very long prompt about a cat, a dog and Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen_v2-000300.safetensors " * 3
@@ -77,8 +77,8 @@ def test_small_pictures_are_enlarged_by_a_whole_number_and_large_ones_are_not(tm
 
 
 def test_a_sheet_that_would_be_too_large_is_made_smaller_then_shorter_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infer.sheet, "LONGEST", 2000)
-    monkeypatch.setattr(infer.sheet, "MOST_PIXELS", 3_000_000)
+    monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
+    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 3_000_000)
 
     def inside(sheet: Sheet) -> bool:
         return max(sheet.width, sheet.height) <= 2000 and sheet.width * sheet.height <= 3_000_000

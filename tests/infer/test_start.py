@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infer.samplers import SAMPLERS
+from infer.draw.samplers import SAMPLERS
 from registry.errors import Refused
 from tests.infer.test_control import net_of, picture, pixels, steering
 from tests.infer.test_denoise import T5_TOKENS, TOLERANCE, Model, apart, apart_of_widest, drawn, job
@@ -55,7 +55,7 @@ def start(family: str, strength: float, *, masked: bool = False) -> Any:
     import numpy
     import torch
 
-    from infer.start import Start
+    from infer.draw.start import Start
 
     mask = torch.from_numpy(numpy.asarray(half(family), dtype=numpy.float32) / 255)[None, None] if masked else None
     return Start(pixels=2 * pixels(picture(family)) - 1, strength=strength, mask=mask)
@@ -72,7 +72,7 @@ def plain(family: str, strength: float, *, masked: bool = False, sampler: str | 
     import diffusers
     import torch
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     _name, _family, parts, base = model(family)
     name = TOLD[family][2 if net is not None else 1 if masked else 0]
@@ -140,7 +140,7 @@ def test_a_start_and_a_controlnet_together(family: str) -> None:
 
 
 def test_starts_share_forwards_with_pictures_from_noise() -> None:
-    from infer.denoise import Counter, denoise
+    from infer.draw.denoise import Counter, denoise
 
     jobs = [job(model("sd1"), steps=7, seed=seed) for seed in range(3)]
     jobs[1].start, jobs[2].start = start("sd1", 0.5), start("sd1", 0.7, masked=True)
@@ -165,9 +165,9 @@ def test_every_family_starts_from_a_picture(family: str, variant: str) -> None:
     """With a pipeline for it or without: the recipe is one. What a mask keeps is the start's own latents; a weaker start stays nearer."""
     import torch
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
-    from infer.start import Start
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
+    from infer.draw.start import Start
     from tests.tiny_families import module_of
 
     size = module_of(family).SIZE

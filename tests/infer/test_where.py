@@ -2,7 +2,7 @@
 
 import pytest
 
-from infer.where import Where
+from infer.grid.where import Where
 from registry.errors import Refused
 
 VALUES = {"weight": 0.5, "adapter": "ink", "prompt": "a cat", "seed": 3, "sampler": None}

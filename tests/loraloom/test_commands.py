@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infer.config import GridConfig, axis_settings
+from infer.grid.config import GridConfig, axis_settings
 from loraloom.cli import main
 from train.config import TrainConfig
 
@@ -35,8 +35,8 @@ class Seen:
 @pytest.fixture
 def grid(monkeypatch: pytest.MonkeyPatch) -> Seen:
     seen = Seen(result={"cells": 2, "rendered": 2, "reused": 0, "failed": 0, "seconds": 0.1, "report": "/runs/x/report.html"})
-    monkeypatch.setattr("infer.job.run", seen)
-    monkeypatch.setattr("infer.job.plan", seen)
+    monkeypatch.setattr("infer.grid.job.run", seen)
+    monkeypatch.setattr("infer.grid.job.plan", seen)
     return seen
 
 
@@ -99,7 +99,7 @@ def test_a_reproduction_that_differs_has_exit_code_1(
 ) -> None:
     made = Seen()
     made.equal = equal  # type: ignore[attr-defined]  # of Reproduction, what the command reads
-    monkeypatch.setattr("infer.reproduce.reproduce", made)
+    monkeypatch.setattr("infer.output.reproduce.reproduce", made)
     assert main(["reproduce", "a.png", "--json"]) == (0 if equal else 1)
     assert made.calls[0][0] == Path.cwd() / "a.png"
     assert json.loads(capsys.readouterr().out) == {"plan": True}

@@ -40,8 +40,8 @@ def pixels(name: str, parts: Any) -> Any:
     """A picture of three steps, with guidance where the family has it."""
     import torch
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
     from tests.tiny import SIZES
 
     family, size = FAMILIES[name], SIZES[name]

@@ -69,8 +69,8 @@ def test_it_is_a_setting_of_training_that_stays_with_the_run(file: Path, tmp_pat
 
 
 def test_it_is_part_of_a_picture_and_of_its_key(tmp_path: Path) -> None:
-    from infer.render import Render
-    from infer.resolve import Resolver
+    from infer.draw.render import Render
+    from infer.draw.resolve import Resolver
 
     store = Store(tmp_path / "home")
     folder = tiny_model("sd1", tmp_path / "one")

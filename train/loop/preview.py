@@ -75,8 +75,8 @@ class PromptPreviews:
     def _pictures(self, learner: Learner) -> Sequence[Image]:
         import torch
 
-        from infer.denoise import Job, denoise, to_image
-        from infer.samplers import build_scheduler
+        from infer.draw.denoise import Job, denoise, to_image
+        from infer.draw.samplers import build_scheduler
 
         family, parts, device = learner.family, learner.parts, learner.device
         settings, side = self.config.preview, learner.resolution

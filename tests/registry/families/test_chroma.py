@@ -152,9 +152,9 @@ def test_image_to_image_is_that_of_diffusers_own_pipeline() -> None:
     import torch
     from PIL import Image
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
-    from infer.start import Start
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
+    from infer.draw.start import Start
 
     family, parts = tiny_parts("chroma")
     base = plain_pipeline("chroma")

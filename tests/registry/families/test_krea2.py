@@ -94,7 +94,7 @@ def test_guidance_counts_from_zero() -> None:
 def test_a_distilled_build_has_one_shift_at_any_size() -> None:
     import torch
 
-    from infer.samplers import build_scheduler
+    from infer.draw.samplers import build_scheduler
 
     family = FAMILIES["krea2"]
     tables = {}

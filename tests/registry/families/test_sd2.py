@@ -233,10 +233,10 @@ def test_a_steered_picture_from_a_picture_is_the_pipeline_s(masked: bool) -> Non
     import torch
     from PIL import Image
 
-    from infer.control import Steering
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
-    from infer.start import Start
+    from infer.draw.control import Steering
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
+    from infer.draw.start import Start
     from tests.tiny import plain_pipeline, tiny_control, tiny_parts
 
     family, parts = tiny_parts("sd2", variant="v")

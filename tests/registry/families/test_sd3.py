@@ -214,9 +214,9 @@ def test_a_dynamic_shift_goes_by_the_picture_s_tokens() -> None:
 
 
 def test_a_size_beyond_the_table_of_places_is_refused_by_every_plan(tmp_path: Path) -> None:
-    from infer.denoise import check_size
-    from infer.render import Render
-    from infer.resolve import Resolver
+    from infer.draw.denoise import check_size
+    from infer.draw.render import Render
+    from infer.draw.resolve import Resolver
     from registry.store import Store
     from train import run
     from train.config import DataConfig, TrainConfig
@@ -240,9 +240,9 @@ def test_image_to_image_and_inpainting_are_the_pipelines(masked: bool) -> None:
     import torch
     from PIL import Image
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
-    from infer.start import Start
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
+    from infer.draw.start import Start
 
     family, parts = tiny_parts("sd3")
     base = plain_pipeline("sd3")

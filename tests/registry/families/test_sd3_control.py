@@ -69,9 +69,9 @@ def test_a_steered_picture_is_the_pipeline_s(kind: str) -> None:
     import torch
     from PIL import Image
 
-    from infer.control import Steering
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
+    from infer.draw.control import Steering
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
 
     family, parts, base = model()
     hint = numpy.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=numpy.uint8)

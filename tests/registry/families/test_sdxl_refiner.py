@@ -116,9 +116,9 @@ def test_scores_are_the_prompt_s_and_the_negative_s() -> None:
 def test_it_finishes_a_picture_as_its_pipeline_does(negative: str | None) -> None:
     import torch
 
-    from infer.denoise import Job, denoise
-    from infer.samplers import build_scheduler
-    from infer.start import Start
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
+    from infer.draw.start import Start
 
     family, parts = tiny_parts("sdxl_refiner")
     pipeline = plain_pipeline("sdxl_refiner")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from infer.axes import AXES
+from infer.grid.axes import AXES
 from registry.errors import Faults
 
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.png import Carried, hash_pixels, read_png
-from infer.render import Adapter, Render
-from infer.resolve import Resolver
+from infer.output.png import Carried, hash_pixels, read_png
+from infer.draw.render import Adapter, Render
+from infer.draw.resolve import Resolver
 from registry.errors import Faults, LoomError
 from registry.progress import Report, silent
 
@@ -65,7 +65,7 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
     """
     from PIL import Image
 
-    from infer.session import Counts, Session
+    from infer.draw.session import Counts, Session
 
     carried = read_png(path)
     resolver = Resolver(store)
@@ -153,7 +153,7 @@ def _names(reference: str, sha256: str | None) -> Sequence[str]:
 
 
 def _is_here(device: str) -> bool:
-    from infer.machine import pick_device
+    from infer.draw.machine import pick_device
 
     try:
         return pick_device(device) == device

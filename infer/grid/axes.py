@@ -11,9 +11,9 @@ from itertools import product
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from infer.controls import read_controls
-from infer.render import Adapter, ControlNet, Embedding, PictureFile, Render, number, spell_controls
-from infer.values import integers, numbers, sizes, spell_size, texts
+from infer.draw.controls import read_controls
+from infer.draw.render import Adapter, ControlNet, Embedding, PictureFile, Render, number, spell_controls
+from infer.grid.values import integers, numbers, sizes, spell_size, texts
 from registry.errors import Refused
 from registry.names import Table
 

@@ -82,7 +82,7 @@ class ControlNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """All that one image needs. `None` is what the plain pipeline call does; `infer.resolve` puts the value in its place.
+    """All that one image needs. `None` is what the plain pipeline call does; `infer.draw.resolve` puts the value in its place.
 
     `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2).
     `init` is the picture that is drawn anew by `strength`, where `mask` is white; `paste` puts its own pixels back where it is black.

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from infer.render import Render
+from infer.draw.render import Render
 from registry.errors import LoomError
 from registry.home import home_dir
 from registry.formats.atomic_file import atomic_file, write_json

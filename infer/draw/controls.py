@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.edges import edges
-from infer.pictures import fitted
-from infer.render import ControlNet, PictureFile
+from infer.draw.edges import edges
+from infer.draw.input_images import fitted
+from infer.draw.render import ControlNet, PictureFile
 from registry.errors import Refused
 from registry.names import Table, suggest
 from registry.references import NONE, split_joined, split_weight

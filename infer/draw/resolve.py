@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.controls import control_faults
-from infer.inputs import own_size, picture_faults, with_contents
-from infer.machine import made_with, pick_device
-from infer.pictures import Pictures
-from infer.render import Adapter, ControlNet, Embedding, Render
+from infer.draw.controls import control_faults
+from infer.draw.inputs import own_size, picture_faults, with_contents
+from infer.draw.machine import made_with, pick_device
+from infer.draw.input_images import Pictures
+from infer.draw.render import Adapter, ControlNet, Embedding, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Resolver:
     def _fitting(self, reference: str, render: Render) -> int:
         import torch
 
-        from infer.control import control_of
+        from infer.draw.control import control_of
 
         base, found = self.base(render), self.controlnet(reference)
         control = control_of(base.family)
@@ -299,8 +299,8 @@ def _twice(adapters: Sequence[Adapter]) -> list[str]:
 
 def _faults_of(render: Render, base: Base) -> list[str]:
     """What the base's family cannot do of a Render with defaults in place."""
-    from infer.denoise import check_size
-    from infer.samplers import check_sampler
+    from infer.draw.denoise import check_size
+    from infer.draw.samplers import check_sampler
 
     assert render.steps is not None and render.guidance is not None and render.width is not None and render.height is not None
     faults: list[str] = []

@@ -11,8 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from infer.gallery import Gallery, Picture
-from infer.lettering import Style, legible, letter, width, wrap
+from infer.output.gallery import Gallery, Picture
+from infer.output.lettering import Style, legible, letter, width, wrap
 from registry.formats.atomic_file import atomic_file
 
 if TYPE_CHECKING:

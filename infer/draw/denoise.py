@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from infer.control import Ask, Steering, encode_hints, steered
-from infer.start import Ground, Start, check_strength, first_step, start_latents
+from infer.draw.control import Ask, Steering, encode_hints, steered
+from infer.draw.start import Ground, Start, check_strength, first_step, start_latents
 from registry.conditioning import stacked
 from registry.errors import JobFailed, Refused
 from registry.family import Conditioning, Family, Parts
@@ -33,7 +33,7 @@ class Job:
     unconditional: Conditioning | None  # used where the family's rule asks for a pass without the prompt (above a scale of 1, as a rule)
     guidance: float
     steps: int
-    scheduler: Any  # a fresh one of infer.samplers.build_scheduler: it keeps this picture's state
+    scheduler: Any  # a fresh one of infer.draw.samplers.build_scheduler: it keeps this picture's state
     seed: int
     height: int  # pixels
     width: int  # pixels

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from infer.controls import hint_of
-from infer.pictures import Pictures, check_fit, fitted, to_pixels, told_fit
-from infer.render import ControlNet, PictureFile, Render
-from infer.start import Start, check_strength
+from infer.draw.controls import hint_of
+from infer.draw.input_images import Pictures, check_fit, fitted, to_pixels, told_fit
+from infer.draw.render import ControlNet, PictureFile, Render
+from infer.draw.start import Start, check_strength
 from registry.errors import LoomError
 from registry.family import Family
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from infer.gallery import Gallery, Picture
-from infer.machine import version_of
+from infer.output.gallery import Gallery, Picture
+from infer.draw.machine import version_of
 from registry.formats.atomic_file import write_text
 
 LARGEST = 64_000_000  # bytes of pictures in the page; beyond it they are embedded smaller, and that is told

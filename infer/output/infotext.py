@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from infer.render import ControlNet, Render, number
-from infer.samplers import SAMPLERS
+from infer.draw.render import ControlNet, Render, number
+from infer.draw.samplers import SAMPLERS
 
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 NEGATIVE = "Negative prompt:"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from infer.control import Steering
-from infer.denoise import Counter, Job, denoise, to_image
-from infer.render import Render
-from infer.samplers import build_scheduler
-from infer.start import Start
+from infer.draw.control import Steering
+from infer.draw.denoise import Counter, Job, denoise, to_image
+from infer.draw.render import Render
+from infer.draw.samplers import build_scheduler
+from infer.draw.start import Start
 from registry.family import Conditioning, Family, Parts
 
 if TYPE_CHECKING:

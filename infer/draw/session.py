@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from infer.adapters import attach, detach, set_weights
-from infer.control import Steering
-from infer.denoise import Counter
-from infer.draw import Prompts, draw_latents, draw_picture
-from infer.infotext import ModelNames
-from infer.inputs import hint_pixels, pasted, start_of
-from infer.png import encode_png
-from infer.render import Embedding, Render
-from infer.resolve import Base, Resolver
+from infer.draw.adapters import attach, detach, set_weights
+from infer.draw.control import Steering
+from infer.draw.denoise import Counter
+from infer.draw.draw import Prompts, draw_latents, draw_picture
+from infer.output.infotext import ModelNames
+from infer.draw.inputs import hint_pixels, pasted, start_of
+from infer.output.png import encode_png
+from infer.draw.render import Embedding, Render
+from infer.draw.resolve import Base, Resolver
 from registry.architectures.text.textual_inversion import forget, teach, with_words
 from registry.family import Family, Parts
 from registry.detect.loading import load_base
@@ -158,7 +158,7 @@ class Session:
 
     def _steerings(self, render: Render) -> list[Steering]:
         """The Render's ControlNets at work, each loaded at its first use."""
-        from infer.control import control_of
+        from infer.draw.control import control_of
 
         for one in render.steering:
             key = str(one.sha256)

@@ -6,15 +6,15 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from infer.cells import CellStore
-from infer.config import GridConfig
-from infer.control import is_within
-from infer.draw import negative_key, prompt_key, tell_truncated
-from infer.grid import loading
-from infer.inputs import picture_notes
-from infer.layout import Cell, Layout, expand
-from infer.render import Render, number
-from infer.resolve import Base, Resolver
+from infer.grid.cells import CellStore
+from infer.grid.config import GridConfig
+from infer.draw.control import is_within
+from infer.draw.draw import negative_key, prompt_key, tell_truncated
+from infer.grid.engine import loading
+from infer.draw.inputs import picture_notes
+from infer.grid.layout import Cell, Layout, expand
+from infer.draw.render import Render, number
+from infer.draw.resolve import Base, Resolver
 from registry.architectures.text.textual_inversion import with_words
 from registry.errors import Faults, LoomError
 
@@ -182,8 +182,8 @@ class _Costs:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
 
     def _count(self, base: Base, render: Render) -> int:
-        from infer.denoise import set_walk
-        from infer.samplers import build_scheduler
+        from infer.draw.denoise import set_walk
+        from infer.draw.samplers import build_scheduler
 
         steps = render.steps or 0
         try:

@@ -1,0 +1,1 @@
+"""One image: a Render, a loaded model, the denoising loop."""

@@ -1,0 +1,1 @@
+"""A grid: its settings, axes, plan and cells."""
