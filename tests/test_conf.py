@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from loraloom.cli import find_commands
-from loraloom.hydra_jobs import Composer, Job, configure
-from loraloom.job_arguments import Arguments
-from loraloom.presets import Presets
+from loraloom.hydra.jobs import Composer, Job, configure
+from loraloom.hydra.arguments import Arguments
+from loraloom.hydra.presets import Presets
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 JOBS: dict[str, Job[Any]] = {name: module.job() for name, module in find_commands().items() if hasattr(module, "job")}

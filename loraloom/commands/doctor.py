@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom import console
-from loraloom.places import conf_dir, data_dir
+from loraloom.data_files import conf_dir, data_dir
 from loraloom.version import __version__
 from registry.errors import LoomError
 from registry.home import home_dir, pocket_dir

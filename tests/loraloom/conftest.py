@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.hydra_jobs import Job, Request
+from loraloom.hydra.jobs import Job, Request
 from tests.loraloom.toy import CONF, RUNS, Toy, ToyPlan, run_toy
 
 
@@ -18,7 +18,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job[Toy]:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr("loraloom.presets.conf_dir", lambda: conf)
+    monkeypatch.setattr("loraloom.hydra.presets.conf_dir", lambda: conf)
     RUNS.clear()
     return Job(name="toy", help="A toy job.", schema=Toy, plan=ToyPlan, run=run_toy, examples=("loraloom toy steps=3",))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.commands.train import job as train_job
-from loraloom.hydra_jobs import Job, Request, configure, run_job
+from loraloom.hydra.jobs import Job, Request, configure, run_job
 from registry.errors import Faults, Refused
 from tests.loraloom.toy import Mode, Toy
 

@@ -6,9 +6,9 @@ import shlex
 import pytest
 from omegaconf import OmegaConf
 
-from loraloom.hydra_bridge import parse
-from loraloom.literal import quote, rightly_quoted, take_literally
-from loraloom.settings import read_schema
+from loraloom.hydra.bridge import parse
+from loraloom.hydra.literal import quote, rightly_quoted, take_literally
+from loraloom.hydra.settings import read_schema
 from tests.loraloom.toy import Toy
 
 SCHEMA = read_schema(Toy)

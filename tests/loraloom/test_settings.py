@@ -2,7 +2,7 @@
 
 import pytest
 
-from loraloom.settings import read_schema
+from loraloom.hydra.settings import read_schema
 from tests.loraloom.toy import Toy
 
 SCHEMA = read_schema(Toy)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from loraloom.places import conf_dir
+from loraloom.data_files import conf_dir
 from registry.errors import Faults
 from registry.merging.job import merge
 from registry.merging.plan import plan_merge

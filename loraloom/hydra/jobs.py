@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from loraloom import console
-from loraloom.hydra_bridge import call_hydra, compose, is_readable, parse, to_config, understandable
-from loraloom.job_arguments import Arguments, read_arguments
-from loraloom.judge import Judge
-from loraloom.literal import is_open_text, quote_value, take_literally
-from loraloom.presets import Presets, leaves
-from loraloom.settings import Schema, read_schema
+from loraloom.hydra.bridge import call_hydra, compose, is_readable, parse, to_config, understandable
+from loraloom.hydra.arguments import Arguments, read_arguments
+from loraloom.hydra.overrides import Judge
+from loraloom.hydra.literal import is_open_text, quote_value, take_literally
+from loraloom.hydra.presets import Presets, leaves
+from loraloom.hydra.settings import Schema, read_schema
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run_job(job: Job[Any], argv: Sequence[str]) -> int:
     arguments = read_arguments(job.name, argv)
     composer = Composer(job, arguments)
     if arguments.help:
-        from loraloom.job_help import show_help
+        from loraloom.hydra.help import show_help
 
         show_help(job, composer, as_json=arguments.json)
         return 0
@@ -77,7 +77,7 @@ def run_job(job: Job[Any], argv: Sequence[str]) -> int:
         call_hydra(job.name, job.schema, [*arguments.hydra, *composer.overrides], lambda _raw: None)  # --cfg
         return 0
     if arguments.multirun:
-        from loraloom.sweep import run_sweep
+        from loraloom.hydra.sweep import run_sweep
 
         return run_sweep(job, composer)
     try:

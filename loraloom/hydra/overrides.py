@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loraloom.hydra_bridge import parse, sweep_values
-from loraloom.literal import rightly_quoted
-from loraloom.presets import Presets, leaves
-from loraloom.settings import Schema, Setting
+from loraloom.hydra.bridge import parse, sweep_values
+from loraloom.hydra.literal import rightly_quoted
+from loraloom.hydra.presets import Presets, leaves
+from loraloom.hydra.settings import Schema, Setting
 from registry.names import suggest
 
 if TYPE_CHECKING:

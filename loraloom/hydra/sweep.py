@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom import console
-from loraloom.hydra_bridge import call_hydra, sweep_points
-from loraloom.literal import quote
+from loraloom.hydra.bridge import call_hydra, sweep_points
+from loraloom.hydra.literal import quote
 from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from loraloom.hydra_jobs import Composer, Job, Request
+    from loraloom.hydra.jobs import Composer, Job, Request
 
 
 def run_sweep(job: "Job[Any]", composer: "Composer") -> int:

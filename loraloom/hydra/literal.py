@@ -5,7 +5,7 @@ A value that stands in quotes keeps Hydra's rules. So `prompt=a cat, (red)` and 
 
 import re
 
-from loraloom.settings import Schema
+from loraloom.hydra.settings import Schema
 
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 QUOTED = re.compile(_QUOTED, re.DOTALL)

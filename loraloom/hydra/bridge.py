@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loraloom.places import data_dir
-from loraloom.presets import Presets
+from loraloom.data_files import data_dir
+from loraloom.hydra.presets import Presets
 from registry.errors import LoomError, Refused
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from loraloom import console
 
 if TYPE_CHECKING:
-    from loraloom.hydra_jobs import Composer, Job
+    from loraloom.hydra.jobs import Composer, Job
 
 SWITCHES = """\
   --help          this page; with --json as JSON

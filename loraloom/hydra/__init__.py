@@ -1,0 +1,1 @@
+"""Hydra behind the command line: overrides, presets, help, jobs, sweeps."""
