@@ -15,122 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from registry.formats.key_map import FilePlaces
-from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.formats.layers import AdapterNames
-from registry.formats.safetensors_header import TensorInfo as TensorInfo
+from registry.formats.model_header import Look
 from registry.names import Table
+from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
-
-T = TypeVar("T")
-Conditioning = dict[str, "Tensor"]  # what the denoiser needs beside latents and time; every tensor is batch-first
-Residuals = Mapping[str, Sequence["Tensor"]]  # what ControlNets add, by place in the denoiser; every tensor is batch-first
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """What detection sees of a model on the disk, without reading a tensor.
-
-    A diffusers folder has `index` (model_index.json) and `configs` (component -> config.json); `tensors` are those of the
-    denoiser. A single file has `tensors` and `metadata` from its header.
-    """
-
-    path: Path
-    index: Mapping[str, Any] = field(default_factory=dict)
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_folder(self) -> bool:
-        return bool(self.index)
-
-    def class_of(self, component: str) -> str | None:
-        """The class that model_index.json names for a component; None where there is none, or it is null."""
-        entry = self.index.get(component)
-        return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
-
-    @property
-    def adapter_keys(self) -> dict[str, AdapterKey] | None:
-        """The parsed keys of an adapter; None where the file is none."""
-        return self.once(_adapter_keys)
-
-    def once(self, tell: Callable[[Look], T]) -> T:
-        """What `tell` says of this model; asked once, however many families want to know."""
-        told: dict[Callable[[Look], Any], Any] = self.__dict__.setdefault("_told", {})
-        if tell not in told:
-            told[tell] = tell(self)
-        answer: T = told[tell]
-        return answer
-
-
-def _adapter_keys(look: Look) -> dict[str, AdapterKey] | None:
-    return adapter_keys(look.tensors)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """A family's claim on what it saw: score in (0, 1], the reasons, and what else the header tells."""
-
-    score: float
-    evidence: tuple[str, ...]
-    variant: str | None = None
-    prediction: str | None = None  # epsilon, v_prediction, flow; None: not in the header
-    prediction_source: str | None = None
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """The VAE's answer for a batch of images, in normalised latent space: mean and logvar (B, C, H, W).
-
-    `logvar` None is a VAE without a posterior: the sample is the mean. `summed` gives a noise's sample in the plain pipeline's own
-    order of sums, where that is another in the last bits: sampled first, normalised after.
-    """
-
-    mean: Tensor
-    logvar: Tensor | None
-    summed: Callable[[Tensor], Tensor] | None = None
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """mean + sigma * noise; the noise (B, C, H, W) is given, so that the caller owns the randomness."""
-        if self.logvar is None:
-            return self.mean
-        if self.summed is not None:
-            return self.summed(noise)
-        return self.mean + (0.5 * self.logvar).exp() * noise
-
-
-@dataclass(kw_only=True)
-class Parts:
-    """A loaded model. `prediction` is epsilon, v_prediction or flow, read from the scheduler's config, never from the family's name."""
-
-    denoiser: nn.Module
-    vae: nn.Module
-    text_encoders: dict[str, nn.Module]  # component name (text_encoder, text_encoder_2) -> module
-    tokenizers: dict[str, Any]  # component name (tokenizer, tokenizer_2) -> tokenizer
-    scheduler_class: str  # the class name in diffusers
-    scheduler_config: Mapping[str, Any]
-    prediction: str
-    source: Path
-    latent_factor: int  # pixels a latent cell, from the VAE's config (8 in the published models, 4 in pocket)
-    resolution: int  # pixels a side the model was made for, from its config: the plain pipeline's default size
-    latent_channels: int | None = None  # of this build, where it is not the published models' number
-    config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
-    warnings: tuple[str, ...] = ()  # what was assumed in loading and should be said
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.denoiser.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.denoiser.parameters()).dtype
 
 
 def never_itself(net: nn.Module) -> bool:

@@ -10,15 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from registry.formats.adapter_keys import DENOISER
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.diffusers_folder import prediction_of
-from registry.formats.adapter_keys import DENOISER
+from registry.formats.model_header import Look
 from registry.formats.safetensors_header import TensorInfo
-
-if TYPE_CHECKING:
-    from registry.family import Look, Match
+from registry.parts import Match
 
 SMALL = 512  # a width below is of a small build of the family, as tests and teaching have them: no published model is so narrow
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "net.", "transformer.", "unet.")
@@ -148,8 +146,6 @@ def _recognise_folder(row: Known, look: Look) -> Match | None:
 
 
 def _match(row: Known, score: float, evidence: Iterable[str], variant: str | None) -> Match:
-    from registry.family import Match  # not at the top: importing the seam imports every family, and they import this
-
     source = "the family" if row.prediction else None
     return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
 

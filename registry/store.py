@@ -18,38 +18,36 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy import delete as delete_rows
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index import database as tables
-from registry.index.storage.blobs import Blobs
-from registry.index.run_checkpoints import checkpoint_step
 from registry.detect.inspect import inspect
-from registry.index.storage.hash_cache import Digests
+from registry.detect.model_card import card_licence
+from registry.errors import Ambiguous, BadFile, NotFound, Refused
+from registry.formats.model_folder import folder_files
+from registry.home import home_dir, index_place
+from registry.index import database as tables
+from registry.index import records, rows
+from registry.index.database import Index
 from registry.index.duplicates import Duplicate, duplicates
 from registry.index.embedded import Embedded
-from registry.errors import Ambiguous, BadFile, NotFound, Refused
-from registry.index.lookup import Finder, seen_at
-from registry.formats.model_folder import folder_files
-from registry.index.scanning.refresh import look_again
-from registry.index.storage.gc import Garbage, find_garbage, sweep
-from registry.home import home_dir, index_place
-from registry.index.database import Index
 from registry.index.lineage import Lineage, trace
-from registry.detect.model_card import card_licence
-from registry.names import suggest
+from registry.index.lookup import Finder, seen_at
 from registry.index.notes_file import Imported, apply, match, notes_of, read_notes
-from registry.index.storage.managed_files import Removed, delete, own_files
-from registry.index.scanning.record_matcher import place_with_fingerprint
-from registry.progress import Report, silent
+from registry.index.overrides import check_told, put_told
+from registry.index.run_checkpoints import checkpoint_step
 from registry.index.scanning.rebuild import Rebuilt, rebuild
-from registry.record import FileEntry, Hashes, Record
-from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
+from registry.index.scanning.record_matcher import place_with_fingerprint
+from registry.index.scanning.refresh import look_again
 from registry.index.scanning.scan import ScanReport, scan
 from registry.index.search import search
-from registry.sources.source import Brought, bring, check_expected, is_source
-from registry.index.overrides import check_told, put_told
+from registry.index.storage.blobs import Blobs
+from registry.index.storage.gc import Garbage, find_garbage, sweep
+from registry.index.storage.hash_cache import Digests
+from registry.index.storage.managed_files import Removed, delete, own_files
 from registry.index.storage.verify import Check, verify
+from registry.names import suggest
+from registry.progress import Report, silent
+from registry.record import FileEntry, Hashes, Record
+from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
+from registry.sources.source import Brought, bring, check_expected, is_source
 
 
 class Store:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from loraloom.cli import find_commands
-from loraloom.hydra.jobs import Composer, Job, configure
 from loraloom.hydra.arguments import Arguments
+from loraloom.hydra.jobs import Composer, Job, configure
 from loraloom.hydra.presets import Presets
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.progress import Report
-from train.loop import checkpoint
-from train.output import export
-from train.output import folder
-from train.plan.base import resolve_device
 from train.config import Precision
-from train.output.finish import finish, write_adapter
+from train.loop import checkpoint
 from train.loop.interrupt import listening
 from train.loop.loop import History, Loop, restore
-from train.plan.plan import Plan
 from train.loop.prepare import prepare
-from train.run import Out, Outcome, inputs_of, quiet, record_resume
 from train.loop.trackers import open_trackers
+from train.output import export, folder
+from train.output.finish import finish, write_adapter
+from train.plan.base import resolve_device
+from train.plan.plan import Plan
+from train.run import Out, Outcome, inputs_of, quiet, record_resume
 
 if TYPE_CHECKING:
     from registry.store import Store

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
-from registry.family import Family, Parts
+from registry.family import Family
 from registry.names import suggest
+from registry.parts import Parts
 from train.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
-from registry.progress import Report, silent
 from registry.formats.atomic_file import write_json, write_text
+from registry.progress import Report, silent
+from train.config import TrainConfig, changed, get, to_yaml
 from train.loop import checkpoint
 from train.output import folder
-from train.config import TrainConfig, changed, get, to_yaml
 from train.plan.plan import Plan, make_plan
 
 if TYPE_CHECKING:

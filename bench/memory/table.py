@@ -22,8 +22,8 @@ from bench.memory.published import FOLDERS, Config
 from registry.families import FAMILIES
 from tests.tiny import shared_folder
 from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
-from train.plan.estimate import MIB, estimate
 from train.lora import matched, parameter_count, targets_of
+from train.plan.estimate import MIB, estimate
 
 CARDS = (12, 16, 24, 80)  # GB as sold
 SPARE = 1.2  # GiB that CUDA's context and the allocator's gaps take

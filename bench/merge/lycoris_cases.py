@@ -1,6 +1,6 @@
-"""Makes tests/registry/merging/lycoris.safetensors: LyCORIS's own modules, their base weights, and the weights they stand for.
+"""Makes tests/registry/adapters/lycoris.safetensors: LyCORIS's own modules, their base weights, and the weights they stand for.
 
-python bench/merge/lycoris_cases.py tests/registry/merging/lycoris.safetensors      (needs lycoris-lora; made with 4.1.3)
+python bench/merge/lycoris_cases.py tests/registry/adapters/lycoris.safetensors      (needs lycoris-lora; made with 4.1.3)
 
 The weight is the one that LyCORIS's forward pass uses in training. Its merge_to multiplies LoHa and LoKr by alpha / rank
 twice, and its strength below 1 leaves the base where a magnitude or a rescale is at work; those are not taken over.

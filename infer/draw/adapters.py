@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused, UnknownName
-from registry.family import Family, Parts
+from registry.family import Family
 from registry.names import suggest
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

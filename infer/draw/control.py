@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from registry.errors import Refused
-from registry.family import Conditioning, Control, Family, Parts, Residuals
+from registry.family import Control, Family
+from registry.parts import Conditioning, Parts, Residuals
 
 if TYPE_CHECKING:
     import torch

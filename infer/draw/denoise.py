@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import Ask, Steering, encode_hints, steered
 from infer.draw.start import Ground, Start, check_strength, first_step, start_latents
-from registry.conditioning import stacked
 from registry.errors import JobFailed, Refused
-from registry.family import Conditioning, Family, Parts
+from registry.family import Family
+from registry.parts import Conditioning, Parts, stacked
 
 if TYPE_CHECKING:
     import torch

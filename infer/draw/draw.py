@@ -10,7 +10,8 @@ from infer.draw.denoise import Counter, Job, denoise, to_image
 from infer.draw.render import Render
 from infer.draw.samplers import build_scheduler
 from infer.draw.start import Start
-from registry.family import Conditioning, Family, Parts
+from registry.family import Family
+from registry.parts import Conditioning, Parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import PictureFile
 from registry.errors import BadFile, NotFound, Refused
-from registry.formats.image_file import Unreadable, decode
 from registry.formats.atomic_file import atomic_file
+from registry.formats.image_file import Unreadable, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image

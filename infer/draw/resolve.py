@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import control_faults
+from infer.draw.input_images import Pictures
 from infer.draw.inputs import own_size, picture_faults, with_contents
 from infer.draw.machine import made_with, pick_device
-from infer.draw.input_images import Pictures
 from infer.draw.render import Adapter, ControlNet, Embedding, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
     from registry.architectures.text.textual_inversion import Word
-    from registry.family import Family, Parts
+    from registry.family import Family
+    from registry.parts import Parts
     from registry.record import Record
     from registry.store import Store
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from registry.errors import Refused
-from registry.family import Parts
 from registry.names import Table
+from registry.parts import Parts
 
 
 @dataclass(frozen=True, kw_only=True)

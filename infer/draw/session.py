@@ -12,16 +12,17 @@ from infer.draw.adapters import attach, detach, set_weights
 from infer.draw.control import Steering
 from infer.draw.denoise import Counter
 from infer.draw.draw import Prompts, draw_latents, draw_picture
-from infer.output.infotext import ModelNames
 from infer.draw.inputs import hint_pixels, pasted, start_of
-from infer.output.png import encode_png
 from infer.draw.render import Embedding, Render
 from infer.draw.resolve import Base, Resolver
+from infer.output.infotext import ModelNames
+from infer.output.png import encode_png
 from registry.architectures.text.textual_inversion import forget, teach, with_words
-from registry.family import Family, Parts
-from registry.detect.loading import load_base
-from registry.progress import Report, Tick, silent
 from registry.architectures.vae.override import load_vae
+from registry.detect.loading import load_base
+from registry.family import Family
+from registry.parts import Parts
+from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
-from registry.family import Family, Parts
+from registry.family import Family
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     import torch

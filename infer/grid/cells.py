@@ -13,8 +13,8 @@ from typing import Any
 
 from infer.draw.render import Render
 from registry.errors import LoomError
-from registry.home import home_dir
 from registry.formats.atomic_file import atomic_file, write_json
+from registry.home import home_dir
 
 
 @dataclass(frozen=True, kw_only=True)

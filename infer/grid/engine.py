@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
-from infer.grid.cells import CellError, CellStore, Stored
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.session import Counts, Session, free_memory
+from infer.grid.cells import CellError, CellStore, Stored
 from registry.errors import Faults, JobFailed, LoomError
 from registry.progress import Report, Tick, silent
 from registry.store import Store

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from infer.draw.session import model_names
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
-from infer.output.gallery import Gallery, Picture, look_alikes, shared_settings, spell_details, spell_settings
 from infer.grid.engine import CellResult, Counts, render_cells
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan, plan_grid
+from infer.output.gallery import Gallery, Picture, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_report
-from infer.draw.session import model_names
 from infer.output.sheet import write_sheet
 from registry.errors import JobFailed
-from registry.progress import Report, Tick, silent
 from registry.formats.atomic_file import atomic_file, write_json, write_text
+from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:
     from registry.store import Store

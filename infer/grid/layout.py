@@ -6,10 +6,10 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from infer.grid.axes import AXES, Axis, read_adapters, read_embeddings
-from infer.grid.config import GridConfig, axis_settings
 from infer.draw.controls import read_controls
 from infer.draw.render import PictureFile, Render
+from infer.grid.axes import AXES, Axis, read_adapters, read_embeddings
+from infer.grid.config import GridConfig, axis_settings
 from infer.grid.values import every, sizes
 from infer.grid.where import Where
 from registry.errors import LoomError, Refused

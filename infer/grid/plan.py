@@ -6,20 +6,20 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from infer.grid.cells import CellStore
-from infer.grid.config import GridConfig
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, tell_truncated
-from infer.grid.engine import loading
 from infer.draw.inputs import picture_notes
-from infer.grid.layout import Cell, Layout, expand
 from infer.draw.render import Render, number
 from infer.draw.resolve import Base, Resolver
+from infer.grid.cells import CellStore
+from infer.grid.config import GridConfig
+from infer.grid.engine import loading
+from infer.grid.layout import Cell, Layout, expand
 from registry.architectures.text.textual_inversion import with_words
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
-    from registry.family import Parts
+    from registry.parts import Parts
     from registry.store import Store
 
 

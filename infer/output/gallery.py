@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from infer.output.infotext import OWN
-from infer.grid.layout import Layout
 from infer.draw.render import Render, number, spell_adapters, spell_controls
+from infer.grid.layout import Layout
+from infer.output.infotext import OWN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infer.output.infotext import ModelNames, infotext
 from infer.draw.machine import version_of
 from infer.draw.render import Render
+from infer.output.infotext import ModelNames, infotext
 from registry.errors import BadFile
 
 if TYPE_CHECKING:

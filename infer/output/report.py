@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from infer.output.gallery import Gallery, Picture
 from infer.draw.machine import version_of
+from infer.output.gallery import Gallery, Picture
 from registry.formats.atomic_file import write_text
 
 LARGEST = 64_000_000  # bytes of pictures in the page; beyond it they are embedded smaller, and that is told
@@ -46,7 +46,7 @@ def page(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: st
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
 
-    loader = PackageLoader("infer")
+    loader = PackageLoader("infer.output")
     environment = Environment(loader=loader, autoescape=select_autoescape(default=True), undefined=StrictUndefined)
 
     def own(name: str) -> Markup:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.output.png import Carried, hash_pixels, read_png
 from infer.draw.render import Adapter, Render
 from infer.draw.resolve import Resolver
+from infer.output.png import Carried, hash_pixels, read_png
 from registry.errors import Faults, LoomError
 from registry.progress import Report, silent
 

@@ -303,8 +303,8 @@ def diff(arguments: argparse.Namespace) -> int:
 
 
 def _read(reference: str, store: Store) -> Any:
-    from registry.adapters.reader import read_adapter
     from registry.adapters.named_sources import weights_named
+    from registry.adapters.reader import read_adapter
 
     record = store.find(weights_named(reference))
     if record.kind not in ("adapter", "unknown"):

@@ -75,8 +75,8 @@ def _run(request: "Request[MergeConfig]") -> "Finished":
     from infer.grid.job import new_folder
     from loraloom import console
     from loraloom.hydra.jobs import Finished
-    from registry.merging.job import run_plan
     from registry.formats.atomic_file import write_json, write_text
+    from registry.merging.job import run_plan
     from registry.store import Store
 
     plan = _plan(request)

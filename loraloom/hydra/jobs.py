@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from loraloom import console
-from loraloom.hydra.bridge import call_hydra, compose, is_readable, parse, to_config, understandable
 from loraloom.hydra.arguments import Arguments, read_arguments
-from loraloom.hydra.overrides import Judge
+from loraloom.hydra.bridge import call_hydra, compose, is_readable, parse, to_config, understandable
 from loraloom.hydra.literal import is_open_text, quote_value, take_literally
+from loraloom.hydra.overrides import Judge
 from loraloom.hydra.presets import Presets, leaves
 from loraloom.hydra.settings import Schema, read_schema
 from registry.errors import Faults, LoomError

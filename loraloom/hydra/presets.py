@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loraloom.hydra.literal import quote
 from loraloom.data_files import conf_dir
+from loraloom.hydra.literal import quote
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults
-from registry.detect.licences import inherited
-from registry.adapters.reader import Adapter, Module
 from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
 from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
-from registry.adapters.shape_check import outline_shape
 from registry.adapters.named_sources import Given, find_adapters, place_faults, source_entries
+from registry.adapters.reader import Adapter, Module
+from registry.adapters.shape_check import outline_shape
 from registry.adapters.writer import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
+from registry.detect.licences import inherited
+from registry.errors import Faults
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 

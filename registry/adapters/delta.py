@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.errors import JobFailed, Refused
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, along, rotation_fault
+from registry.errors import JobFailed, Refused
 
 if TYPE_CHECKING:
     from torch import Tensor

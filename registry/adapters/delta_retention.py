@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.reader import Module
 from registry.adapters.delta import bias_delta, delta, factors, finite
+from registry.adapters.reader import Module
 from registry.adapters.targets import Landing
-from registry.tensors.mmap_files import torch_dtype
 from registry.merging.method import Method, Pieces, Place
+from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,20 +9,20 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults, JobFailed
-from registry.formats.safetensors_header import TensorInfo
-from registry.detect.licences import inherited
-from registry.merging.keys import FLOATS, some
-from registry.tensors.layout import Layout
 from registry.adapters.combine import kohya_name
 from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
-from registry.adapters.targets import Landing, Place, places_of
 from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
+from registry.adapters.targets import Landing, Place, places_of
 from registry.adapters.writer import Layer, Made, metadata_of, save, tensors_of
-from registry.tensors.mmap_files import Maps
+from registry.detect.licences import inherited
+from registry.errors import Faults, JobFailed
+from registry.formats.safetensors_header import TensorInfo
+from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 from registry.record import Record
+from registry.tensors.layout import Layout
+from registry.tensors.mmap_files import Maps
 
 if TYPE_CHECKING:
     from torch import Tensor

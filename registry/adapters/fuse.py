@@ -10,18 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.delta import changes_bias
+from registry.adapters.delta_retention import FUSE, Part, Retained, options_of
+from registry.adapters.named_sources import Given, family_faults, find_adapters, find_checkpoint
+from registry.adapters.reader import Module
+from registry.adapters.shape_check import misshape
+from registry.adapters.targets import Landing, Places, places_of
+from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
-from registry.detect.licences import inherited
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import FLOATS, Key, Keys, some
-from registry.tensors.layout import Layout
-from registry.adapters.reader import Module
-from registry.adapters.delta_retention import FUSE, Part, Retained, options_of
-from registry.adapters.delta import changes_bias
-from registry.adapters.targets import Landing, Places, places_of
-from registry.adapters.shape_check import misshape
-from registry.adapters.named_sources import Given, family_faults, find_adapters, find_checkpoint
 from registry.merging.plan import (
     MIB,
     MergePlan,
@@ -34,6 +33,7 @@ from registry.merging.plan import (
 from registry.merging.recipe import DTYPES, Recipe, Source
 from registry.progress import Report, silent
 from registry.record import Record
+from registry.tensors.layout import Layout
 
 if TYPE_CHECKING:
     from registry.references import Weighted

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.adapters.reader import Adapter, Module
 from registry.adapters.combine import factors_of
 from registry.adapters.delta import delta, kind_of, tensor_fault
 from registry.adapters.factors import Factors, dense_spectrum, inner, spectrum
+from registry.adapters.reader import Adapter, Module
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"

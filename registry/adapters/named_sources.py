@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import LoomError
-from registry.tensors.layout import Layout, quantised, read_layout
 from registry.adapters.reader import CONFIG, WEIGHTS, Adapter, read_adapter
+from registry.errors import LoomError
 from registry.merging.plan import name_faults, output_faults
 from registry.record import Record
 from registry.references import looks_like_path
+from registry.tensors.layout import Layout, quantised, read_layout
 
 if TYPE_CHECKING:
     from registry.references import Weighted

@@ -13,15 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
-from registry.formats.model_folder import read_json
 from registry.formats.adapter_keys import AdapterKey, adapter_keys
-from registry.architectures.unet.diffusers_names import diffusers_underscored
+from registry.formats.model_folder import read_json
+from registry.formats.peft_config import peft_config
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
 from registry.tensors.mmap_files import Maps
-from registry.formats.peft_config import peft_config
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.formats.safetensors_header import TensorInfo
-from registry.adapters.reader import Module
 from registry.adapters.delta import delta, tensor_fault
+from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, turn_fault
+from registry.formats.safetensors_header import TensorInfo
 from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from registry.adapters.reader import Module, canonical
+from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.detect.module_shapes import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
 from registry.formats.layers import AdapterNames, Layer, originals
-from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.tensors.layout import Layout
-from registry.adapters.reader import Module, canonical
 
 
 @dataclass(frozen=True)

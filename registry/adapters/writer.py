@@ -9,15 +9,15 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import JobFailed
-from registry.detect.licences import Terms
-from registry.merging.job import RECIPE_KEY
-from registry.adapters.reader import Adapter
 from registry.adapters.factors import Factors
-from registry.tensors.mmap_files import torch_dtype
+from registry.adapters.reader import Adapter
+from registry.detect.licences import Terms
+from registry.errors import JobFailed
+from registry.formats.atomic_file import write_safetensors
+from registry.merging.job import RECIPE_KEY
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.formats.atomic_file import write_safetensors
+from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

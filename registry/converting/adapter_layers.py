@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.detect.module_shapes import ldm_names
+from registry.adapters.reader import Adapter, Module
+from registry.adapters.targets import places_of
+from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.converting.fusing import Pair
+from registry.detect.module_shapes import ldm_names
 from registry.errors import Refused
 from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
 from registry.formats.layers import AdapterNames, Layer
-from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored, read_layout
-from registry.adapters.reader import Adapter, Module
-from registry.adapters.targets import places_of
 from registry.tensors.mmap_files import Maps
 
 if TYPE_CHECKING:

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.reader import CONFIG, Adapter, read_adapter
+from registry.adapters.writer import held
+from registry.converting.adapter_layers import Unit, raw_tensors, units_of
 from registry.converting.dialects import Spelled, as_kohya, as_modules
 from registry.converting.family import known_family
-from registry.converting.proven_output import proven_file
 from registry.converting.proof import prove
-from registry.converting.adapter_layers import Unit, raw_tensors, units_of
+from registry.converting.proven_output import proven_file
 from registry.converting.request import Wish, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.adapter_keys import adapter_keys, dialect_of
+from registry.formats.atomic_file import atomic_folder, write_json, write_safetensors
 from registry.formats.safetensors_header import read_header
-from registry.adapters.reader import CONFIG, Adapter, read_adapter
-from registry.adapters.writer import held
-from registry.tensors.mmap_files import torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
-from registry.formats.atomic_file import atomic_folder, write_json, write_safetensors
+from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

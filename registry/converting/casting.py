@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.writer import held
 from registry.converting.proven_output import proven_file
 from registry.converting.request import Wish, Written
 from registry.errors import Faults, JobFailed, Refused
+from registry.formats.atomic_file import write_lazily
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
-from registry.tensors.layout import Layout, Stored, quantised, read_layout
-from registry.adapters.writer import held
-from registry.tensors.mmap_files import Maps, torch_dtype
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick
 from registry.record import Hashes
-from registry.formats.atomic_file import write_lazily
+from registry.tensors.layout import Layout, Stored, quantised, read_layout
+from registry.tensors.mmap_files import Maps, torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

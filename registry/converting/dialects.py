@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.converting.fusing import Pair, fuse, split
+from registry.adapters.reader import Module
 from registry.converting.adapter_layers import Unit, pair_of
+from registry.converting.fusing import Pair, fuse, split
 from registry.errors import Faults
 from registry.family import Family
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.lora_state import lora_settings
-from registry.adapters.reader import Module
 
 if TYPE_CHECKING:
     from torch import Tensor

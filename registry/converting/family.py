@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from registry.detect.other_families import KNOWN
 from registry.errors import Refused
 from registry.families import FAMILIES, Family
-from registry.detect.other_families import KNOWN
 
 
 def known_family(name: str | None, path: Path) -> Family:

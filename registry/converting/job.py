@@ -8,17 +8,17 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.reader import CONFIG
 from registry.converting.adapters import DIALECTS, AdapterWay
 from registry.converting.casting import RecastWay
 from registry.converting.pickles import PickleWay, is_pickle
+from registry.converting.request import Way, Wish
 from registry.converting.to_file import SingleFileWay
 from registry.converting.to_folder import FolderWay
-from registry.converting.request import Way, Wish
-from registry.errors import Faults, Refused
-from registry.formats.model_folder import weight_files
-from registry.formats.hashing import hash_file
 from registry.detect.loading import told_prediction
-from registry.adapters.reader import CONFIG
+from registry.errors import Faults, Refused
+from registry.formats.hashing import hash_file
+from registry.formats.model_folder import weight_files
 from registry.merging.plan import name_faults, output_faults
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from registry.converting.adapter_layers import Unit, pair_of, tensor_of
 from registry.converting.dialects import swapped
 from registry.converting.fusing import Pair
-from registry.converting.adapter_layers import Unit, pair_of, tensor_of
 from registry.errors import JobFailed
 from registry.progress import Report, Tick, silent
 

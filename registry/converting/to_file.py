@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK
 from registry.converting.casting import SHOWN, Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
 from registry.converting.family import known_family
 from registry.converting.proven_output import proven_file
 from registry.converting.request import Wish, Written
+from registry.detect.loading import load_family
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
-from registry.family import Parts
 from registry.formats.key_map import Place
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo
-from registry.detect.loading import load_family
-from registry.tensors.relayout import gathered, modern
+from registry.formats.single_file import UNUSED, component_configs
+from registry.parts import Parts
+from registry.progress import Report
 from registry.tensors.layout import Layout, Stored, read_layout
 from registry.tensors.mmap_files import Maps
-from registry.progress import Report
-from registry.formats.single_file import UNUSED, component_configs
-from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK
+from registry.tensors.relayout import gathered, modern
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
 

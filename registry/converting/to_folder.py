@@ -13,20 +13,20 @@ from typing import Any
 
 from registry.converting.casting import Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
 from registry.converting.family import known_family
-from registry.converting.to_file import opened
 from registry.converting.request import Wish, Written
+from registry.converting.to_file import opened
+from registry.detect.loading import load_family
 from registry.errors import Refused
 from registry.families import Family
-from registry.family import Parts
+from registry.formats.atomic_file import atomic_folder, write_json
 from registry.formats.key_map import Place
 from registry.formats.model_folder import read_json
-from registry.detect.loading import load_family
-from registry.tensors.relayout import cut
+from registry.formats.single_file import UNUSED
+from registry.parts import Parts
+from registry.progress import Report
 from registry.tensors.layout import Layout, Stored, read_layout
 from registry.tensors.mmap_files import Maps
-from registry.progress import Report
-from registry.formats.atomic_file import atomic_folder, write_json
-from registry.formats.single_file import UNUSED
+from registry.tensors.relayout import cut
 
 WEIGHTS = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
 OUTER = "text_model."  # stands before the names of CLIP's parameters in published folders; newer classes dropped it and read both

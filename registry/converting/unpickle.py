@@ -69,10 +69,10 @@ def extract(source: Path, target: Path, *, dtype: str | None, metadata: Mapping[
     """Write the tensors of a pickle; what was found and what was left out."""
     import torch
 
-    from registry.converting.proof import same_bits
     from registry.adapters.writer import held
-    from registry.tensors.mmap_files import torch_dtype
+    from registry.converting.proof import same_bits
     from registry.formats.atomic_file import write_safetensors
+    from registry.tensors.mmap_files import torch_dtype
 
     left: dict[str, str] = {}
     tensors = dict(weights(load(source), left))

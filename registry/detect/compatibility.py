@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.formats.adapter_shapes import LayerSize, layer_sizes
 from registry.detect.module_shapes import BaseModules, ModuleShape, base_modules
 from registry.errors import BadFile
 from registry.formats.adapter_keys import adapter_keys
+from registry.formats.adapter_shapes import LayerSize, layer_sizes
 from registry.formats.safetensors_header import read_header
 
 SHOWN = 3  # modules named in an explanation

@@ -10,24 +10,25 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.detect.verdict import Verdict, checkpoint_claims, hear_metadata, verdict_of
-from registry.formats.diffusers_folder import is_component
-from registry.errors import BadFile
-from registry.families import FAMILIES
-from registry.family import Control, Look
 from registry.detect.compatibility import Fit, fits
-from registry.formats.model_folder import folder_files, read_json, weights_of
-from registry.formats.adapter_keys import DENOISER, dialect_told
-from registry.formats.gguf import read_gguf
-from registry.formats.safetensors_header import Header, read_header
 from registry.detect.component_kinds import CROSS_WIDTHS
-from registry.detect.model_card import card_licence
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
-from registry.formats.peft_config import config_beside, with_config
-from registry.record import FileEntry, Record, Warn
-from registry.references import file_name
+from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
 from registry.detect.table_facts import Traits, dtype_of, look_at
+from registry.detect.verdict import Verdict, checkpoint_claims, hear_metadata, verdict_of
+from registry.errors import BadFile
+from registry.families import FAMILIES
+from registry.family import Control
+from registry.formats.adapter_keys import DENOISER, dialect_told
+from registry.formats.diffusers_folder import is_component
+from registry.formats.gguf import read_gguf
+from registry.formats.model_folder import folder_files, read_json, weights_of
+from registry.formats.model_header import Look
+from registry.formats.peft_config import config_beside, with_config
+from registry.formats.safetensors_header import Header, read_header
+from registry.record import FileEntry, Record, Warn
+from registry.references import file_name
 
 __all__ = ["Fit", "Look", "fits", "inspect", "look", "record_of"]
 

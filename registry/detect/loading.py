@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.families import FAMILIES
-from registry.family import Family, Parts
+from registry.family import Family
+from registry.parts import Parts
 from registry.record import TOLD, Record
 
 if TYPE_CHECKING:

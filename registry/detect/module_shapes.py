@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.formats.model_folder import weights_of
+from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
+from registry.architectures.unet.ldm_names import unet_modules
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import AdapterNames, originals
-from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
+from registry.formats.model_folder import weights_of
+from registry.formats.model_header import Look
 from registry.formats.safetensors_header import TensorInfo, read_header
-from registry.architectures.unet.ldm_names import unet_modules
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,6 @@ def _tables(path: Path, tensors: Mapping[str, TensorInfo]) -> list[AdapterNames]
     """How adapters of this base's family are spelled; every family's, where it is known of none."""
     from registry.detect.verdict import checkpoint_claims  # not at the top: importing it imports every family
     from registry.families import FAMILIES
-    from registry.family import Look
 
     claims = sorted(checkpoint_claims(Look(path=path, tensors=tensors)), key=lambda claim: -claim.match.score)
     told = [claims[0].family] if claims and claims[0].family in FAMILIES else list(FAMILIES)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from registry.detect.header_metadata import MetadataFacts
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
-from registry.detect.header_metadata import MetadataFacts
 
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
 TEXT_AT_MOST = 2000  # characters of a description the index keeps

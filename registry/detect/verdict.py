@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from registry.families import FAMILIES
-from registry.family import Look, Match
-from registry.detect.other_families import KNOWN
-from registry.signature import Known, claim_adapter, claim_checkpoint
 from registry.detect.header_metadata import MetadataFacts
+from registry.detect.other_families import KNOWN
+from registry.families import FAMILIES
+from registry.formats.model_header import Look
+from registry.parts import Match
 from registry.record import Prediction, Warn
+from registry.signature import Known, claim_adapter, claim_checkpoint
 
 TIE = 0.02  # claims closer than this are a tie
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.reader import read_adapter
 from registry.converting.dialects import is_pefts
 from registry.converting.job import ConvertPlan, Wish, plan_convert, run_convert
 from registry.converting.proven_output import proven_file
+from registry.detect.header_metadata import read_json_value
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
+from registry.formats.atomic_file import sync_folder
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
-from registry.adapters.reader import read_adapter
-from registry.detect.header_metadata import read_json_value
 from registry.progress import Report, Tick, silent
 from registry.record import Record
-from registry.formats.atomic_file import sync_folder
 
 if TYPE_CHECKING:
     from registry.store import Store

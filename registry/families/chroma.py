@@ -15,17 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
-from registry.formats.layers import AdapterNames, Layer, same_names
-from registry.architectures.vae.kl import decode, encode_images
-from registry.signature import Known, claim_adapter, claim_checkpoint
-from registry.formats.lora_state import transformer_lora
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
-from registry.formats.transformer_file import FileNames
 from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.vae.kl import decode, encode_images
+from registry.errors import BadFile, Refused
+from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.formats.layers import AdapterNames, Layer, same_names
+from registry.formats.lora_state import transformer_lora
+from registry.formats.model_header import Look
+from registry.formats.transformer_file import FileNames
+from registry.parts import Conditioning, Match, Parts, Residuals
+from registry.signature import Known, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -15,31 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.architectures.text.clip import clip_outputs
-from registry.formats.diffusers_folder import prediction_of
-from registry.errors import BadFile, Refused
-from registry.family import (
-    FAMILIES,
-    Conditioning,
-    Family,
-    Look,
-    Match,
-    Parts,
-    Posterior,
-    Residuals,
-    complete_with_guidance,
-    never_classifier_free,
-    never_guided,
-)
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
-from registry.formats.layers import AdapterNames
-from registry.architectures.vae.kl import decode_kl, encode_kl
-from registry.signature import bare
-from registry.formats.lora_state import transformer_lora
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
-from registry.formats.transformer_file import FileNames
 from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.vae.kl import decode_kl, encode_kl
+from registry.errors import BadFile, Refused
+from registry.family import FAMILIES, Family, complete_with_guidance, never_classifier_free, never_guided
+from registry.formats.diffusers_folder import prediction_of
+from registry.formats.layers import AdapterNames
+from registry.formats.lora_state import transformer_lora
+from registry.formats.model_header import Look
+from registry.formats.transformer_file import FileNames
+from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.signature import bare
 
 if TYPE_CHECKING:
     import torch

@@ -15,28 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.adapter_shapes import layer_sizes
-from registry.errors import BadFile, Refused
-from registry.family import (
-    FAMILIES,
-    Conditioning,
-    Family,
-    Look,
-    Match,
-    Parts,
-    Posterior,
-    Residuals,
-    complete_with_guidance,
-    guided_above_one,
-)
-from registry.architectures.transformer.flow_schedule import set_even_sigmas
-from registry.formats.layers import AdapterNames, Layer, every
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
-from registry.signature import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
-from registry.formats.lora_state import transformer_lora
-from registry.architectures.transformer.packing import places
-from registry.formats.transformer_file import FileNames
+from registry.architectures.transformer.flow_schedule import set_even_sigmas
 from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.packing import places
+from registry.errors import BadFile, Refused
+from registry.family import FAMILIES, Family, complete_with_guidance, guided_above_one
+from registry.formats.adapter_shapes import layer_sizes
+from registry.formats.layers import AdapterNames, Layer, every
+from registry.formats.lora_state import transformer_lora
+from registry.formats.model_header import Look
+from registry.formats.transformer_file import FileNames
+from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.signature import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -14,18 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
-from registry.formats.layers import AdapterNames, Layer
-from registry.detect.other_families import BLOCK, JOINT
 from registry.architectures.text.llm import count_text_tokens, hidden_states
-from registry.signature import Known, Width, claim_adapter, claim_checkpoint
-from registry.formats.lora_state import transformer_lora
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
-from registry.formats.transformer_file import FileNames
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
+from registry.detect.other_families import BLOCK, JOINT
+from registry.errors import BadFile, Refused
+from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.formats.layers import AdapterNames, Layer
+from registry.formats.lora_state import transformer_lora
+from registry.formats.model_header import Look
+from registry.formats.transformer_file import FileNames
+from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -15,23 +15,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.architectures.text.clip_prompts import repeated
 from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
-from registry.formats.diffusers_folder import load_folder, refuse_base_config
-from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, Residuals, complete_as_it_is
+from registry.architectures.text.clip_prompts import repeated
 from registry.architectures.transformer.flow_schedule import shift_of
-from registry.formats.model_folder import read_json
-from registry.formats.layers import AdapterNames
-from registry.formats.safetensors_header import TensorInfo
-from registry.architectures.vae.kl import decode, encode_images
-from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
-from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
-from registry.formats.lora_state import originals_in, read_lora
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
+from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
+from registry.errors import BadFile, Refused
+from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.formats.diffusers_folder import load_folder, refuse_base_config
+from registry.formats.layers import AdapterNames
+from registry.formats.lora_state import originals_in, read_lora
+from registry.formats.model_folder import read_json
+from registry.formats.model_header import Look
+from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
+from registry.parts import Conditioning, Match, Parts, Residuals
+from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch

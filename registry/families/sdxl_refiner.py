@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
-from registry.errors import BadFile
-from registry.family import FAMILIES, Conditioning, Family, Look, Match, Parts, own_timesteps_begun, start_by_whole_steps
-from registry.formats.layers import AdapterNames
-from registry.architectures.vae.kl import decode, encode_images
 from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
-from registry.formats.single_file import Layout
 from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
+from registry.architectures.vae.kl import decode, encode_images
+from registry.errors import BadFile
+from registry.family import FAMILIES, Family, own_timesteps_begun, start_by_whole_steps
+from registry.formats.layers import AdapterNames
+from registry.formats.model_header import Look
+from registry.formats.single_file import Layout
+from registry.parts import Conditioning, Match, Parts
 
 if TYPE_CHECKING:
     import torch

@@ -15,18 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.controlnet_file import load_controlnet, refuse_other_build
-from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Conditioning, Control, Family, Look, Match, Parts, Posterior, Residuals, complete_as_it_is
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
-from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
-from registry.signature import Known, Width, claim_adapter, claim_checkpoint
-from registry.formats.lora_state import transformer_lora
-from registry.architectures.transformer.packing import packed_tokens
-from registry.formats.transformer_file import FileNames
+from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.packing import packed_tokens
+from registry.architectures.vae.kl import decode_kl, encode_kl
+from registry.errors import BadFile, Refused
+from registry.family import FAMILIES, Control, Family, complete_as_it_is
+from registry.formats.controlnet_file import load_controlnet, refuse_other_build
+from registry.formats.layers import AdapterNames, Layer, every, same_names
+from registry.formats.lora_state import transformer_lora
+from registry.formats.model_header import Look
+from registry.formats.transformer_file import FileNames
+from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.signature import Known, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch

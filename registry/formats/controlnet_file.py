@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.diffusers_folder import load_module, no_progress_bars, weights_in
 from registry.errors import BadFile, FamilyMismatch, Refused
+from registry.formats.diffusers_folder import load_module, no_progress_bars, weights_in
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo, read_header
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     import torch
-
-    from registry.family import Parts
 
 LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
 UNREAD = re.compile(r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\.")  # of language models: nothing here looks or speaks
@@ -62,8 +61,6 @@ def load_folder(
     The config files are checked together before a weight is read. A component listed as null in model_index.json and not
     asked for is left out. Raises Faults or BadFile.
     """
-    from registry.family import Parts  # not at the top: importing the seam imports every family, and they import this
-
     index = read_json(path / "model_index.json")
     wanted = (denoiser, "vae", *text_encoders, *tokenizers, "scheduler")
     classes = _component_classes(path, index, wanted)

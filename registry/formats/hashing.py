@@ -24,8 +24,8 @@ from blake3 import blake3
 
 from registry.errors import BadFile
 from registry.formats.content_hash import adapter_contents, content_sha256
-from registry.formats.safetensors_header import Header, data_order, header_bytes, open_regular, read_header
 from registry.formats.peft_config import config_beside, with_config
+from registry.formats.safetensors_header import Header, data_order, header_bytes, open_regular, read_header
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 

@@ -20,11 +20,10 @@ from registry.errors import BadFile, Refused
 from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from registry.family import Parts
 
 PEFT_KEYS = {"down": "lora_A.weight", "up": "lora_B.weight", "down_bias": "lora_A.bias", "up_bias": "lora_B.bias"}
 SHOWN = 3  # names of misfits in a message

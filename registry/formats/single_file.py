@@ -15,20 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
+from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, told_prediction
+from registry.architectures.unet.ldm_sizes import NoConfig
 from registry.errors import BadFile, Refused
+from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
 from registry.formats.key_map import EveryKey, Place
 from registry.formats.model_folder import read_json
+from registry.formats.model_header import Look
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
-from registry.architectures.unet.ldm_sizes import NoConfig
-from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, told_prediction
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from registry.family import Parts
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
 SAID = "what was said of it"
@@ -119,8 +119,6 @@ def load_single_file(
     `prediction` is what a person says that it predicts: it stands above the file's own marks and any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     """
-    from registry.family import Look, Parts  # not at the top: importing the seam imports every family, and they import this
-
     header = read_header(path)
     folder = Path(base_config) if base_config is not None else None
     warnings: list[str] = []

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
 from registry.formats.key_map import Place
-from registry.formats.model_folder import read_json
 from registry.formats.layers import Layer, Spellings
+from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo, read_header
 from registry.formats.single_file import HINT, empty_module
 

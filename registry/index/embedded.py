@@ -7,12 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from registry.index.database import records
-
-from registry.index.database import rows
 from registry.detect.inspect import inspect
-from registry.index.storage.hash_cache import cached_hashes, folder_hashes, hashed_files
 from registry.home import pocket_dir
+from registry.index import records, rows
+from registry.index.storage.hash_cache import cached_hashes, folder_hashes, hashed_files
 from registry.record import Record
 from registry.references import POCKET, absolute
 

@@ -10,15 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index.run_checkpoints import checkpoint_folders, checkpoint_step
 from registry.detect.inspect import inspect
-from registry.index.storage.hash_cache import Digests
-from registry.index.embedded import Embedded
 from registry.errors import Ambiguous, NotFound, Refused
+from registry.index import records, rows
 from registry.index.database import Index
+from registry.index.embedded import Embedded
+from registry.index.run_checkpoints import checkpoint_folders, checkpoint_step
+from registry.index.storage.hash_cache import Digests
 from registry.names import suggest
 from registry.progress import silent
 from registry.record import Record
@@ -84,9 +82,9 @@ class Finder:
         """What was brought from there: of that very revision and file, or where the reference leaves them open, the only one."""
         source = same_source(reference)
         with self._index.reading() as connection:
-            records = records.load(connection, rows.ids_by_source(connection, source))
-        exact = [record for record in records if record.metadata.get("source") == source]
-        return exact or [record for record in records if _is_of(str(record.metadata.get("source")), source)]
+            found = records.load(connection, rows.ids_by_source(connection, source))
+        exact = [record for record in found if record.metadata.get("source") == source]
+        return exact or [record for record in found if _is_of(str(record.metadata.get("source")), source)]
 
     def _by_name(self, reference: str) -> list[Record]:
         with self._index.reading() as connection:

@@ -14,12 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index import database as tables
 from registry.errors import BadFile, Faults
 from registry.formats.model_folder import read_json
+from registry.index import database as tables
+from registry.index import records, rows
 from registry.record import Record
 from registry.references import POCKET
 
@@ -43,10 +41,10 @@ class Imported:
 # --- out
 
 
-def notes_of(connection: Connection, records: Sequence[Record]) -> dict[str, Any]:
+def notes_of(connection: Connection, known: Sequence[Record]) -> dict[str, Any]:
     """A document of everything that was said of these records; those of which nothing was said are left out."""
     said = records.gather(connection, None)
-    entries = [entry for record in records if (entry := _entry(record, said))]
+    entries = [entry for record in known if (entry := _entry(record, said))]
     return {"format": FORMAT, "version": VERSION, "created": rows.now(), "records": entries}
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, update
 
-from registry.index.database import database as tables
-from registry.index import rows
 from registry.errors import Refused
+from registry.index import database as tables
+from registry.index import rows
 from registry.names import suggest
 from registry.record import KINDS, PREDICTIONS, TOLD, Prediction, Record
 
 
 def families() -> list[str]:
     """Every family that can be told: those that load, and those known by sight."""
-    from registry.families import FAMILIES
     from registry.detect.other_families import KNOWN
+    from registry.families import FAMILIES
 
     return sorted({*FAMILIES, *(row.family for row in KNOWN)})
 

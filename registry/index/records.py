@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from registry.index.database import database as tables
-from registry.record import FileEntry, Hashes, Record, Warn
-from registry.index.rows import select_many
+from registry.index import database as tables
 from registry.index.overrides import with_told
+from registry.index.rows import select_many
+from registry.record import FileEntry, Hashes, Record, Warn
 
 
 @dataclass

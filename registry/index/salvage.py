@@ -23,14 +23,14 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.exc import DatabaseError
 
-from registry.index.database import database as tables
-from registry.index import rows
 from registry.detect.inspect import inspect
 from registry.errors import LoomError
+from registry.index import database as tables
+from registry.index import rows
 from registry.index.database import Damaged, open_index
+from registry.index.sqlite import SqliteFile
 from registry.index.storage.locks import held
 from registry.record import Record
-from registry.index.sqlite import SqliteFile
 
 PAGE = 4096  # bytes of a page: SQLite's default, in which every index is made
 AT_ONCE = 256  # rows asked for in one query, halved where one of them cannot be read

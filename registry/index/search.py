@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from registry.index.database import records
 from registry.index import database as tables
+from registry.index import records
 from registry.index.embedded import Embedded
 from registry.record import Record
 

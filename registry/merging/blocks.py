@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from registry.architectures.unet.ldm_names import unet_name
-from registry.tensors.layout import Layout
 from registry.names import Table, suggest
+from registry.tensors.layout import Layout
 
 LDM = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.|(middle_block)\.")
 FIRST, LAST = ("time_embed.", "label_emb."), ("out.",)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from registry.formats.safetensors_header import TensorInfo
+from registry.formats.single_file import UNUSED
 from registry.merging.blocks import block_names, block_weights, blocks_in_order
-from registry.tensors.layout import Layout, Stored
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
-from registry.formats.single_file import UNUSED
+from registry.tensors.layout import Layout, Stored
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # what is averaged; everything else is copied
 SHOWN = 3  # keys named in a fault

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.licences import Terms, inherited
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
-from registry.detect.licences import Terms, inherited
-from registry.tensors.relayout import in_form_of
 from registry.merging.keys import Key, Keys, plan_keys, some
-from registry.tensors.layout import Layout, quantised, read_layout
 from registry.merging.method import METHODS, Method
-from registry.tensors.chunks import CHUNK
 from registry.merging.recipe import Recipe, Source
 from registry.record import Record
 from registry.references import check_name
+from registry.tensors.chunks import CHUNK
+from registry.tensors.layout import Layout, quantised, read_layout
+from registry.tensors.relayout import in_form_of
 
 if TYPE_CHECKING:
     from registry.store import Store

@@ -9,20 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import LoomError, NotFound, Refused
-from registry.formats.safetensors_header import read_header
-from registry.detect.licences import inherited, terms_told
-from registry.merging.job import RECIPE_KEY, run_plan
-from registry.tensors.layout import read_layout
 from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.extract import plan_extract, run_extract
 from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse
+from registry.detect.licences import inherited, terms_told
+from registry.errors import LoomError, NotFound, Refused
+from registry.formats.safetensors_header import read_header
+from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import DTYPES, Recipe, Source, recipe_of
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import Weighted
+from registry.tensors.layout import read_layout
 
 if TYPE_CHECKING:
     from registry.store import Store

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from registry.errors import JobFailed, LoomError, NotFound, Refused
+from registry.index.scanning.walk import MODELS
 from registry.progress import Report, Tick
 from registry.sources.network import check_reachable
-from registry.index.scanning.walk import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

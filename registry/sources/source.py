@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.index.storage.blobs import Blobs
 from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
+from registry.index.scanning.walk import MODELS
+from registry.index.storage.blobs import Blobs
 from registry.index.storage.locks import held
 from registry.progress import Report
 from registry.record import Hashes
 from registry.references import GENERIC, proper_name
-from registry.index.scanning.walk import MODELS
 
 if TYPE_CHECKING:
     from registry.sources.web import Arrived

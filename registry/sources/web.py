@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import JobFailed, Refused
+from registry.formats.atomic_file import write_json
 from registry.index.storage.locks import held
 from registry.progress import Report, Tick
-from registry.formats.atomic_file import write_json
 
 CHUNK = 1 << 20  # bytes a read
 TRIES = 4  # connections in a row that bring nothing new

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, JobFailed
-from registry.tensors.layout import Stored
 from registry.formats.atomic_file import TORCH_DTYPES
+from registry.tensors.layout import Stored
 
 if TYPE_CHECKING:
     import torch

@@ -9,14 +9,14 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 
+from registry.architectures.unet.ldm_names import vae_name
 from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.formats.key_map import FilePlaces, Place
 from registry.formats.model_folder import read_json
-from registry.architectures.unet.ldm_names import vae_name
-from registry.tensors.layout import Layout, Stored, joined
 from registry.formats.transformer_file import PREFIXES
+from registry.tensors.layout import Layout, Stored, joined
 
 DENOISERS = ("unet", "transformer", "prior")
 TEXT = "text_model."  # stands in CLIP's names or, in some files and newer classes, does not

@@ -5,11 +5,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from infer.draw.render import Render
+from infer.grid.layout import Dimension, choose_sides
 from infer.output.gallery import Gallery, Picture, shared_settings, spell_settings
 from infer.output.infotext import ModelNames
-from infer.grid.layout import Dimension, choose_sides
 from infer.output.png import encode_png, read_png
-from infer.draw.render import Render
 
 NAMES = ModelNames(base="pocket", scheduler="DDIMScheduler", adapters={})
 

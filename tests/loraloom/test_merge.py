@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loraloom.cli import main
-from tests.registry.merging.adapters import checkpoint, lora
+from tests.registry.adapters.made_adapters import checkpoint, lora
 from tests.registry.merging.models import read, tensors, written
 
 

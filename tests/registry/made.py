@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from registry.formats.atomic_file import RawTensor, write_raw
 from registry.formats.safetensors_header import DTYPE_BITS
 from registry.record import Hashes
-from registry.formats.atomic_file import RawTensor, write_raw
 
 Shapes = Mapping[str, tuple[int, ...]]
 

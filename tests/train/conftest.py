@@ -59,10 +59,10 @@ def prepared(store: Store, tmp_path: Path) -> Callable[[TrainConfig], Any]:
 
     def make(config: TrainConfig) -> Any:
         from registry.progress import silent
-        from train.output.folder import make_folder
-        from train.loop.prepare import prepare
-        from train.run import inputs_of, plan
         from train.execute import make_accelerator
+        from train.loop.prepare import prepare
+        from train.output.folder import make_folder
+        from train.run import inputs_of, plan
 
         made = plan(config, store)
         folder = make_folder(made.config, "discs", inputs_of(made, store))

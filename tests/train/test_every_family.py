@@ -41,7 +41,7 @@ def test_checkpointed_gradients_are_those_of_the_same_prediction(name: str, vari
     """Two prompts of different lengths: a mask that is forgotten where activations are computed twice would show."""
     import torch
 
-    from registry.conditioning import stacked
+    from registry.parts import stacked
 
     family, parts = tiny_parts(name, variant=variant)
     side = module_of(name).SIZE

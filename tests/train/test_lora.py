@@ -6,7 +6,7 @@ import torch
 
 from registry.errors import Faults, Refused
 from registry.families import FAMILIES
-from registry.family import Parts
+from registry.parts import Parts
 from train.config import LoraConfig, OptimConfig, TrainConfig
 from train.lora import (
     add_lora,

@@ -15,8 +15,8 @@ from pathlib import Path
 from registry.errors import Faults
 from registry.formats.image_file import Size, Unreadable, decode
 from registry.progress import Report, Tick, silent
-from train.data.captions import check_caption
 from train.config import DataConfig
+from train.data.captions import check_caption
 from train.data.images import SUFFIXES
 from train.data.metadata import METADATA, read_rows
 

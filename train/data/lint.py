@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.progress import Report, silent
-from train.data.captions import has_trigger
 from train.config import DataConfig
+from train.data.captions import has_trigger
 from train.data.dataset import Sample, inspect_set
 from train.data.images import SUFFIXES
 

@@ -9,8 +9,8 @@ from registry.errors import Faults, Refused
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
-from train.loop.validation import split
 from train.data.images import SUFFIXES
+from train.loop.validation import split
 
 
 def read_dataset(config: TrainConfig, report: Report) -> ImageSet:

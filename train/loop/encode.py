@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.conditioning import stacked
 from registry.errors import JobFailed
-from registry.family import Conditioning, Family, Parts, Posterior
-from registry.formats.hashing import value_sha256
-from registry.home import home_dir
-from registry.formats.image_file import decode
-from registry.progress import Report, Tick
+from registry.family import Family
 from registry.formats.atomic_file import write_safetensors
+from registry.formats.hashing import value_sha256
+from registry.formats.image_file import decode
+from registry.home import home_dir
+from registry.parts import Conditioning, Parts, Posterior, stacked
+from registry.progress import Report, Tick
 from train.data.dataset import Sample
 from train.data.images import TRANSFORM, fit, to_pixels
 

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 from registry.errors import JobFailed
 from registry.progress import Report, Tick
-from train.loop import checkpoint
 from train.config import Precision
-from train.loop.rng import samples_at
-from train.loop.validation import Difference, Probe, difference
+from train.loop import checkpoint
 from train.loop.interrupt import Interrupted, Wish
-from train.lora import base_alone, set_lora_tensors
+from train.loop.rng import samples_at
 from train.loop.step import Learner, Trace
 from train.loop.trackers import Tracker
+from train.loop.validation import Difference, Probe, difference
+from train.lora import base_alone, set_lora_tensors
 
 WINDOW = 10  # steps whose numbers are read together on a device that works ahead of us
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.family import Parts
+from registry.parts import Parts
 from registry.progress import Report, Tick
-from train.output import folder
-from train.plan.base import load, torch_dtype
 from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_pictures, encode_texts, release
-from train.plan.estimate import human_bytes
+from train.loop.preview import PromptPreviews, encode_nothing
+from train.loop.step import Learner, denoiser_call
 from train.loop.validation import Probe
 from train.lora import add_loras, keep_few_activations, learning_modules
 from train.objective.targets import objective_of
 from train.optim import OPTIMIZERS
+from train.output import folder
+from train.plan.base import load, torch_dtype
+from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
-from train.loop.preview import PromptPreviews, encode_nothing
 from train.run import Out
-from train.loop.step import Learner, denoiser_call
 
 if TYPE_CHECKING:
     import torch

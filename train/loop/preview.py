@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.family import Conditioning, Family, Parts
-from registry.progress import Report, Tick
+from registry.family import Family
 from registry.formats.atomic_file import atomic_file
+from registry.parts import Conditioning, Parts
+from registry.progress import Report, Tick
 from train.config import TrainConfig
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast

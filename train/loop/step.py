@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.family import Conditioning, Family, Parts
-from train.plan.base import torch_dtype
+from registry.family import Family
+from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
-from train.loop.rng import draws_for, samples_at
 from train.loop.encode import Latents, Prompts, Texts, Told
+from train.loop.rng import draws_for, samples_at
 from train.objective.targets import Objective, losses
 from train.optim import learning_rate, set_rates
+from train.plan.base import torch_dtype
 
 if TYPE_CHECKING:
     import torch

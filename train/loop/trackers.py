@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from registry.errors import Refused
-from registry.names import Table
 from registry.formats.atomic_file import write_text
+from registry.names import Table
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from train.data.dataset import Sample
-from train.loop.rng import seed_of
 from train.loop.encode import Latents, Prompts, Texts
-from train.objective.targets import losses
+from train.loop.rng import seed_of
 from train.loop.step import Learner
+from train.objective.targets import losses
 
 if TYPE_CHECKING:
     from torch import Tensor

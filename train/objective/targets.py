@@ -19,7 +19,8 @@ from registry.names import Table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.family import Family, Parts
+    from registry.family import Family
+    from registry.parts import Parts
 
 Target = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]  # (x0, n, signal, noise) -> what the denoiser should answer
 Distribution = Callable[["Tensor"], "Tensor"]  # quantiles in [0, 1) -> share of the table in [0, 1), 0 the clean end

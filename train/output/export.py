@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.diffusers_folder import no_progress_bars
 from registry.errors import JobFailed
-from registry.family import Family, Parts
-from registry.record import Hashes
+from registry.family import Family
 from registry.formats.atomic_file import write_safetensors
+from registry.formats.diffusers_folder import no_progress_bars
+from registry.parts import Parts
+from registry.record import Hashes
 from train.loop.encode import Prompts, Texts
+from train.loop.step import cast
 from train.lora import ADAPTER, adapter_config, lora_tensors
 from train.objective.targets import Objective
-from train.loop.step import cast
 
 if TYPE_CHECKING:
     import torch

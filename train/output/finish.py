@@ -11,23 +11,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import JobFailed, Refused
 from registry.detect.licences import Terms, inherited
+from registry.errors import JobFailed, Refused
+from registry.formats.atomic_file import write_json
 from registry.progress import Tick
 from registry.record import Hashes
-from registry.formats.atomic_file import write_json
-from train.output import export
-from train.output import folder
-from train.plan.base import load, torch_dtype
 from train.config import to_plain
+from train.loop.loop import History
+from train.loop.prepare import Work
+from train.loop.trackers import read_metrics
+from train.output import export, folder
 from train.output.curves import draw_curves
+from train.output.report import preview_files, write_report
+from train.plan.base import load, torch_dtype
 from train.plan.defaults import safe_name
 from train.plan.estimate import human_seconds
-from train.loop.loop import History
 from train.plan.plan import Plan
-from train.loop.prepare import Work
-from train.output.report import preview_files, write_report
-from train.loop.trackers import read_metrics
 
 if TYPE_CHECKING:
     from registry.store import Store

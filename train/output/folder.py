@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import JobFailed, NotFound, Refused
-from registry.names import suggest
 from registry.formats.atomic_file import sync_folder, write_json, write_text
+from registry.names import suggest
 from train.config import TrainConfig, read_yaml, to_yaml
 
 CONFIG = "config.yaml"

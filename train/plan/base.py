@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.errors import NotFound, Refused
-from registry.family import Family, Parts
 from registry.detect.loading import family_of, load_family, told_prediction
+from registry.errors import NotFound, Refused
+from registry.family import Family
+from registry.parts import Parts
 from registry.record import Record
 from train.config import Precision, TrainConfig
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.detect.loading import told_prediction
-from train.plan.base import Base
 from train.config import TrainConfig
+from train.plan.base import Base
 
 PREVIEWS = 4  # prompts drawn when preview.prompts is not given
 PREVIEW_STEPS = 20

@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from registry.family import Conditioning, Family, Parts
-from train.plan.base import torch_dtype
+from registry.family import Family
+from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.lora import add_loras, keep_few_activations, learning_modules
+from train.plan.base import torch_dtype
 from train.plan.peak import Trace, backward, trace
 
 if TYPE_CHECKING:

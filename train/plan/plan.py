@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry.errors import Faults, Refused
-from registry.family import Parts
 from registry.names import Table
+from registry.parts import Parts
 from registry.progress import Report, silent
 from registry.store import check_name
-from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
-from train.data.captions import has_trigger, prompt_of
 from train.config import TrainConfig, changed, to_plain
+from train.data.captions import has_trigger, prompt_of
 from train.data.dataset import ImageSet, Sample
-from train.plan.defaults import defaults_of
-from train.plan.estimate import Estimate, estimate, human_bytes
 from train.data.split import Halves, check_leaks, choose_halves, read_dataset
+from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
 from train.objective.targets import TARGETS, TIMESTEPS, shift_drawn_with
 from train.optim import OPTIMIZERS, SCHEDULES
-from train.loop.trackers import trackers_of
+from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.defaults import defaults_of
+from train.plan.estimate import Estimate, estimate, human_bytes
 
 if TYPE_CHECKING:
     from registry.store import Store

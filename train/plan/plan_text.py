@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from train.plan.estimate import human_bytes, human_seconds
 from train.optim import learning_rate
+from train.plan.estimate import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from train.config import TrainConfig

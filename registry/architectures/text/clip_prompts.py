@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip import clip_outputs, count_tokens, normed_state, penultimate_state
+from registry.parts import Conditioning, Parts
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from registry.family import Conditioning, Parts
 
 
 def repeated(conditioning: Conditioning, count: int) -> Conditioning:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
 from registry.formats.safetensors_header import TensorInfo, read_header
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from registry.family import Parts
 
 NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no word: A1111 calls it by the file's name
 

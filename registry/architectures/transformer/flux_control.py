@@ -15,17 +15,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.controlnet_file import load_controlnet, refuse_other_build
-from registry.errors import Refused
-from registry.formats.safetensors_header import TensorInfo
-from registry.architectures.vae.kl import encode_kl
 from registry.architectures.transformer.packing import pack, places
+from registry.architectures.vae.kl import encode_kl
+from registry.errors import Refused
+from registry.family import Control
+from registry.formats.controlnet_file import load_controlnet, refuse_other_build
+from registry.formats.safetensors_header import TensorInfo
+from registry.parts import Conditioning, Parts, Residuals
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from registry.family import Conditioning, Control, Parts, Residuals
 
 CLASSES = ("FluxControlNetModel",)
 SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_attention_dim")
@@ -131,6 +131,4 @@ def block_residuals(control: Residuals | None) -> dict[str, Any]:
 
 def flux_control() -> Control:
     """How ControlNets steer FLUX's transformer."""
-    from registry.family import Control  # not at the top: importing the seam imports every family, and they import this
-
     return Control(classes=CLASSES, load=load, encode_hint=encode_hint, residuals=residuals, modes=modes)

@@ -7,15 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.errors import Refused
+from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.transformer_file import FileNames, load_transformer
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     import torch
-
-    from registry.family import Parts
 
 Check = Callable[[Path, Path, Mapping[str, Any], Mapping[str, TensorInfo]], None]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
+from registry.architectures.unet.components import named_piece, vae_piece
 from registry.formats.key_map import Place
 from registry.formats.layers import Layer, every
-from registry.architectures.unet.components import named_piece, vae_piece
 from registry.formats.transformer_file import FileNames
 
 X, CONTEXT, OURS = "joint_blocks.*.x_block.", "joint_blocks.*.context_block.", "transformer_blocks.*."

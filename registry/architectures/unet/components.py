@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from registry.architectures.unet.header import UNET_PREFIX
 from registry.architectures.unet.ldm_names import clip_name, open_clip_name, unet_name, vae_name
 from registry.architectures.unet.ldm_sizes import clip_sizes, open_clip_sizes, unet_sizes, vae_sizes
 from registry.formats.single_file import Piece, Source
-from registry.architectures.unet.header import UNET_PREFIX
 
 HEAD = 64  # channels of one CLIP head, in every published text encoder of this line
 BOS, EOS = 49406, 49407  # CLIP's marks

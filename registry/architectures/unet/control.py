@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.errors import Refused
+from registry.family import Control
+from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.safetensors_header import TensorInfo
+from registry.parts import Conditioning, Parts, Residuals
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from registry.family import Conditioning, Control, Parts, Residuals
 
 CLASSES = ("ControlNetModel", "ControlNetUnionModel")
 SAME = ("in_channels", "block_out_channels", "layers_per_block", "addition_embed_type", "projection_class_embeddings_input_dim")
@@ -121,6 +121,4 @@ def unet_residuals(control: Residuals | None) -> dict[str, Any]:
 
 def unet_control() -> Control:
     """How ControlNets steer a UNet."""
-    from registry.family import Control  # not at the top: importing the seam imports every family, and they import this
-
     return Control(classes=CLASSES, load=load, encode_hint=encode_hint, residuals=residuals, modes=modes)

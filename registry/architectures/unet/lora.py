@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.layers import Layer, every, same_names
 from registry.architectures.unet.ldm_names import RESNET, unet_modules, unet_prefixes
+from registry.formats.layers import Layer, every, same_names
 from registry.formats.lora_state import Original, own_layers, read_lora
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from registry.family import Parts
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MLP = ("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")

@@ -8,25 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
-from registry.errors import BadFile
-from registry.formats.single_file import Layout, load_single_file
 from registry.architectures.unet.control import added, unet_residuals
 from registry.architectures.unet.header import UNetFile, told_prediction
+from registry.errors import BadFile
+from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
+from registry.formats.model_header import Look
+from registry.formats.single_file import Layout, load_single_file
+from registry.parts import Conditioning, Match, Parts, Residuals
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from registry.family import Conditioning, Look, Match, Parts, Residuals
 
 VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 
 
 def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
     """A claim on a diffusers folder, with the variant of its UNet and what its scheduler says that it predicts."""
-    from registry.family import Match  # not at the top: importing the seam imports every family, and they import this
-
     scheduler = look.configs.get("scheduler")
     return Match(
         score=score,
@@ -39,8 +37,6 @@ def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
 
 def file_match(look: Look, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
     """A claim on a single file, with the variant of its UNet and what its header says that it predicts, if it does."""
-    from registry.family import Match  # not at the top: importing the seam imports every family, and they import this
-
     prediction, source = told_prediction(look)
     return Match(
         score=score,

@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from registry.parts import Parts, Posterior
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from registry.family import Parts, Posterior
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -26,8 +26,6 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 
 def encode_kl(vae: Any, pixels: Tensor) -> Posterior:
     """Posterior of pixels (B, 3, h, w) in [-1, 1]: mean and logvar (B, C, H, W), normalised."""
-    from registry.family import Posterior  # not at the top: importing the seam imports every family, and they import this
-
     posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     logvar, scale = posterior.logvar, float(vae.config.scaling_factor)
     normalised, shrink = _normalisation(vae)

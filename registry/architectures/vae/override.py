@@ -9,19 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
+from registry.architectures.unet.components import vae_piece
+from registry.architectures.unet.ldm_names import vae_name
 from registry.errors import BadFile, Refused
+from registry.formats.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import read_header
-from registry.architectures.unet.ldm_names import vae_name
-from registry.architectures.unet.components import vae_piece
 from registry.formats.single_file import Source, read_piece
+from registry.parts import Parts
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from registry.family import Parts
 
 PREFIXES = ("", "first_stage_model.", "vae.")
 SPACE = ("latent_channels", "z_dim", "scaling_factor", "shift_factor", "latents_mean", "latents_std")  # of a config: what latents mean

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from registry.parts import Posterior
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from registry.family import Posterior
 
 
 def encode_frame(vae: Any, pixels: Tensor) -> Posterior:
     """Posterior of pixels (B, 3, h, w) in [-1, 1]: mean and logvar (B, C, H, W), normalised."""
-    from registry.family import Posterior  # not at the top: importing the seam imports every family, and they import this
-
     posterior = vae.encode(pixels.to(vae.device, vae.dtype).unsqueeze(2)).latent_dist  # (B, 3, 1, h, w)
     middle, spread = _per_channel(vae)
 

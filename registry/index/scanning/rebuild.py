@@ -9,16 +9,14 @@ from typing import Any
 
 from sqlalchemy import delete
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index import database as tables
 from registry.detect.inspect import inspect
 from registry.errors import BadFile
+from registry.index import database as tables
+from registry.index import records, rows
 from registry.index.database import Index
+from registry.index.scanning.walk import Problem
 from registry.progress import Report, Tick
 from registry.record import Record
-from registry.index.scanning.walk import Problem
 
 BATCH = 100  # records written in one transaction
 
@@ -45,10 +43,10 @@ def rebuild(index: Index, report: Report, *, hash: bool = False) -> Rebuilt:
         with index.writing() as connection:
             connection.execute(delete(tables.file_hash))
     with index.reading() as connection:
-        records = [record for record in records.load(connection) if record.kind not in ("dataset", "run")]
-    for begin in range(0, len(records), BATCH):
-        _again(index, records[begin : begin + BATCH], done)
-        report(Tick("rebuild", min(begin + BATCH, len(records)), len(records)))
+        found = [record for record in records.load(connection) if record.kind not in ("dataset", "run")]
+    for begin in range(0, len(found), BATCH):
+        _again(index, found[begin : begin + BATCH], done)
+        report(Tick("rebuild", min(begin + BATCH, len(found)), len(found)))
     return done
 
 

@@ -11,15 +11,13 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import select
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index import database as tables
 from registry.errors import BadFile
 from registry.formats.safetensors_header import read_header_bytes
+from registry.index import database as tables
+from registry.index import records, rows
 from registry.index.database import Index
-from registry.record import FileEntry, Hashes, Record
 from registry.index.rows import Place
+from registry.record import FileEntry, Hashes, Record
 
 Digest = Callable[[Record], Hashes]
 WEIGHTS_BUDGET = 2 << 30  # bytes a scan reads to find out whether new files are old ones with other metadata

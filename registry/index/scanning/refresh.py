@@ -6,16 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from registry.index.database import records
-
-from registry.index.database import rows
 from registry.detect.inspect import inspect
+from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, Places, Seen, place_with_fingerprint
-from registry.record import Record
-from registry.references import POCKET
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import write_seen
+from registry.record import Record
+from registry.references import POCKET
 
 
 def look_again(record: Record, index: Index, digest: Digest) -> Record:

@@ -12,18 +12,18 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from registry.index.database import database as tables
-from registry.index import rows
 from registry.detect.inspect import inspect, record_of
+from registry.detect.table_facts import TableReader
 from registry.errors import BadFile, LoomError
 from registry.formats.safetensors_header import read_header_bytes
+from registry.index import database as tables
+from registry.index import rows
 from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, Places, Seen, fingerprint
-from registry.progress import Report, Tick
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import settle_missing, write_seen
-from registry.detect.table_facts import TableReader
 from registry.index.scanning.walk import Entry, Problem, walk
+from registry.progress import Report, Tick
 
 TOLD_EVERY = 16  # files
 BATCH = 200  # files written in one transaction

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.index.database import records
+from registry.index import records
 from registry.index.database import Index
-from registry.record import Record
 from registry.index.scanning.walk import Problem
+from registry.record import Record
 
 
 @dataclass

@@ -13,17 +13,15 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index import database as tables
-from registry.index.storage.hash_cache import cached_hashes
 from registry.errors import BadFile
+from registry.index import database as tables
+from registry.index import records, rows
 from registry.index.database import Index
-from registry.index.scanning.record_matcher import Places, Seen
-from registry.record import Record
 from registry.index.rows import Place
+from registry.index.scanning.record_matcher import Places, Seen
 from registry.index.scanning.scan_report import ScanReport
+from registry.index.storage.hash_cache import cached_hashes
+from registry.record import Record
 
 
 def write_seen(index: Index, batch: Sequence[Seen], found: ScanReport, places: Places) -> None:

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from registry.errors import JobFailed, Refused
+from registry.formats.atomic_file import TEMPORARY, atomic_file, sync_folder
 from registry.index.storage.locks import held, held_if_free
 from registry.progress import Report, Tick, silent
-from registry.formats.atomic_file import TEMPORARY, atomic_file, sync_folder
 
 CHUNK = 8 << 20  # bytes a read
 BLOB = re.compile(r"([0-9a-f]{64})(\.[A-Za-z0-9]{1,12})?")

@@ -16,13 +16,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry.index.database import records
-
-from registry.index.database import rows
-from registry.index import database as tables
-from registry.index.storage.blobs import Blob, Blobs
-from registry.index.database import Index
 from registry.formats.atomic_file import TEMPORARY
+from registry.index import database as tables
+from registry.index import records, rows
+from registry.index.database import Index
+from registry.index.storage.blobs import Blob, Blobs
 
 YOUNG_SECONDS = 600  # what is unfinished and younger may still be written
 CACHES = ("cache", "cells")  # in the home: latents and embeddings, pictures

@@ -11,15 +11,15 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
-from registry.index.database import database as tables
 from registry.errors import BadFile
-from registry.formats.model_folder import folder_files
 from registry.formats.hashing import folder_sha256, hash_file
+from registry.formats.model_folder import folder_files
+from registry.index import database as tables
 from registry.index.database import Index
-from registry.progress import Report, Tick
-from registry.record import Hashes, Record
 from registry.index.rows import Place, ids_that_are, place_of, put_content, select_many
 from registry.index.scanning.walk import Problem
+from registry.progress import Report, Tick
+from registry.record import Hashes, Record
 
 AT_ONCE = 50  # files whose hashes are written in one transaction
 KEEP_SECONDS = 5.0  # at most between two of them: so much work a stop may cost, and the file it was reading

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.errors import BadFile, Refused
 from registry.index.storage.blobs import Blobs
 from registry.index.storage.hash_cache import Digests, hashed_files
-from registry.errors import BadFile, Refused
 from registry.progress import silent
 from registry.record import Record
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from registry.index.storage.hash_cache import Digests, folder_hashes, hashed_files
 from registry.errors import BadFile
 from registry.formats.hashing import hash_file
+from registry.index.storage.hash_cache import Digests, folder_hashes, hashed_files
 from registry.progress import Report
 from registry.record import FileEntry, Record
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from registry.merging.method import Density, Pieces, Place, Says, Scale, Seed, Weights, merge_method
 from registry.merging.methods.linear import combination
-from registry.tensors.chunks import Held, kth_largest
 from registry.merging.random_draws import uniform
+from registry.tensors.chunks import Held, kth_largest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from registry.adapters.inspect import diff_adapters
+from registry.adapters.reader import read_adapter
 from registry.converting.job import Wish, plan_convert, run_convert
 from registry.detect.inspect import inspect
 from registry.errors import Refused
 from registry.families import FAMILIES
-from registry.adapters.reader import read_adapter
-from registry.adapters.inspect import diff_adapters
 from registry.store import Store
 from tests import tiny, tiny_families
 

@@ -242,7 +242,7 @@ def published() -> dict[str, dict[str, Any]]:
     from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from tests.registry.test_layers import sdxl_unet
+    from tests.registry.formats.test_layers import sdxl_unet
 
     with init_empty_weights():
         clip = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12))

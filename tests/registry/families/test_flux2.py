@@ -304,7 +304,7 @@ def test_kohya_s_fused_layer_is_the_one_diffusers_has(tmp_path: Path) -> None:
 
 
 def test_the_klein_build_draws_what_its_plain_pipeline_draws() -> None:
-    from tests.infer.test_every_family import TOLERANCE, apart, drawn, job, plain
+    from tests.infer.draw.test_every_family import TOLERANCE, apart, drawn, job, plain
 
     build = ("flux2", *tiny_parts("flux2", variant="klein"), plain_pipeline("flux2", variant="klein"))
     (ours,) = drawn(build, [job(build, guidance=4.0)])

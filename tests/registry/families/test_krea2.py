@@ -198,7 +198,7 @@ def test_no_controlnet_is_taken() -> None:
 
 
 def test_the_distilled_build_draws_what_its_plain_pipeline_draws() -> None:
-    from tests.infer.test_every_family import TOLERANCE, apart, drawn, job, plain
+    from tests.infer.draw.test_every_family import TOLERANCE, apart, drawn, job, plain
 
     build = ("krea2", *tiny_parts("krea2", variant="distilled"), plain_pipeline("krea2", variant="distilled"))
     (ours,) = drawn(build, [job(build, guidance=1.5)])

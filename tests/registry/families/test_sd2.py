@@ -11,7 +11,8 @@ import pytest
 from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
-from registry.family import Look, TensorInfo
+from registry.formats.model_header import Look
+from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import shared_folder, tiny_model, tiny_single_file
 
 P = "model.diffusion_model."

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from registry.architectures.transformer.sd3_names import FILE_NAMES, PIECES
 from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
-from registry.family import Look, TensorInfo
-from registry.architectures.transformer.sd3_names import FILE_NAMES, PIECES
+from registry.formats.model_header import Look
+from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_dataset, tiny_model, tiny_parts, transformer_single_file
 
 PROMPT = "a red apple"
@@ -292,8 +293,8 @@ def test_a_file_in_kohya_s_names_does_what_diffusers_names_do(tmp_path: Path) ->
     import torch
     from safetensors.torch import load_file, save_file
 
-    from registry.formats.layers import Spellings
     from registry.architectures.transformer.sd3_names import LAYERS
+    from registry.formats.layers import Spellings
 
     folder = shared_folder("sd3", variant="3.5")
     family, parts = tiny_parts("sd3", variant="3.5")

@@ -11,7 +11,8 @@ import pytest
 from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
-from registry.family import Look, TensorInfo
+from registry.formats.model_header import Look
+from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import plain_pipeline, shared_folder, tiny_dataset, tiny_model, tiny_parts, tiny_single_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -73,8 +74,8 @@ def test_the_published_refiner_is_read_from_its_shapes() -> None:
     import diffusers
     from accelerate import init_empty_weights
 
-    from registry.families.sdxl_refiner import LAYOUT
     from registry.architectures.unet.ldm_names import unet_name
+    from registry.families.sdxl_refiner import LAYOUT
 
     assert LAYOUT.settle is not None
     with init_empty_weights():

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from registry.merging.recipe import Recipe, recipe_of
 from registry.formats.atomic_file import write_safetensors
 from registry.formats.transformer_file import FileNames
+from registry.merging.recipe import Recipe, recipe_of
 from tests.tiny import tiny_single_file, transformer_single_file
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from registry.merging.job import merge
 from registry.adapters.fuse import plan_fuse, run_fuse
+from registry.merging.job import merge
 from registry.references import Weighted
 from registry.store import Store
 from tests.registry.merging.models import recipe

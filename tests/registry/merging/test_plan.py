@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from registry.errors import Faults
-from registry.merging.blocks import PRESETS, block_names, block_weights, blocks_in_order
-from registry.tensors.layout import read_layout
-from registry.merging.plan import MergePlan, plan_merge
 from registry.formats.atomic_file import write_safetensors
+from registry.merging.blocks import PRESETS, block_names, block_weights, blocks_in_order
+from registry.merging.plan import MergePlan, plan_merge
 from registry.store import Store
+from registry.tensors.layout import read_layout
 from tests.registry.merging.models import NAMES, POSITIONS, UNET, read, recipe, tensors, written
 
 

@@ -147,7 +147,9 @@ def test_what_was_written_is_not_read_again_to_be_registered(
     for path in pair:
         store.add(path)
     with monkeypatch.context() as patch:
-        patch.setattr("registry.index.storage.hash_cache.hash_file", lambda *arguments, **options: pytest.fail("a file was read to be hashed"))
+        patch.setattr(
+            "registry.index.storage.hash_cache.hash_file", lambda *arguments, **options: pytest.fail("a file was read to be hashed")
+        )
         done = merge(recipe(*pair), store, tmp_path / "out.safetensors")
     hashes = hash_file(done.output)[0]
     assert done.record is not None and done.record.hashes == hashes and done.result["sha256"] == hashes.sha256

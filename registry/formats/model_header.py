@@ -1,0 +1,54 @@
+"""What is known of a model on the disk before any tensor is read: the names and shapes of its header, its configs and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from registry.formats.adapter_keys import AdapterKey, adapter_keys
+from registry.formats.safetensors_header import TensorInfo
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What detection sees of a model on the disk, without reading a tensor.
+
+    A diffusers folder has `index` (model_index.json) and `configs` (component -> config.json); `tensors` are those of the
+    denoiser. A single file has `tensors` and `metadata` from its header.
+    """
+
+    path: Path
+    index: Mapping[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_folder(self) -> bool:
+        return bool(self.index)
+
+    def class_of(self, component: str) -> str | None:
+        """The class that model_index.json names for a component; None where there is none, or it is null."""
+        entry = self.index.get(component)
+        return entry[1] if isinstance(entry, (list, tuple)) and len(entry) == 2 else None
+
+    @property
+    def adapter_keys(self) -> dict[str, AdapterKey] | None:
+        """The parsed keys of an adapter; None where the file is none."""
+        return self.once(_adapter_keys)
+
+    def once(self, tell: Callable[[Look], T]) -> T:
+        """What `tell` says of this model; asked once, however many families want to know."""
+        told: dict[Callable[[Look], Any], Any] = self.__dict__.setdefault("_told", {})
+        if tell not in told:
+            told[tell] = tell(self)
+        answer: T = told[tell]
+        return answer
+
+
+def _adapter_keys(look: Look) -> dict[str, AdapterKey] | None:
+    return adapter_keys(look.tensors)

@@ -1,0 +1,302 @@
+"""The grid as it runs: what is drawn, what is not drawn again, what survives, and what the run folder says."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from infer.draw.render import Adapter, Render
+from infer.grid.cells import CellStore
+from infer.grid.config import Axes, GridConfig
+from infer.grid.engine import Counts, in_order, render_cells
+from infer.grid.job import new_folder, plan, run
+from infer.output.png import hash_pixels, read_png
+from registry.errors import Faults, JobFailed
+from registry.progress import Tick
+from tests.infer.conftest import Shelf
+from tests.infer.pictures import resolved
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+
+
+def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
+    given = {"base": "tiny", "prompt": "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
+    return GridConfig(axes=Axes(**axes), **given | settings)  # type: ignore[arg-type]
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+
+
+def pixels(path: Path | str | None) -> str:
+    assert path is not None
+    with Image.open(path) as image:
+        return hash_pixels(image.convert("RGB"))
+
+
+def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
+    asked = config(
+        shelf, {"prompt": ["a cat", "a dog"], "adapter": ["none", "words:0.5", "words"], "sampler": [None, "heun"]}, name="first try"
+    )
+    planned = plan(asked, shelf.store)
+    outcome = run(asked, shelf.store)
+    result = outcome.result
+    assert (result["cells"], result["rendered"], result["reused"], result["failed"]) == (12, 12, 0, 0)
+    assert (result["forwards"], result["encodes"], result["model_loads"]) == (planned.forwards, planned.encodes, planned.model_loads)
+    assert list(result) == ["cells", "rendered", "reused", "failed", "encodes", "forwards", "model_loads", "seconds", "sheet", "report"]
+    assert json.loads((outcome.folder / "result.json").read_text()) == result
+    assert outcome.folder.is_absolute() and outcome.folder.parent == shelf.work / "first try"
+    assert all(Path(result[name]).is_absolute() and Path(result[name]).is_file() for name in ("sheet", "report"))
+    assert "words:0.5" in (outcome.folder / "config.yaml").read_text()
+    again = run(asked, shelf.store)
+    assert (again.result["rendered"], again.result["reused"], again.result["forwards"], again.result["model_loads"]) == (0, 12, 0, 0)
+    assert again.folder != outcome.folder
+    for first, second in zip(lines(outcome.folder), lines(again.folder), strict=True):
+        assert (outcome.folder / first["image"]).read_bytes() == (again.folder / second["image"]).read_bytes()
+        assert set(first) >= {"key", "render", "image", "status", "seconds", "scores"}
+        carried = read_png(again.folder / second["image"])
+        assert carried.key == first["key"] and carried.render == Render.from_json(first["render"])
+        assert carried.pixels_sha256 == pixels(again.folder / second["image"])
+
+
+def test_a_value_more_draws_only_what_is_new(shelf: Shelf) -> None:
+    run(config(shelf, {"seed": [1, 2]}), shelf.store)
+    result = run(config(shelf, {"seed": [1, 2, 3], "steps": [2, 3]}), shelf.store).result
+    assert (result["rendered"], result["reused"]) == (4, 2)
+
+
+def test_every_setting_changes_the_picture(shelf: Shelf) -> None:
+    changes: Sequence[dict[str, Any]] = [
+        *(
+            {},
+            {"seed": 1},
+            {"prompt": "a dog"},
+            {"negative": "a tree"},
+            {"steps": 3},
+            {"sampler": "euler"},
+            {"guidance": 5.0},
+            {"clip_skip": 1},
+        ),
+        *({"adapters": name} for name in ("ink", "ink:0.5", "ink+hat", "words")),
+        *({"size": "48x32"}, {"precision": "bf16"}),
+    ]
+    from infer.grid.config import Precision
+
+    renders = []
+    for change in changes:
+        if "precision" in change:
+            change = {"precision": Precision.bf16}
+        renders += [one.render for one in plan(config(shelf, {}, **change), shelf.store).cells]
+    results = render_cells(renders, shelf.store, CellStore())
+    assert [one.error for one in results] == [None] * len(changes)
+    assert len({pixels(one.path) for one in results}) == len(changes)
+
+
+def test_the_order_of_cells_does_not_change_a_picture(shelf: Shelf, tmp_path: Path) -> None:
+    asked = config(shelf, {"adapter": ["none", "ink:0.5", "ink+hat:0.3", "words"], "prompt": ["a cat", "a dog"]})
+    renders = [cell.render for cell in plan(asked, shelf.store).cells]
+    found: list[dict[str, str]] = []
+    for order in (renders, random.Random(1).sample(renders, len(renders))):
+        results = render_cells(order, shelf.store, CellStore(tmp_path / f"cells{len(found)}"))
+        found.append({one.key: pixels(one.path) for one in results})
+    assert found[0] == found[1] and len(found[0]) == 8
+    (alone,) = render_cells(renders[:1], shelf.store, CellStore(tmp_path / "alone"))
+    assert pixels(alone.path) == found[0][alone.key]  # the base that never wore an adapter
+
+
+def test_bases_and_adapters_change_as_rarely_as_can_be() -> None:
+    ink, hat = Adapter(reference="ink", sha256="1"), Adapter(reference="hat", sha256="2")
+    renders = [
+        resolved(base_sha256=base, adapters=adapters, seed=seed)
+        for seed in (1, 2)
+        for adapters in ((), (ink,), (hat,))
+        for base in ("x", "y")
+    ]
+    ordered = in_order(renders)
+    assert [(one.base_sha256, one.adapters, one.seed) for one in ordered] == [
+        (base, adapters, seed) for base in ("x", "y") for adapters in ((), (ink,), (hat,)) for seed in (1, 2)
+    ]
+
+
+def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    import infer.draw.session
+    from infer.draw import adapters
+
+    said: list[str] = []
+
+    def spy(word: str, done: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            said.extend(f"{word} {name}" for name in arguments[-1])
+            done(*arguments)
+
+        return call
+
+    monkeypatch.setattr(infer.draw.session, "attach", spy("on", adapters.attach))
+    monkeypatch.setattr(infer.draw.session, "detach", spy("off", adapters.detach))
+    run(config(shelf, {"adapter": ["ink", "none", "hat"], "seed": [1, 2], "weight": [0.5, 1]}, where="adapter != 'none'"), shelf.store)
+    names = [f"a{shelf.store.sha256(shelf.store.find(name))[:16]}" for name in ("ink", "hat")]
+    assert said == [f"on {names[0]}", f"off {names[0]}", f"on {names[1]}", f"off {names[1]}"]
+
+
+def test_equal_cells_are_drawn_once_and_each_carries_its_own_names(shelf: Shelf) -> None:
+    outcome = run(config(shelf, {"adapter": ["none", "ink:0", "hat:0"]}), shelf.store)
+    assert outcome.result["cells"] == 3 and outcome.result["rendered"] == 1
+    found = lines(outcome.folder)
+    assert len({one["key"] for one in found}) == 1 and len({pixels(outcome.folder / one["image"]) for one in found}) == 1
+    assert [[two["reference"] for two in one["render"]["adapters"]] for one in found] == [[], ["ink"], ["hat"]]
+    assert [len(read_png(outcome.folder / one["image"]).render.adapters) for one in found] == [0, 1, 1]
+
+
+def test_settings_that_change_nothing_are_told(shelf: Shelf) -> None:
+    outcome = run(config(shelf, {"negative": [None, "", "a tree"]}), shelf.store)  # no negative prompt is the empty one in sd1
+    assert outcome.notes == ("The same pixels, bit for bit, came of negative 'none' and negative ''.",)
+
+
+class Interrupt:
+    """A Report that interrupts after so many cells."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def __call__(self, tick: Tick) -> None:
+        if tick.stage == "cells" and tick.done == self.after:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_keeps_what_is_drawn(shelf: Shelf) -> None:
+    asked = config(shelf, {"seed": "1-5"})
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, shelf.store, report=Interrupt(after=2))
+    (folder,) = (shelf.work / "grid").iterdir()
+    assert json.loads((folder / "result.json").read_text())["rendered"] == 2
+    assert [one["status"] for one in lines(folder)] == ["rendered", "rendered", "missing", "missing", "missing"]
+    assert (folder / "sheet.png").is_file() and (folder / "report.html").is_file()
+    assert run(asked, shelf.store).result["rendered"] == 3
+
+
+def test_a_damaged_cell_is_told_and_drawn_again(shelf: Shelf) -> None:
+    asked = config(shelf, {"seed": [1, 2]})
+    first = run(asked, shelf.store)
+    key = lines(first.folder)[1]["key"]
+    path = CellStore().folder / key[:2] / f"{key}.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"?" + whole[101:])
+    again = run(asked, shelf.store)
+    assert (again.result["rendered"], again.result["reused"]) == (1, 1)
+    assert len(again.notes) == 1 and "damaged" in again.notes[0] and key in again.notes[0]
+    assert path.read_bytes() == whole
+
+
+def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
+    import infer.draw.session
+    from infer.draw.draw import draw_latents
+
+    def broken(family: Any, parts: Any, render: Render, *rest: Any, **options: Any) -> Any:
+        if render.seed in seeds:
+            raise RuntimeError("no memory left")
+        return draw_latents(family, parts, render, *rest, **options)
+
+    monkeypatch.setattr(infer.draw.session, "draw_latents", broken)
+
+
+def test_a_cell_that_fails_is_recorded_and_the_grid_goes_on(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = config(shelf, {"seed": [1, 2, 3]})
+    with monkeypatch.context() as broken:
+        break_seed(broken, 2)
+        outcome = run(asked, shelf.store)
+    assert (outcome.result["rendered"], outcome.result["failed"]) == (2, 1)
+    failed = lines(outcome.folder)[1]
+    assert (failed["status"], failed["image"], failed["error"]) == ("failed", None, "RuntimeError: no memory left")
+    assert "no memory left" in (outcome.folder / "report.html").read_text()
+    assert run(asked, shelf.store).result["failed"] == 0  # a failure is not kept
+
+
+def test_strict_stops_at_the_first_failure(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_seed(monkeypatch, 2)
+    with pytest.raises(JobFailed, match="no memory left"):
+        run(config(shelf, {"seed": [1, 2, 3]}, strict=True), shelf.store)
+    (folder,) = (shelf.work / "grid").iterdir()
+    assert [one["status"] for one in lines(folder)] == ["rendered", "missing", "missing"]
+
+
+def test_a_grid_without_one_picture_has_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    import infer.draw.session
+
+    def broken(*_arguments: Any, **_options: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(infer.draw.session, "load_base", broken)
+    with pytest.raises(JobFailed, match="None of the 2 cells could be drawn: OSError: the disk is gone"):
+        run(config(shelf, {"seed": [1, 2]}), shelf.store)
+
+
+def test_a_refused_grid_makes_no_folder(shelf: Shelf) -> None:
+    with pytest.raises(Faults):
+        run(config(shelf, {"sampler": ["eulre"]}), shelf.store)
+    assert not shelf.work.exists()
+
+
+def test_renders_from_code(shelf: Shelf, tmp_path: Path) -> None:
+    ticks: list[Tick] = []
+    counts = Counts()
+    renders = [
+        Render(base="tiny", prompt="a cat", steps=2, seed=seed, adapters=(Adapter(reference="ink", weight=0.5),)) for seed in (1, 2, 1)
+    ]
+    results = render_cells(renders, shelf.store, CellStore(tmp_path / "cells"), report=ticks.append, counts=counts)
+    assert [one.status for one in results] == ["rendered"] * 3
+    assert results[0].key == results[2].key != results[1].key and results[0].render.base_sha256
+    assert [tick.done for tick in ticks if tick.stage == "cells"] == [1, 2] and counts.forwards == 6 and counts.model_loads == 1
+    with pytest.raises(Faults, match="nix"):
+        render_cells([Render(base="tiny"), Render(base="nix")], shelf.store, CellStore(tmp_path / "cells"))
+
+
+def test_a_prompt_that_is_cut_is_told_where_the_plan_could_not(shelf: Shelf, tmp_path: Path) -> None:
+    counts = Counts()
+    render_cells(
+        [Render(base="tiny", prompt="a very long prompt that does not fit", steps=1)], shelf.store, CellStore(tmp_path), counts=counts
+    )
+    assert len(counts.notes) == 1 and "24 fit" in counts.notes[0]
+
+
+def test_two_folders_of_one_second_do_not_collide(tmp_path: Path) -> None:
+    folders = [new_folder(tmp_path, "name") for _ in range(5)]
+    assert len(set(folders)) == 5 and all(folder.is_dir() for folder in folders)
+
+
+def test_a_moved_base_is_the_same_base(shelf: Shelf, tmp_path: Path) -> None:
+    shutil.copytree(shelf.base, tmp_path / "copy")
+    run(config(shelf, {"seed": [1, 2]}), shelf.store)
+    assert run(config(shelf, {"seed": [1, 2]}, base=str(tmp_path / "copy")), shelf.store).result["rendered"] == 0
+
+
+@pytest.mark.slow
+def test_a_killed_grid_goes_on_where_it_was(shelf: Shelf) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+from infer.grid.config import Axes, GridConfig
+from infer.grid.job import run
+from registry.store import Store
+run(GridConfig(base="tiny", prompt="a cat", steps=4, axes=Axes(seed="1-120"), out={str(shelf.work)!r}), Store())
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    cells = CellStore().folder
+    deadline = time.monotonic() + 240
+    while len(list(cells.glob("*/*.json"))) < 8 and time.monotonic() < deadline:
+        assert process.poll() is None, "ended before it was killed"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(list(cells.glob("*/*.json")))
+    assert 8 <= kept < 120
+    result = run(config(shelf, {"seed": "1-120"}, steps=4, guidance=None), shelf.store).result
+    assert (result["reused"], result["rendered"], result["failed"]) == (kept, 120 - kept, 0)

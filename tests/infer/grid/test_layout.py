@@ -1,0 +1,144 @@
+"""From settings to cells: products, zips, exclusions, sides, and every fault at once."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from infer.grid.config import Axes, GridConfig
+from infer.grid.layout import Cell, Dimension, Layout, choose_sides, expand
+from registry.store import Store
+
+
+class Steps:
+    """A store whose run `ink` has three checkpoints."""
+
+    def expand(self, reference: str, *, kind: str | None = None) -> list[Any]:
+        assert (reference, kind) == ("ink@step-*", "adapter")
+        return [SimpleNamespace(name=f"ink@step-{step}") for step in (100, 200, 300)]
+
+
+def expanded(axes: dict[str, Any], **settings: Any) -> tuple[Layout, list[Cell], list[str]]:
+    faults: list[str] = []
+    layout, cells = expand(GridConfig(axes=Axes(**axes), **{"prompt": "a cat", **settings}), cast(Store, Steps()), faults.append)
+    return layout, cells, faults
+
+
+def test_no_axis_is_one_cell() -> None:
+    layout, cells, faults = expanded({}, size="96x64", adapters="ink:0.5", clip_skip=1)
+    assert faults == [] and layout == Layout(dimensions=(), rows=None, columns=None)
+    (cell,) = cells
+    assert (cell.place, cell.render.width, cell.render.height, str(cell.render.adapters[0]), cell.render.clip_skip) == (
+        (),
+        96,
+        64,
+        "ink:0.5",
+        1,
+    )
+
+
+def test_the_product_of_the_axes() -> None:
+    layout, cells, _ = expanded({"seed": "1-2", "guidance": [1, 4, 7]}, steps=10)
+    assert [one.name for one in layout.dimensions] == ["seed", "guidance"]
+    assert [(one.render.seed, one.render.guidance) for one in cells] == [(1, 1), (1, 4), (1, 7), (2, 1), (2, 4), (2, 7)]
+    assert {one.render.steps for one in cells} == {10}
+    assert cells[5].values == {"seed": 2, "guidance": 7.0} and cells[5].place == (1, 2)
+
+
+def test_an_axis_wins_over_the_setting_and_weight_acts_after_adapter() -> None:
+    _, cells, faults = expanded({"weight": [0.5, 1], "adapter": ["ink:0.2", "hat"], "seed": [3]}, adapters="other", seed=9)
+    assert faults == []
+    assert [str(one.render.adapters[0]) for one in cells] == ["ink:0.5", "ink", "hat:0.5", "hat"]
+
+
+def test_zip_goes_side_by_side() -> None:
+    layout, cells, faults = expanded({"adapter": ["ink", "hat"], "weight": [0.5, 0.7], "seed": [1, 2]}, zip=["adapter", "weight"])
+    assert faults == [] and [one.name for one in layout.dimensions] == ["adapter + weight", "seed"]
+    assert layout.dimensions[0].labels == ("ink · 0.5", "hat · 0.7")
+    assert [(str(one.render.adapters[0]), one.render.seed) for one in cells] == [
+        ("ink:0.5", 1),
+        ("ink:0.5", 2),
+        ("hat:0.7", 1),
+        ("hat:0.7", 2),
+    ]
+
+
+def test_two_zips() -> None:
+    _, cells, faults = expanded(
+        {"adapter": ["a", "b"], "weight": [1, 2], "seed": [1, 2], "steps": [8, 9]}, zip=[["adapter", "weight"], ["seed", "steps"]]
+    )
+    assert faults == [] and len(cells) == 4
+
+
+def test_where_leaves_cells_out_before_they_are_made() -> None:
+    _, cells, faults = expanded({"adapter": ["none", "ink"], "weight": [0.5, 1]}, where='adapter != "none"')
+    assert faults == [] and [one.place for one in cells] == [(1, 0), (1, 1)]
+    _, cells, _ = expanded({"size": ["96x64", 64]}, where="size == '96x64'")
+    assert [one.render.width for one in cells] == [96]
+
+
+def test_repeats_are_seeds() -> None:
+    layout, cells, _ = expanded({}, seed=5, repeats=3)
+    assert [one.render.seed for one in cells] == [5, 6, 7] and layout.dimensions[0].axes == ("seed",)
+
+
+def test_all_checkpoints_of_a_run() -> None:
+    layout, cells, faults = expanded({"adapter": ["none", "ink@step-*:0.5", "ink@step-*+hat:0.2"]})
+    assert faults == []
+    weights = [f"ink@step-{step}:0.5" for step in (100, 200, 300)] + [f"ink@step-{step}+hat:0.2" for step in (100, 200, 300)]
+    assert layout.dimensions[0].labels == ("none", *weights)
+    assert [one.weight for one in cells[4].render.adapters] == [1.0, 0.2]
+
+
+def test_prompts_go_down_and_the_finest_comparison_across() -> None:
+    def sides(*names: str) -> tuple[str | None, str | None]:
+        dimensions = tuple(Dimension(axes=(name,), values=((0,), (1,)), labels=("0", "1")) for name in names)
+        layout = choose_sides(dimensions)
+        return tuple(None if index is None else names[index] for index in (layout.rows, layout.columns))  # type: ignore[return-value]
+
+    assert sides("adapter", "prompt", "seed") == ("prompt", "adapter")
+    assert sides("adapter", "weight") == ("adapter", "weight")
+    assert sides("prompt", "seed") == ("prompt", "seed")
+    assert sides("prompt") == ("prompt", None) and sides("seed") == (None, "seed")
+    layout, _, _ = expanded({"seed": [1, 2], "guidance": [1, 2]}, rows="guidance")
+    assert (layout.rows, layout.columns) == (1, 0)
+
+
+def test_every_fault_is_told_at_once() -> None:
+    axes = {"seed": ["x", 1, 1], "weight": [], "adapter": ["none"], "guidance": ["1..2/1"]}
+    bad: dict[str, Any] = {
+        "size": "big",
+        "adapters": 3,
+        "zip": ["sed", "adapter"],
+        "where": "wieght > 1",
+        "rows": "promt",
+        "columns": "adapter",
+    }
+    _, _, faults = expanded(axes, **bad, repeats=2)
+    found = "\n".join(faults)
+    parts = ["size: 'big'", "adapters=3", "repeats=2 and axes.seed", "axes.seed: 'x'", "axes.seed holds 1 more than once", "rows=promt"]
+    parts += ["axes.weight is an empty list", "axes.guidance: 1..2/1", "names 'sed'", "names 'wieght'"]
+    for part in parts:
+        assert part in found, part
+
+
+def test_weight_over_no_adapter_is_told_once_with_the_way_out() -> None:
+    _, _, faults = expanded({"adapter": ["none", "ink"], "weight": [0.5, 1]})
+    assert len(set(faults)) == 1 and "where='adapter != \"none\"'" in faults[0]
+
+
+def test_no_prompt_and_too_many_cells_and_no_cells() -> None:
+    assert "No prompt" in expanded({}, prompt=None)[2][0]
+    assert expanded({}, prompt="")[2] == []
+    layout, cells, faults = expanded({"seed": "1-1000", "steps": "1-1000"})
+    assert "1,000,000 cells" in faults[0] and cells == [] and len(layout.dimensions) == 2
+    assert "leaves no cell of 2" in expanded({"seed": [1, 2]}, where="seed > 5")[2][0]
+
+
+def test_nothing_heavy_is_imported_for_the_settings() -> None:
+    import subprocess
+    import sys
+
+    heavy = ("torch", "diffusers", "transformers", "peft", "PIL", "sqlalchemy")
+    code = f"import sys, infer.grid.config, infer.grid.layout, infer.draw.render; print([m for m in sys.modules if m in {heavy}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,157 @@
+"""What a picture carries: A1111's text as A1111 reads it, and our own Render, whatever the prompt holds."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from infer.draw.render import Adapter
+from infer.output.infotext import ModelNames, infotext, parse_infotext, quote
+from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
+from registry.errors import BadFile
+from tests.infer.pictures import NAMES, resolved, square
+
+PROMPTS = [
+    "a cat",
+    'a "quoted" cat, in (a red) hat:1.2!',
+    "eine Katze, 猫, 🐈 und „Ünï“",
+    "two\nlines",
+    "Steps: 3, looks like: parameters",
+    "</script><script>alert(1)</script>",
+    "",
+]
+
+
+def a1111_reads(text: str) -> dict[str, str]:
+    """parse_generation_parameters of AUTOMATIC1111 1.10, as its source says it."""
+    import json
+
+    re_param = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+    found: dict[str, str] = {}
+    prompt = negative = ""
+    done_with_prompt = False
+    *lines, lastline = text.strip().split("\n")
+    if len(re_param.findall(lastline)) < 3:
+        lines.append(lastline)
+        lastline = ""
+    for line in lines:
+        line = line.strip()
+        if line.startswith("Negative prompt:"):
+            done_with_prompt = True
+            line = line[16:].strip()
+        if done_with_prompt:
+            negative += ("" if negative == "" else "\n") + line
+        else:
+            prompt += ("" if prompt == "" else "\n") + line
+    for key, value in re_param.findall(lastline):
+        if value[0] == '"' and value[-1] == '"':
+            value = json.loads(value)
+        if match := re.fullmatch(r"(\d+)x(\d+)", value):
+            found[f"{key}-1"], found[f"{key}-2"] = match[1], match[2]
+        else:
+            found[key] = value
+    return found | {"Prompt": prompt, "Negative prompt": negative}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a1111_reads_our_text(prompt: str) -> None:
+    render = resolved(
+        prompt=prompt,
+        negative="blurry, low: quality",
+        seed=7,
+        sampler="dpmpp_2m_karras",
+        clip_skip=1,
+        width=96,
+        adapters=(Adapter(reference="x", weight=0.6, sha256="b" * 64), Adapter(reference="y", sha256="c" * 64)),
+    )
+    names = ModelNames(base="my, model: v1", adapters={"x": ("ink:v1", "123456789abc"), "y": ("hat", "abcdefabcdef")})
+    found = a1111_reads(infotext(render, names, version="LoRA Loom 1"))
+    tags = "<lora:inkv1:0.6> <lora:hat:1>"
+    assert found == {
+        "Prompt": f"{prompt} {tags}".strip(),
+        "Negative prompt": "blurry, low: quality",
+        "Steps": "20",
+        "Sampler": "DPM++ 2M",
+        "Schedule type": "Karras",
+        "CFG scale": "4",
+        "Seed": "7",
+        "Size-1": "96",
+        "Size-2": "64",
+        "Model hash": "a" * 10,
+        "Model": "my, model: v1",
+        "Clip skip": "2",
+        "RNG": "CPU",
+        "Lora hashes": "inkv1: 123456789abc, hat: abcdefabcdef",
+        "Version": "LoRA Loom 1",
+    }
+
+
+def test_what_is_not_given_is_not_in_the_text() -> None:
+    found = a1111_reads(infotext(resolved(), NAMES, version="1"))
+    assert found["Prompt"] == "a cat" and found["Sampler"] == "DDIM"
+    assert not {"Clip skip", "Lora hashes", "Distilled CFG Scale"} & set(found) and found["Negative prompt"] == ""
+
+
+def test_an_embedded_scale_is_the_distilled_one() -> None:
+    found = a1111_reads(infotext(resolved(guidance=3.5), replace(NAMES, embedded_guidance=True), version="1"))
+    assert found["CFG scale"] == "1" and found["Distilled CFG Scale"] == "3.5"
+
+
+@pytest.mark.parametrize("prompt", PROMPTS[:4])
+def test_our_reader_agrees(prompt: str) -> None:
+    text = infotext(resolved(prompt=prompt, negative="dull"), NAMES, version="1")
+    mine, theirs = parse_infotext(text), a1111_reads(text)
+    assert mine.pop("Size") == "64x64" and {theirs.pop("Size-1"), theirs.pop("Size-2")} == {"64"}
+    assert mine == theirs
+
+
+def test_quoting() -> None:
+    assert [quote(text) for text in ("plain", "a, b", "a: b", 'say "a: b"', "ü,")] == [
+        "plain",
+        '"a, b"',
+        '"a: b"',
+        '"say \\"a: b\\""',
+        '"ü,"',
+    ]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_round_trip(prompt: str, tmp_path: Path) -> None:
+    render = resolved(prompt=prompt, adapters=(Adapter(reference="ink", weight=0.5, sha256="b" * 64),), versions=(("torch", "2.13.0"),))
+    image = square((200, 30, 40))
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode_png(image, render, NAMES))
+    carried = read_png(path)
+    assert carried.render == render and carried.key == render.key() and carried.pixels_sha256 == hash_pixels(image)
+    with Image.open(path) as opened:
+        assert opened.convert("RGB").tobytes() == image.tobytes()
+        texts: dict[str, Any] = opened.text  # type: ignore[attr-defined]
+    assert texts["parameters"] == carried.parameters == infotext(render, NAMES, version=carried.parameters.rpartition("Version: ")[2])
+
+
+def test_a_new_label_keeps_the_pixels_byte_for_byte() -> None:
+    first = encode_png(square((1, 2, 3)), resolved(adapters=(Adapter(reference="ink", sha256="b" * 64),)), NAMES)
+    second = label_png(first, resolved(adapters=(Adapter(reference="ink@best", sha256="b" * 64),)), NAMES)
+    assert read_carried(second).render.adapters[0].reference == "ink@best"
+    assert read_carried(second).pixels_sha256 == read_carried(first).pixels_sha256
+    assert _pixels(first) == _pixels(second)
+    with Image.open(io.BytesIO(second)) as opened:
+        opened.verify()  # chunk checksums
+
+
+def _pixels(png: bytes) -> bytes:
+    return png[png.index(b"IDAT") :]
+
+
+def test_a_picture_of_others_is_refused_with_the_reason(tmp_path: Path) -> None:
+    square((0, 0, 0)).save(tmp_path / "plain.png")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(encode_png(square((0, 9, 0)), resolved(), NAMES)[:-30])
+    for name, code in (("plain.png", "no-render"), ("text.png", "not-a-png"), ("cut.png", "not-a-png"), ("none.png", "unreadable")):
+        with pytest.raises(BadFile) as caught:
+            read_png(tmp_path / name)
+        assert caught.value.code == code

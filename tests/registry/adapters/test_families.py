@@ -1,0 +1,90 @@
+"""In every family whose names are known, an adapter of all its layers finds all its places, in a folder and in a single file alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from registry.adapters.fuse import plan_fuse, run_fuse
+from registry.converting.adapters import plan_adapter, write_adapter
+from registry.families import FAMILIES
+from registry.formats.layers import originals
+from registry.references import Weighted
+from registry.store import Store
+from registry.tensors.layout import Layout, read_layout
+from registry.tensors.mmap_files import Maps
+from registry.tensors.relayout import in_form_of
+from tests.registry.merging.models import single_file, written
+from tests.tiny import shared_folder
+
+NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is not None and family.adapter_names is not None)
+
+
+def adapter(family: str, layout: Layout, path: Path, *, without: str = "nothing") -> Path:
+    """A LoRA of every matrix that an adapter of the family may carry, in diffusers' names; but of those that have `without` in theirs."""
+    known = FAMILIES[family]
+    assert known.adapter_names is not None
+    prefix = f"{known.denoiser}/"
+    shapes = {
+        key.removeprefix(prefix).removesuffix(".weight"): stored.info.shape
+        for key, stored in layout.tensors.items()
+        if key.startswith(prefix)
+    }
+    layers = originals(known.adapter_names.layers, shapes).values()
+    modules = [module for layer in layers for module in layer.modules if len(shapes.get(module, ())) == 2 and without not in module]
+    assert len(modules) > 10
+    values = {}
+    for seed, module in enumerate(modules):
+        generator = torch.Generator().manual_seed(seed)
+        for side, shape in (("A", (2, shapes[module][1])), ("B", (shapes[module][0], 2))):
+            values[f"{known.denoiser}.{module}.lora_{side}.weight"] = torch.randn(shape, generator=generator)
+    return written(path, values)
+
+
+@pytest.mark.parametrize("family", NAMED)
+def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "home"), shared_folder(family)
+    first = read_layout(folder)
+    lora = adapter(family, first, tmp_path / "lora.safetensors")
+    store.add(lora, family=family)
+    fused = []
+    for base, output in (
+        (folder, tmp_path / "fused"),
+        (single_file(family, folder, tmp_path / "base.safetensors"), tmp_path / "fused.safetensors"),
+    ):
+        plan = plan_fuse(str(base), [Weighted(str(lora), 0.5)], store, output)
+        assert plan.coverage.share == 1.0, plan.coverage.to_text()
+        fused.append(read_layout(run_fuse(plan, store).output))
+    ours, theirs = fused[0], in_form_of(fused[1], fused[0], family=family, kind="checkpoint")
+    maps = Maps(file for layout in (first, ours, theirs) for stored in layout.tensors.values() for file in stored.files)
+    changed = 0
+    for key in ours.tensors:
+        if ours.component(key) != "denoiser":
+            continue
+        values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in (first, ours, theirs)]
+        assert torch.allclose(values[1], values[2], rtol=1e-6, atol=1e-6), key
+        changed += not values[0].equal(values[1])
+    assert changed > 10
+
+
+@pytest.mark.parametrize("family", NAMED)
+def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_path: Path) -> None:
+    """Fused layers, other numbers, dots as underscores: converted by the registry, fused into both forms."""
+    store, folder = Store(tmp_path / "home"), shared_folder(family)
+    ours = adapter(family, read_layout(folder), tmp_path / "ours.safetensors", without="norm")
+    theirs = tmp_path / "theirs.safetensors"
+    write_adapter(plan_adapter(ours, theirs, target="kohya", family=family, base=folder, dtype=None), parents=[])
+    for path in (ours, theirs):
+        store.add(path, family=family)
+    for base in (folder, single_file(family, folder, tmp_path / "base.safetensors")):
+        layouts = []
+        for path in (ours, theirs):
+            plan = plan_fuse(str(base), [Weighted(str(path), 0.5)], store, tmp_path / f"{base.stem}-{path.stem}{base.suffix}")
+            assert plan.coverage.share == 1.0, plan.coverage.to_text()
+            layouts.append(read_layout(run_fuse(plan, store).output))
+        maps = Maps(stored.file for layout in layouts for stored in layout.tensors.values())
+        for key in layouts[0].tensors:
+            values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in layouts]
+            assert torch.allclose(values[0], values[1], rtol=1e-6, atol=1e-6), key

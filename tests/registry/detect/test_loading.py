@@ -1,0 +1,85 @@
+"""A person's word for what a model predicts: a setting of a run or a grid, or told once of the record; it stands above what files show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.detect.loading import load_base, told_prediction
+from registry.errors import Faults, Refused
+from registry.families import FAMILIES
+from registry.store import Store
+from tests.tiny import shared_folder, tiny_dataset, tiny_model, tiny_single_file
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SD 2 file that does not say what it predicts."""
+    return tiny_single_file(shared_folder("sd2", variant="v-standard"), tmp_path_factory.mktemp("sd2") / "two.safetensors", family="sd2")
+
+
+def meta(base: Any, **said: Any) -> Any:
+    import torch
+
+    return load_base(base, dtype=torch.float32, device="meta", **said)[1]
+
+
+def test_what_was_told_of_a_record_is_heard_when_it_is_loaded(file: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "home")
+    store.add(file)
+    with pytest.raises(Refused, match="prediction=v_prediction"):
+        meta(store.find("two"))
+    assert told_prediction(store.find("two")) is None
+    store.tell("two", prediction="v_prediction")
+    assert told_prediction(store.find("two")) == "v_prediction"
+    assert meta(store.find("two")).prediction == "v_prediction"
+    assert meta(store.find("two"), prediction="epsilon").prediction == "epsilon"  # a setting is nearer than what was told once
+
+
+def test_a_word_that_the_family_does_not_know_is_refused(tmp_path: Path) -> None:
+    for family, words in (("sd1", "predicts epsilon or v_prediction"), ("flux1", "predicts flow")):
+        with pytest.raises(Refused, match=words):
+            meta(shared_folder(family), prediction={"sd1": "flow", "flux1": "epsilon"}[family])
+    assert meta(shared_folder("flux1"), prediction="flow").prediction == "flow"
+
+
+def test_every_family_says_what_it_predicts() -> None:
+    import inspect
+
+    for name, family in FAMILIES.items():
+        takes = "prediction" in inspect.signature(family.load).parameters
+        assert takes is (len(family.predictions) > 1), name
+
+
+def test_it_is_a_setting_of_training_that_stays_with_the_run(file: Path, tmp_path: Path) -> None:
+    from train import run
+    from train.config import DataConfig, TrainConfig
+
+    store = Store(tmp_path / "home")
+    data = DataConfig(path=str(tiny_dataset(tmp_path / "set", 4)))
+    settings: dict[str, Any] = {"base": str(file), "data": data, "resolution": 32, "device": "cpu"}
+    with pytest.raises(Refused, match="prediction=v_prediction"):
+        run.plan(TrainConfig(**settings), store)
+    assert run.plan(TrainConfig(**settings, prediction="epsilon"), store).config.prediction == "epsilon"
+    store.add(file)
+    store.tell("two", prediction="v_prediction")
+    assert run.plan(TrainConfig(**settings | {"base": "two"}), store).config.prediction == "v_prediction"
+
+
+def test_it_is_part_of_a_picture_and_of_its_key(tmp_path: Path) -> None:
+    from infer.draw.render import Render
+    from infer.draw.resolve import Resolver
+
+    store = Store(tmp_path / "home")
+    folder = tiny_model("sd1", tmp_path / "one")
+    store.add(folder, name="one")
+    plain = Resolver(store).resolve(Render(base="one", steps=2))
+    said = Resolver(store).resolve(Render(base="one", steps=2, prediction="v_prediction"))
+    assert plain.prediction is None and said.prediction == "v_prediction" and plain.key() != said.key()
+    store.tell("one", prediction="v_prediction")
+    told = Resolver(store).resolve(Render(base="one", steps=2))
+    assert told.prediction == "v_prediction" and told.key() == said.key()
+    with pytest.raises(Faults, match="predicts epsilon or v_prediction"):
+        Resolver(store).resolve(Render(base="one", steps=2, prediction="flow"))

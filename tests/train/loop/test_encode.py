@@ -1,0 +1,163 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from registry.errors import JobFailed
+from registry.families import FAMILIES
+from registry.parts import Conditioning, Parts, Posterior, stacked
+from registry.progress import silent
+from train.config import DataConfig
+from train.data.dataset import Sample, read_set
+from train.loop.encode import Cache, Latents, encode_pictures, encode_texts, module_hash, source_of
+
+SD1 = FAMILIES["sd1"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def parts(base: Path) -> Parts:
+    return SD1.load(base, dtype=torch.float32, device="cpu")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache("latents", root=tmp_path / "cache")
+
+
+def samples(folder: Path) -> tuple[Sample, ...]:
+    return read_set(DataConfig(path=str(folder))).samples
+
+
+def encode(parts: Parts, chosen: tuple[Sample, ...], cache: Cache, resolution: int = 32) -> tuple[Latents, int]:
+    """(latents, how many had to be encoded)."""
+    before = len(list(cache.folder.rglob("*.safetensors"))) if cache.folder.exists() else 0
+    latents = encode_pictures(SD1, parts, chosen, resolution=resolution, device=CPU, cache=cache, report=silent)
+    return latents, len(list(cache.folder.rglob("*.safetensors"))) - before
+
+
+def test_the_cache_gives_what_the_vae_gave(parts: Parts, pictures: Path, cache: Cache) -> None:
+    first, made = encode(parts, samples(pictures), cache)
+    again, more = encode(parts, samples(pictures), cache)
+    assert (made, more) == (6, 0)
+    assert torch.equal(first.mean, again.mean) and first.logvar is not None and torch.equal(first.logvar, again.logvar)  # type: ignore[arg-type]
+    direct = _direct(parts, samples(pictures)[2])
+    assert torch.equal(first.mean[2:3], direct.mean)
+
+
+def _direct(parts: Parts, sample: Sample) -> Posterior:
+    from registry.formats.image_file import decode
+    from train.data.images import fit, to_pixels
+
+    with torch.no_grad():
+        return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32)).unsqueeze(0))
+
+
+def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, pictures: Path, cache: Cache) -> None:
+    family = replace(SD1, trains_on_mean=True)
+    latents = encode_pictures(family, parts, samples(pictures), resolution=32, device=CPU, cache=cache, report=silent)
+    assert latents.logvar is None and latents.rows([0]).sample(torch.ones(1, 4, 8, 8)).equal(latents.mean[:1])
+
+
+def test_the_source_of_a_key_holds_the_shared_modules_that_encode() -> None:
+    from registry.architectures.text import clip, llm
+    from registry.architectures.vae import kl, video
+
+    for family, used, unused in (
+        ("sd1", (clip, kl), (llm, video)),
+        ("qwen_image", (llm, video), (clip, kl)),
+    ):
+        source = source_of(FAMILIES[family])
+        assert all(Path(str(module.__file__)).read_text() in source for module in used)
+        assert not any(Path(str(module.__file__)).read_text() in source for module in unused)
+
+
+def test_an_edited_picture_is_encoded_anew(parts: Parts, pictures: Path, cache: Cache, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(pictures, tmp_path / "copy"))
+    encode(parts, samples(folder), cache)
+    (folder / "000.png").write_bytes((folder / "001.png").read_bytes())
+    latents, made = encode(parts, samples(folder), cache)
+    assert made == 0 and torch.equal(latents.mean[0], latents.mean[1])
+
+
+def test_size_and_vae_are_part_of_the_key(parts: Parts, pictures: Path, cache: Cache) -> None:
+    encode(parts, samples(pictures), cache)
+    assert encode(parts, samples(pictures), cache, resolution=16)[1] == 6
+    with torch.no_grad():
+        next(parts.vae.parameters()).add_(1e-3)
+    assert encode(parts, samples(pictures), cache)[1] == 6
+    vae: Any = parts.vae
+    vae.register_to_config(scaling_factor=0.5)
+    assert encode(parts, samples(pictures), cache)[1] == 6
+
+
+def test_a_damaged_entry_is_made_again(parts: Parts, pictures: Path, cache: Cache) -> None:
+    first, _ = encode(parts, samples(pictures), cache)
+    for file in cache.folder.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:50])
+    again, _ = encode(parts, samples(pictures), cache)
+    assert torch.equal(first.mean, again.mean)
+
+
+def test_a_picture_that_changed_since_the_plan_stops_the_run(parts: Parts, pictures: Path, cache: Cache, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(pictures, tmp_path / "copy"))
+    chosen = samples(folder)
+    (folder / "000.png").write_bytes((folder / "001.png").read_bytes())
+    with pytest.raises(JobFailed, match=r"000\.png changed"):
+        encode(parts, chosen, cache)
+
+
+def test_the_posterior_is_sampled_anew_from_what_is_kept() -> None:
+    latents = Latents(torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 2 * math.log(3.0)))
+    drawn = latents.rows([1]).sample(torch.ones(1, 1, 2, 2))
+    torch.testing.assert_close(drawn, torch.full((1, 1, 2, 2), 3.0))
+
+
+def test_a_vae_that_overflows_is_named_with_the_picture(parts: Parts, pictures: Path, cache: Cache) -> None:
+    with torch.no_grad():
+        next(parts.vae.parameters()).fill_(float("inf"))
+    with pytest.raises(JobFailed, match=r"not finite for 000\.png"):
+        encode(parts, samples(pictures), cache)
+    assert not list(cache.folder.rglob("*.safetensors"))
+
+
+def test_equal_prompts_are_encoded_once_and_pairs_hold(parts: Parts, cache: Cache) -> None:
+    prompts = ["a cat", "a dog", "a cat"]
+    texts = encode_texts(SD1, parts, prompts, device=CPU, cache=cache, report=silent)
+    assert len(texts.states) == 2 and texts.index == (0, 1, 0)
+    rows = texts.rows([2, 1])["embeds"]
+    with torch.no_grad():
+        alone = SD1.encode_prompts(parts, ["a cat"])["embeds"]
+    assert torch.equal(rows[:1], alone) and not torch.equal(rows[1:], alone)
+
+
+def test_another_text_encoder_is_another_key(parts: Parts, cache: Cache) -> None:
+    encode_texts(SD1, parts, ["a cat"], device=CPU, cache=cache, report=silent)
+    with torch.no_grad():
+        next(parts.text_encoders["text_encoder"].parameters()).add_(1e-3)
+    encode_texts(SD1, parts, ["a cat"], device=CPU, cache=cache, report=silent)
+    assert len(list(cache.folder.rglob("*.safetensors"))) == 2
+
+
+def test_the_hash_sees_every_weight() -> None:
+    one, two = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    two.load_state_dict(one.state_dict())
+    assert module_hash(one) == module_hash(two)
+    with torch.no_grad():
+        two.bias[1] += 1e-7
+    assert module_hash(one) != module_hash(two)
+
+
+def test_lengths_are_padded_only_where_a_mask_tells() -> None:
+    short, long = ({"embeds": torch.ones(1, n, 2), "mask": torch.ones(1, n, dtype=torch.bool)} for n in (2, 3))
+    batch: Conditioning = stacked([short, long])
+    assert batch["embeds"].shape == (2, 3, 2) and batch["mask"].tolist() == [[True, True, False], [True, True, True]]
+    with pytest.raises(JobFailed, match="without a mask"):
+        stacked([{"embeds": torch.ones(1, n, 2)} for n in (2, 3)])

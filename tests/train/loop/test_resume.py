@@ -1,0 +1,216 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from registry.errors import Faults, NotFound, Refused
+from registry.store import Store
+from train import run
+from train.config import CheckpointConfig, DataConfig, HeldoutConfig, TrainConfig, to_yaml
+
+Settings = Callable[..., TrainConfig]
+ROOT = Path(__file__).parents[3]
+
+
+def begin(home: Path, settings: Path, folder: Path | None = None) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "tests.train.resumable", str(home), str(settings), *([str(folder)] if folder else [])]
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> str:
+    """Read the process' lines up to one with the words."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    pytest.fail(f"{words!r} never came:\n{''.join(lines)}")
+
+
+def same_tensors(one: Path, other: Path) -> bool:
+    first, second = load_file(one), load_file(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def only_run(out: Path) -> Path:
+    (folder,) = (entry for entry in (out / "discs").iterdir() if not entry.name.startswith("."))
+    return folder
+
+
+def adapter(folder: Path) -> Path:
+    return folder / "discs.safetensors"
+
+
+def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
+    from train.loop import step
+
+    honest = step.Learner.take
+
+    def dies(self: step.Learner, number: int) -> step.Trace:
+        if number == 4:
+            raise ZeroDivisionError
+        return honest(self, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step.Learner, "take", dies)
+        with pytest.raises(ZeroDivisionError):
+            run.run(settings(steps=6, out=str(tmp_path / "stopped"), checkpoint=CheckpointConfig(every=3)), store)
+    folder = only_run(tmp_path / "stopped")
+    assert not (folder / "result.json").exists()
+    torch.manual_seed(123)  # whatever the process did before
+    outcome = run.resume(folder, {}, store)
+    assert same_tensors(adapter(straight.folder), adapter(folder))
+    assert outcome.result["heldout"] == straight.result["heldout"]
+    rows = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (straight.folder, folder)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["encoded", "step 6", "step 11"])
+def test_twelve_steps_straight_are_six_a_kill_and_six_more(moment: str, settings: Settings, tmp_path: Path) -> None:
+    config = settings(steps=12, checkpoint=CheckpointConfig(every=6), heldout=HeldoutConfig(every=1), out=str(tmp_path / "killed"))
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    process = begin(tmp_path / "home", file)
+    wait_for(process, moment)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    folder = only_run(tmp_path / "killed")
+    again = begin(tmp_path / "home", file, folder)
+    wait_for(again, "finished")
+    assert again.wait() == 0
+    from train.config import changed
+
+    straight = run.run(changed(config, {"out": str(tmp_path / "straight")}), Store(tmp_path / "other"))
+    assert same_tensors(adapter(straight.folder), adapter(folder))
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_any_moment_it_still_ends_the_same(settings: Settings, tmp_path: Path) -> None:
+    checkpoints, heldout = CheckpointConfig(every=2), HeldoutConfig(every=1)  # held-out losses are told step by step
+    config = settings(steps=24, checkpoint=checkpoints, heldout=heldout, out=str(tmp_path / "killed"))
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    process = begin(tmp_path / "home", file)
+    kills = 0
+    for moment in ("step 1:", "step 3:", "step 4:"):  # begins again between two checkpoints, and right behind one
+        wait_for(process, moment)
+        time.sleep(0.02)  # somewhere inside the next step, or the checkpoint after it
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += process.returncode == -signal.SIGKILL  # a busy machine may let the run end before its reader is told of a step
+        if process.returncode == 0:
+            break
+        process = begin(tmp_path / "home", file, only_run(tmp_path / "killed"))
+    else:
+        wait_for(process, "finished")
+    assert process.wait() == 0 and kills > 0
+    from train.config import changed
+
+    straight = run.run(changed(config, {"out": str(tmp_path / "straight")}), Store(tmp_path / "other"))
+    assert same_tensors(adapter(straight.folder), adapter(only_run(tmp_path / "killed")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_leaves_a_checkpoint_and_130(number: signal.Signals, settings: Settings, tmp_path: Path) -> None:
+    config = settings(steps=2000, heldout=HeldoutConfig(every=5), checkpoint=CheckpointConfig(every=1000))
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    process = begin(tmp_path / "home", file)
+    wait_for(process, "step 5:")
+    process.send_signal(number)
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, rest
+    assert f"Stopped by {number.name} after step" in rest and "resume=" in rest
+    folder = only_run(tmp_path / "runs")
+    last = max((folder / "checkpoints").iterdir())
+    assert f"after step {int(last.name[5:])} " in rest and json.loads((last / "state.json").read_text())["step"] >= 5
+
+
+@pytest.fixture(scope="module")
+def done(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
+    from train.config import LoraConfig, OptimConfig, PreviewConfig
+
+    place = tmp_path_factory.mktemp("done")
+    config = TrainConfig(
+        name="discs", base=str(base), data=DataConfig(path=str(pictures)), steps=2, batch_size=2, lora=LoraConfig(rank=2),
+        optim=OptimConfig(lr=1e-2), preview=PreviewConfig(prompts=[]), device="cpu", out=str(place / "runs"),
+    )  # fmt: skip
+    store = Store(place / "home")
+    return run.run(config, store).folder, store
+
+
+def test_a_finished_run_tells_its_result_again(done: tuple[Path, Store]) -> None:
+    folder, store = done
+    before = (folder / "result.json").read_bytes()
+    assert run.resume(folder, {}, store).result == json.loads(before)
+    assert (folder / "result.json").read_bytes() == before
+
+
+def test_more_steps_train_on_and_the_change_is_told(done: tuple[Path, Store]) -> None:
+    folder, store = done
+    told: list[str] = []
+    config = TrainConfig(resume=str(folder), steps=3)
+    outcome = run.run(config, store, given={"resume": str(folder), "steps": 3}, out=told.append)
+    assert outcome.result["steps"] == 3
+    assert "changed: steps 2 -> 3" in told and any("stretched" in line for line in told)
+    inputs = json.loads((folder / "inputs.json").read_text())
+    assert [(row["step"], row["changes"]) for row in inputs["resumes"]] == [(2, {"steps": 3})]
+
+
+def test_base_data_and_lora_cannot_change(done: tuple[Path, Store]) -> None:
+    folder, store = done
+    with pytest.raises(Faults, match=r"lora\.rank \(2 -> 8\)"):
+        run.resume(folder, {"lora.rank": 8, "steps": 9}, store)
+
+
+def test_pictures_that_changed_are_named(done: tuple[Path, Store], tmp_path: Path) -> None:
+    import shutil
+
+    folder, store = done
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    inputs = json.loads((copy / "inputs.json").read_text())
+    inputs["dataset"]["files"][0]["sha256"] = "0" * 64
+    del inputs["dataset"]["files"][1]
+    (copy / "inputs.json").write_text(json.dumps(inputs))
+    with pytest.raises(Faults) as caught:
+        run.resume(copy, {"steps": 9}, store)
+    assert caught.value.faults == ["000.png has another picture or caption", "001.png is new"]
+
+
+def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:
+    from train.output.folder import find_folder
+
+    folder, _ = done
+    out = str(folder.parents[1])
+    for stamp in ("20990101-000000", "20990101-000000-2", "20990101-000000-10"):
+        (folder.parent / stamp).mkdir(exist_ok=True)
+        (folder.parent / stamp / "config.yaml").write_text("name: discs\n")
+    assert find_folder("latest", out=out, name="discs").name == "20990101-000000-10"
+    with pytest.raises(NotFound, match="Did you mean 'discs'"):
+        find_folder("latest", out=out, name="disks")
+    with pytest.raises(NotFound, match="no such folder"):
+        find_folder(str(folder / "nothing"), out=out, name=None)
+    with pytest.raises(Refused, match="no run folder"):
+        find_folder(str(folder / "samples"), out=out, name=None)
+
+
+def test_a_folder_in_use_is_refused(done: tuple[Path, Store]) -> None:
+    from train.output.folder import held
+
+    folder, _ = done
+    with held(folder), pytest.raises(Refused, match="in use"), held(folder):
+        pytest.fail("it was held twice")
