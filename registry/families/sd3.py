@@ -23,7 +23,7 @@ from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIE
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.family import FAMILIES, Family
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
 from registry.formats.lora_state import originals_in, read_lora
@@ -96,7 +96,14 @@ def recognise_adapter(look: Look) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
+) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; what a single file does not hold is taken from `base_config`."""
     path = Path(path)
     loaded: dict[str, Any] = {}
@@ -105,7 +112,7 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
         if base_config is None:
             raise Refused(
                 f"{path.name} is a single file: the T5 tokenizer and the scheduler's shift of Stable Diffusion 3 are not in it and are not "
-                "carried. Give base_config=FOLDER, a diffusers folder of the same build (3 medium, 3.5 medium or 3.5 large)."
+                "bundled. Give base_config=FOLDER, a diffusers folder of the same build (3 medium, 3.5 medium or 3.5 large)."
             )
         loaded, warnings = _file_parts(path, Path(base_config), dtype=dtype, empty=str(device) == "meta")
     else:
@@ -212,7 +219,7 @@ def _t5_tokens(parts: Parts) -> int:
     return min(T5_TOKENS, int(parts.tokenizers["tokenizer_3"].model_max_length))
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_nothing(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times; the plain pipeline never skips layers of it."""
     return repeated(encode_prompts(parts, [""]), count)
 
@@ -283,7 +290,6 @@ FAMILIES.add("sd3")(
         name="sd3",
         title="Stable Diffusion 3",
         pipeline="StableDiffusion3Pipeline",
-        denoiser="transformer",
         text_encoders=(*CLIPS.values(), "text_encoder_3"),
         tokenizers=(*CLIPS, "tokenizer_3"),
         latent_channels=16,
@@ -314,7 +320,6 @@ FAMILIES.add("sd3")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
         largest_side=largest_side,
         predict=predict,
         set_timesteps=set_timesteps,
