@@ -12,9 +12,10 @@ A family file imports neither torch nor diffusers at its top: listings must stay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry.family_defaults import (
     always_classifier_free,
@@ -24,6 +25,7 @@ from registry.family_defaults import (
     identity_conditioning,
     no_control_mode,
     no_largest_side,
+    no_mu,
     scales_outside,
     start_by_share,
 )
@@ -41,6 +43,7 @@ from registry.family_protocols import (
     Load,
     LoadControl,
     LoraState,
+    Mu,
     Predict,
     ScaledResiduals,
     SetTimesteps,
@@ -114,6 +117,7 @@ class Family:
     decode: Decode
     complete: Complete = identity_conditioning
     predict: Predict
+    mu: Mu = no_mu  # of a timestep shift by resolution, for schedulers that take one
     set_timesteps: SetTimesteps
     lora_state: LoraState
     largest_side: Callable[[Parts], int | None] = no_largest_side  # pixels a side this build has positions for; None: any size
@@ -128,6 +132,23 @@ class Family:
     def negatives(self, parts: Parts, texts: Sequence[str]) -> Conditioning:
         """The Conditioning of negative prompts, as the stock diffusers pipeline encodes them; no layer is ever skipped."""
         return self.encode_negatives(parts, texts) if self.encode_negatives is not None else self.encode_prompts(parts, texts)
+
+    def shift(self, parts: Parts, height: int, width: int) -> float | None:
+        """The timestep shift that a flow model is drawn with at this size: sigma' = shift sigma / (1 + (shift - 1) sigma).
+
+        The scheduler's static one, else by `mu` at the default number of steps (Esser et al. 2024, eq. 23). None: not a flow model.
+        """
+        import diffusers
+
+        if parts.prediction != "flow":
+            return None
+        config: Any = getattr(diffusers, parts.scheduler_class).from_config(dict(parts.scheduler_config)).config
+        if not config.get("use_dynamic_shifting", False):
+            return float(config.get("shift") or config.get("flow_shift") or 1.0)
+        mu = self.mu(config, height=height, width=width, steps=self.steps)
+        if mu is None:
+            return 1.0
+        return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
 
     def architecture_of(self, parts: Parts) -> str:
         """The ModelSpec architecture id of this build."""

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import transformer_loader
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
@@ -184,11 +184,6 @@ def _masked_checkpoints(denoiser: Any, mask: Tensor) -> Iterator[None]:
         denoiser._gradient_checkpointing_func = checkpoint
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 FAMILIES.add("chroma")(
     Family(
         name="chroma",
@@ -218,7 +213,8 @@ FAMILIES.add("chroma")(
         encode_images=encode_images,
         decode=decode,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         control=NO_CONTROL,
     )

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.architectures.text.clip import clip_outputs
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import transformer_loader
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
@@ -278,11 +278,6 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     return unpack(velocity, like=noisy)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 FAMILIES.add("flux1")(
     Family(
         name="flux1",
@@ -320,7 +315,8 @@ FAMILIES.add("flux1")(
         decode=decode,
         complete=complete_with_guidance,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=FLUX_LAYERS),
         classifier_free=never_classifier_free,
         guided=never_guided,

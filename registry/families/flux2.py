@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
-from registry.architectures.transformer.flow_schedule import set_even_sigmas
+from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import places
 from registry.errors import BadFile, Refused
@@ -413,9 +413,9 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     return velocity.transpose(1, 2).reshape(noisy.shape)  # type: ignore[no-any-return]  # diffusers is untyped
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count and the number of steps."""
-    set_even_sigmas(scheduler, steps, mu=empirical_mu((height // FACTOR) * (width // FACTOR), steps=steps))
+def mu_of_size(config: Mapping[str, Any], *, height: int, width: int, steps: int) -> float:
+    """mu by the image's token count and the number of steps; the scheduler's config plays no part."""
+    return empirical_mu((height // FACTOR) * (width // FACTOR), steps=steps)
 
 
 def empirical_mu(tokens: int, *, steps: int) -> float:
@@ -467,7 +467,8 @@ FAMILIES.add("flux2")(
         decode=decode,
         complete=complete_with_guidance,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         classifier_free=classifier_free,
         guided=guided,

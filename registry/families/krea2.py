@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.llm import count_text_tokens, hidden_states
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
 from registry.detect.other_families import BLOCK, JOINT
 from registry.errors import BadFile, Refused
@@ -254,11 +254,6 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return conditional + guidance * (conditional - unconditional)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count (in a distilled build: by one number at any size)."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 FAMILIES.add("krea2")(
     Family(
         name="krea2",
@@ -287,7 +282,8 @@ FAMILIES.add("krea2")(
         encode_images=encode_images,
         decode=decode,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guided=guided,
         guide=guide,

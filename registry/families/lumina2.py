@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, linear_mu
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
@@ -192,9 +192,9 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return combined * length
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps under the scheduler's own shift. The pipeline takes the 16 channels for the number of tokens."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=16))
+def mu_of_channels(config: Mapping[str, Any], *, height: int, width: int, steps: int) -> float:
+    """mu at any size: the pipeline takes the 16 latent channels for the number of tokens."""
+    return linear_mu(config, tokens=16)
 
 
 # --- adapters
@@ -235,7 +235,8 @@ FAMILIES.add("lumina2")(
         encode_images=encode_images,
         decode=decode,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_channels,
+        set_timesteps=even_sigmas(mu_of_channels),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guide=guide,
         control="diffusers has no ControlNet of it, and its transformer takes no residuals",

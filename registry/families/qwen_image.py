@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
-from registry.architectures.transformer.packing import pack, packed_tokens, unpack
+from registry.architectures.transformer.packing import pack, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
 from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
@@ -210,11 +210,6 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return unpack(combined * length, like=conditional)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 # --- ControlNets
 
 
@@ -289,7 +284,8 @@ FAMILIES.add("qwen_image")(
         encode_images=encode_images,
         decode=decode,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=()),
         guided=guided,
         guide=guide,

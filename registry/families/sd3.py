@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
 from registry.architectures.text.clip_prompts import repeated
-from registry.architectures.transformer.flow_schedule import shift_of
+from registry.architectures.transformer.flow_schedule import linear_mu
+from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.architectures.vae.kl import decode, encode_images
@@ -255,13 +256,16 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     )[0]
 
 
+def mu_of_size(config: Mapping[str, Any], *, height: int, width: int, steps: int) -> float:
+    """The linear mu of the image's tokens, with this family's end of it."""
+    return linear_mu({"max_shift": MAX_SHIFT, **config}, tokens=packed_tokens(height, width, factor=FACTOR))
+
+
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """The scheduler's own table, which begins at its shifted ends; shifted by the number of tokens where the scheduler wants that."""
+    """The scheduler's own timesteps, which begin at its shifted ends; shifted by the number of tokens where the scheduler does that."""
     options: dict[str, Any] = {}
-    config = scheduler.config
-    if config.get("use_dynamic_shifting", False) and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
-        tokens = (height // (2 * FACTOR)) * (width // (2 * FACTOR))
-        options["mu"] = shift_of({"max_shift": MAX_SHIFT, **config}, tokens=tokens)
+    if scheduler.config.get("use_dynamic_shifting", False) and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
+        options["mu"] = mu_of_size(scheduler.config, height=height, width=width, steps=steps)
     scheduler.set_timesteps(steps, **options)
     scheduler.set_begin_index(0)
 
@@ -322,6 +326,7 @@ FAMILIES.add("sd3")(
         decode=decode,
         largest_side=largest_side,
         predict=predict,
+        mu=mu_of_size,
         set_timesteps=set_timesteps,
         lora_state=lora_state,
         control=sd3_control(),

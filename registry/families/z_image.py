@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
-from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
@@ -201,11 +200,6 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return conditional + guidance * (conditional - unconditional)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps under the scheduler's own shift."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 # --- ControlNets
 
 
@@ -288,7 +282,8 @@ FAMILIES.add("z_image")(
         encode_images=encode_images,
         decode=decode,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guided=guided,
         guide=guide,
