@@ -51,7 +51,7 @@ from registry.family_protocols import (
 )
 from registry.formats.key_map import FilePlaces
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.names import Table
 from registry.parts import Conditioning, Match, Parts
 
@@ -106,11 +106,11 @@ class Family:
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
 
     # --- functions
-    recognise_checkpoint: Callable[[Look], Match | None]
-    recognise_adapter: Callable[[Look], Match | None]
+    recognise_checkpoint: Callable[[ModelHeader], Match | None]
+    recognise_adapter: Callable[[ModelHeader], Match | None]
     load: Load
     encode_prompts: EncodePrompts
-    encode_nothing: EncodeUnconditional
+    encode_unconditional: EncodeUnconditional
     encode_negatives: EncodeNegatives | None = None  # None: as prompts. Callers use `negatives`
     count_tokens: CountTokens
     encode_images: EncodeImages

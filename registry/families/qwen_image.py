@@ -28,10 +28,10 @@ from registry.family_defaults import classifier_free_guidance
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.signature import Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,9 @@ TEMPLATE = (  # of the pipeline; its beginning up to the prompt is dropped from 
 )
 DROPPED = 34  # tokens of the template's beginning, in Qwen's own vocabulary
 ENCODED = 1024  # tokens behind them that the text encoder reads
-KEPT = 512  # tokens that the transformer is given: the plain pipeline call's max_sequence_length
+KEPT = 512  # tokens that the transformer is given: the stock pipeline's max_sequence_length
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="qwen_image",
     keys=("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_q_proj.weight"),
     other_keys=(("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_k_proj.weight"),),
@@ -89,18 +89,18 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by its names, which are diffusers' own."""
-    claim = claim_checkpoint(LOOKS, look)
+    claim = claim_checkpoint(SIGNATURE, look)
     if claim is None or not look.is_folder:
         return claim
     told = "edit-2511" if look.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(look.index.get("_class_name")))
     return replace(claim, variant=told or claim.variant)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of its image and text halves; on the bare attention of the blocks by its width."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -147,7 +147,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     return {"embeds": embeds, "mask": kept}
 
 
-def encode_nothing(parts: Parts, count: int) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass without a negative."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -158,7 +158,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return count_text_tokens(parts.tokenizers["tokenizer"], TEMPLATE.format(prompt)) - DROPPED, KEPT
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -220,7 +220,7 @@ def load_control(path: Path | str, parts: Parts, *, dtype: torch.dtype, device: 
     )
     refuse_other_build(Path(path).name, net.config, parts.denoiser.config, SAME)
     if net.config.extra_condition_channels:
-        raise Refused(f"The ControlNet {Path(path).name} takes a mask and a masked picture too (inpainting), which a hint has not.")
+        raise Refused(f"The ControlNet {Path(path).name} takes a mask and a masked image too (inpainting), which a hint has not.")
     return net  # type: ignore[no-any-return]  # diffusers is untyped
 
 
@@ -279,7 +279,7 @@ FAMILIES.add("qwen_image")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
