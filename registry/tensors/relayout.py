@@ -178,7 +178,7 @@ def _respelled(layout: Layout, first: Layout) -> Layout:
 
 
 def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
-    """A single file whose denoiser has diffusers' names where the first source has the original implementation's, or the other way round."""
+    """A single file whose denoiser has diffusers' names where the first source has the original ones, or the other way round."""
     simple = _respelled(layout, first)
     table = FAMILIES[family].file_names if family is not None and family in FAMILIES else None
     if table is None or all(key in simple.tensors for key in first.tensors):
