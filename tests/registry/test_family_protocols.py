@@ -12,7 +12,7 @@ TOY = (ROOT / "tests" / "toy_family.py.txt").read_text(encoding="utf-8")
 FUNCTIONS = (
     "load",
     "encode_prompts",
-    "encode_nothing",
+    "encode_unconditional",
     "count_tokens",
     "encode_images",
     "decode",
