@@ -19,7 +19,7 @@ class Adapter:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same picture another key
+        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same image another key
 
     def __str__(self) -> str:
         return self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
@@ -27,7 +27,7 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """A learned word as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
+    """A textual inversion embedding as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
 
     reference: str
     token: str | None = None
@@ -38,8 +38,8 @@ class Embedding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFile:
-    """A picture as it was named, and the sha256 of its file once it was read."""
+class ImageFile:
+    """An image as it was named, and the sha256 of its file once it was read."""
 
     path: str
     sha256: str | None = None
@@ -50,13 +50,13 @@ class PictureFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNet:
-    """A ControlNet as it was named, the picture it is given, and how: `start` and `end` are shares of the steps.
+    """A ControlNet as it was named, the image it is given, and how: `start` and `end` are shares of the steps.
 
-    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the picture; None: it is one.
+    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the image; None: it is one.
     """
 
     reference: str
-    picture: PictureFile
+    image: ImageFile
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
@@ -69,7 +69,7 @@ class ControlNet:
             object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
     def __str__(self) -> str:
-        told = f"{self.reference}:{self.picture}:{number(self.scale)}"
+        told = f"{self.reference}:{self.image}:{number(self.scale)}"
         extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
         extra += [f"mode {self.mode}"] if self.mode is not None else []
         extra += [self.prepare] if self.prepare else []
@@ -77,7 +77,7 @@ class ControlNet:
 
     def pinned(self) -> list[Any]:
         """What the pixels depend on."""
-        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
+        return [self.sha256, self.image.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
 
 
 def read_adapters(value: object) -> tuple[Adapter, ...]:
@@ -94,27 +94,27 @@ def read_adapters(value: object) -> tuple[Adapter, ...]:
 
 
 def read_embeddings(value: object) -> tuple[Embedding, ...]:
-    """The learned words of "badhands+goodhands", of a record {embedding, token}, of a list of either, of "none" or None."""
+    """The textual inversion embeddings of "badhands+goodhands", of a record {embedding, token}, of a list of either, of "none" or None."""
     if value is None:
         return ()
     if isinstance(value, Embedding):
         return (value,)
     if isinstance(value, str):
         if weighted := [str(one) for one in parse_adapters(value) if one.weight != 1.0]:
-            raise Refused(f"A learned word has no weight, but {weighted[0]} is given one. Name it alone.")
+            raise Refused(f"A textual inversion embedding has no weight, but {weighted[0]} is given one. Name it alone.")
         return tuple(Embedding(reference=one.reference) for one in parse_adapters(value))
     if isinstance(value, Mapping):
         if set(value) - {"embedding", "token"} or not isinstance(value.get("embedding"), str):
-            raise Refused(f"{dict(value)} is no learned word. Expected {{embedding: NAME, token: '<word>'}}, or NAME alone.")
+            raise Refused(f"{dict(value)} is no textual inversion embedding. Expected {{embedding: NAME, token: '<word>'}}, or NAME alone.")
         return (Embedding(reference=value["embedding"], token=None if value.get("token") is None else str(value["token"])),)
     if isinstance(value, Sequence):
         return tuple(found for one in value for found in read_embeddings(one))
-    raise Refused(f"{value!r} is no learned word. Expected a name, a list of names, or {{embedding, token}}.")
+    raise Refused(f"{value!r} is no textual inversion embedding. Expected a name, a list of names, or {{embedding, token}}.")
 
 
-def read_picture(value: str | PictureFile | None) -> PictureFile | None:
+def read_image(value: str | ImageFile | None) -> ImageFile | None:
     """The image of a path; None of None."""
-    return PictureFile(path=value) if isinstance(value, str) else value
+    return ImageFile(path=value) if isinstance(value, str) else value
 
 
 def file_name(path: str | None) -> str:
@@ -139,4 +139,4 @@ def spell_embeddings(embeddings: tuple[Embedding, ...]) -> str:
 
 def label_controls(controls: tuple[ControlNet, ...]) -> str:
     """`spell_controls` with the images' names for their paths."""
-    return spell_controls(tuple(replace(one, picture=PictureFile(path=file_name(one.picture.path))) for one in controls))
+    return spell_controls(tuple(replace(one, image=ImageFile(path=file_name(one.image.path))) for one in controls))

@@ -11,12 +11,12 @@ from infer.draw.files import (
     Adapter,
     ControlNet,
     Embedding,
-    PictureFile,
+    ImageFile,
     file_name,
     label_controls,
     read_adapters,
     read_embeddings,
-    read_picture,
+    read_image,
     spell_adapters,
     spell_controls,
     spell_embeddings,
@@ -32,12 +32,12 @@ def _hide(_value: Any) -> None:
     """Not shown in a report."""
 
 
-def _load_picture(data: Mapping[str, Any] | None) -> PictureFile | None:
-    return PictureFile(**data) if data is not None else None
+def _load_image(data: Mapping[str, Any] | None) -> ImageFile | None:
+    return ImageFile(**data) if data is not None else None
 
 
 def _load_control(data: Mapping[str, Any]) -> ControlNet:
-    return ControlNet(**{**data, "picture": PictureFile(**data["picture"])})
+    return ControlNet(**{**data, "picture": ImageFile(**data["picture"])})
 
 
 def _pin_fit(render: "Render", fit: str | None) -> Any:
@@ -181,15 +181,15 @@ class Render:
         ),
     ] = None
     init: Annotated[
-        PictureFile | None,
+        ImageFile | None,
         Setting(
             help="an image to redraw (image-to-image); its size is the drawing's unless size is given",
             type=str | None,
-            read=read_picture,
+            read=read_image,
             show=lambda file: file_name(file.path) if file else None,
             infotext="Init image hash",
             infotext_value=lambda file: (file.sha256 or "")[:10] if file else None,
-            load=_load_picture,
+            load=_load_image,
             pin=lambda _, file: file.sha256 if file else UNPINNED,
         ),
     ] = None
@@ -202,13 +202,13 @@ class Render:
         ),
     ] = None  # in (0, 1], the share of the steps that is walked
     mask: Annotated[
-        PictureFile | None,
+        ImageFile | None,
         Setting(
             help="a black and white image: init is redrawn where it is white (inpainting)",
             type=str | None,
-            read=read_picture,
+            read=read_image,
             show=lambda file: file_name(file.path) if file else None,
-            load=_load_picture,
+            load=_load_image,
             pin=lambda _, file: file.sha256 if file else UNPINNED,
         ),
     ] = None
@@ -266,7 +266,7 @@ class Render:
             help="another VAE of the base's latent space: a name, a path (default: the base's own)",
             file="VAE",
             pin=lambda render, vae: render.vae_sha256 if vae is not None else UNPINNED,
-            in_latents=lambda render: bool(render.pictures),  # the VAE encodes them, and some ControlNets' hints
+            in_latents=lambda render: bool(render.images),  # the VAE encodes them, and some ControlNets' hints
             axis=FieldAxis(
                 help="VAEs by name or path; null is the base's own. One denoising serves them all", spell=spell_or_own, across=6
             ),
@@ -315,7 +315,7 @@ class Render:
         return tuple(one for one in self.controls if one.scale != 0.0)
 
     @property
-    def pictures(self) -> dict[str, PictureFile]:
+    def images(self) -> dict[str, ImageFile]:
         """What a person calls each image that is needed: init, mask, control 1, ..."""
         given = {"init": self.init, "mask": self.mask}
         given |= {f"control {number}": one.picture for number, one in enumerate(self.controls, 1)}
@@ -329,7 +329,7 @@ class Render:
                 yield from ((file.reference, file.sha256) for file in value)
             elif value is not None:
                 yield one.label, getattr(self, f"{one.field}_sha256")
-        yield from ((name, file.sha256) for name, file in self.pictures.items())
+        yield from ((name, file.sha256) for name, file in self.images.items())
 
     @property
     def active(self) -> tuple[Adapter, ...]:
@@ -351,7 +351,7 @@ class Render:
             needed["base_config_sha256"] = self.base_config_sha256
         if self.vae is not None:
             needed["vae_sha256"] = self.vae_sha256
-        needed |= {f"sha256 of {name}": file.sha256 for name, file in self.pictures.items()}
+        needed |= {f"sha256 of {name}": file.sha256 for name, file in self.images.items()}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
         needed |= {f"sha256 of {one.reference}": one.sha256 and one.token for one in self.embeddings}
         return needed if self.init is None else needed | {"strength": self.strength}

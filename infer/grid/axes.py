@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.files import Adapter, PictureFile, file_name
+from infer.draw.files import Adapter, ImageFile, file_name
 from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
 from infer.draw.values import integers, number, numbers, spell_text, texts
@@ -97,12 +97,12 @@ def _setter(setting: Setting) -> Callable[[Render, Any], Render]:
 
 
 def _each_file(value: str | None, _store: "Store") -> list[str | None]:
-    """The pictures that a `*` stands for, in the order of their names; any other value as it is."""
+    """The images that a `*` stands for, in the order of their names; any other value as it is."""
     if value is None or "*" not in value or Path(value).expanduser().exists():
         return [value]
     found = sorted(glob(str(Path(value).expanduser())))
     if not found:
-        raise Refused(f"{value!r} fits no file. Give the path of a picture, or a pattern such as photos/*.png.")
+        raise Refused(f"{value!r} fits no file. Give the path of an image, or a pattern such as photos/*.png.")
     return [*found]
 
 
@@ -136,7 +136,7 @@ field_axes("prompt", "negative", "seed", "sampler", "steps", "guidance", "width"
 
 @axis(
     "init",
-    help='pictures to draw anew: paths, "photos/*.png" (each of them); null is none',
+    help='images to draw anew: paths, "photos/*.png" (each of them); null is none',
     read=texts,
     spell=file_name,
     widen=_each_file,
@@ -145,19 +145,19 @@ field_axes("prompt", "negative", "seed", "sampler", "steps", "guidance", "width"
 def init(render: Render, value: str | None) -> Render:
     if value is None:
         return replace(render, init=None, mask=None, strength=None, paste=True, fit=render.fit if render.controls else None)
-    return replace(render, init=PictureFile(path=value))
+    return replace(render, init=ImageFile(path=value))
 
 
 @axis("strength", help="how much of init is drawn anew: 0.6, or 0.2..1/5", read=numbers, spell=number)
 def strength(render: Render, value: float) -> Render:
     if render.init is None:
-        raise Refused("axes.strength says how much of a picture is drawn anew, and this cell has none. Give init, or the init axis.")
+        raise Refused("axes.strength says how much of an image is drawn anew, and this cell has none. Give init, or the init axis.")
     return replace(render, strength=value)
 
 
 @axis(
     "mask",
-    help="pictures that show in white where init is drawn anew; null is all of it",
+    help="images that show in white where init is drawn anew; null is all of it",
     read=texts,
     spell=file_name,
     widen=_each_file,
@@ -166,7 +166,7 @@ def strength(render: Render, value: float) -> Render:
 def mask(render: Render, value: str | None) -> Render:
     if value is None:
         return replace(render, mask=None, paste=True)
-    return replace(render, mask=PictureFile(path=value))
+    return replace(render, mask=ImageFile(path=value))
 
 
 field_axes("controls")
