@@ -27,7 +27,7 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """A textual inversion embedding as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
+    """A textual inversion embedding as it was named, its token in prompts (None: the file's own), and its file's sha256 once found."""
 
     reference: str
     token: str | None = None
@@ -56,7 +56,7 @@ class ControlNet:
     """
 
     reference: str
-    image: ImageFile
+    picture: ImageFile
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
@@ -69,7 +69,7 @@ class ControlNet:
             object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
     def __str__(self) -> str:
-        told = f"{self.reference}:{self.image}:{number(self.scale)}"
+        told = f"{self.reference}:{self.picture}:{number(self.scale)}"
         extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
         extra += [f"mode {self.mode}"] if self.mode is not None else []
         extra += [self.prepare] if self.prepare else []
@@ -77,7 +77,7 @@ class ControlNet:
 
     def pinned(self) -> list[Any]:
         """What the pixels depend on."""
-        return [self.sha256, self.image.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
+        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
 
 
 def read_adapters(value: object) -> tuple[Adapter, ...]:
@@ -139,4 +139,4 @@ def spell_embeddings(embeddings: tuple[Embedding, ...]) -> str:
 
 def label_controls(controls: tuple[ControlNet, ...]) -> str:
     """`spell_controls` with the images' names for their paths."""
-    return spell_controls(tuple(replace(one, image=ImageFile(path=file_name(one.image.path))) for one in controls))
+    return spell_controls(tuple(replace(one, picture=ImageFile(path=file_name(one.picture.path))) for one in controls))

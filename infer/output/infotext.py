@@ -104,7 +104,7 @@ def _mask(render: Render, _names: ModelNames) -> dict[str, object]:
     """The mask in A1111's keys: it redraws from the image itself, all of it at the drawing's size, with a hard edge."""
     if render.mask is None:
         return {}
-    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole image"}
+    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole picture"}
 
 
 def _adapters(render: Render, names: ModelNames) -> dict[str, object]:
