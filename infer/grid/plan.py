@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, tell_truncated
 from infer.draw.inputs import image_notes
-from infer.draw.render import Render, number
+from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
+from infer.draw.values import number
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
