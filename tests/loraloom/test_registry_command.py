@@ -146,8 +146,8 @@ def test_a_damaged_index_is_refused_until_a_rebuild_restores_its_backup(
     assert "loraloom registry rebuild" in capsys.readouterr().err
     done = told(capsys, "rebuild")
     assert isinstance(done, dict) and "was damaged" in done["recovered"] and len(list(file.parent.glob("index.damaged-*.sqlite"))) == 1
-    listed = told(capsys, "list")
-    assert [one["tags"] for one in listed if isinstance(one, dict) and one["name"] == "ink"] == [["line"]]
+    listed = json.loads(said(capsys, "list", "--json"))
+    assert [one["tags"] for one in listed if one["name"] == "ink"] == [["line"]]
 
 
 def test_notes_go_out_and_come_back(capsys: pytest.CaptureFixture[str], ink: Path) -> None:

@@ -187,9 +187,9 @@ def test_a_backup_is_made_before_a_migration(tmp_path: Path, pocket: Path) -> No
     engine.dispose()
     assert Store(tmp_path).find("pocket").tags == ("good",)
     (backup,) = backups.backups_of(database.path)
-    with contextlib.closing(sqlite3.connect(backup)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (number,)
-        assert connection.execute("SELECT value FROM label").fetchall() == [("good",)]
+    with contextlib.closing(sqlite3.connect(backup)) as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (number,)
+        assert copy.execute("SELECT value FROM label").fetchall() == [("good",)]
 
 
 def test_a_damaged_index_is_no_backup(tmp_path: Path, pocket: Path) -> None:
