@@ -20,29 +20,29 @@ from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, 
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.family import Control
-from registry.formats.adapter_keys import DENOISER, dialect_told
+from registry.formats.adapter_keys import DENOISER, declared_dialect
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import folder_files, read_json, weights_of
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.peft_config import config_beside, with_config
 from registry.formats.safetensors_header import Header, read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
 
-__all__ = ["Fit", "Look", "fits", "inspect", "look", "record_of"]
+__all__ = ["Fit", "ModelHeader", "fits", "inspect", "look", "record_of"]
 
 
 # --- looking
 
 
-def look(path: Path | str) -> Look:
+def look(path: Path | str) -> ModelHeader:
     """What detection sees of a file or a diffusers folder. Raises BadFile."""
     path = Path(path)
     if path.is_dir():
         return _look_folder(path)
     header = _header_of(path)
-    return Look(path=path, tensors=header.tensors, metadata=header.metadata)
+    return ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata)
 
 
 def _header_of(path: Path) -> Header:
@@ -52,7 +52,7 @@ def _header_of(path: Path) -> Header:
     return read_header(path)
 
 
-def _look_folder(path: Path) -> Look:
+def _look_folder(path: Path) -> ModelHeader:
     index_path = path / "model_index.json"
     if not index_path.is_file():
         inside = next((name for name in ("adapter_model.safetensors", "pytorch_lora_weights.safetensors") if (path / name).is_file()), None)
@@ -69,7 +69,7 @@ def _look_folder(path: Path) -> Look:
                 configs[component] = read_json(folder / name)
     denoiser = next((name for name in ("unet", "transformer", "prior") if name in index), None)
     tensors = weights_of(path / denoiser) if denoiser and (path / denoiser).is_dir() else {}
-    return Look(path=path, index=index, configs=configs, tensors=tensors)
+    return ModelHeader(path=path, index=index, configs=configs, tensors=tensors)
 
 
 # --- judging
@@ -130,7 +130,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFact
         base,
         verdict,
         kind="adapter",
-        dialect=dialect_told(adapter.dialect, metadata),
+        dialect=declared_dialect(adapter.dialect, metadata),
         algorithms=adapter.algorithms,
         dora=adapter.dora,
         rank=adapter.rank,
@@ -180,7 +180,7 @@ def _inspect_shards(path: Path) -> Record:
     """A folder that holds one single-file checkpoint in shards."""
     first = next(iter(sorted(path.glob(SHARDS))))
     facts = metadata_facts(read_header(first).metadata)
-    seen = Look(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
+    seen = ModelHeader(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
     verdict = verdict_of(checkpoint_claims(seen), facts)
     kind = "checkpoint" if verdict.family or verdict.candidates else "unknown"
     base = {**_folder_base(path), "licence": facts.licence or card_licence(path), "parents": facts.parents}

@@ -16,7 +16,7 @@ from registry.detect.adapter_facts import AdapterFacts, adapter_facts
 from registry.detect.component_kinds import SmallKind, kind_by_keys
 from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
 from registry.formats.adapter_keys import DENOISER, AdapterKey
-from registry.formats.model_header import Look, declared_metadata
+from registry.formats.model_header import ModelHeader, declared_metadata
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, split_header
 
 GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
@@ -51,7 +51,7 @@ class TableFacts:
 
 def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> TableFacts:
     """The TableFacts of a single file. Of its metadata only the entries that declare a base model are looked at."""
-    seen = Look(path=Path(), tensors=tensors, metadata=declared_metadata(metadata))  # no path: the same table gives the same facts
+    seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata))  # no path: the same table gives the same facts
     keys = seen.adapter_keys
     if keys is None and tensors and all(name.startswith("base_model.") for name in tensors):
         keys = {}  # peft's, of a kind whose tensors nothing here knows: VeRA, FourierFT, ...

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from registry.detect.header_metadata import MetadataFacts
-from registry.detect.other_families import KNOWN
+from registry.detect.other_families import DETECT_ONLY
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.parts import Match
 from registry.record import Prediction, Warn
-from registry.signature import Known, claim_adapter, claim_checkpoint
+from registry.signature import Signature, claim_adapter, claim_checkpoint
 
 TIE = 0.02  # claims closer than this are a tie
 
@@ -43,20 +43,20 @@ class Verdict:
 # --- claims
 
 
-def adapter_claims(seen: Look) -> tuple[Claim, ...]:
+def adapter_claims(seen: ModelHeader) -> tuple[Claim, ...]:
     """Every family's claim on an adapter."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
     return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_adapter(row, seen))))
 
 
-def checkpoint_claims(seen: Look) -> tuple[Claim, ...]:
+def checkpoint_claims(seen: ModelHeader) -> tuple[Claim, ...]:
     """Every family's claim on a checkpoint."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_checkpoint(seen))]
     return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_checkpoint(row, seen))))
 
 
-def _without_file() -> Iterator[Known]:
-    return (row for row in KNOWN if row.family not in FAMILIES)
+def _without_file() -> Iterator[Signature]:
+    return (row for row in DETECT_ONLY if row.family not in FAMILIES)
 
 
 # --- the verdict

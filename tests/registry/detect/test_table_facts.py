@@ -12,7 +12,7 @@ import pytest
 from registry.detect.table_facts import TableReader, table_facts
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, header_bytes, parse_header, read_header_bytes
 from tests.registry.formats.test_safetensors_header import STARTS, mutated
 from tests.registry.made import lora, model, sd1_attention
@@ -33,8 +33,8 @@ def test_a_table_that_was_read_before_tells_the_same(tmp_path: Path) -> None:
         name = "lora_unet_down_blocks_1_attentions_0_proj_in"
         model(path, {f"{name}.lora_down.weight": (4, 640), f"{name}.lora_up.weight": (640, 4)}, metadata=metadata)  # of sd1 or sdxl
         size, raw = read_header_bytes(path)
-        told, traits = reader.read(path, size, raw)
-        assert (dict(told), traits) == freshly(path)
+        reported, traits = reader.read(path, size, raw)
+        assert (dict(reported), traits) == freshly(path)
     assert len(reader._known) == 4  # a header without metadata; one for each declared base model; the two that declare none
 
 
@@ -58,14 +58,14 @@ def test_mutated_headers_are_read_through_the_memory_as_without_it(tmp_path: Pat
             with pytest.raises(BadFile):
                 reader.read(path, *read_header_bytes(path))
             continue
-        told, traits = reader.read(path, *read_header_bytes(path))
-        assert (dict(told), traits) == expected
+        reported, traits = reader.read(path, *read_header_bytes(path))
+        assert (dict(reported), traits) == expected
         read += 1
     assert read > 100
 
 
 def test_families_see_only_the_metadata_by_which_a_table_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Look] = []
+    seen: list[ModelHeader] = []
     spy = replace(FAMILIES["sd1"], recognise_adapter=lambda look: seen.append(look))
     monkeypatch.setitem(FAMILIES, "spy", spy)
     tensors = {"lora_unet_x.lora_down.weight": TensorInfo("F16", (4, 640)), "lora_unet_x.lora_up.weight": TensorInfo("F16", (640, 4))}
