@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import load_transformer_model
@@ -23,7 +24,6 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import Look
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import set_even_sigmas
 from registry.architectures.transformer.model import load_transformer_model
@@ -23,7 +24,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family, complete_with_guidance, guided_above_one
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import Look
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals

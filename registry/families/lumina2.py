@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.model import load_transformer_model
@@ -20,7 +21,6 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family, classifier_free_guidance, complete_as_it_is
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import Look
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts

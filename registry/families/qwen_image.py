@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
 from registry.architectures.transformer.model import load_transformer_model
@@ -26,7 +27,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family, classifier_free_guidance, complete_as_it_is
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import Look
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def read(path: Path, location: KeyLocation, shape: tuple[int, ...], dtype: torch
     return read_mapped(path, {"w": location}, {"w": shape}, dtype=dtype)["w"]
 
 
-def check(path: Path, key_map: dict[str, KeyLocation], shapes: dict[str, tuple[int, ...]], **options: Any) -> None:
+def check(path: Path, key_map: dict[str, KeyLocation], shapes: Mapping[str, tuple[int, ...]], **options: Any) -> None:
     check_mapped(path, read_header(path).tensors, key_map, shapes, component="unet", hint="Do this.", **options)
 
 
@@ -115,7 +115,7 @@ def controlnet_file(folder: Path) -> Callable[[], Any]:
     save_file(load_file(next(own.glob("*.safetensors"))), folder / "net.safetensors")
     file = narrowed(folder / "net.safetensors", "conv_in.weight")
     family = FAMILIES["sd1"]
-    assert family.control is not None
+    assert not isinstance(family.control, str)
     load, parts = family.control.load, family.load(shared_folder("sd1"), dtype=torch.float32, device="meta")
     return lambda: load(file, parts, dtype=torch.float32, device="cpu")
 
