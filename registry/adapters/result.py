@@ -15,7 +15,7 @@ from registry.adapters.writer import OutputModule, Pair, adapter_tensors
 from registry.detect.licences import Terms
 from registry.families import FAMILIES
 from registry.formats.atomic_file import write_safetensors
-from registry.formats.dialects import DENOISER, DIALECTS
+from registry.formats.dialects import DENOISER, writing_of
 from registry.merging.job import RECIPE_KEY
 from registry.progress import Report, silent
 from registry.record import Record
@@ -50,9 +50,8 @@ class Made:
 
 def tensors_of(layers: Sequence[Layer], *, spelling: str, dtype: str) -> dict[str, Tensor]:
     """The tensors of an adapter file, spelled as a row of DIALECTS. The scale is 1: alpha is the rank."""
-    writing = DIALECTS[spelling].writing
-    assert writing is not None, spelling
-    return adapter_tensors((OutputModule(name=layer.name, pair=_pair(layer.factors)) for layer in layers), writing, dtype=dtype)
+    modules = (OutputModule(name=layer.name, pair=_pair(layer.factors)) for layer in layers)
+    return adapter_tensors(modules, writing_of(spelling), dtype=dtype)
 
 
 def _pair(factors: Factors) -> Pair:
@@ -75,10 +74,8 @@ def module_names(places: Iterable[Place], family: str | None) -> dict[Place, str
 
 def _kohya_name(place: Place, encoders: Mapping[str, str]) -> str:
     component, module = place
-    writing = DIALECTS["kohya"].writing
-    assert writing is not None
     inner = f"text_model_{module}" if component != DENOISER and module.startswith("encoder_layers") else module
-    return f"{writing.prefix(component, DENOISER, encoders)}{inner}"
+    return f"{writing_of('kohya').prefix(component, DENOISER, encoders)}{inner}"
 
 
 def metadata_of(first: Adapter | None, recipe: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, str]:

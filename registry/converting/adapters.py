@@ -19,7 +19,7 @@ from registry.converting.respelling import Respelled, respelled
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, write_json
-from registry.formats.dialects import DIALECTS, Dialect, Writing, writable
+from registry.formats.dialects import DIALECTS, Writing, writing_of
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
 
@@ -61,11 +61,6 @@ class AdapterPlan:
         }
 
     @property
-    def dialect(self) -> Dialect:
-        """The row of the target."""
-        return DIALECTS[self.target]
-
-    @property
     def writing(self) -> Writing:
         """How the target is written."""
         return writing_of(self.target)
@@ -98,7 +93,7 @@ def plan_adapter(
             f"{adapter.path.name} changes {', '.join(components)}; {target}'s form is of one model. "
             "Convert to diffusers, which holds them all."
         )
-    spelled = respelled(units, known, DIALECTS[target])
+    spelled = respelled(units, known, target)
     tensors = adapter_tensors(spelled.modules, writing, dtype=DTYPES[dtype] if dtype is not None else None)
     notes: list[str] = []
     if spelled.empty:
@@ -121,14 +116,6 @@ def plan_adapter(
         tensors=len(tensors),
         notes=tuple(notes),
     )
-
-
-def writing_of(name: str) -> Writing:
-    """How a dialect is written. Raises Refused for one that is only read, UnknownName for a typing error."""
-    writing = DIALECTS[name].writing
-    if writing is None:
-        raise Refused(f"Adapters are read in the dialect {name}, not written. Convert to {', '.join(writable())}.")
-    return writing
 
 
 def _refuse_forms(adapter: Adapter, output: Path, *, folder: bool) -> None:

@@ -14,7 +14,7 @@ from registry.converting.adapter_layers import Unit, pair_of
 from registry.converting.fusing import fuse, split
 from registry.errors import Faults
 from registry.family import Family
-from registry.formats.dialects import DENOISER, Dialect, Writing
+from registry.formats.dialects import DENOISER, DIALECTS, Dialect, Writing, writing_of
 from registry.formats.layers import Layer
 
 if TYPE_CHECKING:
@@ -53,10 +53,9 @@ class Respelled:
         self.alphas.add(pair.alpha)
 
 
-def respelled(units: Sequence[Unit], family: Family, dialect: Dialect) -> Respelled:
-    """An adapter in a dialect. Raises Faults with what has no form there."""
-    writing = dialect.writing
-    assert writing is not None, dialect.title
+def respelled(units: Sequence[Unit], family: Family, target: str) -> Respelled:
+    """An adapter in the dialect `target`. Raises Faults with what has no form there."""
+    dialect, writing = DIALECTS[target], writing_of(target)
     spelling = _Spelling(dialect, writing, family, units)
     groups = _by_layer(units)
     faults = [fault for (component, layer), group in groups.items() for fault in _faults(spelling, component, layer, group)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from registry.errors import Refused
 from registry.names import Table
 
 DENOISER = "denoiser"  # the trained network, whatever the family calls it
@@ -59,6 +60,14 @@ DIALECTS: Table[Dialect] = Table("dialect")
 def writable() -> dict[str, Dialect]:
     """The dialects that an adapter can be converted to."""
     return {name: row for name, row in DIALECTS.items() if row.writing is not None}
+
+
+def writing_of(name: str) -> Writing:
+    """How a dialect is written. Raises Refused for one that is only read, UnknownName for a typing error."""
+    writing = DIALECTS[name].writing
+    if writing is None:
+        raise Refused(f"Adapters are read in the dialect {name}, not written. Convert to {', '.join(writable())}.")
+    return writing
 
 
 def lora(**endings: str) -> dict[str, tuple[str, str]]:
