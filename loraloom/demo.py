@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infer.grid.job import GridOutcome
     from registry.store import Store
     from train.config import TrainConfig
-    from train.run import Outcome
+    from train.run_types import Outcome
 
 EXPERIMENT = "ink"  # conf/experiment/ink.yaml: black ink drawings, a style the base has never seen
 WEIGHTS = (0.5, 1.0)
@@ -97,7 +97,7 @@ def learn(out: Path, store: Store, report: Report) -> Outcome:
 def _experiment() -> TrainConfig:
     """The preset's settings, composed as `loraloom train experiment=ink` has them."""
     from loraloom.commands.train import job
-    from loraloom.hydra.jobs import configure
+    from loraloom.hydra.run import configure
 
     return configure(job(), f"experiment={EXPERIMENT}")
 
@@ -105,7 +105,7 @@ def _experiment() -> TrainConfig:
 def _same_run(planned: Any, store: Store) -> Path | None:
     """The newest run folder of exactly these settings and inputs whose files are all there; finished or not."""
     from train.config import to_plain
-    from train.run import inputs_of
+    from train.output.inputs import inputs_of
 
     wanted = json.loads(json.dumps(inputs_of(planned, store)))
     settings = to_plain(planned.config)

@@ -17,18 +17,19 @@ from train.loop.prepare import prepare
 from train.loop.trackers import open_trackers
 from train.output import export, folder
 from train.output.finish import finish, write_adapter
+from train.output.inputs import inputs_of, record_resume
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
-from train.run import Out, Outcome, inputs_of, quiet, record_resume
+from train.run_types import Log, Outcome, discard
 
 if TYPE_CHECKING:
     from registry.store import Store
 
 
-def start(plan: Plan, store: Store, *, report: Report, out: Out) -> Outcome:
+def start(plan: Plan, store: Store, *, report: Report, out: Log) -> Outcome:
     """Begin a run that was planned: make its folder, then do the work."""
     accelerator = make_accelerator(plan)
-    out = out if accelerator.is_main_process else quiet
+    out = out if accelerator.is_main_process else discard
     out(plan.to_text())
     inputs = inputs_of(plan, store) if accelerator.is_main_process else {}
     place = [str(folder.make_folder(plan.config, str(plan.config.name), inputs))] if accelerator.is_main_process else [""]
@@ -36,17 +37,17 @@ def start(plan: Plan, store: Store, *, report: Report, out: Out) -> Outcome:
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list(place)
-    return _work(plan, Path(place[0]), None, store, accelerator, report, out)
+    return _execute(plan, Path(place[0]), None, store, accelerator, report, out)
 
 
-def go_on(
-    plan: Plan, place: Path, newest: checkpoint.Checkpoint | None, store: Store, *, changes: Mapping[str, Any], report: Report, out: Out
+def resume_from(
+    plan: Plan, place: Path, newest: checkpoint.Checkpoint | None, store: Store, *, changes: Mapping[str, Any], report: Report, out: Log
 ) -> Outcome:
     """Go on in a run's folder from a checkpoint, or from step 0."""
     accelerator = make_accelerator(plan)
-    out = out if accelerator.is_main_process else quiet
+    out = out if accelerator.is_main_process else discard
     out(f"going on with {place} after step {newest.step if newest else 0} of {plan.config.steps}")
-    return _work(plan, place, newest, store, accelerator, report, out, changes=changes)
+    return _execute(plan, place, newest, store, accelerator, report, out, changes=changes)
 
 
 def make_accelerator(plan: Plan) -> Any:
@@ -65,14 +66,14 @@ def make_accelerator(plan: Plan) -> Any:
     return Accelerator(cpu=device.type == "cpu", mixed_precision="fp16" if scaled else "no")
 
 
-def _work(
+def _execute(
     plan: Plan,
     place: Path,
     newest: checkpoint.Checkpoint | None,
     store: Store,
     accelerator: Any,
     report: Report,
-    out: Out,
+    out: Log,
     *,
     changes: Mapping[str, Any] | None = None,
 ) -> Outcome:

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from registry.errors import Faults
-from registry.merging.method import METHODS, all_options
+from registry.merging.method import Option
+from registry.merging.methods import METHODS
 from registry.merging.recipe import DTYPES, Recipe, read_recipe, recipe_of
 
 
 def says(meaning: str, *, word: bool = False) -> dict[str, Any]:
     """The metadata of a setting: what it means; `word` when it names an entry of a table."""
     return {"help": meaning, "word": word}
+
+
+def all_options() -> dict[str, Option]:
+    """The options of all methods under one name each, in the order of the table: the schema of `params`."""
+    return {name: option for method in METHODS.values() for name, option in method.options.items()}
 
 
 if TYPE_CHECKING:

@@ -223,10 +223,3 @@ def _option(name: str, hint: Any, default: Any) -> Option:
     choices = tuple(map(str, get_args(kinds[0]))) if get_origin(kinds[0]) is Literal else ()
     kind = str if choices else tuple if get_origin(kinds[0]) is tuple else kinds[0]
     return Option(name, kind, default, says.meaning, choices, says.least, says.most, says.open_least, optional)
-
-
-def all_options() -> dict[str, Option]:
-    """The options of all methods under one name each, in the order of the table: the schema of `params`."""
-    from registry.merging import methods  # noqa: F401  # fills the table
-
-    return {name: option for method in METHODS.values() for name, option in method.options.items()}

@@ -13,7 +13,8 @@ from registry.detect.licences import Terms, inherited
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.merging.keys import Key, Keys, plan_keys, some
-from registry.merging.method import METHODS, Method
+from registry.merging.method import Method
+from registry.merging.methods import METHODS
 from registry.merging.recipe import Recipe, Source
 from registry.record import Record
 from registry.references import check_name

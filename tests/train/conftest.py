@@ -62,7 +62,8 @@ def prepared(store: Store, tmp_path: Path) -> Callable[[TrainConfig], Any]:
         from train.execute import make_accelerator
         from train.loop.prepare import prepare
         from train.output.folder import make_folder
-        from train.run import inputs_of, plan
+        from train.output.inputs import inputs_of
+        from train.run import plan
 
         made = plan(config, store)
         folder = make_folder(made.config, "discs", inputs_of(made, store))

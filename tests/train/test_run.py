@@ -14,12 +14,13 @@ from registry.store import Store
 from tests import tiny
 from train import run
 from train.config import DataConfig, HeldoutConfig, LoraConfig, OptimConfig, Precision, PreviewConfig, TrainConfig
+from train.run_types import Outcome
 
 Settings = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def finished(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Outcome, Store]:
+def finished(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Store]:
     """One run with previews, and the Store it registered in."""
     place = tmp_path_factory.mktemp("finished")
     config = TrainConfig(
@@ -38,7 +39,7 @@ def finished(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactor
     return run.run(config, store), store
 
 
-def test_the_result_is_what_machines_read(finished: tuple[run.Outcome, Store]) -> None:
+def test_the_result_is_what_machines_read(finished: tuple[Outcome, Store]) -> None:
     outcome, _ = finished
     result = json.loads((outcome.folder / "result.json").read_text())
     assert result == outcome.result
@@ -49,7 +50,7 @@ def test_the_result_is_what_machines_read(finished: tuple[run.Outcome, Store]) -
     assert {"config.yaml", "metrics.jsonl", "curves.png", "checkpoints"} <= {file.name for file in outcome.folder.iterdir()}
 
 
-def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: tuple[run.Outcome, Store], base: Path) -> None:
+def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: tuple[Outcome, Store], base: Path) -> None:
     files = finished[0].result["files"]
     assert list(files) == ["diffusers", "kohya"]
     tensors = load_file(files["kohya"])
@@ -65,13 +66,13 @@ def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: t
     assert torch.allclose(images[0], images[1], atol=1e-6)
 
 
-def test_the_metrics_hold_every_step(finished: tuple[run.Outcome, Store]) -> None:
+def test_the_metrics_hold_every_step(finished: tuple[Outcome, Store]) -> None:
     rows = [json.loads(line) for line in (finished[0].folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     assert rows[0] == {"step": 0, "heldout_base": finished[0].result["heldout"]["base"]}
 
 
-def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[run.Outcome, Store], base: Path) -> None:
+def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[Outcome, Store], base: Path) -> None:
     file = Path(finished[0].result["files"]["diffusers"])
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
     inputs = torch.ones(1, 4, 8, 8), torch.tensor([400]), torch.ones(1, 5, 32)
@@ -94,7 +95,7 @@ def test_half_precision_ends_in_a_proven_file_of_full_precision(settings: Settin
     assert {tensor.dtype for tensor in load_file(outcome.result["files"]["diffusers"]).values()} == {torch.float32}
 
 
-def test_the_header_tells_what_made_it(finished: tuple[run.Outcome, Store], pictures: Path) -> None:
+def test_the_header_tells_what_made_it(finished: tuple[Outcome, Store], pictures: Path) -> None:
     with safe_open(finished[0].result["files"]["diffusers"], "pt") as file:
         header = file.metadata()
     assert header["modelspec.architecture"] == "stable-diffusion-v1/lora"
@@ -104,7 +105,7 @@ def test_the_header_tells_what_made_it(finished: tuple[run.Outcome, Store], pict
     assert manifest["dataset"]["files"][0]["prompt"] == "ohwx, a red disc" and manifest["versions"]["torch"]
 
 
-def test_it_is_registered_with_its_parents(finished: tuple[run.Outcome, Store]) -> None:
+def test_it_is_registered_with_its_parents(finished: tuple[Outcome, Store]) -> None:
     outcome, store = finished
     record = store.find("discs", kind="adapter")
     assert record.family == "sd1" and record.rank == 2 and record.alpha == 1.0 and record.triggers == ("ohwx",)
@@ -117,20 +118,20 @@ def _kept(folder: Path) -> list[int]:
     return sorted(int(entry.name.removeprefix("step-")) for entry in (folder / "checkpoints").iterdir())
 
 
-def test_a_checkpoint_s_adapter_is_the_final_one_at_the_last_step(finished: tuple[run.Outcome, Store]) -> None:
+def test_a_checkpoint_s_adapter_is_the_final_one_at_the_last_step(finished: tuple[Outcome, Store]) -> None:
     final = load_file(finished[0].result["files"]["diffusers"])
     last = load_file(finished[0].folder / "checkpoints" / "step-000004" / "adapter.safetensors")
     assert final.keys() == last.keys() and all(torch.equal(final[name], last[name]) for name in final)
 
 
-def test_previews_do_not_disturb_the_training(finished: tuple[run.Outcome, Store], settings: Settings, store: Store) -> None:
+def test_previews_do_not_disturb_the_training(finished: tuple[Outcome, Store], settings: Settings, store: Store) -> None:
     outcome, _ = finished
     again = run.run(settings(data=DataConfig(path=_data(outcome), trigger="ohwx"), lora=LoraConfig(rank=2, alpha=1.0)), store)
     one, two = (load_file(result["files"]["diffusers"]) for result in (outcome.result, again.result))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def _data(outcome: run.Outcome) -> str:
+def _data(outcome: Outcome) -> str:
     return str(json.loads((outcome.folder / "inputs.json").read_text())["dataset"]["path"])
 
 

@@ -12,6 +12,7 @@ from registry.store import Store
 from tests import tiny
 from train import run
 from train.config import CheckpointConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
+from train.run_types import Outcome
 
 Settings = Callable[..., TrainConfig]
 
@@ -19,7 +20,7 @@ LORA = LoraConfig(rank=2, alpha=1.0, text_encoder=True)
 PREVIEW = PreviewConfig(prompts=["a red disc"], steps=2, every=4)
 
 
-def folder_of(outcome: run.Outcome) -> Path:
+def folder_of(outcome: Outcome) -> Path:
     return Path(outcome.result["files"]["diffusers"])
 
 

@@ -20,7 +20,7 @@ from train.output import folder
 from train.plan.base import load, torch_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
-from train.run import Out
+from train.run_types import Log
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +36,11 @@ class Work:
     probe: Probe | None
     previews: PromptPreviews | None
     report: Report
-    out: Out
+    out: Log
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Out) -> Work:
+def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Log) -> Work:
     """Load the base, encode pictures and prompts, let the encoders go, put the LoRA on."""
     config, family = plan.config, plan.base.family
     from torch import nn

@@ -19,10 +19,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from train.pocket.captions import DEFAULT_STYLE, View, caption, load_keywords, with_article
 from train.pocket.muon import MuonAdam
+from train.pocket.networks import build_text_encoder, build_unet
 from train.pocket.nouns import NOUNS, RARE, RARE_WEIGHT
 from train.pocket.pack import pack, scheduler
 from train.pocket.team import Clock, Team
@@ -30,49 +31,10 @@ from train.pocket.tokenizer import MAX_TOKENS
 
 # B batch, T tokens, H W latent size (16), D text width
 
-WIDTH = 128
 BATCH = 64  # over all processes
 NO_CAPTION = 0.1  # for classifier-free guidance
 DECAY_FROM = 0.35  # share of the budget after which the learning rate falls in a line
 CHECKPOINT_SECONDS, SNAPSHOT_SECONDS = 240, 480
-
-
-def build_unet() -> UNet2DConditionModel:
-    """7.7 M weights; attention at 16x16 too, so that an adapter of the attention layers reaches strokes, not only shapes."""
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(64, 96, 160),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=(1, 3, 5),  # diffusers means the NUMBER of heads: 64, 32 and 32 channels each
-        norm_num_groups=16,
-    )
-    for name, module in unet.named_modules():
-        if name.endswith(("conv2", "proj_out", "conv_out")):  # residual branches start at zero
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-    return unet
-
-
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=MAX_TOKENS,
-        projection_dim=WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_act="quick_gelu",
-    )
-    return CLIPTextModel(config)
 
 
 class Model(nn.Module):

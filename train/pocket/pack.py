@@ -9,6 +9,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from train.pocket.networks import build_text_encoder, build_unet
+
 
 def scheduler() -> DDIMScheduler:
     """v-prediction; beta_end is so high that the last timestep holds next to no picture: white and black grounds come out clean."""
@@ -59,8 +61,6 @@ def pack(work: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, fo
 
 def write(work: Path) -> None:
     """Pack the snapshot with the lowest held-out loss to WORK/pocket."""
-    from train.pocket.denoiser import build_text_encoder, build_unet
-
     best = min((work / "snapshots").glob("*.pt"), key=lambda p: torch.load(p)["heldout"])
     state = torch.load(best)
     unet, text_encoder = build_unet(), build_text_encoder(CLIPTokenizer.from_pretrained(work / "tokenizer"))

@@ -1,0 +1,66 @@
+"""inputs.json of a run folder: base and data by their hashes, checked and extended by every resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults, Refused
+from registry.formats.atomic_file import write_json, write_text
+from train.config import to_yaml
+from train.output import folder
+from train.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+
+def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
+    """Base and data by their hashes, as inputs.json holds them."""
+
+    def rows(samples: Any, prompts: Any) -> list[dict[str, str]]:
+        return [{"file": sample.name, "sha256": sample.sha256, "prompt": prompt} for sample, prompt in zip(samples, prompts, strict=True)]
+
+    return {
+        "base": {
+            "name": made.base.name,
+            "family": made.base.family.name,
+            "path": str(made.base.path),
+            "sha256": store.sha256(made.base.record),
+        },
+        "dataset": {"path": made.dataset.path, "sha256": made.dataset.sha256, "files": rows(made.train, made.prompts)},
+        "heldout": rows(made.heldout, made.heldout_prompts),
+        "resumes": [],
+    }
+
+
+def check_inputs(place: Path, made: Plan, store: Store) -> None:
+    """Base and data must be those that the run began with. Raises Faults with what differs."""
+    before, now = folder.read_json(place / folder.INPUTS), inputs_of(made, store)
+    if before is None:
+        raise Refused(f"{place} has no {folder.INPUTS}: it is not a whole run folder.")
+    faults = []
+    if before["base"]["sha256"] != now["base"]["sha256"]:
+        faults.append(
+            f"the base {made.base.path} is another one (sha256 {now['base']['sha256'][:12]}, was {before['base']['sha256'][:12]})"
+        )
+    for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
+        was, is_now = ({row["file"]: (row["sha256"], row["prompt"]) for row in rows} for rows in (old, new))
+        faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
+        faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
+        faults += [f"{part}{name} has another picture or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
+    if faults:
+        raise Faults(f"{place} was begun with other inputs. Put them back, or start a new run:", sorted(faults))
+
+
+def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:
+    """Note the resume in inputs.json, and the settings that now hold in config.yaml."""
+    inputs = folder.read_json(place / folder.INPUTS)
+    assert inputs is not None
+    inputs["resumes"].append({"step": step, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "changes": dict(changes)})
+    write_json(place / folder.INPUTS, inputs)
+    if changes:
+        write_text(place / folder.CONFIG, to_yaml(replace(made.config, dry_run=False, resume=None)))

@@ -1,0 +1,218 @@
+"""The plan: everything that can be known before the costly part is checked and told here; all faults together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from registry.errors import Faults, Refused
+from registry.names import Table
+from registry.parts import Parts
+from registry.progress import Report, silent
+from registry.store import check_name
+from train.config import TrainConfig, changed
+from train.data.captions import has_trigger, prompt_of
+from train.data.dataset import ImageSet
+from train.data.split import Halves, check_leaks, choose_halves, read_dataset
+from train.loop.trackers import trackers_of
+from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
+from train.objective.targets import TARGETS, TIMESTEPS, shift_drawn_with
+from train.optim import OPTIMIZERS, SCHEDULES
+from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.defaults import defaults_of
+from train.plan.estimate import estimate, human_bytes
+from train.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+T = TypeVar("T")
+
+SHOWN = 5  # prompts printed as they are tokenised
+
+
+class Attempts:
+    """Runs checks one after another and keeps what they refuse, so that all faults are told together."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def __call__(self, check: Callable[[], T]) -> T | None:
+        try:
+            return check()
+        except Faults as error:
+            title = str(error).splitlines()[0]
+            self.faults += [f"{title} {fault}" for fault in error.faults]
+        except Refused as error:
+            self.faults.append(str(error))
+        return None
+
+    def done(self) -> None:
+        if len(self.faults) == 1:
+            raise Refused(self.faults[0])
+        if self.faults:
+            raise Faults("This cannot be trained as it is:", self.faults)
+
+
+def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> Plan:
+    """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
+    attempts = Attempts()
+    for table, name, setting in (
+        (OPTIMIZERS, config.optim.name, "optim.name"),
+        (SCHEDULES, config.schedule.name, "schedule.name"),
+        (TIMESTEPS, config.objective.timesteps or "uniform", "objective.timesteps"),
+    ):
+        attempts(lambda table=table, name=name, setting=setting: _known(table, name, setting))  # type: ignore[misc]
+    attempts(lambda: trackers_of(config.tracker))
+    attempts(lambda: check_name(config.name))
+    device = attempts(lambda: resolve_device(config.device))
+    precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
+    base = attempts(lambda: find_base(config, store))
+    dataset = attempts(lambda: read_dataset(config, report))
+    heldout = attempts(lambda: choose_halves(config, dataset, report)) if dataset else None
+    parts = attempts(lambda: skeleton(base, config)) if base else None
+    targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
+    encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
+    resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
+    if dataset and heldout:
+        attempts(lambda: check_leaks(heldout))
+    attempts.done()
+    assert base and parts and dataset and heldout and targets and precision and device and resolution and encoders is not None
+    return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], encoders, resolution, device, precision)
+
+
+def _known(table: Table[Any], name: str, setting: str) -> None:
+    try:
+        _ = table[name]
+    except Refused as error:
+        raise Refused(f"{setting}: {error}") from None
+
+
+def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
+    _ = TARGETS[parts.prediction]
+    if config.objective.shift is not None and parts.prediction != "flow":
+        raise Refused(
+            f"objective.shift={config.objective.shift:g}: {base.name} predicts {parts.prediction}; only flow models have a time shift."
+        )
+    targets = targets_of(base.family, config.lora.targets)
+    return targets, matched(parts.denoiser, targets)
+
+
+def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
+    side = config.resolution or parts.resolution
+    multiple = base.family.size_multiple
+    if side % multiple:
+        near = max(multiple, round(side / multiple) * multiple)
+        raise Refused(f"resolution={side}: {base.family.name} needs multiples of {multiple} pixels, for example {near}.")
+    most = base.family.largest_side(parts)
+    if most is not None and side > most:
+        raise Refused(f"resolution={side}: this build of {base.family.name} has places for {most} pixels a side. Give at most that.")
+    return side
+
+
+def _planned(
+    config: TrainConfig,
+    base: Base,
+    parts: Parts,
+    dataset: ImageSet,
+    halves: Halves,
+    targets: str | list[str],
+    layers: list[str],
+    encoders: list[str],
+    resolution: int,
+    device: Any,
+    precision: Any,
+) -> Plan:
+    prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
+    shift = shift_drawn_with(base.family, parts, resolution)
+    resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
+    inside = {
+        name: matched(encoder, encoder_targets(base.family, name, encoder)) for name in encoders for encoder in [parts.text_encoders[name]]
+    }
+    count = parameter_count(parts.denoiser, layers, config.lora.rank)
+    count += sum(parameter_count(parts.text_encoders[name], found, config.lora.rank) for name, found in inside.items())
+    shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
+    every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
+    latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
+    checkpoint = count * 4 * 3
+    disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(halves.train) + len(halves.heldout))
+    free = _free(Path(resolved.out))
+    if free < disk * 1.1:
+        raise Refused(
+            f"The run needs about {human_bytes(disk)} in {resolved.out}, and {human_bytes(free)} are free. Make room, or set out=."
+        )
+    measured = estimate(
+        base.family, parts, resolved, targets=targets, precision=precision, device=device, resolution=resolution, count=count
+    )
+    memory = {**measured.memory, "latents": latent * (len(halves.train) + len(halves.heldout))}
+    return Plan(
+        config=resolved,
+        base=base,
+        train=halves.train,
+        heldout=halves.heldout,
+        heldout_source=halves.source,
+        prompts=tuple(prompts),
+        heldout_prompts=tuple(heldout_prompts),
+        dataset=dataset,
+        targets=targets,
+        encoders=tuple(encoders),
+        layers=len(layers) + sum(map(len, inside.values())),
+        parameters=count,
+        shown=tuple(shown),
+        truncated=tuple(truncated),
+        estimate=replace(measured, memory=memory),
+        free_bytes=free,
+        disk_bytes=disk,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),  # as accelerate and torchrun tell it
+        notes=(*dataset.notes, *(f"held out: {note}" for note in halves.notes), *parts.warnings, *_remarks(resolved, halves, prompts)),
+    )
+
+
+def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
+    """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
+    tokenizer: Any = next(iter(parts.tokenizers.values()), None)
+    pieces = tokenizer.tokenize(prompt) if hasattr(tokenizer, "tokenize") else [prompt]  # a processor, or a family without one
+    tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in pieces]
+    needs, fits = base.family.count_tokens(parts, prompt)
+    return f"{' | '.join(tokens)}   ({needs} of {fits} tokens)"
+
+
+def _cut(base: Base, parts: Parts, prompt: str) -> str | None:
+    needs, fits = base.family.count_tokens(parts, prompt)
+    return f"{prompt!r} needs {needs} tokens, {fits} fit: its end is not read" if needs > fits else None
+
+
+def _free(place: Path) -> int:
+    """Free bytes where the folder will be."""
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _remarks(config: TrainConfig, halves: Halves, prompts: Sequence[str]) -> list[str]:
+    """What is allowed and yet probably not meant."""
+    remarks = []
+    seen = config.steps * config.pictures_a_step / len(halves.train)
+    if seen < 1:
+        remarks.append(f"{config.steps} steps of {config.pictures_a_step} do not reach every one of the {len(halves.train)} pictures once")
+    trigger = config.data.trigger
+    captions = [sample.caption for sample in halves.train if sample.caption]
+    if trigger and captions:
+        inside = sum(has_trigger(caption, trigger) for caption in captions)
+        if inside:
+            remarks.append(f"the trigger stands in {inside} of {len(captions)} captions already and is not put before those")
+    if trigger is None and not captions:
+        remarks.append("no captions")
+    if config.alpha < config.lora.rank / 4:
+        remarks.append(
+            f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down, and learns accordingly slower"
+        )
+    same = len(prompts) - len(set(prompts))
+    if same and len(set(prompts)) == 1 and captions:
+        remarks.append("every picture has the same caption")
+    return remarks
