@@ -26,7 +26,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Unit:
+class AdapterLayer:
     """What an adapter does to a layer: to all of it (`part` None), or to one of diffusers' modules in it."""
 
     component: str  # denoiser, text_encoder, ...
@@ -51,10 +51,10 @@ class Unit:
         return self.source.algorithm == "lora" and self.source.roles <= PLAIN and {"down", "up"} <= self.source.roles
 
 
-def units_of(adapter: Adapter, names: AdapterNames | None, *, base: Path | None) -> list[Unit]:
+def adapter_layers(adapter: Adapter, names: AdapterNames | None, *, base: Path | None) -> list[AdapterLayer]:
     """The units of an adapter. Raises Refused with every name that no layer has."""
     table = _Table(names or NO_NAMES, base, peft=adapter.spelling == "peft")
-    found: list[Unit] = []
+    found: list[AdapterLayer] = []
     lost: list[str] = []
     for module in adapter.modules:
         unit = table.find(module)
@@ -71,7 +71,7 @@ def units_of(adapter: Adapter, names: AdapterNames | None, *, base: Path | None)
     return found
 
 
-def _refuse_twice(adapter: Adapter, units: list[Unit]) -> None:
+def _refuse_twice(adapter: Adapter, units: list[AdapterLayer]) -> None:
     """Refuse a layer that is there twice, or whole and in parts: joined, one would be lost."""
     seen: dict[tuple[str, str], set[int | None]] = {}
     for unit in units:
@@ -90,7 +90,7 @@ class _Table:
         self._own = base_names(base) if base is not None else None
         self._encoders = {prefix: component for component, prefix in names.encoders.items()}
 
-    def find(self, module: Module) -> Unit | None:
+    def find(self, module: Module) -> AdapterLayer | None:
         component = self._encoders.get(module.prefix, module.component or DENOISER)
         known = self._names.denoiser if component == DENOISER else self._names.text
         own = self._own.get(component, {}) if self._own is not None else {}
@@ -98,11 +98,11 @@ class _Table:
             dotted = own.get(spelled.replace(".", "_"))
             found = known.find(dotted or spelled)
             if found is not None and self._has(component, found.layer):
-                return Unit(component, found.layer, found.part, module, self._peft)
+                return AdapterLayer(component, found.layer, found.part, module, self._peft)
             if dotted is not None:
-                return Unit(component, Layer(dotted, (dotted,)), 0, module, self._peft)
+                return AdapterLayer(component, Layer(dotted, (dotted,)), 0, module, self._peft)
         if "." in module.spelled and self._own is None:  # nothing of its name is lost
-            return Unit(component, Layer(module.spelled, (module.spelled,)), 0, module, self._peft)
+            return AdapterLayer(component, Layer(module.spelled, (module.spelled,)), 0, module, self._peft)
         return None
 
     def _has(self, component: str, layer: Layer) -> bool:
@@ -135,7 +135,7 @@ def base_names(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def pair_of(unit: Unit) -> Pair:
+def pair_of(unit: AdapterLayer) -> Pair:
     """The factors of a unit; a magnitude of each row is flat. Raises Refused for a magnitude of columns."""
     module = unit.source
     up, down = module.raw("up"), module.raw("down")

@@ -10,11 +10,11 @@ from typing import Any
 
 from registry.adapters.reader import CONFIG, Adapter, read_adapter
 from registry.adapters.writer import adapter_tensors, write_adapter
-from registry.converting.adapter_layers import Unit, units_of
+from registry.converting.adapter_layers import AdapterLayer, adapter_layers
 from registry.converting.family import known_family
 from registry.converting.proof import prove
 from registry.converting.proven_output import proven_file
-from registry.converting.request import Wish, Written
+from registry.converting.request import ConvertRequest, Written
 from registry.converting.respelling import Respelled, respelled
 from registry.errors import Refused
 from registry.families import Family
@@ -46,7 +46,7 @@ class AdapterPlan:
     output: Path
     folder: bool
     dtype: str | None  # a safetensors word; None: as it is
-    units: tuple[Unit, ...]
+    units: tuple[AdapterLayer, ...]
     spelled: Respelled
     tensors: int  # of the result
     notes: tuple[str, ...]
@@ -82,7 +82,7 @@ def plan_adapter(
     known = _family(adapter, family, target)
     if dtype is not None and DTYPES.get(dtype) not in ("F32", "F16", "BF16"):
         raise Refused(f"--dtype {dtype} is not for adapters. Give fp32, fp16 or bf16.")
-    units = units_of(adapter, known.adapter_names, base=base)
+    units = adapter_layers(adapter, known.adapter_names, base=base)
     if adapter.left:
         raise Refused(
             f"{adapter.path.name}: {len(adapter.left)} of its tensors belong to no module ({adapter.left[0]}); they would be lost."
@@ -139,13 +139,13 @@ def _family(adapter: Adapter, family: str | None, target: str) -> Family:
 
 
 @dataclass(frozen=True)
-class AdapterWay:
+class AdapterConversion:
     """An adapter in another dialect."""
 
     plan: AdapterPlan
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None) -> AdapterWay:
+    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, base: Path | None) -> AdapterConversion:
         """The way for a file. Raises Refused."""
         return cls(plan_adapter(path, wish.output, target=wish.target, family=family, base=base, dtype=wish.dtype))
 
@@ -184,7 +184,7 @@ def write_planned(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], re
 
 def _proven(plan: AdapterPlan, path: Path, report: Report) -> float:
     plan.units[0].source.maps.check()
-    return prove(plan.units, units_of(read_adapter(path), plan.family.adapter_names, base=plan.base), dtype=plan.dtype, report=report)
+    return prove(plan.units, adapter_layers(read_adapter(path), plan.family.adapter_names, base=plan.base), dtype=plan.dtype, report=report)
 
 
 def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict[str, str]:

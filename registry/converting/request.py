@@ -14,7 +14,7 @@ FORMS = ("safetensors", "single-file", "folder")  # targets that are no dialect 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class ConvertRequest:
     """What is asked for: a reference, the form it shall have, and where."""
 
     reference: str
@@ -38,7 +38,7 @@ class Written:
     notes: Sequence[str] = ()
 
 
-class Way(Protocol):
+class ConversionPlan(Protocol):
     """A conversion that was planned: everything is checked, nothing written."""
 
     @property

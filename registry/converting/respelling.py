@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.adapters.peft_state import lora_settings
 from registry.adapters.reader import Module
 from registry.adapters.writer import OutputModule, Pair
-from registry.converting.adapter_layers import Unit, pair_of
+from registry.converting.adapter_layers import AdapterLayer, pair_of
 from registry.converting.fusing import fuse, split
 from registry.errors import Faults
 from registry.family import Family
@@ -53,7 +53,7 @@ class Respelled:
         self.alphas.add(pair.alpha)
 
 
-def respelled(units: Sequence[Unit], family: Family, target: str) -> Respelled:
+def respelled(units: Sequence[AdapterLayer], family: Family, target: str) -> Respelled:
     """An adapter in the dialect `target`. Raises Faults with what has no form there."""
     dialect, writing = DIALECTS[target], writing_of(target)
     spelling = _Spelling(dialect, writing, family, units)
@@ -64,8 +64,8 @@ def respelled(units: Sequence[Unit], family: Family, target: str) -> Respelled:
     return _whole(spelling, groups) if writing.original else _apart(spelling, units)
 
 
-def _by_layer(units: Sequence[Unit]) -> dict[tuple[str, Layer], list[Unit]]:
-    groups: dict[tuple[str, Layer], list[Unit]] = {}
+def _by_layer(units: Sequence[AdapterLayer]) -> dict[tuple[str, Layer], list[AdapterLayer]]:
+    groups: dict[tuple[str, Layer], list[AdapterLayer]] = {}
     for unit in units:
         groups.setdefault((unit.component, unit.layer), []).append(unit)
     return groups
@@ -74,7 +74,7 @@ def _by_layer(units: Sequence[Unit]) -> dict[tuple[str, Layer], list[Unit]]:
 class _Spelling:
     """How a dialect names the modules of a family's adapter."""
 
-    def __init__(self, dialect: Dialect, writing: Writing, family: Family, units: Sequence[Unit]) -> None:
+    def __init__(self, dialect: Dialect, writing: Writing, family: Family, units: Sequence[AdapterLayer]) -> None:
         self.dialect, self.writing, self.family = dialect, writing, family
         names = family.adapter_names
         self._encoders = names.encoders if names is not None else {}
@@ -96,7 +96,7 @@ class _Spelling:
 # --- dialects with diffusers' modules
 
 
-def _apart(spelling: _Spelling, units: Sequence[Unit]) -> Respelled:
+def _apart(spelling: _Spelling, units: Sequence[AdapterLayer]) -> Respelled:
     """An adapter in diffusers' modules, fused layers taken apart."""
     found = Respelled(split=sum(unit.whole for unit in units))
     settings: dict[str, Tensor] = {}
@@ -138,7 +138,7 @@ def lean(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _pairs(unit: Unit) -> Iterator[tuple[str, Pair | None]]:
+def _pairs(unit: AdapterLayer) -> Iterator[tuple[str, Pair | None]]:
     """(module, its factors; None for one that the layer leaves as it is) of a unit, in diffusers' own arrangement of rows."""
     pair = pair_of(unit)
     if swaps(unit.layer, pair) and unit.part is None:
@@ -161,7 +161,7 @@ def rows_of(layer: Layer, pair: Pair) -> tuple[int, ...]:
 
 
 def swaps(layer: Layer, pair: Pair) -> bool:
-    """Whether the halves of this layer's rows stand the other way round in the first code."""
+    """Whether the halves of this layer's rows stand the other way round in the original implementation."""
     return layer.swaps(len(pair.up), int(pair.down.shape[1]))
 
 
@@ -178,7 +178,7 @@ def swapped(pair: Pair) -> Pair:
 # --- dialects with the original implementation's layers
 
 
-def _whole(spelling: _Spelling, groups: Mapping[tuple[str, Layer], Sequence[Unit]]) -> Respelled:
+def _whole(spelling: _Spelling, groups: Mapping[tuple[str, Layer], Sequence[AdapterLayer]]) -> Respelled:
     """An adapter in the original implementation's layers, separate parts of fused ones joined."""
     found = Respelled()
     for (component, layer), group in groups.items():
@@ -191,8 +191,8 @@ def _whole(spelling: _Spelling, groups: Mapping[tuple[str, Layer], Sequence[Unit
     return found
 
 
-def _joined(layer: Layer, group: Sequence[Unit]) -> Pair:
-    """The factors of a layer in the first code's arrangement of rows."""
+def _joined(layer: Layer, group: Sequence[AdapterLayer]) -> Pair:
+    """The factors of a layer in the original implementation's arrangement of rows."""
     if len(layer.modules) > 1 and group[0].part is not None:
         parts = {unit.part: pair_of(unit) for unit in group}
         inputs = int(next(iter(parts.values())).down.shape[1])
@@ -201,7 +201,7 @@ def _joined(layer: Layer, group: Sequence[Unit]) -> Pair:
     return swapped(pair) if swaps(layer, pair) and group[0].part is not None else pair
 
 
-def _widths(units: Sequence[Unit]) -> dict[str, int]:
+def _widths(units: Sequence[AdapterLayer]) -> dict[str, int]:
     """diffusers' module -> in-width, of the denoiser's plain modules."""
     return {
         unit.module: int(unit.source.stored["down"].info.shape[1])
@@ -213,7 +213,7 @@ def _widths(units: Sequence[Unit]) -> dict[str, int]:
 # --- what has no form
 
 
-def _faults(spelling: _Spelling, component: str, layer: Layer, group: Sequence[Unit]) -> Iterator[str]:
+def _faults(spelling: _Spelling, component: str, layer: Layer, group: Sequence[AdapterLayer]) -> Iterator[str]:
     """Why a layer cannot be written in a dialect."""
     title, writing = spelling.dialect.title, spelling.writing
     if spelling.prefix(component) is None:
@@ -235,7 +235,7 @@ def _faults(spelling: _Spelling, component: str, layer: Layer, group: Sequence[U
         yield from _fused_faults(title, layer, group)
 
 
-def _not_plain(unit: Unit, title: str) -> str:
+def _not_plain(unit: AdapterLayer, title: str) -> str:
     module = unit.source
     if module.algorithm == "lora" and "mid" in module.roles:
         return f"{module.name} is a convolution with a Tucker core. {ADVICE}"
@@ -244,7 +244,7 @@ def _not_plain(unit: Unit, title: str) -> str:
     return f"{module.name} is {_kind(unit)}, for which the LoRA of {title} has no form. {ADVICE}"
 
 
-def _kind(unit: Unit) -> str:
+def _kind(unit: AdapterLayer) -> str:
     return KINDS.get(unit.source.algorithm, unit.source.algorithm or "of an unknown algorithm")
 
 
@@ -254,7 +254,7 @@ def is_pefts(module: Module) -> bool:
     return module.peft or told_elsewhere or module.name.startswith("base_model.")
 
 
-def _fused_faults(title: str, layer: Layer, group: Sequence[Unit]) -> Iterator[str]:
+def _fused_faults(title: str, layer: Layer, group: Sequence[AdapterLayer]) -> Iterator[str]:
     doras = sum("dora" in unit.source.roles for unit in group)
     if doras and doras < len(layer.modules):
         missing = ", ".join(module for part, module in enumerate(layer.modules) if all(unit.part != part for unit in group))
