@@ -1,4 +1,4 @@
-"""Krea 2: padding in the middle of the text, a stack of layers, guidance from zero, single files, adapters in the original implementation's names."""
+"""Krea 2: padding in the middle of the text, a stack of layers, guidance from zero, single files, adapters in original names."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_mask_is_part_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
+    ("layers", "reported"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
 )
 def test_layers_that_are_not_there_are_refused(layers: list[int] | None, reported: str, tmp_path: Path) -> None:
     import torch
