@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from registry.formats.dialects import DENOISER, DIALECTS
 
@@ -31,7 +32,7 @@ class _Spellings:
     """What the rows of DIALECTS call their own, the longest first: of two endings that match, the longer one counts."""
 
     prefixes: tuple[tuple[str, str, str], ...]  # prefix, component, dialect
-    endings: Mapping[str, tuple[tuple[str, str, str, str], ...]]  # last four characters -> (ending, role, algorithm, dialect)
+    endings: Mapping[str, tuple[tuple[str, str, str, str], ...]]  # by the last four characters; "": shorter ones
 
 
 @lru_cache(maxsize=8)
@@ -40,7 +41,7 @@ def _spellings(dialects: tuple[str, ...]) -> _Spellings:
     endings: dict[str, list[tuple[str, str, str, str]]] = {}
     for name in dialects:
         for ending, (role, algorithm) in DIALECTS[name].endings.items():
-            endings.setdefault(ending[-4:], []).append((ending, role, algorithm, name))
+            endings.setdefault(ending[-4:] if len(ending) >= 4 else "", []).append((ending, role, algorithm, name))
     longest = {last: tuple(sorted(rows, key=lambda row: -len(row[0]))) for last, rows in endings.items()}
     return _Spellings(tuple(sorted(prefixes, key=lambda row: -len(row[0]))), longest)
 
@@ -73,7 +74,7 @@ def _ending(key: str, spellings: _Spellings) -> tuple[str, tuple[str, str, str]]
     named = NAMED.search(key)
     if named and named[0] not in (".lora_A.weight", ".lora_B.weight", ".lora_A.bias", ".lora_B.bias", ".lora_magnitude_vector.weight"):
         key = key[: named.start()] + f".{named[1]}" + (named[2] or "")
-    for ending, role, algorithm, spelling in spellings.endings.get(key[-4:], ()):
+    for ending, role, algorithm, spelling in chain(spellings.endings.get(key[-4:], ()), spellings.endings.get("", ())):
         if key.endswith(ending):
             return key[: -len(ending)], (role, algorithm, spelling)
     return key, ("", "", "")
