@@ -15,6 +15,7 @@ import yaml
 
 from registry.errors import Faults, Refused
 from registry.names import suggest
+from registry.settings import setting, word
 
 C = TypeVar("C")
 
@@ -29,17 +30,6 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
-
-
-def setting(default: Any, meaning: str) -> Any:
-    """A field with its default and what it means."""
-    kind = "default_factory" if callable(default) else "default"
-    return field(metadata={"help": meaning}, **{kind: default})
-
-
-def word(default: str | None, meaning: str) -> Any:
-    """A field that names an entry of a table, not a free text: a sweep may list several with commas."""
-    return field(default=default, metadata={"help": meaning, "word": True})
 
 
 @dataclass(kw_only=True)
