@@ -97,7 +97,7 @@ def learn(out: Path, store: Store, report: Report) -> Outcome:
 def _experiment() -> TrainConfig:
     """The preset's settings, composed as `loraloom train experiment=ink` has them."""
     from loraloom.commands.train import job
-    from loraloom.hydra.jobs import configure
+    from loraloom.hydra.run import configure
 
     return configure(job(), f"experiment={EXPERIMENT}")
 

@@ -7,8 +7,10 @@ import pytest
 
 from loraloom.cli import find_commands
 from loraloom.hydra.arguments import Arguments
-from loraloom.hydra.jobs import Composer, Job, configure
+from loraloom.hydra.composer import Composer
+from loraloom.hydra.job import Job
 from loraloom.hydra.presets import Presets
+from loraloom.hydra.run import configure
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 JOBS: dict[str, Job[Any]] = {name: module.job() for name, module in find_commands().items() if hasattr(module, "job")}

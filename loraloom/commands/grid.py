@@ -6,7 +6,7 @@ HELP = "draw a comparison grid over axes (prompts, seeds, adapters, weights, sam
 
 if TYPE_CHECKING:
     from infer.grid.config import GridConfig
-    from loraloom.hydra.jobs import Finished, Job, Plan, Request
+    from loraloom.hydra.job import Finished, Job, Plan, Request
 
 ABOUT = """\
 Draws every combination of the axes' values into one labelled sheet and one self-contained HTML report. Pictures that were
@@ -22,7 +22,7 @@ EXAMPLES = (
 
 def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom grid`; gives the exit code."""
-    from loraloom.hydra.jobs import run_job
+    from loraloom.hydra.run import run_job
 
     return run_job(job(), argv)
 
@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
 def job() -> "Job[GridConfig]":
     """The job behind the command."""
     from infer.grid.config import GridConfig
-    from loraloom.hydra.jobs import Job
+    from loraloom.hydra.job import Job
 
     return Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES)
 
@@ -45,7 +45,7 @@ def _plan(request: "Request[GridConfig]") -> "Plan":
 def _run(request: "Request[GridConfig]") -> "Finished":
     from infer.grid.job import run
     from loraloom import console
-    from loraloom.hydra.jobs import Finished
+    from loraloom.hydra.job import Finished
     from registry.store import Store
 
     with console.progress() as report:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 HELP = "merge checkpoints: weighted sums, differences, TIES and more, by block or by rule"
 
 if TYPE_CHECKING:
-    from loraloom.hydra.jobs import Finished, Job, Request
+    from loraloom.hydra.job import Finished, Job, Request
     from registry.merging.config import MergeConfig
     from registry.merging.plan import MergePlan
     from registry.merging.recipe import Recipe
@@ -28,7 +28,7 @@ EXAMPLES = (
 
 def job() -> "Job[MergeConfig]":
     """The job behind the command: its schema, its plan, its run."""
-    from loraloom.hydra.jobs import Job
+    from loraloom.hydra.job import Job
     from registry.merging.config import MergeConfig
 
     return Job(name="merge", help=ABOUT, schema=MergeConfig, plan=_plan, run=_run, examples=EXAMPLES)
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom merge`; gives the exit code."""
     if argv and argv[0] == "reproduce":
         return _reproduce(argv[1:])
-    from loraloom.hydra.jobs import run_job
+    from loraloom.hydra.run import run_job
 
     return run_job(job(), argv)
 
@@ -74,7 +74,7 @@ def _run(request: "Request[MergeConfig]") -> "Finished":
 
     from infer.grid.job import new_folder
     from loraloom import console
-    from loraloom.hydra.jobs import Finished
+    from loraloom.hydra.job import Finished
     from registry.formats.atomic_file import write_json, write_text
     from registry.merging.job import run_plan
     from registry.store import Store

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 HELP = "train a LoRA on an image-caption set"
 
 if TYPE_CHECKING:
-    from loraloom.hydra.jobs import Finished, Job, Plan, Request
+    from loraloom.hydra.job import Finished, Job, Plan, Request
     from train.config import TrainConfig
 
 ABOUT = """\
@@ -23,7 +23,7 @@ EXAMPLES = (
 
 def job() -> "Job[TrainConfig]":
     """The job behind the command: its schema, its plan, its run."""
-    from loraloom.hydra.jobs import Job
+    from loraloom.hydra.job import Job
     from train.config import TrainConfig
 
     return Job(name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES)
@@ -31,7 +31,7 @@ def job() -> "Job[TrainConfig]":
 
 def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom train`; gives the exit code."""
-    from loraloom.hydra.jobs import run_job
+    from loraloom.hydra.run import run_job
 
     return run_job(job(), argv)
 
@@ -47,7 +47,7 @@ def _plan(request: "Request[TrainConfig]") -> "Plan":
 
 def _run(request: "Request[TrainConfig]") -> "Finished":
     from loraloom import console
-    from loraloom.hydra.jobs import Finished
+    from loraloom.hydra.job import Finished
     from registry.store import Store
     from train.run import run
 

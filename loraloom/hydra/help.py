@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from loraloom import console
 
 if TYPE_CHECKING:
-    from loraloom.hydra.jobs import Composer, Job
+    from loraloom.hydra.composer import Composer
+    from loraloom.hydra.job import Job
 
 SWITCHES = """\
   --help          this page; with --json as JSON

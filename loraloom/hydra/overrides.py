@@ -1,4 +1,4 @@
-"""What is wrong with one KEY=VALUE, told with the nearest right one; each is judged alone, so that all faults are told at once."""
+"""Validates one KEY=VALUE and suggests the nearest valid key or value; each alone, so that all faults are reported together."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class OverrideChecker:
     """Knows a job's settings and presets. `multirun`: several values are a sweep. `hydra`: Hydra's own settings act."""
 
     schema_class: type

@@ -19,7 +19,8 @@ from registry.formats.atomic_file import write_json
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from loraloom.hydra.jobs import Composer, Job, Request
+    from loraloom.hydra.composer import Composer
+    from loraloom.hydra.job import Job, Request
 
 
 def run_sweep(job: "Job[Any]", composer: "Composer") -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.hydra.jobs import Job, Request
+from loraloom.hydra.job import Job, Request
 from tests.loraloom.toy import CONF, RUNS, Toy, ToyPlan, run_toy
 
 

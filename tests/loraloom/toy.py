@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from loraloom.hydra.jobs import Finished, Request
+from loraloom.hydra.job import Finished, Request
 from registry.errors import Faults, LoomError
 
 

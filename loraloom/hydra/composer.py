@@ -1,20 +1,19 @@
-"""Where Hydra meets code: the command line of a job becomes a checked dataclass, and no DictConfig goes further.
+"""A command line becomes a checked dataclass, and no DictConfig goes further.
 
-Each argument is judged before Hydra sees it, so that all faults are told at once, with the nearest known name. The composed
-config is merged once more over the job's schema, which refuses what `++` would have smuggled in.
+Each argument is checked before Hydra parses it, so that all faults are reported at once, with the nearest known name. The
+composed config is merged once more over the job's schema, which refuses what `++` would have let through.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from loraloom import console
-from loraloom.hydra.arguments import Arguments, read_arguments
-from loraloom.hydra.bridge import call_hydra, compose, is_readable, parse, to_config, understandable
+from loraloom.hydra.arguments import Arguments
+from loraloom.hydra.bridge import compose, is_readable, parse, to_config, understandable
+from loraloom.hydra.job import Job, Request
 from loraloom.hydra.literal import is_open_text, quote_value, take_literally
-from loraloom.hydra.overrides import Judge
+from loraloom.hydra.overrides import OverrideChecker
 from loraloom.hydra.presets import Presets, leaves
 from loraloom.hydra.settings import Schema, read_schema
 from registry.errors import Faults, LoomError
@@ -22,82 +21,7 @@ from registry.errors import Faults, LoomError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-C = TypeVar("C")
-
 MISSING = "???"  # as OmegaConf spells a value that must be given
-
-
-class Plan(Protocol):
-    """What a dry run shows."""
-
-    def to_text(self) -> str: ...
-
-    def to_json(self) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Request(Generic[C]):
-    """One accepted command line: the whole config, and of it what was given explicitly, by dotted name."""
-
-    config: C
-    given: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that left its folder; `exit_code` 1 is one whose result tells of something that failed."""
-
-    folder: Path
-    exit_code: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(Generic[C]):
-    """A job with many settings. `plan` checks everything that can be known before the costly part, and makes nothing."""
-
-    name: str  # conf/<name>.yaml
-    help: str
-    schema: type[C]
-    plan: Callable[[Request[C]], Plan]
-    run: Callable[[Request[C]], Finished]
-    examples: tuple[str, ...] = ()
-
-
-def run_job(job: Job[Any], argv: Sequence[str]) -> int:
-    """Answer the command line of a job: its help, its config, its plan, its run or its sweep."""
-    arguments = read_arguments(job.name, argv)
-    composer = Composer(job, arguments)
-    if arguments.help:
-        from loraloom.hydra.help import show_help
-
-        show_help(job, composer, as_json=arguments.json)
-        return 0
-    if arguments.hydra:
-        composer.check()
-        call_hydra(job.name, job.schema, [*arguments.hydra, *composer.overrides], lambda _raw: None)  # --cfg
-        return 0
-    if arguments.multirun:
-        from loraloom.hydra.sweep import run_sweep
-
-        return run_sweep(job, composer)
-    try:
-        request = composer.request()
-    except Faults as error:
-        raise composer.with_what_the_plan_finds(error) from error
-    if getattr(request.config, "dry_run", False):
-        plan = job.plan(request)
-        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
-        return 0
-    finished = job.run(request)
-    console.answer(str(finished.folder.absolute()))
-    return finished.exit_code
-
-
-def configure(job: Job[C], *overrides: str) -> C:
-    """The checked config that the job's command would have with these arguments: configure(job(), "experiment=ink")."""
-    config = Composer(job, Arguments(overrides=list(overrides), hydra=[])).request().config
-    assert isinstance(config, job.schema)
-    return config
 
 
 class Composer:
@@ -153,8 +77,8 @@ class Composer:
         return quoted
 
     def check(self) -> None:
-        """Raise Faults with everything that is wrong with the arguments, each judged by itself; tell of what does not count."""
-        judge = Judge(
+        """Raise Faults with everything that is wrong with the arguments, each checked by itself; note what is ignored."""
+        checker = OverrideChecker(
             schema_class=self.job.schema,
             schema=self.schema,
             presets=self.presets,
@@ -164,7 +88,7 @@ class Composer:
         faults: list[str] = []
         sound: list[str] = self.overrides[len(self.arguments.overrides) :]  # what the presets' search path adds
         for raw, override in zip(self.arguments.overrides, self.overrides, strict=False):
-            if fault := judge.fault(raw, override):
+            if fault := checker.fault(raw, override):
                 faults.append(fault)
             else:
                 sound.append(override)
@@ -173,7 +97,7 @@ class Composer:
         last = {argument.partition("=")[0].lstrip("+"): argument for argument in self.arguments.overrides}
         for argument in self.arguments.overrides:
             if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
-                console.say(f"note: {argument} does not count; {chosen} comes after it")
+                console.say(f"note: {argument} is ignored: overridden by {chosen}")
 
     def with_what_the_plan_finds(self, error: Faults) -> Faults:
         """The faults of settings, and with them what a plan without those settings finds: the base, the data, the files.

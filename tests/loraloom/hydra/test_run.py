@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from loraloom.commands.train import job as train_job
-from loraloom.hydra.jobs import Job, Request, configure, run_job
+from loraloom.hydra.job import Job, Request
+from loraloom.hydra.run import configure, run_job
 from registry.errors import Faults, Refused
 from tests.loraloom.toy import Mode, Toy
 
@@ -116,12 +117,10 @@ def test_what_is_wrong_is_refused_with_what_to_do(toy: Job[Toy], toy_runs: list[
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_of_two_values_the_last_counts_and_that_is_told(
-    toy: Job[Toy], toy_runs: list[Request[Toy]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_two_values_the_last_wins_with_a_note(toy: Job[Toy], toy_runs: list[Request[Toy]], capsys: pytest.CaptureFixture[str]) -> None:
     run_job(toy, ["steps=3", "+steps=5"])
     assert toy_runs[0].config.steps == 5
-    assert capsys.readouterr().err == "note: steps=3 does not count; +steps=5 comes after it\n"
+    assert capsys.readouterr().err == "note: steps=3 is ignored: overridden by +steps=5\n"
 
 
 def test_all_faults_are_told_at_once(toy: Job[Toy]) -> None:

@@ -1,0 +1,44 @@
+"""A job behind a command: its settings' dataclass, its plan, its run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+C = TypeVar("C")
+
+
+class Plan(Protocol):
+    """What a dry run shows."""
+
+    def to_text(self) -> str: ...
+
+    def to_json(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Request(Generic[C]):
+    """One accepted command line: the whole config, and of it what was given explicitly, by dotted name."""
+
+    config: C
+    given: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that left its folder; `exit_code` 1 is one whose result tells of something that failed."""
+
+    folder: Path
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Generic[C]):
+    """A job with many settings. `plan` checks everything that can be known before the costly part, and makes nothing."""
+
+    name: str  # conf/<name>.yaml
+    help: str
+    schema: type[C]
+    plan: Callable[[Request[C]], Plan]
+    run: Callable[[Request[C]], Finished]
+    examples: tuple[str, ...] = ()
