@@ -98,7 +98,9 @@ class Option:
     @property
     def hint(self) -> Any:
         """The type of its setting, null included."""
-        return {tuple: list[float], object: Any}.get(self.kind, self.kind) | None if self.kind is not object else Any
+        if self.kind is object:
+            return Any
+        return list[float] | None if self.kind is tuple else self.kind | None
 
 
 def read_options(function: Callable[..., Any], *, besides: Collection[str] = ()) -> dict[str, Option]:
