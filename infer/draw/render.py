@@ -27,7 +27,7 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """A textual inversion embedding as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
+    """A textual inversion embedding reference, token in prompts (None: the file's own), sha256 of its file once found."""
 
     reference: str
     token: str | None = None

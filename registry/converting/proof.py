@@ -96,7 +96,7 @@ def inner(one: Pair | None, other: Pair | None) -> float:
 
 
 def _blocks(units: Sequence[AdapterLayer]) -> list[Pair | None] | None:
-    """The rows of a whole layer module by module, in the original implementation's arrangement; None where the rows are not those of the layer."""
+    """A whole layer's rows by module, in the original implementation's order; None where the rows are not those of the layer."""
     layer = units[0].layer
     pairs = [pair_of(unit) for unit in units]
     if layer.swapped and units[0].part is not None:

@@ -129,7 +129,7 @@ def _by_component(layout: Layout) -> dict[str, list[str]]:
 
 
 def _under_file_keys(known: Family, layout: Layout, component: str, names: Sequence[str]) -> tuple[dict[str, Stored], list[str]]:
-    """(a component's tensors under the original implementation's keys, the parameters that have none); ({}, ...) for one that files do not hold."""
+    """(a component's tensors under the original implementation's keys, parameters that have none); ({}, ...) where files do not hold it."""
     stored = {modern(name) if component == "vae" else name: layout.tensors[f"{component}/{name}"] for name in names}
     shapes = {name: tensor.info.shape for name, tensor in stored.items()}
     table = known.file_names

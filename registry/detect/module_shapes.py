@@ -181,7 +181,7 @@ def ldm_names(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _first_names(modules: Modules, names: AdapterNames) -> Modules:
-    """The layers of a transformer in diffusers' names under those of the original implementation: fused ones as high as their parts together."""
+    """A transformer's layers in diffusers' names under the original implementation's; a fused one is as high as its parts together."""
     named: Modules = {}
     for layer in originals(names.layers, modules).values():
         parts = [modules[name] for name in layer.modules if name in modules]

@@ -201,7 +201,7 @@ def _declared(look: ModelHeader) -> tuple[str, str | None] | None:
 
 
 def _claim_by_heights(look: ModelHeader) -> Match | None:
-    """A claim on an adapter in the original implementation's names, which FLUX.1 shares, by layers that are as high and as wide as only FLUX.2's."""
+    """Matches an adapter in the original implementation's names (FLUX.1 shares them) by layer sizes that only FLUX.2 has."""
     for (_component, module), size in layer_sizes(look.adapter_keys or {}, look.tensors).items():
         for pattern, high, wide in HEIGHTS:
             if size.out and size.into and pattern.search(module) and size.out * wide == size.into * high:

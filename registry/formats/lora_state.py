@@ -48,7 +48,7 @@ def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Origin
 
 
 def transformer_lora(path: Path | str, parts: Parts, *, layers: Iterable[Layer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """`Family.lora_state` of a transformer with these layers: fused ones of the original implementation are split, every tensor has its place."""
+    """`Family.lora_state` of a transformer with these layers; the original implementation's fused layers are split."""
     return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, layers))
 
 

@@ -88,7 +88,7 @@ def _places(component: str, folder: Layout, names: list[str], keys: Container[st
 
 
 def _usual_places(component: str, names: list[str], keys: Container[str]) -> Iterator[tuple[str, Place]]:
-    """Parameters under the names that single files of most families give them: their own, a VAE's and CLIP's as the original implementation had them."""
+    """Parameters under their names in most families' single files: their own; a VAE's and CLIP's as in the original implementation."""
     prefixes = PREFIXES if component in DENOISERS else [*(prefix for prefix, owner in SINGLE_FILE if owner == component), ""]
     levels = {"block_out_channels": range(1 + max((int(name.split(".")[2]) for name in names if LEVEL.match(name)), default=0))}
     for name in names:
@@ -178,7 +178,7 @@ def _respelled(layout: Layout, first: Layout) -> Layout:
 
 
 def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
-    """A single file whose denoiser has the names of the other code: diffusers' own where the first source has the original implementation's, or back."""
+    """A single file whose denoiser has diffusers' names where the first source has the original ones, or the other way round."""
     simple = _respelled(layout, first)
     table = FAMILIES[family].file_names if family is not None and family in FAMILIES else None
     if table is None or all(key in simple.tensors for key in first.tensors):

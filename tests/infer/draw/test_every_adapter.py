@@ -126,7 +126,7 @@ def test_every_layer_of_the_first_code_is_read_row_by_row(build: Any, prefix: st
 
 
 def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) -> None:
-    """`registry fits` and the grid's own check read headers only: the original implementation's names on a folder and on a file in either spelling."""
+    """`registry fits` and the grid's own check read headers only: original names on a folder and on a file in either spelling."""
     import torch
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Krea 2: padding in the middle of the text, a stack of layers, guidance from zero, single files, adapters in the original implementation's names."""
+"""Krea 2: padding in the middle of the text, a stack of layers, guidance from zero, single files, adapters in original names."""
 
 from __future__ import annotations
 
