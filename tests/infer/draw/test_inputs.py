@@ -150,7 +150,7 @@ def test_a_mask_is_grey_halved_at_the_middle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"mask": "half"}, ["mask is given, but no init"]),
         ({"strength": 0.5, "paste": False, "fit": Fit.crop}, ["strength is given", "paste=false is given", "fit is given"]),
@@ -254,7 +254,7 @@ def test_records_prepare_and_window(shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("controls", "told"),
+    ("controls", "reported"),
     [
         ("sdxl", ["another build than this base"]),
         ("flux1", ["is one of flux1, but tiny is sd1"]),
@@ -368,7 +368,7 @@ def test_a_vae_s_own_latents_are_not_shared(shelf: Shelf, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"scaling_factor": 0.5}, "scaling_factor is 0.5, the base's 0.18215"),
         ({"shift_factor": 0.1}, "shift_factor is 0.1, the base's None"),
@@ -415,7 +415,7 @@ def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ("apple:0.5", "has no weight"),
         ({"embedding": "apple", "word": "x"}, "is no textual inversion embedding"),

@@ -67,7 +67,7 @@ def test_the_mask_is_part_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
+    ("layers", "reported"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
 )
 def test_layers_that_are_not_there_are_refused(layers: list[int] | None, reported: str, tmp_path: Path) -> None:
     import torch
