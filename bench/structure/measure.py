@@ -47,7 +47,7 @@ def figures(root: Path) -> dict[str, str]:
         "folders; files a folder: median / max (families, methods aside)": (
             f"{len(folders)}; {statistics.median(folders.values()):.0f} / {shared[widest]} ({widest.relative_to(root)})"
         ),
-        "path depth: median / max": "{0} / {1}".format(*_depths(root, sources)),
+        "path depth: median / max": "{} / {}".format(*_depths(root, sources)),
         "fan-out: median / p90 / max": _spread([len(targets) for targets in every.values()]),
         "fan-in, the three highest": ", ".join(f"{count} {name}" for name, count in fan_in.most_common(3)),
         "modules in import cycles: at the top / all": f"{len(_cyclic(top))} / {len(_cyclic(every))}",

@@ -10,9 +10,11 @@ import numpy
 import pytest
 from PIL import Image
 
+from infer.draw.files import ImageFile
 from infer.draw.input_images import InputImages, check_fit, fitted, mask_of
-from infer.draw.render import ImageFile, Render
-from infer.grid.config import Axes, Fit, GridConfig
+from infer.draw.render import Render
+from infer.draw.values import Fit
+from infer.grid.config import Axes, GridConfig
 from infer.grid.job import plan, run
 from infer.output.infotext import parse_infotext
 from infer.output.png import read_png
@@ -41,7 +43,7 @@ def half(path: Path, size: tuple[int, int] = (32, 32)) -> str:
 
 def config(shelf: Shelf, axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
     given = {"base": "tiny", "prompt": "a cat", "steps": 4, "guidance": 3.0, "out": str(shelf.work)}
-    return GridConfig(axes=Axes(**(axes or {})), **given | settings)  # type: ignore[arg-type]
+    return GridConfig(axes=Axes(**(axes or {})), **given | settings)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from infer.draw.render import Adapter
+from infer.draw.files import Adapter
 from infer.output.infotext import ModelNames, infotext, parse_infotext, quote
 from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
 from registry.errors import BadFile
