@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import ControlCall, Steering, encode_hints, steered
@@ -145,10 +146,11 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents, ground = _first_latents(family, parts, job, timesteps, generator)
-    size = {"height": job.height, "width": job.width, "guidance": job.guidance}
-    conditional = family.complete(parts, job.conditional, **size)
-    guided = job.unconditional is not None and family.guided(parts, job.guidance, negative=True)
-    unconditional = family.complete(parts, job.unconditional, **size) if guided else None
+    complete = partial(family.complete, parts, height=job.height, width=job.width, guidance=job.guidance)
+    conditional = complete(job.conditional)
+    unconditional = job.unconditional
+    if unconditional is not None:
+        unconditional = complete(unconditional) if family.guided(parts, job.guidance, negative=True) else None
     return _Walk(
         index=index,
         job=job,

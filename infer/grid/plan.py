@@ -166,8 +166,10 @@ class _Costs:
 
     def _waits_for_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
+        if render.guidance is None or render.guided or render.negative is not None:
+            return False
         base = self._base(render)
-        return not render.guided and render.negative is None and base.family.guided(base.skeleton, render.guidance, negative=True)
+        return base.family.guided(base.skeleton, render.guidance, negative=True)
 
     def _stranger(self, render: Render, reference: str) -> str | None:
         """What to say of an adapter that fits a base of another family than its own (FLUX.1's blocks are Chroma's)."""

@@ -136,7 +136,7 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     save_file(flat, file)  # as published: the six rows of a block's modulation are one vector
     record = inspect(file)
     assert (record.kind, record.family, record.prediction.value) == ("checkpoint", "krea2", "flow")
-    with pytest.raises(Refused, match=r"are not in it and are not carried. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"are not in it and are not bundled. Give base_config=FOLDER"):
         loaded(file)
     reference = loaded(folder).denoiser.state_dict()
     actual = loaded(file, folder).denoiser.state_dict()

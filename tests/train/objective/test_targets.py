@@ -8,7 +8,7 @@ import torch
 
 from registry.errors import UnknownName
 from tests.tiny import tiny_parts
-from train.objective.targets import TIMESTEPS, losses, objective_of, shift_drawn_with
+from train.objective.targets import TIMESTEPS, losses, objective_of
 
 BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 TIMES = torch.tensor([0, 1, 250, 731, 999])
@@ -59,15 +59,15 @@ def test_flow_is_the_straight_path_over_the_schedulers_table(shift: float) -> No
 def test_a_shift_by_resolution_is_the_one_that_it_is_drawn_with() -> None:
     """FLUX.1: mu 0.5 at 256 tokens, 1.15 at 4096, and the training table is what its pipeline walks in as many steps."""
     family, parts = tiny_parts("flux1")
-    assert shift_drawn_with(family, parts, 256) == pytest.approx(math.exp(0.5))
-    assert shift_drawn_with(family, parts, 1024) == pytest.approx(math.exp(1.15))
+    assert family.shift(parts, 256, 256) == pytest.approx(math.exp(0.5))
+    assert family.shift(parts, 1024, 1024) == pytest.approx(math.exp(1.15))
     scheduler = getattr(diffusers, parts.scheduler_class).from_config(dict(parts.scheduler_config))
     family.set_timesteps(scheduler, 1000, height=1024, width=1024)
-    shift = shift_drawn_with(family, parts, 1024)
+    shift = family.shift(parts, 1024, 1024)
     objective = objective_of("flow", parts.scheduler_class, parts.scheduler_config, distribution="uniform", shift=shift)
     assert torch.allclose(objective.noise.flip(0).float(), scheduler.sigmas[:-1], atol=1e-6)  # the scheduler's are float32
-    assert shift_drawn_with(*tiny_parts("flux1", variant="schnell"), 1024) == 1.0
-    assert shift_drawn_with(*tiny_parts("sd1"), 512) is None
+    schnell, schnell_parts = tiny_parts("flux1", variant="schnell")
+    assert schnell.shift(schnell_parts, 1024, 1024) == 1.0
 
 
 def test_without_a_shift_a_dynamic_scheduler_s_table_is_even() -> None:
