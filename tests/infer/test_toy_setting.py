@@ -117,8 +117,8 @@ def test_a_setting_is_two_edited_files_and_an_axis_is_one() -> None:
 def test_it_is_an_axis_that_shows_in_the_pixels_and_in_the_key(answers: dict[str, dict[str, Any]]) -> None:
     folder, (soft, sharp) = _folder(answers["axis"]), _cells(answers["axis"])
     assert [one["axes"]["sharpness"] for one in (soft, sharp)] == [0.0, 2.0] and soft["key"] != sharp["key"]
-    pixels = [numpy.asarray(Image.open(folder / one["image"])) for one in (soft, sharp)]
-    assert not numpy.array_equal(*pixels)
+    first, second = (numpy.asarray(Image.open(folder / one["image"])) for one in (soft, sharp))
+    assert not numpy.array_equal(first, second)
     assert _forwards(answers["axis"]) == _forwards(answers["plain"])  # in_latents=False: one denoising serves both
 
 
