@@ -1,6 +1,5 @@
 """What happens to each key, decided from headers alone: layouts are made in memory, and no file is opened."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from registry.tensors.layout import Layout, Stored
 from tests.registry.merging.models import recipe
 
 OUT, VAE = "model.diffusion_model.out.2.weight", "first_stage_model.decoder.conv_in.weight"
-Headers = Mapping[str, tuple[str, tuple[int, ...]]]
+Headers = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def layout(name: str, headers: Headers) -> Layout:
@@ -84,7 +83,7 @@ def test_a_rule_takes_a_key_from_a_source_or_drops_it() -> None:
 
 
 def test_rules_without_effect_are_faults() -> None:
-    rules = [{"match": "diffusion"}, {"match": "out"}, {"match": "nothing"}, {"match": "neither", "optional": True}]
+    rules: list[dict[str, Any]] = [{"match": "diffusion"}, {"match": "out"}, {"match": "nothing"}, {"match": "neither", "optional": True}]
     faults = keys_of(floats(OUT), floats(OUT), rules=[{**rule, "alpha": 0.1} for rule in rules]).faults
     assert len(faults) == 2
     assert faults[0].startswith("rule 2 (out) is shadowed")
