@@ -25,7 +25,8 @@ INK, WORDS = (Adapter(reference="ink"),), (Adapter(reference="words"),)
 
 
 def cell(**changes: Any) -> Render:
-    return Render(**{"base": "tiny", "prompt": "a cat", "steps": 1, "sampler": "ddim"} | changes)
+    given: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 1, "sampler": "ddim"}
+    return Render(**given | changes)
 
 
 def opened(shelf: Shelf, *renders: Render, counts: Counts | None = None, report: Any = None) -> Session:

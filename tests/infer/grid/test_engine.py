@@ -32,7 +32,8 @@ def pixels(path: Path | None) -> str:
 
 
 def cell(**changes: Any) -> Render:
-    return Render(**{"base": "tiny", "prompt": "a cat", "steps": 1, "sampler": "ddim"} | changes)
+    given: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 1, "sampler": "ddim"}
+    return Render(**given | changes)
 
 
 def test_bases_and_adapters_change_as_rarely_as_can_be() -> None:
