@@ -94,7 +94,8 @@ def test_an_adapter_that_cannot_be_attached_fails_its_own_cells_for_one_reason(s
 def test_embeddings_are_taken_back_with_their_tokens(shelf: Shelf, tmp_path: Path) -> None:
     apple = embedding(shelf, tmp_path, "apple")
     session = opened(shelf, cell(prompt="an <apple>", embeddings=(apple,)), cell(prompt="an <apple>"))
-    encoder, tokenizer = session.parts.text_encoders["text_encoder"], session.parts.tokenizers["tokenizer"]
+    encoder: Any = session.parts.text_encoders["text_encoder"]
+    tokenizer = session.parts.tokenizers["tokenizer"]
     table, known = encoder.get_input_embeddings(), len(tokenizer)
     session.draw(0)
     assert len(encoder.get_input_embeddings().weight) == len(table.weight) + 2 and len(session.parts.tokenizers["tokenizer"]) == known + 2
