@@ -20,7 +20,8 @@ from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, 
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.family import Control
-from registry.formats.adapter_keys import DENOISER, declared_dialect
+from registry.formats.adapter_keys import declared_dialect
+from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import folder_files, read_json, weights_of

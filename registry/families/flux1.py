@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.clip import clip_outputs
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
@@ -26,7 +27,6 @@ from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, never_classifier_free, never_guided
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import transformer_loader
@@ -24,7 +25,6 @@ from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, guided_above_one
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
@@ -22,7 +23,6 @@ from registry.detect.other_families import BLOCK, JOINT
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.formats.layers import AdapterNames, Layer
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals

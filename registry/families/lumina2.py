@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, linear_mu
 from registry.architectures.transformer.model import transformer_loader
@@ -20,7 +21,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.family_defaults import classifier_free_guidance
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import originals_in, read_lora
 from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
 from registry.architectures.text.clip_prompts import repeated
 from registry.architectures.transformer.flow_schedule import linear_mu
@@ -27,7 +28,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
-from registry.formats.lora_state import originals_in, read_lora
 from registry.formats.model_folder import read_json
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
@@ -23,7 +24,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals

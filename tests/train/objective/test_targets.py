@@ -2,7 +2,6 @@
 
 import math
 
-import diffusers
 import pytest
 import torch
 
@@ -22,6 +21,8 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("scheduler", ["DDPMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"])
 def test_diffusion_matches_the_formula_in_float64(prediction: str, scheduler: str) -> None:
+    import diffusers
+
     own = diffusers.DDPMScheduler(**BETAS, prediction_type=prediction)
     latents, noise = batch()
     objective = objective_of(prediction, scheduler, {**BETAS, "prediction_type": prediction}, distribution="uniform")
@@ -36,6 +37,8 @@ def test_diffusion_matches_the_formula_in_float64(prediction: str, scheduler: st
 
 
 def test_diffusion_matches_diffusers_own_noising() -> None:
+    import diffusers
+
     own = diffusers.DDPMScheduler(**BETAS, prediction_type="v_prediction")
     latents, noise = batch()
     objective = objective_of("v_prediction", "DDPMScheduler", {**BETAS, "prediction_type": "v_prediction"}, distribution="uniform")
@@ -46,6 +49,8 @@ def test_diffusion_matches_diffusers_own_noising() -> None:
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_flow_is_the_straight_path_over_the_schedulers_table(shift: float) -> None:
+    import diffusers
+
     own = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     objective = objective_of("flow", "FlowMatchEulerDiscreteScheduler", {"shift": shift}, distribution="uniform")
     torch.testing.assert_close(objective.timesteps, own.timesteps.double().flip(0), rtol=1e-5, atol=1e-3)
@@ -58,6 +63,8 @@ def test_flow_is_the_straight_path_over_the_schedulers_table(shift: float) -> No
 
 def test_a_shift_by_resolution_is_the_one_that_it_is_drawn_with() -> None:
     """FLUX.1: mu 0.5 at 256 tokens, 1.15 at 4096, and the training table is what its pipeline walks in as many steps."""
+    import diffusers
+
     family, parts = tiny_parts("flux1")
     assert family.shift(parts, 256, 256) == pytest.approx(math.exp(0.5))
     assert family.shift(parts, 1024, 1024) == pytest.approx(math.exp(1.15))
