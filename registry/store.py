@@ -46,7 +46,7 @@ from registry.index.storage.verify import Check, verify
 from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
-from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
+from registry.references import POCKET, absolute, check_alias, check_name, proper_name, spelled, split_alias, without_alias
 from registry.sources.source import Brought, bring, check_expected, is_source
 
 
@@ -238,9 +238,18 @@ class Store:
         return look_again(found, self._index, self._digest) if fresh else found
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
-        """The Records of `name@step-*` in the order of their steps; of any other reference the one that `find` gives."""
+        """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.
+
+        `*` may stand in both: `ink@lora.rank=*@step-300`. Any other reference gives the one that `find` gives.
+        """
         name, alias = split_alias(reference)
-        return self._finder.steps(name) if alias == "step-*" else [self.find(reference, kind=kind)]
+        if split_alias(name)[1] is not None and "*" in name:
+            return [record for one in self._finder.names_like(name) for record in self.expand(f"{one}@{alias}", kind=kind)]
+        if alias == "step-*":
+            return self._finder.steps(name)
+        if alias is not None and "*" in alias and "=" in alias:
+            return [self.find(one, kind=kind) for one in self._finder.names_like(reference)]
+        return [self.find(reference, kind=kind)]
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that hold every word, in whatever case: in name, tags, notes, triggers, what was seen, path, hashes, metadata."""
@@ -327,12 +336,12 @@ class Store:
 
     def alias(self, reference: str, alias: str, *, remove: bool = False, report: Report = silent) -> Record:
         """Let `name@alias` mean this record; an alias of that name moves here from the record that had it. Or take it away again."""
-        check_name(alias)
+        check_alias(alias)
         if checkpoint_step(alias) is not None:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
         record = self.find(reference)
         if not remove:
-            name = record.name.partition("@")[0]
+            name = without_alias(record.name)
             return self._change(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
         if alias not in record.aliases:
             raise Refused(f"{record.name} has no alias {alias!r}. {suggest(alias, record.aliases)}")
@@ -367,7 +376,7 @@ class Store:
         digest = record.hashes.sha256
         kept = self.blobs.fetch(digest, report) if digest and "root" not in record.metadata else None
         if kept is not None:
-            return self.add(kept, sha256=digest, name=None if "@" in record.name else record.name, report=report)
+            return self.add(kept, sha256=digest, name=record.name if without_alias(record.name) == record.name else None, report=report)
         source = record.metadata.get("source")
         if source is None:
             raise NotFound(f"{record.name} is not in {self.blobs.shown}, and the index does not know where it came from.")

@@ -18,7 +18,9 @@ from registry.names import suggest
 
 C = TypeVar("C")
 
-NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*")  # a name is a folder, and a reference in which @ + : / have a meaning
+NAME = re.compile(
+    r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*(@[^@+:/\\\x00-\x1f]*=[^@+:/\\\x00-\x1f]*)?"
+)  # a name is a folder, and a reference in which @ + : / have a meaning
 PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 

@@ -71,6 +71,8 @@ class Composer:
     def literal(self, argument: str) -> str:
         """The argument as Hydra should read it: its value quoted where a text is meant, and no `+`, since our schemas are closed."""
         argument = argument.lstrip("+") if "=" in argument else argument
+        if argument.partition("=")[0] in self.presets.user_groups:
+            return f"+{argument}"  # it is in no defaults list, so that Hydra has to add it
         quoted = take_literally(argument, self.schema, multirun=self.arguments.multirun)
         if quoted is argument and is_open_text(argument, self.schema) and not is_readable(argument):
             return quote_value(argument)
@@ -78,13 +80,7 @@ class Composer:
 
     def check(self) -> None:
         """Raise Faults with everything that is wrong with the arguments, each checked by itself; note what is ignored."""
-        checker = OverrideChecker(
-            schema_class=self.job.schema,
-            schema=self.schema,
-            presets=self.presets,
-            multirun=self.arguments.multirun,
-            hydra=self.arguments.multirun or bool(self.arguments.hydra),
-        )
+        checker = self.checker
         faults: list[str] = []
         sound: list[str] = self.overrides[len(self.arguments.overrides) :]  # what the presets' search path adds
         for raw, override in zip(self.arguments.overrides, self.overrides, strict=False):
@@ -98,6 +94,23 @@ class Composer:
         for argument in self.arguments.overrides:
             if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
                 console.say(f"note: {argument} is ignored: overridden by {chosen}")
+
+    @property
+    def hydra_settings(self) -> list[str]:
+        """The overrides that are Hydra's own; the folder of presets is no such setting."""
+        given = self.overrides[: len(self.arguments.overrides)]
+        return [one for one in given if one.startswith(("hydra.", "hydra/"))]
+
+    @cached_property
+    def checker(self) -> OverrideChecker:
+        """What finds the faults of single overrides."""
+        return OverrideChecker(
+            schema_class=self.job.schema,
+            schema=self.schema,
+            presets=self.presets,
+            multirun=self.arguments.multirun,
+            shown=bool(self.arguments.hydra),
+        )
 
     def with_what_the_plan_finds(self, error: Faults) -> Faults:
         """The faults of settings, and with them what a plan without those settings finds: the base, the data, the files.
