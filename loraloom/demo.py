@@ -1,7 +1,7 @@
 """`loraloom demo`: a style LoRA learns on the embedded base, is registered, and is shown beside the base. Offline, on a CPU, in minutes.
 
 The journey is the real one: what `loraloom train experiment=ink` and `loraloom grid` do. A second run finds the adapter and the
-pictures by their content and makes only what is missing; one that was stopped goes on where it was.
+images by their content and makes only what is missing; one that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS, GUIDANCE = 20, 4.0
 
 @dataclass(frozen=True)
 class Figures:
-    """What the demo measured: held-out loss, and mean colour saturation (0 grey .. 255 pure colour) of pictures."""
+    """What the demo measured: held-out loss, and mean colour saturation (0 grey .. 255 pure colour) of images."""
 
     heldout_base: float
     heldout_adapter: float
@@ -47,7 +47,7 @@ class Figures:
         yield "    How well each predicts ink drawings that were never trained on; lower is better."
         saturations = f"base {self.saturation_base:.0f} -> LoRA {self.saturation_adapter:.0f}"
         yield f"colour saturation  {saturations}; the true held-out drawings have {self.saturation_truth:.0f}"
-        yield "    Mean over the pictures at full weight: 0 is black and white, 255 is pure colour. Ink has none."
+        yield "    Mean over the images at full weight: 0 is black and white, 255 is pure colour. Ink has none."
 
 
 def main(out: Path) -> int:
@@ -72,7 +72,7 @@ def main(out: Path) -> int:
     console.say(f"sheet     {drawn.result['sheet']}")
     console.say(f"report    {drawn.result['report']}   open it in a browser")
     result = drawn.result
-    console.say(f"{result['rendered']} pictures drawn, {result['reused']} found again, {time.monotonic() - began:.0f} s in all")
+    console.say(f"{result['rendered']} images drawn, {result['reused']} found again, {time.monotonic() - began:.0f} s in all")
     console.answer(str(drawn.folder))
     return 1 if result["failed"] else 0
 
@@ -169,23 +169,23 @@ def draw(out: Path, adapter: str, heldout: Sequence[Path], store: Store, report:
 
 def measure(trained: Outcome, drawn: GridOutcome, adapter: str, data: Path) -> Figures:
     """The figures of the demo, from what the runs wrote."""
-    pictures: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     for line in (drawn.folder / "cells.jsonl").read_text(encoding="utf-8").splitlines():
         cell: Mapping[str, Any] = json.loads(line)
         if cell["image"]:
-            pictures.setdefault(str(cell["axes"]["adapter"]), []).append(drawn.folder / cell["image"])
+            images.setdefault(str(cell["axes"]["adapter"]), []).append(drawn.folder / cell["image"])
     full = f"{adapter}:{WEIGHTS[-1]:g}"
     return Figures(
         heldout_base=trained.result["heldout"]["base"],
         heldout_adapter=trained.result["heldout"]["final"],
-        saturation_base=saturation(pictures["none"]),
-        saturation_adapter=saturation(pictures[full]),
+        saturation_base=saturation(images["none"]),
+        saturation_adapter=saturation(images[full]),
         saturation_truth=saturation(_heldout(data)[:PROMPTS]),
     )
 
 
 def saturation(paths: Sequence[Path]) -> float:
-    """Mean HSV saturation over all pixels of the pictures, 0 .. 255. White paper counts as 0."""
+    """Mean HSV saturation over all pixels of the images, 0 .. 255. White paper counts as 0."""
     import numpy
     from PIL import Image
 

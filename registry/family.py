@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.formats.key_map import FilePlaces
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.names import Table
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
 
@@ -48,7 +48,7 @@ class Control:
     build than `parts` (Refused)."""
     encode_hint: Callable[..., Tensor]
     """encode_hint(parts, net, pixels, generator) -> Tensor (1, ...): hint pixels (1, 3, h, w) in [0, 1] as the net takes them.
-    Where the pipeline draws from the picture's generator for it (a VAE's posterior sample), so does this."""
+    Where the pipeline draws from the image's generator for it (a VAE's posterior sample), so does this."""
     residuals: Callable[..., Residuals]
     """residuals(parts, net, noisy, timesteps, conditioning, hint, *, mode=None) -> Residuals for `predict`, at a scale of 1.
     All but `net`, `hint` (B, ...) and `mode` are what `predict` gets."""
@@ -106,7 +106,7 @@ def start_by_whole_steps(steps: int, strength: float) -> int:
     return max(steps - min(int(steps * strength), steps), 0)
 
 
-def complete_as_it_is(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
+def identity_conditioning(parts: Parts, conditioning: Conditioning, *, height: int, width: int, guidance: float) -> Conditioning:
     """The conditioning as it is: neither size nor guidance is embedded."""
     return conditioning
 
@@ -123,12 +123,12 @@ def complete_with_guidance(parts: Parts, conditioning: Conditioning, *, height: 
 
 
 def own_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """The scheduler's own table for so many steps; the picture's size plays no part."""
+    """The scheduler's own table for so many steps; the image's size plays no part."""
     scheduler.set_timesteps(steps)
 
 
 def own_timesteps_begun(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """The scheduler's own table for so many steps, begun at its first entry; the picture's size plays no part."""
+    """The scheduler's own table for so many steps, begun at its first entry; the image's size plays no part."""
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
@@ -149,14 +149,14 @@ class Family:
     latent_factor: int  # pixels a latent cell in the published models; a loaded model's own is Parts.latent_factor
     size_multiple: int  # width and height must be multiples of it
     resolution: int  # pixels, the training size of the published models
-    steps: int  # the plain pipeline call's default
-    guidance: float  # the plain pipeline call's default; classifier-free or embedded scale
+    steps: int  # the stock pipeline's default
+    guidance: float  # the stock pipeline's default; classifier-free or embedded scale
     lora_presets: Mapping[str, str | tuple[str, ...]]  # preset -> peft target_modules (suffixes, or one regular expression)
     architecture: str | Callable[[Parts], str]  # ModelSpec architecture id, without "/lora"; of the build, where builds have their own
     strength: float = 0.6  # the image-to-image pipeline's default
     inpaint_strength: float = 0.6  # the inpainting pipeline's default
     predictions: tuple[str, ...] = ("flow",)  # what its builds were published to predict; where it is one of several, `load` takes a word
-    fp32_latents: bool = False  # the plain pipeline draws and keeps its latents in float32, whatever the model's dtype
+    fp32_latents: bool = False  # the stock pipeline draws and keeps its latents in float32, whatever the model's dtype
     learning_encoders: Mapping[str, int] = field(default_factory=dict)
     """Text encoders that a LoRA can learn on and other tools load it for (CLIP's), and how many of its last layers are never read."""
     untrained: str | None = None  # why it is drawn and not trained, as the end of a sentence; None: it is trained
@@ -167,8 +167,8 @@ class Family:
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 spell its adapters; None: not known, never converted
 
     # --- functions
-    recognise_checkpoint: Callable[[Look], Match | None]
-    recognise_adapter: Callable[[Look], Match | None]
+    recognise_checkpoint: Callable[[ModelHeader], Match | None]
+    recognise_adapter: Callable[[ModelHeader], Match | None]
     load: Callable[..., Parts]
     """load(path, *, dtype, device, base_config=None) -> Parts: a diffusers folder or a single file, with no network. A family of several
     `predictions` takes `prediction=None` too: what a person says that the model predicts, which stands above its configs and marks.
@@ -177,8 +177,8 @@ class Family:
     encode_prompts: Callable[..., Conditioning]
     """encode_prompts(parts, prompts, *, clip_skip=None) -> Conditioning, batch-first, (B, T, D) and what else the prompt gives.
     Negative prompts are encoded by `negatives`."""
-    encode_nothing: Callable[..., Conditioning]
-    """encode_nothing(parts, count, *, clip_skip=None) -> Conditioning of no negative prompt, as the plain pipeline has it
+    encode_unconditional: Callable[..., Conditioning]
+    """encode_nothing(parts, count, *, clip_skip=None) -> Conditioning of no negative prompt, as the stock pipeline has it
     (the encoding of "" in SD1, zeros in SDXL)."""
     count_tokens: Callable[[Parts, str], tuple[int, int]]
     """count_tokens(parts, prompt) -> (tokens the prompt needs with its marks, tokens that fit).
@@ -200,13 +200,13 @@ class Family:
     same_build: Callable[[str, str], bool] = any_build
     """same_build(adapter's variant, base's variant) -> whether the one can be meant for the other at all, whatever their shapes."""
     encode_negatives: Callable[..., Conditioning] | None = None
-    """encode_negatives(parts, negatives) -> Conditioning of negative prompts, where the plain pipeline reads them otherwise than prompts
+    """encode_negatives(parts, negatives) -> Conditioning of negative prompts, where the stock pipeline reads them otherwise than prompts
     (without the system prompt). None: as prompts. Callers ask `negatives`."""
     classifier_free: Callable[[Parts], bool] = always_classifier_free
     """Whether this build has an unconditional pass at all. Where not, `guidance` is embedded or without effect, and a negative
     prompt is refused."""
     guided: Callable[..., bool] = guided_above_one
-    """guided(parts, guidance, *, negative) -> bool: whether the plain pipeline makes an unconditional pass at this scale, with
+    """guided(parts, guidance, *, negative) -> bool: whether the stock pipeline makes an unconditional pass at this scale, with
     (`negative` True) or without a negative prompt given. Never where `classifier_free` is False."""
     guide: Callable[[Tensor, Tensor, float], Tensor] = classifier_free_guidance
     """guide(conditional, unconditional, guidance) -> Tensor: the family's rule for the two predictions (B, C, H, W)."""
@@ -219,7 +219,7 @@ class Family:
     {"network_alphas": ..., "metadata": ...}). Every dialect diffusers converts; raises BadFile when nothing in it can be read."""
 
     def negatives(self, parts: Parts, texts: Sequence[str]) -> Conditioning:
-        """The Conditioning of negative prompts, as the plain pipeline reads them; it never skips layers of them."""
+        """The Conditioning of negative prompts, as the stock pipeline reads them; it never skips layers of them."""
         return (self.encode_negatives or self.encode_prompts)(parts, texts)
 
     def architecture_of(self, parts: Parts) -> str:

@@ -34,7 +34,7 @@ class Match:
 class Posterior:
     """The VAE's answer for a batch of images, in normalised latent space: mean and logvar (B, C, H, W).
 
-    `logvar` None is a VAE without a posterior: the sample is the mean. `summed` gives a noise's sample in the plain pipeline's own
+    `logvar` None is a VAE without a posterior: the sample is the mean. `summed` gives a noise's sample in diffusers' own
     order of sums, where that is another in the last bits: sampled first, normalised after.
     """
 
@@ -64,7 +64,7 @@ class Parts:
     prediction: str
     source: Path
     latent_factor: int  # pixels a latent cell, from the VAE's config (8 in the published models, 4 in pocket)
-    resolution: int  # pixels a side the model was made for, from its config: the plain pipeline's default size
+    resolution: int  # pixels a side the model was made for, from its config: diffusers' default size
     latent_channels: int | None = None  # of this build, where it is not the published models' number
     config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
     warnings: tuple[str, ...] = ()  # what was assumed in loading and should be said
@@ -78,7 +78,7 @@ class Parts:
         return next(self.denoiser.parameters()).dtype
 
 
-def stacked(states: Sequence[Conditioning]) -> Conditioning:
+def collate(states: Sequence[Conditioning]) -> Conditioning:
     """One batch; states of several lengths are padded at the end, where a mask says so. Raises JobFailed where none does."""
     import torch
 

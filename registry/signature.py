@@ -14,7 +14,7 @@ from functools import lru_cache
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.diffusers_folder import prediction_of
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from registry.parts import Match
 
@@ -42,7 +42,7 @@ class Width:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class Signature:
     """One family's looks, as regular expressions over whole names of tensors and parts of names of modules."""
 
     family: str
@@ -93,17 +93,17 @@ def bare_names(tensors: Shapes) -> dict[str, TensorInfo]:
 # --- checkpoints
 
 
-def claim_checkpoint(row: Known, look: Look) -> Match | None:
+def claim_checkpoint(row: Signature, look: ModelHeader) -> Match | None:
     """A row's claim on a single file, or on a diffusers folder by its pipeline's class."""
-    return _recognise_folder(row, look) if look.is_folder else _recognise_file(row, look.once(bare))
+    return _recognise_folder(row, look) if look.is_folder else _recognise_file(row, look.cached(bare))
 
 
-def bare(look: Look) -> dict[str, TensorInfo]:
+def bare(look: ModelHeader) -> dict[str, TensorInfo]:
     """The tensors of a single file under their bare names; to be asked `once`."""
     return bare_names(look.tensors)
 
 
-def _recognise_file(row: Known, names: Shapes) -> Match | None:
+def _recognise_file(row: Signature, names: Shapes) -> Match | None:
     found = next((hits for keys in (row.keys, *row.other_keys) if (hits := _all_of(keys, names))), None)
     if found is None or any(_first(pattern, names) for pattern in row.absent):
         return None
@@ -132,11 +132,11 @@ def _told(marks: Mapping[str, str], shapes: Iterable[Shape], names: Shapes, evid
     return None
 
 
-def _recognise_folder(row: Known, look: Look) -> Match | None:
+def _recognise_folder(row: Signature, look: ModelHeader) -> Match | None:
     name = str(look.index.get("_class_name", ""))
     if not row.pipelines or not re.fullmatch(row.pipelines, name):
         return None
-    inside = _recognise_file(row, look.once(bare)) if look.tensors else None
+    inside = _recognise_file(row, look.cached(bare)) if look.tensors else None
     match = _match(row, 0.95, [f"model_index.json: {name}"], inside.variant if inside else None)
     scheduler, entry = look.configs.get("scheduler"), look.index.get("scheduler")
     if scheduler is None or not isinstance(entry, (list, tuple)) or not entry:
@@ -145,7 +145,7 @@ def _recognise_folder(row: Known, look: Look) -> Match | None:
     return replace(match, prediction=prediction, prediction_source="scheduler/scheduler_config.json")
 
 
-def _match(row: Known, score: float, evidence: Iterable[str], variant: str | None) -> Match:
+def _match(row: Signature, score: float, evidence: Iterable[str], variant: str | None) -> Match:
     source = "the family" if row.prediction else None
     return Match(score=score, evidence=tuple(evidence), variant=variant, prediction=row.prediction, prediction_source=source)
 
@@ -188,7 +188,7 @@ class _Modules:
         return [module for module in hits if module is not None] if all(hits) else None
 
 
-def _modules(look: Look) -> _Modules:
+def _modules(look: ModelHeader) -> _Modules:
     sizes = layer_sizes(look.adapter_keys or {}, look.tensors)
     own = {module: size for (component, module), size in sizes.items() if component in (DENOISER, "")}
     widths = {module: size.into or size.flat for module, size in own.items()}
@@ -212,9 +212,9 @@ def _block(module: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", -1)
 
 
-def claim_adapter(row: Known, look: Look) -> Match | None:
+def claim_adapter(row: Signature, look: ModelHeader) -> Match | None:
     """A row's claim on an adapter by the names of its modules, the width of their inputs and the number of its blocks."""
-    modules = look.once(_modules)
+    modules = look.cached(_modules)
     if any(number >= row.adapter_blocks.get(stack, number + 1) for stack, number in modules.highest.items()):
         return None
     own = next((hits for patterns in row.adapter if (hits := modules.all_of(patterns))), None)

@@ -31,11 +31,11 @@ from registry.index.embedded import Embedded
 from registry.index.lineage import Lineage, trace
 from registry.index.lookup import Finder, seen_at
 from registry.index.notes_file import Imported, apply, match, notes_of, read_notes
-from registry.index.overrides import check_told, put_told
+from registry.index.overrides import validate_overrides, write_overrides
 from registry.index.run_checkpoints import checkpoint_step
 from registry.index.scanning.rebuild import Rebuilt, rebuild
 from registry.index.scanning.record_matcher import place_with_fingerprint
-from registry.index.scanning.refresh import look_again
+from registry.index.scanning.refresh import refresh_record
 from registry.index.scanning.scan import ScanReport, scan
 from registry.index.search import search
 from registry.index.storage.blobs import Blobs
@@ -47,7 +47,7 @@ from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
 from registry.references import POCKET, absolute, check_alias, check_name, proper_name, spelled, split_alias, without_alias
-from registry.sources.source import Brought, bring, check_expected, is_source
+from registry.sources.source import Download, bring, check_expected, is_source
 
 
 class Store:
@@ -103,15 +103,19 @@ class Store:
         what is no model, Refused for a name that cannot be one, JobFailed where a network or a disk is in the way.
         """
         check_name(name)
-        check_told({"kind": kind, "family": family})
+        validate_overrides({"kind": kind, "family": family})
         expected = {str(absolute(path)): sha256} if sha256 else {}
         with contextlib.ExitStack() as stack:
             if is_source(str(path)):
-                stack.enter_context(self.blobs.bringing())
-                brought = bring(str(path), sha256=sha256, home=self.home, blobs=self.blobs, report=report)
-                path, expected = brought.path, brought.expected
-                name, licence = name or self._free_name(brought), licence or brought.licence
-                metadata = {**(metadata or {}), "source": brought.source, **({"source_commit": brought.commit} if brought.commit else {})}
+                stack.enter_context(self.blobs.downloading())
+                downloaded = bring(str(path), sha256=sha256, home=self.home, blobs=self.blobs, report=report)
+                path, expected = downloaded.path, downloaded.expected
+                name, licence = name or self._free_name(downloaded), licence or downloaded.licence
+                metadata = {
+                    **(metadata or {}),
+                    "source": downloaded.source,
+                    **({"source_commit": downloaded.commit} if downloaded.commit else {}),
+                }
             path = spelled(absolute(path))
             if path == self._embedded.path:
                 return self._pocket_named(name)
@@ -134,13 +138,13 @@ class Store:
                 rows.put_labels(connection, record_id, "trigger", triggers)
                 return records.load(connection, [record_id])[0]
 
-    def _free_name(self, brought: Brought) -> str | None:
+    def _free_name(self, downloaded: Download) -> str | None:
         """The name a source's file may have: its own, unless another model has that."""
         try:
-            holder = self.find(brought.name)
+            holder = self.find(downloaded.name)
         except (NotFound, Ambiguous):
-            return brought.name
-        return None if holder.metadata.get("source") == brought.source else f"{brought.name}-{rows.new_id()[:6]}"
+            return downloaded.name
+        return None if holder.metadata.get("source") == downloaded.source else f"{downloaded.name}-{rows.new_id()[:6]}"
 
     def add_dataset(self, path: Path | str, *, name: str, sha256: str, metadata: Mapping[str, Any] | None = None) -> Record:
         """Register an image-caption set whose content hash the caller has computed. The same content is the same record.
@@ -221,7 +225,7 @@ class Store:
 
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]:
         """Everything registered, `pocket` first, then oldest first; narrowed by what is given. Refuses a kind or family that is none."""
-        check_told({"kind": kind, "family": family})
+        validate_overrides({"kind": kind, "family": family})
         with self._index.reading() as connection:
             found = [*self._embedded.records(connection), *records.load(connection)]
         return [r for r in found if kind in (None, r.kind) and family in (None, r.family) and (tag is None or tag in r.tags)]
@@ -233,9 +237,9 @@ class Store:
         unless `fresh` is False: then the Record is as the index has it. Raises NotFound with the nearest names, Ambiguous
         with the candidates, Refused when it is of another kind.
         """
-        check_told({"kind": kind})
+        validate_overrides({"kind": kind})
         found = self._finder.one(reference, kind)
-        return look_again(found, self._index, self._digest) if fresh else found
+        return refresh_record(found, self._index, self._digest) if fresh else found
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.
@@ -331,8 +335,10 @@ class Store:
     ) -> Record:
         """Say what detection could not see, or saw wrong: it stands above what the files show. `forget` takes back what was said."""
         values = {"kind": kind, "family": family, "variant": variant, "prediction": prediction, "licence": licence}
-        check_told(values)
-        return self._change(reference, lambda connection, record_id: put_told(connection, record_id, values, triggers, forget), report)
+        validate_overrides(values)
+        return self._change(
+            reference, lambda connection, record_id: write_overrides(connection, record_id, values, triggers, forget), report
+        )
 
     def alias(self, reference: str, alias: str, *, remove: bool = False, report: Report = silent) -> Record:
         """Let `name@alias` mean this record; an alias of that name moves here from the record that had it. Or take it away again."""

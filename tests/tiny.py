@@ -1,7 +1,7 @@
 """Two-layer models of every family, written as real files: what the tests load, train and draw with.
 
-Weights are seeded and lively: a picture changes with its prompt, or a dropped condition would pass unnoticed. Every folder is
-built once a process and copied; a tiny picture is 32 pixels a side and takes milliseconds a step.
+Weights are seeded and lively: an image changes with its prompt, or a dropped condition would pass unnoticed. Every folder is
+built once a process and copied; a tiny image is 32 pixels a side and takes milliseconds a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.tiny_families import module_of
 
-SIZE = 32  # pixels a side of the tiny models' pictures
+SIZE = 32  # pixels a side of the tiny models' images
 SIZES = {"sd1": SIZE, "sdxl": SIZE, "flux1": 64}  # by family; FLUX's packing counts on eight pixels a latent cell
 BETAS: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -102,7 +102,7 @@ def tiny_single_file(
 
 
 def transformer_single_file(folder: Path | str, out: Path | str, names: Any, *, prefix: str = "", original: bool = True) -> Path:
-    """The transformer of a folder as one file: in its first code's names (`names`, a FileNames), or in diffusers' own."""
+    """The transformer of a folder as one file: in its original implementation's names (`names`, a FileNames), or in diffusers' own."""
     import re
 
     import torch
@@ -179,7 +179,7 @@ def tiny_adapter(
 
 
 def tiny_dataset(folder: Path | str, count: int = 6, size: int = SIZE, *, seed: int = 0) -> Path:
-    """`count` pictures of coloured discs on plain grounds, NAME.png beside NAME.txt."""
+    """`count` images of coloured discs on plain grounds, NAME.png beside NAME.txt."""
     import numpy
     from PIL import Image, ImageDraw
 
@@ -189,10 +189,10 @@ def tiny_dataset(folder: Path | str, count: int = 6, size: int = SIZE, *, seed: 
     colours = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220), "yellow": (240, 220, 40)}
     for i in range(count):
         word = list(colours)[i % len(colours)]
-        picture = Image.new("RGB", (size, size), tuple(int(v) for v in random.integers(200, 256, 3)))
+        image = Image.new("RGB", (size, size), tuple(int(v) for v in random.integers(200, 256, 3)))
         left, top, across = (int(v) for v in random.integers(size // 8, size // 2, 3))
-        ImageDraw.Draw(picture).ellipse((left, top, left + across, top + across), fill=colours[word])
-        picture.save(folder / f"{i:03d}.png")
+        ImageDraw.Draw(image).ellipse((left, top, left + across, top + across), fill=colours[word])
+        image.save(folder / f"{i:03d}.png")
         (folder / f"{i:03d}.txt").write_text(f"a {word} disc\n", encoding="utf-8")
     return folder
 

@@ -48,16 +48,14 @@ def word(default: str | None, meaning: str) -> Any:
 class DataConfig:
     path: str | None = setting(
         None,
-        "folder of pictures with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens",
+        "folder of images with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens",
     )
     trigger: str | None = setting(
         None,
         "the word that will call what is learned: put before every caption that lacks it; alone it is the caption of a set without any",
     )
     split: str = setting("train", "the split, where load_dataset is used")
-    image_column: str | None = setting(
-        None, "column with the picture (default: file_name in metadata files, the one picture column elsewhere)"
-    )
+    image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
     caption_column: str | None = setting(None, "column with the caption (default: text, caption or prompt, whichever there is)")
 
 
@@ -118,7 +116,7 @@ class PreviewConfig:
         None, "what is drawn while training (default: the first held-out captions, else training captions); [] draws nothing"
     )
     every: int | None = setting(None, "steps between previews (default: with each checkpoint)")
-    seed: int = setting(0, "seed of the first prompt's picture; the next prompt has the next seed")
+    seed: int = setting(0, "seed of the first prompt's image; the next prompt has the next seed")
     steps: int | None = setting(None, "denoising steps (default: 20, or the family's own when that is lower)")
     guidance: float | None = setting(None, "guidance (default: the family's)")
 
@@ -137,9 +135,9 @@ class TrainConfig:
     )
     data: DataConfig = field(default_factory=DataConfig)
     resolution: int | None = setting(
-        None, "pixels a side: pictures are scaled by their short side and cropped at the centre (default: the base's own)"
+        None, "pixels a side: images are scaled by their short side and cropped at the centre (default: the base's own)"
     )
-    batch_size: int = setting(4, "pictures a forward pass, per process")
+    batch_size: int = setting(4, "images a forward pass, per process")
     accumulate: int = setting(1, "forward passes a step")
     steps: int = setting(1000, "optimizer steps")
     seed: int = setting(0, "seed of the LoRA's start, of the order and of all noise")
@@ -198,7 +196,7 @@ class TrainConfig:
         shift = self.objective.shift
         yield "objective.shift", shift, shift is None or (isfinite(shift) and shift > 0), "must be above 0, or null for the base's own"
         yield "schedule.warmup", self.schedule.warmup, 0 <= self.schedule.warmup < 1, "is a share of the steps and must be in [0, 1)"
-        yield "heldout.share", self.heldout.share, 0 <= self.heldout.share < 1, "is a share of the pictures and must be in [0, 1)"
+        yield "heldout.share", self.heldout.share, 0 <= self.heldout.share < 1, "is a share of the images and must be in [0, 1)"
         for name in ("preview.guidance", "objective.guidance"):
             value = get(self, name)
             yield name, value, value is None or (isfinite(value) and value >= 0), "must be 0 or more, or null for the family's"
@@ -222,8 +220,8 @@ class TrainConfig:
         return float(self.lora.rank if self.lora.alpha is None else self.lora.alpha)
 
     @property
-    def pictures_a_step(self) -> int:
-        """Pictures of one process that make one optimizer step."""
+    def images_per_step(self) -> int:
+        """Images of one process that make one optimizer step."""
         return self.batch_size * self.accumulate
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
-from train.loop.interrupt import listening
+from train.loop.interrupt import catch_signals
 from train.loop.loop import History, Loop, restore
 from train.loop.prepare import prepare
 from train.loop.trackers import open_trackers
@@ -94,7 +94,7 @@ def _execute(
         seconds_before = history.seconds
         trackers = open_trackers(place, plan.config, after=start_step) if main else []
         try:
-            with listening() as wish:
+            with catch_signals() as wish:
                 Loop(
                     learner=work.learner,
                     folder=place,

@@ -164,7 +164,7 @@ def _peft_targets(module: Any, targets: str | Sequence[str]) -> str | list[str]:
     return wanted if hit == layers else "|".join(re.escape(name) for name in sorted(layers))
 
 
-def keep_few_activations(module: Any) -> None:
+def enable_gradient_checkpointing(module: Any) -> None:
     """Gradient checkpointing, in diffusers' or transformers' spelling."""
     if hasattr(module, "enable_gradient_checkpointing"):
         module.enable_gradient_checkpointing()
@@ -180,7 +180,7 @@ def _number(alpha: float) -> int | float:
 
 
 @contextmanager
-def base_alone(modules: Mapping[str, Any]) -> Iterator[None]:
+def adapter_disabled(modules: Mapping[str, Any]) -> Iterator[None]:
     """The base without its adapter, for as long as the block lasts."""
     for module in modules.values():
         _switch(module, on=False)

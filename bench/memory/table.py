@@ -49,7 +49,7 @@ def _merged(own: Mapping[str, Any], settings: Config) -> Config:
 
 
 def figures(title: str, place: Path) -> dict[str, Any]:
-    """Bytes by component and by stage, for one picture a pass at rank 16, with and without gradient checkpointing."""
+    """Bytes by component and by stage, for one image a pass at rank 16, with and without gradient checkpointing."""
     name, _variant, side, _configs = FOLDERS[title]
     family, found = FAMILIES[name], {}
     folder = folder_of(title, place)
@@ -80,8 +80,8 @@ def gib(count: float) -> str:
     return f"{count / 1024 / MIB:.1f}"
 
 
-def row(title: str, told: Mapping[str, Any]) -> str:
-    side, settings = told["side"], told["settings"]
+def row(title: str, reported: Mapping[str, Any]) -> str:
+    side, settings = reported["side"], reported["settings"]
     plain, less = settings[f"{side}"], settings[f"{side} checkpointing"]
     memory = less["memory"]
     encoders = sum(size for name, size in memory.items() if name.startswith("text_encoder"))
@@ -105,21 +105,21 @@ def _fits(card: int, side: int, settings: Mapping[str, Any]) -> str:
     return "no"
 
 
-def table(told: Mapping[str, Any]) -> str:
+def table(reported: Mapping[str, Any]) -> str:
     head = "| model | pixels | denoiser | text encoders | VAE (fp32) | a step | a step, gc | largest stage, gc |"
     head += "".join(f" {card} GB |" for card in CARDS)
     line = "|" + "---|" * (8 + len(CARDS))
-    return "\n".join([head, line, *(row(title, told[title]) for title in FOLDERS if title in told)])
+    return "\n".join([head, line, *(row(title, reported[title]) for title in FOLDERS if title in reported)])
 
 
 def main() -> None:
     wanted = sys.argv[1:] or [title for title, (family, *_rest) in FOLDERS.items() if family in FAMILIES]
-    told = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    reported = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     with tempfile.TemporaryDirectory() as place:
         for title in wanted:
-            told[title] = figures(title, Path(place))
-            FIGURES.write_text(json.dumps(told, indent=1) + "\n")
-    print(table(told))
+            reported[title] = figures(title, Path(place))
+            FIGURES.write_text(json.dumps(reported, indent=1) + "\n")
+    print(table(reported))
 
 
 if __name__ == "__main__":

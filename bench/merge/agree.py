@@ -83,7 +83,7 @@ def sd_mecha(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def actual(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same merges here."""
     from registry.merging.methods import linear, means, pairwise, sparse, spherical
 
@@ -117,18 +117,18 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     tensors = inputs()
-    theirs: dict[str, Tensor] = {f"sd-mecha/{name}": value for name, value in sd_mecha(tensors).items()}
+    expected: dict[str, Tensor] = {f"sd-mecha/{name}": value for name, value in sd_mecha(tensors).items()}
     for name in MERGEKIT:
         with tempfile.TemporaryDirectory() as folder:
-            theirs[f"mergekit/{name}"] = mergekit(name, tensors, Path(folder))
-    found: dict[str, Callable[..., Any] | Tensor] = dict(ours(tensors))
-    for place, value in sorted(theirs.items()):
+            expected[f"mergekit/{name}"] = mergekit(name, tensors, Path(folder))
+    found: dict[str, Callable[..., Any] | Tensor] = dict(actual(tensors))
+    for place, value in sorted(expected.items()):
         tool, _, name = place.partition("/")
         mine = found[name]
         assert isinstance(mine, Tensor)
         print(f"{tool:<9} {name:<32} largest difference {float((mine - value).abs().max()):.1e}")
     if arguments.write:
-        save_file({**{f"input/{name}": value for name, value in tensors.items()}, **theirs}, arguments.write)
+        save_file({**{f"input/{name}": value for name, value in tensors.items()}, **expected}, arguments.write)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def _run(arguments: list[str], errors: IO[bytes]) -> dict[str, Any]:
     usage = children()
     if process.returncode:
         errors.seek(0)
-        told = errors.read().decode(errors="replace").strip()
-        return {"error": told.splitlines()[-1] if told else f"exit {process.returncode}"}
+        reported = errors.read().decode(errors="replace").strip()
+        return {"error": reported.splitlines()[-1] if reported else f"exit {process.returncode}"}
     return {"cpu": usage, "wall": time.monotonic() - began, "anonymous_mib": anonymous, "rss_mib": whole}
 
 

@@ -4,7 +4,7 @@
 
 Both train rank-16 attention LoRA at batch 4 and 64 pixels in fp32 with AdamW, clipping and no gradient checkpointing, each in a process
 of its own with one thread, alternating. The plain loop is what diffusers' text-to-image example does: it decodes, encodes the
-picture and the caption anew in every step. Previews and held-out loss are off in ours. CPU seconds are the figure to read: wall time on
+image and the caption anew in every step. Previews and held-out loss are off in ours. CPU seconds are the figure to read: wall time on
 a shared machine is noise.
 """
 
@@ -24,7 +24,7 @@ DATA = Path(__file__).resolve().parents[2] / "datasets" / "ink"
 WARM = 10  # steps left out of the rate
 
 
-def ours(steps: int, folder: Path) -> dict[str, float]:
+def actual(steps: int, folder: Path) -> dict[str, float]:
     """Seconds of the steps after the first WARM, from the run's own ticks."""
     from registry.progress import Tick
     from registry.store import Store
@@ -93,8 +93,8 @@ def plain(steps: int, folder: Path) -> dict[str, float]:
         if step == WARM:
             cpu, wall = time.process_time(), time.perf_counter()
         batch = order.sample(files, BATCH)
-        pictures = [numpy.asarray(Image.open(file).convert("RGB").resize((64, 64)), numpy.float32) / 127.5 - 1 for file in batch]
-        pixels = torch.from_numpy(numpy.stack(pictures)).permute(0, 3, 1, 2)
+        images = [numpy.asarray(Image.open(file).convert("RGB").resize((64, 64)), numpy.float32) / 127.5 - 1 for file in batch]
+        pixels = torch.from_numpy(numpy.stack(images)).permute(0, 3, 1, 2)
         latents = pipe.vae.encode(pixels).latent_dist.sample() * pipe.vae.config.scaling_factor
         captions = [file.with_suffix(".txt").read_text() for file in batch]
         ids = pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps({"ours": ours, "plain": plain}[arguments.side](arguments.steps, arguments.folder)))
+        print(json.dumps({"ours": actual, "plain": plain}[arguments.side](arguments.steps, arguments.folder)))
         return
     found: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     for repeat in range(arguments.repeats):

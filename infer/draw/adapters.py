@@ -1,4 +1,4 @@
-"""Adapters on a loaded model: attached by name, weighted per picture, and gone without a trace.
+"""Adapters on a loaded model: attached by name, weighted per image, and gone without a trace.
 
 Every tensor of a file must land, or the file is refused: a LoRA that quietly does nothing is worse than an error. A weight
 lives in the layers' scaling, the base's own weights are never touched, and nothing is fused, so that taking adapters off

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """One ControlNet for one picture: its hint, how strongly, and in which share of the steps."""
+    """One ControlNet for one image: its hint, how strongly, and in which share of the steps."""
 
     net: nn.Module
-    pixels: Tensor  # the hint (1, 3, h, w) in [0, 1], of the picture's size
+    pixels: Tensor  # the hint (1, 3, h, w) in [0, 1], of the image's size
     scale: float = 1.0
     start: float = 0.0  # shares of the steps, as diffusers' control_guidance_start and _end
     end: float = 1.0
@@ -39,8 +39,8 @@ def is_within(at: int, steps: int, start: float, end: float) -> bool:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """The `turn`-th Steering of one picture with its hint encoded, and the rows of the forward that it steers."""
+class ControlCall:
+    """The `turn`-th Steering of one image with its hint encoded, and the rows of the forward that it steers."""
 
     turn: int
     steering: Steering
@@ -56,18 +56,18 @@ def control_of(family: Family) -> Control:
 
 
 def encode_hints(family: Family, parts: Parts, steerings: Sequence[Steering], generator: torch.Generator) -> list[Tensor]:
-    """The hints as their nets take them, in order; what the pipeline draws for them is drawn from the picture's generator."""
+    """The hints as their nets take them, in order; what the pipeline draws for them is drawn from the image's generator."""
     return [control_of(family).encode_hint(parts, one.net, one.pixels, generator) for one in steerings]
 
 
 def steered(
-    family: Family, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[Ask]
+    family: Family, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[ControlCall]
 ) -> tuple[Residuals | None, int]:
     """What the nets add to the rows `noisy` (B, C, H, W), all together, and the calls it took; None and 0 where none speaks.
 
-    A row that a net does not steer gets zeros of it. Equal turns of several pictures share a call.
+    A row that a net does not steer gets zeros of it. Equal turns of several images share a call.
     """
-    groups: dict[tuple[int, int, float, int | None], list[Ask]] = {}
+    groups: dict[tuple[int, int, float, int | None], list[ControlCall]] = {}
     for ask in asks:
         groups.setdefault((ask.turn, id(ask.steering.net), ask.steering.scale, ask.steering.mode), []).append(ask)
     total: Residuals | None = None
@@ -85,7 +85,7 @@ def steered(
 
 
 def _asked(
-    control: Control, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[Ask]
+    control: Control, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[ControlCall]
 ) -> tuple[Residuals, float]:
     """What one net says to the rows of these asks (N, ...), and the scale that it has still to be given."""
     steering = asks[0].steering
@@ -105,8 +105,8 @@ def _asked(
     return added, 1.0 if itself else steering.scale
 
 
-def _hints(group: Sequence[Ask]) -> Tensor:
-    """(N, ...): each picture's hint, once for each of its rows."""
+def _hints(group: Sequence[ControlCall]) -> Tensor:
+    """(N, ...): each image's hint, once for each of its rows."""
     import torch
 
     return torch.cat([ask.hint.expand(len(ask.rows), *ask.hint.shape[1:]) for ask in group])

@@ -1,6 +1,6 @@
 """ControlNets as a person writes them: "NET:PICTURE:SCALE", several joined by `+`, or records {net, image, scale, ...}.
 
-A scale is a last `:number`, as a weight is. Where a colon could part net and picture in several places, the one whose right side
+A scale is a last `:number`, as a weight is. Where a colon could part net and image in several places, the one whose right side
 is a file is meant; where that leaves several or none, the text is refused and the record says it.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.edges import edges
 from infer.draw.input_images import fitted
-from infer.draw.render import ControlNet, PictureFile
+from infer.draw.render import ControlNet, ImageFile
 from registry.errors import Refused
 from registry.names import Table, suggest
 from registry.references import NONE, split_joined, split_weight
@@ -55,10 +55,10 @@ def _one(part: str, whole: str) -> ControlNet:
     ways = _ways(rest)
     ways = [(net, image) for net, image in ways if Path(image).expanduser().is_file()] or ways
     if len(ways) != 1:
-        told = f" could be {' or '.join(f'{net} with {image}' for net, image in ways)}" if ways else " names no picture"
+        told = f" could be {' or '.join(f'{net} with {image}' for net, image in ways)}" if ways else " names no image"
         raise Refused(f"The ControlNet {part!r}{told}{'' if part == whole else f' (in {whole!r})'}. {EXAMPLE}")
     ((net, image),) = ways
-    return ControlNet(reference=net, picture=PictureFile(path=image), scale=scale)
+    return ControlNet(reference=net, picture=ImageFile(path=image), scale=scale)
 
 
 def _scaled(text: str) -> tuple[str, float]:
@@ -67,7 +67,7 @@ def _scaled(text: str) -> tuple[str, float]:
 
 
 def _ways(text: str) -> list[tuple[str, str]]:
-    """All ways to part a text into net and picture at a colon."""
+    """All ways to part a text into net and image at a colon."""
     pairs = [(text[:colon].strip(), text[colon + 1 :].strip()) for colon, sign in enumerate(text) if sign == ":"]
     return [(net, image) for net, image in pairs if image and net.lower() not in PREFIXES]
 
@@ -87,7 +87,7 @@ def _of_record(record: Mapping[Any, Any]) -> ControlNet:
         raise Refused(f"The ControlNet's mode is {mode!r}. Expected the number of a union net's hint kind, from 0.")
     return ControlNet(
         reference=record["net"],
-        picture=PictureFile(path=record["image"]),
+        picture=ImageFile(path=record["image"]),
         mode=mode,
         prepare=None if prepare in (None, NONE) else str(prepare),
         **numbers,
@@ -104,7 +104,7 @@ def control_faults(one: ControlNet, *, modes: int | None) -> list[str]:
     if one.prepare is not None and one.prepare not in PREPARE:
         faults.append(
             f"{name} has prepare {one.prepare!r}. {suggest(one.prepare, list(PREPARE))} There is: {', '.join(PREPARE)}."
-            " Depth, pose and others need models: give their finished hint picture."
+            " Depth, pose and others need models: give their finished hint image."
         )
     if modes and (one.mode is None or not 0 <= one.mode < modes):
         told = "no mode" if one.mode is None else f"mode {one.mode}"
@@ -115,5 +115,5 @@ def control_faults(one: ControlNet, *, modes: int | None) -> list[str]:
 
 
 def hint_of(image: Image, one: ControlNet, size: tuple[int, int], fit: str | None) -> Image:
-    """The picture as the hint: prepared if asked for, at the drawing's size."""
+    """The image as the hint: prepared if asked for, at the drawing's size."""
     return fitted(image, size, fit) if one.prepare is None else PREPARE[one.prepare](fitted(image, size, fit))

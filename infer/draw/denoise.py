@@ -1,7 +1,7 @@
-"""The denoising loop: many pictures at once, each with its own sampler, steps, guidance, prompt and seed.
+"""The denoising loop: many images at once, each with its own sampler, steps, guidance, prompt and seed.
 
-One loop for every family. A picture is the one the plain diffusers pipeline draws: the seed is
-`torch.Generator("cpu").manual_seed(seed)`, it draws the first noise and then feeds the sampler, one generator a picture.
+One loop for every family. An image is the one the plain diffusers pipeline draws: the seed is
+`torch.Generator("cpu").manual_seed(seed)`, it draws the first noise and then feeds the sampler, one generator an image.
 """
 
 # B rows of one forward, C channels, H W latent size, T tokens, D width
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.control import Ask, Steering, encode_hints, steered
-from infer.draw.start import Ground, Start, check_strength, first_step, start_latents
+from infer.draw.control import ControlCall, Steering, encode_hints, steered
+from infer.draw.start import InpaintBackground, Start, check_strength, first_step, start_latents
 from registry.errors import JobFailed, Refused
 from registry.family import Family
-from registry.parts import Conditioning, Parts, stacked
+from registry.parts import Conditioning, Parts, collate
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Job:
-    """One picture to draw: everything the loop needs beside the model. Conditionings are of batch 1."""
+    """One image to draw: everything the loop needs beside the model. Conditionings are of batch 1."""
 
     conditional: Conditioning
     unconditional: Conditioning | None  # used where the family's rule asks for a pass without the prompt (above a scale of 1, as a rule)
     guidance: float
     steps: int
-    scheduler: Any  # a fresh one of infer.draw.samplers.build_scheduler: it keeps this picture's state
+    scheduler: Any  # a fresh one of infer.draw.samplers.build_scheduler: it keeps this image's state
     seed: int
     height: int  # pixels
     width: int  # pixels
@@ -43,7 +43,7 @@ class Job:
 
 @dataclass
 class Counter:
-    """Work done: denoiser calls, the rows (pictures, doubled by guidance) in them, and ControlNet calls."""
+    """Work done: denoiser calls, the rows (images, doubled by guidance) in them, and ControlNet calls."""
 
     forwards: int = 0
     rows: int = 0
@@ -59,10 +59,10 @@ class _Walk:
     conditional: Conditioning
     unconditional: Conditioning | None
     generator: torch.Generator
-    timesteps: Tensor  # the scheduler's own, from where this picture starts
+    timesteps: Tensor  # the scheduler's own, from where this image starts
     latents: Tensor
     step_options: dict[str, Any]
-    ground: Ground | None = None  # what stays under a mask
+    ground: InpaintBackground | None = None  # what stays under a mask
     hints: Sequence[Tensor] = ()  # of the job's steerings, as their nets take them
     at: int = 0
     kind: tuple[Any, ...] = field(default=())  # jobs of one kind can share a forward
@@ -79,12 +79,12 @@ def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None
     most = family.largest_side(parts)
     if most is not None and max(height, width) > most:
         raise Refused(
-            f"The size is {width}x{height} pixels; this build of {family.name} has places for {most} a side. Draw a smaller picture."
+            f"The size is {width}x{height} pixels; this build of {family.name} has places for {most} a side. Draw a smaller image."
         )
 
 
 def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width: int) -> Tensor:
-    """The plain pipeline's first noise (1, C, H, W), unit variance, in the pipeline's own dtype and on the model's device."""
+    """The stock pipeline's first noise (1, C, H, W), unit variance, in the pipeline's own dtype and on the model's device."""
     import torch
 
     return _noise(family, parts, torch.Generator("cpu").manual_seed(seed), height=height, width=width)
@@ -171,7 +171,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
 
 
 def set_walk(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
-    """Set the scheduler's timesteps, and give those that a picture walks: all of them, or a start's share at their end."""
+    """Set the scheduler's timesteps, and give those that an image walks: all of them, or a start's share at their end."""
     family.set_timesteps(scheduler, steps, height=height, width=width)
     if strength is None:
         return scheduler.timesteps  # type: ignore[no-any-return]  # diffusers is untyped
@@ -182,7 +182,9 @@ def set_walk(family: Family, scheduler: Any, steps: int, *, strength: float | No
     return scheduler.timesteps[first:]  # type: ignore[no-any-return]
 
 
-def _first_latents(family: Family, parts: Parts, job: Job, timesteps: Tensor, generator: torch.Generator) -> tuple[Tensor, Ground | None]:
+def _first_latents(
+    family: Family, parts: Parts, job: Job, timesteps: Tensor, generator: torch.Generator
+) -> tuple[Tensor, InpaintBackground | None]:
     def noise() -> Tensor:
         return _noise(family, parts, generator, height=job.height, width=job.width)
 
@@ -192,7 +194,7 @@ def _first_latents(family: Family, parts: Parts, job: Job, timesteps: Tensor, ge
 
 
 def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
-    """What the pipelines hand to every step that takes it: the picture's generator, and an eta of 0."""
+    """What the pipelines hand to every step that takes it: the image's generator, and an eta of 0."""
     options = {"generator": generator, "eta": 0.0}
     accepted = inspect.signature(scheduler.step).parameters
     return {key: value for key, value in options.items() if key in accepted}
@@ -209,7 +211,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
     rows = [*(by_walk[walk.index] for walk in guided), *zip(inputs, times, strict=True)]
     noisy = torch.cat([latents for latents, _time in rows])
     timesteps = torch.tensor([float(time) for _latents, time in rows], dtype=torch.float32, device=parts.device)
-    conditioning = stacked(
+    conditioning = collate(
         [*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]
     )
     control, calls = steered(family, parts, noisy, timesteps, conditioning, _asks(active, guided))
@@ -229,14 +231,14 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
             walk.latents = walk.ground.under(walk.latents, walk.job.scheduler, coming)
 
 
-def _asks(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[Ask]:
-    """The nets that speak at this step: to a picture's unconditional row and to its conditional one."""
-    asks: list[Ask] = []
+def _asks(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[ControlCall]:
+    """The nets that speak at this step: to an image's unconditional row and to its conditional one."""
+    asks: list[ControlCall] = []
     for row, walk in enumerate(active):
         unconditional = tuple(index for index, other in enumerate(guided) if other is walk)
         for turn, (steering, hint) in enumerate(zip(walk.job.steerings, walk.hints, strict=True)):
             if steering.speaks(walk.at, len(walk.timesteps)):
-                asks.append(Ask(turn, steering, hint, (*unconditional, len(guided) + row)))
+                asks.append(ControlCall(turn, steering, hint, (*unconditional, len(guided) + row)))
     return asks
 
 
@@ -248,18 +250,18 @@ def _scaled(walk: _Walk, time: Any) -> Tensor:
 
 
 def to_image(pixels: Tensor) -> list[Image]:
-    """Pictures of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. JobFailed where a pixel is no number."""
+    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. JobFailed where a pixel is no number."""
     from PIL import Image
 
     finite = pixels.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
         bad = [str(row) for row in range(len(pixels)) if not finite[row]]
         raise JobFailed(
-            f"Picture {', '.join(bad)} of {len(pixels)} came out as not-a-number. "
+            f"Image {', '.join(bad)} of {len(pixels)} came out as not-a-number. "
             "Half precision overflows in some VAEs: use float32 or bfloat16."
         )
     values = (pixels / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).float().numpy()
-    return [Image.fromarray(picture) for picture in _bytes(values)]
+    return [Image.fromarray(image) for image in _bytes(values)]
 
 
 def _bytes(values: Any) -> Iterable[Any]:

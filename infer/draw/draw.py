@@ -1,4 +1,4 @@
-"""One picture of a loaded model: its prompts encoded once each, the denoising loop, the decoder."""
+"""One image of a loaded model: its prompts encoded once each, the denoising loop, the decoder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Prompts:
     def negative(self, text: str | None) -> Conditioning:
         """The conditioning (1, T, D) of a negative prompt, or of none at all (None)."""
         if text is None:
-            return self._once(negative_key(self._family, None), lambda: self._family.encode_nothing(self._parts, 1))
+            return self._once(negative_key(self._family, None), lambda: self._family.encode_unconditional(self._parts, 1))
         return self._once(negative_key(self._family, text), lambda: self._family.negatives(self._parts, [self._told(text)]))
 
     def _once(self, key: Hashable, encode: Callable[[], Conditioning]) -> Conditioning:
@@ -113,8 +113,8 @@ def draw_latents(
     return latents
 
 
-def draw_picture(family: Family, parts: Parts, latents: Tensor) -> Image:
-    """The picture of latents (1, C, H, W). JobFailed where a pixel is no number."""
+def draw_image(family: Family, parts: Parts, latents: Tensor) -> Image:
+    """The image of latents (1, C, H, W). JobFailed where a pixel is no number."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Canny's edges (Canny 1986) of a picture, white on black: the hint that canny ControlNets were trained on."""
+"""Canny's edges (Canny 1986) of an image, white on black: the hint that canny ControlNets were trained on."""
 
 # h w pixels
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 LOW, HIGH = 100.0, 200.0  # OpenCV's and A1111's usual thresholds, on the sum of |Sobel x| and |Sobel y|
 
 
-def edges(picture: Image) -> Image:
-    """The edges of an RGB picture, as an RGB picture of 0 and 255.
+def edges(image: Image) -> Image:
+    """The edges of an RGB image, as an RGB image of 0 and 255.
 
     As OpenCV's Canny(100, 200) on grey: Sobel gradients of 3 x 3, no blur before, the gradient's size as |x| + |y|, thinned across the
     edge, weak edges kept where they touch strong ones.
@@ -22,7 +22,7 @@ def edges(picture: Image) -> Image:
     from PIL import Image
     from scipy import ndimage
 
-    grey = numpy.asarray(picture.convert("L"), dtype=numpy.float64)  # (h, w)
+    grey = numpy.asarray(image.convert("L"), dtype=numpy.float64)  # (h, w)
     across, down = (ndimage.sobel(grey, axis=axis, mode="nearest") for axis in (1, 0))
     size = numpy.abs(across) + numpy.abs(down)
     ridge = size * _is_ridge(size, across, down)

@@ -1,4 +1,4 @@
-"""The pictures a drawing is given: read once, known by the sha256 of their file, and kept in the home so that they can be found again."""
+"""The images a drawing is given: read once, known by the sha256 of their file, and kept in the home so that they can be found again."""
 
 # h w pixels
 
@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.render import PictureFile
+from infer.draw.render import ImageFile
 from registry.errors import BadFile, NotFound, Refused
 from registry.formats.atomic_file import atomic_file
 from registry.formats.image_file import Unreadable, decode
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FITS = ("stretch", "crop")
-HELD = 8  # decoded pictures in memory
-LARGEST = 1 << 30  # bytes of a file; more is no picture
+HELD = 8  # decoded images in memory
+LARGEST = 1 << 30  # bytes of a file; more is no image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What is known of a picture that was read: its size in pixels once upright; `clear` says that it has see-through ones."""
+    """What is known of an image that was read: its size in pixels once upright; `clear` says that it has see-through ones."""
 
     name: str
     sha256: str
@@ -35,8 +35,8 @@ class Seen:
     clear: bool
 
 
-class Pictures:
-    """Picture files by name and by content. `<home>/pictures/<two digits>/<sha256>` has a copy of each that was drawn with.
+class InputImages:
+    """Image files by name and by content. `<home>/images/<two digits>/<sha256>` has a copy of each that was drawn with.
 
     They are no blobs: what no record names is garbage there. Only the few that were decoded last are held in memory, however many
     a grid names.
@@ -49,8 +49,8 @@ class Pictures:
         self._masks: dict[tuple[str, tuple[int, int], str | None], Any] = {}
         self._decoded: dict[str, Image] = {}  # by content, oldest first
 
-    def read(self, file: PictureFile) -> Seen:
-        """What is known of the picture, by its content where that is given, wherever it lies now. Raises NotFound or BadFile."""
+    def read(self, file: ImageFile) -> Seen:
+        """What is known of the image, by its content where that is given, wherever it lies now. Raises NotFound or BadFile."""
         digest = file.sha256 or self._named.get(file.path)
         if digest not in self._seen:
             data = self._data(file)
@@ -60,22 +60,22 @@ class Pictures:
             self._named.setdefault(file.path, digest)
         return replace(self._seen[str(digest)], name=file.path)
 
-    def image(self, file: PictureFile) -> Image:
-        """The picture itself: upright, RGB, on white."""
+    def image(self, file: ImageFile) -> Image:
+        """The image itself: upright, RGB, on white."""
         digest = self.read(file).sha256
         if digest not in self._decoded:
             self._decode(digest, Path(file.path), self._data(replace(file, sha256=digest)))
         return self._decoded[digest]
 
-    def mask(self, file: PictureFile, size: tuple[int, int], fit: str | None) -> Any:
-        """The picture as a mask (h, w) of bools at the drawing's size; see `mask_of`."""
+    def mask(self, file: ImageFile, size: tuple[int, int], fit: str | None) -> Any:
+        """The image as a mask (h, w) of bools at the drawing's size; see `mask_of`."""
         what = (self.read(file).sha256, size, fit)
         if what not in self._masks:
             self._masks[what] = mask_of(self.image(file), size, fit)
         return self._masks[what]
 
-    def keep(self, files: Iterable[PictureFile]) -> None:
-        """Keep a copy of each, by its content: a picture can be drawn again when the original has moved."""
+    def keep(self, files: Iterable[ImageFile]) -> None:
+        """Keep a copy of each, by its content: an image can be drawn again when the original has moved."""
         for file in files:
             known = replace(file, sha256=self.read(file).sha256)
             path = self._kept(str(known.sha256))
@@ -93,7 +93,7 @@ class Pictures:
     def _kept(self, digest: str) -> Path:
         return self.folder / digest[:2] / digest
 
-    def _data(self, file: PictureFile) -> bytes:
+    def _data(self, file: ImageFile) -> bytes:
         """The file's bytes; with its content known, those of that content and no others."""
         original = Path(file.path).expanduser()
         if file.sha256 is None:
@@ -102,18 +102,18 @@ class Pictures:
             if path.is_file() and sha256(data := _read(path)).hexdigest() == file.sha256:
                 return data
         raise NotFound(
-            f"The picture with sha256 {file.sha256} is not here (it was called {file.path}): neither under that name nor in"
+            f"The image with sha256 {file.sha256} is not here (it was called {file.path}): neither under that name nor in"
             f" {self.folder}. Put the file back under its name."
         )
 
 
 def _read(path: Path) -> bytes:
     if not path.exists():
-        raise NotFound(f"There is no picture {path}. Give the path of a picture file.")
+        raise NotFound(f"There is no image {path}. Give the path of an image file.")
     if not path.is_file():
-        raise BadFile(path, "unreadable", "is no file. Give the path of one picture.")
+        raise BadFile(path, "unreadable", "is no file. Give the path of one image.")
     if path.stat().st_size > LARGEST:
-        raise BadFile(path, "unreadable", f"has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read as a picture.")
+        raise BadFile(path, "unreadable", f"has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read as an image.")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -124,9 +124,9 @@ def _decoded(path: Path, data: bytes) -> Image:
     try:
         image, size = decode(data)
     except Unreadable as error:
-        raise BadFile(path, "unreadable", f"{error}. Give a picture such as a PNG, JPEG or WebP file.") from error
+        raise BadFile(path, "unreadable", f"{error}. Give an image such as a PNG, JPEG or WebP file.") from error
     if size.frames > 1:
-        raise BadFile(path, "unreadable", f"has {size.frames} frames. Give a still picture.")
+        raise BadFile(path, "unreadable", f"has {size.frames} frames. Give a still image.")
     return image
 
 
@@ -144,7 +144,7 @@ def _is_clear(data: bytes) -> bool:
 
 
 def check_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> None:
-    """Refuse a picture of another shape than the drawing's, unless `fit` says what to do with it."""
+    """Refuse an image of another shape than the drawing's, unless `fit` says what to do with it."""
     if fit is None and not _same_shape(seen.size, size):
         raise Refused(
             f"{what} {seen.name} is {_spell(seen.size)} pixels, another shape than the drawing's {_spell(size)}."
@@ -152,8 +152,8 @@ def check_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> 
         )
 
 
-def told_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> str | None:
-    """The sentence for a picture that is not of the drawing's size; None for one that is."""
+def fit_notes(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> str | None:
+    """The sentence for an image that is not of the drawing's size; None for one that is."""
     if seen.size == size:
         return None
     how = "" if _same_shape(seen.size, size) else " its middle is cut out," if fit == "crop" else " it is stretched,"
@@ -161,7 +161,7 @@ def told_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> s
 
 
 def fitted(image: Image, size: tuple[int, int], fit: str | None) -> Image:
-    """The picture at the drawing's size, scaled by Lanczos as diffusers does it; its middle alone with `fit` crop."""
+    """The image at the drawing's size, scaled by Lanczos as diffusers does it; its middle alone with `fit` crop."""
     from PIL import Image
 
     if image.size == size:
@@ -193,7 +193,7 @@ def mask_of(image: Image, size: tuple[int, int], fit: str | None) -> Any:
 
 
 def to_pixels(image: Image) -> Tensor:
-    """The picture as a tensor (1, 3, h, w) in [0, 1], with the strides of diffusers' image processor: they choose convolutions."""
+    """The image as a tensor (1, 3, h, w) in [0, 1], with the strides of diffusers' image processor: they choose convolutions."""
     import numpy
     import torch
 

@@ -1,4 +1,4 @@
-"""What the pictures of a Render come to: their contents, what is wrong with them, and the tensors a drawing is given."""
+"""What the images of a Render come to: their contents, what is wrong with them, and the tensors a drawing is given."""
 
 # h w pixels
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import hint_of
-from infer.draw.input_images import Pictures, check_fit, fitted, to_pixels, told_fit
-from infer.draw.render import ControlNet, PictureFile, Render
+from infer.draw.input_images import InputImages, check_fit, fit_notes, fitted, to_pixels
+from infer.draw.render import ControlNet, ImageFile, Render
 from infer.draw.start import Start, check_strength
 from registry.errors import LoomError
 from registry.family import Family
@@ -20,52 +20,52 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def with_contents(render: Render, pictures: Pictures, faults: list[str]) -> Render:
-    """The Render with the sha256 of each of its pictures; what cannot be read goes to `faults` under what it is."""
+def with_contents(render: Render, images: InputImages, faults: list[str]) -> Render:
+    """The Render with the sha256 of each of its images; what cannot be read goes to `faults` under what it is."""
 
-    def seen(name: str, file: PictureFile) -> PictureFile:
+    def seen(name: str, file: ImageFile) -> ImageFile:
         try:
-            return replace(file, sha256=pictures.read(file).sha256)
+            return replace(file, sha256=images.read(file).sha256)
         except LoomError as error:
             faults.append(f"{name}: {error}")
             return replace(file, sha256=None)
 
-    known = {name: seen(name, file) for name, file in render.pictures.items()}
+    known = {name: seen(name, file) for name, file in render.images.items()}
     controls = tuple(replace(one, picture=known[f"control {number}"]) for number, one in enumerate(render.controls, 1))
     return replace(render, init=known.get("init"), mask=known.get("mask"), controls=controls)
 
 
-def own_size(render: Render, pictures: Pictures) -> tuple[int, int] | None:
-    """The size a drawing takes from its pictures, as the pipelines do: init's, else the first hint's; None where there is none."""
+def own_size(render: Render, images: InputImages) -> tuple[int, int] | None:
+    """The size a drawing takes from its images, as the pipelines do: init's, else the first hint's; None where there is none."""
     file = render.init or next((one.picture for one in render.controls), None)
-    return pictures.read(file).size if file is not None and file.sha256 is not None else None
+    return images.read(file).size if file is not None and file.sha256 is not None else None
 
 
-def picture_faults(render: Render, family: Family, pictures: Pictures, *, cell: int) -> list[str]:
-    """What is wrong with the pictures of a Render whose size and steps are known; `cell` is pixels a latent cell."""
+def image_faults(render: Render, family: Family, images: InputImages, *, cell: int) -> list[str]:
+    """What is wrong with the images of a Render whose size and steps are known; `cell` is pixels a latent cell."""
     faults = list(_without_use(render))
     size = _size(render)
-    for name, file in render.pictures.items():
+    for name, file in render.images.items():
         if file.sha256 is not None:
-            faults += _told(lambda name=name, file=file: check_fit(name, pictures.read(file), size, render.fit))
+            faults += _told(lambda name=name, file=file: check_fit(name, images.read(file), size, render.fit))
     if render.init is not None and render.strength is not None and render.steps and render.steps > 0:
         steps, strength = render.steps, render.strength
         faults += _told(lambda: check_strength(family, steps=steps, strength=strength))
     if render.mask is not None and render.mask.sha256 is not None and not faults:
-        faults += _mask_faults(render, pictures, size, cell)
+        faults += _mask_faults(render, images, size, cell)
     return faults
 
 
 def _without_use(render: Render) -> Iterable[str]:
-    """Settings that say something of a picture that is not given."""
+    """Settings that say something of an image that is not given."""
     if render.mask is not None and render.init is None:
-        yield "mask is given, but no init: it says where a picture is drawn anew. Give init=PICTURE, or leave it out."
+        yield "mask is given, but no init: it says where an image is drawn anew. Give init=PICTURE, or leave it out."
     if render.strength is not None and render.init is None:
-        yield "strength is given, but no init: it says how much of a picture is drawn anew. Give init=PICTURE, or leave it out."
+        yield "strength is given, but no init: it says how much of an image is drawn anew. Give init=PICTURE, or leave it out."
     if not render.paste and render.mask is None:
         yield "paste=false is given, but no mask: it leaves what a mask keeps as the VAE gives it back. Give mask=PICTURE, or leave it out."
-    if render.fit is not None and not render.pictures:
-        yield "fit is given, but no picture that it could apply to (init, mask, controls). Leave it out."
+    if render.fit is not None and not render.images:
+        yield "fit is given, but no image that it could apply to (init, mask, controls). Leave it out."
 
 
 def _told(check: Any) -> list[str]:
@@ -76,30 +76,30 @@ def _told(check: Any) -> list[str]:
     return []
 
 
-def _mask_faults(render: Render, pictures: Pictures, size: tuple[int, int], cell: int) -> Iterable[str]:
+def _mask_faults(render: Render, images: InputImages, size: tuple[int, int], cell: int) -> Iterable[str]:
     assert render.mask is not None
-    seen = pictures.read(render.mask)
+    seen = images.read(render.mask)
     if seen.clear:
         yield f"mask {seen.name} has see-through pixels, neither black nor white. Save it without transparency: white is drawn anew."
         return
-    mask = pictures.mask(render.mask, size, render.fit)
+    mask = images.mask(render.mask, size, render.fit)
     if not mask.any():
         yield f"mask {seen.name} is black all over at {size[0]}x{size[1]}: nothing would be drawn. White is drawn anew."
     elif not mask[::cell, ::cell].any():
         yield f"mask {seen.name} has no white as wide as a latent cell of {cell} pixels: nothing would be drawn. Make it wider."
 
 
-def picture_notes(render: Render, pictures: Pictures) -> Iterable[str]:
-    """What a person should hear of the pictures of a resolved Render: how they are scaled, and a mask that masks nothing."""
+def image_notes(render: Render, images: InputImages) -> Iterable[str]:
+    """What a person should hear of the images of a resolved Render: how they are scaled, and a mask that masks nothing."""
     size = _size(render)
-    for name, file in render.pictures.items():
-        if told := told_fit(name, pictures.read(file), size, render.fit):
+    for name, file in render.images.items():
+        if told := fit_notes(name, images.read(file), size, render.fit):
             yield told
-    if render.mask is not None and bool(pictures.mask(render.mask, size, render.fit).all()):
-        yield f"mask {render.mask} is white all over: all of the picture is drawn anew."
+    if render.mask is not None and bool(images.mask(render.mask, size, render.fit).all()):
+        yield f"mask {render.mask} is white all over: all of the image is drawn anew."
 
 
-def start_of(render: Render, pictures: Pictures) -> Start | None:
+def start_of(render: Render, images: InputImages) -> Start | None:
     """Where the drawing of a resolved Render starts; None: from noise."""
     import torch
 
@@ -107,33 +107,33 @@ def start_of(render: Render, pictures: Pictures) -> Start | None:
         return None
     mask = None
     if render.mask is not None:
-        mask = torch.from_numpy(_mask(render, pictures)).to(torch.float32)[None, None]
-    return Start(pixels=2 * to_pixels(_image(render, render.init, pictures)) - 1, strength=render.strength, mask=mask)
+        mask = torch.from_numpy(_mask(render, images)).to(torch.float32)[None, None]
+    return Start(pixels=2 * to_pixels(_image(render, render.init, images)) - 1, strength=render.strength, mask=mask)
 
 
-def pasted(drawn: Image, render: Render, pictures: Pictures) -> Image:
-    """The picture with init's own pixels back where the mask is black, if the Render says so."""
+def pasted(drawn: Image, render: Render, images: InputImages) -> Image:
+    """The image with init's own pixels back where the mask is black, if the Render says so."""
     from PIL import Image
 
     if render.init is None or render.mask is None or not render.paste:
         return drawn
-    mask = Image.fromarray(_mask(render, pictures).astype("uint8") * 255)
-    return Image.composite(drawn, _image(render, render.init, pictures), mask)
+    mask = Image.fromarray(_mask(render, images).astype("uint8") * 255)
+    return Image.composite(drawn, _image(render, render.init, images), mask)
 
 
-def hint_pixels(render: Render, one: ControlNet, pictures: Pictures) -> Tensor:
+def hint_pixels(render: Render, one: ControlNet, images: InputImages) -> Tensor:
     """The hint (1, 3, h, w) in [0, 1] of one of a resolved Render's ControlNets."""
-    return to_pixels(hint_of(pictures.image(one.picture), one, _size(render), render.fit))
+    return to_pixels(hint_of(images.image(one.picture), one, _size(render), render.fit))
 
 
 def _size(render: Render) -> tuple[int, int]:
     return (render.width or 0, render.height or 0)
 
 
-def _image(render: Render, file: PictureFile, pictures: Pictures) -> Image:
-    return fitted(pictures.image(file), _size(render), render.fit)
+def _image(render: Render, file: ImageFile, images: InputImages) -> Image:
+    return fitted(images.image(file), _size(render), render.fit)
 
 
-def _mask(render: Render, pictures: Pictures) -> Any:
+def _mask(render: Render, images: InputImages) -> Any:
     assert render.mask is not None
-    return pictures.mask(render.mask, _size(render), render.fit)
+    return images.mask(render.mask, _size(render), render.fit)

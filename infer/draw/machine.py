@@ -1,4 +1,4 @@
-"""What computes the pixels: the device, and the versions of the libraries that a picture's key holds."""
+"""What computes the pixels: the device, and the versions of the libraries that an image's key holds."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version

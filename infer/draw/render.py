@@ -19,7 +19,7 @@ class Adapter:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same picture another key
+        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same image another key
 
     def __str__(self) -> str:
         return self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
@@ -27,7 +27,7 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """A learned word as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
+    """A textual inversion embedding as it was named, its spelling in prompts (None: the file's own), and the sha256 of its file once it was found."""
 
     reference: str
     token: str | None = None
@@ -38,8 +38,8 @@ class Embedding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFile:
-    """A picture as it was named, and the sha256 of its file once it was read."""
+class ImageFile:
+    """An image as it was named, and the sha256 of its file once it was read."""
 
     path: str
     sha256: str | None = None
@@ -50,13 +50,13 @@ class PictureFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNet:
-    """A ControlNet as it was named, the picture it is given, and how: `start` and `end` are shares of the steps.
+    """A ControlNet as it was named, the image it is given, and how: `start` and `end` are shares of the steps.
 
-    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the picture; None: it is one.
+    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the image; None: it is one.
     """
 
     reference: str
-    picture: PictureFile
+    picture: ImageFile
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
@@ -82,10 +82,10 @@ class ControlNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """All that one image needs. `None` is what the plain pipeline call does; `infer.draw.resolve` puts the value in its place.
+    """All that one image needs. `None` is what the stock pipeline does; `infer.draw.resolve` puts the value in its place.
 
     `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2).
-    `init` is the picture that is drawn anew by `strength`, where `mask` is white; `paste` puts its own pixels back where it is black.
+    `init` is the image that is drawn anew by `strength`, where `mask` is white; `paste` puts its own pixels back where it is black.
     """
 
     base: str
@@ -101,14 +101,14 @@ class Render:
     width: int | None = None
     height: int | None = None
     clip_skip: int | None = None
-    init: PictureFile | None = None
+    init: ImageFile | None = None
     strength: float | None = None  # in (0, 1], the share of the steps that is walked
-    mask: PictureFile | None = None
+    mask: ImageFile | None = None
     paste: bool = True
     controls: tuple[ControlNet, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     vae: str | None = None  # None: the base's own
-    fit: str | None = None  # how a picture of another shape is made the size: stretch or crop
+    fit: str | None = None  # how an image of another shape is made the size: stretch or crop
     precision: str = "fp32"
     device: str = "cpu"
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
@@ -124,19 +124,19 @@ class Render:
 
     @property
     def steering(self) -> tuple[ControlNet, ...]:
-        """The ControlNets that change the picture, in their order: a scale of 0 is none."""
+        """The ControlNets that change the image, in their order: a scale of 0 is none."""
         return tuple(one for one in self.controls if one.scale != 0.0)
 
     @property
-    def pictures(self) -> dict[str, PictureFile]:
-        """What a person calls each picture that is needed: init, mask, control 1, ..."""
+    def images(self) -> dict[str, ImageFile]:
+        """What a person calls each image that is needed: init, mask, control 1, ..."""
         given = {"init": self.init, "mask": self.mask}
         given |= {f"control {number}": one.picture for number, one in enumerate(self.controls, 1)}
         return {name: file for name, file in given.items() if file is not None}
 
     @property
     def active(self) -> tuple[Adapter, ...]:
-        """The adapters that change the picture, in the order of their contents: a weight of 0 is the base alone."""
+        """The adapters that change the image, in the order of their contents: a weight of 0 is the base alone."""
         return tuple(sorted((one for one in self.adapters if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
 
     def pinned(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Render:
             needed["base_config_sha256"] = self.base_config_sha256
         if self.vae is not None:
             needed["vae_sha256"] = self.vae_sha256
-        needed |= {f"sha256 of {name}": file.sha256 for name, file in self.pictures.items()}
+        needed |= {f"sha256 of {name}": file.sha256 for name, file in self.images.items()}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
         needed |= {f"sha256 of {one.reference}": one.sha256 and one.token for one in self.embeddings}
         if self.init is not None:
@@ -171,14 +171,14 @@ class Render:
             "precision": self.precision,
             "device": self.device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU stands in the versions
             "versions": dict(self.versions),
-            **self._pinned_pictures(),
+            **self._pinned_images(),
             **({"vae": self.vae_sha256} if self.vae is not None else {}),
             **({"embeddings": [[one.sha256, one.token] for one in self.embeddings]} if self.embeddings else {}),
             **({"prediction": self.prediction} if self.prediction is not None else {}),
         }
 
-    def _pinned_pictures(self) -> dict[str, Any]:
-        """What the pixels depend on where pictures are given; nothing where none is, so that older keys stand."""
+    def _pinned_images(self) -> dict[str, Any]:
+        """What the pixels depend on where images are given; nothing where none is, so that older keys stand."""
         pinned: dict[str, Any] = {}
         if self.init is not None:
             pinned |= {"init": self.init.sha256, "strength": self.strength}
@@ -191,13 +191,13 @@ class Render:
         return pinned
 
     def key(self) -> str:
-        """sha256 of the canonical JSON of `pinned()`: equal for equal pictures, whatever the files are called."""
+        """sha256 of the canonical JSON of `pinned()`: equal for equal images, whatever the files are called."""
         return _digest(self.pinned())
 
     def latents_key(self) -> str:
-        """The same of the latents: equal for pictures that one denoising serves, whatever VAE decodes it."""
+        """The same of the latents: equal for images that one denoising serves, whatever VAE decodes it."""
         pinned = self.pinned()
-        if not self.pictures:  # a picture's latents are the VAE's, and some ControlNets take those of their hint
+        if not self.images:  # an image's latents are the VAE's, and some ControlNets take those of their hint
             pinned.pop("vae", None)
         return _digest(pinned)
 
@@ -212,8 +212,8 @@ class Render:
         values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         values["adapters"] = tuple(Adapter(**one) for one in data.get("adapters", ()))
         values["embeddings"] = tuple(Embedding(**one) for one in data.get("embeddings", ()))
-        values["controls"] = tuple(ControlNet(**one | {"picture": PictureFile(**one["picture"])}) for one in data.get("controls", ()))
-        values |= {name: PictureFile(**data[name]) for name in ("init", "mask") if data.get(name) is not None}
+        values["controls"] = tuple(ControlNet(**one | {"picture": ImageFile(**one["picture"])}) for one in data.get("controls", ()))
+        values |= {name: ImageFile(**data[name]) for name in ("init", "mask") if data.get(name) is not None}
         values["versions"] = tuple(sorted(dict(data.get("versions", {})).items()))
         return cls(**values)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import control_faults
-from infer.draw.input_images import Pictures
-from infer.draw.inputs import own_size, picture_faults, with_contents
+from infer.draw.input_images import InputImages
+from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
 from infer.draw.render import Adapter, ControlNet, Embedding, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
@@ -59,7 +59,7 @@ class Resolver:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[tuple[str, ...], Any] = {}
-        self.pictures = Pictures(store.home / "pictures")
+        self.images = InputImages(store.home / "pictures")
 
     def base(self, render: Render) -> Base:
         """The base that a Render names. Raises Refused with the reason."""
@@ -74,7 +74,7 @@ class Resolver:
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
 
     def words(self, render: Render) -> list[Word]:
-        """The learned words of a Render for its base, in their order. Raises Refused with the reason."""
+        """The textual inversion embeddings of a Render for its base, in their order. Raises Refused with the reason."""
         return [self._word(one, render) for one in render.embeddings]
 
     def _word(self, one: Embedding, render: Render) -> Word:
@@ -88,7 +88,7 @@ class Resolver:
         return read_word(found.path, base.skeleton, token=one.token, name=found.record.name)
 
     def embedding(self, reference: str) -> Found:
-        """The learned word of that name. Raises Refused with the reason."""
+        """The textual inversion embedding of that name. Raises Refused with the reason."""
         return self._once(("embedding", reference), lambda: self._find_file(reference, "embedding"))  # type: ignore[no-any-return]
 
     def vae(self, reference: str) -> Found:
@@ -109,14 +109,14 @@ class Resolver:
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
-        render = with_contents(render, self.pictures, faults)
+        render = with_contents(render, self.images, faults)
         render = replace(render, controls=self._controls(render, base, faults))
         if base:
-            render = _with_defaults(render, base, own_size(render, self.pictures))
+            render = _with_defaults(render, base, own_size(render, self.images))
             faults += _faults_of(render, base)
             if (skip := render.clip_skip) is not None:
                 _gathered(faults, lambda: self._once(("skip", base.sha256, str(skip)), lambda: _try_clip_skip(base, skip)))
-            faults += picture_faults(render, base.family, self.pictures, cell=base.skeleton.latent_factor)
+            faults += image_faults(render, base.family, self.images, cell=base.skeleton.latent_factor)
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
         device = pick_device(render.device)
@@ -143,7 +143,7 @@ class Resolver:
         return tuple(controls)
 
     def _embeddings(self, render: Render, base: Base | None, faults: list[str]) -> tuple[Embedding, ...]:
-        """The learned words with their spellings and contents; what is wrong with them goes to the faults."""
+        """The textual inversion embeddings with their spellings and contents; what is wrong with them goes to the faults."""
         embeddings: list[Embedding] = []
         for one in render.embeddings:
             found = _gathered(faults, lambda one=one: self.embedding(one.reference))  # type: ignore[misc]
@@ -151,7 +151,7 @@ class Resolver:
             embeddings.append(replace(one, sha256=found.sha256, token=word.token) if word else one)
         tokens = [one.token for one in embeddings if one.token is not None]
         twice = sorted({token for token in tokens if tokens.count(token) > 1})
-        faults += [f"Two learned words are both spelt {token!r}. Give one of them another token." for token in twice]
+        faults += [f"Two textual inversion embeddings are both spelt {token!r}. Give one of them another token." for token in twice]
         return tuple(embeddings)
 
     def _vae_sha256(self, reference: str, render: Render, base: Base | None) -> str:
@@ -269,7 +269,7 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
 
 
 def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> Render:
-    """What the plain pipeline call does, in place of what was not given; `size` is the pictures' own."""
+    """What the stock pipeline does, in place of what was not given; `size` is the images' own."""
     size = size or (base.skeleton.resolution, base.skeleton.resolution)
     strength = render.strength
     if render.init is not None and strength is None:

@@ -19,7 +19,7 @@ from registry.parts import Parts
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """One way to step from noise to picture. `flow_*` is its form for flow-matching models; None: it has none."""
+    """One way to step from noise to image. `flow_*` is its form for flow-matching models; None: it has none."""
 
     title: str  # A1111's sampler label
     schedule: str = "Automatic"  # A1111's schedule type
@@ -105,7 +105,7 @@ SAMPLERS["dpm2_karras"] = _sigma(
 )
 SAMPLERS["dpm2_a_karras"] = _sigma("DPM2 a", "Karras", "KDPM2AncestralDiscreteScheduler", _KARRAS, note="as dpm2_karras")
 SAMPLERS["dpmpp_2m"] = _multistep(
-    "DPM++ 2M", "Uniform", 2, "dpmsolver++", _PLAIN, flow=True, note="diffusers' even grid, which is not A1111's: pictures differ a little"
+    "DPM++ 2M", "Uniform", 2, "dpmsolver++", _PLAIN, flow=True, note="diffusers' even grid, which is not A1111's: images differ a little"
 )
 SAMPLERS["dpmpp_2m_karras"] = _multistep(
     "DPM++ 2M", "Karras", 2, "dpmsolver++", _KARRAS, note="within 2e-3 of A1111: diffusers rounds its timesteps"
@@ -165,9 +165,9 @@ def check_sampler(sampler: str | None, *, prediction: str) -> None:
 
 
 def build_scheduler(parts: Parts, sampler: str | None = None) -> Any:
-    """A fresh diffusers scheduler for one picture: the base's own, or the named sampler on the base's betas and prediction.
+    """A fresh diffusers scheduler for one image: the base's own, or the named sampler on the base's betas and prediction.
 
-    Schedulers keep state: one object a picture, and `Family.set_timesteps` before use.
+    Schedulers keep state: one object an image, and `Family.set_timesteps` before use.
     """
     import diffusers
 

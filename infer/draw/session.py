@@ -1,4 +1,4 @@
-"""A loaded base at work: adapters put on and taken off, prompts encoded once, pictures as labelled PNG bytes."""
+"""A loaded base at work: adapters put on and taken off, prompts encoded once, images as labelled PNG bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.adapters import attach, detach, set_weights
 from infer.draw.control import Steering
 from infer.draw.denoise import Counter
-from infer.draw.draw import Prompts, draw_latents, draw_picture
+from infer.draw.draw import Prompts, draw_image, draw_latents
 from infer.draw.inputs import hint_pixels, pasted, start_of
 from infer.draw.render import Embedding, Render
 from infer.draw.resolve import Base, Resolver
@@ -87,8 +87,8 @@ class Session:
         render, counter, encodes = self._renders[index], Counter(), self._prompts.encodes
         try:
             parts = self._parts(render)
-            image = draw_picture(self.family, parts, self._latents(index, parts, counter))
-            return encode_png(pasted(image, render, self._resolver.pictures), render, self._names(render)), counter.forwards
+            image = draw_image(self.family, parts, self._latents(index, parts, counter))
+            return encode_png(pasted(image, render, self._resolver.images), render, self._names(render)), counter.forwards
         finally:
             self._counts.forwards += counter.forwards
             self._counts.encodes += self._prompts.encodes - encodes
@@ -103,13 +103,13 @@ class Session:
         render = self._renders[index]
         key = render.latents_key()
         if key not in self._drawn:
-            self._wear(render)
+            self._set_adapters(render)
             self._drawn[key] = draw_latents(
                 self.family,
                 parts,
                 render,
                 self._prompts,
-                start=start_of(render, self._resolver.pictures),
+                start=start_of(render, self._resolver.images),
                 steerings=self._steerings(render),
                 counter=counter,
             )
@@ -124,18 +124,18 @@ class Session:
             self._vaes[key] = load_vae(self._resolver.vae(render.vae).path, self.parts, device=self.parts.device)
         return replace(self.parts, vae=self._vaes[key])
 
-    def _wear(self, render: Render) -> None:
+    def _set_adapters(self, render: Render) -> None:
         """Exactly the Render's adapters at its weights, in the order of their contents."""
         for one in render.active:
             self._attach(_name(one.sha256), one.reference)
-        worn = {_name(one.sha256): one.weight for one in render.active}
-        set_weights(self.parts, worn)
+        active_adapters = {_name(one.sha256): one.weight for one in render.active}
+        set_weights(self.parts, active_adapters)
         self._know(render)
         said = tuple((one.sha256, one.token) for one in render.embeddings)
-        self._prompts.under((said, *((name, weight) for name, weight in worn.items() if self._attached[name])))
+        self._prompts.under((said, *((name, weight) for name, weight in active_adapters.items() if self._attached[name])))
 
     def _know(self, render: Render) -> None:
-        """Exactly the Render's learned words, in the tokenizers and the text encoders."""
+        """Exactly the Render's textual inversion embeddings, in the tokenizers and the text encoders."""
         if render.embeddings == self._said:
             return
         forget(self.parts, self._own_tables)
@@ -171,7 +171,7 @@ class Session:
         return [
             Steering(
                 net=self._nets[str(one.sha256)],
-                pixels=hint_pixels(render, one, self._resolver.pictures),
+                pixels=hint_pixels(render, one, self._resolver.images),
                 scale=one.scale,
                 start=one.start,
                 end=one.end,
@@ -201,7 +201,7 @@ def _name(sha256: str | None) -> str:
 
 
 def model_names(resolver: Resolver, render: Render) -> ModelNames:
-    """What a picture's text calls the files of a resolved Render."""
+    """What an image's text calls the files of a resolved Render."""
     base = resolver.base(render)
     adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}

@@ -1,7 +1,7 @@
-"""Where a picture starts that is not drawn from noise alone: image-to-image, and redrawing what a mask shows.
+"""Where an image starts that is not drawn from noise alone: image-to-image, and redrawing what a mask shows.
 
 The recipe is that of diffusers' image-to-image and inpainting pipelines, for every family: the VAE's posterior is sampled, then
-the noise is drawn, both from the picture's generator; the picture is noised to the first timestep of a shortened walk.
+the noise is drawn, both from the image's generator; the image is noised to the first timestep of a shortened walk.
 """
 
 # B rows, C channels, h w pixels, H W latent size
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The picture that a drawing starts from, and how much of it is drawn anew."""
+    """The image that a drawing starts from, and how much of it is drawn anew."""
 
     pixels: Tensor  # (1, 3, h, w) in [-1, 1], of the drawing's size
     strength: float  # in (0, 1]: 1 walks all steps
@@ -31,8 +31,8 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What stays where a mask does not redraw: the start's latents and the picture's noise (1, C, H, W), and the mask (1, 1, H, W)."""
+class InpaintBackground:
+    """What stays where a mask does not redraw: the start's latents and the image's noise (1, C, H, W), and the mask (1, 1, H, W)."""
 
     clean: Tensor
     noise: Tensor
@@ -52,7 +52,7 @@ def first_step(family: Family, scheduler: Any, steps: int, strength: float) -> i
 def check_strength(family: Family, *, steps: int, strength: float) -> None:
     """Refuse a strength that leaves no step to draw."""
     if not 0.0 < strength <= 1.0:
-        raise Refused(f"strength is {strength}. Expected more than 0 and at most 1: the share of the steps that redraws the picture.")
+        raise Refused(f"strength is {strength}. Expected more than 0 and at most 1: the share of the steps that redraws the image.")
     if family.start_step(steps, strength) >= steps:
         raise Refused(
             f"strength {strength:g} of {steps} steps is not one whole step. Give more steps, or a strength of at least {1 / steps:.3g}."
@@ -61,19 +61,19 @@ def check_strength(family: Family, *, steps: int, strength: float) -> None:
 
 def start_latents(
     family: Family, parts: Parts, start: Start, scheduler: Any, timesteps: Tensor, generator: torch.Generator, noise: Callable[[], Tensor]
-) -> tuple[Tensor, Ground | None]:
+) -> tuple[Tensor, InpaintBackground | None]:
     """The first latents (1, C, H, W) of a walk over `timesteps`, and what stays under a mask. `noise` draws from the generator too."""
     clean = _sample(family, parts, start.pixels, generator)
     fresh = noise()
     clean = clean.to(fresh.dtype)
     if start.mask is not None:
         clean = clean.contiguous()  # the inpainting pipelines copy it, the image-to-image ones do not: strides choose convolutions
-    whole = start.mask is not None and start.strength == 1.0  # the inpainting pipelines forget the picture then
+    whole = start.mask is not None and start.strength == 1.0  # the inpainting pipelines forget the image then
     latents = fresh * getattr(scheduler, "init_noise_sigma", 1.0) if whole else noised(scheduler, clean, fresh, timesteps[:1])
     if start.mask is None:
         return latents, None
     _sample(family, parts, start.pixels * (start.mask < 0.5), generator)  # for the generator: the pipelines do so, and do not use it
-    return latents, Ground(clean=clean, noise=fresh, mask=latent_mask(start.mask, like=clean))
+    return latents, InpaintBackground(clean=clean, noise=fresh, mask=latent_mask(start.mask, like=clean))
 
 
 def latent_mask(mask: Tensor, *, like: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> Te
 
 
 def _sample(family: Family, parts: Parts, pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """A sample of the VAE's posterior, its noise from the picture's generator."""
+    """A sample of the VAE's posterior, its noise from the image's generator."""
     import torch
 
     posterior = family.encode_images(parts, pixels.to(parts.device, parts.dtype))

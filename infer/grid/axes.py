@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import read_controls
-from infer.draw.render import Adapter, ControlNet, Embedding, PictureFile, Render, number, spell_controls
+from infer.draw.render import Adapter, ControlNet, Embedding, ImageFile, Render, number, spell_controls
 from infer.grid.values import integers, numbers, sizes, spell_size, texts
 from registry.errors import Refused
 from registry.names import Table
@@ -79,12 +79,12 @@ def _spell_own(value: object) -> str:
 
 
 def _each_file(value: str | None, _store: "Store") -> list[str | None]:
-    """The pictures that a `*` stands for, in the order of their names; any other value as it is."""
+    """The images that a `*` stands for, in the order of their names; any other value as it is."""
     if value is None or "*" not in value or Path(value).expanduser().exists():
         return [value]
     found = sorted(glob(str(Path(value).expanduser())))
     if not found:
-        raise Refused(f"{value!r} fits no file. Give the path of a picture, or a pattern such as photos/*.png.")
+        raise Refused(f"{value!r} fits no file. Give the path of an image, or a pattern such as photos/*.png.")
     return [*found]
 
 
@@ -105,7 +105,7 @@ def _spell_vae(value: str | None) -> str:
 
 
 def _spell_controls(value: tuple[ControlNet, ...]) -> str:
-    return spell_controls(tuple(replace(one, picture=PictureFile(path=_spell_file(one.picture.path))) for one in value))
+    return spell_controls(tuple(replace(one, picture=ImageFile(path=_spell_file(one.picture.path))) for one in value))
 
 
 def _controls(value: object) -> Sequence[tuple[ControlNet, ...]]:
@@ -195,7 +195,7 @@ def clipskip(render: Render, value: int) -> Render:
 
 @axis(
     "embedding",
-    help='learned words (textual inversion): "none", badhands, "badhands+goodhands"; write them in the prompts',
+    help='textual inversion embeddings (textual inversion): "none", badhands, "badhands+goodhands"; write them in the prompts',
     read=_embeddings,
     spell=_spell_several,
     across=6,
@@ -211,7 +211,7 @@ def vae(render: Render, value: str | None) -> Render:
 
 @axis(
     "init",
-    help='pictures to draw anew: paths, "photos/*.png" (each of them); null is none',
+    help='images to draw anew: paths, "photos/*.png" (each of them); null is none',
     read=texts,
     spell=_spell_file,
     widen=_each_file,
@@ -220,19 +220,19 @@ def vae(render: Render, value: str | None) -> Render:
 def init(render: Render, value: str | None) -> Render:
     if value is None:
         return replace(render, init=None, mask=None, strength=None, paste=True, fit=render.fit if render.controls else None)
-    return replace(render, init=PictureFile(path=value))
+    return replace(render, init=ImageFile(path=value))
 
 
 @axis("strength", help="how much of init is drawn anew: 0.6, or 0.2..1/5", read=numbers, spell=number)
 def strength(render: Render, value: float) -> Render:
     if render.init is None:
-        raise Refused("axes.strength says how much of a picture is drawn anew, and this cell has none. Give init, or the init axis.")
+        raise Refused("axes.strength says how much of an image is drawn anew, and this cell has none. Give init, or the init axis.")
     return replace(render, strength=value)
 
 
 @axis(
     "mask",
-    help="pictures that show in white where init is drawn anew; null is all of it",
+    help="images that show in white where init is drawn anew; null is all of it",
     read=texts,
     spell=_spell_file,
     widen=_each_file,
@@ -241,7 +241,7 @@ def strength(render: Render, value: float) -> Render:
 def mask(render: Render, value: str | None) -> Render:
     if value is None:
         return replace(render, mask=None, paste=True)
-    return replace(render, mask=PictureFile(path=value))
+    return replace(render, mask=ImageFile(path=value))
 
 
 @axis(
@@ -276,19 +276,19 @@ def read_adapters(value: object) -> tuple[Adapter, ...]:
 
 
 def read_embeddings(value: object) -> tuple[Embedding, ...]:
-    """The learned words of "badhands+goodhands", of a record {embedding, token}, of a list of either, of "none" or None."""
+    """The textual inversion embeddings of "badhands+goodhands", of a record {embedding, token}, of a list of either, of "none" or None."""
     from registry.references import parse_adapters
 
     if value is None:
         return ()
     if isinstance(value, str):
         if weighted := [str(one) for one in parse_adapters(value) if one.weight != 1.0]:
-            raise Refused(f"A learned word has no weight, but {weighted[0]} is given one. Name it alone.")
+            raise Refused(f"A textual inversion embedding has no weight, but {weighted[0]} is given one. Name it alone.")
         return tuple(Embedding(reference=one.reference) for one in parse_adapters(value))
     if isinstance(value, Mapping):
         if set(value) - {"embedding", "token"} or not isinstance(value.get("embedding"), str):
-            raise Refused(f"{dict(value)} is no learned word. Expected {{embedding: NAME, token: '<word>'}}, or NAME alone.")
+            raise Refused(f"{dict(value)} is no textual inversion embedding. Expected {{embedding: NAME, token: '<word>'}}, or NAME alone.")
         return (Embedding(reference=value["embedding"], token=None if value.get("token") is None else str(value["token"])),)
     if isinstance(value, Sequence):
         return tuple(found for one in value for found in read_embeddings(one))
-    raise Refused(f"{value!r} is no learned word. Expected a name, a list of names, or {{embedding, token}}.")
+    raise Refused(f"{value!r} is no textual inversion embedding. Expected a name, a list of names, or {{embedding, token}}.")

@@ -1,7 +1,7 @@
 """The store of cells: what was drawn, by the key of its Render. A grid that is run again draws only what is missing.
 
 `<home>/cells/<two digits>/<key>.png` and beside it `<key>.json`, which is written last: a cell is there when both are, and
-whole when the picture's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
+whole when the image's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
 """
 
 import json
@@ -34,13 +34,13 @@ class CellError(LoomError):
 
 
 class CellStore:
-    """Pictures by the key of their Render."""
+    """Images by the key of their Render."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder if folder is not None else home_dir() / "cells"
 
     def has(self, key: str) -> bool:
-        """Whether the cell is there, its picture not yet checked."""
+        """Whether the cell is there, its image not yet checked."""
         return self._json(key).is_file() and self._png(key).is_file()
 
     def get(self, key: str) -> Stored | None:
@@ -54,11 +54,11 @@ class CellStore:
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CellError(f"{self._json(key)} cannot be read ({error})") from error
         if sha256(png).hexdigest() != told.pop("png_sha256"):
-            raise CellError(f"{self._png(key)} is not the picture that was written")
+            raise CellError(f"{self._png(key)} is not the image that was written")
         return Stored(key=key, png=png, path=self._png(key), **told)
 
     def put(self, render: Render, png: bytes, *, seconds: float, forwards: int) -> Stored:
-        """Keep a picture under its Render's key: the PNG first, then the JSON that makes it count."""
+        """Keep an image under its Render's key: the PNG first, then the JSON that makes it count."""
         key = render.key()
         self._png(key).parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self._png(key)) as file:

@@ -38,14 +38,14 @@ else:
 
 
 class Fit(Enum):
-    """How a picture of another shape than the drawing's is made its size; null refuses one."""
+    """How an image of another shape than the drawing's is made its size; null refuses one."""
 
     stretch = "stretch"
     crop = "crop"
 
 
 class Precision(Enum):
-    """What the weights and the arithmetic are held in; fp32 is what the plain pipeline call does."""
+    """What the weights and the arithmetic are held in; fp32 is what the stock pipeline does."""
 
     fp32 = "fp32"
     bf16 = "bf16"
@@ -54,7 +54,7 @@ class Precision(Enum):
 
 @dataclass(kw_only=True)
 class GridConfig:
-    """All settings of `loraloom grid`. A setting of the picture that is null is what the plain pipeline call does."""
+    """All settings of `loraloom grid`. A setting of the image that is null is what the stock pipeline does."""
 
     name: str | None = field(default=None, metadata=says("name of the run; its folder is <out>/<name>/<stamp> (default: grid)"))
     base: str = field(default="pocket", metadata=says("the base model: a registered name, a path, a sha256: prefix"))
@@ -70,20 +70,20 @@ class GridConfig:
     size: Any = field(default=None, metadata=says("pixels: 64, 96x64 (width x height), [96,64] (default: the base's own)"))
     clip_skip: int | None = field(default=None, metadata=says("layers of the text encoder left out at its end; 1 is A1111's 2"))
     init: str | None = field(
-        default=None, metadata=says("a picture to draw anew (image-to-image); its size is the drawing's unless size is given")
+        default=None, metadata=says("an image to draw anew (image-to-image); its size is the drawing's unless size is given")
     )
     strength: float | None = field(default=None, metadata=says("how much of init is drawn anew, above 0 to 1 (default: the family's)"))
-    mask: str | None = field(default=None, metadata=says("a black and white picture: init is drawn anew where it is white (inpainting)"))
+    mask: str | None = field(default=None, metadata=says("a black and white image: init is drawn anew where it is white (inpainting)"))
     paste: bool = field(default=True, metadata=says("put init's own pixels back where mask is black; false: as the VAE gives them back"))
     controls: Any = field(
         default=None,
         metadata=says("ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare}"),
     )
-    embeddings: Any = field(default=None, metadata=says("learned words (textual inversion): a name, a list, {embedding, token}"))
-    vae: str | None = field(default=None, metadata=says("another VAE of the base's latent space: a name, a path (default: the base's own)"))
-    fit: Fit | None = field(
-        default=None, metadata=says("a picture of another shape is refused (null), stretched or cropped: stretch, crop")
+    embeddings: Any = field(
+        default=None, metadata=says("textual inversion embeddings (textual inversion): a name, a list, {embedding, token}")
     )
+    vae: str | None = field(default=None, metadata=says("another VAE of the base's latent space: a name, a path (default: the base's own)"))
+    fit: Fit | None = field(default=None, metadata=says("an image of another shape is refused (null), stretched or cropped: stretch, crop"))
     precision: Precision = field(default=Precision.fp32, metadata=says("weights and arithmetic: fp32, bf16, fp16"))
     device: str = field(default="auto", metadata=names("auto, cpu, cuda, cuda:1, mps"))
     axes: Axes = field(default_factory=Axes, metadata=says("what is varied: axes.NAME=[...]"))

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What came of one Render: `status` is rendered, reused or failed; `path` is the picture in the cell store."""
+    """What came of one Render: `status` is rendered, reused or failed; `path` is the image in the cell store."""
 
     key: str
     render: Render
@@ -47,7 +47,7 @@ def render_cells(
     resolver: Resolver | None = None,
     on_result: Callable[[CellResult], None] | None = None,
 ) -> list[CellResult]:
-    """One result a Render, in order; equal pictures are drawn once, and none that the store has whole.
+    """One result a Render, in order; equal images are drawn once, and none that the store has whole.
 
     Everything is checked before a model is loaded (Faults). A cell that fails is a result with its error; under `strict` it
     is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cell it hits. `on_result` hears
@@ -56,7 +56,7 @@ def render_cells(
     counts = counts if counts is not None else Counts()
     resolver = resolver if resolver is not None else Resolver(store)
     resolved = _resolve_all(renders, resolver)
-    wanted = {render.key(): render for render in reversed(resolved)}  # the first of equal ones names the picture
+    wanted = {render.key(): render for render in reversed(resolved)}  # the first of equal ones names the image
     wanted = dict(reversed(wanted.items()))
     results: dict[str, CellResult] = {}
 

@@ -18,7 +18,7 @@ from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import CellResult, Counts, render_cells
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan, plan_grid
-from infer.output.gallery import Gallery, Picture, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_report
 from infer.output.sheet import write_sheet
@@ -71,7 +71,7 @@ def render_grid(config: GridConfig, *, store: Store | None = None, report: Repor
 def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
     """Draw a plan into a new run folder; see `run`."""
     began = monotonic()
-    planned.resolver.pictures.keep(file for cell in planned.cells for file in cell.render.pictures.values())
+    planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
     config, cells = planned.config, cells if cells is not None else cells_of(store)
     folder = new_folder(Path(config.out), config.name or "grid")
     write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
@@ -115,9 +115,9 @@ def _finish(
 ) -> GridOutcome:
     """Write images, cells.jsonl, sheet, report and result.json of what there is."""
     report(Tick("write", 0, 3, note="images"))
-    pictures = [_picture(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
-    write_text(folder / "cells.jsonl", "".join(_line(picture, cell, folder) for picture, cell in zip(pictures, planned.cells, strict=True)))
-    for note in look_alikes(pictures):
+    images = [_image(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
+    write_text(folder / "cells.jsonl", "".join(_line(image, cell, folder) for image, cell in zip(images, planned.cells, strict=True)))
+    for note in look_alikes(images):
         counts.tell(note)
     statuses = [one.status for one in results.values()]
     result: dict[str, Any] = {
@@ -136,10 +136,10 @@ def _finish(
     gallery = Gallery(
         title=planned.config.name or "grid",
         layout=planned.layout,
-        pictures=pictures,
+        images=images,
         fixed={
             name: value
-            for name, value in shared_settings([one.settings for one in pictures]).items()
+            for name, value in shared_settings([one.settings for one in images]).items()
             if _AXIS_OF.get(name, name) not in varied
         },
         notes=counts.notes,
@@ -164,8 +164,8 @@ _AXIS_OF = {
 }  # settings whose axis has another name
 
 
-def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> Picture:
-    """The cell's picture in the folder, under the cell's own names."""
+def _image(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
+    """The cell's image in the folder, under the cell's own names."""
     key, render = cell.render.key(), cell.render
     result, resolver = results.get(key), planned.resolver
     base = resolver.base(render)
@@ -179,7 +179,7 @@ def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: M
         path.parent.mkdir(exist_ok=True)
         with atomic_file(path) as file:
             file.write(png)
-    return Picture(
+    return CellImage(
         place=cell.place,
         key=key,
         status=result.status if result else "missing",
@@ -193,15 +193,15 @@ def _picture(folder: Path, index: int, cell: Cell, planned: GridPlan, results: M
     )
 
 
-def _line(picture: Picture, cell: Cell, folder: Path) -> str:
+def _line(image: CellImage, cell: Cell, folder: Path) -> str:
     entry = {
-        "key": picture.key,
+        "key": image.key,
         "render": cell.render.to_json(),
-        "image": picture.path.relative_to(folder).as_posix() if picture.path else None,
-        "status": picture.status,
-        "seconds": round(picture.seconds, 4),
-        "scores": dict(picture.scores),
+        "image": image.path.relative_to(folder).as_posix() if image.path else None,
+        "status": image.status,
+        "seconds": round(image.seconds, 4),
+        "scores": dict(image.scores),
         "axes": dict(cell.values),
-        "error": picture.error,
+        "error": image.error,
     }
     return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

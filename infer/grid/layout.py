@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import read_controls
-from infer.draw.render import PictureFile, Render
+from infer.draw.render import ImageFile, Render
 from infer.grid.axes import AXES, Axis, read_adapters, read_embeddings
 from infer.grid.config import GridConfig, axis_settings
 from infer.grid.values import every, sizes
@@ -119,9 +119,9 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
         width=width,
         height=height,
         clip_skip=config.clip_skip,
-        init=_picture(config.init),
+        init=_image(config.init),
         strength=config.strength,
-        mask=_picture(config.mask),
+        mask=_image(config.mask),
         paste=config.paste,
         controls=controls,
         embeddings=embeddings,
@@ -132,8 +132,8 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
     )
 
 
-def _picture(path: str | None) -> PictureFile | None:
-    return PictureFile(path=path) if path is not None else None
+def _image(path: str | None) -> ImageFile | None:
+    return ImageFile(path=path) if path is not None else None
 
 
 def _axis_values(config: GridConfig, store: "Store", gather: Gather) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, tell_truncated
-from infer.draw.inputs import picture_notes
+from infer.draw.inputs import image_notes
 from infer.draw.render import Render, number
 from infer.draw.resolve import Base, Resolver
 from infer.grid.cells import CellStore
@@ -30,7 +30,7 @@ class GridPlan:
     config: GridConfig
     layout: Layout
     cells: tuple[Cell, ...]
-    distinct: int  # pictures: equal cells are drawn once
+    distinct: int  # images: equal cells are drawn once
     stored: int  # of them, already in the store
     model_loads: int
     encodes: int
@@ -60,9 +60,9 @@ class GridPlan:
 
     def to_text(self) -> str:
         """The plan for a person."""
-        lines = [f"{len(self.cells)} cells: {' x '.join(f'{len(one)} {one.name}' for one in self.layout.dimensions) or 'one picture'}"]
+        lines = [f"{len(self.cells)} cells: {' x '.join(f'{len(one)} {one.name}' for one in self.layout.dimensions) or 'one image'}"]
         if self.distinct != len(self.cells):
-            lines.append(f"  {self.distinct} distinct pictures: cells with equal settings are drawn once")
+            lines.append(f"  {self.distinct} distinct images: cells with equal settings are drawn once")
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
         nets = f", ControlNet calls {self.control_calls:,}" if self.control_calls else ""
         lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}{nets}")
@@ -87,7 +87,7 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
         missing = [render for key, render in distinct.items() if not cells.has(key)]
-        denoised = {render.latents_key(): render for render in reversed(missing)}  # pictures that differ in their VAE alone share it
+        denoised = {render.latents_key(): render for render in reversed(missing)}  # images that differ in their VAE alone share it
         forwards = [costs.forwards(render) if denoised[render.latents_key()] is render else 0 for render in missing]
     if faults:
         raise Faults("This grid cannot be drawn:", faults)
@@ -135,12 +135,12 @@ class _Costs:
 
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text under what its text encoders carry."""
-        worn = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
+        active_adapters = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
         wanted = [prompt_key(render.prompt, render.clip_skip)]
         if render.guided:
             wanted.append(negative_key(self._base(render).family, render.negative))
         said = tuple((one.sha256, one.token) for one in render.embeddings)
-        return [(loading(render), worn, said, key) for key in wanted]
+        return [(loading(render), active_adapters, said, key) for key in wanted]
 
     def notes(self, renders: Sequence[Render]) -> Iterable[str]:
         """What loading would assume, a guidance that nothing is guided by, and each text that is longer than what fits."""
@@ -149,7 +149,7 @@ class _Costs:
         yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._waits_for_negative(render))
         yield from (note for render in renders for one in render.active if (note := self._stranger(render, one.reference)))
-        yield from (note for render in renders for note in picture_notes(render, self._resolver.pictures))
+        yield from (note for render in renders for note in image_notes(render, self._resolver.images))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
         texts = {
             (render.base_sha256, render.embeddings, text): render for render in renders for text in (render.prompt, render.negative) if text
@@ -225,11 +225,11 @@ def _unused(renders: Iterable[Render]) -> Iterable[str]:
 
 
 def _unsaid(renders: Sequence[Render]) -> Iterable[str]:
-    """Learned words that stand in no prompt."""
+    """Textual inversion embeddings that stand in no prompt."""
     for token in dict.fromkeys(str(one.token) for render in renders for one in render.embeddings):
         said = (render.prompt + (render.negative or "") for render in renders if token in [one.token for one in render.embeddings])
         if not any(token.lower() in text.lower() for text in said):
-            yield f"The learned word {token!r} stands in no prompt: it has no effect. Write it where its meaning belongs."
+            yield f"The textual inversion embedding {token!r} stands in no prompt: it has no effect. Write it where its meaning belongs."
 
 
 def duration(seconds: float) -> str:
@@ -245,9 +245,9 @@ def _control_calls(render: Render, steps: int) -> int:
 
 
 def _large(render: Render, base: Base) -> str | None:
-    """The sentence for a drawing whose size is its picture's and far from what the base was made for."""
+    """The sentence for a drawing whose size is its image's and far from what the base was made for."""
     made, drawn = base.skeleton.resolution, max(render.width or 0, render.height or 0)
-    if not render.pictures or drawn <= 1.5 * made:
+    if not render.images or drawn <= 1.5 * made:
         return None
     return (
         f"The drawing is {render.width}x{render.height} pixels; {base.record.name} was made for {made}x{made}."

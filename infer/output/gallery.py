@@ -1,4 +1,4 @@
-"""What a sheet and a report show: the cells of a finished grid with their pictures, and the settings that all of them share."""
+"""What a sheet and a report show: the cells of a finished grid with their images, and the settings that all of them share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from infer.output.infotext import OWN
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One cell as it is shown. `path` None is a cell without a picture; `error` says why."""
+class CellImage:
+    """One cell as it is shown. `path` None is a cell without an image; `error` says why."""
 
     place: tuple[int, ...]
     key: str
@@ -33,14 +33,14 @@ class Gallery:
 
     title: str
     layout: Layout
-    pictures: Sequence[Picture]
+    images: Sequence[CellImage]
     fixed: Mapping[str, str]  # the settings that every cell shares and no axis varies
     notes: Sequence[str] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self) -> dict[tuple[int, ...], Picture]:
-        """The pictures by their place."""
-        return {one.place: one for one in self.pictures}
+    def at(self) -> dict[tuple[int, ...], CellImage]:
+        """The images by their place."""
+        return {one.place: one for one in self.images}
 
 
 def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[str, str]:
@@ -79,7 +79,7 @@ def spell_details(render: Render) -> dict[str, str]:
     told = {"base sha256": render.base_sha256 or ""}
     told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.adapters}
     told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.controls}
-    told |= {f"{name} sha256": file.sha256 or "" for name, file in render.pictures.items()}
+    told |= {f"{name} sha256": file.sha256 or "" for name, file in render.images.items()}
     told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.embeddings}
     if render.vae is not None:
         told["vae sha256"] = render.vae_sha256 or ""
@@ -93,10 +93,10 @@ def shared_settings(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
 
 
-def look_alikes(pictures: Sequence[Picture], *, most: int = 3) -> list[str]:
+def look_alikes(images: Sequence[CellImage], *, most: int = 3) -> list[str]:
     """Notes on cells that have other settings and the very same pixels: a setting that changes nothing is worth knowing."""
-    groups: dict[str, dict[str, Picture]] = {}
-    for one in pictures:
+    groups: dict[str, dict[str, CellImage]] = {}
+    for one in images:
         if one.pixels_sha256:
             groups.setdefault(one.pixels_sha256, {}).setdefault(one.key, one)
     alike = [list(group.values()) for group in groups.values() if len(group) > 1]
@@ -104,11 +104,11 @@ def look_alikes(pictures: Sequence[Picture], *, most: int = 3) -> list[str]:
     return notes + ([f"{len(alike) - most} further groups of cells have the same pixels."] if len(alike) > most else [])
 
 
-def _difference(one: Picture, other: Picture) -> str:
+def _difference(one: CellImage, other: CellImage) -> str:
     names = [name for name in {**one.settings, **other.settings} if one.settings.get(name) != other.settings.get(name)]
     if not names:
         return "two files that are called alike"
-    first, second = ([f"{name} {picture.settings.get(name, 'none')!r}" for name in names] for picture in (one, other))
+    first, second = ([f"{name} {image.settings.get(name, 'none')!r}" for name in names] for image in (one, other))
     return f"{', '.join(first)} and {', '.join(second)}"
 
 

@@ -1,4 +1,4 @@
-"""A1111's `parameters` text of a picture, and its reader: the grammar that A1111, ComfyUI and Civitai read.
+"""A1111's `parameters` text of an image, and its reader: the grammar that A1111, ComfyUI and Civitai read.
 
     infotext := PROMPT [newline "Negative prompt: " NEGATIVE] newline params        params := key ": " value, joined by ", "
 
@@ -34,7 +34,7 @@ OWN = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNames:
-    """What a picture's text says of the files: the base's name and hash, its own scheduler, each adapter's name and short hash."""
+    """What an image's text says of the files: the base's name and hash, its own scheduler, each adapter's name and short hash."""
 
     base: str
     scheduler: str | None = None
@@ -80,10 +80,10 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
 
 
 def _masked(render: Render) -> dict[str, str]:
-    """The mask in A1111's keys: it redraws from the picture itself, all of it at the drawing's size, with a hard edge."""
+    """The mask in A1111's keys: it redraws from the image itself, all of it at the drawing's size, with a hard edge."""
     if render.mask is None:
         return {}
-    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole picture"}
+    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole image"}
 
 
 def _control(one: ControlNet, names: ModelNames) -> str:

@@ -1,4 +1,4 @@
-"""Text for pictures: fonts that are there, measured wrapping, and no sign that silently becomes an empty box.
+"""Text for images: fonts that are there, measured wrapping, and no sign that silently becomes an empty box.
 
 DejaVu Sans, which travels with matplotlib, holds Latin, Greek, Cyrillic and much more. For what it lacks (Chinese, Japanese,
 Korean, ...) the machine's own fonts are asked; what none of them holds is written as its code point.

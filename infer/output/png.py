@@ -24,7 +24,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What a picture says of itself: the Render, its key, the sha256 of the pixels, and the `parameters` text."""
+    """What an image says of itself: the Render, its key, the sha256 of the pixels, and the `parameters` text."""
 
     render: Render
     key: str
@@ -34,7 +34,7 @@ class Carried:
 
 
 def encode_png(image: "Image", render: Render, names: ModelNames) -> bytes:
-    """The picture of a resolved Render as PNG bytes, with both texts."""
+    """The image of a resolved Render as PNG bytes, with both texts."""
     plain = io.BytesIO()
     image.save(plain, "PNG", compress_level=6)
     return label_png(plain.getvalue(), render, names, pixels_sha256=hash_pixels(image))
@@ -53,14 +53,14 @@ def label_png(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: s
 
 
 def read_png(path: Path) -> Carried:
-    """What the picture at `path` says of itself. Raises BadFile when it is no PNG, or none of ours."""
+    """What the image at `path` says of itself. Raises BadFile when it is no PNG, or none of ours."""
     try:
         return read_carried(path.read_bytes(), path)
     except OSError as error:
         raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
 
 
-def read_carried(png: bytes, path: Path = Path("picture.png")) -> Carried:
+def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
     """`read_png` of bytes; `path` is for the message."""
     from PIL import Image, UnidentifiedImageError
 
@@ -74,7 +74,7 @@ def read_carried(png: bytes, path: Path = Path("picture.png")) -> Carried:
         raise BadFile(
             path,
             "no-render",
-            "carries no Render of LoRA Loom. Expected a picture that `loraloom grid` wrote, not edited or sent through a chat since.",
+            "carries no Render of LoRA Loom. Expected an image that `loraloom grid` wrote, not edited or sent through a chat since.",
         )
     try:
         ours = json.loads(texts[KEY])

@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens from the disk, with the pictures inside it and nothing fetched from anywhere."""
+"""The report: one HTML file that opens from the disk, with the images inside it and nothing fetched from anywhere."""
 
 import base64
 import io
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from infer.draw.machine import version_of
-from infer.output.gallery import Gallery, Picture
+from infer.output.gallery import CellImage, Gallery
 from registry.formats.atomic_file import write_text
 
-LARGEST = 64_000_000  # bytes of pictures in the page; beyond it they are embedded smaller, and that is told
-TILE = (160, 256)  # pixels a cell at first: for small pictures, for those of 512 and more
+LARGEST = 64_000_000  # bytes of images in the page; beyond it they are embedded smaller, and that is told
+TILE = (160, 256)  # pixels a cell at first: for small images, for those of 512 and more
 
 
 def write_report(path: Path, gallery: Gallery) -> list[str]:
-    """Write the report; gives what a person should hear: pictures that had to be embedded smaller."""
-    files = dict.fromkeys(one.path for one in gallery.pictures if one.path is not None)
+    """Write the report; gives what a person should hear: images that had to be embedded smaller."""
+    files = dict.fromkeys(one.path for one in gallery.images if one.path is not None)
     images, kind, notes = embed([file.read_bytes() for file in files])
     numbers = {file: index for index, file in enumerate(files)}
     write_text(path, page(gallery, images, numbers, kind, notes))
@@ -25,7 +25,7 @@ def write_report(path: Path, gallery: Gallery) -> list[str]:
 
 
 def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
-    """The pictures as data URIs, their kind, and a note when they are not the PNGs themselves."""
+    """The images as data URIs, their kind, and a note when they are not the PNGs themselves."""
     if sum(map(len, pngs)) <= LARGEST:
         return [_uri("png", png) for png in pngs], "png", []
     for side in (None, 1024, 640, 384, 256, 128):
@@ -37,7 +37,7 @@ def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
     return (
         [_uri("webp", one) for one in smaller],
         "webp",
-        [f"The report shows its pictures as WebP{told}: the PNGs are {size}. They are in images/."],
+        [f"The report shows its images as WebP{told}: the PNGs are {size}. They are in images/."],
     )
 
 
@@ -74,7 +74,7 @@ def script_json(value: object) -> str:
 
 def _data(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str) -> dict[str, Any]:
     layout = gallery.layout
-    wide = max((_width(one.path) for one in gallery.pictures if one.path), default=64)
+    wide = max((_width(one.path) for one in gallery.images if one.path), default=64)
     return {
         "title": gallery.title,
         "axes": [{"name": one.name, "labels": list(one.labels)} for one in layout.dimensions],
@@ -83,30 +83,30 @@ def _data(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: s
         "tile": TILE[0] if wide < 512 else TILE[1],
         "kind": kind,
         "images": images,
-        "cells": [_cell(one, numbers) for one in gallery.pictures],
+        "cells": [_cell(one, numbers) for one in gallery.images],
     }
 
 
-def _cell(picture: Picture, numbers: dict[Path, int]) -> dict[str, Any]:
+def _cell(image: CellImage, numbers: dict[Path, int]) -> dict[str, Any]:
     return {
-        "place": list(picture.place),
-        "image": numbers[picture.path] if picture.path else None,
-        "key": picture.key,
-        "status": picture.status,
-        "error": picture.error,
-        "seconds": round(picture.seconds, 3),
-        "settings": [[name, value] for name, value in picture.settings.items()],
-        "details": [[name, value] for name, value in picture.details.items()],
-        "parameters": picture.parameters,
-        "scores": dict(picture.scores),
+        "place": list(image.place),
+        "image": numbers[image.path] if image.path else None,
+        "key": image.key,
+        "status": image.status,
+        "error": image.error,
+        "seconds": round(image.seconds, 3),
+        "settings": [[name, value] for name, value in image.settings.items()],
+        "details": [[name, value] for name, value in image.details.items()],
+        "parameters": image.parameters,
+        "scores": dict(image.scores),
     }
 
 
 def _summary(gallery: Gallery) -> str:
     result = gallery.result
-    told = [f"{len(gallery.pictures)} cells"]
+    told = [f"{len(gallery.images)} cells"]
     told += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]
-    if missing := sum(one.status == "missing" for one in gallery.pictures):
+    if missing := sum(one.status == "missing" for one in gallery.images):
         told.append(f"{missing} not drawn")
     if result.get("seconds"):
         told.append(f"{result['seconds']:.1f} s")
@@ -121,11 +121,11 @@ def _webp(png: bytes, side: int | None) -> bytes:
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as opened:
-        picture = opened.convert("RGB")
-    if side is not None and max(picture.size) > side:
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        image = opened.convert("RGB")
+    if side is not None and max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
     whole = io.BytesIO()
-    picture.save(whole, "WEBP", quality=90)
+    image.save(whole, "WEBP", quality=90)
     return whole.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Draw a picture again from what it says of itself, and compare the pixels."""
+"""Draw an image again from what it says of itself, and compare the pixels."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Reproduction:
 
 
 def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduction:
-    """Draw the picture at `path` again, whatever the cell store holds, and compare.
+    """Draw the image at `path` again, whatever the cell store holds, and compare.
 
-    The base and the adapters are found by the sha256 the picture names. Raises BadFile when it carries no Render, Faults when
+    The base and the adapters are found by the sha256 the image names. Raises BadFile when it carries no Render, Faults when
     they are not found, JobFailed when it cannot be drawn.
     """
     from PIL import Image
@@ -102,12 +102,12 @@ def _drawn(session: Any) -> tuple[bytes, float]:
     except LoomError:
         raise
     except Exception as error:
-        raise JobFailed(f"The picture could not be drawn: {type(error).__name__}: {error}") from error
+        raise JobFailed(f"The image could not be drawn: {type(error).__name__}: {error}") from error
     return png, round(monotonic() - began, 3)
 
 
 def compare(first: Image, second: Image) -> tuple[int, float]:
-    """(largest difference of 255, share of pixels that differ) of two RGB pictures; 255 and 1 for different sizes."""
+    """(largest difference of 255, share of pixels that differ) of two RGB images; 255 and 1 for different sizes."""
     import numpy
 
     if first.size != second.size:
@@ -144,7 +144,7 @@ def _with_found_files(render: Render, store: Store) -> Render:
         device="auto" if not _is_here(render.device) else render.device,
     )
     if faults:
-        raise Faults("This picture cannot be drawn again here:", faults)
+        raise Faults("This image cannot be drawn again here:", faults)
     return render
 
 

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from infer.output.gallery import Gallery, Picture
+from infer.output.gallery import CellImage, Gallery
 from infer.output.lettering import Style, legible, letter, width, wrap
 from registry.formats.atomic_file import atomic_file
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 LONGEST, MOST_PIXELS = 16_000, 48_000_000  # of the sheet: what viewers and web pages open without trouble
-COMFORT, SMALLEST, LARGEST = 200, 48, 512  # pixels a cell: small pictures are enlarged to this, none is shrunk below, none is larger
+COMFORT, SMALLEST, LARGEST = 200, 48, 512  # pixels a cell: small images are enlarged to this, none is shrunk below, none is larger
 MARGIN, GAP, ROOM = 36, 10, 300  # pixels: around the sheet, between cells, for a row's label
-LEAST_COLUMN = 88  # pixels: a column label needs this, however small its pictures
+LEAST_COLUMN = 88  # pixels: a column label needs this, however small its images
 FLOW = 8  # cells a line, where there is one axis
 
 TITLE = Style(26, bold=True)
@@ -59,10 +59,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Tile:
-    """A cell's place: its picture, or None where the grid has no cell."""
+    """A cell's place: its image, or None where the grid has no cell."""
 
     box: Box
-    picture: Picture | None
+    image: CellImage | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Block:
     columns: tuple[str, ...]
     rows_axis: str
     columns_axis: str
-    pictures: tuple[tuple[Picture | None, ...], ...]
+    images: tuple[tuple[CellImage | None, ...], ...]
 
 
 def write_sheet(path: Path, gallery: Gallery) -> list[str]:
@@ -106,7 +106,7 @@ def write_sheet(path: Path, gallery: Gallery) -> list[str]:
 def fit(gallery: Gallery) -> tuple[Sheet, list[str]]:
     """The sheet with cells as large as the limits allow, and the notes on what had to give way."""
     blocks = tables(gallery)
-    sizes = [_size(one) for one in gallery.pictures if one.path] or [(COMFORT, COMFORT)]
+    sizes = [_size(one) for one in gallery.images if one.path] or [(COMFORT, COMFORT)]
     native = (max(width for width, _ in sizes), max(height for _, height in sizes))
     for scale in _scales(max(native)):
         sheet = arrange(gallery, blocks, scale)
@@ -117,12 +117,12 @@ def fit(gallery: Gallery) -> tuple[Sheet, list[str]]:
                 ]
             return sheet, []
     kept, rows = _cut(gallery, blocks, scale)
-    total = sum(len(block.pictures) for block in blocks)
+    total = sum(len(block.images) for block in blocks)
     return kept, [f"The sheet shows the first {rows} of {total} rows, so that it can be opened; images/ and the report have all."]
 
 
 def _scales(side: int) -> Iterator[float]:
-    """Scales to try: whole numbers for pictures that are small, then ever smaller ones."""
+    """Scales to try: whole numbers for images that are small, then ever smaller ones."""
     largest = max(1, round(COMFORT / side)) if side <= COMFORT else min(1.0, LARGEST / side)
     scale = float(largest)
     while scale > 1:
@@ -141,7 +141,7 @@ def _fits(sheet: Sheet) -> bool:
 
 def _cut(gallery: Gallery, blocks: Sequence[Block], scale: float) -> tuple[Sheet, int]:
     """The sheet of as many first rows as fit, at least one, and their number."""
-    fewest, most = 1, sum(len(block.pictures) for block in blocks)
+    fewest, most = 1, sum(len(block.images) for block in blocks)
     while fewest < most:
         middle = (fewest + most + 1) // 2
         fewest, most = (middle, most) if _fits(arrange(gallery, _first(blocks, middle), scale)) else (fewest, middle - 1)
@@ -152,8 +152,8 @@ def _first(blocks: Sequence[Block], rows: int) -> list[Block]:
     kept: list[Block] = []
     for block in blocks:
         if rows > 0:
-            kept.append(Block(block.title, block.rows[:rows], block.columns, block.rows_axis, block.columns_axis, block.pictures[:rows]))
-        rows -= len(block.pictures)
+            kept.append(Block(block.title, block.rows[:rows], block.columns, block.rows_axis, block.columns_axis, block.images[:rows]))
+        rows -= len(block.images)
     return kept
 
 
@@ -186,28 +186,28 @@ def tables(gallery: Gallery) -> list[Block]:
     for outer in product(*(range(len(dimensions[index])) for index in layout.blocks)):
         place = dict(zip(layout.blocks, outer, strict=True))
 
-        def cell(row: int, column: int, place: dict[int, int] = place) -> Picture | None:
+        def cell(row: int, column: int, place: dict[int, int] = place) -> CellImage | None:
             whole = {**place, rows: row, columns: column}
             return at.get(tuple(whole[index] for index in range(len(dimensions))))
 
-        pictures = tuple(tuple(cell(row, column) for column in range(len(dimensions[columns]))) for row in range(len(dimensions[rows])))
+        images = tuple(tuple(cell(row, column) for column in range(len(dimensions[columns]))) for row in range(len(dimensions[rows])))
         title = "  ·  ".join(f"{dimensions[index].name} {dimensions[index].labels[number]}" for index, number in place.items())
-        if any(one is not None for line in pictures for one in line):
+        if any(one is not None for line in images for one in line):
             blocks.append(
-                Block(title, dimensions[rows].labels, dimensions[columns].labels, dimensions[rows].name, dimensions[columns].name, pictures)
+                Block(title, dimensions[rows].labels, dimensions[columns].labels, dimensions[rows].name, dimensions[columns].name, images)
             )
     return blocks
 
 
 def arrange(gallery: Gallery, blocks: Sequence[Block], scale: float) -> Sheet:
     """Boxes for every text and every cell at this scale; no two of them overlap."""
-    sizes = [_size(one) for one in gallery.pictures if one.path] or [(COMFORT, COMFORT)]
+    sizes = [_size(one) for one in gallery.images if one.path] or [(COMFORT, COMFORT)]
     tile = (max(round(max(width for width, _ in sizes) * scale), 1), max(round(max(height for _, height in sizes) * scale), 1))
     column = max(tile[0], LEAST_COLUMN)
     side = max((width(line, LABEL) for block in blocks for label in block.rows for line in wrap(label, LABEL, ROOM)), default=0)
     side = max(side, max((width(legible(block.rows_axis, AXIS), AXIS) for block in blocks), default=0))
     side += 2 * GAP if side else 0
-    across = max((len(block.pictures[0]) for block in blocks if block.pictures), default=1)
+    across = max((len(block.images[0]) for block in blocks if block.images), default=1)
     content = max(side + across * (column + GAP) - GAP, 560)
     words: list[Words] = []
     tiles: list[Tile] = []
@@ -243,16 +243,16 @@ def _arrange_block(block: Block, tile: tuple[int, int], column: int, side: int, 
     for index, label in enumerate(block.columns):
         write(label, LABEL, left + index * (column + GAP), top + tallest - heads[index], column, centred=True)
     top += tallest + (6 if block.columns else 0)
-    for row, pictures in enumerate(block.pictures):
+    for row, images in enumerate(block.images):
         label = block.rows[row] if block.rows else ""
         tall = len(wrap(label, LABEL, max(side - 2 * GAP, 1))) * LABEL.leading if label else 0
         height = max(tile[1], tall)
         if label:
             write(label, LABEL, MARGIN, top + (height - tall) // 2, side - 2 * GAP)
-        for index, picture in enumerate(pictures):
+        for index, image in enumerate(images):
             x = left + index * (column + GAP) + (column - tile[0]) // 2
             y = top + (height - tile[1]) // 2
-            tiles.append(Tile(Box(x, y, x + tile[0], y + tile[1]), picture))
+            tiles.append(Tile(Box(x, y, x + tile[0], y + tile[1]), image))
         top += height + GAP
     return top - GAP
 
@@ -261,7 +261,7 @@ def _arrange_block(block: Block, tile: tuple[int, int], column: int, side: int, 
 
 
 def paint(sheet: Sheet) -> "Image":
-    """The sheet as a picture."""
+    """The sheet as an image."""
     from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (sheet.width, sheet.height), PAPER)
@@ -271,12 +271,12 @@ def paint(sheet: Sheet) -> "Image":
     for tile in sheet.tiles:
         box = tile.box
         draw.rectangle((box.left - 1, box.top - 1, box.right, box.bottom), outline=EDGE)
-        if tile.picture is None:
+        if tile.image is None:
             draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=NOTHING)
-        elif tile.picture.path is None:
-            _paint_fault(draw, box, tile.picture)
+        elif tile.image.path is None:
+            _paint_fault(draw, box, tile.image)
         else:
-            _paint_picture(canvas, box, tile.picture.path)
+            _paint_image(canvas, box, tile.image.path)
     return canvas
 
 
@@ -287,31 +287,31 @@ def _letter(draw: "ImageDraw", words: Words) -> None:
         letter(draw, left, words.box.top + index * words.style.leading, line, words.style)
 
 
-def _paint_picture(canvas: "Image", box: Box, path: Path) -> None:
-    """The picture in the middle of its box, its proportions kept; enlarged by a whole number or made smaller."""
+def _paint_image(canvas: "Image", box: Box, path: Path) -> None:
+    """The image in the middle of its box, its proportions kept; enlarged by a whole number or made smaller."""
     from PIL import Image
 
     with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    scale = min((box.right - box.left) / picture.width, (box.bottom - box.top) / picture.height)
-    size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    canvas.paste(picture, (box.left + (box.right - box.left - size[0]) // 2, box.top + (box.bottom - box.top - size[1]) // 2))
+        image = opened.convert("RGB")
+    scale = min((box.right - box.left) / image.width, (box.bottom - box.top) / image.height)
+    size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    canvas.paste(image, (box.left + (box.right - box.left - size[0]) // 2, box.top + (box.bottom - box.top - size[1]) // 2))
 
 
-def _paint_fault(draw: "ImageDraw", box: Box, picture: Picture) -> None:
-    """A cell without a picture: what happened, as much of it as its box holds; the report has all."""
+def _paint_fault(draw: "ImageDraw", box: Box, image: CellImage) -> None:
+    """A cell without an image: what happened, as much of it as its box holds; the report has all."""
     draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=FAULT_PAPER)
     room = (box.right - box.left - 12, (box.bottom - box.top - 12) // FAULT.leading)
-    lines = wrap(f"{picture.status}\n{picture.error or ''}", FAULT, max(room[0], 1))
+    lines = wrap(f"{image.status}\n{image.error or ''}", FAULT, max(room[0], 1))
     shown = (*lines[: max(room[1] - 1, 1)], "…") if len(lines) > room[1] else lines
     _letter(draw, Words(Box(box.left + 6, box.top + 6, box.right - 6, box.bottom - 6), shown, FAULT))
 
 
-def _size(picture: Picture) -> tuple[int, int]:
-    """Pixels of a picture, from its PNG's header."""
-    assert picture.path is not None
-    with picture.path.open("rb") as file:
+def _size(image: CellImage) -> tuple[int, int]:
+    """Pixels of an image, from its PNG's header."""
+    assert image.path is not None
+    with image.path.open("rb") as file:
         start = file.read(24)
     return int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")

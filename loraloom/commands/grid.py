@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from loraloom.hydra.job import Finished, Job, Plan, Request
 
 ABOUT = """\
-Draws every combination of the axes' values into one labelled sheet and one self-contained HTML report. Pictures that were
+Draws every combination of the axes' values into one labelled sheet and one self-contained HTML report. Images that were
 drawn before, by this or another grid, are not drawn again."""
 
 EXAMPLES = (

@@ -91,7 +91,7 @@ def _add_questions(words: Any) -> None:
         words, "inspect", inspect, "norms, spectrum and effective rank by module and block; what does nothing or is broken", writes=False
     )
     parser.add_argument("adapter", metavar="REF", help=REFERENCE)
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the blocks")
+    parser.add_argument("--image", type=Path, metavar="FILE.png", help="draw the blocks")
     parser = _command(words, "diff", diff, "how two adapters differ, whatever their spelling; exit code 1 when they do", writes=False)
     parser.add_argument("first", metavar="REF", help=REFERENCE)
     parser.add_argument("second", metavar="REF", help=REFERENCE)
@@ -237,23 +237,23 @@ def extract(arguments: argparse.Namespace) -> int:
     return _finish(arguments, plan, run_extract, store)
 
 
-def _check_picture(path: Path) -> None:
-    """Refuse a place where the picture cannot be written, before anything is counted."""
+def _check_image(path: Path) -> None:
+    """Refuse a place where the image cannot be written, before anything is counted."""
     if path.suffix.lower() != ".png" or path.is_dir():
-        raise Refused(f"--picture {path}: a PNG file is drawn; give a name that ends with .png.")
+        raise Refused(f"--image {path}: a PNG file is drawn; give a name that ends with .png.")
     if not path.absolute().parent.is_dir():
-        raise Refused(f"--picture {path}: there is no folder {path.absolute().parent}. Make it first.")
+        raise Refused(f"--image {path}: there is no folder {path.absolute().parent}. Make it first.")
 
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show an adapter in numbers."""
     from registry.adapters.inspect import draw, inspect_adapter
 
-    if arguments.picture:
-        _check_picture(arguments.picture)
+    if arguments.image:
+        _check_image(arguments.image)
     report = inspect_adapter(_read(arguments.adapter, _store()))
-    if arguments.picture:
-        draw(report, arguments.picture)
+    if arguments.image:
+        draw(report, arguments.image)
     if arguments.json:
         console.answer_json(report.to_json())
         return 0

@@ -1,17 +1,17 @@
-"""`loraloom reproduce IMAGE.png`: draw a picture again from what it says of itself, and compare the pixels."""
+"""`loraloom reproduce IMAGE.png`: draw an image again from what it says of itself, and compare the pixels."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-HELP = "draw a picture again from its own metadata, and compare the pixels"
+HELP = "draw an image again from its own metadata, and compare the pixels"
 
 
 def add_parser(subparsers: Any) -> None:
     """Add `reproduce` to the command line."""
     about = f"{HELP.capitalize()}. Exit code 1 when they differ."
     parser: argparse.ArgumentParser = subparsers.add_parser("reproduce", help=HELP, description=about)
-    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="a picture that loraloom drew")
+    parser.add_argument("image", type=Path, metavar="IMAGE.png", help="an image that loraloom drew")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(run=run)
 

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from train.config import TrainConfig
 
 ABOUT = """\
-Trains a LoRA adapter on pictures with captions, and registers it with what it was made from. The run folder holds the
+Trains a LoRA adapter on images with captions, and registers it with what it was made from. The run folder holds the
 adapter, its checkpoints, curves and previews; a run that was stopped goes on with resume=RUN_FOLDER."""
 
 EXAMPLES = (
     "loraloom train experiment=ink dry_run=true",
-    "loraloom train data.path=~/pictures/hat data.trigger=ohwx steps=800",
-    "loraloom train model=sdxl base=~/models/sdxl.safetensors data.path=~/pictures/hat lora.rank=32",
+    "loraloom train data.path=~/images/hat data.trigger=ohwx steps=800",
+    "loraloom train model=sdxl base=~/models/sdxl.safetensors data.path=~/images/hat lora.rank=32",
     "loraloom train --multirun experiment=ink lora.rank=4,16 seed=1,2",
     "loraloom train resume=latest name=hat steps=1200",
 )

@@ -114,7 +114,7 @@ class OverrideChecker:
     def _presets_like(self, name: str, group: str) -> str:
         known = self.presets.groups[group]
         words = suggest(name, known)
-        all_of_them = "" if words.startswith("Known") else f" There are: {', '.join(sorted(known))}."
+        all_of_them = "" if words.startswith("Signature") else f" There are: {', '.join(sorted(known))}."
         setting = self.schema.settings.get(f"{group}.name")
         return words + all_of_them + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
 

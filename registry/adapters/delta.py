@@ -100,7 +100,7 @@ def delta_shape(module: Module) -> tuple[int, ...]:
 def _loha(module: Module, _base: Tensor | None) -> Tensor:
     """(w1_a w1_b) * (w2_a w2_b), element by element (FedPara; Hyeon-Woo et al. 2022); with Tucker cores t1, t2 for convolutions."""
     sides = [_tucker(module, side) for side in ("1", "2")]
-    return sides[0] * sides[1] * module.scale(module.told_rank or module.stored["w1_b"].info.shape[0])
+    return sides[0] * sides[1] * module.scale(module.declared_rank or module.stored["w1_b"].info.shape[0])
 
 
 def _tucker(module: Module, side: str) -> Tensor:
@@ -127,7 +127,7 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
     else:
         second, rank = _tucker(module, "2"), module.stored["w2_b"].info.shape[0]
     first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
-    rank = module.told_rank or rank
+    rank = module.declared_rank or rank
     return torch.kron(first.contiguous(), second.contiguous()) * (module.scale(rank) if rank is not None else 1.0)
 
 

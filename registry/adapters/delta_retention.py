@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.delta import bias_delta, delta, factors, finite
 from registry.adapters.reader import Module
-from registry.adapters.targets import Landing
+from registry.adapters.targets import TargetSlice
 from registry.merging.method import Method, Pieces, Place
 from registry.tensors.mmap_files import torch_dtype
 
@@ -24,7 +24,7 @@ class Part:
     """One module's share of one tensor of the checkpoint."""
 
     module: Module
-    landing: Landing
+    landing: TargetSlice
     weight: float
     bias: bool = False
 
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass
-class Retained:
+class Retention:
     """How much of the change D is left after the output's dtype rounded W + D to W', and how far the rounding moved the weights."""
 
     parts: dict[tuple[str, int], tuple[float, float, float]] = field(default_factory=dict)
@@ -130,7 +130,7 @@ def _whole(pieces: Pieces, parts: Sequence[Part], shape: tuple[int, ...]) -> Ten
 
 
 def add_change(
-    base: Tensor, *, parts: Sequence[Part], shape: tuple[int, ...], dtype: str, retained: Retained, known: Change, at: Place
+    base: Tensor, *, parts: Sequence[Part], shape: tuple[int, ...], dtype: str, retained: Retention, known: Change, at: Place
 ) -> Tensor:
     """W + D, and a note of what the output's dtype leaves of D."""
     change = known.piece(at.begin, base.numel(), at.width)
@@ -146,6 +146,6 @@ FUSE = Method(
 )
 
 
-def options_of(parts: Sequence[Part], *, shape: tuple[int, ...], dtype: str, retained: Retained) -> Mapping[str, Any]:
+def options_of(parts: Sequence[Part], *, shape: tuple[int, ...], dtype: str, retained: Retention) -> Mapping[str, Any]:
     """The options of a tensor that parts change."""
     return {"parts": tuple(parts), "shape": shape, "dtype": dtype, "retained": retained}

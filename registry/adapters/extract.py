@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from registry.adapters.combine import kohya_name
 from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
 from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
-from registry.adapters.targets import Landing, Place, places_of
+from registry.adapters.targets import Place, TargetSlice, places_of
 from registry.adapters.writer import Layer, Made, metadata_of, save, tensors_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
@@ -22,7 +22,7 @@ from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.tensors.layout import Layout
-from registry.tensors.mmap_files import Maps
+from registry.tensors.mmap_files import MappedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +35,8 @@ class Pair:
     """One layer in both checkpoints."""
 
     place: Place
-    tuned: Landing
-    base: Landing
+    tuned: TargetSlice
+    base: TargetSlice
     shape: tuple[int, ...]
 
 
@@ -155,7 +155,7 @@ def _pairs(
     return pairs, others, strangers
 
 
-def _shape(layout: Layout, landing: Landing) -> tuple[int, ...]:
+def _shape(layout: Layout, landing: TargetSlice) -> tuple[int, ...]:
     shape = layout.tensors[landing.key].info.shape
     return (landing.rows[1] - landing.rows[0], *shape[1:]) if landing.rows else shape
 
@@ -171,7 +171,7 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
         "dtype": plan.dtype,
         "components": None if plan.components is None else list(plan.components),
     }
-    maps = [Maps({stored.file for stored in layout.tensors.values()}) for layout in plan.layouts]
+    maps = [MappedFiles({stored.file for stored in layout.tensors.values()}) for layout in plan.layouts]
     with one_thread():
         layers, changed = _layers(plan, maps, report)
     if not layers:
@@ -204,7 +204,7 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
     )
 
 
-def _layers(plan: ExtractPlan, maps: list[Maps], report: Report) -> tuple[list[Layer], dict[Place, float]]:
+def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple[list[Layer], dict[Place, float]]:
     """(factors of every layer that changed, the squared norm of its whole change)."""
     layers: list[Layer] = []
     changed: dict[Place, float] = {}
@@ -223,7 +223,7 @@ def _layers(plan: ExtractPlan, maps: list[Maps], report: Report) -> tuple[list[L
     return layers, changed
 
 
-def difference(plan: ExtractPlan, pair: Pair, maps: list[Maps]) -> Tensor:
+def difference(plan: ExtractPlan, pair: Pair, maps: list[MappedFiles]) -> Tensor:
     """tuned - base of one layer, fp32, in the base's shape. Raises JobFailed for numbers that are none."""
     import torch
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.delta import changes_bias
-from registry.adapters.delta_retention import FUSE, Part, Retained, options_of
+from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
 from registry.adapters.named_sources import Given, family_faults, find_adapters, find_checkpoint
 from registry.adapters.reader import Module
 from registry.adapters.shape_check import misshape
-from registry.adapters.targets import Landing, Places, places_of
+from registry.adapters.targets import Places, TargetSlice, places_of
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
@@ -77,7 +77,7 @@ class FusePlan:
 
     merge: MergePlan
     coverage: Coverage
-    retained: Retained
+    retained: Retention
     weights: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def plan_fuse(
         dtype=dtype,
         name=name or output.stem,
     )
-    retained = Retained()
+    retained = Retention()
     keys = _keys(found[1], parts, dtype if not faults else None, retained)
     plan = _merge_plan(recipe, found, given, keys, covered, output, memory_mib=memory_mib, threads=threads)
     faults += _memory_faults(keys, memory_mib) + disk_faults(output, plan.bytes + MIB)
@@ -207,17 +207,17 @@ def _parts(given: Sequence[Given], layout: Layout, places: Places, covered: Cove
     return found
 
 
-def _module_parts(module: Module, landings: Sequence[Landing], places: Places, weight: float) -> list[Part]:
+def _module_parts(module: Module, landings: Sequence[TargetSlice], places: Places, weight: float) -> list[Part]:
     if weight == 0.0:
         return []
     parts = [Part(module, landing, weight) for landing in landings] if module.roles - {"diff_b", "b_norm", "alpha"} else []
     bias = places.biases.get(module.place)
     if bias is not None and changes_bias(module):
-        parts.append(Part(module, Landing(bias), weight, bias=True))
+        parts.append(Part(module, TargetSlice(bias), weight, bias=True))
     return parts
 
 
-def misfit(module: Module, landings: Sequence[Landing], layout: Layout) -> str | None:
+def misfit(module: Module, landings: Sequence[TargetSlice], layout: Layout) -> str | None:
     """Why a module's change cannot be added where it would land, as far as headers tell; None when it can."""
     whole = len(landings) == 1 and landings[0].rows is None
     if module.needs_base and not whole:
@@ -226,11 +226,11 @@ def misfit(module: Module, landings: Sequence[Landing], layout: Layout) -> str |
     return misshape(module, (sum(_rows(landing, layout) for landing in landings), *target[1:]))
 
 
-def _rows(landing: Landing, layout: Layout) -> int:
+def _rows(landing: TargetSlice, layout: Layout) -> int:
     return landing.rows[1] - landing.rows[0] if landing.rows else layout.tensors[landing.key].info.shape[0]
 
 
-def _keys(layout: Layout, parts: Mapping[str, Sequence[Part]], dtype: str | None, retained: Retained) -> Keys:
+def _keys(layout: Layout, parts: Mapping[str, Sequence[Part]], dtype: str | None, retained: Retention) -> Keys:
     found = Keys()
     for name, stored in layout.tensors.items():
         convert = dtype is not None and stored.info.dtype in FLOATS and stored.info.elements > 0

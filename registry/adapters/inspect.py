@@ -115,7 +115,7 @@ def _finite(module: Module, role: str) -> bool:
 
 
 def draw(report: AdapterReport, path: Path) -> None:
-    """A picture of the blocks: norm and effective rank of each."""
+    """An image of the blocks: norm and effective rank of each."""
     from io import BytesIO
 
     import matplotlib

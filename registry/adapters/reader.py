@@ -21,7 +21,7 @@ from registry.formats.model_folder import read_json
 from registry.formats.peft_config import peft_config
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
-from registry.tensors.mmap_files import Maps
+from registry.tensors.mmap_files import MappedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +39,11 @@ class Module:
     name: str  # as the file spells it, with its prefix
     algorithm: str
     stored: Mapping[str, Stored]  # role -> tensor
-    maps: Maps = field(repr=False)
+    maps: MappedFiles = field(repr=False)
     alpha: float | None = None  # None: the scale is 1
     rank_stabilised: bool = False
     peft: bool = False  # tensors as peft lays them out, where that differs from LyCORIS
-    told_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank that their config tells, whatever the tensors show
+    declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank that their config tells, whatever the tensors show
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # peft's config, where there is one
 
     @property
@@ -109,7 +109,7 @@ def read_adapter(path: Path | str) -> Adapter:
         raise BadFile(path, "not-an-adapter", "has no keys of an adapter. Name a LoRA or LyCORIS file.")
     stored = {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
     scales = _Scales(path, header.metadata)
-    maps = Maps([path])
+    maps = MappedFiles([path])
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, key in keys.items():
         groups.setdefault((key.prefix, key.module), {})[_role(name, key)] = name
@@ -140,7 +140,9 @@ def _ia3(keys: Mapping[str, AdapterKey]) -> Iterator[str]:
     return (name.removesuffix(".on_input") for name, key in keys.items() if key.role == "on_input")
 
 
-def _module(names: Mapping[str, str], keys: Mapping[str, AdapterKey], stored: Mapping[str, Stored], maps: Maps, scales: _Scales) -> Module:
+def _module(
+    names: Mapping[str, str], keys: Mapping[str, AdapterKey], stored: Mapping[str, Stored], maps: MappedFiles, scales: _Scales
+) -> Module:
     key = next(iter(keys.values()))
     roles = {role: stored[name] for role, name in names.items()}
     algorithm = _algorithm(roles, keys)
@@ -155,9 +157,9 @@ def _module(names: Mapping[str, str], keys: Mapping[str, AdapterKey], stored: Ma
         algorithm=algorithm,
         stored=roles,
         maps=maps,
-        alpha=alpha if alpha is not None else _told_alpha(settings, algorithm, key.module),
+        alpha=alpha if alpha is not None else _declared_alpha(settings, algorithm, key.module),
         rank_stabilised=alpha is None and bool(settings.get("use_rslora")),
-        told_rank=_told_rank(settings, key.module) if algorithm in ("loha", "lokr") else None,
+        declared_rank=_declared_rank(settings, key.module) if algorithm in ("loha", "lokr") else None,
         peft=any(one.spelling == "peft" for one in keys.values()) or bool(settings),
         settings=settings,
     )
@@ -198,7 +200,7 @@ class _Scales:
         return self._config
 
 
-def _told_alpha(settings: Mapping[str, Any], algorithm: str, module: str) -> float | None:
+def _declared_alpha(settings: Mapping[str, Any], algorithm: str, module: str) -> float | None:
     """alpha as peft's config has it: `lora_alpha`, for LoHa and LoKr `alpha`; other algorithms have none."""
     word = {"lora": "lora_alpha", "table": "lora_alpha", "loha": "alpha", "lokr": "alpha"}.get(algorithm)
     if word is None or word not in settings:
@@ -210,7 +212,7 @@ def _told_alpha(settings: Mapping[str, Any], algorithm: str, module: str) -> flo
         raise BadFile(module, "bad-header", f"has the alpha {json.dumps(alpha)} in its metadata; a number was expected.") from error
 
 
-def _told_rank(settings: Mapping[str, Any], module: str) -> int | None:
+def _declared_rank(settings: Mapping[str, Any], module: str) -> int | None:
     rank = _by_pattern(settings, "rank_pattern", module, settings.get("r"))
     return rank if isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 else None
 

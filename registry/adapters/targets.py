@@ -17,7 +17,7 @@ from registry.tensors.layout import Layout
 
 
 @dataclass(frozen=True)
-class Landing:
+class TargetSlice:
     """A part of a weight: rows first..last of a checkpoint's tensor (None: all), from rows of the delta that begin at `origin`."""
 
     key: str
@@ -32,18 +32,18 @@ Place = tuple[str, str]
 class Places:
     """(component, canonical module) -> its landings, in order; and the names that an adapter for this checkpoint is written with."""
 
-    landings: Mapping[Place, tuple[Landing, ...]]
+    landings: Mapping[Place, tuple[TargetSlice, ...]]
     biases: Mapping[Place, str]
     own: tuple[tuple[Place, str], ...]  # every module once: place, dotted name
 
-    def find(self, module: Module) -> tuple[Landing, ...] | None:
+    def find(self, module: Module) -> tuple[TargetSlice, ...] | None:
         """Where a module of an adapter lands; None: nowhere in this checkpoint."""
         return self.landings.get(module.place)
 
 
 def places_of(layout: Layout, family: str | None = None) -> Places:
     """The places of a checkpoint's weights under every name that adapters of its family use for them."""
-    landings: dict[Place, tuple[Landing, ...]] = {}
+    landings: dict[Place, tuple[TargetSlice, ...]] = {}
     biases: dict[Place, str] = {}
     own: list[tuple[Place, str]] = []
     for component, keys in _by_component(layout).items():
@@ -82,7 +82,7 @@ def _by_component(layout: Layout) -> dict[str, dict[str, str]]:
     return found
 
 
-def _modules(component: str, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[str, tuple[Landing, ...]]]:
+def _modules(component: str, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[str, tuple[TargetSlice, ...]]]:
     """(module, landings) of every weight; OpenCLIP's fused attention as the three modules it is."""
     for name, key in keys.items():
         shape = layout.tensors[key].info.shape
@@ -90,11 +90,11 @@ def _modules(component: str, keys: Mapping[str, str], layout: Layout) -> Iterato
         if found and found[2] == "attn.in_proj_weight":
             third = shape[0] // 3
             for index, part in enumerate(("q_proj", "k_proj", "v_proj")):
-                yield f"encoder.layers.{found[1]}.self_attn.{part}", (Landing(key, (index * third, (index + 1) * third)),)
+                yield f"encoder.layers.{found[1]}.self_attn.{part}", (TargetSlice(key, (index * third, (index + 1) * third)),)
         elif found and found[2] in OPEN_CLIP:
-            yield f"encoder.layers.{found[1]}.{OPEN_CLIP[found[2]]}", (Landing(key),)
+            yield f"encoder.layers.{found[1]}.{OPEN_CLIP[found[2]]}", (TargetSlice(key),)
         elif name.endswith(".weight") and len(shape) >= 1:
-            yield name.removesuffix(".weight"), (Landing(key),)
+            yield name.removesuffix(".weight"), (TargetSlice(key),)
 
 
 def names_of(family: str | None) -> AdapterNames | None:
@@ -102,7 +102,7 @@ def names_of(family: str | None) -> AdapterNames | None:
     return FAMILIES[family].adapter_names if family is not None and family in FAMILIES else None
 
 
-def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[Place, tuple[Landing, ...]]]:
+def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[Place, tuple[TargetSlice, ...]]]:
     """The denoiser's layers under the other code's names: fused ones as rows of single ones, single ones as parts of the fused."""
     modules = {name.removesuffix(".weight"): key for name, key in keys.items() if name.endswith(".weight")}
     for layer in originals(names.layers, modules).values():
@@ -122,22 +122,22 @@ def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -
             begin += height
             if sum(heights) == shape[0]:
                 swaps = found.layer.swaps(shape[0], inputs)
-                yield ("denoiser", underscored(module)), _halves(key, shape[0]) if swaps else (Landing(key, rows),)
+                yield ("denoiser", underscored(module)), _halves(key, shape[0]) if swaps else (TargetSlice(key, rows),)
 
 
-def _below(keys: list[str], layout: Layout, layer: Layer) -> tuple[Landing, ...]:
+def _below(keys: list[str], layout: Layout, layer: Layer) -> tuple[TargetSlice, ...]:
     """Weights that a fused delta's rows are for, in order."""
     shape = layout.tensors[keys[0]].info.shape
     if len(keys) == 1 and len(shape) > 1 and layer.swaps(*shape[:2]):
         return _halves(keys[0], shape[0])
     parts, begin = [], 0
     for key in keys:
-        parts.append(Landing(key, None, begin))
+        parts.append(TargetSlice(key, None, begin))
         begin += layout.tensors[key].info.shape[0]
     return tuple(parts)
 
 
-def _halves(key: str, rows: int) -> tuple[Landing, ...]:
+def _halves(key: str, rows: int) -> tuple[TargetSlice, ...]:
     """A weight whose halves stand the other way round in the other code."""
     half = rows // 2
-    return Landing(key, (0, half), half), Landing(key, (half, rows), 0)
+    return TargetSlice(key, (0, half), half), TargetSlice(key, (half, rows), 0)

@@ -21,7 +21,7 @@ from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
 from registry.formats.layers import AdapterNames, Layer
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored, read_layout
-from registry.tensors.mmap_files import Maps
+from registry.tensors.mmap_files import MappedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Unit:
+class AdapterLayer:
     """What an adapter does to a layer: to all of it (`part` None), or to one of diffusers' modules in it."""
 
     component: str  # denoiser, text_encoder, ...
@@ -57,10 +57,10 @@ class Unit:
         return self.source.algorithm == "lora" and self.source.roles <= PLAIN and {"down", "up"} <= self.source.roles
 
 
-def units_of(adapter: Adapter, names: AdapterNames | None, *, base: Path | None) -> list[Unit]:
+def adapter_layers(adapter: Adapter, names: AdapterNames | None, *, base: Path | None) -> list[AdapterLayer]:
     """The units of an adapter. Raises Refused with every name that no layer has."""
     table = _Table(names or NO_NAMES, base, peft=adapter.spelling == "peft")
-    found: list[Unit] = []
+    found: list[AdapterLayer] = []
     lost: list[str] = []
     for module in adapter.modules:
         unit = table.find(module)
@@ -77,7 +77,7 @@ def units_of(adapter: Adapter, names: AdapterNames | None, *, base: Path | None)
     return found
 
 
-def _refuse_twice(adapter: Adapter, units: list[Unit]) -> None:
+def _refuse_twice(adapter: Adapter, units: list[AdapterLayer]) -> None:
     """Refuse a layer that is there twice, or whole and in parts: joined, one would be lost."""
     seen: dict[tuple[str, str], set[int | None]] = {}
     for unit in units:
@@ -96,7 +96,7 @@ class _Table:
         self._own = base_names(base) if base is not None else None
         self._encoders = {prefix: component for component, prefix in names.encoders.items()}
 
-    def find(self, module: Module) -> Unit | None:
+    def find(self, module: Module) -> AdapterLayer | None:
         key = parse_key(f"{module.name}.alpha")
         assert key is not None  # an ending that is known
         component = self._encoders.get(key.prefix, key.component or DENOISER)
@@ -106,11 +106,11 @@ class _Table:
             dotted = own.get(spelled.replace(".", "_"))
             found = known.find(dotted or spelled)
             if found is not None and self._has(component, found.layer):
-                return Unit(component, found.layer, found.part, module, self._peft)
+                return AdapterLayer(component, found.layer, found.part, module, self._peft)
             if dotted is not None:
-                return Unit(component, Layer(dotted, (dotted,)), 0, module, self._peft)
+                return AdapterLayer(component, Layer(dotted, (dotted,)), 0, module, self._peft)
         if "." in key.module and self._own is None:  # nothing of its name is lost
-            return Unit(component, Layer(key.module, (key.module,)), 0, module, self._peft)
+            return AdapterLayer(component, Layer(key.module, (key.module,)), 0, module, self._peft)
         return None
 
     def _has(self, component: str, layer: Layer) -> bool:
@@ -152,7 +152,7 @@ def tensor_of(module: Module, role: str) -> Tensor:
 def raw_tensors(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
     """Module (as the file spells it) -> {what stands behind its name: tensor}, of every tensor of the file."""
     header = read_header(adapter.path)
-    maps = Maps([adapter.path])
+    maps = MappedFiles([adapter.path])
     found: dict[str, dict[str, Tensor]] = {}
     for name, info in header.tensors.items():
         key = parse_key(name)
@@ -162,7 +162,7 @@ def raw_tensors(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def pair_of(unit: Unit) -> Pair:
+def pair_of(unit: AdapterLayer) -> Pair:
     """The factors of a unit; a magnitude of each row is flat. Raises Refused for a magnitude of columns."""
     module = unit.source
     up, down = tensor_of(module, "up"), tensor_of(module, "down")

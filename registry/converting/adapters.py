@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import CONFIG, Adapter, read_adapter
 from registry.adapters.writer import held
-from registry.converting.adapter_layers import Unit, raw_tensors, units_of
+from registry.converting.adapter_layers import AdapterLayer, adapter_layers, raw_tensors
 from registry.converting.dialects import Spelled, as_kohya, as_modules
 from registry.converting.family import known_family
 from registry.converting.proof import prove
 from registry.converting.proven_output import proven_file
-from registry.converting.request import Wish, Written
+from registry.converting.request import ConvertRequest, Written
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.adapter_keys import adapter_keys, dialect_of
@@ -58,7 +58,7 @@ class AdapterPlan:
     output: Path
     folder: bool
     dtype: str | None  # a safetensors word; None: as it is
-    units: tuple[Unit, ...]
+    units: tuple[AdapterLayer, ...]
     spelled: Spelled
     notes: tuple[str, ...]
 
@@ -90,7 +90,7 @@ def plan_adapter(
     known = _family(adapter, family, target)
     if dtype is not None and DTYPES.get(dtype) not in ("F32", "F16", "BF16"):
         raise Refused(f"--dtype {dtype} is not for adapters. Give fp32, fp16 or bf16.")
-    units = units_of(adapter, known.adapter_names, base=base)
+    units = adapter_layers(adapter, known.adapter_names, base=base)
     notes: list[str] = []
     if adapter.left:
         raise Refused(
@@ -136,7 +136,7 @@ def _family(adapter: Adapter, family: str | None, target: str) -> Family:
     return known
 
 
-def _spelled(adapter: Adapter, units: Sequence[Unit], family: Family, target: str) -> Spelled:
+def _spelled(adapter: Adapter, units: Sequence[AdapterLayer], family: Family, target: str) -> Spelled:
     if target == "kohya":
         plain = all(unit.is_pair for unit in units)
         return as_kohya(units, family, {} if plain else raw_tensors(adapter))
@@ -163,13 +163,13 @@ def _in_dtype(spelled: Spelled, dtype: str) -> Spelled:
 
 
 @dataclass(frozen=True)
-class AdapterWay:
+class AdapterConversion:
     """An adapter in another dialect."""
 
     plan: AdapterPlan
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None) -> AdapterWay:
+    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, base: Path | None) -> AdapterConversion:
         """The way for a file. Raises Refused."""
         return cls(plan_adapter(path, wish.output, target=wish.target, family=family, base=base, dtype=wish.dtype))
 
@@ -208,7 +208,7 @@ def write_adapter(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], re
 
 def _proven(plan: AdapterPlan, path: Path, report: Report) -> float:
     plan.units[0].source.maps.check()
-    return prove(plan.units, units_of(read_adapter(path), plan.family.adapter_names, base=plan.base), dtype=plan.dtype, report=report)
+    return prove(plan.units, adapter_layers(read_adapter(path), plan.family.adapter_names, base=plan.base), dtype=plan.dtype, report=report)
 
 
 def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.writer import held
 from registry.converting.proven_output import proven_file
-from registry.converting.request import Wish, Written
+from registry.converting.request import ConvertRequest, Written
 from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import write_lazily
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
@@ -18,7 +18,7 @@ from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick
 from registry.record import Hashes
 from registry.tensors.layout import Layout, Stored, quantised, read_layout
-from registry.tensors.mmap_files import Maps, torch_dtype
+from registry.tensors.mmap_files import MappedFiles, torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ def planned(tensors: Mapping[str, Stored], cast: Cast, denoiser: Callable[[str],
     }
 
 
-def refuse_overflow(files: Sequence[Mapping[str, Planned]], maps: Maps, report: Report) -> None:
+def refuse_overflow(files: Sequence[Mapping[str, Planned]], maps: MappedFiles, report: Report) -> None:
     """Raise Refused with every tensor that the narrower dtype does not hold. Nothing is written yet."""
     narrowed = [(name, one) for file in files for name, one in file.items() if _narrows(one)]
     faults = []
@@ -90,11 +90,11 @@ def _narrows(one: Planned) -> bool:
     return REACH.get(one.info.dtype, 9) < REACH.get(one.stored.info.dtype, 0)
 
 
-def _values(stored: Stored, maps: Maps) -> Tensor:
+def _values(stored: Stored, maps: MappedFiles) -> Tensor:
     return maps.tensor(stored, 0, stored.info.elements).reshape(stored.info.shape)
 
 
-def write_planned(path: Path, tensors: Mapping[str, Planned], maps: Maps, *, metadata: Mapping[str, str], report: Report) -> Hashes:
+def write_planned(path: Path, tensors: Mapping[str, Planned], maps: MappedFiles, *, metadata: Mapping[str, str], report: Report) -> Hashes:
     """Write one file, a tensor at a time; its Hashes."""
     done = 0
 
@@ -116,17 +116,17 @@ def bytes_of(tensors: Mapping[str, Planned]) -> int:
 
 
 @dataclass(frozen=True)
-class RecastWay:
+class DtypeConversion:
     """A single file whose tensors keep their names and change their dtype."""
 
-    wish: Wish
+    wish: ConvertRequest
     layout: Layout
     tensors: Mapping[str, Planned]
     family: str | None
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None, kind: str) -> RecastWay:
+    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, kind: str) -> DtypeConversion:
         """The way for a safetensors file. Raises Refused."""
         if wish.dtype is None:
             raise Refused(f"{path.name} is safetensors already. Give --dtype to change its dtype, or another --to.")
@@ -146,7 +146,7 @@ class RecastWay:
         return {"from": "safetensors", "dtype": self.wish.dtype, **tensors}
 
     def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
-        maps = Maps([self.layout.path])
+        maps = MappedFiles([self.layout.path])
         refuse_overflow([self.tensors], maps, report)
         kept = {key: value for key, value in self.layout.metadata.items() if key not in OWN_TO_THE_BYTES}
         metadata = {**kept, "format": "pt", "loraloom.parents": plain_parents(parents)}

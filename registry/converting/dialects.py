@@ -3,7 +3,7 @@
 diffusers  `unet.down_blocks...lora_A.weight`, rank and alpha of every module in the header's `lora_adapter_metadata`
 peft       `base_model.model.down_blocks...lora_A.weight`, the same in adapter_config.json
 kohya      `lora_unet_input_blocks_4_1...lora_down.weight` and an alpha tensor a module: what ComfyUI, A1111 and sd-scripts read;
-           layers that the first code fuses are fused
+           layers that the original implementation fuses are fused
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import Module
-from registry.converting.adapter_layers import Unit, pair_of
+from registry.converting.adapter_layers import AdapterLayer, pair_of
 from registry.converting.fusing import Pair, fuse, split
 from registry.errors import Faults
 from registry.family import Family
@@ -55,7 +55,7 @@ class Spelled:
 # --- diffusers and peft
 
 
-def as_modules(units: Sequence[Unit], family: Family, *, prefix: Callable[[str], str]) -> Spelled:
+def as_modules(units: Sequence[AdapterLayer], family: Family, *, prefix: Callable[[str], str]) -> Spelled:
     """An adapter in diffusers' module names, fused layers taken apart; `prefix` is what stands before a component's modules."""
     faults = [fault for unit in units if (fault := _module_fault(unit)) is not None]
     if faults:
@@ -107,7 +107,7 @@ def lean(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _module_fault(unit: Unit) -> str | None:
+def _module_fault(unit: AdapterLayer) -> str | None:
     if unit.is_pair:
         return None
     module = unit.source
@@ -118,11 +118,11 @@ def _module_fault(unit: Unit) -> str | None:
     return f"{module.name} is {_kind(unit)}, for which diffusers and peft's LoRA have no form. {ADVICE}"
 
 
-def _kind(unit: Unit) -> str:
+def _kind(unit: AdapterLayer) -> str:
     return KINDS.get(unit.source.algorithm, unit.source.algorithm or "of an unknown algorithm")
 
 
-def _pairs(unit: Unit) -> Iterator[tuple[str, Pair | None]]:
+def _pairs(unit: AdapterLayer) -> Iterator[tuple[str, Pair | None]]:
     """(module, its factors; None for one that the layer leaves as it is) of a unit, in diffusers' own arrangement of rows."""
     pair = pair_of(unit)
     if swaps(unit.layer, pair) and unit.part is None:
@@ -145,7 +145,7 @@ def rows_of(layer: Layer, pair: Pair) -> tuple[int, ...]:
 
 
 def swaps(layer: Layer, pair: Pair) -> bool:
-    """Whether the halves of this layer's rows stand the other way round in the first code."""
+    """Whether the halves of this layer's rows stand the other way round in the original implementation."""
     return layer.swaps(len(pair.up), int(pair.down.shape[1]))
 
 
@@ -162,14 +162,14 @@ def swapped(pair: Pair) -> Pair:
 # --- kohya
 
 
-def as_kohya(units: Sequence[Unit], family: Family, raw: Mapping[str, Mapping[str, Tensor]]) -> Spelled:
-    """An adapter in kohya's names, the first code's where the family has them; separate parts of fused layers joined.
+def as_kohya(units: Sequence[AdapterLayer], family: Family, raw: Mapping[str, Mapping[str, Tensor]]) -> Spelled:
+    """An adapter in kohya's names, the original implementation's where the family has them; separate parts of fused layers joined.
 
     `raw` has the tensors of each module as the file has them: of what is no pair of factors, names alone change.
     """
     names = family.adapter_names
     assert names is not None
-    groups: dict[tuple[str, Layer], list[Unit]] = {}
+    groups: dict[tuple[str, Layer], list[AdapterLayer]] = {}
     for unit in units:
         groups.setdefault((unit.component, unit.layer), []).append(unit)
     faults = [fault for (component, layer), group in groups.items() for fault in _kohya_faults(family, component, layer, group)]
@@ -196,7 +196,7 @@ def as_kohya(units: Sequence[Unit], family: Family, raw: Mapping[str, Mapping[st
     return Spelled(tensors=tensors, settings={}, fused=fused, ranks=frozenset(ranks), alphas=frozenset(alphas))
 
 
-def _kohya_faults(family: Family, component: str, layer: Layer, group: Sequence[Unit]) -> Iterator[str]:
+def _kohya_faults(family: Family, component: str, layer: Layer, group: Sequence[AdapterLayer]) -> Iterator[str]:
     names = family.adapter_names
     assert names is not None
     if component != DENOISER and component not in names.encoders:
@@ -219,7 +219,7 @@ def is_pefts(module: Module) -> bool:
     return module.peft or told_elsewhere or module.name.startswith("base_model.")
 
 
-def _fused_faults(layer: Layer, group: Sequence[Unit]) -> Iterator[str]:
+def _fused_faults(layer: Layer, group: Sequence[AdapterLayer]) -> Iterator[str]:
     doras = sum("dora" in unit.source.roles for unit in group)
     if doras and doras < len(layer.modules):
         missing = ", ".join(module for part, module in enumerate(layer.modules) if all(unit.part != part for unit in group))
@@ -235,8 +235,8 @@ def _fused_faults(layer: Layer, group: Sequence[Unit]) -> Iterator[str]:
             yield f"{unit.source.name} is {max(inputs)} to {out}, where {layer.original} has {rows[unit.part or 0]} rows for it."
 
 
-def _joined(layer: Layer, group: Sequence[Unit]) -> Pair:
-    """The factors of a layer in the first code's arrangement of rows."""
+def _joined(layer: Layer, group: Sequence[AdapterLayer]) -> Pair:
+    """The factors of a layer in the original implementation's arrangement of rows."""
     if len(layer.modules) > 1 and group[0].part is not None:
         parts = {unit.part: pair_of(unit) for unit in group}
         inputs = int(next(iter(parts.values())).down.shape[1])
@@ -253,7 +253,7 @@ def _alpha_tensor(pair: Pair) -> Tensor:
     return narrow if float(narrow) == pair.alpha else torch.tensor(pair.alpha, dtype=torch.float32)
 
 
-def _widths(units: Sequence[Unit]) -> dict[str, int]:
+def _widths(units: Sequence[AdapterLayer]) -> dict[str, int]:
     """diffusers' module -> in-width, of the denoiser's plain modules."""
     return {
         unit.module: int(unit.source.stored["down"].info.shape[1])

@@ -9,12 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import CONFIG
-from registry.converting.adapters import DIALECTS, AdapterWay
-from registry.converting.casting import RecastWay
-from registry.converting.pickles import PickleWay, is_pickle
-from registry.converting.request import Way, Wish
-from registry.converting.to_file import SingleFileWay
-from registry.converting.to_folder import FolderWay
+from registry.converting.adapters import DIALECTS, AdapterConversion
+from registry.converting.casting import DtypeConversion
+from registry.converting.pickles import PickleConversion, is_pickle
+from registry.converting.request import ConversionPlan, ConvertRequest
+from registry.converting.to_file import SingleFileConversion
+from registry.converting.to_folder import FolderConversion
 from registry.detect.loading import told_prediction
 from registry.errors import Faults, Refused
 from registry.formats.hashing import hash_file
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from registry.store import Store
 
 TARGETS = (*DIALECTS, "safetensors", "single-file", "folder")
-__all__ = ["TARGETS", "ConvertPlan", "Converted", "Wish", "plan_convert", "run_convert"]
+__all__ = ["TARGETS", "ConvertPlan", "ConvertRequest", "Converted", "plan_convert", "run_convert"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertPlan:
     """A conversion that can be run."""
 
-    wish: Wish
+    wish: ConvertRequest
     record: Record
     name: str
-    way: Way
+    way: ConversionPlan
 
     @property
     def notes(self) -> list[str]:
@@ -73,7 +73,7 @@ class Converted:
     record: Record | None = None
 
 
-def plan_convert(wish: Wish, store: Store) -> ConvertPlan:
+def plan_convert(wish: ConvertRequest, store: Store) -> ConvertPlan:
     """Everything checked, nothing written. Raises Refused."""
     record = _found(wish, store)
     folder = wish.target == "folder" or (wish.target == "peft" and wish.output.suffix != ".safetensors")
@@ -85,7 +85,7 @@ def plan_convert(wish: Wish, store: Store) -> ConvertPlan:
     return ConvertPlan(wish=wish, record=record, name=_name(wish, record), way=_way(wish, record, base))
 
 
-def _way(wish: Wish, record: Record, base: Path | None) -> Way:
+def _way(wish: ConvertRequest, record: Record, base: Path | None) -> ConversionPlan:
     """How this becomes that."""
     path = Path(str(record.path))
     if wish.family is None and record.family is None and record.candidates:
@@ -93,7 +93,7 @@ def _way(wish: Wish, record: Record, base: Path | None) -> Way:
     if record.dialect == "pickle":
         if wish.target != "safetensors":
             raise Refused(f"{path.name} is a pickle. Convert it to safetensors first: --to safetensors --output FILE.safetensors")
-        return PickleWay(path, wish)
+        return PickleConversion(path, wish)
     if record.dialect == "gguf":
         raise Refused(
             f"{path.name} is a GGUF file, whose weights are rounded in blocks of a few bits. Convert the safetensors file it was made from."
@@ -101,18 +101,18 @@ def _way(wish: Wish, record: Record, base: Path | None) -> Way:
     if wish.target in DIALECTS:
         if record.kind not in ("adapter", "unknown"):
             raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of adapters.")
-        return AdapterWay.of(path, wish, family=wish.family or record.family, base=base)
+        return AdapterConversion.of(path, wish, family=wish.family or record.family, base=base)
     family = wish.family or record.family
     if wish.target == "safetensors":
-        return RecastWay.of(path, wish, family=family, kind=record.kind)
+        return DtypeConversion.of(path, wish, family=family, kind=record.kind)
     if record.kind not in ("checkpoint", "unknown"):
         raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of checkpoints.")
     if wish.target == "single-file":
-        return SingleFileWay.of(path, wish, family=family, prediction=told_prediction(record))
-    return FolderWay.of(path, wish, family=family, base=base, prediction=told_prediction(record))
+        return SingleFileConversion.of(path, wish, family=family, prediction=told_prediction(record))
+    return FolderConversion.of(path, wish, family=family, base=base, prediction=told_prediction(record))
 
 
-def _found(wish: Wish, store: Store) -> Record:
+def _found(wish: ConvertRequest, store: Store) -> Record:
     """The Record that is meant; a peft folder is its weights, a pickle has a Record of its path alone."""
     path = Path(wish.reference).expanduser()
     if looks_like_path(wish.reference) and path.is_dir() and (path / CONFIG).is_file():
@@ -128,7 +128,7 @@ def _found(wish: Wish, store: Store) -> Record:
     return store.find(wish.reference)
 
 
-def _name(wish: Wish, record: Record) -> str:
+def _name(wish: ConvertRequest, record: Record) -> str:
     """The registered name: the one given, else the output's, with the form behind it where the source has that name."""
     stem = wish.output.stem if wish.output.suffix else wish.output.name
     taken = bool(record.id) and stem == without_alias(record.name)

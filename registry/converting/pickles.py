@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.converting.proven_output import proven_file
-from registry.converting.request import Wish, Written
+from registry.converting.request import ConvertRequest, Written
 from registry.errors import BadFile, JobFailed, Refused
 from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff
@@ -54,11 +54,11 @@ class Unpickled:
 
 
 @dataclass(frozen=True)
-class PickleWay:
+class PickleConversion:
     """A pickle as safetensors. What is in it is not known before it is read: nothing of it is loaded for a plan."""
 
     path: Path
-    wish: Wish
+    wish: ConvertRequest
 
     def __post_init__(self) -> None:
         if self.wish.output.suffix != ".safetensors":

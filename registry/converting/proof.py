@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from registry.converting.adapter_layers import Unit, pair_of, tensor_of
+from registry.converting.adapter_layers import AdapterLayer, pair_of, tensor_of
 from registry.converting.dialects import swapped
 from registry.converting.fusing import Pair
 from registry.errors import JobFailed
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE = {"F32": 1e-5, "F16": 2e-3, "BF16": 1.6e-2}  # of the product's norm: some roundings of two factors in this dtype
-Layers = dict[tuple[str, str], list[Unit]]
+Layers = dict[tuple[str, str], list[AdapterLayer]]
 
 
-def prove(before: Sequence[Unit], after: Sequence[Unit], *, dtype: str | None, report: Report = silent) -> float:
+def prove(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer], *, dtype: str | None, report: Report = silent) -> float:
     """The largest difference of any layer's product, as a share of its norm. `dtype`: what the factors were rounded to; None: nothing.
 
     Raises JobFailed where a layer is missing, is there too much, or does something else.
@@ -48,7 +48,7 @@ def prove(before: Sequence[Unit], after: Sequence[Unit], *, dtype: str | None, r
     return worst
 
 
-def _by_layer(units: Sequence[Unit]) -> Layers:
+def _by_layer(units: Sequence[AdapterLayer]) -> Layers:
     found: Layers = {}
     for unit in units:
         found.setdefault((unit.component, unit.layer.modules[0]), []).append(unit)
@@ -61,7 +61,7 @@ def _does_something(mine: Layers, theirs: Layers, place: tuple[str, str]) -> boo
     return any(not unit.is_pair or "dora" in unit.source.roles or bool(pair_of(unit).up.any()) for unit in units)
 
 
-def _difference(before: Sequence[Unit], after: Sequence[Unit]) -> float:
+def _difference(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer]) -> float:
     """The norm of what two layers' products differ by, as a share of the first one's."""
     if not before[0].is_pair:
         return 0.0 if _same_tensors(before[0], after[0]) else math.inf
@@ -95,8 +95,8 @@ def inner(one: Pair | None, other: Pair | None) -> float:
     return float((ups * downs).sum()) * one.scale * other.scale
 
 
-def _blocks(units: Sequence[Unit]) -> list[Pair | None] | None:
-    """The rows of a whole layer module by module, in the first code's arrangement; None where the rows are not those of the layer."""
+def _blocks(units: Sequence[AdapterLayer]) -> list[Pair | None] | None:
+    """The rows of a whole layer module by module, in the original implementation's arrangement; None where the rows are not those of the layer."""
     layer = units[0].layer
     pairs = [pair_of(unit) for unit in units]
     if layer.swapped and units[0].part is not None:
@@ -124,13 +124,13 @@ def _same_magnitudes(mine: Sequence[Pair | None], its: Sequence[Pair | None]) ->
     return True
 
 
-def _same_tensors(one: Unit, other: Unit) -> bool:
+def _same_tensors(one: AdapterLayer, other: AdapterLayer) -> bool:
     return one.source.roles == other.source.roles and all(
         same_bits(tensor_of(one.source, role), tensor_of(other.source, role)) for role in one.source.roles
     )
 
 
-def _same_factors(before: Sequence[Unit], after: Sequence[Unit]) -> bool:
+def _same_factors(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer]) -> bool:
     """Whether both have the same factors, bit for bit, with the same scale: then the products need not be made."""
     if len(before) != 1 or len(after) != 1 or before[0].layer.swapped or before[0].whole != after[0].whole:
         return False

@@ -12,7 +12,7 @@ from registry.record import Hashes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class ConvertRequest:
     """What is asked for: a reference, the form it shall have, and where."""
 
     reference: str
@@ -36,7 +36,7 @@ class Written:
     notes: Sequence[str] = ()
 
 
-class Way(Protocol):
+class ConversionPlan(Protocol):
     """A conversion that was planned: everything is checked, nothing written."""
 
     @property

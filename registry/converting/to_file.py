@@ -1,4 +1,4 @@
-"""A diffusers folder as one file in the first code's names, as ComfyUI and A1111 load it: one tensor in memory at a time.
+"""A diffusers folder as one file in the original implementation's names, as ComfyUI and A1111 load it: one tensor in memory at a time.
 
 What is written is opened again by the family's own loader, on the device "meta", before it is called saved.
 """
@@ -14,7 +14,7 @@ from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK
 from registry.converting.casting import SHOWN, Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
 from registry.converting.family import known_family
 from registry.converting.proven_output import proven_file
-from registry.converting.request import Wish, Written
+from registry.converting.request import ConvertRequest, Written
 from registry.detect.loading import load_family
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
@@ -25,17 +25,17 @@ from registry.formats.single_file import UNUSED, component_configs
 from registry.parts import Parts
 from registry.progress import Report
 from registry.tensors.layout import Layout, Stored, read_layout
-from registry.tensors.mmap_files import Maps
+from registry.tensors.mmap_files import MappedFiles
 from registry.tensors.relayout import gathered, modern
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
 
 
 @dataclass(frozen=True)
-class SingleFileWay:
-    """A diffusers folder as one file in the first code's names."""
+class SingleFileConversion:
+    """A diffusers folder as one file in the original implementation's names."""
 
-    wish: Wish
+    wish: ConvertRequest
     layout: Layout
     known: Family
     parts: Parts
@@ -45,8 +45,8 @@ class SingleFileWay:
     marks: tuple[str, ...]  # empty tensors that say what is predicted
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None, prediction: str | None = None) -> SingleFileWay:
-        """The way for a folder. Raises Refused with every parameter that has no name in the first code."""
+    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, prediction: str | None = None) -> SingleFileConversion:
+        """The way for a folder. Raises Refused with every parameter that has no name in the original implementation."""
         import torch
 
         if not path.is_dir():
@@ -67,7 +67,9 @@ class SingleFileWay:
             lost += [f"{component}/{name}" for name in unplaced if placed and not UNUSED.search(name)]
         if lost:
             shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
-            raise Refused(f"{path.name}: {len(lost)} of its parameters have no name in the first code of {known.title}: {shown}.")
+            raise Refused(
+                f"{path.name}: {len(lost)} of its parameters have no name in the original implementation of {known.title}: {shown}."
+            )
         if not found:
             raise Refused(f"{path.name} has no component that a single file of {known.title} holds.")
         told = ", ".join(f"{name} ({count} tensors)" for name, count in left.items())
@@ -91,7 +93,7 @@ class SingleFileWay:
         }
 
     def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
-        maps = Maps(file for one in self.tensors.values() for file in one.stored.files)
+        maps = MappedFiles(file for one in self.tensors.values() for file in one.stored.files)
         refuse_overflow([self.tensors], maps, report)
         empty = Planned(next(iter(self.tensors.values())).stored.rows(0, 0).shaped((0,)), TensorInfo("F32", (0,)))
         tensors = {**self.tensors, **dict.fromkeys(self.marks, empty)}
@@ -127,7 +129,7 @@ def _by_component(layout: Layout) -> dict[str, list[str]]:
 
 
 def _under_file_keys(known: Family, layout: Layout, component: str, names: Sequence[str]) -> tuple[dict[str, Stored], list[str]]:
-    """(a component's tensors under the first code's keys, the parameters that have none); ({}, ...) for one that files do not hold."""
+    """(a component's tensors under the original implementation's keys, the parameters that have none); ({}, ...) for one that files do not hold."""
     stored = {modern(name) if component == "vae" else name: layout.tensors[f"{component}/{name}"] for name in names}
     shapes = {name: tensor.info.shape for name, tensor in stored.items()}
     table = known.file_names
@@ -138,7 +140,7 @@ def _under_file_keys(known: Family, layout: Layout, component: str, names: Seque
         places: dict[str, Place] = table.places(component, read_json(config) if config.is_file() else {}, shapes, table.published)
     except (KeyError, TypeError) as error:
         raise BadFile(
-            config, "bad-config", f"does not say how its {component} is built ({error}); the first code's names depend on it."
+            config, "bad-config", f"does not say how its {component} is built ({error}); the original implementation's names depend on it."
         ) from error
     found = gathered({name: stored[name] for name in places}, places)
     keys = {place.key for place in places.values()}

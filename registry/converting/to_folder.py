@@ -13,7 +13,7 @@ from typing import Any
 
 from registry.converting.casting import Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
 from registry.converting.family import known_family
-from registry.converting.request import Wish, Written
+from registry.converting.request import ConvertRequest, Written
 from registry.converting.to_file import opened
 from registry.detect.loading import load_family
 from registry.errors import Refused
@@ -25,7 +25,7 @@ from registry.formats.single_file import UNUSED
 from registry.parts import Parts
 from registry.progress import Report
 from registry.tensors.layout import Layout, Stored, read_layout
-from registry.tensors.mmap_files import Maps
+from registry.tensors.mmap_files import MappedFiles
 from registry.tensors.relayout import cut
 
 WEIGHTS = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
@@ -34,10 +34,10 @@ ABSENT = ("safety_checker", "feature_extractor", "image_encoder")  # that a pipe
 
 
 @dataclass(frozen=True)
-class FolderWay:
+class FolderConversion:
     """One file as a diffusers folder."""
 
-    wish: Wish
+    wish: ConvertRequest
     layout: Layout
     known: Family
     parts: Parts
@@ -46,7 +46,9 @@ class FolderWay:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, path: Path, wish: Wish, *, family: str | None, base: Path | None, prediction: str | None = None) -> FolderWay:
+    def of(
+        cls, path: Path, wish: ConvertRequest, *, family: str | None, base: Path | None, prediction: str | None = None
+    ) -> FolderConversion:
         """The way for a single file; `prediction` is what was told of it.
 
         Raises Refused, with the word base where the file alone does not say enough.
@@ -92,7 +94,7 @@ class FolderWay:
         }
 
     def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
-        maps = Maps([self.layout.path])
+        maps = MappedFiles([self.layout.path])
         refuse_overflow(list(self.weights.values()), maps, report)
         modules = _modules(self.known, self.parts)
         with atomic_folder(self.wish.output) as folder:

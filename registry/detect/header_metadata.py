@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-from registry.detect.licences import terms_told
+from registry.detect.licences import declared_terms
 from registry.record import Prediction, Warn
 
 TRIGGERS_AT_MOST = 8
@@ -81,7 +81,7 @@ class MetadataFacts:
 def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
     """The facts in a header's metadata; damaged values are left out, never an error."""
     family, source = _family(metadata)
-    terms = terms_told(metadata)
+    terms = declared_terms(metadata)
     return MetadataFacts(
         family=family,
         family_source=source,

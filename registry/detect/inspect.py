@@ -15,34 +15,34 @@ from registry.detect.component_kinds import CROSS_WIDTHS
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
-from registry.detect.table_facts import Traits, dtype_of, look_at
-from registry.detect.verdict import Verdict, checkpoint_claims, hear_metadata, verdict_of
+from registry.detect.table_facts import TableFacts, dtype_of, look_at
+from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, verdict_of
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.family import Control
-from registry.formats.adapter_keys import DENOISER, dialect_told
+from registry.formats.adapter_keys import DENOISER, declared_dialect
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import folder_files, read_json, weights_of
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.peft_config import config_beside, with_config
 from registry.formats.safetensors_header import Header, read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
 
-__all__ = ["Fit", "Look", "fits", "inspect", "look", "record_of"]
+__all__ = ["Fit", "ModelHeader", "fits", "inspect", "look", "record_of"]
 
 
 # --- looking
 
 
-def look(path: Path | str) -> Look:
+def look(path: Path | str) -> ModelHeader:
     """What detection sees of a file or a diffusers folder. Raises BadFile."""
     path = Path(path)
     if path.is_dir():
         return _look_folder(path)
     header = _header_of(path)
-    return Look(path=path, tensors=header.tensors, metadata=header.metadata)
+    return ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata)
 
 
 def _header_of(path: Path) -> Header:
@@ -52,7 +52,7 @@ def _header_of(path: Path) -> Header:
     return read_header(path)
 
 
-def _look_folder(path: Path) -> Look:
+def _look_folder(path: Path) -> ModelHeader:
     index_path = path / "model_index.json"
     if not index_path.is_file():
         inside = next((name for name in ("adapter_model.safetensors", "pytorch_lora_weights.safetensors") if (path / name).is_file()), None)
@@ -69,7 +69,7 @@ def _look_folder(path: Path) -> Look:
                 configs[component] = read_json(folder / name)
     denoiser = next((name for name in ("unet", "transformer", "prior") if name in index), None)
     tensors = weights_of(path / denoiser) if denoiser and (path / denoiser).is_dir() else {}
-    return Look(path=path, index=index, configs=configs, tensors=tensors)
+    return ModelHeader(path=path, index=index, configs=configs, tensors=tensors)
 
 
 # --- judging
@@ -84,7 +84,7 @@ def inspect(path: Path | str) -> Record:
     return record_of(path, header.file_bytes, header.metadata, look_at(path, header)[0])
 
 
-def record_of(path: Path, size: int, metadata: Mapping[str, str], traits: Traits, *, beside: Collection[str] | None = None) -> Record:
+def record_of(path: Path, size: int, metadata: Mapping[str, str], traits: TableFacts, *, beside: Collection[str] | None = None) -> Record:
     """The unsaved Record of a single file of `size` bytes. `beside` are the names in its folder, where they are at hand."""
     facts = with_sidecars(metadata_facts(metadata), path, beside=beside)
     base: dict[str, Any] = {
@@ -104,7 +104,7 @@ def record_of(path: Path, size: int, metadata: Mapping[str, str], traits: Traits
     return _model(base, metadata, traits, facts)
 
 
-def _adapter(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, facts: MetadataFacts) -> Record:
+def _adapter(base: dict[str, Any], metadata: Mapping[str, str], traits: TableFacts, facts: MetadataFacts) -> Record:
     verdict = verdict_of(traits.claims, facts)
     told = traits.adapter
     assert told is not None
@@ -128,7 +128,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, 
         base,
         verdict,
         kind="adapter",
-        dialect=dialect_told(told.dialect, metadata),
+        dialect=declared_dialect(told.dialect, metadata),
         algorithms=told.algorithms,
         dora=told.dora,
         rank=told.rank,
@@ -138,7 +138,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, 
     )
 
 
-def _model(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, facts: MetadataFacts) -> Record:
+def _model(base: dict[str, Any], metadata: Mapping[str, str], traits: TableFacts, facts: MetadataFacts) -> Record:
     """A single file that is no adapter: by its keys one of the small kinds, else a checkpoint when a family claims it."""
     small, gguf = traits.small, str(base["files"][0].path).lower().endswith(".gguf")
     if gguf and small is None and (language := _language_model(metadata)):
@@ -146,7 +146,7 @@ def _model(base: dict[str, Any], metadata: Mapping[str, str], traits: Traits, fa
     if small is not None:
         verdict = Verdict(variant=small.variant, evidence=list(small.evidence))
         verdict.family, verdict.candidates = (small.families[0], ()) if len(small.families) == 1 else (None, small.families)
-        hear_metadata(verdict, facts)
+        apply_metadata(verdict, facts)
         return _record(base, verdict, kind=small.kind, dialect=small.dialect, components=small.components)
     verdict = verdict_of(traits.claims, facts)
     if not verdict.family and not verdict.candidates:
@@ -178,7 +178,7 @@ def _inspect_shards(path: Path) -> Record:
     """A folder that holds one single-file checkpoint in shards."""
     first = next(iter(sorted(path.glob(SHARDS))))
     facts = metadata_facts(read_header(first).metadata)
-    seen = Look(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
+    seen = ModelHeader(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
     verdict = verdict_of(checkpoint_claims(seen), facts)
     kind = "checkpoint" if verdict.family or verdict.candidates else "unknown"
     base = {**_folder_base(path), "licence": facts.licence or card_licence(path), "parents": facts.parents}

@@ -72,7 +72,7 @@ def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
     return Terms(" AND ".join(strictest) or None, dict(given), unknown)
 
 
-def terms_told(metadata: Mapping[str, str]) -> Terms | None:
+def declared_terms(metadata: Mapping[str, str]) -> Terms | None:
     """The Terms that a derived file's metadata tell; None where there are none, or damaged ones."""
     try:
         told = json.loads(metadata.get(ENTRY, "null"))

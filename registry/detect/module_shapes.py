@@ -15,7 +15,7 @@ from registry.architectures.unet.ldm_names import unet_modules
 from registry.formats.adapter_keys import DENOISER
 from registry.formats.layers import AdapterNames, originals
 from registry.formats.model_folder import weights_of
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo, read_header
 
 
@@ -72,7 +72,7 @@ def _tables(path: Path, tensors: Mapping[str, TensorInfo]) -> list[AdapterNames]
     from registry.detect.verdict import checkpoint_claims  # not at the top: importing it imports every family
     from registry.families import FAMILIES
 
-    claims = sorted(checkpoint_claims(Look(path=path, tensors=tensors)), key=lambda claim: -claim.match.score)
+    claims = sorted(checkpoint_claims(ModelHeader(path=path, tensors=tensors)), key=lambda claim: -claim.match.score)
     told = [claims[0].family] if claims and claims[0].family in FAMILIES else list(FAMILIES)
     return [names for name in told if (names := FAMILIES[name].adapter_names) is not None]
 
@@ -181,7 +181,7 @@ def ldm_names(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _first_names(modules: Modules, names: AdapterNames) -> Modules:
-    """The layers of a transformer in diffusers' names under those of the first code: fused ones as high as their parts together."""
+    """The layers of a transformer in diffusers' names under those of the original implementation: fused ones as high as their parts together."""
     named: Modules = {}
     for layer in originals(names.layers, modules).values():
         parts = [modules[name] for name in layer.modules if name in modules]
@@ -191,7 +191,7 @@ def _first_names(modules: Modules, names: AdapterNames) -> Modules:
 
 
 def _own_names(modules: Modules, names: AdapterNames) -> Modules:
-    """The modules of diffusers in a transformer in the first code's names: fused layers as the parts that they hold."""
+    """The modules of diffusers in a transformer in the original implementation's names: fused layers as the parts that they hold."""
     named: Modules = {}
     for name, shape in modules.items():
         found = names.denoiser.find(name)

@@ -3,7 +3,7 @@
 Sources: diffusers' single_file_utils and model classes, ComfyUI's model_detection, SwarmUI's T2IModelClassSorter, InvokeAI's configs.
 """
 
-from registry.signature import Known, Shape, Width
+from registry.signature import Shape, Signature, Width
 
 BLOCK = r"^transformer_blocks[._]\d+[._]"
 JOINT = rf"{BLOCK}attn[._](to_[qkv]|add_[qkv]_proj)$"  # the shared names of all transformers with image and text streams
@@ -13,12 +13,12 @@ SINGLE = r"^single_transformer_blocks"
 REFINER = r"token_refiner"
 
 
-KNOWN: tuple[Known, ...] = (
-    Known(
+DETECT_ONLY: tuple[Signature, ...] = (
+    Signature(
         family="pixart",
         keys=("t_block.1.weight", "x_embedder.proj.weight"),
         other_keys=(("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias"),),
-        absent=("attention_y_norm.weight",),  # Sana's, whose first code grew out of this one
+        absent=("attention_y_norm.weight",),  # Sana's, whose original implementation grew out of this one
         needs=(Shape(key="(x_embedder|pos_embed).proj.weight", axis=0, means={1152: None}),),
         marks={"ar_embedder.mlp.0.weight": "alpha", "adaln_single.emb.aspect_ratio_embedder.linear_1.weight": "alpha"},
         variants=(
@@ -32,7 +32,7 @@ KNOWN: tuple[Known, ...] = (
         adapter_widths=(Width(module=rf"{BLOCK}attn[12][._]to_q$", means={1152: None}), Width(module=READS_TEXT, means={1152: None})),
         adapter_blocks={"transformer_blocks": 28},
     ),
-    Known(
+    Signature(
         family="ltx",
         keys=(r"adaln_single.emb.timestep_embedder.linear_1.bias", r"transformer_blocks.0.attn2.to_k.weight"),
         other_keys=((r"time_embed.emb.timestep_embedder.linear_1.bias", r"transformer_blocks.0.attn2.to_k.weight", "proj_in.weight"),),
@@ -51,7 +51,7 @@ KNOWN: tuple[Known, ...] = (
         adapter_marks={rf"{BLOCK}(audio|video)_to_(audio|video)_attn": "2"},
         adapter_blocks={"transformer_blocks": 48},
     ),
-    Known(
+    Signature(
         family="wan",
         keys=("head.modulation|scale_shift_table", "patch_embedding.weight", "blocks.0.(cross_attn.k|attn2.to_k).bias"),
         variants=(Shape(key="patch_embedding.weight", axis=0, means={1536: "1.3b", 5120: "14b", 3072: "5b"}),),
@@ -77,7 +77,7 @@ KNOWN: tuple[Known, ...] = (
             Width(module=r"^blocks[._]\d+[._]ffn[._](0|net[._]0[._]proj)$", means={1536: "1.3b", 5120: "14b", 3072: "5b"}),
         ),
     ),
-    Known(
+    Signature(
         family="hunyuan_image",
         keys=("txt_in.individual_token_refiner.blocks.0..*", "byt5_in.fc1.bias"),
         other_keys=(
@@ -104,7 +104,7 @@ KNOWN: tuple[Known, ...] = (
         ),
         adapter_blocks={"transformer_blocks": 20, "double_blocks": 20, "single_transformer_blocks": 40, "single_blocks": 40},
     ),
-    Known(
+    Signature(
         family="hunyuan_video",
         keys=("txt_in.individual_token_refiner.blocks.0..*",),
         other_keys=(("context_embedder.token_refiner.refiner_blocks.0..*", "x_embedder.proj.weight"),),
@@ -129,7 +129,7 @@ KNOWN: tuple[Known, ...] = (
         ),
         adapter_blocks={"transformer_blocks": 20, "double_blocks": 20, "single_transformer_blocks": 40, "single_blocks": 40},
     ),
-    Known(
+    Signature(
         family="anima",
         keys=(r"llm_adapter.blocks.0..*", r"blocks.\d+.adaln_modulation_cross_attn..*"),
         prediction="flow",
@@ -139,7 +139,7 @@ KNOWN: tuple[Known, ...] = (
         adapter_widths=(Width(module=r"^blocks[._]\d+[._]self_attn[._][qkv]_proj$", means={2048: None}),),
         adapter_blocks={"blocks": 28},
     ),
-    Known(
+    Signature(
         family="cosmos",
         keys=("x_embedder.proj.1.weight",),
         other_keys=(
@@ -162,7 +162,7 @@ KNOWN: tuple[Known, ...] = (
         ),
         adapter_absent=(r"^llm_adapter", rf"{BLOCK}audio"),
     ),
-    Known(
+    Signature(
         family="ideogram4",
         keys=("embed_image_indicator.weight",),
         prediction="flow",
@@ -174,7 +174,7 @@ KNOWN: tuple[Known, ...] = (
             Width(module=r"^layers[._]\d+[._]feed_forward[._]w[13]$", means={4608: None}),
         ),
     ),
-    Known(
+    Signature(
         family="hidream",
         keys=("caption_projection.0.linear.weight", "double_stream_blocks.0..*"),
         other_keys=(("caption_projection.0.linear.weight",),),
@@ -183,7 +183,7 @@ KNOWN: tuple[Known, ...] = (
         pipelines="HiDream.*",
         adapter=((r"^(double|single)_stream_blocks[._]\d+[._]block",),),
     ),
-    Known(
+    Signature(
         family="auraflow",
         keys=("cond_seq_linear.weight",),
         other_keys=(("joint_transformer_blocks.0.attn.to_q.weight", "register_tokens"),),

@@ -1,4 +1,4 @@
-"""What other tools keep beside a model: Civitai's .civitai.info, A1111's .json and .txt, preview pictures. Read, never written."""
+"""What other tools keep beside a model: Civitai's .civitai.info, A1111's .json and .txt, preview images. Read, never written."""
 
 from __future__ import annotations
 

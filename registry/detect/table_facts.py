@@ -37,7 +37,7 @@ VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 
 @dataclass(frozen=True)
-class Traits:
+class TableFacts:
     """What a table of tensors tells. `adapter` and `small` are None where the file is none; `claims` are the families'."""
 
     dtype: str | None
@@ -49,17 +49,17 @@ class Traits:
     claims: tuple[Claim, ...]
 
 
-def traits_of(seen: NotingLook) -> Traits:
+def table_facts(seen: NotingLook) -> TableFacts:
     """The Traits of a single file."""
     tensors, keys = seen.tensors, seen.adapter_keys
     if keys is None and tensors and all(name.startswith("base_model.") for name in tensors):
         keys = {}  # peft's, of a kind whose tensors nothing here knows: VeRA, FourierFT, ...
     dtype = dtype_of(tensors)
     if keys is not None:
-        return Traits(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
+        return TableFacts(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
     small = kind_by_keys(tensors)
     claims = checkpoint_claims(seen) if small is None else ()
-    return Traits(dtype, None, False, small, _components(tensors), _dialect(tensors), claims)
+    return TableFacts(dtype, None, False, small, _components(tensors), _dialect(tensors), claims)
 
 
 def dtype_of(tensors: Mapping[str, TensorInfo]) -> str | None:
@@ -106,7 +106,7 @@ def _dialect(tensors: Mapping[str, TensorInfo]) -> str:
 @dataclass(frozen=True)
 class _Kept:
     data_bytes: int
-    traits: Traits
+    traits: TableFacts
     answers: Mapping[str, str | None]  # the metadata that the claims depended on
 
     def holds_for(self, metadata: Mapping[str, str], data_bytes: int) -> bool:
@@ -119,7 +119,7 @@ class TableReader:
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, list[_Kept]] = OrderedDict()
 
-    def read(self, path: Path, size: int, raw: bytes) -> tuple[Mapping[str, str], Traits]:
+    def read(self, path: Path, size: int, raw: bytes) -> tuple[Mapping[str, str], TableFacts]:
         """(metadata, Traits) of a file of `size` bytes whose header is `raw`. Raises BadFile as `parse_header` does."""
         split = split_header(raw)
         table = blake3(split[1].encode()).digest() if split is not None else b""
@@ -138,7 +138,7 @@ class TableReader:
         return header.metadata, traits
 
 
-def look_at(path: Path, header: Header) -> tuple[Traits, Asked]:
+def look_at(path: Path, header: Header) -> tuple[TableFacts, Asked]:
     """The Traits of a file, and what of its metadata they depended on."""
     asked = Asked(header.metadata)
-    return traits_of(NotingLook(path=path, tensors=header.tensors, metadata=asked)), asked
+    return table_facts(NotingLook(path=path, tensors=header.tensors, metadata=asked)), asked

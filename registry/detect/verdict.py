@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from registry.detect.header_metadata import MetadataFacts
-from registry.detect.other_families import KNOWN
+from registry.detect.other_families import DETECT_ONLY
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.parts import Match
 from registry.record import Prediction, Warn
-from registry.signature import Known, claim_adapter, claim_checkpoint
+from registry.signature import Signature, claim_adapter, claim_checkpoint
 
 TIE = 0.02  # claims closer than this are a tie
 
@@ -43,20 +43,20 @@ class Verdict:
 # --- asking
 
 
-def adapter_claims(seen: Look) -> tuple[Claim, ...]:
+def adapter_claims(seen: ModelHeader) -> tuple[Claim, ...]:
     """Every family's claim on an adapter."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
     return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_adapter(row, seen))))
 
 
-def checkpoint_claims(seen: Look) -> tuple[Claim, ...]:
+def checkpoint_claims(seen: ModelHeader) -> tuple[Claim, ...]:
     """Every family's claim on a checkpoint."""
     claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_checkpoint(seen))]
     return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_checkpoint(row, seen))))
 
 
-def _without_file() -> Iterator[Known]:
-    return (row for row in KNOWN if row.family not in FAMILIES)
+def _without_file() -> Iterator[Signature]:
+    return (row for row in DETECT_ONLY if row.family not in FAMILIES)
 
 
 # --- judging
@@ -74,7 +74,7 @@ def verdict_of(claims: Iterable[Claim], facts: MetadataFacts) -> Verdict:
         else:
             verdict.candidates = tuple(claim.family for claim in best)
             verdict.evidence += [reason for claim in best for reason in _reasons(claim)]
-    hear_metadata(verdict, facts)
+    apply_metadata(verdict, facts)
     return verdict
 
 
@@ -88,7 +88,7 @@ def _reasons(claim: Claim) -> list[str]:
     return [f"{claim.family} ({claim.match.score:.2f}): {reason}" for reason in claim.match.evidence]
 
 
-def hear_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
+def apply_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
     """What the file says of itself: it settles what the tensors left open, and is told when it disagrees."""
     if facts.family:
         source = f"{facts.family_source} says {facts.family}"
@@ -129,7 +129,7 @@ class Asked(Mapping[str, str]):
         return len(self._values)
 
 
-class NotingLook(Look):
+class NotingLook(ModelHeader):
     """A Look whose metadata are Asked; asking for its path makes an answer this file's own."""
 
     def __getattribute__(self, name: str) -> object:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import read_adapter
 from registry.converting.dialects import is_pefts
-from registry.converting.job import ConvertPlan, Wish, plan_convert, run_convert
+from registry.converting.job import ConvertPlan, ConvertRequest, plan_convert, run_convert
 from registry.converting.proven_output import proven_file
 from registry.detect.header_metadata import read_json_value
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
@@ -124,7 +124,7 @@ def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Map
         return Item(record=record, target=target, how="already there" if there else "link")
     if there:
         return Item(record=record, target=target, how="already there")
-    wish = Wish(reference=record.id or str(source), target=form, output=target, register=False)
+    wish = ConvertRequest(reference=record.id or str(source), target=form, output=target, register=False)
     conversion = plan_convert(wish, store)
     own = tool.place(record.kind, denoiser_alone=_holds_denoiser_alone(conversion))
     if own != place:  # a folder's transformer is a file of another kind

@@ -1,8 +1,8 @@
 """Chroma: FLUX.1's transformer without CLIP and without embedded guidance, made for classifier-free guidance; T5 with a mask.
 
 All modulation comes from one small network (distilled_guidance_layer) that reads the time. The text mask keeps one padding token
-behind the prompt. diffusers hands the mask to attention as numbers 0 and 1, which are added to the scores: the plain pipeline so
-weakens padding and does not shut it out. We draw what the plain pipeline draws.
+behind the prompt. diffusers hands the mask to attention as numbers 0 and 1, which are added to the scores: the stock pipeline so
+weakens padding and does not shut it out. We draw what the stock pipeline draws.
 """
 
 # B batch, C channels, H W latent size, N packed tokens (H/2 * W/2), T text tokens, D width
@@ -21,24 +21,24 @@ from registry.architectures.transformer.model import load_transformer_model
 from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.family import FAMILIES, Family, identity_conditioning
 from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
-from registry.signature import Known, claim_adapter, claim_checkpoint
+from registry.signature import Signature, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 FACTOR = 8  # pixels a latent cell
-TEXT_TOKENS = 512  # T5's length in the plain pipeline; the tokenizer's own limit where that is less
+TEXT_TOKENS = 512  # T5's length in the stock pipeline; the tokenizer's own limit where that is less
 
 NO_CONTROL = "FLUX.1's read CLIP's pooled state, which Chroma has not, and diffusers has no pipeline that feeds them to it"
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="chroma",
     keys=("distilled_guidance_layer.in_proj.bias",),
     marks={"nerf_image_embedder.embedder.0.weight": "radiance", "nerf_blocks.0.norm.scale": "radiance"},
@@ -72,14 +72,14 @@ _BLOCKS = (
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by the network that makes its modulation."""
-    return claim_checkpoint(LOOKS, look)
+    return claim_checkpoint(SIGNATURE, look)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim by what the metadata declare, else by layers that only Chroma has: its blocks are named and sized as FLUX.1's."""
-    told = claim_adapter(LOOKS, look)
+    told = claim_adapter(SIGNATURE, look)
     for key in ("modelspec.architecture", "ss_base_model_version"):
         declared = look.metadata.get(key, "").strip().lower()
         if declared.startswith("chroma") and look.adapter_keys is not None:
@@ -139,7 +139,7 @@ def _text_tokens(parts: Parts) -> int:
     return min(TEXT_TOKENS, int(parts.tokenizers["tokenizer"].model_max_length))
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "", `count` times."""
     return encode_prompts(parts, [""] * count)
 
@@ -193,7 +193,7 @@ def _masked_checkpoints(denoiser: Any, mask: Tensor) -> Iterator[None]:
 
 
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
+    """Even sigmas from 1 to 1/steps, shifted by the image's token count where the scheduler wants it."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
 
 
@@ -224,11 +224,11 @@ FAMILIES.add("chroma")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=LAYERS),

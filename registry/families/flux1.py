@@ -26,7 +26,7 @@ from registry.family import FAMILIES, Family, complete_with_guidance, never_clas
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
 from registry.signature import bare
@@ -63,11 +63,11 @@ _MODULATION = r"norm(1|1_context)?\.linear"
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by Black Forest Labs' or diffusers' names."""
     if look.is_folder:
         return _recognise_folder(look)
-    names = look.once(bare)
+    names = look.cached(bare)
     guided = next((mark for mark in GUIDED if mark in names), None)
     if any(name in names for name in NOT_FLUX1):
         return None
@@ -101,7 +101,7 @@ DIFFUSERS_MARKS = (
 )
 
 
-def _recognise_folder(look: Look) -> Match | None:
+def _recognise_folder(look: ModelHeader) -> Match | None:
     class_name = look.index.get("_class_name")
     entry = look.index.get("transformer")
     if class_name not in (*PIPELINES, *SPECIAL) or not isinstance(entry, (list, tuple)) or entry[1] != "FluxTransformer2DModel":
@@ -119,7 +119,7 @@ def _recognise_folder(look: Look) -> Match | None:
     )
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
     keys = look.adapter_keys
     marks = {name: _mark(name, key.module) for name, key in keys.items()} if keys is not None else {}
@@ -237,7 +237,7 @@ def _text_tokens(parts: Parts) -> int:
     return min(TEXT_TOKENS[bool(config.guidance_embeds)], int(parts.tokenizers["tokenizer_2"].model_max_length))
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -248,7 +248,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return len(parts.tokenizers["tokenizer_2"](prompt, truncation=False, verbose=False).input_ids), _text_tokens(parts)
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -285,7 +285,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
 
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count where the scheduler wants it."""
+    """Even sigmas from 1 to 1/steps, shifted by the image's token count where the scheduler wants it."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
 
 
@@ -321,7 +321,7 @@ FAMILIES.add("flux1")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -24,10 +24,10 @@ from registry.family import FAMILIES, Family, complete_with_guidance, guided_abo
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Known, Shape, Width, bare, claim_adapter, claim_checkpoint
+from registry.signature import Shape, Signature, Width, bare, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ NO_CONTROL = "diffusers has no ControlNet for FLUX.2, whose transformer takes no
 SIZES = {6144: "dev", 3072: "klein-4b", 4096: "klein-9b"}  # width of the transformer -> build
 BLOCK, SINGLE = r"^transformer_blocks[._]\d+[._]", r"^single_transformer_blocks[._]\d+[._]"
 JOINT = rf"{BLOCK}attn[._](to_[qkv]|add_[qkv]_proj)$"
-LOOKS = Known(
+SIGNATURE = Signature(
     family="flux2",
     keys=("(single_stream_modulation.lin|single_stream_modulation.linear).weight",),
     variants=(
@@ -152,15 +152,15 @@ PRESETS = {
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by the modulation that all blocks share."""
-    match = claim_checkpoint(LOOKS, look)
+    match = claim_checkpoint(SIGNATURE, look)
     if match is None:
         return None
     if look.is_folder:
         dev = bool(look.configs.get("transformer", {}).get("guidance_embeds"))
     else:
-        names = look.once(bare)
+        names = look.cached(bare)
         dev = any(name in names for name in ("guidance_in.in_layer.weight", "time_guidance_embed.guidance_embedder.linear_1.weight"))
     if match.variant == "dev" or (match.variant is None and dev):  # by its width, else by the guidance that only dev has
         return replace(match, variant="dev")
@@ -168,9 +168,9 @@ def recognise_checkpoint(look: Look) -> Match | None:
     return replace(match, variant=f"klein{base}{(match.variant or '').removeprefix('klein')}")
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim by names, widths and heights of its layers, and by what the file declares, which also tells a build that no width tells."""
-    claims = [claim for claim in (_claim_by_heights(look), claim_adapter(LOOKS, look)) if claim is not None]
+    claims = [claim for claim in (_claim_by_heights(look), claim_adapter(SIGNATURE, look)) if claim is not None]
     match = max(claims, key=lambda claim: claim.score, default=None)
     declared = _declared(look)
     if declared is None or (match is None and not _all_known(look)):
@@ -181,7 +181,7 @@ def recognise_adapter(look: Look) -> Match | None:
     return Match(score=0.99, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
 
 
-def _all_known(look: Look) -> bool:
+def _all_known(look: ModelHeader) -> bool:
     """Whether every layer of an adapter has a name of FLUX.2's."""
     keys = look.adapter_keys or {}
     return bool(keys) and all(_NAMES.denoiser.find(module) is not None for module in {key.module for key in keys.values()})
@@ -190,7 +190,7 @@ def _all_known(look: Look) -> bool:
 DECLARED = re.compile(r"flux[-._ ]?2[-._ ]*(?P<build>dev|klein(?:[-_]base)?(?P<size>[-_]\d+b)?)?")
 
 
-def _declared(look: Look) -> tuple[str, str | None] | None:
+def _declared(look: ModelHeader) -> tuple[str, str | None] | None:
     """(what the file's metadata say, the build in it or None), where they say FLUX.2; adapters of klein's base are klein's."""
     for key in ("modelspec.architecture", "ss_base_model_version"):
         told = look.metadata.get(key, "").strip().lower()
@@ -200,8 +200,8 @@ def _declared(look: Look) -> tuple[str, str | None] | None:
     return None
 
 
-def _claim_by_heights(look: Look) -> Match | None:
-    """A claim on an adapter in the first code's names, which FLUX.1 shares, by layers that are as high and as wide as only FLUX.2's."""
+def _claim_by_heights(look: ModelHeader) -> Match | None:
+    """A claim on an adapter in the original implementation's names, which FLUX.1 shares, by layers that are as high and as wide as only FLUX.2's."""
     for (_component, module), size in layer_sizes(look.adapter_keys or {}, look.tensors).items():
         for pattern, high, wide in HEIGHTS:
             if size.out and size.into and pattern.search(module) and size.out * wide == size.into * high:
@@ -346,7 +346,7 @@ def _adds_marks(parts: Parts) -> bool:
     return not _is_mistral(parts)
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "", `count` times."""
     return {key: value.expand(count, *value.shape[1:]) for key, value in encode_prompts(parts, [""]).items()}
 
@@ -357,7 +357,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return count_text_tokens(parts.tokenizers["tokenizer"], text, marks=_adds_marks(parts)), TEXT_TOKENS
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -420,7 +420,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
 
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count and the number of steps."""
+    """Even sigmas from 1 to 1/steps, shifted by the image's token count and the number of steps."""
     set_even_sigmas(scheduler, steps, mu=empirical_mu((height // FACTOR) * (width // FACTOR), steps=steps))
 
 
@@ -470,7 +470,7 @@ FAMILIES.add("flux2")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -21,13 +21,13 @@ from registry.architectures.transformer.packing import pack, packed_tokens, plac
 from registry.architectures.vae.video import decode_frame, encode_frame
 from registry.detect.other_families import BLOCK, JOINT
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.family import FAMILIES, Family, identity_conditioning
 from registry.formats.layers import AdapterNames, Layer
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ BEGINNING = (  # of the template, dropped from the states; then the prompt, padd
 END = "<|im_end|>\n<|im_start|>assistant\n"
 DROPPED = 34  # tokens of the beginning, in Qwen's own vocabulary
 END_TOKENS = 5  # of the end, in the same
-TEXT_TOKENS = 512  # that the transformer is given, in the plain pipeline
+TEXT_TOKENS = 512  # that the transformer is given, in the stock pipeline
 LAYERS_SETTING = "text_encoder_select_layers"  # of model_index.json; 0 is the embeddings
 LAYERS_READ = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)  # of Qwen3-VL 4B, where the setting is absent
 DISTILLED_SHIFT = 1.15  # mu of the distilled build
@@ -50,7 +50,7 @@ NO_CONTROL = "diffusers has no ControlNet for Krea 2, whose transformer takes no
 # --- its names
 
 FIRST_BLOCK = r"^(blocks|txtfusion[._](layerwise|refiner)_blocks)[._]\d+[._]"
-LOOKS = Known(
+SIGNATURE = Signature(
     family="krea2",
     keys=("(txtfusion|text_fusion).projector.weight",),
     prediction="flow",
@@ -122,17 +122,17 @@ MLP = ("ff.gate", "ff.up", "ff.down")
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by the projector of its text fusion."""
-    match = claim_checkpoint(LOOKS, look)
+    match = claim_checkpoint(SIGNATURE, look)
     if match is None or not look.is_folder:
         return match
     return replace(match, variant="distilled" if look.index.get("is_distilled") else "base")
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim by names that only its gated blocks and its text fusion have."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -207,7 +207,7 @@ def _prompt_tokens() -> int:
     return TEXT_TOKENS + DROPPED - END_TOKENS
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "", `count` times."""
     return {key: value.expand(count, *value.shape[1:]) for key, value in encode_prompts(parts, [""]).items()}
 
@@ -217,7 +217,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return count_text_tokens(parts.tokenizers["tokenizer"], BEGINNING + prompt) - DROPPED, TEXT_TOKENS - END_TOKENS
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -263,7 +263,7 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
 
 
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count (in a distilled build: by one number at any size)."""
+    """Even sigmas from 1 to 1/steps, shifted by the image's token count (in a distilled build: by one number at any size)."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
 
 
@@ -293,11 +293,11 @@ FAMILIES.add("krea2")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=LAYERS),

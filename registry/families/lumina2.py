@@ -18,13 +18,13 @@ from registry.architectures.transformer.flow_schedule import set_even_sigmas, sh
 from registry.architectures.transformer.model import load_transformer_model
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, classifier_free_guidance, complete_as_it_is
+from registry.family import FAMILIES, Family, classifier_free_guidance, identity_conditioning
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts
-from registry.signature import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 FACTOR = 8  # pixels a latent cell: the pipeline's own constant
 WIDTH = 2304  # of the published transformer
-TEXT_TOKENS = 256  # the plain pipeline call's max_sequence_length, instruction included
+TEXT_TOKENS = 256  # the stock pipeline's max_sequence_length, instruction included
 INSTRUCTION = (  # the pipeline's
     "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on textual prompts "
     "or user prompts. <Prompt Start> "
 )
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="lumina2",
     keys=("cap_embedder.1.weight", "layers.0.adaLN_modulation.1.weight"),
     other_keys=(("time_caption_embed.caption_embedder.1.weight", "layers.0.attn.to_q.weight"),),
@@ -91,14 +91,14 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by either spelling's names."""
-    return claim_checkpoint(LOOKS, look)
+    return claim_checkpoint(SIGNATURE, look)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of its layers, or by names it shares and their width."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -141,7 +141,7 @@ def _encoded(parts: Parts, texts: Sequence[str]) -> Conditioning:
     return {"embeds": states, "mask": mask.to(states.device)}
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "" without the instruction, `count` times."""
     conditioning = encode_negatives(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -158,7 +158,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
 
-    The transformer counts time from noise (0) to picture (1) and its velocity the other way.
+    The transformer counts time from noise (0) to image (1) and its velocity the other way.
     """
     velocity: Tensor = parts.denoiser(
         hidden_states=noisy,
@@ -235,11 +235,11 @@ FAMILIES.add("lumina2")(
         load=load,
         encode_prompts=encode_prompts,
         encode_negatives=encode_negatives,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=LAYERS),

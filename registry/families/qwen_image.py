@@ -23,14 +23,14 @@ from registry.architectures.transformer.packing import pack, packed_tokens, unpa
 from registry.architectures.vae.video import decode_frame, encode_frame
 from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Control, Family, classifier_free_guidance, complete_as_it_is
+from registry.family import FAMILIES, Control, Family, classifier_free_guidance, identity_conditioning
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.signature import Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -45,9 +45,9 @@ TEMPLATE = (  # of the pipeline; its beginning up to the prompt is dropped from 
 )
 DROPPED = 34  # tokens of the template's beginning, in Qwen's own vocabulary
 ENCODED = 1024  # tokens behind them that the text encoder reads
-KEPT = 512  # tokens that the transformer is given: the plain pipeline call's max_sequence_length
+KEPT = 512  # tokens that the transformer is given: the stock pipeline's max_sequence_length
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="qwen_image",
     keys=("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_q_proj.weight"),
     other_keys=(("txt_norm.weight", "img_in.weight", "transformer_blocks.0.attn.add_k_proj.weight"),),
@@ -88,18 +88,18 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by its names, which are diffusers' own."""
-    claim = claim_checkpoint(LOOKS, look)
+    claim = claim_checkpoint(SIGNATURE, look)
     if claim is None or not look.is_folder:
         return claim
     told = "edit-2511" if look.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(look.index.get("_class_name")))
     return replace(claim, variant=told or claim.variant)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of its image and text halves; on the bare attention of the blocks by its width."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -152,7 +152,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     return {"embeds": embeds, "mask": kept}
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass without a negative."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -163,7 +163,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return count_text_tokens(parts.tokenizers["tokenizer"], TEMPLATE.format(prompt)) - DROPPED, KEPT
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -216,7 +216,7 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
 
 
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the picture's token count."""
+    """Even sigmas from 1 to 1/steps, shifted by the image's token count."""
     set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
 
 
@@ -230,7 +230,7 @@ def load_control(path: Path | str, parts: Parts, *, dtype: torch.dtype, device: 
     )
     refuse_other_build(Path(path).name, net.config, parts.denoiser.config, SAME)
     if net.config.extra_condition_channels:
-        raise Refused(f"The ControlNet {Path(path).name} takes a mask and a masked picture too (inpainting), which a hint has not.")
+        raise Refused(f"The ControlNet {Path(path).name} takes a mask and a masked image too (inpainting), which a hint has not.")
     return net  # type: ignore[no-any-return]  # diffusers is untyped
 
 
@@ -292,11 +292,11 @@ FAMILIES.add("qwen_image")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=()),

@@ -1,7 +1,7 @@
 """Sana: a transformer with linear attention and flow matching, 32 latent channels of 32 pixels, Gemma 2's states of a rewriting request.
 
-A prompt is read in lower case behind a long request to enhance it; a negative prompt stands alone. The plain pipeline call draws at the
-nearest size of its own list and scales the picture; here a picture is drawn at the size asked for.
+A prompt is read in lower case behind a long request to enhance it; a negative prompt stands alone. The stock pipeline draws at the
+nearest size of its own list and scales the image; here an image is drawn at the size asked for.
 """
 
 # B batch, C channels, H W latent size, T text tokens, D width
@@ -18,14 +18,14 @@ from registry.architectures.text.llm import count_text_tokens, hidden_states, to
 from registry.architectures.transformer.model import load_transformer_model
 from registry.detect.other_families import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Control, Family, complete_as_it_is
+from registry.family import FAMILIES, Control, Family, identity_conditioning
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from registry.formats.safetensors_header import TensorInfo
 
-TEXT_TOKENS = 300  # that the transformer is given: the plain pipeline call's max_sequence_length
+TEXT_TOKENS = 300  # that the transformer is given: the stock pipeline's max_sequence_length
 REQUEST = "\n".join(  # the pipeline's complex_human_instruction
     (
         "Given a user prompt, generate an 'Enhanced prompt' that provides detailed visual descriptions suitable for image generation. "
@@ -51,7 +51,7 @@ REQUEST = "\n".join(  # the pipeline's complex_human_instruction
     )
 )
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="sana",
     keys=("attention_y_norm.weight",),
     other_keys=(
@@ -109,14 +109,14 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by either spelling's names."""
-    return claim_checkpoint(LOOKS, look)
+    return claim_checkpoint(SIGNATURE, look)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by its convolutions, or by names it shares and their width."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -180,7 +180,7 @@ def _encoded(parts: Parts, texts: Sequence[str], limit: int) -> Conditioning:
     return {"embeds": states, "mask": mask.to(states.device)}
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "" without the request, `count` times."""
     conditioning = encode_negatives(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -191,7 +191,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return count_text_tokens(parts.tokenizers["tokenizer"], REQUEST + _plain(prompt)) - _request_tokens(parts) + 2, TEXT_TOKENS
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -302,11 +302,11 @@ FAMILIES.add("sana")(
         load=load,
         encode_prompts=encode_prompts,
         encode_negatives=encode_negatives,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=LAYERS),

@@ -16,9 +16,9 @@ from registry.architectures.unet.header import declared_family, unet_adapter, un
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict
 from registry.architectures.vae.kl import decode, encode_images
-from registry.family import FAMILIES, Family, complete_as_it_is, own_timesteps, start_by_whole_steps
+from registry.family import FAMILIES, Family, identity_conditioning, own_timesteps, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
 from registry.parts import Match, Parts
 
@@ -34,12 +34,12 @@ ARCHITECTURE = "stable-diffusion-v1"
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 1.x."""
     return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
 
 
-def _recognise_folder(look: Look) -> Match | None:
+def _recognise_folder(look: ModelHeader) -> Match | None:
     unet = look.configs.get("unet", {})
     if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") is not None:
         return None
@@ -52,7 +52,7 @@ def _recognise_folder(look: Look) -> Match | None:
     return folder_match(look, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
 
 
-def _recognise_single_file(look: Look) -> Match | None:
+def _recognise_single_file(look: ModelHeader) -> Match | None:
     file = unet_file(look)
     if file is None or file.added_width is not None or not file.conv_projection or file.text not in (None, "clip"):
         return None
@@ -65,7 +65,7 @@ def _recognise_single_file(look: Look) -> Match | None:
     return file_match(look, file, score=score, evidence=evidence)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the width of the text states it attends to, else by what its metadata declare."""
     adapter = unet_adapter(look)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
@@ -155,11 +155,11 @@ FAMILIES.add("sd1")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_one,
-        encode_nothing=encode_empty,
+        encode_unconditional=encode_empty,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=own_timesteps,
         lora_state=unet_lora_state,

@@ -19,9 +19,9 @@ from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_sta
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import Refused
-from registry.family import FAMILIES, Family, complete_as_it_is, own_timesteps, start_by_whole_steps
+from registry.family import FAMILIES, Family, identity_conditioning, own_timesteps, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
 from registry.parts import Match, Parts
 
@@ -41,12 +41,12 @@ WIDTH = 1024  # of OpenCLIP H's text states
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 2.x."""
     return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
 
 
-def _recognise_folder(look: Look) -> Match | None:
+def _recognise_folder(look: ModelHeader) -> Match | None:
     unet, pipeline = look.configs.get("unet", {}), look.index.get("_class_name")
     if pipeline not in (*PIPELINES, *UNCLIP) or not unet.get("use_linear_projection") or unet.get("addition_embed_type") is not None:
         return None  # convolutional projections are SD 1's
@@ -58,7 +58,7 @@ def _recognise_folder(look: Look) -> Match | None:
     return replace(match, variant="unclip") if pipeline in UNCLIP else match
 
 
-def _recognise_single_file(look: Look) -> Match | None:
+def _recognise_single_file(look: ModelHeader) -> Match | None:
     file = unet_file(look)
     if file is None or file.conv_projection or file.text not in (None, "open_clip"):
         return None
@@ -76,7 +76,7 @@ def _recognise_single_file(look: Look) -> Match | None:
     return replace(match, variant="unclip") if file.added_width is not None else match
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the width of the text states it attends to, by its text encoder's, else by what its metadata declare."""
     adapter = unet_adapter(look)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
@@ -106,7 +106,7 @@ def _settle(configs: dict[str, dict[str, Any]], prediction: str) -> None:
     """What was published with a prediction: v at 96 cells a side, its attention in float32 (2.1's overflows in half); epsilon at 64."""
     if "addition_embed_type" in configs["unet"]:
         raise Refused(
-            "This is an unCLIP build of Stable Diffusion 2, whose UNet takes a picture's embedding; only text-to-image ones are loaded."
+            "This is an unCLIP build of Stable Diffusion 2, whose UNet takes an image's embedding; only text-to-image ones are loaded."
         )
     v = prediction == "v_prediction"
     configs["unet"] |= {"sample_size": 96 if v else 64, "upcast_attention": v}
@@ -187,11 +187,11 @@ FAMILIES.add("sd2")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_one,
-        encode_nothing=encode_empty,
+        encode_unconditional=encode_empty,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=own_timesteps,
         lora_state=unet_lora_state,

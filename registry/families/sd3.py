@@ -1,7 +1,7 @@
 """Stable Diffusion 3 and 3.5: a transformer of joint blocks with flow matching, unpacked latents of sixteen channels, three text encoders.
 
 CLIP-L's and OpenCLIP bigG's states stand side by side, filled up to T5's width, and T5's behind them; nothing is masked, so the text
-length is part of the result. T5 may be missing: zeros stand in its place, as in the plain pipeline. The shift is static in the
+length is part of the result. T5 may be missing: zeros stand in its place, as in the stock pipeline. The shift is static in the
 published models and lies in the scheduler's own table, whose low end is therefore shifted twice.
 """
 
@@ -23,28 +23,28 @@ from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIE
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, complete_as_it_is
+from registry.family import FAMILIES, Family, identity_conditioning
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
 from registry.formats.lora_state import originals_in, read_lora
 from registry.formats.model_folder import read_json
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
 from registry.parts import Conditioning, Match, Parts, Residuals
-from registry.signature import Known, Shape, Width, claim_adapter, claim_checkpoint
+from registry.signature import Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 FACTOR = 8  # pixels a latent cell
-T5_TOKENS = 256  # T5's length in the plain pipeline; the tokenizer's own limit where that is less
+T5_TOKENS = 256  # T5's length in the stock pipeline; the tokenizer's own limit where that is less
 MAX_SHIFT = 1.16  # of the shift by resolution where the scheduler has one without saying its end
 CLIPS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="sd3",
     keys=("joint_blocks.0.context_block.attn.qkv.weight",),
     other_keys=(("pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight", "context_embedder.weight"),),
@@ -83,14 +83,14 @@ _MODULATION = r"norm1(_context)?\.linear"
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by the names of its joint blocks or diffusers' own."""
-    return claim_checkpoint(LOOKS, look)
+    return claim_checkpoint(SIGNATURE, look)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of its blocks, in either spelling, their width and their number."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -127,7 +127,7 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
     if not with_t5:
         parts.warnings = (
             *warnings,
-            f"{folder.name} has no T5 (text_encoder_3): zeros stand for its text states, as in the plain pipeline.",
+            f"{folder.name} has no T5 (text_encoder_3): zeros stand for its text states, as in the stock pipeline.",
         )
     return _checked(parts)
 
@@ -212,8 +212,8 @@ def _t5_tokens(parts: Parts) -> int:
     return min(T5_TOKENS, int(parts.tokenizers["tokenizer_3"].model_max_length))
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
-    """The encoding of "", `count` times; the plain pipeline never skips layers of it."""
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+    """The encoding of "", `count` times; the stock pipeline never skips layers of it."""
     return repeated(encode_prompts(parts, [""]), count)
 
 
@@ -271,7 +271,7 @@ def architecture(parts: Parts) -> str:
 
 
 def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the first code are split.
+    """The file's LoRA in peft keys, and the alphas it carries; fused layers of the original implementation are split.
 
     diffusers reads files in kohya's names to no effect and without a word; here every tensor has its place or the file is refused.
     """
@@ -310,11 +310,11 @@ FAMILIES.add("sd3")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         largest_side=largest_side,
         predict=predict,
         set_timesteps=set_timesteps,

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL base: two CLIP text encoders, a pooled state and the picture's size as conditioning, a UNet, four channels."""
+"""Stable Diffusion XL base: two CLIP text encoders, a pooled state and the image's size as conditioning, a UNet, four channels."""
 
 # B batch, C channels, H W latent size, T tokens, D width
 
@@ -18,7 +18,7 @@ from registry.architectures.unet.model import file_match, folder_match, load_une
 from registry.architectures.vae.kl import decode, encode_images
 from registry.family import FAMILIES, Family, own_timesteps_begun, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
 from registry.parts import Conditioning, Match, Parts
 
@@ -29,7 +29,7 @@ PIPELINES = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "S
 WIDTH = 2048  # of both encoders' states side by side
 ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
-BLOCKS: Mapping[str, Any] = {  # of the published UNet: what its numbering in the first code follows from
+BLOCKS: Mapping[str, Any] = {  # of the published UNet: what its numbering in the original implementation follows from
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "layers_per_block": 2,
@@ -40,12 +40,12 @@ ATTENDED = {"down_blocks.1": 640, "down_blocks.2": 1280, "mid_block": 1280, "up_
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SDXL's base model."""
     return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
 
 
-def _recognise_folder(look: Look) -> Match | None:
+def _recognise_folder(look: ModelHeader) -> Match | None:
     unet = look.configs.get("unet", {})
     if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
         return None
@@ -55,7 +55,7 @@ def _recognise_folder(look: Look) -> Match | None:
     return folder_match(look, score=0.95, evidence=evidence)
 
 
-def _recognise_single_file(look: Look) -> Match | None:
+def _recognise_single_file(look: ModelHeader) -> Match | None:
     file = unet_file(look)
     if file is None or file.added_width is None or file.text not in (None, "embedders"):
         return None
@@ -69,7 +69,7 @@ def _recognise_single_file(look: Look) -> Match | None:
     return file_match(look, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the width it attends to, by its second text encoder, by its depth, else by its metadata."""
     adapter = unet_adapter(look)
     if adapter is None:
@@ -197,7 +197,7 @@ FAMILIES.add("sdxl")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_beside,
-        encode_nothing=encode_zeros,
+        encode_unconditional=encode_zeros,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

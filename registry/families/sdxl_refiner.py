@@ -1,6 +1,6 @@
 """SDXL's refiner: SDXL's second text encoder alone, an aesthetic score among the size numbers, a UNet for the last fifth of the noise.
 
-It finishes a picture that SDXL began, so it draws by its image-to-image pipeline. It is not trained.
+It finishes an image that SDXL began, so it draws by its image-to-image pipeline. It is not trained.
 """
 
 # B batch, T tokens, D width, P pooled width
@@ -20,7 +20,7 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family, own_timesteps_begun, start_by_whole_steps
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
 from registry.parts import Conditioning, Match, Parts
 
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 PIPELINES = ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline")
 WIDTH = 1280  # of OpenCLIP bigG's states
 ADDED = 2560  # the published added vector: five size numbers of 256 and the pooled state
-SCORE, NEGATIVE_SCORE = 6.0, 2.5  # of the pipeline's call: what a picture to be drawn, and one to be avoided, would be rated
+SCORE, NEGATIVE_SCORE = 6.0, 2.5  # of the pipeline's call: what an image to be drawn, and one to be avoided, would be rated
 SCORED_NUMBERS = 5  # height, width, crop top, crop left, score; six are SDXL's, with the target size in the score's place
 
 FINISHES = (
-    "The refiner knows the last fifth of the noise only: it is made to finish a picture, at a strength of about 0.3, not to begin one."
+    "The refiner knows the last fifth of the noise only: it is made to finish an image, at a strength of about 0.3, not to begin one."
 )
 
 
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SDXL's refiner."""
     return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
 
 
-def _recognise_folder(look: Look) -> Match | None:
+def _recognise_folder(look: ModelHeader) -> Match | None:
     unet = look.configs.get("unet", {})
     if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
         return None
@@ -56,7 +56,7 @@ def _recognise_folder(look: Look) -> Match | None:
     return folder_match(look, score=0.95, evidence=evidence)
 
 
-def _recognise_single_file(look: Look) -> Match | None:
+def _recognise_single_file(look: ModelHeader) -> Match | None:
     file = unet_file(look)
     if file is None or file.added_width is None or file.text not in (None, "refiner"):
         return None
@@ -70,7 +70,7 @@ def _recognise_single_file(look: Look) -> Match | None:
     return file_match(look, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by the width it attends to, else by what its metadata declare."""
     adapter = unet_adapter(look)
     if adapter is None or "text_encoder" in adapter.text_widths:
@@ -156,7 +156,7 @@ def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
     return _scored(encode_beside(parts, negatives), NEGATIVE_SCORE)
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "" (zeros where the pipeline's config says so), with the score of what is to be avoided."""
     return _scored(encode_zeros(parts, count), NEGATIVE_SCORE)
 
@@ -204,8 +204,8 @@ FAMILIES.add("sdxl_refiner")(
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-refiner",
         untrained=(
-            "it was made for the last fifth of the noise and for pictures with aesthetic scores, which no set here has. "
-            "Train on SDXL's base, whose adapter the refined picture keeps"
+            "it was made for the last fifth of the noise and for images with aesthetic scores, which no set here has. "
+            "Train on SDXL's base, whose adapter the refined image keeps"
         ),
         file_names=LAYOUT,
         adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder_2": "lora_te2_"}),
@@ -213,7 +213,7 @@ FAMILIES.add("sdxl_refiner")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         encode_negatives=encode_negatives,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
@@ -223,6 +223,6 @@ FAMILIES.add("sdxl_refiner")(
         set_timesteps=own_timesteps_begun,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
-        control="no ControlNet was made for SDXL's refiner; steer the picture that it refines",
+        control="no ControlNet was made for SDXL's refiner; steer the image that it refines",
     )
 )

@@ -21,14 +21,14 @@ from registry.architectures.transformer.model import load_transformer_model
 from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Control, Family, complete_as_it_is
+from registry.family import FAMILIES, Control, Family, identity_conditioning
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.formats.lora_state import transformer_lora
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Known, Width, claim_adapter, claim_checkpoint
+from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -38,9 +38,9 @@ FACTOR = 8  # pixels a latent cell
 ALIKE = (
     "Z-Image and Z-Image-Turbo cannot be told apart: the defaults (50 steps, guidance 5) are the base's. Turbo wants steps=9 guidance=0."
 )
-TEXT_TOKENS = 512  # the plain pipeline call's max_sequence_length
+TEXT_TOKENS = 512  # the stock pipeline's max_sequence_length
 
-LOOKS = Known(
+SIGNATURE = Signature(
     family="z_image",
     keys=("context_refiner.0.attention.(k_norm|norm_k).weight", "layers.0.adaLN_modulation.0.weight"),
     prediction="flow",
@@ -70,7 +70,7 @@ LAYERS = (
     *same_names(*every(STACKS[:2], (MODULATION,))),  # the context is not told the time
 )
 CONTROLS = ("ZImageControlNetModel",)
-FILLED = 32  # tokens that captions and pictures are filled up to a multiple of
+FILLED = 32  # tokens that captions and images are filled up to a multiple of
 FILE_NAMES = FileNames(
     title="Z-Image",
     class_name="ZImageTransformer2DModel",
@@ -84,15 +84,15 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: Look) -> Match | None:
+def recognise_checkpoint(look: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by either spelling's names; base and Turbo look alike."""
-    claim = claim_checkpoint(LOOKS, look)
+    claim = claim_checkpoint(SIGNATURE, look)
     return replace(claim, evidence=(*claim.evidence, "base or turbo: no name and no size tells them apart")) if claim else None
 
 
-def recognise_adapter(look: Look) -> Match | None:
+def recognise_adapter(look: ModelHeader) -> Match | None:
     """A claim on an adapter by its refiner, or by the names and width of its layers."""
-    return claim_adapter(LOOKS, look)
+    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -116,7 +116,7 @@ def _checked(parts: Parts) -> Parts:
     """The parts, unless the transformer needs inputs that a prompt alone does not give."""
     config: Any = parts.denoiser.config
     if config.siglip_feat_dim is not None:
-        raise BadFile(parts.source, "variant", "is an Omni build, which looks at pictures too; only text-to-image ones are loaded.")
+        raise BadFile(parts.source, "variant", "is an Omni build, which looks at images too; only text-to-image ones are loaded.")
     if tuple(config.all_patch_size) != (2,) or tuple(config.all_f_patch_size) != (1,):
         raise BadFile(parts.source, "variant", f"has patches of {config.all_patch_size} cells; only those of 2 x 2 are loaded.")
     parts.warnings = (*parts.warnings, ALIKE)
@@ -139,7 +139,7 @@ def _texts(parts: Parts, prompts: Sequence[str]) -> list[str]:
     return chat_texts(parts.tokenizers["tokenizer"], prompts, enable_thinking=True)
 
 
-def encode_nothing(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
     """The encoding of "", `count` times."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -150,7 +150,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     return count_text_tokens(parts.tokenizers["tokenizer"], _texts(parts, [prompt])[0]), TEXT_TOKENS
 
 
-# --- pictures
+# --- images
 
 
 def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
@@ -169,25 +169,25 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W), in float32; `timesteps` (B,) in 0..1000.
 
-    The transformer counts time from noise (0) to picture (1) and its velocity the other way; it takes lists, one entry a picture,
+    The transformer counts time from noise (0) to image (1) and its velocity the other way; it takes lists, one entry an image,
     and captions of each one's own length. `control` is told by layer.
     """
     import torch
 
-    pictures, times, captions = _inputs(parts, noisy, timesteps, conditioning)
+    images, times, captions = _inputs(parts, noisy, timesteps, conditioning)
     length = _sequence(noisy, max(len(caption) for caption in captions))
     added = {int(layer): tensors[0][:, :length].to(parts.dtype) for layer, tensors in control.items()} if control else None
-    velocities = parts.denoiser(pictures, times, captions, controlnet_block_samples=added, return_dict=False)[0]
+    velocities = parts.denoiser(images, times, captions, controlnet_block_samples=added, return_dict=False)[0]
     return -torch.stack(velocities).squeeze(2).float()
 
 
 def _inputs(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """(pictures (C, 1, H, W) of one frame each, times from noise to picture, captions), for the transformer and its ControlNets."""
+    """(images (C, 1, H, W) of one frame each, times from noise to image, captions), for the transformer and its ControlNets."""
     return list(noisy.to(parts.dtype).unsqueeze(2)), (1000 - timesteps) / 1000, _captions(conditioning["embeds"], conditioning["mask"])
 
 
 def _sequence(noisy: Tensor, caption: int) -> int:
-    """Tokens of the transformer's sequence: the picture's and the longest caption's, each filled up to 32s."""
+    """Tokens of the transformer's sequence: the image's and the longest caption's, each filled up to 32s."""
     tokens = noisy.shape[-2] * noisy.shape[-1] // 4
     return tokens + -tokens % FILLED + caption + -caption % FILLED
 
@@ -252,8 +252,8 @@ def residuals(
     """{layer: [(B, N, D)]} by the transformer's layers that the net steers, N as long as a batch of these captions makes it."""
     import torch
 
-    pictures, times, captions = _inputs(parts, noisy, timesteps, conditioning)
-    added = net(pictures, times, captions, list(hint.to(net.dtype)), conditioning_scale=scale)
+    images, times, captions = _inputs(parts, noisy, timesteps, conditioning)
+    added = net(images, times, captions, list(hint.to(net.dtype)), conditioning_scale=scale)
     length = _sequence(noisy, conditioning["mask"].shape[1])  # rows that this net does not steer may have longer captions
     return {str(layer): [torch.nn.functional.pad(tensor, (0, 0, 0, length - tensor.shape[1]))] for layer, tensor in added.items()}
 
@@ -292,11 +292,11 @@ FAMILIES.add("z_image")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_nothing=encode_nothing,
+        encode_unconditional=encode_unconditional,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=complete_as_it_is,
+        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=LAYERS),

@@ -179,7 +179,7 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
     return "diffusers" if prefixes.get("diffusers") else "peft"
 
 
-def dialect_told(by_keys: str, metadata: Mapping[str, str]) -> str:
+def declared_dialect(by_keys: str, metadata: Mapping[str, str]) -> str:
     """The dialect, where a header's metadata name the trainer and the keys are such as several trainers write."""
     if by_keys in ("cloneofsimo", "xlabs", "diffusers_old", "onetrainer"):
         return by_keys

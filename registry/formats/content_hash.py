@@ -70,7 +70,7 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
     alphas = {
         _place(key): float(header.tensors[name].shape[0]) for name, key in keys.items() if key.role == "down" and header.tensors[name].shape
     }
-    by_settings = _told_alphas(peft_config(header.metadata), header, keys)
+    by_settings = _declared_alphas(peft_config(header.metadata), header, keys)
     if by_settings is None:
         return None
     alphas |= by_settings
@@ -86,7 +86,7 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
 NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+")  # a pattern of peft's that is a module's name or its end; others are not run on a stranger's file
 
 
-def _told_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[Place, float] | None:
+def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[Place, float] | None:
     """Module -> alpha as peft's settings in the metadata tell it; with `use_rslora` that which gives the same scale without it."""
     found: dict[Place, float] = {}
     for name, key in keys.items():

@@ -29,7 +29,7 @@ def prediction_of(scheduler_class: str, config: Mapping[str, Any]) -> str:
 
 
 def latent_factor_of(vae: Mapping[str, Any]) -> int:
-    """Pixels a latent cell of a VAE's config: every block but the last halves the picture, in Qwen's video VAE every downsampling."""
+    """Pixels a latent cell of a VAE's config: every block but the last halves the image, in Qwen's video VAE every downsampling."""
     if "temperal_downsample" in vae:  # AutoencoderKLQwenImage, spelled so
         return int(2 ** len(vae["temperal_downsample"]))
     blocks = (
@@ -39,7 +39,7 @@ def latent_factor_of(vae: Mapping[str, Any]) -> int:
 
 
 def resolution_of(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
-    """Pixels a side of the plain pipeline's picture: a UNet's sample_size in latent cells; 128 cells for those without one (FLUX)."""
+    """Pixels a side of the stock pipeline's image: a UNet's sample_size in latent cells; 128 cells for those without one (FLUX)."""
     cells = denoiser.get("sample_size") or 128
     return int(cells if isinstance(cells, int) else cells[0]) * latent_factor_of(vae)
 
@@ -103,7 +103,7 @@ def is_component(value: object) -> bool:
 
 
 def _tokenizer(tokenizer_class: Any, folder: Path) -> Any:
-    """The tokenizer of a folder. A processor (FLUX.2's Pixtral) is one with a reader of pictures, which would want torchvision."""
+    """The tokenizer of a folder. A processor (FLUX.2's Pixtral) is one with a reader of images, which would want torchvision."""
     from transformers import AutoTokenizer
 
     if tokenizer_class.__name__.endswith("Processor"):

@@ -29,14 +29,14 @@ class FilePlaces(Protocol):
 
     @property
     def published(self) -> Container[str]:
-        """The keys to give to `places` for a file as the first code writes it."""
+        """The keys to give to `places` for a file as the original implementation writes it."""
 
     @property
     def implementation(self) -> str | None:
-        """The first code's address, as ModelSpec wants it; None: none is named."""
+        """The original implementation's address, as ModelSpec wants it; None: none is named."""
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the first code gives a parameter of this shape."""
+        """The shape that the original implementation gives a parameter of this shape."""
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]

@@ -1,4 +1,4 @@
-"""The layers of a denoiser in both their spellings: diffusers' modules, and the names of the model's first code that kohya's files use.
+"""The layers of a denoiser in both their spellings: diffusers' modules, and the names of the original implementation that kohya's files use.
 
 One table a family, read both ways. `*` stands for a block's number, in the same order on both sides.
 """
@@ -14,7 +14,7 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that can carry an adapter: its name in the first code, and diffusers' modules whose rows it holds, top to bottom.
+    """A layer that can carry an adapter: its name in the original implementation, and diffusers' modules whose rows it holds, top to bottom.
 
     `widths` are the rows of each module in units of the layer's input (3 x 1 for q, k, v; 1, 1/3, 1/3 where k and v are
     shared by three heads); () is one module, or modules that are all as wide as their input.
@@ -22,7 +22,7 @@ class Layer:
 
     original: str
     modules: tuple[str, ...]
-    swapped: bool = False  # its two halves of rows stand the other way round in the first code: ask `swaps`
+    swapped: bool = False  # its two halves of rows stand the other way round in the original implementation: ask `swaps`
     widths: tuple[int | Fraction, ...] = ()
     swapped_height: int | None = None  # they do so only where there are so many rows an input (SD3's last block); None: always
 
@@ -31,7 +31,7 @@ class Layer:
         return tuple(int(width * inputs) for width in self.widths or (1,) * len(self.modules))
 
     def swaps(self, rows: int, inputs: int) -> bool:
-        """Whether the halves of a layer of this size stand the other way round in the first code."""
+        """Whether the halves of a layer of this size stand the other way round in the original implementation."""
         return self.swapped and self.swapped_height in (None, rows / inputs)
 
     def numbered(self, numbers: Iterable[str]) -> Layer:
@@ -41,7 +41,7 @@ class Layer:
 
 
 def same_names(*modules: str) -> tuple[Layer, ...]:
-    """Layers that the first code, or kohya's files, call as diffusers does."""
+    """Layers that the original implementation, or kohya's files, call as diffusers does."""
     return tuple(Layer(module, (module,)) for module in modules)
 
 
@@ -70,7 +70,7 @@ TEXT_LAYERS = same_names(
 class AdapterNames:
     """How a family's adapters are spelled by kohya's sd-scripts, ComfyUI and A1111. Of a Family: `adapter_names`."""
 
-    layers: tuple[Layer, ...]  # of the denoiser; every layer an adapter may carry, fused ones as the first code has them
+    layers: tuple[Layer, ...]  # of the denoiser; every layer an adapter may carry, fused ones as the original implementation has them
     encoders: Mapping[str, str] = field(default_factory=dict)  # text encoder component -> its prefix in kohya's files
     base_version: str | None = None  # `ss_base_model_version` as sd-scripts writes it: what A1111 tells families by
     metadata: Mapping[str, str] = field(default_factory=dict)  # what else it is told by, such as ss_v2

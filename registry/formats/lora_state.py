@@ -31,14 +31,14 @@ SHOWN = 3  # names of misfits in a message
 
 @dataclass(frozen=True)
 class Original:
-    """A layer in the names of the model's first code: the modules its rows are here, in order."""
+    """A layer in the names of the original implementation: the modules its rows are here, in order."""
 
     modules: tuple[str, ...]
     swapped: bool = False  # its two halves of rows stand the other way round
 
 
 def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Original]:
-    """The family's layers that this very model has, by their names in the first code."""
+    """The family's layers that this very model has, by their names in the original implementation."""
     weights = {name: layer.weight.shape for name, layer in own_layers(module)}
     found = originals_of(layers, weights)
     return {
@@ -48,7 +48,7 @@ def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Origin
 
 
 def transformer_lora(path: Path | str, parts: Parts, *, layers: Iterable[Layer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """`Family.lora_state` of a transformer with these layers: fused ones of the first code are split, every tensor has its place."""
+    """`Family.lora_state` of a transformer with these layers: fused ones of the original implementation are split, every tensor has its place."""
     return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, layers))
 
 
@@ -57,7 +57,7 @@ def read_lora(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """({`<component>.<module>.lora_A.weight`: copies}, {"network_alphas": None, "metadata": LoraConfig settings}).
 
-    `originals` are the denoiser's layers in the names of its first code. Raises BadFile when the file is no plain LoRA, and
+    `originals` are the denoiser's layers in the names of its original implementation. Raises BadFile when the file is no plain LoRA, and
     Refused when a tensor of it has no place in this model.
     """
     path = Path(path)
@@ -121,7 +121,7 @@ def _refuse(path: Path, misfits: list[str], total: int) -> None:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the layers of one component are found: by module name, by kohya's flat name, by the first code's name."""
+    """Where the layers of one component are found: by module name, by kohya's flat name, by the original implementation's name."""
 
     names: Mapping[str, Original]
     widths: Mapping[str, int]  # module -> out-width

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ModelHeader:
     """What detection sees of a model on the disk, without reading a tensor.
 
     A diffusers folder has `index` (model_index.json) and `configs` (component -> config.json); `tensors` are those of the
@@ -39,16 +39,16 @@ class Look:
     @property
     def adapter_keys(self) -> dict[str, AdapterKey] | None:
         """The parsed keys of an adapter; None where the file is none."""
-        return self.once(_adapter_keys)
+        return self.cached(_adapter_keys)
 
-    def once(self, tell: Callable[[Look], T]) -> T:
+    def cached(self, tell: Callable[[ModelHeader], T]) -> T:
         """What `tell` says of this model; asked once, however many families want to know."""
-        told: dict[Callable[[Look], Any], Any] = self.__dict__.setdefault("_told", {})
+        told: dict[Callable[[ModelHeader], Any], Any] = self.__dict__.setdefault("_told", {})
         if tell not in told:
             told[tell] = tell(self)
         answer: T = told[tell]
         return answer
 
 
-def _adapter_keys(look: Look) -> dict[str, AdapterKey] | None:
+def _adapter_keys(look: ModelHeader) -> dict[str, AdapterKey] | None:
     return adapter_keys(look.tensors)

@@ -21,7 +21,7 @@ from registry.errors import BadFile, Refused
 from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
 from registry.formats.key_map import EveryKey, Place
 from registry.formats.model_folder import read_json
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
 from registry.home import clip_bpe_dir
 from registry.parts import Parts
@@ -123,7 +123,9 @@ def load_single_file(
     folder = Path(base_config) if base_config is not None else None
     warnings: list[str] = []
     told = (
-        (prediction, SAID) if prediction is not None else told_prediction(Look(path=path, tensors=header.tensors, metadata=header.metadata))
+        (prediction, SAID)
+        if prediction is not None
+        else told_prediction(ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata))
     )
     configs = _configs(path, layout, header, folder, told, warnings)
     empty = str(device) == "meta"

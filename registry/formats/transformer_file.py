@@ -1,4 +1,4 @@
-"""A transformer out of a single file in the names of its first code (or in diffusers' own, with or without a prefix).
+"""A transformer out of a single file in the names of its original implementation (or in diffusers' own, with or without a prefix).
 
 Such files hold nothing else as a rule: text encoders, tokenizers, VAE and scheduler come from a diffusers folder (base_config).
 """
@@ -34,15 +34,15 @@ class FileNames:
     title: str  # for people: FLUX.1
     class_name: str  # in diffusers
     own: str  # a tensor that tells diffusers' names
-    theirs: str  # a tensor that tells the first code's names
+    theirs: str  # a tensor that tells the original implementation's names
     layers: tuple[Layer, ...]  # their `.weight` and `.bias`
     others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
     vectors: tuple[str, ...] = ()  # endings of the file's keys of tables that stand there as one vector, row after row
-    implementation: str | None = None  # the first code's address, as ModelSpec wants it
+    implementation: str | None = None  # the original implementation's address, as ModelSpec wants it
 
     @property
     def published(self) -> Container[str]:
-        """The first code's names, without a prefix (FilePlaces)."""
+        """The original implementation's names, without a prefix (FilePlaces)."""
         return (self.theirs,)
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -124,7 +124,7 @@ def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
 
 
 def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Place]:
-    """Parameter -> where it stands in the first code's names; one without a name there keeps its own."""
+    """Parameter -> where it stands in the original implementation's names; one without a name there keeps its own."""
     spellings = Spellings(names.layers)
     places: dict[str, Place] = {}
     for name in shapes:

@@ -16,13 +16,13 @@ from registry.record import KINDS, PREDICTIONS, TOLD, Prediction, Record
 
 def families() -> list[str]:
     """Every family that can be told: those that load, and those known by sight."""
-    from registry.detect.other_families import KNOWN
+    from registry.detect.other_families import DETECT_ONLY
     from registry.families import FAMILIES
 
-    return sorted({*FAMILIES, *(row.family for row in KNOWN)})
+    return sorted({*FAMILIES, *(row.family for row in DETECT_ONLY)})
 
 
-def check_told(values: Mapping[str, Any]) -> None:
+def validate_overrides(values: Mapping[str, Any]) -> None:
     """Refuse a kind, family or prediction that is none."""
     known = {"kind": KINDS, "prediction": PREDICTIONS, "family": families() if values.get("family") else ()}
     for name, words in known.items():
@@ -30,7 +30,9 @@ def check_told(values: Mapping[str, Any]) -> None:
             raise Refused(f"Unknown {name} {values[name]!r}. {suggest(str(values[name]), words)}")
 
 
-def put_told(connection: Connection, record_id: str, values: Mapping[str, Any], triggers: Iterable[str], forget: Iterable[str]) -> None:
+def write_overrides(
+    connection: Connection, record_id: str, values: Mapping[str, Any], triggers: Iterable[str], forget: Iterable[str]
+) -> None:
     """Keep what is told, after what is to be forgotten is gone."""
     table, label = tables.given, tables.label
     for name in forget:
@@ -42,7 +44,7 @@ def put_told(connection: Connection, record_id: str, values: Mapping[str, Any], 
     rows.put_labels(connection, record_id, "trigger", triggers)
 
 
-def with_told(record: Record, given: Row[Any] | None, triggers: Iterable[str]) -> dict[str, Any]:
+def apply_overrides(record: Record, given: Row[Any] | None, triggers: Iterable[str]) -> dict[str, Any]:
     """The fields a person said other than the files show, with evidence of who said it."""
     told: dict[str, Any] = {}
     evidence = list(record.evidence)

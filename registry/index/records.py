@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registry.index import database as tables
-from registry.index.overrides import with_told
+from registry.index.overrides import apply_overrides
 from registry.index.rows import select_many
 from registry.record import FileEntry, Hashes, Record, Warn
 from registry.references import without_alias
@@ -74,7 +74,7 @@ def compose(derived: Record, said: Said) -> Record:
         values |= {"recipe": json.loads(given.recipe)} if given.recipe else {}
         values |= {"parents": tuple(json.loads(given.parents))} if given.parents else {}
         values |= {"metadata": {**derived.metadata, **json.loads(given.metadata)}} if given.metadata else {}
-    values |= with_told(derived, given, [row.value for row in labels if row.kind == "trigger"])
+    values |= apply_overrides(derived, given, [row.value for row in labels if row.kind == "trigger"])
     record = replace(derived, **values)
     content = said.contents.get(derived.id)
     return with_content(record, Hashes(**json.loads(content.hashes)), json.loads(content.learned)) if content is not None else record

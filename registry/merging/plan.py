@@ -20,7 +20,7 @@ from registry.record import Record
 from registry.references import check_name
 from registry.tensors.chunks import CHUNK
 from registry.tensors.layout import Layout, quantised, read_layout
-from registry.tensors.relayout import in_form_of
+from registry.tensors.relayout import match_layout
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -258,7 +258,7 @@ def _in_one_form(layouts: list[Layout], records: Sequence[Record], faults: list[
     found = layouts[:1]
     for layout, record in zip(layouts[1:], records[1:], strict=True):
         try:
-            found.append(in_form_of(layout, layouts[0], family=family, kind=record.kind))
+            found.append(match_layout(layout, layouts[0], family=family, kind=record.kind))
         except LoomError as error:
             faults.append(str(error))
             found.append(layout)

@@ -13,7 +13,7 @@ from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.extract import plan_extract, run_extract
 from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse
-from registry.detect.licences import inherited, terms_told
+from registry.detect.licences import declared_terms, inherited
 from registry.errors import LoomError, NotFound, Refused
 from registry.formats.safetensors_header import read_header
 from registry.merging.job import RECIPE_KEY, run_plan
@@ -93,7 +93,7 @@ class Then:
 def _licences_of(record: Record) -> Mapping[str, str | None]:
     path = Path(str(record.path))
     metadata = read_header(path).metadata if path.is_file() else read_layout(path).metadata
-    told = terms_told(metadata)
+    told = declared_terms(metadata)
     return told.sources if told is not None else {}
 
 

@@ -29,7 +29,7 @@ from registry.merging.plan import MIB, MergePlan, piece_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 from registry.tensors.chunks import BLOCK, CHUNK, Held
-from registry.tensors.mmap_files import KeyPieces, Maps, torch_dtype
+from registry.tensors.mmap_files import KeyChunks, MappedFiles, torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class Written:
 def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report = silent) -> Written:
     """Compute and write the plan's output, whole or not at all. Raises JobFailed for numbers that cannot be kept and for a full disk."""
     written = Written()
-    maps = Maps(file for key in plan.keys.keys.values() for source in key.sources for file in source.files)
+    maps = MappedFiles(file for key in plan.keys.keys.values() for source in key.sources for file in source.files)
     with _room(plan.output):
         if not plan.files[0].relative:
             _write_file(plan, plan.output, "", plan.files[0].names, maps, metadata, written, report, last=maps.check)
@@ -122,7 +122,7 @@ def _write_file(
     path: Path,
     relative: str,
     names: Mapping[str, str],
-    maps: Maps,
+    maps: MappedFiles,
     metadata: Mapping[str, str],
     written: Written,
     report: Report,
@@ -190,7 +190,7 @@ def _shares(plan: MergePlan) -> _Shares:
     return _Shares(threads, window, max(0, cap - threads * piece - window * result) // threads)
 
 
-def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: Maps) -> Iterator[tuple[str, memoryview]]:
+def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles) -> Iterator[tuple[str, memoryview]]:
     """(key, bytes) of every piece, in the order of the file; at most a window of them exists at a time."""
     import torch
 
@@ -212,7 +212,7 @@ def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: Maps) -> Itera
 
 
 def _jobs(
-    keys: list[tuple[str, Key]], plan: MergePlan, maps: Maps, pool: ThreadPoolExecutor, shares: _Shares
+    keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles, pool: ThreadPoolExecutor, shares: _Shares
 ) -> Iterator[tuple[str, Callable[[], memoryview]]]:
     """The work of every piece. What must be known of whole tensors is measured a few keys ahead, by the same threads."""
     measured: dict[str, Future[Any]] = {}
@@ -279,18 +279,18 @@ def _arithmetic(key: Key, precision: str) -> Any:
     return torch.float64 if precision == "fp64" or any(source.info.dtype == "F64" for source in key.sources) else torch.float32
 
 
-def _measure(key: Key, method: Method, maps: Maps, scratch: int, precision: str) -> Any:
+def _measure(key: Key, method: Method, maps: MappedFiles, scratch: int, precision: str) -> Any:
     assert method.measure is not None
     edge = _whole_rows(key)
     if edge is None:
         return method.measure(Held(*_corners(key, maps, precision)), **key.options)
     dtype = _arithmetic(key, precision)
     shape = key.shared if key.shared is not None else key.out.shape
-    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
+    pieces = KeyChunks(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
     return method.measure(pieces, **key.options)
 
 
-def _corners(key: Key, maps: Maps, precision: str) -> list[Tensor]:
+def _corners(key: Key, maps: MappedFiles, precision: str) -> list[Tensor]:
     """The part of each source that all shapes share."""
     assert key.shared is not None
     part = tuple(slice(size) for size in key.shared)
@@ -298,7 +298,7 @@ def _corners(key: Key, maps: Maps, precision: str) -> list[Tensor]:
     return [maps.tensor(source, 0, source.info.elements).to(dtype).reshape(source.info.shape)[part].contiguous() for source in key.sources]
 
 
-def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: Maps, known: Future[Any] | None) -> memoryview:
+def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None) -> memoryview:
     """The bytes of one piece of the result."""
     import torch
 
@@ -309,7 +309,7 @@ def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: Maps, known:
     if edge is None:
         return _corner(key, plan, maps, extra)
     dtype, block = _arithmetic(key, plan.recipe.precision), _block(key, plan.method)
-    pieces = KeyPieces(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
+    pieces = KeyChunks(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
     result = torch.empty(count, dtype=torch_dtype(key.out.dtype))
     teller = _teller(key, maps)
     for first in range(begin, begin + count, block):
@@ -320,7 +320,7 @@ def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: Maps, known:
     return bytes_of(result)
 
 
-def _corner(key: Key, plan: MergePlan, maps: Maps, extra: dict[str, Any]) -> memoryview:
+def _corner(key: Key, plan: MergePlan, maps: MappedFiles, extra: dict[str, Any]) -> memoryview:
     """A tensor of which only the part that all shapes share is merged; the rest is the first source's."""
     first = key.sources[0]
     merged = maps.tensor(first, 0, first.info.elements).to(_arithmetic(key, plan.recipe.precision), copy=True).reshape(first.info.shape)
@@ -333,7 +333,7 @@ def _corner(key: Key, plan: MergePlan, maps: Maps, extra: dict[str, Any]) -> mem
     return bytes_of(kept(merged.reshape(-1), key, 0, _teller(key, maps)))
 
 
-def _copied(key: Key, begin: int, count: int, maps: Maps) -> memoryview:
+def _copied(key: Key, begin: int, count: int, maps: MappedFiles) -> memoryview:
     """The bytes of the first source, in the output's dtype; floating numbers are looked at on the way."""
     import torch
 
@@ -382,7 +382,7 @@ def _trouble(values: Tensor, key: Key, begin: int, limit: float, teller: Callabl
     return f"{told}. Write dtype=bf16 or dtype=fp32. Nothing was written."
 
 
-def _teller(key: Key, maps: Maps) -> Callable[[int], str]:
+def _teller(key: Key, maps: MappedFiles) -> Callable[[int], str]:
     def tell(place: int) -> str:
         """Which source has a number there that is none."""
         for source in key.sources:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Brought:
+class Download:
     """A file or folder on this machine, where it is from, and what it may be called."""
 
     path: Path
@@ -53,14 +53,14 @@ def same_source(text: str) -> str:
     return shown(text)
 
 
-def bring(text: str, *, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Brought:
+def bring(text: str, *, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Download:
     """Bring what a source names. Raises Refused, JobFailed."""
     if text.startswith("hf:"):
         return _from_hub(text, sha256, report)
     return _from_web(text, sha256, home, blobs, report)
 
 
-def _from_hub(text: str, sha256: str | None, report: Report) -> Brought:
+def _from_hub(text: str, sha256: str | None, report: Report) -> Download:
     from registry.sources.hub import fetch_hub, parse_hub
     from registry.sources.web import check_sha256
 
@@ -71,10 +71,10 @@ def _from_hub(text: str, sha256: str | None, report: Report) -> Brought:
     stem = came.path.stem if came.path.is_file() else ""
     name = source.repo.rpartition("/")[2] if not stem or stem in GENERIC else stem
     expected = came.expected | ({str(came.path): check_sha256(sha256, text)} if sha256 else {})
-    return Brought(came.path, proper_name(name), str(source), came.commit, came.licence, expected)
+    return Download(came.path, proper_name(name), str(source), came.commit, came.licence, expected)
 
 
-def _from_web(text: str, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Brought:
+def _from_web(text: str, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Download:
     from registry.sources.web import check_address, check_sha256, download, shown
 
     check_address(text)
@@ -82,11 +82,11 @@ def _from_web(text: str, sha256: str | None, home: Path, blobs: Blobs, report: R
     with held(home / "quarantine" / digest):  # from the look for it to its place in the store: who wants the same file waits, and finds it
         known = blobs.fetch(digest, report)
         if known is not None:
-            return Brought(known, proper_name(Path(shown(text)).stem or digest[:12]), shown(text), expected={str(known): digest})
+            return Download(known, proper_name(Path(shown(text)).stem or digest[:12]), shown(text), expected={str(known): digest})
         arrived = download(text, sha256=digest, quarantine=home / "quarantine", report=report)
         checked = _checked(arrived, shown(text))
         place = blobs.take(checked, digest, checked.suffix, report)
-    return Brought(place, proper_name(Path(arrived.name).stem), shown(text), expected={str(place): digest})
+    return Download(place, proper_name(Path(arrived.name).stem), shown(text), expected={str(place): digest})
 
 
 def _ending(arrived: Arrived) -> str:

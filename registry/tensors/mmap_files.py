@@ -26,7 +26,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return getattr(torch, words[name])  # type: ignore[no-any-return]  # looked up by name
 
 
-class Maps:
+class MappedFiles:
     """The files of a merge, mapped; and a watch on them, since what was planned and hashed must be what is read."""
 
     def __init__(self, files: Iterable[Path]) -> None:
@@ -96,12 +96,12 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-class KeyPieces:
+class KeyChunks:
     """One key of several sources as Pieces: each in fp32 or fp64, in blocks of a fixed length."""
 
     def __init__(
         self,
-        maps: Maps,
+        maps: MappedFiles,
         sources: tuple[Stored, ...],
         *,
         dtype: Any,
@@ -117,9 +117,9 @@ class KeyPieces:
         for begin in range(0, self.count, self._step):
             yield self.at(begin)
 
-    def pick(self, *sources: int) -> KeyPieces:
+    def pick(self, *sources: int) -> KeyChunks:
         chosen = tuple(self._sources[source] for source in sources)
-        return KeyPieces(self._maps, chosen, dtype=self._dtype, count=self.count, scratch=self.scratch, step=self._step, shape=self.shape)
+        return KeyChunks(self._maps, chosen, dtype=self._dtype, count=self.count, scratch=self.scratch, step=self._step, shape=self.shape)
 
     def at(self, begin: int) -> tuple[Tensor, ...]:
         """The piece that begins at this element; copies, which may be written to."""

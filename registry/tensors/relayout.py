@@ -22,7 +22,7 @@ DENOISERS = ("unet", "transformer", "prior")
 TEXT = "text_model."  # stands in CLIP's names or, in some files and newer classes, does not
 
 
-def in_form_of(layout: Layout, first: Layout, *, family: str | None, kind: str) -> Layout:
+def match_layout(layout: Layout, first: Layout, *, family: str | None, kind: str) -> Layout:
     """A source under the keys of the first one, as it is where they have the same form.
 
     What has no counterpart keeps its own key, and is told as extra. Raises BadFile where a folder does not say what it is built like.
@@ -88,7 +88,7 @@ def _places(component: str, folder: Layout, names: list[str], keys: Container[st
 
 
 def _usual_places(component: str, names: list[str], keys: Container[str]) -> Iterator[tuple[str, Place]]:
-    """Parameters under the names that single files of most families give them: their own, a VAE's and CLIP's as the first code had them."""
+    """Parameters under the names that single files of most families give them: their own, a VAE's and CLIP's as the original implementation had them."""
     prefixes = PREFIXES if component in DENOISERS else [*(prefix for prefix, owner in SINGLE_FILE if owner == component), ""]
     levels = {"block_out_channels": range(1 + max((int(name.split(".")[2]) for name in names if LEVEL.match(name)), default=0))}
     for name in names:
@@ -178,7 +178,7 @@ def _respelled(layout: Layout, first: Layout) -> Layout:
 
 
 def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
-    """A single file whose denoiser has the names of the other code: diffusers' own where the first source has the first code's, or back."""
+    """A single file whose denoiser has the names of the other code: diffusers' own where the first source has the original implementation's, or back."""
     simple = _respelled(layout, first)
     table = FAMILIES[family].file_names if family is not None and family in FAMILIES else None
     if table is None or all(key in simple.tensors for key in first.tensors):
@@ -249,7 +249,7 @@ def _into_file(part: Layout, whole: Layout, kind: str) -> Layout:
 
 
 def _from_file(part: Layout, whole: Layout, kind: str) -> Layout:
-    """A lone part in the first code's names for a whole that is one in diffusers' names."""
+    """A lone part in the original implementation's names for a whole that is one in diffusers' names."""
     places = dict(_usual_places(kind, list(whole.tensors), part.tensors))
     taken = {place.key for place in places.values()}
     found = {name: part.tensors[place.key] for name, place in places.items()}

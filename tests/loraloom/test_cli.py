@@ -51,11 +51,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_refusal_is_one_paragraph_and_exit_code_2(words: list[str], answer: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert answer in told.err
-    assert "Traceback" not in told.err
+    reported = capsys.readouterr()
+    assert reported.out == ""
+    assert reported.err.startswith("error: ")
+    assert answer in reported.err
+    assert "Traceback" not in reported.err
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,8 +96,8 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path: Path) -> None:
     assert child.stdout.readline() == "up\n"
     time.sleep(0.1)
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=30)
-    assert (child.returncode, told) == (130, "interrupted\n")
+    _, reported = child.communicate(timeout=30)
+    assert (child.returncode, reported) == (130, "interrupted\n")
 
 
 def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
     assert child.stderr == ""
 
 
-def test_a_stray_train_in_the_working_directory_is_told(tmp_path: Path) -> None:
+def test_a_stray_train_in_the_working_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     child = subprocess.run([*LORALOOM, "--help"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert child.returncode == 1

@@ -68,9 +68,9 @@ def test_a_size_has_three_spellings(grid: Seen, size: str) -> None:
 def test_a_grid_with_failed_cells_has_exit_code_1_and_still_tells_its_folder(grid: Seen, capsys: pytest.CaptureFixture[str]) -> None:
     grid.result["failed"] = 1
     assert main(["grid", "prompt=x"]) == 1
-    told = capsys.readouterr()
-    assert told.out == "/runs/x\n"
-    assert "error: 1 cells could not be drawn" in told.err
+    reported = capsys.readouterr()
+    assert reported.out == "/runs/x\n"
+    assert "error: 1 cells could not be drawn" in reported.err
 
 
 def test_a_dry_run_of_a_grid(grid: Seen, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,16 +79,14 @@ def test_a_dry_run_of_a_grid(grid: Seen, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_paths_and_triggers_reach_a_training_as_typed(train: Seen, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["train", "data.path=/my pictures/hat (2024), ü", "data.trigger=ohwx, [V]", "name=2024_01", "lora.targets=[to_q,to_v]"]) == 0
-    )
+    assert main(["train", "data.path=/my images/hat (2024), ü", "data.trigger=ohwx, [V]", "name=2024_01", "lora.targets=[to_q,to_v]"]) == 0
     config: TrainConfig = train.calls[0][0]
-    assert (config.data.path, config.data.trigger, config.name) == ("/my pictures/hat (2024), ü", "ohwx, [V]", "2024_01")
+    assert (config.data.path, config.data.trigger, config.name) == ("/my images/hat (2024), ü", "ohwx, [V]", "2024_01")
     assert config.lora.targets == ["to_q", "to_v"]
     assert capsys.readouterr().out == "/runs/x\n"
 
 
-def test_a_resume_is_told_what_was_given_beside_it_and_nothing_else(train: Seen) -> None:
+def test_a_resume_is_reported_what_was_given_beside_it_and_nothing_else(train: Seen) -> None:
     assert main(["train", "resume=runs/hat/1", "steps=20", "optim.lr=1e-5"]) == 0
     assert train.calls[0][1]["given"] == {"resume": "runs/hat/1", "steps": 20, "optim.lr": 1e-5}
 
@@ -105,14 +103,14 @@ def test_a_reproduction_that_differs_has_exit_code_1(
     assert json.loads(capsys.readouterr().out) == {"plan": True}
 
 
-def test_the_demo_is_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Path] = []
+def test_the_demo_is_reported_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[Path] = []
 
     def demo(out: Path) -> int:
-        told.append(out)
+        reported.append(out)
         return 0
 
     monkeypatch.setattr("loraloom.demo.main", demo)
     assert main(["demo", "--out", "here"]) == 0
     assert main(["demo"]) == 0
-    assert told == [Path("here"), Path("demo")]
+    assert reported == [Path("here"), Path("demo")]

@@ -48,7 +48,7 @@ def test_an_error_is_one_paragraph_and_an_exit_code(error: BaseException, code: 
     assert capsys.readouterr().err == text
 
 
-def test_only_the_first_process_speaks_and_any_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_process_prints_and_any_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
     console.answer("twice")
     console.say("twice")
@@ -96,11 +96,11 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys
         console.say("a note [above] the bar")
         report(Tick("train", 4, 4, values={"loss": 0.25}))
         report(Tick("train", 1, 4))  # the stage begins again
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "loss 0.25" in told.err
-    assert "4/4" in told.err
-    assert "a note [above] the bar" in told.err
+    reported = capsys.readouterr()
+    assert reported.out == ""
+    assert "loss 0.25" in reported.err
+    assert "4/4" in reported.err
+    assert "a note [above] the bar" in reported.err
 
 
 def test_log_records_are_notes(capsys: pytest.CaptureFixture[str]) -> None:

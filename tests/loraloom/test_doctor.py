@@ -40,7 +40,7 @@ def test_doctor_for_a_person(capsys: pytest.CaptureFixture[str]) -> None:
     assert os.environ["LORALOOM_HOME"] in page
 
 
-def test_what_is_missing_is_told_with_the_line_that_adds_it(tmp_path: Path) -> None:
+def test_what_is_missing_is_reported_with_the_line_that_adds_it(tmp_path: Path) -> None:
     """Python without any site-packages: not one of our dependencies is there."""
     environment = {"PYTHONPATH": str(ROOT), "LORALOOM_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     command = [sys.executable, "-S", "-m", "loraloom", "doctor"]
@@ -57,7 +57,7 @@ def test_what_is_missing_is_told_with_the_line_that_adds_it(tmp_path: Path) -> N
     assert "MISSING" in child.stdout
 
 
-def test_a_version_outside_the_range_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_outside_the_range_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_requirements", lambda: (["hydra-core>=99"], {"x": ["rich<1", "pillow"]}))
     found = doctor.examine()
     assert [one["ok"] for one in found["packages"]] == [False]

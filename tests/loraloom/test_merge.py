@@ -82,8 +82,8 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str], place: Path
 
 
 def test_what_a_new_user_would_try_is_answered(capsys: pytest.CaptureFixture[str], place: Path) -> None:
-    told = refused(capsys, "merge", "method=weighted_sum", "sources=[a.safetensors,ink.safetensors]", "output=a.safetensors")
-    assert "is an adapter, not a checkpoint" in told and "exists already" in told
+    reported = refused(capsys, "merge", "method=weighted_sum", "sources=[a.safetensors,ink.safetensors]", "output=a.safetensors")
+    assert "is an adapter, not a checkpoint" in reported and "exists already" in reported
     assert "Did you mean 'params.density'?" in refused(capsys, "merge", "method=ties", BOTH, "params.densty=0.3")
     assert "Did you mean 'weighted_sum'" in refused(capsys, "merge", "method=weighted_sums", BOTH, "output=x.safetensors")
     assert "method must be given" in refused(capsys, "merge", BOTH)
@@ -110,9 +110,9 @@ def test_adapters_from_the_command_line(capsys: pytest.CaptureFixture[str], plac
     said(capsys, "lora", "resize", "sum.safetensors", "--energy", "0.9", "--output", "small.safetensors")
     assert "down_blocks_0" in said(capsys, "lora", "inspect", "small.safetensors")
     assert (
-        main(["lora", "inspect", "small.safetensors", "--picture", "absent/blocks.png"]) == 2
+        main(["lora", "inspect", "small.safetensors", "--image", "absent/blocks.png"]) == 2
         and "there is no folder" in capsys.readouterr().err
     )
-    assert main(["lora", "inspect", "small.safetensors", "--picture", "blocks.txt"]) == 2 and ".png" in capsys.readouterr().err
+    assert main(["lora", "inspect", "small.safetensors", "--image", "blocks.txt"]) == 2 and ".png" in capsys.readouterr().err
     tree = said(capsys, "registry", "lineage", "back")
     assert "source: " in tree and "base: " in tree

@@ -39,59 +39,59 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
     return capsys.readouterr().out
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> object:
+def reported(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> object:
     """The one JSON document on stdout."""
     return json.loads(said(capsys, *words, "--json", code=code))
 
 
 def test_show_gives_family_rank_sha256_and_parents(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
-    added = told(
+    added = reported(
         capsys, "add", str(ink), "--name", "ink", "--parent", "base=pocket", "--tag", "line", "--trigger", "inkstyle", "--note", "n"
     )
-    shown = told(capsys, "show", "ink")
+    shown = reported(capsys, "show", "ink")
     assert shown == added and isinstance(shown, dict) and tuple(shown) == RECORD_KEYS
     assert (shown["family"], shown["rank"], shown["tags"], shown["triggers"], shown["notes"]) == ("sd1", 8, ["line"], ["inkstyle"], "n")
-    pocket = told(capsys, "show", "pocket")
+    pocket = reported(capsys, "show", "pocket")
     assert isinstance(pocket, dict) and len(pocket["hashes"]["sha256"]) == 64
     assert shown["parents"] == [{"role": "base", "ref": "pocket", "sha256": pocket["hashes"]["sha256"]}]
     assert "rank" in said(capsys, "show", "ink")
 
 
 def test_list_find_and_scan(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
-    report = told(capsys, "scan", str(ink.parent))
+    report = reported(capsys, "scan", str(ink.parent))
     assert isinstance(report, dict) and report["added"] == 1 and [one["name"] for one in report["records"]] == ["ink"]
-    listed = told(capsys, "list")
+    listed = reported(capsys, "list")
     assert isinstance(listed, list) and [one["name"] for one in listed] == ["pocket", "ink"]
-    assert told(capsys, "list", "--kind", "vae") == []
-    narrowed = told(capsys, "list", "--kind", "adapter", "--family", "sd1")
+    assert reported(capsys, "list", "--kind", "vae") == []
+    narrowed = reported(capsys, "list", "--kind", "adapter", "--family", "sd1")
     assert isinstance(narrowed, list) and len(narrowed) == 1
-    found = told(capsys, "find", "INK", "sd1")
+    found = reported(capsys, "find", "INK", "sd1")
     assert isinstance(found, list) and [one["name"] for one in found] == ["ink"]
-    assert told(capsys, "find", "nothing-of-that-name") == []
+    assert reported(capsys, "find", "nothing-of-that-name") == []
     assert main(["registry", "list", "--family", "sdxll"]) == 2 and "Did you mean 'sdxl'" in capsys.readouterr().err
     (ink.parent / "bad.safetensors").write_text("<html>")
     assert "not-a-model" in said(capsys, "scan", str(ink.parent))
-    hashed = told(capsys, "scan", str(ink.parent), "--hash")
+    hashed = reported(capsys, "scan", str(ink.parent), "--hash")
     assert isinstance(hashed, dict) and hashed["records"][0]["hashes"]["sha256"]
 
 
 def test_fits_has_an_exit_code(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
     assert "100%" in said(capsys, "fits", str(ink), "pocket")
     lora(tmp_path / "sd1.safetensors", sd1_attention())
-    fit = told(capsys, "fits", "sd1.safetensors", "pocket", code=2)
+    fit = reported(capsys, "fits", "sd1.safetensors", "pocket", code=2)
     assert isinstance(fit, dict) and fit["ok"] is False and fit["share"] == 0.0 and fit["mismatched"]
 
 
 def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
     said(capsys, "add", str(ink), "--parent", "base=pocket", "--parent", "dataset=hats")
-    assert isinstance(tagged := told(capsys, "tag", "ink", "a", "b", "--remove", "a"), dict) and tagged["tags"] == ["b"]
-    assert isinstance(noted := told(capsys, "note", "ink", "hello"), dict) and noted["notes"] == "hello"
-    assert isinstance(named := told(capsys, "alias", "ink", "best"), dict) and named["aliases"] == ["best"]
-    tree = told(capsys, "lineage", "ink@best")
+    assert isinstance(tagged := reported(capsys, "tag", "ink", "a", "b", "--remove", "a"), dict) and tagged["tags"] == ["b"]
+    assert isinstance(noted := reported(capsys, "note", "ink", "hello"), dict) and noted["notes"] == "hello"
+    assert isinstance(named := reported(capsys, "alias", "ink", "best"), dict) and named["aliases"] == ["best"]
+    tree = reported(capsys, "lineage", "ink@best")
     assert isinstance(tree, dict) and [(node["name"], node["missing"]) for node in tree["parents"]] == [("pocket", False), ("hats", True)]
     assert "└── dataset: hats (not registered)" in said(capsys, "lineage", "ink")
     assert said(capsys, "lineage", "ink", "--dot").startswith("digraph")
-    checks = told(capsys, "verify")
+    checks = reported(capsys, "verify")
     assert isinstance(checks, list) and {check["status"] for check in checks} <= {"ok", "new"}
     ink.write_bytes(ink.read_bytes()[:-1] + b"\0")
     assert "changed" in said(capsys, "verify", "ink", code=1) and "changed" in said(capsys, "verify", code=1)
@@ -100,35 +100,35 @@ def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str]
 
 def test_tell_says_what_was_not_seen(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
     said(capsys, "scan", str(ink.parent))
-    told_ = told(capsys, "tell", "ink", "--family", "sdxl", "--trigger", "a", "--prediction", "flow")
+    told_ = reported(capsys, "tell", "ink", "--family", "sdxl", "--trigger", "a", "--prediction", "flow")
     assert isinstance(told_, dict) and (told_["family"], told_["triggers"]) == ("sdxl", ["a"])
     assert told_["prediction"] == {"value": "flow", "source": "told"}
-    back = told(capsys, "tell", "ink", "--forget", "family")
+    back = reported(capsys, "tell", "ink", "--forget", "family")
     assert isinstance(back, dict) and back["family"] == "sd1"
     assert main(["registry", "tell", "ink"]) == 2 and main(["registry", "tell", "ink", "--family", "sdlx"]) == 2
     assert "'sdxl'" in capsys.readouterr().err
 
 
-def test_the_same_weights_in_another_dialect_are_told(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+def test_the_same_weights_in_another_dialect_are_reported(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
     lora(ink.parent / "kohya.safetensors", sd1_attention(128, channels=48, blocks=(0,)), rank=8, dialect="kohya")
     assert "kohya: ink holds the same weights." in said(capsys, "scan", str(ink.parent), "--hash")
-    listed = told(capsys, "duplicates")
+    listed = reported(capsys, "duplicates")
     assert isinstance(listed, list) and [(one["same"], [r["dialect"] for r in one["records"]]) for one in listed] == [
         ("weights", ["diffusers", "kohya"])
     ]
     assert "same weights" in said(capsys, "duplicates")
-    shown = told(capsys, "show", "ink")
+    shown = reported(capsys, "show", "ink")
     assert isinstance(shown, dict) and "duplicate" in [warning["code"] for warning in shown["warnings"]]
 
 
-def test_gc_is_dry_until_it_is_told(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+def test_gc_is_dry_until_it_is_reported(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
     said(capsys, "add", str(ink), "--name", "ink")
-    assert isinstance(kept := told(capsys, "keep", "ink"), dict) and Path(kept["blobs"][0]).is_file()
+    assert isinstance(kept := reported(capsys, "keep", "ink"), dict) and Path(kept["blobs"][0]).is_file()
     assert "nothing to free" in said(capsys, "gc")
-    removed = told(capsys, "rm", "ink")
+    removed = reported(capsys, "rm", "ink")
     assert isinstance(removed, dict) and removed["deleted"] == [] and removed["derived"] == [] and removed["name"] == "ink"
     assert "would be freed" in said(capsys, "gc") and Path(kept["blobs"][0]).is_file()
-    done = told(capsys, "gc", "--apply")
+    done = reported(capsys, "gc", "--apply")
     assert isinstance(done, dict) and done["applied"] and [item["why"] for item in done["items"]] == ["orphan-blob"]
     assert not Path(kept["blobs"][0]).exists() and ink.is_file()
     said(capsys, "add", str(ink))
@@ -158,9 +158,9 @@ def test_notes_go_out_and_come_back(capsys: pytest.CaptureFixture[str], ink: Pat
     said(capsys, "rm", "ink")
     assert "not registered: ink" in said(capsys, "import-notes", "notes.json", code=1)
     said(capsys, "scan", str(ink.parent))
-    done = told(capsys, "import-notes", "notes.json")
+    done = reported(capsys, "import-notes", "notes.json")
     assert done == {"applied": 1, "unchanged": 0, "unmatched": [], "conflicts": []}
-    assert told(capsys, "rebuild") == {"recovered": None, "rebuilt": 1, "missing": 0, "problems": []}
+    assert reported(capsys, "rebuild") == {"recovered": None, "rebuilt": 1, "missing": 0, "problems": []}
     assert "line" in said(capsys, "list")
     assert main(["registry", "import-notes", str(ink)]) == 2 and "Traceback" not in capsys.readouterr().err
 
@@ -172,7 +172,7 @@ def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFix
     assert main(["registry", "add", "other.safetensors", "--name", "ink"]) == 2
     assert "--replace" in capsys.readouterr().err
     said(capsys, "add", "other.safetensors", "--name", "ink", "--replace")
-    listed = told(capsys, "list", "--kind", "adapter")
+    listed = reported(capsys, "list", "--kind", "adapter")
     assert isinstance(listed, list) and sorted(one["name"].partition("@")[0] for one in listed) == ["ink", "ink"]
 
 

@@ -56,11 +56,11 @@ def lora(
         else:
             name = f"base_model.model.{module}" if dialect == "peft" else f"{component}.{module}"
             tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
-    told = dict(metadata or {})
+    reported = dict(metadata or {})
     if alpha is not None and dialect != "kohya":
-        told["lora_adapter_metadata"] = json.dumps({f"{component}.lora_alpha": alpha, f"{component}.r": rank})
+        reported["lora_adapter_metadata"] = json.dumps({f"{component}.lora_alpha": alpha, f"{component}.r": rank})
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_raw(path, tensors, metadata=told)
+    return write_raw(path, tensors, metadata=reported)
 
 
 def sd1_attention(width: int = 768, *, channels: int = 320, blocks: Iterable[int] = (0, 1)) -> dict[str, tuple[int, int]]:

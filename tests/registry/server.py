@@ -29,7 +29,7 @@ class Server:
     hold: dict[str, threading.Event] = field(default_factory=dict)  # path -> what an answer waits for in its middle
     ranges: bool = True
     etags: dict[str, str] = field(default_factory=dict)
-    told_sha256: dict[str, str] = field(default_factory=dict)  # file -> the hash the hub tells of it, where it lies
+    expected_sha256: dict[str, str] = field(default_factory=dict)  # file -> the hash the hub tells of it, where it lies
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -142,8 +142,8 @@ def serving() -> Iterator[Server]:
 
 
 def _sibling(name: str, data: bytes, state: Server) -> dict[str, Any]:
-    told: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
+    reported: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
     if name.endswith(".safetensors"):
-        sha256 = state.told_sha256.get(name, hashlib.sha256(data).hexdigest())
-        told["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
-    return told
+        sha256 = state.expected_sha256.get(name, hashlib.sha256(data).hexdigest())
+        reported["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
+    return reported

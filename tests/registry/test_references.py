@@ -59,7 +59,7 @@ def test_a_plus_or_colon_in_a_path_that_exists_is_part_of_it(tmp_path: Path) -> 
     assert parse_adapters(f"{path}:0.5") == (Weighted(str(path), 0.5),)
 
 
-def test_hashes_paths_and_aliases_are_told_apart() -> None:
+def test_hashes_paths_and_aliases_are_reported_apart() -> None:
     assert is_hash("sha256:ABCD12") == "abcd12" and is_hash("ink") is None
     for bad in ("sha256:", "sha256:xyz", "sha256:12"):
         with pytest.raises(Refused):

@@ -86,7 +86,7 @@ def test_what_is_no_model_is_refused_by_name(store: Store, tmp_path: Path) -> No
     assert store.records(kind="unknown") == []
 
 
-def test_a_file_of_another_hash_than_was_told_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_file_of_another_hash_than_was_reported_is_refused(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     with pytest.raises(Refused, match="was expected"):
         store.add(path, sha256="0" * 64)
@@ -102,20 +102,28 @@ def test_a_name_that_is_no_unicode_is_refused(store: Store, tmp_path: Path) -> N
         store.add(odd)
 
 
-def test_told_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: Path) -> None:
+def test_reported_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: Path) -> None:
     record = store.add(make(tmp_path / "ink.safetensors"), family="sdxl")
     assert record.family == "sdxl" and any("told" in reason for reason in record.evidence)
     with pytest.raises(Refused, match="adapter"):
         store.add(tmp_path / "ink.safetensors", kind="adaptr")
 
 
-def test_what_is_told_later_stands_above_what_was_seen_and_can_be_taken_back(store: Store, tmp_path: Path) -> None:
+def test_what_is_reported_later_stands_above_what_was_seen_and_can_be_taken_back(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     store.add(path)
-    told = store.tell("ink", kind="embedding", family="sdxl", variant="turbo", prediction="v_prediction", licence="MIT", triggers=["ink"])
-    assert (told.kind, told.family, told.variant, told.licence, told.triggers) == ("embedding", "sdxl", "turbo", "MIT", ("ink",))
-    assert (told.prediction.value, told.prediction.source) == ("v_prediction", "told")
-    assert "family sdxl: told; the files show sd1" in told.evidence and "trigger ink: told" in told.evidence
+    reported = store.tell(
+        "ink", kind="embedding", family="sdxl", variant="turbo", prediction="v_prediction", licence="MIT", triggers=["ink"]
+    )
+    assert (reported.kind, reported.family, reported.variant, reported.licence, reported.triggers) == (
+        "embedding",
+        "sdxl",
+        "turbo",
+        "MIT",
+        ("ink",),
+    )
+    assert (reported.prediction.value, reported.prediction.source) == ("v_prediction", "told")
+    assert "family sdxl: told; the files show sd1" in reported.evidence and "trigger ink: told" in reported.evidence
     lora(path, sd1_attention(), rank=8)
     store.scan(tmp_path)
     assert store.find("ink").rank == 8 and store.find("ink").family == "sdxl"
@@ -150,7 +158,7 @@ def test_references(store: Store, tmp_path: Path) -> None:
         store.find("ink", kind="checkpoint")
 
 
-def test_of_many_names_a_mistyped_one_is_told_the_nearest_or_their_number(store: Store, tmp_path: Path) -> None:
+def test_of_many_names_a_mistyped_one_is_reported_the_nearest_or_their_number(store: Store, tmp_path: Path) -> None:
     for number in range(25):
         lora(tmp_path / f"style-{number}.safetensors", sd1_attention(), seed=str(number))
     store.scan(tmp_path)
@@ -202,8 +210,8 @@ def test_tags_and_notes(store: Store, tmp_path: Path) -> None:
 
 
 def test_words_are_looked_for_everywhere_and_names_come_first(store: Store, tmp_path: Path) -> None:
-    told = {"ss_training_comment": "the crow's nest", "modelspec.title": "Élan"}
-    store.add(make(tmp_path / "other.safetensors", "1", metadata=told))
+    reported = {"ss_training_comment": "the crow's nest", "modelspec.title": "Élan"}
+    store.add(make(tmp_path / "other.safetensors", "1", metadata=reported))
     store.add(make(tmp_path / "nest.safetensors", "2"), tags=["50%_done"], notes="schön, ist's\nzweite Zeile")
     store.add(make(tmp_path / "third.safetensors", "3"), name="crow", triggers=["nest"])
     store.tell("crow", family="sdxl")
@@ -261,7 +269,7 @@ def test_a_folder_that_changes_has_another_hash(store: Store, tmp_path: Path) ->
     assert store.sha256(store.find("base")) != record.hashes.sha256
 
 
-def test_the_same_weights_in_another_dialect_are_told(store: Store, tmp_path: Path) -> None:
+def test_the_same_weights_in_another_dialect_are_reported(store: Store, tmp_path: Path) -> None:
     store.add(make(tmp_path / "d.safetensors", alpha=2.0), name="mine")
     other = store.add(make(tmp_path / "k.safetensors", alpha=2.0, dialect="kohya"))
     assert other.alpha == 2.0

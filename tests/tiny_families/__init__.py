@@ -1,12 +1,12 @@
-"""One module a family, found by being there: a two-layer build of it, and the plain pipeline's picture to hold ours against.
+"""One module a family, found by being there: a two-layer build of it, and the stock pipeline's image to hold ours against.
 
 A module has
-    SIZE                pixels a side of its pictures
+    SIZE                pixels a side of its images
     VARIANTS            the builds it can make; the first is the default
     pipeline(variant)   the diffusers pipeline, seeded by its caller, with `tests.tiny.lively` weights
-    LEFT_OUT            of a variant: components its folder has not and the plain pipeline must be told to do without (optional)
+    LEFT_OUT            of a variant: components its folder has not and the stock pipeline must be told to do without (optional)
     latents(pipeline, *, prompt, negative, guidance, steps, size, seed) -> (1, C, H, W)
-                        what the plain pipeline call ends with, unpacked and normalised as the seam has it; negative None is none given
+                        what the stock pipeline ends with, unpacked and normalised as the seam has it; negative None is none given
     CONTROL, CONTROLS   where diffusers has one: the ControlNet pipeline, for which `latents` takes **extra, and the kinds of nets it takes
     control_net(transformer, kind)  a fresh net of a kind for this transformer
     STARTS              where diffusers has them: the image-to-image and the inpainting pipeline, for which `latents` takes **extra

@@ -36,7 +36,7 @@ def pipeline(variant: str) -> Any:
 
 
 def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float, steps: int, size: int, seed: int) -> Any:
-    """What the plain pipeline ends with, unpacked."""
+    """What the stock pipeline ends with, unpacked."""
     import torch
 
     packed = pipeline(

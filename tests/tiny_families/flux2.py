@@ -63,7 +63,7 @@ def vae() -> Any:
 
 
 def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float, steps: int, size: int, seed: int) -> Any:
-    """What the plain pipeline's last step leaves, before klein's takes the normalisation off."""
+    """What the stock pipeline's last step leaves, before klein's takes the normalisation off."""
     import torch
 
     last: list[Any] = []

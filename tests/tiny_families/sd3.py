@@ -6,7 +6,7 @@ from typing import Any
 
 SIZE = 64
 VARIANTS = ("3", "3.5", "3-no_t5")
-LEFT_OUT = {"3-no_t5": ("text_encoder_3", "tokenizer_3")}  # components that the plain pipeline must be told to do without
+LEFT_OUT = {"3-no_t5": ("text_encoder_3", "tokenizer_3")}  # components that the stock pipeline must be told to do without
 
 
 def pipeline(variant: str) -> Any:
@@ -46,7 +46,7 @@ def pipeline(variant: str) -> Any:
 
 
 def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float, steps: int, size: int, seed: int) -> Any:
-    """What the plain pipeline ends with; T5's length is what the tiny tokenizer holds."""
+    """What the stock pipeline ends with; T5's length is what the tiny tokenizer holds."""
     import torch
 
     return pipeline(

@@ -43,7 +43,7 @@ def pipeline(variant: str) -> Any:
 
 
 def latents(pipeline: Any, *, prompt: str, negative: str | None, guidance: float, steps: int, size: int, seed: int) -> Any:
-    """Image-to-image from the noise that a text-to-image pipeline begins with: its latents are given, its picture is not looked at."""
+    """Image-to-image from the noise that a text-to-image pipeline begins with: its latents are given, its image is not looked at."""
     import torch
 
     cells = size // pipeline.vae_scale_factor

@@ -18,7 +18,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six pairs, and three more in heldout/."""
     folder = tiny.tiny_dataset(tmp_path_factory.mktemp("set") / "discs")
     tiny.tiny_dataset(folder / "heldout", 3, seed=5)
@@ -31,14 +31,14 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def settings(base: Path, pictures: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
+def settings(base: Path, images: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
     """Makes settings for the tiny base; what is given takes the place of the defaults."""
 
     def make(**given: Any) -> TrainConfig:
         values: dict[str, Any] = {
             "name": "discs",
             "base": str(base),
-            "data": DataConfig(path=str(pictures)),
+            "data": DataConfig(path=str(images)),
             "resolution": 32,
             "steps": 4,
             "batch_size": 2,

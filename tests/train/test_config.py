@@ -31,13 +31,13 @@ def test_the_promised_names_are_settings() -> None:
     assert set(PROMISED) <= set(dotted_names())
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     with pytest.raises(Faults) as caught:
         TrainConfig(steps=0, lora=LoraConfig(rank=0, alpha=0.0), optim=OptimConfig(lr=float("nan")), schedule=ScheduleConfig(warmup=1.0))
-    told = "\n".join(caught.value.faults)
+    reported = "\n".join(caught.value.faults)
     assert len(caught.value.faults) == 5
-    assert "steps must be at least 1, got 0." in told
-    assert "lora.alpha must be above 0 (0 learns nothing), or null for the rank, got 0.0." in told
+    assert "steps must be at least 1, got 0." in reported
+    assert "lora.alpha must be above 0 (0 learns nothing), or null for the rank, got 0.0." in reported
 
 
 @pytest.mark.parametrize("name", ["../up", ".hidden", "a/b", "a@b", "ink:0.5", "a+b", " a"])

@@ -13,7 +13,7 @@ from registry.store import Store
 from tests.tiny import plain_pipeline, shared_folder, tiny_parts
 from tests.tiny_families import builds, module_of
 from train.config import LoraConfig, OptimConfig, PreviewConfig, TrainConfig
-from train.lora import keep_few_activations
+from train.lora import enable_gradient_checkpointing
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")
 
@@ -41,19 +41,19 @@ def test_checkpointed_gradients_are_those_of_the_same_prediction(name: str, vari
     """Two prompts of different lengths: a mask that is forgotten where activations are computed twice would show."""
     import torch
 
-    from registry.parts import stacked
+    from registry.parts import collate
 
     family, parts = tiny_parts(name, variant=variant)
     side = module_of(name).SIZE
     shape = (2, family.channels(parts), side // parts.latent_factor, side // parts.latent_factor)
     noisy = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with torch.no_grad():
-        states = stacked([family.encode_prompts(parts, [prompt]) for prompt in ("a cat", "two dogs on a mat")])
+        states = collate([family.encode_prompts(parts, [prompt]) for prompt in ("a cat", "two dogs on a mat")])
         complete = family.complete(parts, states, height=side, width=side, guidance=1.0)
     answers, gradients = [], []
     for checkpointed in (False, True):
         if checkpointed:
-            keep_few_activations(parts.denoiser)
+            enable_gradient_checkpointing(parts.denoiser)
         parts.denoiser.train()
         answer = family.predict(parts, noisy, torch.tensor([100.0, 900.0]), complete)
         answers.append(answer.detach())

@@ -9,9 +9,9 @@ from registry.families import FAMILIES
 from registry.parts import Parts
 from train.config import LoraConfig, OptimConfig, TrainConfig
 from train.lora import (
+    adapter_disabled,
     add_lora,
     add_loras,
-    base_alone,
     learning_modules,
     lora_tensors,
     matched,
@@ -107,7 +107,7 @@ def test_the_base_alone_is_the_base(parts: Parts) -> None:
         {"unet": parts.denoiser}, {name: torch.ones_like(tensor) for name, tensor in lora_tensors({"unet": parts.denoiser}).items()}
     )
     assert not torch.equal(answer(), before)
-    with base_alone({"unet": parts.denoiser}):
+    with adapter_disabled({"unet": parts.denoiser}):
         assert torch.equal(answer(), before)
 
 

@@ -53,11 +53,11 @@ def test_any_text_becomes_32_tokens(text: str) -> None:
 def test_known_words_split_as_in_clip() -> None:
     import transformers
 
-    ours, clip = (transformers.CLIPTokenizer.from_pretrained(p) for p in (POCKET / "tokenizer", CLIP))
+    actual, clip = (transformers.CLIPTokenizer.from_pretrained(p) for p in (POCKET / "tokenizer", CLIP))
     assert len(clip) == 49408
     assert clip("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     for prompt in PLAIN:
-        assert ours.tokenize(prompt) == clip.tokenize(prompt)
+        assert actual.tokenize(prompt) == clip.tokenize(prompt)
 
 
 @pytest.mark.slow
@@ -84,12 +84,12 @@ def test_plain_diffusers_draws_from_the_folder() -> None:
 def test_sets_are_pairs_of_128_px(folder: str, count: int) -> None:
     from PIL import Image
 
-    pictures = sorted((ROOT / "datasets" / folder).glob("*.png"))
-    assert len(pictures) == count
-    for picture in pictures:
-        with Image.open(picture) as opened:
+    images = sorted((ROOT / "datasets" / folder).glob("*.png"))
+    assert len(images) == count
+    for image in images:
+        with Image.open(image) as opened:
             assert opened.size == (128, 128) and opened.mode == "RGB"
-        assert picture.with_suffix(".txt").read_text(encoding="utf-8").strip()
+        assert image.with_suffix(".txt").read_text(encoding="utf-8").strip()
 
 
 def test_sets_have_their_promised_sizes() -> None:

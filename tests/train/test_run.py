@@ -20,13 +20,13 @@ Settings = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def finished(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Store]:
+def finished(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Store]:
     """One run with previews, and the Store it registered in."""
     place = tmp_path_factory.mktemp("finished")
     config = TrainConfig(
         name="discs",
         base=str(base),
-        data=DataConfig(path=str(pictures), trigger="ohwx"),
+        data=DataConfig(path=str(images), trigger="ohwx"),
         steps=4,
         batch_size=2,
         lora=LoraConfig(rank=2, alpha=1.0),
@@ -95,7 +95,7 @@ def test_half_precision_ends_in_a_proven_file_of_full_precision(settings: Settin
     assert {tensor.dtype for tensor in load_file(outcome.result["files"]["diffusers"]).values()} == {torch.float32}
 
 
-def test_the_header_tells_what_made_it(finished: tuple[Outcome, Store], pictures: Path) -> None:
+def test_the_header_tells_what_made_it(finished: tuple[Outcome, Store], images: Path) -> None:
     with safe_open(finished[0].result["files"]["diffusers"], "pt") as file:
         header = file.metadata()
     assert header["modelspec.architecture"] == "stable-diffusion-v1/lora"
@@ -148,11 +148,11 @@ def test_a_dry_run_makes_nothing(settings: Settings, store: Store, tmp_path: Pat
     assert not (tmp_path / "runs").exists()
     assert made.parameters > 0 and made.epochs == pytest.approx(4 * 2 / 6)
     text = made.to_text()
-    assert "6 from" in text and "3 pictures of" in text and "a rough ESTIMATE" in text and "a | r | e | d" in text
+    assert "6 from" in text and "3 images of" in text and "a rough ESTIMATE" in text and "a | r | e | d" in text
     json.dumps(made.to_json())
 
 
-def test_all_that_is_wrong_is_told_before_anything_is_made(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_all_that_is_wrong_is_reported_before_anything_is_made(settings: Settings, store: Store, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     config = settings(
         base=str(tmp_path / "no-model"),
@@ -169,7 +169,7 @@ def test_all_that_is_wrong_is_told_before_anything_is_made(settings: Settings, s
         "Did you mean 'wandb'",
         "cuda:99 is not on this machine",
         "no-model",
-        "there are no pictures in it",
+        "there are no images in it",
     ):
         assert words in text
     assert not (tmp_path / "runs").exists()
@@ -189,10 +189,10 @@ def test_what_cannot_be_trained_is_refused(settings: Settings, store: Store, giv
         run.plan(settings(**given), store)
 
 
-def test_held_out_pictures_must_not_be_trained(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_held_out_images_must_not_be_trained(settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "leak")
     tiny.tiny_dataset(folder / "heldout", 2)
-    with pytest.raises(Refused, match=r"000\.png is the training picture 000\.png"):
+    with pytest.raises(Refused, match=r"000\.png is the training image 000\.png"):
         run.plan(settings(data=DataConfig(path=str(folder))), store)
 
 
@@ -210,13 +210,13 @@ def test_a_share_is_split_off(settings: Settings, store: Store, tmp_path: Path) 
     assert not {s.name for s in made.train} & {s.name for s in made.heldout}
 
 
-def test_enlarged_and_cropped_pictures_are_told(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_enlarged_and_cropped_images_are_told(settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "small", 2, size=20)
     made = run.plan(settings(data=DataConfig(path=str(folder))), store)
-    assert "2 pictures are enlarged:\n  000.png (20x20)\n  001.png (20x20)" in made.to_text()
+    assert "2 images are enlarged:\n  000.png (20x20)\n  001.png (20x20)" in made.to_text()
 
 
-def test_truncated_prompts_are_told(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_truncated_prompts_are_reported(settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "long", 2)
     (folder / "000.txt").write_text("a very long caption about a red disc", encoding="utf-8")
     made = run.plan(settings(data=DataConfig(path=str(folder))), store)
@@ -225,7 +225,7 @@ def test_truncated_prompts_are_told(settings: Settings, store: Store, tmp_path: 
 
 def test_a_loss_that_is_no_number_stops_with_its_cause(settings: Settings, store: Store, tmp_path: Path) -> None:
     with pytest.raises(
-        JobFailed, match=r"Step \d+: the (loss|gradient's norm) is (nan|inf).*Pictures: 00\d\.png.*Timesteps.*lower optim\.lr"
+        JobFailed, match=r"Step \d+: the (loss|gradient's norm) is (nan|inf).*Images: 00\d\.png.*Timesteps.*lower optim\.lr"
     ):
         run.run(settings(optim=OptimConfig(lr=1.0, clip=0.0), lora=LoraConfig(rank=2, alpha=1e20), steps=40), store)
     (folder,) = (tmp_path / "runs" / "discs").iterdir()

@@ -55,15 +55,15 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
 
     given = {"steps": 6, "checkpoint": CheckpointConfig(every=3), "lora": LORA, "optim": OptimConfig(lr=1e-2, text_lr=1e-3)}
     straight = run.run(settings(out=str(tmp_path / "straight"), **given), store)
-    honest = step.Learner.take
+    honest = step.TrainState.take
 
-    def dies(self: step.Learner, number: int) -> step.Trace:
+    def dies(self: step.TrainState, number: int) -> step.Trace:
         if number == 4:
             raise ZeroDivisionError
         return honest(self, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(step.Learner, "take", dies)
+        patched.setattr(step.TrainState, "take", dies)
         with pytest.raises(ZeroDivisionError):
             run.run(settings(out=str(tmp_path / "stopped"), **given), store)
     (folder,) = (tmp_path / "stopped" / "discs").iterdir()

@@ -22,14 +22,14 @@ from train.data.metadata import METADATA, read_rows
 
 SIDECARS = (".txt", ".caption")
 EXPECTED = (
-    "Expected a folder of pictures (NAME.png, .jpg, .webp, ...) each with its caption in NAME.txt beside it, "
+    "Expected a folder of images (NAME.png, .jpg, .webp, ...) each with its caption in NAME.txt beside it, "
     "or with one metadata.jsonl, .csv or .parquet that has the columns file_name and text"
 )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes."""
+    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes."""
 
     name: str
     sha256: str
@@ -48,14 +48,14 @@ class ImageSet:
 
     @property
     def sha256(self) -> str:
-        """Of the sorted 'picture sha256, caption' lines: the set's identity, whatever the names."""
+        """Of the sorted 'image sha256, caption' lines: the set's identity, whatever the names."""
         lines = sorted(f"{sample.sha256}, {sample.caption or ''}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass
 class Findings:
-    """What reading a set found: pictures with captions, faults that stop training, notes that do not."""
+    """What reading a set found: images with captions, faults that stop training, notes that do not."""
 
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Findings:
 
 
 def read_set(config: DataConfig, *, path: str | None = None, report: Report = silent) -> ImageSet:
-    """The set at `path` (default: data.path), every picture decoded. Raises Faults with everything that is wrong."""
+    """The set at `path` (default: data.path), every image decoded. Raises Faults with everything that is wrong."""
     place = str(path or config.path)
     found = inspect_set(config, path=place, report=report)
     if found.faults:
@@ -100,26 +100,26 @@ def _inspect_hub(path: str, config: DataConfig, report: Report) -> Findings:
 def _inspect_folder(folder: Path, config: DataConfig, report: Report) -> Findings:
     found = Findings()
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
     _note_hidden(folder, found)
     tables = [file for file in files if file.name.lower() in METADATA]
     sidecars = [file for file in files if file.suffix.lower() in SIDECARS]
-    inside = _note_subfolders(folder, found, empty=not pictures)
-    if not pictures and not tables:
-        found.faults.append(f"there are no pictures in it{inside}. {EXPECTED}")
+    inside = _note_subfolders(folder, found, empty=not images)
+    if not images and not tables:
+        found.faults.append(f"there are no images in it{inside}. {EXPECTED}")
         return found
     if len(tables) > 1:
         found.faults.append(f"there are {len(tables)} metadata files ({_names(tables)}); keep one")
         return found
     if tables:
-        captions = _captions_of_table(folder, tables[0], pictures, sidecars, config, found)
+        captions = _captions_of_table(folder, tables[0], images, sidecars, config, found)
     else:
-        captions = _captions_of_sidecars(pictures, sidecars, found)
+        captions = _captions_of_sidecars(images, sidecars, found)
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, caption) for file, caption in captions]
     _decode_all(found, entries, report)
-    rest = [file for file in files if file not in pictures and file not in tables and file not in sidecars]
+    rest = [file for file in files if file not in images and file not in tables and file not in sidecars]
     if rest:
-        found.notes.append(f"neither pictures nor captions, left alone: {_names(rest)}")
+        found.notes.append(f"neither images nor captions, left alone: {_names(rest)}")
     return found
 
 
@@ -130,7 +130,7 @@ def _note_hidden(folder: Path, found: Findings) -> None:
 
 
 def _note_subfolders(folder: Path, found: Findings, *, empty: bool) -> str:
-    """A note on subfolders with pictures, which are not read; gives the words for a folder that has only those."""
+    """A note on subfolders with images, which are not read; gives the words for a folder that has only those."""
     counts = {}
     for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         count = sum(1 for file in inner.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -138,31 +138,31 @@ def _note_subfolders(folder: Path, found: Findings, *, empty: bool) -> str:
             counts[inner.name] = count
     if not counts:
         return ""
-    told = ", ".join(f"{name}/ ({count} pictures)" for name, count in counts.items())
+    told = ", ".join(f"{name}/ ({count} images)" for name, count in counts.items())
     if empty:
         return f", only in its subfolders: {told}; data.path reads one folder, so name one of them"
     found.notes.append(f"subfolders are not read: {told}" + (" (heldout/ is for held-out loss)" if "heldout" in counts else ""))
     return ""
 
 
-def _captions_of_sidecars(pictures: Sequence[Path], sidecars: Sequence[Path], found: Findings) -> list[tuple[Path, str | None]]:
+def _captions_of_sidecars(images: Sequence[Path], sidecars: Sequence[Path], found: Findings) -> list[tuple[Path, str | None]]:
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for file in sidecars:
         by_stem[file.stem].append(file)
-    twice = [stem for stem, count in Counter(file.stem for file in pictures).items() if count > 1 and stem in by_stem]
-    found.faults += [f"{stem}: several pictures share the caption file {by_stem[stem][0].name}; rename one of them" for stem in twice]
+    twice = [stem for stem, count in Counter(file.stem for file in images).items() if count > 1 and stem in by_stem]
+    found.faults += [f"{stem}: several images share the caption file {by_stem[stem][0].name}; rename one of them" for stem in twice]
     pairs: list[tuple[Path, str | None]] = []
-    for picture in pictures:
-        beside = by_stem.get(picture.stem, [])
+    for image in images:
+        beside = by_stem.get(image.stem, [])
         if len(beside) > 1:
-            found.faults.append(f"{picture.name}: has several caption files ({_names(beside)}); keep one")
-        pairs.append((picture, _read_caption(beside[0], found) if beside else None))
-    bare = [picture for picture, caption in pairs if caption is None and not by_stem.get(picture.stem)]
-    if bare and len(bare) < len(pictures):
-        found.faults += [f"{picture.name}: has no caption, the others have; write {picture.stem}.txt" for picture in bare]
-    lone = [file for file in sidecars if file.stem not in {picture.stem for picture in pictures}]
+            found.faults.append(f"{image.name}: has several caption files ({_names(beside)}); keep one")
+        pairs.append((image, _read_caption(beside[0], found) if beside else None))
+    bare = [image for image, caption in pairs if caption is None and not by_stem.get(image.stem)]
+    if bare and len(bare) < len(images):
+        found.faults += [f"{image.name}: has no caption, the others have; write {image.stem}.txt" for image in bare]
+    lone = [file for file in sidecars if file.stem not in {image.stem for image in images}]
     if lone:
-        found.notes.append(f"text files with no picture of their name: {_names(lone)}")
+        found.notes.append(f"text files with no image of their name: {_names(lone)}")
     return pairs
 
 
@@ -177,15 +177,15 @@ def _read_caption(file: Path, found: Findings) -> str | None:
 
 
 def _captions_of_table(
-    folder: Path, table: Path, pictures: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: Findings
+    folder: Path, table: Path, images: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: Findings
 ) -> list[tuple[Path, str | None]]:
-    beside = [file for file in sidecars if file.stem in {picture.stem for picture in pictures}]
+    beside = [file for file in sidecars if file.stem in {image.stem for image in images}]
     if beside:
         found.faults.append(f"captions come from both {table.name} and {_names(beside)}; keep one of the two")
     rows, faults = read_rows(table, image_column=config.image_column, caption_column=config.caption_column)
     found.faults += faults
     if faults:
-        return [(picture, None) for picture in pictures]
+        return [(image, None) for image in images]
     listed: dict[Path, str | None] = {}
     for number, (name, caption) in enumerate(rows, 1):
         file = folder / name
@@ -198,12 +198,12 @@ def _captions_of_table(
             found.faults.append(f"{where}: names {name} a second time")
         else:
             listed[file] = caption
-    missing = [picture for picture in pictures if picture not in listed]
-    found.faults += [f"{picture.name}: is not listed in {table.name}, which lists {len(rows)} of the pictures" for picture in missing]
+    missing = [image for image in images if image not in listed]
+    found.faults += [f"{image.name}: is not listed in {table.name}, which lists {len(rows)} of the images" for image in missing]
     return list(listed.items())
 
 
-# --- every picture, whatever the source
+# --- every image, whatever the source
 
 
 def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report) -> None:
@@ -217,7 +217,7 @@ def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes
         else:
             found.samples.append(Sample(name, hashlib.sha256(data).hexdigest(), size, caption, read))
             deep += [f"{name} ({size.frames})"] if size.frames > 1 else []
-        report(Tick("read pictures", done, len(entries), name))
+        report(Tick("read images", done, len(entries), name))
     if deep:
         found.notes.append(f"several frames, the first is used: {', '.join(deep)}")
 
@@ -230,19 +230,19 @@ def _check_captions(found: Findings, config: DataConfig) -> None:
             found.faults.append(f"{sample.name}: {fault}")
     if found.samples and not with_caption and not found.faults and config.trigger is None:
         found.faults.append(
-            f"none of its {len(found.samples)} pictures has a caption, and data.trigger is not set. Write NAME.txt beside each, "
+            f"none of its {len(found.samples)} images has a caption, and data.trigger is not set. Write NAME.txt beside each, "
             "or set data.trigger to the word that alone will be their caption"
         )
 
 
 def _note_twins(found: Findings) -> None:
-    """The same picture bytes under two names: trained twice as often, told."""
+    """The same image bytes under two names: trained twice as often, told."""
     names: dict[str, list[str]] = defaultdict(list)
     for sample in found.samples:
         names[sample.sha256].append(sample.name)
     twins = [" = ".join(same) for same in names.values() if len(same) > 1]
     if twins:
-        found.notes.append(f"the same picture several times: {'; '.join(twins)}")
+        found.notes.append(f"the same image several times: {'; '.join(twins)}")
 
 
 def _names(files: Iterable[Path], most: int = 12) -> str:

@@ -29,7 +29,7 @@ def is_table(file: Path) -> bool:
 
 
 def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
-    """The pictures and captions of the split, and the faults. Pictures stay encoded until they are read."""
+    """The images and captions of the split, and the faults. Images stay encoded until they are read."""
     if fault := _mistyped(path):
         return [], [fault]
     try:
@@ -91,14 +91,14 @@ def _network_or_cache(path: str) -> Iterator[None]:
 def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
     from datasets import Image
 
-    pictures = [name for name, feature in table.features.items() if isinstance(feature, Image)]
+    images = [name for name, feature in table.features.items() if isinstance(feature, Image)]
     names = list(table.features)
     image = config.image_column
-    if image is None and len(pictures) == 1:
-        image = pictures[0]
+    if image is None and len(images) == 1:
+        image = images[0]
     faults: list[str] = []
     if image is None:
-        told = f"has the picture columns {', '.join(pictures)}" if pictures else f"has no picture column (columns: {', '.join(names)})"
+        told = f"has the image columns {', '.join(images)}" if images else f"has no image column (columns: {', '.join(names)})"
         faults.append(f"{path}: {told}; set data.image_column")
     elif image not in names:
         faults.append(f"{path}: has no column {image!r} (data.image_column). {suggest(image, names)}")
@@ -120,7 +120,7 @@ def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], li
 
 
 def _bytes(table: Any, number: int, column: str) -> bytes:
-    """The encoded picture of one row: stored bytes, a path, or base64 text."""
+    """The encoded image of one row: stored bytes, a path, or base64 text."""
     value = table[number][column]
     if isinstance(value, dict):
         if value.get("bytes") is not None:
@@ -134,5 +134,5 @@ def _bytes(table: Any, number: int, column: str) -> bytes:
         try:
             return base64.b64decode(value, validate=True)
         except ValueError:
-            raise FileNotFoundError(f"its picture {value[:80]!r} is not there") from None
-    raise FileNotFoundError(f"column {column!r} holds {type(value).__name__}, expected a picture")
+            raise FileNotFoundError(f"its image {value[:80]!r} is not there") from None
+    raise FileNotFoundError(f"column {column!r} holds {type(value).__name__}, expected an image")

@@ -1,4 +1,4 @@
-"""A picture as training sees it: upright, opaque on white, its short side scaled to the resolution, cropped at the centre."""
+"""An image as training sees it: upright, opaque on white, its short side scaled to the resolution, cropped at the centre."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ TRANSFORM = "exif, white under alpha, lanczos short side, centre crop; 1"  # its
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 
 
-def fit(picture: Image, resolution: int) -> Image:
-    """The picture `resolution` pixels square: short side scaled, the middle kept."""
+def fit(image: Image, resolution: int) -> Image:
+    """The image `resolution` pixels square: short side scaled, the middle kept."""
     from PIL import Image
 
-    width, height = picture.size
+    width, height = image.size
     scale = resolution / min(width, height)
     scaled = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
-    if scaled != picture.size:
-        picture = picture.resize(scaled, Image.Resampling.LANCZOS)
+    if scaled != image.size:
+        image = image.resize(scaled, Image.Resampling.LANCZOS)
     left, top = (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
-    return picture.crop((left, top, left + resolution, top + resolution))
+    return image.crop((left, top, left + resolution, top + resolution))
 
 
-def to_pixels(picture: Image) -> Tensor:
-    """The picture as a tensor (3, h, w) in [-1, 1]."""
+def to_pixels(image: Image) -> Tensor:
+    """The image as a tensor (3, h, w) in [-1, 1]."""
     import numpy
     import torch
 
-    values = torch.from_numpy(numpy.array(picture, dtype=numpy.uint8)).permute(2, 0, 1)  # (3, h, w)
+    values = torch.from_numpy(numpy.array(image, dtype=numpy.uint8)).permute(2, 0, 1)  # (3, h, w)
     return values.float() / 127.5 - 1.0

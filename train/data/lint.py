@@ -39,7 +39,7 @@ class Lint:
     def to_text(self) -> str:
         """For a person."""
         captions = sum(sample.caption is not None for sample in self.samples)
-        lines = [f"{self.path}: {len(self.samples)} pictures, {captions} captions, {len(self.heldout)} held out"]
+        lines = [f"{self.path}: {len(self.samples)} images, {captions} captions, {len(self.heldout)} held out"]
         lines += [f"{len(self.faults)} faults; training refuses the set:" if self.faults else "no faults; training accepts the set"]
         lines += [f"  - {fault}" for fault in self.faults]
         lines += ["to know:", *(f"  - {note}" for note in self.notes)] if self.notes else []
@@ -59,7 +59,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, report: Report = 
         faults += [f"heldout/: {fault}" for fault in inner.faults]
         notes += [f"heldout/: {note}" for note in inner.notes]
         trained = {sample.sha256: sample.name for sample in found.samples}
-        faults += [f"heldout/{s.name} is the training picture {trained[s.sha256]}" for s in heldout if s.sha256 in trained]
+        faults += [f"heldout/{s.name} is the training image {trained[s.sha256]}" for s in heldout if s.sha256 in trained]
     notes += _remarks(found.samples, config, resolution)
     return Lint(path, tuple(found.samples), tuple(heldout), tuple(faults), tuple(notes))
 

@@ -1,4 +1,4 @@
-"""metadata.jsonl, .csv and .parquet, as `datasets`' imagefolder reads them: one row a picture."""
+"""metadata.jsonl, .csv and .parquet, as `datasets`' imagefolder reads them: one row an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained and what is held out: chosen before anything is loaded, and never the same picture in both."""
+"""What is trained and what is held out: chosen before anything is loaded, and never the same image in both."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from train.loop.validation import split
 
 
 def read_dataset(config: TrainConfig, report: Report) -> ImageSet:
-    """The set at data.path, every picture decoded. Raises Refused, or Faults with all that is wrong with it."""
+    """The set at data.path, every image decoded. Raises Refused, or Faults with all that is wrong with it."""
     if config.data.path is None:
-        raise Refused("data.path is needed: a folder of pictures with captions (NAME.png + NAME.txt), or what datasets.load_dataset opens.")
+        raise Refused("data.path is needed: a folder of images with captions (NAME.png + NAME.txt), or what datasets.load_dataset opens.")
     return read_set(config.data, report=report)
 
 
 @dataclass(frozen=True)
-class Halves:
+class TrainSplit:
     """What is trained, what is held out, and in words where that comes from."""
 
     train: tuple[Sample, ...]
@@ -30,7 +30,7 @@ class Halves:
     notes: tuple[str, ...] = ()
 
 
-def choose_halves(config: TrainConfig, dataset: ImageSet, report: Report) -> Halves:
+def choose_halves(config: TrainConfig, dataset: ImageSet, report: Report) -> TrainSplit:
     """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
     beside = Path(dataset.path).expanduser() / "heldout"
     given = config.heldout.path
@@ -39,25 +39,25 @@ def choose_halves(config: TrainConfig, dataset: ImageSet, report: Report) -> Hal
     if given is not None:
         held = read_set(config.data, path=given, report=report)
         share = " (heldout.share is not used)" if config.heldout.share else ""
-        return Halves(dataset.samples, held.samples, f"{len(held.samples)} pictures of {given}{share}", held.notes)
+        return TrainSplit(dataset.samples, held.samples, f"{len(held.samples)} images of {given}{share}", held.notes)
     if config.heldout.share:
         if len({sample.sha256 for sample in dataset.samples}) < 2:
-            raise Refused("heldout.share needs at least two different pictures. Set it to 0, or give heldout.path.")
+            raise Refused("heldout.share needs at least two different images. Set it to 0, or give heldout.path.")
         train, held_out = split(dataset.samples, config.heldout.share)
-        return Halves(
+        return TrainSplit(
             tuple(train),
             tuple(held_out),
-            f"{len(held_out)} of {len(dataset.samples)} pictures, split off by content (heldout.share={config.heldout.share:g})",
+            f"{len(held_out)} of {len(dataset.samples)} images, split off by content (heldout.share={config.heldout.share:g})",
         )
     why = (
         "none: the set has no heldout/, and neither heldout.path nor heldout.share is given. `best` cannot be chosen, the last step counts"
     )
-    return Halves(dataset.samples, (), why)
+    return TrainSplit(dataset.samples, (), why)
 
 
-def check_leaks(halves: Halves) -> None:
-    """Raise Faults for held-out pictures that are trained on."""
+def check_leaks(halves: TrainSplit) -> None:
+    """Raise Faults for held-out images that are trained on."""
     trained = {sample.sha256: sample.name for sample in halves.train}
-    leaks = [f"{sample.name} is the training picture {trained[sample.sha256]}" for sample in halves.heldout if sample.sha256 in trained]
+    leaks = [f"{sample.name} is the training image {trained[sample.sha256]}" for sample in halves.heldout if sample.sha256 in trained]
     if leaks:
-        raise Faults("Held-out pictures are trained on, so their loss would say nothing. Remove them from one of the two:", leaks)
+        raise Faults("Held-out images are trained on, so their loss would say nothing. Remove them from one of the two:", leaks)

@@ -1,8 +1,8 @@
-"""Pictures and prompts encoded once and kept on the disk, each under a key made of everything that its value depends on.
+"""Images and prompts encoded once and kept on the disk, each under a key made of everything that its value depends on.
 
 A latent's key is made of the file's bytes, the transform, the VAE's weights and config, the dtype and this code's version; what is
 kept is the posterior (mean, logvar), so that every step draws its own sample. A text state's key is made of the exact tokens, the
-text encoders' weights and the family's own source. An edited picture, another VAE, a new resolution: another key.
+text encoders' weights and the family's own source. An edited image, another VAE, a new resolution: another key.
 
 Everything is encoded one at a time: a value never depends on what else was encoded beside it.
 """
@@ -25,7 +25,7 @@ from registry.formats.atomic_file import write_safetensors
 from registry.formats.hashing import value_sha256
 from registry.formats.image_file import decode
 from registry.home import home_dir
-from registry.parts import Conditioning, Parts, Posterior, stacked
+from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import Report, Tick
 from train.data.dataset import Sample
 from train.data.images import TRANSFORM, fit, to_pixels
@@ -71,7 +71,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Latents:
-    """Posteriors of a set's pictures in order, on the CPU: mean and logvar (N, C, H, W) fp32, logvar None without a posterior."""
+    """Posteriors of a set's images in order, on the CPU: mean and logvar (N, C, H, W) fp32, logvar None without a posterior."""
 
     mean: Tensor
     logvar: Tensor | None
@@ -82,7 +82,7 @@ class Latents:
         return tuple(self.mean.shape[1:])
 
     def part(self, begin: int, end: int) -> Latents:
-        """The latents of pictures begin..end-1."""
+        """The latents of images begin..end-1."""
         return Latents(self.mean[begin:end], None if self.logvar is None else self.logvar[begin:end])
 
     def rows(self, indices: Sequence[int]) -> Posterior:
@@ -103,7 +103,7 @@ class Texts:
 
     def rows(self, indices: Sequence[int]) -> Conditioning:
         """The batch of these samples' conditionings."""
-        return stacked([self.states[self.index[i]] for i in indices])
+        return collate([self.states[self.index[i]] for i in indices])
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,14 @@ def source_of(family: Family) -> str:
     return "\n".join(Path(file).read_text(encoding="utf-8") for file in sorted(files))
 
 
-def encode_pictures(
+def encode_latents(
     family: Family, parts: Parts, samples: Sequence[Sample], *, resolution: int, device: torch.device, cache: Cache, report: Report
 ) -> Latents:
-    """The posteriors of the pictures, from the cache or from the VAE, which works in fp32 (SDXL's overflows in fp16)."""
+    """The posteriors of the images, from the cache or from the VAE, which works in fp32 (SDXL's overflows in fp16)."""
     import torch
 
     if not samples:
-        raise JobFailed("There are no pictures to encode.")
+        raise JobFailed("There are no images to encode.")
     vae = parts.vae
     common: dict[str, Any] = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
     common |= {"vae": module_hash(vae), "family": family.name, "source": source_of(family)}
@@ -174,7 +174,7 @@ def encode_pictures(
     for done, sample in enumerate(samples, 1):
         key = value_sha256({**common, "sha256": sample.sha256})
         rows.append(cache.or_make(key, lambda sample=sample: _posterior(family, parts, sample, resolution))[0])  # type: ignore[misc]
-        report(Tick("encode pictures", done, len(samples), sample.name))
+        report(Tick("encode images", done, len(samples), sample.name))
     vae.to("cpu")
     logvars = [row["logvar"] for row in rows if "logvar" in row]
     return Latents(torch.cat([row["mean"] for row in rows]), torch.cat(logvars) if len(logvars) == len(rows) else None)
@@ -186,8 +186,8 @@ def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) ->
     data = sample.read()
     if hashlib.sha256(data).hexdigest() != sample.sha256:
         raise JobFailed(f"{sample.name} changed while the run was starting. Start it again.")
-    picture, _ = decode(data)
-    pixels = to_pixels(fit(picture, resolution)).unsqueeze(0)  # (1, 3, h, w)
+    image, _ = decode(data)
+    pixels = to_pixels(fit(image, resolution)).unsqueeze(0)  # (1, 3, h, w)
     with torch.no_grad():
         posterior = family.encode_images(parts, pixels)
     kept = None if family.trains_on_mean else posterior.logvar

@@ -19,16 +19,16 @@ class Interrupted(LoomError):
 
 
 @dataclass
-class Wish:
+class StopRequest:
     """Whether someone asked to stop, and with which signal."""
 
     signal_name: str | None = None
 
 
 @contextmanager
-def listening() -> Iterator[Wish]:
+def catch_signals() -> Iterator[StopRequest]:
     """A Wish that the first SIGINT or SIGTERM sets; a second one ends the program at once. Outside the main thread it stays unset."""
-    wish = Wish()
+    wish = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return

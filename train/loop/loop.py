@@ -17,12 +17,12 @@ from registry.errors import JobFailed
 from registry.progress import Report, Tick
 from train.config import Precision
 from train.loop import checkpoint
-from train.loop.interrupt import Interrupted, Wish
+from train.loop.interrupt import Interrupted, StopRequest
 from train.loop.rng import samples_at
-from train.loop.step import Learner, Trace
+from train.loop.step import Trace, TrainState
 from train.loop.trackers import Tracker
 from train.loop.validation import Difference, Probe, difference
-from train.lora import base_alone, set_lora_tensors
+from train.lora import adapter_disabled, set_lora_tensors
 
 WINDOW = 10  # steps whose numbers are read together on a device that works ahead of us
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
@@ -31,14 +31,14 @@ OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
 class Previews(Protocol):
     """Draws the preview prompts with the weights as they are."""
 
-    def draw(self, learner: Learner, step: int) -> list[Path]: ...
+    def draw(self, learner: TrainState, step: int) -> list[Path]: ...
 
 
 @dataclass
 class History:
     """What the run knows of itself; it travels in every checkpoint."""
 
-    base: list[float] = field(default_factory=list)  # held-out loss of the base, a picture each
+    base: list[float] = field(default_factory=list)  # held-out loss of the base, an image each
     heldout: list[dict[str, Any]] = field(default_factory=list)  # {"step", "losses"}
     seconds: float = 0.0
 
@@ -69,9 +69,9 @@ class History:
 class Loop:
     """One process' part in a run, from a step to the last."""
 
-    learner: Learner
+    learner: TrainState
     folder: Path
-    names: Sequence[str]  # of the training pictures, for messages
+    names: Sequence[str]  # of the training images, for messages
     probe: Probe | None
     previews: Previews | None
     trackers: Sequence[Tracker]
@@ -79,7 +79,7 @@ class Loop:
     history: History
     report: Report
     out: Callable[[str], None]
-    wish: Wish
+    wish: StopRequest
     window: list[Trace] = field(default_factory=list)
     overflows: int = 0
 
@@ -90,11 +90,11 @@ class Loop:
             self._before()
         self._began, self._counted, self._shown = time.perf_counter(), self.history.seconds, (start, time.perf_counter())
         self.report(Tick("train", start, config.steps))
-        if start < config.steps and self._told_to_stop():
+        if start < config.steps and self._stop_requested():
             self._leave(start)
         for step in range(start + 1, config.steps + 1):
             self.window.append(self._take(step))
-            stop = self._told_to_stop()
+            stop = self._stop_requested()
             if stop or self._due(step) or len(self.window) >= (1 if self.learner.device.type == "cpu" else WINDOW):
                 self._read(step)
             if stop or self._due(step):
@@ -117,11 +117,11 @@ class Loop:
     def _before(self) -> None:
         """The base's own held-out loss and previews: what everything is compared to."""
         if self.probe:
-            with base_alone(self.learner.modules):
+            with adapter_disabled(self.learner.modules):
                 self.history.base = self.probe.measure(self.learner, model=self.learner.model)
             base = self.history.base_mean
             assert base is not None
-            self.out(f"held-out loss of the base: {base:.4f} ({len(self.history.base)} pictures at {self.probe.points} timesteps each)")
+            self.out(f"held-out loss of the base: {base:.4f} ({len(self.history.base)} images at {self.probe.points} timesteps each)")
             self._log([{"step": 0, "heldout_base": base}])
         self._draw(0)
 
@@ -134,7 +134,7 @@ class Loop:
         drawn = [config.preview.every or config.steps] if self.previews else []
         return [config.checkpoint.every or config.steps, *measured, *drawn]
 
-    def _told_to_stop(self) -> bool:
+    def _stop_requested(self) -> bool:
         """Whether any process was told to stop; asked of the others only now and then, it costs a message."""
         accelerator = self.learner.accelerator
         if accelerator.num_processes == 1:
@@ -156,7 +156,7 @@ class Loop:
         accelerator = self.learner.accelerator
         table = torch.stack([torch.cat([trace.losses, trace.gradient_norm.to(trace.losses).view(1)]) for trace in traces])
         if accelerator.num_processes > 1:
-            table = accelerator.gather(table.unsqueeze(0)).permute(1, 0, 2)  # (steps, processes, pictures + 1)
+            table = accelerator.gather(table.unsqueeze(0)).permute(1, 0, 2)  # (steps, processes, images + 1)
         values = table.reshape(len(traces), -1, table.shape[-1]).double().cpu()
         rows = []
         for trace, row in zip(traces, values, strict=True):
@@ -179,21 +179,21 @@ class Loop:
         if not bad and (math.isfinite(norm) or (scaled and self.overflows < OVERFLOWS)):
             return
         processes = self.learner.accelerator.num_processes
-        own = self.learner.config.pictures_a_step
+        own = self.learner.config.images_per_step
         names = self._names_of(trace.step - 1, bad or range(own * processes))
         what = f"the loss is {losses[bad[0]]}" if bad else f"the gradient's norm is {norm}"
         times = f" Timesteps of this process: {', '.join(f'{t:.0f}' for t in trace.timesteps.tolist())}."
         kept = checkpoint.steps_of(self.folder)
         last = f" The last good weights are in {list(kept.values())[-1]}." if kept else " No checkpoint had been made."
         raise JobFailed(
-            f"Step {trace.step}: {what}, at a learning rate of {trace.rate:.3g}. Pictures: {', '.join(names)}.{times}{last} "
+            f"Step {trace.step}: {what}, at a learning rate of {trace.rate:.3g}. Images: {', '.join(names)}.{times}{last} "
             f"{self._advice(bool(bad))}"
         )
 
     def _names_of(self, step: int, places: Sequence[int]) -> list[str]:
-        """Names of the pictures at these places of the gathered losses (process by process, pass by pass)."""
+        """Names of the images at these places of the gathered losses (process by process, pass by pass)."""
         config, processes = self.learner.config, self.learner.accelerator.num_processes
-        own, batch = config.pictures_a_step, config.batch_size
+        own, batch = config.images_per_step, config.batch_size
         found = []
         for place in places:
             process, inside = divmod(place, own)
@@ -206,7 +206,7 @@ class Loop:
         if self.learner.precision is Precision.fp16:
             return "fp16 overflows in some models: try precision=bf16 or fp32, then a lower optim.lr."
         return f"Try a lower optim.lr (it is {self.learner.config.optim.lr:g})" + (
-            ", and look at these pictures." if loss else " or optim.clip."
+            ", and look at these images." if loss else " or optim.clip."
         )
 
     def _log(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -283,7 +283,7 @@ class Loop:
         )
 
 
-def training_state(learner: Learner) -> dict[str, Any]:
+def training_state(learner: TrainState) -> dict[str, Any]:
     """Everything beside the adapter that the next step depends on."""
     state: dict[str, Any] = {
         "optimizer": learner.optimizer.state_dict(),
@@ -294,7 +294,7 @@ def training_state(learner: Learner) -> dict[str, Any]:
     return state | ({"scaler": scaler.state_dict()} if scaler is not None else {})
 
 
-def restore(learner: Learner, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
+def restore(learner: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
     """Weights, optimizer and random states as they were at the checkpoint. Raises JobFailed when they do not belong to this model."""
     names = [name for name, _ in learner.weights]
     if list(found.training["weights"]) != names:

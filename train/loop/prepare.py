@@ -1,4 +1,4 @@
-"""From a plan to a run that is ready to take steps: base loaded, pictures and prompts encoded, LoRA put on, encoders let go."""
+"""From a plan to a run that is ready to take steps: base loaded, images and prompts encoded, LoRA put on, encoders let go."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry.parts import Parts
 from registry.progress import Report, Tick
-from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_pictures, encode_texts, release
-from train.loop.preview import PromptPreviews, encode_nothing
-from train.loop.step import Learner, denoiser_call
+from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
+from train.loop.preview import PromptPreviews, encode_unconditional
+from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe
-from train.lora import add_loras, keep_few_activations, learning_modules
+from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.objective.targets import objective_of
 from train.optim import OPTIMIZERS
 from train.output import folder
@@ -32,7 +32,7 @@ class Work:
 
     plan: Plan
     folder: Path
-    learner: Learner
+    learner: TrainState
     probe: Probe | None
     previews: PromptPreviews | None
     report: Report
@@ -41,7 +41,7 @@ class Work:
 
 
 def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Log) -> Work:
-    """Load the base, encode pictures and prompts, let the encoders go, put the LoRA on."""
+    """Load the base, encode images and prompts, let the encoders go, put the LoRA on."""
     config, family = plan.config, plan.base.family
     from torch import nn
 
@@ -50,13 +50,15 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     parts = load(plan.base, config, dtype=torch_dtype(config.precision))
     report(Tick("load the base", 1, 1, plan.base.name))
     with accelerator.main_process_first():
-        pictures = _Encoder(plan, parts, device, report)
-        latents, held_latents = pictures.latents()
-        texts, held_texts, preview_texts = pictures.texts() if not plan.encoders else pictures.prompts()
-        nothing = encode_nothing(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
+        images = _Encoder(plan, parts, device, report)
+        latents, held_latents = images.latents()
+        texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
+        nothing = (
+            encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
+        )
     kept = human_bytes(cached_bytes(latents, texts))
     stays = f"{' and '.join(plan.encoders)} {'learn' if len(plan.encoders) > 1 else 'learns'}" if plan.encoders else None
-    out(f"encoded {len(plan.train) + len(plan.heldout)} pictures ({kept} in memory); {stays or 'the text encoders are let go'}")
+    out(f"encoded {len(plan.train) + len(plan.heldout)} images ({kept} in memory); {stays or 'the text encoders are let go'}")
     if plan.encoders:
         for encoder in parts.text_encoders.values():
             encoder.to(device)
@@ -76,7 +78,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
 
 
-def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> Learner:
+def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
     """The LoRA put on, the optimizer over its weights, all on the device and wrapped by accelerate."""
     config, family = plan.config, plan.base.family
     objective = objective_of(
@@ -91,12 +93,12 @@ def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, te
     for module in modules.values():
         module.to(accelerator.device).train()
         if config.gradient_checkpointing:
-            keep_few_activations(module)
+            enable_gradient_checkpointing(module)
     optimizer = OPTIMIZERS[config.optim.name]([{"params": [weight for _, weight in group]} for group in weights.values()], config.optim)
     side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     model, optimizer = accelerator.prepare(denoiser_call(family, parts, modules, side=side, guidance=guidance), optimizer)
-    return Learner(
+    return TrainState(
         config=config,
         family=family,
         parts=parts,
@@ -116,7 +118,7 @@ def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, te
 
 @dataclass(frozen=True)
 class _Encoder:
-    """The plan's pictures and prompts through the caches."""
+    """The plan's images and prompts through the caches."""
 
     plan: Plan
     parts: Parts
@@ -124,11 +126,11 @@ class _Encoder:
     report: Report
 
     def latents(self) -> tuple[Latents, Latents | None]:
-        """Of the training pictures, and of the held-out ones (None without any)."""
+        """Of the training images, and of the held-out ones (None without any)."""
         plan = self.plan
         both = [*plan.train, *plan.heldout]
         resolution = int(plan.config.resolution or self.parts.resolution)
-        every = encode_pictures(
+        every = encode_latents(
             plan.base.family, self.parts, both, resolution=resolution, device=self.device, cache=Cache("latents"), report=self.report
         )
         return every.part(0, len(plan.train)), every.part(len(plan.train), len(both)) if plan.heldout else None

@@ -1,4 +1,4 @@
-"""Pictures drawn while training: the same prompts and seeds each time, through infer's own loop, into samples/."""
+"""Images drawn while training: the same prompts and seeds each time, through infer's own loop, into samples/."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from train.loop.step import Learner
+    from train.loop.step import TrainState
 
 
 def sample_name(step: int, number: int) -> str:
-    """File name of the picture of prompt `number` (from 1) at a step."""
+    """File name of the image of prompt `number` (from 1) at a step."""
     return f"step-{step:06d}-{number:02d}.png"
 
 
-def encode_nothing(family: Family, parts: Parts, *, guidance: float, device: torch.device) -> Conditioning | None:
+def encode_unconditional(family: Family, parts: Parts, *, guidance: float, device: torch.device) -> Conditioning | None:
     """The conditioning of no negative prompt, on the CPU; None where the family makes no unconditional pass at this guidance."""
     import torch
 
@@ -36,7 +36,7 @@ def encode_nothing(family: Family, parts: Parts, *, guidance: float, device: tor
     for encoder in parts.text_encoders.values():
         encoder.to(device)
     with torch.no_grad():
-        state = family.encode_nothing(parts, 1)
+        state = family.encode_unconditional(parts, 1)
     return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
 
@@ -50,30 +50,30 @@ class PromptPreviews:
     nothing: Conditioning | None
     report: Report
 
-    def draw(self, learner: Learner, step: int) -> list[Path]:
-        """One picture a prompt with the weights as they are; training's own randomness is not touched."""
-        pictures = self._pictures(learner)
+    def draw(self, learner: TrainState, step: int) -> list[Path]:
+        """One image a prompt with the weights as they are; training's own randomness is not touched."""
+        images = self._images(learner)
         paths = []
         prompts = self.config.preview.prompts or []
-        for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True), 1):
+        for number, (prompt, image) in enumerate(zip(prompts, images, strict=True), 1):
             path = self.folder / "samples" / sample_name(step, number)
             _write(
                 path,
-                picture,
+                image,
                 self._told(prompt, number, step),
             )
             paths.append(path)
         return paths
 
     def _told(self, prompt: str, number: int, step: int) -> str:
-        """A1111's parameters text, so that viewers show what made the picture."""
+        """A1111's parameters text, so that viewers show what made the image."""
         settings = self.config.preview
         return f"{prompt}\nSteps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}, trained steps: {step}"
 
     def _seed(self, number: int) -> int:
         return self.config.preview.seed + number - 1
 
-    def _pictures(self, learner: Learner) -> Sequence[Image]:
+    def _images(self, learner: TrainState) -> Sequence[Image]:
         import torch
 
         from infer.draw.denoise import Job, denoise, to_image
@@ -102,13 +102,13 @@ class PromptPreviews:
             latents = denoise(family, parts, jobs, width=4, on_step=lambda done, total: self.report(Tick("draw previews", done, total)))
             parts.vae.to(device)
             with torch.no_grad():
-                return [picture for each in latents for picture in to_image(family.decode(parts, each))]
+                return [image for each in latents for image in to_image(family.decode(parts, each))]
         finally:
             parts.vae.to("cpu")
             learner.train(True)
             torch.set_rng_state(states)
 
-    def _read(self, learner: Learner, number: int) -> Conditioning:
+    def _read(self, learner: TrainState, number: int) -> Conditioning:
         """What the denoiser is told by prompt `number` (from 0)."""
         import torch
 
@@ -118,7 +118,7 @@ class PromptPreviews:
         with torch.no_grad():
             return learner.family.encode_prompts(learner.parts, told)
 
-    def _nothing(self, learner: Learner) -> Conditioning:
+    def _nothing(self, learner: TrainState) -> Conditioning:
         """What it is told by no negative prompt."""
         import torch
 
@@ -126,13 +126,13 @@ class PromptPreviews:
             assert self.nothing is not None
             return self.nothing
         with torch.no_grad():
-            return learner.family.encode_nothing(learner.parts, 1)
+            return learner.family.encode_unconditional(learner.parts, 1)
 
 
-def _write(path: Path, picture: Image, parameters: str) -> None:
+def _write(path: Path, image: Image, parameters: str) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_itxt("parameters", parameters)
     with atomic_file(path) as file:
-        picture.save(file, format="PNG", pnginfo=info)
+        image.save(file, format="PNG", pnginfo=info)

@@ -1,10 +1,10 @@
-"""All randomness of training, by count: what a picture gets is a function of (seed, step, its place in the step), and of nothing else.
+"""All randomness of training, by count: what an image gets is a function of (seed, step, its place in the step), and of nothing else.
 
 So a run that was stopped goes on with the same draws, the order of workers plays no part, and passes that are accumulated get
 what one big batch would get. Draws are made on the CPU in fp32, whatever the device.
 """
 
-# B pictures of one pass, N pictures of the set, G pictures of one step
+# B images of one pass, N images of the set, G images of one step
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def samples_at(seed: int, count: int, positions: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class Draws:
-    """What the pictures of one pass get."""
+    """What the images of one pass get."""
 
     quantiles: Tensor  # (B,) in [0, 1), one stratum of the step each; the timestep distribution maps them
     posterior: Tensor  # (B, C, H, W) standard normal, picks the latent from its posterior
@@ -47,7 +47,7 @@ class Draws:
 
 
 def draws_for(seed: int, step: int, places: Sequence[int], *, of: int, shape: Sequence[int]) -> Draws:
-    """Draws for the pictures at `places` of 0..of-1 in a step; `shape` is one latent's (C, H, W).
+    """Draws for the images at `places` of 0..of-1 in a step; `shape` is one latent's (C, H, W).
 
     Quantiles are stratified over the step (low-discrepancy timesteps, Kingma et al. 2021, appendix I.1): each is uniform,
     together they cover the range evenly.

@@ -1,6 +1,6 @@
 """One optimizer step: latents drawn from their posteriors, noised, predicted, compared; gradients gathered, clipped, applied."""
 
-# B pictures of one pass, C channels, H W latent size
+# B images of one pass, C channels, H W latent size
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Trace:
 
     step: int  # counted from 1, as people count
     rate: float
-    losses: Tensor  # (pictures of this process,), each picture's own
+    losses: Tensor  # (images of this process,), each image's own
     gradient_norm: Tensor  # () before clipping
     samples: tuple[int, ...]
-    timesteps: Tensor  # (pictures of this process,) on the CPU
+    timesteps: Tensor  # (images of this process,) on the CPU
 
 
 @dataclass(kw_only=True)
-class Learner:
+class TrainState:
     """All that a step works on."""
 
     config: TrainConfig
@@ -89,7 +89,7 @@ class Learner:
     def take(self, step: int) -> Trace:
         """Step number `step` (from 0): the same, whatever came before it in this process."""
         config, processes = self.config, self.accelerator.num_processes
-        pictures = config.pictures_a_step * processes
+        images = config.images_per_step * processes
         self.optimizer.zero_grad(set_to_none=True)
         rate = learning_rate(config, step)
         text_rate = rate * (config.optim.text_lr or config.optim.lr) / config.optim.lr
@@ -98,10 +98,10 @@ class Learner:
         for turn in range(config.accumulate):
             first = (turn * processes + self.accelerator.process_index) * config.batch_size
             places = range(first, first + config.batch_size)
-            samples = samples_at(config.seed, len(self.texts.index), [step * pictures + place for place in places])
+            samples = samples_at(config.seed, len(self.texts.index), [step * images + place for place in places])
             last = turn == config.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss, timesteps = self._pass(step, places, of=pictures, samples=samples)
+                loss, timesteps = self._pass(step, places, of=images, samples=samples)
                 self.accelerator.backward(loss.mean() / config.accumulate)
             own_losses.append(loss.detach())
             own_samples += samples
@@ -113,7 +113,7 @@ class Learner:
         return Trace(step + 1, rate, torch.cat(own_losses), norm, tuple(own_samples), torch.cat(own_times))
 
     def _pass(self, step: int, places: Sequence[int], *, of: int, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(loss of each picture (B,), timesteps (B,) on the CPU) of one forward."""
+        """(loss of each image (B,), timesteps (B,) on the CPU) of one forward."""
         draws = draws_for(self.config.seed, step, places, of=of, shape=self.latents.shape)
         latents = self.latents.rows(samples).sample(draws.posterior)  # (B, C, H, W)
         rows = self.objective.rows(draws.quantiles)

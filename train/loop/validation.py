@@ -1,10 +1,10 @@
-"""Held-out loss: pictures never trained on, each at the same timesteps with the same noise every time, against the base's own loss.
+"""Held-out loss: images never trained on, each at the same timesteps with the same noise every time, against the base's own loss.
 
 Image, timestep and noise are fixed, so the difference to the base is paired: what is left is what training did. Its interval over
-the pictures says whether there is anything to tell.
+the images says whether there is anything to tell.
 """
 
-# N held-out pictures, K points of each, C channels, H W latent size
+# N held-out images, K points of each, C channels, H W latent size
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any
 from train.data.dataset import Sample
 from train.loop.encode import Latents, Prompts, Texts
 from train.loop.rng import seed_of
-from train.loop.step import Learner
+from train.loop.step import TrainState
 from train.objective.targets import losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIDENCE = 0.95
-POINTS = (4, 16)  # fewest and most timesteps a picture; in between as many as make 32 points in all
+POINTS = (4, 16)  # fewest and most timesteps an image; in between as many as make 32 points in all
 
 
 def splits_off(sample_sha256: str, share: float) -> bool:
-    """Whether a picture belongs to the held-out share: by its content, so that it stays there when others are added."""
+    """Whether an image belongs to the held-out share: by its content, so that it stays there when others are added."""
     return seed_of("heldout", sample_sha256) / 2**63 < share
 
 
 def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """(trained, held out); at least one of each where there are two different pictures."""
+    """(trained, held out); at least one of each where there are two different images."""
     out = {sample.sha256 for sample in samples if splits_off(sample.sha256, share)}
     every = sorted({sample.sha256 for sample in samples}, key=lambda sha256: seed_of("heldout", sha256))
     if not out:
@@ -44,7 +44,7 @@ def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[S
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference to the base over the pictures, and its interval; None where one picture gives none."""
+    """Mean difference to the base over the images, and its interval; None where one image gives none."""
 
     mean: float
     low: float | None
@@ -60,14 +60,14 @@ class Difference:
     def sentence(self) -> str:
         """The verdict with its numbers."""
         if self.low is None or self.high is None:
-            return f"difference to the base {self.mean:+.4f}; one picture gives no interval: cannot tell"
+            return f"difference to the base {self.mean:+.4f}; one image gives no interval: cannot tell"
         span = f"{self.mean:+.4f}, {CONFIDENCE:.0%} interval {self.low:+.4f} .. {self.high:+.4f}"
         words = {"better": "better than the base", "worse": "worse than the base", "cannot tell": "cannot tell it from the base"}
         return f"{words[self.verdict]} (difference {span})"
 
 
 def difference(adapted: Sequence[float], base: Sequence[float]) -> Difference:
-    """The paired difference adapted - base with its t interval over the pictures."""
+    """The paired difference adapted - base with its t interval over the images."""
     pairs = [a - b for a, b in zip(adapted, base, strict=True)]
     count, mean = len(pairs), math.fsum(pairs) / len(pairs)
     if count < 2:
@@ -81,7 +81,7 @@ def difference(adapted: Sequence[float], base: Sequence[float]) -> Difference:
 
 @dataclass(kw_only=True)
 class Probe:
-    """The fixed points: every held-out picture at K timesteps spread evenly, each with its own noise."""
+    """The fixed points: every held-out image at K timesteps spread evenly, each with its own noise."""
 
     latents: Latents
     texts: Texts | Prompts
@@ -90,16 +90,16 @@ class Probe:
 
     @property
     def points(self) -> int:
-        """Timesteps a picture."""
+        """Timesteps an image."""
         return min(POINTS[1], max(POINTS[0], math.ceil(32 / len(self.sha256s))))
 
-    def measure(self, learner: Learner, *, model: Any) -> list[float]:
-        """Each picture's loss, the mean over its points."""
+    def measure(self, learner: TrainState, *, model: Any) -> list[float]:
+        """Each image's loss, the mean over its points."""
         import torch
 
-        pairs = [(picture, point) for picture in range(len(self.sha256s)) for point in range(self.points)]
+        pairs = [(image, point) for image in range(len(self.sha256s)) for point in range(self.points)]
         found: list[Tensor] = []
-        width = max(learner.config.batch_size, 4) * 2  # no gradients are kept: twice the pictures fit
+        width = max(learner.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
         learner.train(False)
         with torch.no_grad():
             for begin in range(0, len(pairs), width):
@@ -108,21 +108,21 @@ class Probe:
         table = torch.cat(found).double().cpu().view(len(self.sha256s), self.points)  # (N, K)
         return [float(value) for value in table.mean(1)]
 
-    def _losses(self, learner: Learner, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    def _losses(self, learner: TrainState, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
         import torch
 
-        pictures = [picture for picture, _ in pairs]
+        images = [image for image, _ in pairs]
         objective = learner.objective
         count = len(objective.timesteps)
         rows = torch.tensor([int((point + 0.5) / self.points * count) for _, point in pairs])
         noise = torch.stack([self._noise(*pair) for pair in pairs])
-        noisy, target = objective.noisy_and_target(self.latents.mean[pictures], noise, rows)
-        answer = learner.answer(model, noisy, objective.timesteps[rows], self.texts.rows(pictures))
+        noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
+        answer = learner.answer(model, noisy, objective.timesteps[rows], self.texts.rows(images))
         return losses(answer, target.to(learner.device))
 
-    def _noise(self, picture: int, point: int) -> Tensor:
-        """The same for this picture and point in every run, whatever the run's seed: runs can be compared."""
+    def _noise(self, image: int, point: int) -> Tensor:
+        """The same for this image and point in every run, whatever the run's seed: runs can be compared."""
         import torch
 
-        generator = torch.Generator().manual_seed(seed_of("heldout noise", self.sha256s[picture], point))
+        generator = torch.Generator().manual_seed(seed_of("heldout noise", self.sha256s[image], point))
         return torch.randn(*self.latents.shape, generator=generator)

@@ -85,7 +85,7 @@ class Objective:
 
 
 def losses(answer: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each picture (B,), in fp32 whatever the answer's dtype."""
+    """Mean squared error of each image (B,), in fp32 whatever the answer's dtype."""
     return (answer.float() - target.float()).square().flatten(1).mean(1)
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 KOHYA = "kohya"
-LISTED = 1000  # pictures that the manifest in the adapter's header names one by one; more are told by their number and hash
+LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are told by their number and hash
 
 
 def write_adapter(work: Work, path: Path, step: int) -> Hashes:
@@ -62,10 +62,10 @@ def _spec(work: Work) -> dict[str, str]:
 
 
 def _manifest(work: Work, step: int) -> dict[str, Any]:
-    """What made the adapter: settings, base, every picture with its hash and prompt, versions, resumes."""
+    """What made the adapter: settings, base, every image with its hash and prompt, versions, resumes."""
     data = dict(work.inputs.get("dataset", {}))
     if len(data.get("files", ())) > LISTED:
-        data["files"] = f"{len(data['files'])} pictures; inputs.json of the run lists them"
+        data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
     return {
         "tool": "loraloom",
         "run": f"{work.plan.config.name}/{work.folder.name}",
@@ -184,7 +184,7 @@ def _let_go(work: Work) -> None:
 
 
 def _verdict(work: Work, history: History) -> Iterator[str]:
-    """What the held-out pictures say, in a sentence or two."""
+    """What the held-out images say, in a sentence or two."""
     steps, best = work.plan.config.steps, history.best_step
     found = history.difference(steps)
     if best is None or found is None:
@@ -201,7 +201,7 @@ def _facts(work: Work, history: History, name: str, seconds: float) -> list[tupl
         ("adapter", name),
         ("base", f"{plan.base.name} ({plan.base.family.title})"),
         ("pictures", f"{len(plan.train)} trained, {len(plan.heldout)} held out"),
-        ("steps", f"{plan.config.steps} of {plan.config.pictures_a_step} pictures, {human_seconds(seconds)} in all"),
+        ("steps", f"{plan.config.steps} of {plan.config.images_per_step} images, {human_seconds(seconds)} in all"),
         ("rank, alpha", f"{plan.config.lora.rank}, {plan.config.alpha:g} on {plan.layers} layers ({plan.parameters:,} weights)"),
     ]
     return rows + [("held out", line) for line in _verdict(work, history)]
@@ -229,7 +229,7 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
 
 
 def _terms(plan: Plan) -> Terms:
-    """What an adapter inherits of its base; a set of pictures has no licence here that could be asked."""
+    """What an adapter inherits of its base; a set of images has no licence here that could be asked."""
     return inherited([(plan.base.name, plan.base.record.licence)])
 
 

@@ -51,7 +51,7 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         was, is_now = ({row["file"]: (row["sha256"], row["prompt"]) for row in rows} for rows in (old, new))
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
-        faults += [f"{part}{name} has another picture or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
+        faults += [f"{part}{name} has another image or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
     if faults:
         raise Faults(f"{place} was begun with other inputs. Put them back, or start a new run:", sorted(faults))
 

@@ -21,21 +21,21 @@ def write_report(folder: Path, *, title: str, facts: Sequence[tuple[str, str]], 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    pictures = preview_files(folder)
-    steps = _some(sorted({step for step, _ in pictures}))
+    images = preview_files(folder)
+    steps = _some(sorted({step for step, _ in images}))
     rows = [
-        (prompt, [_encoded(pictures[step, number]) if (step, number) in pictures else "" for step in steps])
+        (prompt, [_encoded(images[step, number]) if (step, number) in images else "" for step in steps])
         for number, prompt in enumerate(prompts, 1)
     ]
     page = environment.get_template("report.html.j2").render(
-        title=title, facts=facts, curves=_encoded(folder / "curves.png"), samples=rows if pictures else [], steps=steps, plan=plan
+        title=title, facts=facts, curves=_encoded(folder / "curves.png"), samples=rows if images else [], steps=steps, plan=plan
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
 def preview_files(folder: Path) -> Mapping[tuple[int, int], Path]:
-    """(step, prompt number) -> picture, in order."""
+    """(step, prompt number) -> image, in order."""
     found = {(int(match[1]), int(match[2])): file for file in (folder / "samples").iterdir() if (match := SAMPLE.fullmatch(file.name))}
     assert all(file.name == sample_name(*key) for key, file in found.items())
     return dict(sorted(found.items()))

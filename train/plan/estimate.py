@@ -1,12 +1,12 @@
 """What a run will take, before it starts: weights counted from shapes, memory and arithmetic traced through the empty model.
 
-Each stage of a run is traced on its own: what the VAE needs for a picture, the text encoders for a prompt, a step of training, a preview.
+Each stage of a run is traced on its own: what the VAE needs for an image, the text encoders for a prompt, a step of training, a preview.
 On a GPU only the stage at hand lies there (the VAE and the encoders leave it when their work is done), so the run needs what its
 largest stage needs. Memory is near the truth, time is a rough estimate: products a step over what this device does in a short
 matrix product.
 """
 
-# B pictures of one pass, C channels, H W latent size
+# B images of one pass, C channels, H W latent size
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
-from train.lora import add_loras, keep_few_activations, learning_modules
+from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import torch_dtype
 from train.plan.peak import Trace, backward, trace
 
@@ -81,11 +81,11 @@ def estimate(
     traced = _traces(family, parts, config, targets, precision, resolution)
     if traced is None:
         return Estimate(memory, None, None, None)
-    pictures, prompts, preview, step = traced
+    images, prompts, preview, step = traced
     encoders = sum(memory[name] for name in parts.text_encoders)
     activations = max(0, step.peak - count * 4)  # the gradients are counted with the LoRA
     stages = {
-        "pictures are encoded": memory["vae"] + pictures.peak,
+        "images are encoded": memory["vae"] + images.peak,
         "prompts are encoded": encoders + prompts.peak,
         "steps are taken": memory[family.denoiser] + memory[learned] + activations + (encoders if config.lora.text_encoder else 0),
     }
@@ -99,7 +99,7 @@ def estimate(
 def _traces(
     family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
 ) -> tuple[Trace, Trace, Trace, Trace] | None:
-    """One picture into the VAE, one prompt through the encoders, one picture out, one step; None where a forward needs numbers."""
+    """One image into the VAE, one prompt through the encoders, one image out, one step; None where a forward needs numbers."""
     import torch
 
     dtype = torch_dtype(precision)
@@ -109,7 +109,7 @@ def _traces(
             if weight.is_floating_point():
                 weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
 
-    def picture() -> None:
+    def image() -> None:
         with torch.no_grad():
             family.encode_images(parts, torch.empty(1, 3, resolution, resolution, device="meta"))
 
@@ -123,9 +123,9 @@ def _traces(
             family.decode(parts, torch.empty(1, family.channels(parts), side, side, device="meta"))
 
     try:
-        pictures, decoded = trace(picture, [parts.vae]), trace(preview, [parts.vae])
+        images, decoded = trace(image, [parts.vae]), trace(preview, [parts.vae])
         prompts = trace(prompt, list(parts.text_encoders.values()))
-        return pictures, prompts, decoded, _step(family, parts, config, targets, resolution, low)
+        return images, prompts, decoded, _step(family, parts, config, targets, resolution, low)
     except Exception as error:
         LOG.warning("memory and time cannot be told: the empty model could not be traced (%s: %s)", type(error).__name__, error)
         return None
@@ -151,7 +151,7 @@ def _step(
     for module in modules.values():
         module.train()
         if config.gradient_checkpointing:
-            keep_few_activations(module)
+            enable_gradient_checkpointing(module)
 
     def work() -> None:
         told = read() if len(modules) > 1 else states

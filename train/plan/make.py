@@ -17,7 +17,7 @@ from registry.store import check_name
 from train.config import TrainConfig, changed
 from train.data.captions import has_trigger, prompt_of
 from train.data.dataset import ImageSet
-from train.data.split import Halves, check_leaks, choose_halves, read_dataset
+from train.data.split import TrainSplit, check_leaks, choose_halves, read_dataset
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
 from train.objective.targets import TARGETS, TIMESTEPS, shift_drawn_with
@@ -119,7 +119,7 @@ def _planned(
     base: Base,
     parts: Parts,
     dataset: ImageSet,
-    halves: Halves,
+    halves: TrainSplit,
     targets: str | list[str],
     layers: list[str],
     encoders: list[str],
@@ -194,12 +194,12 @@ def _free(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _remarks(config: TrainConfig, halves: Halves, prompts: Sequence[str]) -> list[str]:
+def _remarks(config: TrainConfig, halves: TrainSplit, prompts: Sequence[str]) -> list[str]:
     """What is allowed and yet probably not meant."""
     remarks = []
-    seen = config.steps * config.pictures_a_step / len(halves.train)
+    seen = config.steps * config.images_per_step / len(halves.train)
     if seen < 1:
-        remarks.append(f"{config.steps} steps of {config.pictures_a_step} do not reach every one of the {len(halves.train)} pictures once")
+        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(halves.train)} images once")
     trigger = config.data.trigger
     captions = [sample.caption for sample in halves.train if sample.caption]
     if trigger and captions:
@@ -214,5 +214,5 @@ def _remarks(config: TrainConfig, halves: Halves, prompts: Sequence[str]) -> lis
         )
     same = len(prompts) - len(set(prompts))
     if same and len(set(prompts)) == 1 and captions:
-        remarks.append("every picture has the same caption")
+        remarks.append("every image has the same caption")
     return remarks

@@ -38,8 +38,8 @@ class Plan:
 
     @property
     def epochs(self) -> float:
-        """How often each picture is seen."""
-        return self.config.steps * self.config.pictures_a_step * self.processes / len(self.train)
+        """How often each image is seen."""
+        return self.config.steps * self.config.images_per_step * self.processes / len(self.train)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def cropped(self) -> float:
-        """Mean share of the pictures that the centre crop takes away."""
+        """Mean share of the images that the centre crop takes away."""
         return sum(sample.size.cropped for sample in self.train) / len(self.train)
 
     @property
@@ -91,9 +91,9 @@ def _text(plan: Plan) -> str:
         ("run", f"{config.name}, into {config.out}"),
         ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
         ("pictures", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
-        ("cropped", f"{plan.cropped:.1%} of the picture area on average" if plan.cropped else "nothing, every picture is square"),
+        ("cropped", f"{plan.cropped:.1%} of the image area on average" if plan.cropped else "nothing, every image is square"),
         ("held out", plan.heldout_source),
-        ("steps", f"{config.steps} of {_pictures(plan)} pictures: each picture is seen {plan.epochs:.1f} times"),
+        ("steps", f"{config.steps} of {_images(plan)} images: each image is seen {plan.epochs:.1f} times"),
         ("learns", _learns(plan)),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(config)),
@@ -109,14 +109,14 @@ def _text(plan: Plan) -> str:
     if plan.truncated:
         lines += [f"{len(plan.truncated)} prompts are longer than the base can read:", *(f"  {told}" for told in plan.truncated)]
     if plan.upscaled:
-        lines += [f"{len(plan.upscaled)} pictures are enlarged:"]
+        lines += [f"{len(plan.upscaled)} images are enlarged:"]
         lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]
     if plan.notes:
         lines += ["to know:", *(f"  {note}" for note in plan.notes)]
     return "\n".join(lines)
 
 
-def _pictures(plan: Plan) -> str:
+def _images(plan: Plan) -> str:
     """batch x accumulate, and the processes where there are several."""
     factors = f"{plan.config.batch_size} x {plan.config.accumulate}"
     return f"{factors} x {plan.processes} processes'" if plan.processes > 1 else factors
@@ -163,5 +163,5 @@ def _trigger(plan: Plan) -> str:
     if trigger is None:
         return "none; captions are learned as they are"
     if not any(sample.caption for sample in plan.train):
-        return f"{trigger!r} alone is the caption of every picture"
+        return f"{trigger!r} alone is the caption of every image"
     return f"{trigger!r} is put before each caption that does not have it: '{trigger}, <caption>'"

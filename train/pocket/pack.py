@@ -13,7 +13,7 @@ from train.pocket.networks import build_text_encoder, build_unet
 
 
 def scheduler() -> DDIMScheduler:
-    """v-prediction; beta_end is so high that the last timestep holds next to no picture: white and black grounds come out clean."""
+    """v-prediction; beta_end is so high that the last timestep holds next to no image: white and black grounds come out clean."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",

@@ -13,7 +13,7 @@ const state = {
   held: null, // A of a comparison
   pairing: false,
   mode: "slider",
-  cut: 50, // % of the picture where A ends and B begins
+  cut: 50, // % of the image where A ends and B begins
   zoom: 1, x: 0, y: 0,
 };
 
@@ -124,7 +124,7 @@ function choose(cell, extend) {
 }
 
 function hold(cell) {
-  if (cell && cell.image === null) { hint("A cell without a picture cannot be compared."); return; }
+  if (cell && cell.image === null) { hint("A cell without an image cannot be compared."); return; }
   state.held = cell;
   drawGrid();
   hint(cell && !by("viewer").open ? `A is ${spoken(cell)}. Choose the cell to compare it with.` : "");
@@ -173,15 +173,15 @@ function fillWorld(cell, comparing, mode) {
     world.replaceChildren(make("p", { class: "fault" }, `${cell.status}: ${cell.error ?? ""}`));
     return;
   }
-  const picture = (one, label) => make("img", { src: source(one), alt: label + spoken(one), draggable: false });
+  const imageTag = (one, label) => make("img", { src: source(one), alt: label + spoken(one), draggable: false });
   if (!comparing) {
-    world.replaceChildren(make("div", { class: "frame" }, picture(cell, "")));
+    world.replaceChildren(make("div", { class: "frame" }, imageTag(cell, "")));
   } else if (mode === "beside") {
-    world.replaceChildren(make("div", { class: "frame" }, picture(state.held, "A: ")), make("div", { class: "frame" }, picture(cell, "B: ")));
+    world.replaceChildren(make("div", { class: "frame" }, imageTag(state.held, "A: ")), make("div", { class: "frame" }, imageTag(cell, "B: ")));
   } else {
-    const over = picture(state.held, "A: ");
+    const over = imageTag(state.held, "A: ");
     over.className = "over";
-    const inside = [picture(cell, "B: "), over];
+    const inside = [imageTag(cell, "B: "), over];
     if (mode === "slider") inside.push(handle());
     world.replaceChildren(make("div", { class: "frame" }, ...inside));
   }
@@ -230,7 +230,7 @@ function fillFacts(cell) {
   if (cell.image !== null) {
     by("save").href = source(cell);
     by("save").download = `${cell.key.slice(0, 12)}.${data.kind}`;
-    by("save").textContent = data.kind === "png" ? "Save PNG" : "Save picture (the PNG is in images/)";
+    by("save").textContent = data.kind === "png" ? "Save PNG" : "Save image (the PNG is in images/)";
   }
 }
 
@@ -260,7 +260,7 @@ function flip(axis, step) {
 
 function frames() { return [...by("world").querySelectorAll(".frame")]; }
 
-// Size every frame so that the picture fits, small ones enlarged; then apply zoom and offset.
+// Size every frame so that the image fits, small ones enlarged; then apply zoom and offset.
 function place() {
   const stage = by("stage").getBoundingClientRect();
   const all = frames();

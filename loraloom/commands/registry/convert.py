@@ -43,10 +43,10 @@ def add_parsers(words: Any) -> None:
 
 def convert(arguments: argparse.Namespace) -> int:
     """Convert one model."""
-    from registry.converting.job import Wish, plan_convert, run_convert
+    from registry.converting.job import ConvertRequest, plan_convert, run_convert
 
     store = open_store()
-    wish = Wish(
+    wish = ConvertRequest(
         reference=arguments.reference,
         target=arguments.to,
         output=arguments.output.expanduser().absolute(),

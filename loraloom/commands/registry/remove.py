@@ -21,7 +21,7 @@ def add_parsers(words: Any) -> None:
     )
     parser.add_argument("--apply", action="store_true", help="delete it; without this it is only listed")
     parser.add_argument("--missing", action="store_true", help="also forget models whose files are gone, with what was said of them")
-    parser.add_argument("--caches", action="store_true", help="also the caches of pictures, latents and embeddings; they are made again")
+    parser.add_argument("--caches", action="store_true", help="also the caches of images, latents and embeddings; they are made again")
     parser.add_argument("--elsewhere", action="store_true", help="also blobs of LORALOOM_BLOBS that this index does not know")
 
 

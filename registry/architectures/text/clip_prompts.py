@@ -27,7 +27,7 @@ def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = 
 
 
 def encode_empty(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
-    """The encoding of "", `count` times; the plain pipeline never skips layers of it, whatever the prompt's clip_skip."""
+    """The encoding of "", `count` times; the stock pipeline never skips layers of it, whatever the prompt's clip_skip."""
     return repeated(encode_one(parts, [""]), count)
 
 

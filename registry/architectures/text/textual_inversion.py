@@ -1,4 +1,4 @@
-"""Learned words (textual inversion, Gal et al. 2022): vectors that CLIP's text encoders read for a word of the prompt.
+"""Textual inversion embeddings (textual inversion, Gal et al. 2022): vectors that CLIP's text encoders read for a word of the prompt.
 
 As diffusers loads them: a word of several vectors stands for itself and `word_1`, `word_2`, ... after it. The encoders get a
 longer table of words, the tokenizers the words; both are given back as they were.
@@ -26,7 +26,7 @@ NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that ar
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """A learned word: its spelling in a prompt, its file, and the key of each text encoder's vectors in it."""
+    """A textual inversion embedding: its spelling in a prompt, its file, and the key of each text encoder's vectors in it."""
 
     token: str
     path: Path
@@ -41,10 +41,10 @@ def read_word(path: Path | str, parts: Parts, *, token: str | None, name: str) -
     path = Path(path)
     tensors = read_header(path).tensors
     if not tensors or any(len(info.shape) not in (1, 2) for info in tensors.values()):
-        raise BadFile(path, "not-an-embedding", "holds no vectors of a learned word.")
+        raise BadFile(path, "not-an-embedding", "holds no vectors of a textual inversion embedding.")
     encoders = clip_encoders(parts)
     if not encoders:
-        raise Refused(f"{path.name} is a learned word for CLIP, but this base's text encoders are none: it cannot read it.")
+        raise Refused(f"{path.name} is a textual inversion embedding for CLIP, but this base's text encoders are none: it cannot read it.")
     own = next((key for key in tensors if len(tensors) == 1 and not key.startswith(NAMELESS)), name)
     word = Word(token=token or own, path=path, keys=_keys(path, tensors, encoders))
     _check_token(word, parts, tensors)
@@ -78,7 +78,7 @@ def _check_token(word: Word, parts: Parts, tensors: Mapping[str, TensorInfo]) ->
         known = parts.tokenizers[_tokenizer(component)].get_vocab()
         if taken := [spelt for spelt in _spellings(word.token, count) if spelt in known or not spelt.strip()]:
             raise Refused(
-                f"The learned word {word.token!r} of {word.path.name} is in the base's vocabulary already ({taken[0]!r})."
+                f"The textual inversion embedding {word.token!r} of {word.path.name} is in the base's vocabulary already ({taken[0]!r})."
                 " Give it another: {embedding: NAME, token: '<word>'}."
             )
 
@@ -92,7 +92,7 @@ def _tokenizer(component: str) -> str:
 
 
 class WordTokenizer:
-    """A tokenizer that knows learned words, and reads one of several vectors as that many tokens."""
+    """A tokenizer that knows textual inversion embeddings, and reads one of several vectors as that many tokens."""
 
     def __init__(self, tokenizer: Any, words: Sequence[tuple[str, int]]) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)

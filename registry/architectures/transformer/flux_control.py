@@ -1,6 +1,6 @@
 """ControlNets of FLUX's transformer: a residual for each double and each single block.
 
-A hint is a VAE latent in packed tokens, sampled with the picture's generator as the pipeline does it; nets with a hint block of
+A hint is a VAE latent in packed tokens, sampled with the image's generator as the pipeline does it; nets with a hint block of
 their own (XLabs') take pixels. A union net is told the kind of hint by its mode.
 """
 

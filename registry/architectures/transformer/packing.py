@@ -33,5 +33,5 @@ def places(rows: int, columns: int, *, like: Tensor, axes: int = 3) -> Tensor:
 
 
 def packed_tokens(height: int, width: int, *, factor: int) -> int:
-    """N for a picture of so many pixels, with `factor` pixels a latent cell."""
+    """N for an image of so many pixels, with `factor` pixels a latent cell."""
     return (height // (2 * factor)) * (width // (2 * factor))

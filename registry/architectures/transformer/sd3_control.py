@@ -1,6 +1,6 @@
 """ControlNets of Stable Diffusion 3's transformer: a residual for each of its blocks.
 
-A hint is a VAE latent. The pipeline samples it with torch's global generator, which no seed of a picture fixes; here it is the
+A hint is a VAE latent. The pipeline samples it with torch's global generator, which no seed of an image fixes; here it is the
 posterior's mean. Nets that force a zero pooled state were made with latents that are not shifted, as the pipeline knows too.
 The nets of 3.5 large have no places of their own and read no text: they borrow the transformer's places.
 """

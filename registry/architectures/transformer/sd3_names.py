@@ -1,6 +1,6 @@
 """The names of Stability's own code for Stable Diffusion 3, as its single files and kohya's adapters use them.
 
-It fuses q, k and v into one layer and calls the two streams of a block x_block (the picture) and context_block (the text). Held
+It fuses q, k and v into one layer and calls the two streams of a block x_block (the image) and context_block (the text). Held
 against diffusers' own converter by a test.
 """
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from registry.formats.adapter_shapes import layer_sizes
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 
 UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR
@@ -46,7 +46,7 @@ class UNetFile:
     prefix: str
 
 
-def unet_file(look: Look) -> UNetFile | None:
+def unet_file(look: ModelHeader) -> UNetFile | None:
     """The UNet in a single file's header; None where there is none."""
     tensors = look.tensors
     prefix = UNET_PREFIX if f"{UNET_PREFIX}input_blocks.0.0.weight" in tensors else ""
@@ -79,7 +79,7 @@ def _text_in(tensors: Mapping[str, object]) -> str | None:
     return None
 
 
-def told_prediction(look: Look) -> tuple[str, str] | tuple[None, None]:
+def told_prediction(look: ModelHeader) -> tuple[str, str] | tuple[None, None]:
     """(prediction, where that was read) of a single file of the Stable Diffusion line; nothing where its header does not say."""
     for mark in V_MARKS:
         if mark in look.tensors:
@@ -117,12 +117,12 @@ class UNetAdapter:
     text_widths: Mapping[str, int | None]  # text_encoder, text_encoder_2 -> in-width of its q, k, v
 
 
-def unet_adapter(look: Look) -> UNetAdapter | None:
+def unet_adapter(look: ModelHeader) -> UNetAdapter | None:
     """The facts of an adapter for a UNet of this line; None where its keys speak of something else."""
-    return look.once(_unet_adapter)
+    return look.cached(_unet_adapter)
 
 
-def _unet_adapter(look: Look) -> UNetAdapter | None:
+def _unet_adapter(look: ModelHeader) -> UNetAdapter | None:
     if look.is_folder or not look.tensors:
         return None
     unet = blocks = False
@@ -172,7 +172,7 @@ def _mark(key: str) -> _Mark:
     )
 
 
-def _cross_of_products(look: Look) -> int | None:
+def _cross_of_products(look: ModelHeader) -> int | None:
     """The width of the text states where no tensor has it for an axis: LoKr's factors, whole differences."""
     keys = look.adapter_keys or {}
     sizes = layer_sizes(keys, look.tensors).items()

@@ -1,4 +1,4 @@
-"""LoRA on the UNets of the Stable Diffusion line: which layers, and their names in the first code."""
+"""LoRA on the UNets of the Stable Diffusion line: which layers, and their names in the original implementation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ UNET_LAYERS: tuple[Layer, ...] = same_names(
 
 
 def ldm_layers(config: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """Every layer of a UNet of this config with its name in the first code, as kohya's files of SDXL have it."""
+    """Every layer of a UNet of this config with its name in the original implementation, as kohya's files of SDXL have it."""
     found: list[Layer] = []
     for ours, theirs in unet_prefixes(config):
         if ".resnets." in ours:

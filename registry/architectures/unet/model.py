@@ -12,7 +12,7 @@ from registry.architectures.unet.control import added, unet_residuals
 from registry.architectures.unet.header import UNetFile, told_prediction
 from registry.errors import BadFile
 from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout, load_single_file
 from registry.parts import Conditioning, Match, Parts, Residuals
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 
 
-def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
+def folder_match(look: ModelHeader, *, score: float, evidence: Sequence[str]) -> Match:
     """A claim on a diffusers folder, with the variant of its UNet and what its scheduler says that it predicts."""
     scheduler = look.configs.get("scheduler")
     return Match(
@@ -35,7 +35,7 @@ def folder_match(look: Look, *, score: float, evidence: Sequence[str]) -> Match:
     )
 
 
-def file_match(look: Look, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
+def file_match(look: ModelHeader, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
     """A claim on a single file, with the variant of its UNet and what its header says that it predicts, if it does."""
     prediction, source = told_prediction(look)
     return Match(
@@ -74,12 +74,12 @@ def load_unet_model(
             dtype=dtype,
             device=device,
         )
-        _hear(parts, prediction)
+        _override_prediction(parts, prediction)
     _refuse_other_inputs(parts)
     return parts
 
 
-def _hear(parts: Parts, prediction: str | None) -> None:
+def _override_prediction(parts: Parts, prediction: str | None) -> None:
     """Take a person's word above the folder's scheduler config, and say so."""
     if prediction is None or prediction == parts.prediction:
         return
@@ -103,7 +103,7 @@ def _refuse_other_inputs(parts: Parts) -> None:
         raise BadFile(
             parts.source,
             "variant",
-            f"has a UNet that takes a class or picture embedding ({config.class_embed_type}), which is not fed here.",
+            f"has a UNet that takes a class or image embedding ({config.class_embed_type}), which is not fed here.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Qwen's video VAE on single pictures: one frame in, one frame out, latents normalised by each channel's own mean and deviation."""
+"""Qwen's video VAE on single images: one frame in, one frame out, latents normalised by each channel's own mean and deviation."""
 
 # B batch, C channels, h w pixels, H W latent size
 

@@ -11,12 +11,12 @@ from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, Places, Seen, place_with_fingerprint
 from registry.index.scanning.scan_report import ScanReport
-from registry.index.scanning.scan_write import write_seen
+from registry.index.scanning.scan_write import upsert
 from registry.record import Record
 from registry.references import POCKET
 
 
-def look_again(record: Record, index: Index, digest: Digest) -> Record:
+def refresh_record(record: Record, index: Index, digest: Digest) -> Record:
     """The record, brought up to date when the system says that its file changed. Folders are looked at by a scan."""
     path = record.path
     if not record.id or record.id == POCKET or path is None:
@@ -31,7 +31,7 @@ def look_again(record: Record, index: Index, digest: Digest) -> Record:
         if rows.is_known(connection, rows.place_of(path)):
             return record
         known = rows.ids_by_path(connection, path)
-    return _written_to(Path(path), index, digest) if known else _placed_again(record, Path(path), index)
+    return _written_to(Path(path), index, digest) if known else _relocated(record, Path(path), index)
 
 
 def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
@@ -41,7 +41,7 @@ def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
     with index.writing() as connection:
         rows.mark_missing(connection, [path], True)
         found = next(iter(records.load(connection, [record.id])), record)
-    return look_again(found, index, digest) if found.path != path else found
+    return refresh_record(found, index, digest) if found.path != path else found
 
 
 def _back(record: Record, path: str, index: Index, digest: Digest) -> Record:
@@ -51,10 +51,10 @@ def _back(record: Record, path: str, index: Index, digest: Digest) -> Record:
             return record  # another record's file lies there
         rows.mark_missing(connection, [path], False)
         found = records.load(connection, [record.id])[0]
-    return look_again(found, index, digest)
+    return refresh_record(found, index, digest)
 
 
-def _placed_again(record: Record, path: Path, index: Index) -> Record:
+def _relocated(record: Record, path: Path, index: Index) -> Record:
     """The record of a file whose place the index has lost, to damage."""
     seen = inspect(path)
     with index.writing() as connection:
@@ -68,6 +68,6 @@ def _written_to(path: Path, index: Index, digest: Digest) -> Record:
     """The record of what lies there now; what lay there is found where it went, when that is a place the index knows."""
     places, found = Places(index, digest), ScanReport(index)
     chain = [Path(one) for one in places.chain_of(str(path))]
-    write_seen(index, [Seen(place_with_fingerprint(one), inspect(one)) for one in chain], found, places)
+    upsert(index, [Seen(place_with_fingerprint(one), inspect(one)) for one in chain], found, places)
     with index.reading() as connection:
         return records.load(connection, rows.ids_by_path(connection, str(path)))[0]

@@ -21,7 +21,7 @@ from registry.index import rows
 from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, Places, Seen, fingerprint
 from registry.index.scanning.scan_report import ScanReport
-from registry.index.scanning.scan_write import settle_missing, write_seen
+from registry.index.scanning.scan_write import mark_missing, upsert
 from registry.index.scanning.walk import Entry, Problem, walk
 from registry.progress import Report, Tick
 
@@ -46,13 +46,13 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
         if seen is not None:
             (changed if entry.path in known else batch).append(seen)
         if len(batch) >= BATCH:
-            write_seen(index, batch, found, places)
+            upsert(index, batch, found, places)
             batch = []
         if number % TOLD_EVERY == 0 or entry.folder:
             report(Tick("scan", number, 0, os.path.basename(entry.path)))
-    write_seen(index, batch, found, places)
-    write_seen(index, changed, found, places)  # last: what was in these places may have been found elsewhere
-    settle_missing(index, [row for path, row in known.items() if path not in there], found, places)
+    upsert(index, batch, found, places)
+    upsert(index, changed, found, places)  # last: what was in these places may have been found elsewhere
+    mark_missing(index, [row for path, row in known.items() if path not in there], found, places)
     return found
 
 

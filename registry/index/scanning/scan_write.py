@@ -24,7 +24,7 @@ from registry.index.storage.hash_cache import cached_hashes
 from registry.record import Record
 
 
-def write_seen(index: Index, batch: Sequence[Seen], found: ScanReport, places: Places) -> None:
+def upsert(index: Index, batch: Sequence[Seen], found: ScanReport, places: Places) -> None:
     """Write what was seen, in one transaction. What another process wrote meanwhile is looked at again."""
     if not batch:
         return
@@ -74,12 +74,12 @@ def _put_again(connection: Connection, home: str, seen: Seen, how: str, hashed: 
         rows.drop_content(connection, home)
 
 
-def settle_missing(index: Index, unseen: Sequence[Any], found: ScanReport, places: Places) -> None:
+def mark_missing(index: Index, unseen: Sequence[Any], found: ScanReport, places: Places) -> None:
     """Say which known places are empty. A place whose record was found elsewhere is dropped."""
     gone = [row for row in unseen if not os.path.lexists(row.path)]
     if not gone:
         return
-    heirs = {row.record_id: _heir(index, row, copies, places) for row in gone if (copies := places.copies_of(row))}
+    heirs = {row.record_id: _surviving_copy(index, row, copies, places) for row in gone if (copies := places.copies_of(row))}
     with index.writing() as connection:
         for row in gone:
             there = rows.ids_by_path(connection, row.path)
@@ -100,7 +100,7 @@ def settle_missing(index: Index, unseen: Sequence[Any], found: ScanReport, place
                 rows.mark_missing(connection, [row.path], True)
 
 
-def _heir(index: Index, row: Any, copies: Sequence[str], places: Places) -> str | None:
+def _surviving_copy(index: Index, row: Any, copies: Sequence[str], places: Places) -> str | None:
     """Of the records whose files look like the one that is gone from this place, the one that is a copy: it is hashed for that."""
     with index.reading() as connection:
         record = next(iter(records.load(connection, [row.record_id])), None)

@@ -50,7 +50,7 @@ class Blobs:
         """Where lasting copies lie, without a password."""
         return re.sub(r"//[^/@]*@", "//", self._url) if self._url else str(self.local)
 
-    def bringing(self) -> AbstractContextManager[None]:
+    def downloading(self) -> AbstractContextManager[None]:
         """Held while a file is on its way into the store and not registered yet; several may hold it."""
         return held(self.local, shared=True)
 

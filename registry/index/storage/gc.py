@@ -23,7 +23,7 @@ from registry.index.database import Index
 from registry.index.storage.blobs import Blob, Blobs
 
 YOUNG_SECONDS = 600  # what is unfinished and younger may still be written
-CACHES = ("cache", "cells")  # in the home: latents and embeddings, pictures
+CACHES = ("cache", "cells")  # in the home: latents and embeddings, images
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
-def picture(family: Any, parts: Any) -> Any:
-    """The latents of one picture, prompts encoded under whatever is attached."""
+def image(family: Any, parts: Any) -> Any:
+    """The latents of one image, prompts encoded under whatever is attached."""
     import torch
 
     from infer.draw.denoise import Job, denoise
@@ -43,7 +43,7 @@ def picture(family: Any, parts: Any) -> Any:
 
     with torch.no_grad():
         conditional = family.encode_prompts(parts, [PROMPT])
-        unconditional = None if not family.classifier_free(parts) else family.encode_nothing(parts, 1)
+        unconditional = None if not family.classifier_free(parts) else family.encode_unconditional(parts, 1)
     size = SIZES[family.name]
     job = Job(
         conditional=conditional,
@@ -58,7 +58,7 @@ def picture(family: Any, parts: Any) -> Any:
     return denoise(family, parts, [job])[0]
 
 
-def plain_picture(family: Any, parts: Any, pipeline: Any) -> Any:
+def plain_image(family: Any, parts: Any, pipeline: Any) -> Any:
     import torch
 
     from infer.draw.samplers import build_scheduler
@@ -79,9 +79,9 @@ def plain_picture(family: Any, parts: Any, pipeline: Any) -> Any:
     return pipeline._unpack_latents(latents, size, size, pipeline.vae_scale_factor) if latents.ndim == 3 else latents
 
 
-def apart(ours: Any, theirs: Any) -> float:
+def apart(actual: Any, reference: Any) -> float:
     """Of the widest latent: an untrained model's end tens wide, and kernels sum in an order that depends on where memory lies."""
-    return float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+    return float((actual - reference).abs().max()) / max(1.0, float(reference.abs().max()))
 
 
 def saved(state: State, out: Path, metadata: dict[str, str] | None = None) -> Path:
@@ -106,25 +106,25 @@ def test_weights_are_diffusers_weights_and_none_is_the_base(name: str, files: Ca
 
     family, parts = tiny_parts(name)
     pipeline = plain_pipeline(name)
-    base = picture(family, parts)
+    base = image(family, parts)
     first = files(name, text_encoder=True, alpha=2.0)
     second = files(name, targets=list(family.lora_presets)[-1], seed=3)
     attach(family, parts, {"first": first, "second": second})
-    assert picture(family, parts).equal(base)  # attached is not yet used
+    assert image(family, parts).equal(base)  # attached is not yet used
     for adapter, path in (("first", first), ("second", second)):
         pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=adapter)
     for weights in ({"first": 1.0}, {"second": 0.7}, {"first": 0.5, "second": -0.3}):
         set_weights(parts, weights)
         pipeline.set_adapters(list(weights), list(weights.values()))
-        ours = picture(family, parts)
-        assert apart(ours, plain_picture(family, parts, pipeline)) <= 1e-5
-        assert apart(ours, base) > 0.01, "the adapter shows"
+        actual = image(family, parts)
+        assert apart(actual, plain_image(family, parts, pipeline)) <= 1e-5
+        assert apart(actual, base) > 0.01, "the adapter shows"
     set_weights(parts, {"first": 0.0})
-    assert picture(family, parts).equal(base)
+    assert image(family, parts).equal(base)
     set_weights(parts, {})
-    assert picture(family, parts).equal(base)
+    assert image(family, parts).equal(base)
     detach(parts)
-    assert picture(family, parts).equal(base)
+    assert image(family, parts).equal(base)
     assert not hasattr(parts.denoiser, "peft_config")
     assert all("base_layer" not in key for key in parts.denoiser.state_dict())
 
@@ -143,18 +143,18 @@ def test_one_of_two_is_detached(files: Callable[..., Path]) -> None:
     from infer.draw.adapters import attach, detach, set_weights
 
     family, parts = tiny_parts("sd1")
-    base = picture(family, parts)
+    base = image(family, parts)
     attach(family, parts, {"x": files("sd1"), "y": files("sd1", seed=3)})
     set_weights(parts, {"y": 1.0})
-    with_y = picture(family, parts)
+    with_y = image(family, parts)
     detach(parts, ["x"])
     set_weights(parts, {"y": 1.0})
-    assert picture(family, parts).equal(with_y)
+    assert image(family, parts).equal(with_y)
     set_weights(parts, {})
-    assert picture(family, parts).equal(base)
+    assert image(family, parts).equal(base)
     attach(family, parts, {"x": files("sd1")})  # the name is free again
     set_weights(parts, {"y": 1.0})
-    assert picture(family, parts).equal(with_y)
+    assert image(family, parts).equal(with_y)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(files: Callable[..., Path]) -> None:
@@ -189,20 +189,20 @@ def to_kohya(state: State, *, alpha: float | None, encoder: str = "lora_te_text_
 
 @pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_kohya_names_and_alpha(name: str, files: Callable[..., Path], tmp_path: Path) -> None:
-    """The same numbers under kohya's names draw the same picture; alpha 2 at rank 4 is half the strength."""
+    """The same numbers under kohya's names draw the same image; alpha 2 at rank 4 is half the strength."""
     from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts(name)
-    ours = files(name, targets="convolutions", alpha=2.0)
-    theirs = saved(to_kohya(loaded(ours), alpha=2.0), tmp_path / "kohya.safetensors")
-    without = saved(to_kohya(loaded(ours), alpha=None), tmp_path / "no-alpha.safetensors")
-    attach(family, parts, {"ours": ours, "theirs": theirs, "without": without})
-    pictures = {}
+    actual = files(name, targets="convolutions", alpha=2.0)
+    reference = saved(to_kohya(loaded(actual), alpha=2.0), tmp_path / "kohya.safetensors")
+    without = saved(to_kohya(loaded(actual), alpha=None), tmp_path / "no-alpha.safetensors")
+    attach(family, parts, {"ours": actual, "theirs": reference, "without": without})
+    images = {}
     for adapter, weight in (("ours", 1.0), ("theirs", 1.0), ("without", 0.5)):
         set_weights(parts, {adapter: weight})
-        pictures[adapter] = picture(family, parts)
-    assert apart(pictures["ours"], pictures["theirs"]) <= 1e-5
-    assert apart(pictures["ours"], pictures["without"]) <= 1e-5  # no alpha is alpha = rank: twice as strong
+        images[adapter] = image(family, parts)
+    assert apart(images["ours"], images["theirs"]) <= 1e-5
+    assert apart(images["ours"], images["without"]) <= 1e-5  # no alpha is alpha = rank: twice as strong
 
 
 def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
@@ -211,20 +211,20 @@ def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
     from registry.architectures.unet.ldm_names import unet_name
 
     family, parts = tiny_parts("sdxl")
-    ours = files("sdxl", targets="convolutions")
+    actual = files("sdxl", targets="convolutions")
     renamed: State = {}
-    for key, tensor in loaded(ours).items():
+    for key, tensor in loaded(actual).items():
         module, factor, _weight = key.removeprefix("unet.").rsplit(".", 2)
         ldm = unet_name(parts.denoiser.config, module)
         assert ldm is not None
         renamed[f"unet.{ldm}.{factor}.weight"] = tensor
-    theirs = saved(to_kohya(renamed, alpha=4.0), tmp_path / "ldm.safetensors")
-    assert any(key.startswith("lora_unet_input_blocks_") for key in loaded(theirs))
-    attach(family, parts, {"ours": ours, "theirs": theirs})
+    reference = saved(to_kohya(renamed, alpha=4.0), tmp_path / "ldm.safetensors")
+    assert any(key.startswith("lora_unet_input_blocks_") for key in loaded(reference))
+    attach(family, parts, {"ours": actual, "theirs": reference})
     set_weights(parts, {"ours": 1.0})
-    expected = picture(family, parts)
+    expected = image(family, parts)
     set_weights(parts, {"theirs": 1.0})
-    assert apart(picture(family, parts), expected) <= 1e-5
+    assert apart(image(family, parts), expected) <= 1e-5
 
 
 @pytest.mark.parametrize("kept", ["q_proj", "q_proj|k_proj|v_proj|fc1", "out_proj|fc2"])
@@ -248,17 +248,17 @@ def test_old_diffusers_names(files: Callable[..., Path], tmp_path: Path) -> None
     from infer.draw.adapters import attach, set_weights
 
     family, parts = tiny_parts("sd1")
-    ours = files("sd1")
+    actual = files("sd1")
     old = {}
-    for key, tensor in loaded(ours).items():
+    for key, tensor in loaded(actual).items():
         found = re.fullmatch(r"(.*\.attn[12])\.(to_[qkv]|to_out)(?:\.0)?\.lora_(A|B)\.weight", key)
         assert found
         old[f"{found[1]}.processor.{found[2]}_lora.{'down' if found[3] == 'A' else 'up'}.weight"] = tensor
-    attach(family, parts, {"ours": ours, "old": saved(old, tmp_path / "old.safetensors")})
+    attach(family, parts, {"ours": actual, "old": saved(old, tmp_path / "old.safetensors")})
     set_weights(parts, {"ours": 1.0})
-    expected = picture(family, parts)
+    expected = image(family, parts)
     set_weights(parts, {"old": 1.0})
-    assert apart(picture(family, parts), expected) <= 1e-5
+    assert apart(image(family, parts), expected) <= 1e-5
 
 
 def test_flux_kohya_names_with_fused_layers(tmp_path: Path) -> None:
@@ -289,10 +289,10 @@ def test_flux_kohya_names_with_fused_layers(tmp_path: Path) -> None:
     assert read["transformer.norm_out.linear.lora_B.weight"].equal(torch.cat([final[32:], final[:32]]))
     assert len(read) == 2 * (3 + 1 + 4 + 1 + 1)
     assert facts["metadata"]["transformer.alpha_pattern"] == {f"^{re.escape(key)}": 2.0 for key in _modules(read)}
-    base = picture(family, parts)
+    base = image(family, parts)
     attach(family, parts, {"x": tmp_path / "flux.safetensors"})
     set_weights(parts, {"x": 1.0})
-    assert apart(picture(family, parts), base) > 1e-3
+    assert apart(image(family, parts), base) > 1e-3
 
 
 def _modules(read: State) -> list[str]:
@@ -300,7 +300,7 @@ def _modules(read: State) -> list[str]:
 
 
 def test_dora_of_peft(tmp_path: Path) -> None:
-    """A magnitude vector is read where peft wrote it; the picture is that of the adapter when it was made."""
+    """A magnitude vector is read where peft wrote it; the image is that of the adapter when it was made."""
     import torch
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
@@ -314,17 +314,17 @@ def test_dora_of_peft(tmp_path: Path) -> None:
             weight.data.normal_(0.0, 0.3)
         elif "magnitude" in key:
             weight.data.mul_(1.5)
-    expected = picture(family, made_on)
+    expected = image(family, made_on)
     state = {f"unet.{key}": value for key, value in get_peft_model_state_dict(made_on.denoiser).items()}
     settings = {"unet.r": 4, "unet.lora_alpha": 8, "unet.use_dora": True, "unet.target_modules": ["to_q", "to_v"]}
     path = saved(state, tmp_path / "dora.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
     family, parts = tiny_parts("sd1")
-    base = picture(family, parts)
+    base = image(family, parts)
     attach(family, parts, {"dora": path})
     set_weights(parts, {"dora": 1.0})
-    assert apart(picture(family, parts), expected) <= 1e-5 < apart(base, expected)
+    assert apart(image(family, parts), expected) <= 1e-5 < apart(base, expected)
     set_weights(parts, {})
-    assert picture(family, parts).equal(base)
+    assert image(family, parts).equal(base)
 
 
 def test_reading_gives_copies(files: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures steered by ControlNets against diffusers' own pipelines, on the tiny models, in float32 on the CPU.
+"""Images steered by ControlNets against diffusers' own pipelines, on the tiny models, in float32 on the CPU.
 
 A fresh ControlNet ends in zeros and changes nothing, so the tests fill every zero layer.
 """
@@ -41,8 +41,8 @@ def net_of(family: str, variant: str = "plain", *, seed: int = 1, device: str = 
     return fam.control.load(tiny_control(family, variant, seed=seed), parts, dtype=torch.float32, device=device)
 
 
-def picture(family: str, seed: int = 0) -> Any:
-    """A hint as a PIL picture of the family's tiny size."""
+def image(family: str, seed: int = 0) -> Any:
+    """A hint as a PIL image of the family's tiny size."""
     import numpy
     from PIL import Image
 
@@ -61,7 +61,7 @@ def steering(family: str, variant: str = "plain", *, seed: int = 1, hint: int = 
     from infer.draw.control import Steering
 
     mode = {"mode": 1} if variant == "union" else {}
-    return Steering(net=net_of(family, variant, seed=seed), pixels=pixels(picture(family, hint)), **mode, **options)
+    return Steering(net=net_of(family, variant, seed=seed), pixels=pixels(image(family, hint)), **mode, **options)
 
 
 def plain(
@@ -106,19 +106,19 @@ def plain(
     return pipeline._unpack_latents(latents, size, size, pipeline.vae_scale_factor) if latents.ndim == 3 else latents
 
 
-def ours(family: str, *steerings: Any, **changes: Any) -> Any:
+def actual(family: str, *steerings: Any, **changes: Any) -> Any:
     one = job(model(family), **changes)
     one.steerings = steerings
     return drawn(model(family), [one])[0]
 
 
 @pytest.mark.parametrize(("family", "variant"), sorted(PIPELINES))
-def test_the_pipeline_s_steered_picture(family: str, variant: str) -> None:
-    steered = ours(family, steering(family, variant, scale=0.7))
-    theirs = plain(family, variant, net_of(family, variant), picture(family), 0.7)
-    assert apart(steered, theirs) <= TOLERANCE
-    assert apart(steered, ours(family)) > 1e-2  # the hint plays a part
-    assert apart(steered, ours(family, steering(family, variant, hint=1, scale=0.7))) > 1e-4
+def test_the_pipeline_s_steered_image(family: str, variant: str) -> None:
+    steered = actual(family, steering(family, variant, scale=0.7))
+    expected = plain(family, variant, net_of(family, variant), image(family), 0.7)
+    assert apart(steered, expected) <= TOLERANCE
+    assert apart(steered, actual(family)) > 1e-2  # the hint plays a part
+    assert apart(steered, actual(family, steering(family, variant, hint=1, scale=0.7))) > 1e-4
 
 
 @pytest.mark.parametrize("family", sorted(NETS))
@@ -133,7 +133,7 @@ def test_two_nets_and_their_windows(family: str) -> None:
     one.steerings = (steering(family, scale=0.7, end=0.5), steering(family, seed=2, hint=1, scale=0.4, start=0.3))
     counter = Counter()
     (steered,) = denoise(model(family)[1], model(family)[2], [one], counter=counter)
-    hints = [picture(family), picture(family, 1)]
+    hints = [image(family), image(family, 1)]
     assert apart(steered, plain(family, "plain", nets, hints, [0.7, 0.4], start=[0.0, 0.3], end=[0.5, 1.0])) <= TOLERANCE
     steps = len(one.scheduler.timesteps)
     speaking = sum(step.speaks(at, steps) for step in one.steerings for at in range(steps))
@@ -141,27 +141,27 @@ def test_two_nets_and_their_windows(family: str) -> None:
 
 
 def test_no_unconditional_pass() -> None:
-    steered = ours("sd1", steering("sd1"), guidance=1.0)
-    assert apart(steered, plain("sd1", "plain", net_of("sd1"), picture("sd1"), guidance=1.0)) <= TOLERANCE
+    steered = actual("sd1", steering("sd1"), guidance=1.0)
+    assert apart(steered, plain("sd1", "plain", net_of("sd1"), image("sd1"), guidance=1.0)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", sorted(NETS))
-def test_steered_and_free_pictures_share_forwards(family: str) -> None:
+def test_steered_and_free_images_share_forwards(family: str) -> None:
     """A net of a lower scale, one of another and none at all, in one batch, are what they are alone."""
     choices = [(), (steering(family, scale=0.5),), (steering(family, seed=2), steering(family, hint=1, scale=0.5))]
     jobs = [job(model(family), seed=index) for index in range(3)]
     for one, steerings in zip(jobs, choices, strict=True):
         one.steerings = steerings
     for index, latents in enumerate(drawn(model(family), jobs)):
-        assert apart_of_widest(latents, ours(family, *choices[index], seed=index)) <= TOLERANCE
+        assert apart_of_widest(latents, actual(family, *choices[index], seed=index)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", ["sdxl", "flux1"])
-def test_a_union_net_hears_its_mode(family: str) -> None:
+def test_a_union_net_receives_its_mode(family: str) -> None:
     from dataclasses import replace
 
     first = steering(family, "union")
-    assert apart(ours(family, first), ours(family, replace(first, mode=0))) > 1e-4
+    assert apart(actual(family, first), actual(family, replace(first, mode=0))) > 1e-4
 
 
 # --- loading

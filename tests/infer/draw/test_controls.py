@@ -31,8 +31,8 @@ def read(value: object) -> list[tuple[str, str, float]]:
         (["a:e.png", {"net": "b", "image": "f.png", "scale": 2}], [("a", "e.png", 1.0), ("b", "f.png", 2.0)]),
     ],
 )
-def test_the_ways_to_write_them(text: object, told: list[tuple[str, str, float]]) -> None:
-    assert read(text) == told
+def test_the_ways_to_write_them(text: object, reported: list[tuple[str, str, float]]) -> None:
+    assert read(text) == reported
 
 
 def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("canny", "names no picture"),
-        ("canny:", "names no picture"),
+        ("canny", "names no image"),
+        ("canny:", "names no image"),
         ("a:b:c.png", "could be a with b:c.png or a:b with c.png"),
         ({"net": "a", "image": "b", "scal": 1}, "Did you mean 'scale'"),
         ({"net": "a"}, "must name net and image"),
@@ -54,8 +54,8 @@ def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
         (7, "is no ControlNet"),
     ],
 )
-def test_what_cannot_be_read_is_told(value: Any, told: str) -> None:
-    with pytest.raises(Refused, match=told):
+def test_what_cannot_be_read_is_reported(value: Any, reported: str) -> None:
+    with pytest.raises(Refused, match=reported):
         read_controls(value)
 
 

@@ -1,6 +1,6 @@
 """Our denoising loop against diffusers' own pipelines, on the tiny models, in float32 on the CPU.
 
-A picture drawn alone must be the pipeline's to 1e-5. Pictures that share forwards go through other matrix shapes, and an
+An image drawn alone must be the pipeline's to 1e-5. Images that share forwards go through other matrix shapes, and an
 untrained model's latents end tens wide, so there the difference is counted against the widest latent.
 """
 
@@ -54,7 +54,7 @@ def job(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
         negative = None
         if family.classifier_free(parts):
             text = settings["negative"]
-            negative = family.encode_nothing(parts, 1) if text is None else family.encode_prompts(parts, [text])
+            negative = family.encode_unconditional(parts, 1) if text is None else family.encode_prompts(parts, [text])
         return Job(
             conditional=family.encode_prompts(parts, [prompt], clip_skip=settings["clip_skip"]),
             unconditional=negative,
@@ -98,60 +98,60 @@ def plain(model: Model, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     return latents
 
 
-def apart(ours: Any, theirs: Any) -> float:
-    return float((ours - theirs).abs().max())
+def apart(actual: Any, expected: Any) -> float:
+    return float((actual - expected).abs().max())
 
 
-def apart_of_widest(ours: Any, theirs: Any) -> float:
-    return apart(ours, theirs) / max(1.0, float(theirs.abs().max()))
+def apart_of_widest(actual: Any, expected: Any) -> float:
+    return apart(actual, expected) / max(1.0, float(expected.abs().max()))
 
 
-# --- the plain pipeline's picture
+# --- the stock pipeline's image
 
 
 def test_the_base_s_own_sampler(model: Model) -> None:
-    (ours,) = drawn(model, [job(model)])
-    assert apart(ours, plain(model)) <= TOLERANCE
+    (actual,) = drawn(model, [job(model)])
+    assert apart(actual, plain(model)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_every_sampler(sd1: Model, sampler: str) -> None:
-    (ours,) = drawn(sd1, [job(sd1, sampler=sampler)])
-    assert apart(ours, plain(sd1, sampler=sampler)) <= TOLERANCE
+    (actual,) = drawn(sd1, [job(sd1, sampler=sampler)])
+    assert apart(actual, plain(sd1, sampler=sampler)) <= TOLERANCE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_every_sampler_of_sdxl(sampler: str) -> None:
     model = ("sdxl", *tiny_parts("sdxl"), plain_pipeline("sdxl"))
-    (ours,) = drawn(model, [job(model, sampler=sampler)])
-    assert apart(ours, plain(model, sampler=sampler)) <= TOLERANCE
+    (actual,) = drawn(model, [job(model, sampler=sampler)])
+    assert apart(actual, plain(model, sampler=sampler)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("sampler", sorted(set(flow_samplers()) - {"heun", "lcm"}))  # the pipeline cannot call Heun and does not seed LCM
 def test_every_flow_sampler(flux: Model, sampler: str) -> None:
-    (ours,) = drawn(flux, [job(flux, sampler=sampler)])
-    assert apart(ours, plain(flux, sampler=sampler)) <= TOLERANCE
+    (actual,) = drawn(flux, [job(flux, sampler=sampler)])
+    assert apart(actual, plain(flux, sampler=sampler)) <= TOLERANCE
 
 
 def test_a_build_without_guidance_and_with_a_static_shift() -> None:
     model = ("flux1", *tiny_parts("flux1", variant="schnell"), plain_pipeline("flux1", variant="schnell"))
-    (ours,) = drawn(model, [job(model)])
-    assert apart(ours, plain(model)) <= TOLERANCE
+    (actual,) = drawn(model, [job(model)])
+    assert apart(actual, plain(model)) <= TOLERANCE
 
 
 def test_v_prediction() -> None:
     model = ("sd1", *tiny_parts("sd1", prediction="v_prediction"), plain_pipeline("sd1", prediction="v_prediction"))
-    (ours,) = drawn(model, [job(model, sampler="ddim")])
-    theirs = plain(model, sampler="ddim")
-    assert apart(ours, theirs) <= TOLERANCE
+    (actual,) = drawn(model, [job(model, sampler="ddim")])
+    expected = plain(model, sampler="ddim")
+    assert apart(actual, expected) <= TOLERANCE
     epsilon = ("sd1", *tiny_parts("sd1"), plain_pipeline("sd1"))
-    assert apart(ours, plain(epsilon, sampler="ddim")) > 0.1  # the prediction type plays a part
+    assert apart(actual, plain(epsilon, sampler="ddim")) > 0.1  # the prediction type plays a part
 
 
 def test_no_guidance(model: Model) -> None:
-    (ours,) = drawn(model, [job(model, guidance=1.0)])
-    assert apart(ours, plain(model, guidance=1.0)) <= TOLERANCE
+    (actual,) = drawn(model, [job(model, guidance=1.0)])
+    assert apart(actual, plain(model, guidance=1.0)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("negative", ["", "a blurred dog"])
@@ -162,8 +162,8 @@ def test_a_negative_prompt(model: Model, negative: str) -> None:
         with pytest.raises(Refused, match="negative prompt would have no effect"):
             drawn(model, [given])
         return
-    (ours,) = drawn(model, [job(model, negative=negative)])
-    assert apart(ours, plain(model, negative=negative)) <= TOLERANCE
+    (actual,) = drawn(model, [job(model, negative=negative)])
+    assert apart(actual, plain(model, negative=negative)) <= TOLERANCE
 
 
 def test_no_negative_prompt_is_not_the_empty_one_in_sdxl() -> None:
@@ -172,7 +172,7 @@ def test_no_negative_prompt_is_not_the_empty_one_in_sdxl() -> None:
     assert apart(none, empty) > 0.01
 
 
-def test_the_picture_is_decoded_and_rounded_as_diffusers_does_it(model: Model) -> None:
+def test_the_image_is_decoded_and_rounded_as_diffusers_does_it(model: Model) -> None:
     import numpy
     import torch
 
@@ -183,10 +183,10 @@ def test_the_picture_is_decoded_and_rounded_as_diffusers_does_it(model: Model) -
     with torch.no_grad():
         pipeline = model[3]
         scaled = latents / pipeline.vae.config.scaling_factor + (pipeline.vae.config.shift_factor or 0.0)
-        theirs = pipeline.vae.decode(scaled, return_dict=False)[0]
-    assert apart(pixels, theirs) <= TOLERANCE
-    picture = pipeline.image_processor.postprocess(theirs, output_type="pil")[0]
-    assert numpy.array_equal(numpy.asarray(to_image(pixels)[0]), numpy.asarray(picture))
+        expected = pipeline.vae.decode(scaled, return_dict=False)[0]
+    assert apart(pixels, expected) <= TOLERANCE
+    image = pipeline.image_processor.postprocess(expected, output_type="pil")[0]
+    assert numpy.array_equal(numpy.asarray(to_image(pixels)[0]), numpy.asarray(image))
 
 
 def test_prompts_seeds_and_guidance_show(model: Model) -> None:
@@ -207,12 +207,12 @@ def test_a_size_that_is_not_square(sd1: Model) -> None:
 def test_two_prompts_in_one_batch_are_what_they_are_alone(model: Model) -> None:
     jobs = [job(model, prompt, seed=seed) for prompt, seed in zip(PROMPTS, (7, 8), strict=True)]
     together = drawn(model, jobs)
-    for prompt, seed, ours in zip(PROMPTS, (7, 8), together, strict=True):
-        assert apart_of_widest(ours, plain(model, prompt, seed=seed)) <= TOLERANCE
+    for prompt, seed, actual in zip(PROMPTS, (7, 8), together, strict=True):
+        assert apart_of_widest(actual, plain(model, prompt, seed=seed)) <= TOLERANCE
 
 
 def mixed(model: Model) -> list[Any]:
-    """Seven pictures that differ in everything a picture can differ in."""
+    """Seven images that differ in everything an image can differ in."""
     samplers = ["euler", "dpmpp_2m", "heun", "euler_a", "ddim", "pndm", "unipc"]
     return [
         job(model, PROMPTS[i % 2], seed=i, steps=3 + i, guidance=1.0 + i, sampler=sampler, negative=[None, "", "a dog"][i % 3])
@@ -220,14 +220,14 @@ def mixed(model: Model) -> list[Any]:
     ]
 
 
-def test_pictures_of_any_sampler_and_length_share_forwards(sd1: Model) -> None:
+def test_images_of_any_sampler_and_length_share_forwards(sd1: Model) -> None:
     from infer.draw.denoise import Counter
 
     alone = [drawn(sd1, [one])[0] for one in mixed(sd1)]
     counter = Counter()
     together = drawn(sd1, mixed(sd1), counter=counter)
-    for ours, theirs in zip(together, alone, strict=True):
-        assert apart_of_widest(ours, theirs) <= TOLERANCE
+    for actual, expected in zip(together, alone, strict=True):
+        assert apart_of_widest(actual, expected) <= TOLERANCE
     calls = [len(one.scheduler.timesteps) for one in mixed_with_timesteps(sd1)]
     assert counter.forwards == max(calls)
     assert counter.rows == 2 * sum(calls) - calls[0]  # the first has guidance 1: no unconditional row
@@ -245,16 +245,16 @@ def test_a_narrow_batch_takes_the_next_as_one_ends(sd1: Model) -> None:
 
     seen: list[tuple[int, int]] = []
     counter = Counter()
-    ours = drawn(sd1, mixed(sd1), width=3, counter=counter, on_step=lambda done, total: seen.append((done, total)))
-    for one, theirs in zip(ours, drawn(sd1, mixed(sd1)), strict=True):
-        assert apart_of_widest(one, theirs) <= TOLERANCE
+    actual = drawn(sd1, mixed(sd1), width=3, counter=counter, on_step=lambda done, total: seen.append((done, total)))
+    for one, expected in zip(actual, drawn(sd1, mixed(sd1)), strict=True):
+        assert apart_of_widest(one, expected) <= TOLERANCE
     calls = sum(len(one.scheduler.timesteps) for one in mixed_with_timesteps(sd1))
     assert seen[-1] == (calls, calls)
     assert len(seen) == counter.forwards >= calls / 3
     assert [done for done, _total in seen] == sorted({done for done, _total in seen})
 
 
-def test_pictures_of_two_sizes(sd1: Model) -> None:
+def test_images_of_two_sizes(sd1: Model) -> None:
     jobs = [job(sd1), job(sd1, size=48), job(sd1, seed=9)]
     shapes = [latents.shape[-1] for latents in drawn(sd1, jobs)]
     assert shapes == [8, 12, 8]
@@ -262,8 +262,8 @@ def test_pictures_of_two_sizes(sd1: Model) -> None:
 
 def test_two_flux_guidances_in_one_batch(flux: Model) -> None:
     jobs = [job(flux, guidance=1.0), job(flux, guidance=6.0)]
-    for guidance, ours in zip((1.0, 6.0), drawn(flux, jobs), strict=True):
-        assert apart_of_widest(ours, plain(flux, guidance=guidance)) <= TOLERANCE
+    for guidance, actual in zip((1.0, 6.0), drawn(flux, jobs), strict=True):
+        assert apart_of_widest(actual, plain(flux, guidance=guidance)) <= TOLERANCE
 
 
 def test_a_job_can_be_drawn_twice_with_the_same_bits(sd1: Model) -> None:
@@ -282,8 +282,8 @@ def test_the_first_noise_is_scaled_after_the_timesteps_are_set(sd1: Model) -> No
     scheduler = build_scheduler(parts, "euler")
     family.set_timesteps(scheduler, STEPS, height=32, width=32)
     one = job(sd1, sampler="euler", guidance=1.0)
-    (ours,) = drawn(sd1, [one])
-    assert apart(ours, plain(sd1, sampler="euler", guidance=1.0)) <= TOLERANCE
+    (actual,) = drawn(sd1, [one])
+    assert apart(actual, plain(sd1, sampler="euler", guidance=1.0)) <= TOLERANCE
     assert float(scheduler.init_noise_sigma) == float(one.scheduler.init_noise_sigma)
 
 
@@ -303,10 +303,10 @@ def test_bfloat16_flux_has_the_pipeline_s_own_casts() -> None:
         conditional = family.encode_prompts(parts, [PROMPTS[0]])
     scheduler = build_scheduler(parts)
     one = Job(conditional=conditional, unconditional=None, guidance=3.5, steps=STEPS, scheduler=scheduler, seed=7, height=64, width=64)
-    (ours,) = denoise(family, parts, [one])
-    theirs = plain(("flux1", family, parts, pipeline), guidance=3.5)
-    assert ours.dtype == torch.bfloat16
-    assert apart(ours.float(), theirs.float()) == 0.0
+    (actual,) = denoise(family, parts, [one])
+    expected = plain(("flux1", family, parts, pipeline), guidance=3.5)
+    assert actual.dtype == torch.bfloat16
+    assert apart(actual.float(), expected.float()) == 0.0
 
 
 @pytest.mark.parametrize("size", [30, 36, 0, -32])
@@ -315,14 +315,14 @@ def test_a_size_that_cannot_be_drawn_is_refused(sd1: Model, size: int) -> None:
         drawn(sd1, [job(sd1, size=size)])
 
 
-def test_a_picture_that_is_not_a_number_is_told() -> None:
+def test_a_image_that_is_not_a_number_is_told() -> None:
     import torch
 
     from infer.draw.denoise import to_image
 
     pixels = torch.zeros(2, 3, 4, 4)
     pixels[1, 0, 0, 0] = float("nan")
-    with pytest.raises(JobFailed, match="Picture 1 of 2"):
+    with pytest.raises(JobFailed, match="Image 1 of 2"):
         to_image(pixels)
 
 

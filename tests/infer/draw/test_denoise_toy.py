@@ -71,9 +71,9 @@ def test_a_toy_family_in_one_file_trains_merges_and_draws(tree: Path, tmp_path: 
     )
     cells = [json.loads(line) for line in (grid / "cells.jsonl").read_text().splitlines()]
     assert result["adapter"] and len(cells) == 4 and {cell["status"] for cell in cells} == {"rendered"}
-    pictures = [numpy.asarray(Image.open(grid / cell["image"])) for cell in cells]
-    assert all(picture.shape == (32, 32, 3) for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == 4, "seed and adapter show"
+    images = [numpy.asarray(Image.open(grid / cell["image"])) for cell in cells]
+    assert all(image.shape == (32, 32, 3) for image in images)
+    assert len({image.tobytes() for image in images}) == 4, "seed and adapter show"
 
 
 def _shown(tree: Path, work: Path) -> str:

@@ -25,8 +25,8 @@ def build(request: pytest.FixtureRequest) -> tuple[str, str, Any, Any]:
     return (name, variant, *tiny_parts(name, variant=variant))
 
 
-def picture(family: Any, parts: Any) -> Any:
-    """The latents of one picture at the family's own guidance."""
+def image(family: Any, parts: Any) -> Any:
+    """The latents of one image at the family's own guidance."""
     import torch
 
     from infer.draw.denoise import Job, denoise
@@ -37,7 +37,7 @@ def picture(family: Any, parts: Any) -> Any:
         guided = family.guided(parts, family.guidance, negative=False)
         job = Job(
             conditional=family.encode_prompts(parts, [PROMPT]),
-            unconditional=family.encode_nothing(parts, 1) if guided else None,
+            unconditional=family.encode_unconditional(parts, 1) if guided else None,
             guidance=family.guidance,
             steps=STEPS,
             scheduler=build_scheduler(parts),
@@ -48,12 +48,12 @@ def picture(family: Any, parts: Any) -> Any:
         return denoise(family, parts, [job])[0]
 
 
-def apart(ours: Any, theirs: Any) -> float:
-    return float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+def apart(actual: Any, reference: Any) -> float:
+    return float((actual - reference).abs().max()) / max(1.0, float(reference.abs().max()))
 
 
 def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[str, tuple[Any, dict[str, int]]]:
-    """Name in the first code -> (Layer, rows of each of its modules), of every layer of this build that an adapter may carry.
+    """Name in the original implementation -> (Layer, rows of each of its modules), of every layer of this build that an adapter may carry.
 
     `axes` are those of its weight: 2 of a linear layer, 4 of a convolution.
     """
@@ -80,17 +80,17 @@ def test_a_file_of_diffusers_draws_as_in_diffusers(build: Any, preset: str, tmp_
     pipeline = plain_pipeline(name, variant=variant)
     pipeline.load_lora_weights(file.parent, weight_name=file.name)
     settings = {"prompt": PROMPT, "negative": None, "guidance": family.guidance, "steps": STEPS, "seed": 7}
-    theirs = module_of(name).latents(pipeline, size=module_of(name).SIZE, **settings)
-    base = picture(family, parts)
+    reference = module_of(name).latents(pipeline, size=module_of(name).SIZE, **settings)
+    base = image(family, parts)
     attach(family, parts, {"one": file})
     try:
         set_weights(parts, {"one": 1.0})
-        ours = picture(family, parts)
+        actual = image(family, parts)
     finally:
         detach(parts)
-    assert apart(ours, theirs) <= TOLERANCE
-    assert apart(ours, base) > 1e-3, "the adapter shows"
-    assert picture(family, parts).equal(base)
+    assert apart(actual, reference) <= TOLERANCE
+    assert apart(actual, base) > 1e-3, "the adapter shows"
+    assert image(family, parts).equal(base)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_every_layer_of_the_first_code_is_read_row_by_row(build: Any, prefix: st
 
 
 def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) -> None:
-    """`registry fits` and the grid's own check read headers only: the first code's names on a folder and on a file in either spelling."""
+    """`registry fits` and the grid's own check read headers only: the original implementation's names on a folder and on a file in either spelling."""
     import torch
     from safetensors.torch import save_file
 
@@ -142,13 +142,13 @@ def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) 
         kohya[f"{spelled}.lora_down.weight"] = torch.zeros(2, modules[layer.modules[0]].weight.shape[1])
         kohya[f"{spelled}.lora_up.weight"] = torch.zeros(sum(rows.values()), 2)
     save_file(kohya, tmp_path / "kohya.safetensors")
-    ours = tiny_adapter(folder, tmp_path / "ours.safetensors", family=name, targets="attention_mlp")
+    actual = tiny_adapter(folder, tmp_path / "ours.safetensors", family=name, targets="attention_mlp")
     bases = [folder]
     if isinstance(family.file_names, FileNames):
         for first in (True, False):
             file = tmp_path / f"base-{first}.safetensors"
             bases.append(transformer_single_file(folder, file, family.file_names, original=first))
-    for adapter in (tmp_path / "kohya.safetensors", ours):
+    for adapter in (tmp_path / "kohya.safetensors", actual):
         for base in bases:
             fit = fits(adapter, base)
             assert fit.ok and sum(part.total for part in fit.components.values()) > 4, (base.name, adapter.name, fit.explain())
@@ -203,7 +203,7 @@ def test_bfloat16_has_the_pipeline_s_own_casts(build: Any) -> None:
             height=size,
             width=size,
         )
-        (ours,) = denoise(family, parts, [job])
-    theirs = module_of(name).latents(pipeline, prompt=PROMPT, negative=None, guidance=guidance, steps=4, size=size, seed=7)
-    assert ours.dtype == (torch.float32 if family.fp32_latents else torch.bfloat16)
-    assert apart(ours.float(), theirs.float()) == 0.0
+        (actual,) = denoise(family, parts, [job])
+    reference = module_of(name).latents(pipeline, prompt=PROMPT, negative=None, guidance=guidance, steps=4, size=size, seed=7)
+    assert actual.dtype == (torch.float32 if family.fp32_latents else torch.bfloat16)
+    assert apart(actual.float(), reference.float()) == 0.0

@@ -1,4 +1,4 @@
-"""Pictures steered by a ControlNet, for every family in tests/tiny_families that diffusers has a pipeline for, in float32 on the CPU.
+"""Images steered by a ControlNet, for every family in tests/tiny_families that diffusers has a pipeline for, in float32 on the CPU.
 
 A fresh ControlNet ends in zeros and changes nothing, so every zero layer is filled.
 """
@@ -48,7 +48,7 @@ def loaded(family: str, kind: str, *, seed: int = 1, device: str = "cpu") -> Any
     return seam.control.load(folder(family, kind, seed), parts, dtype=torch.float32, device=device)
 
 
-def picture(family: str, seed: int = 0) -> Any:
+def image(family: str, seed: int = 0) -> Any:
     import numpy
     from PIL import Image
 
@@ -59,18 +59,18 @@ def picture(family: str, seed: int = 0) -> Any:
 def steering(family: str, kind: str, *, hint: int = 0, **options: Any) -> Steering:
     import numpy
 
-    values = numpy.asarray(picture(family, hint), dtype=numpy.float32) / 255
+    values = numpy.asarray(image(family, hint), dtype=numpy.float32) / 255
     return Steering(net=loaded(family, kind), pixels=torch.from_numpy(values).permute(2, 0, 1)[None], **options)
 
 
-def ours(family: str, *steerings: Steering, **changes: Any) -> Any:
+def actual(family: str, *steerings: Steering, **changes: Any) -> Any:
     one = job(build(family), negative="a dog", **changes)
     one.steerings = steerings
     return drawn(build(family), [one])[0]
 
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)
-def test_the_pipeline_s_steered_picture(family: str, kind: str) -> None:
+def test_the_pipeline_s_steered_image(family: str, kind: str) -> None:
     import diffusers
 
     from infer.draw.samplers import build_scheduler
@@ -81,7 +81,7 @@ def test_the_pipeline_s_steered_picture(family: str, kind: str) -> None:
     pipeline = getattr(diffusers, module.CONTROL)(**base.components, controlnet=loaded(family, kind))
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = build_scheduler(parts)
-    theirs = module.latents(
+    reference = module.latents(
         pipeline,
         prompt="a red apple",
         negative="a dog",
@@ -89,18 +89,18 @@ def test_the_pipeline_s_steered_picture(family: str, kind: str) -> None:
         steps=4,
         size=module.SIZE,
         seed=7,
-        control_image=picture(family),
+        control_image=image(family),
         controlnet_conditioning_scale=0.7,
     )
-    steered = ours(family, steering(family, kind, scale=0.7))
-    assert apart(steered, theirs) <= TOLERANCE
-    assert apart(steered, ours(family)) > 1e-3, "the hint plays a part"
-    assert apart(steered, ours(family, steering(family, kind, hint=1, scale=0.7))) > 1e-4
-    assert apart(steered, ours(family, steering(family, kind, scale=0.3))) > 1e-4
+    steered = actual(family, steering(family, kind, scale=0.7))
+    assert apart(steered, reference) <= TOLERANCE
+    assert apart(steered, actual(family)) > 1e-3, "the hint plays a part"
+    assert apart(steered, actual(family, steering(family, kind, hint=1, scale=0.7))) > 1e-4
+    assert apart(steered, actual(family, steering(family, kind, scale=0.3))) > 1e-4
 
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)
-def test_steered_and_free_pictures_share_forwards(family: str, kind: str) -> None:
+def test_steered_and_free_images_share_forwards(family: str, kind: str) -> None:
     """One net, two, another scale and none at all, with prompts of several lengths, are what each is alone."""
     one, other = steering(family, kind, scale=0.5), steering(family, kind, hint=1)
     choices = [((), "a red apple"), ((one,), "hi"), ((one, other), "two cats on a very long mat of forty letters and more")]
@@ -108,7 +108,7 @@ def test_steered_and_free_pictures_share_forwards(family: str, kind: str) -> Non
     for each, (steerings, _prompt) in zip(jobs, choices, strict=True):
         each.steerings = steerings
     for latents, (steerings, prompt) in zip(drawn(build(family), jobs), choices, strict=True):
-        assert apart(latents, ours(family, *steerings, prompt=prompt)) <= TOLERANCE
+        assert apart(latents, actual(family, *steerings, prompt=prompt)) <= TOLERANCE
 
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)

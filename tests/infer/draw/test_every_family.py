@@ -37,7 +37,7 @@ def job(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     with torch.no_grad():
         unconditional = None
         if guided:
-            unconditional = family.encode_nothing(parts, 1) if negative is None else family.negatives(parts, [negative])
+            unconditional = family.encode_unconditional(parts, 1) if negative is None else family.negatives(parts, [negative])
         return Job(
             conditional=family.encode_prompts(parts, [prompt]),
             unconditional=unconditional,
@@ -57,7 +57,7 @@ def drawn(build: Build, jobs: list[Any]) -> list[Any]:
 
 
 def plain(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
-    """What the plain pipeline call ends with, its own scheduler fresh."""
+    """What the stock pipeline ends with, its own scheduler fresh."""
     from infer.draw.samplers import build_scheduler
 
     name, _family, parts, pipeline = build
@@ -66,16 +66,16 @@ def plain(build: Build, prompt: str = PROMPTS[0], **changes: Any) -> Any:
     return module_of(name).latents(pipeline, prompt=prompt, **settings)
 
 
-def apart(ours: Any, theirs: Any) -> float:
-    return float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+def apart(actual: Any, expected: Any) -> float:
+    return float((actual - expected).abs().max()) / max(1.0, float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 5.0])
-def test_the_plain_picture(build: Build, guidance: float) -> None:
-    (ours,) = drawn(build, [job(build, guidance=guidance)])
-    theirs = plain(build, guidance=guidance)
-    assert ours.shape == theirs.shape
-    assert apart(ours, theirs) <= TOLERANCE
+def test_the_plain_image(build: Build, guidance: float) -> None:
+    (actual,) = drawn(build, [job(build, guidance=guidance)])
+    expected = plain(build, guidance=guidance)
+    assert actual.shape == expected.shape
+    assert apart(actual, expected) <= TOLERANCE
 
 
 @pytest.mark.parametrize("negative", ["", "a blurred dog"])
@@ -86,14 +86,14 @@ def test_a_negative_prompt(build: Build, negative: str) -> None:
         with pytest.raises(Refused, match="negative prompt would have no effect"):
             drawn(build, [given])
         return
-    (ours,) = drawn(build, [job(build, negative=negative)])
-    assert apart(ours, plain(build, negative=negative)) <= TOLERANCE
+    (actual,) = drawn(build, [job(build, negative=negative)])
+    assert apart(actual, plain(build, negative=negative)) <= TOLERANCE
 
 
 def test_two_prompts_in_one_batch_are_what_they_are_alone(build: Build) -> None:
     jobs = [job(build, prompt, seed=seed) for prompt, seed in zip(PROMPTS, (7, 8), strict=True)]
-    for prompt, seed, ours in zip(PROMPTS, (7, 8), drawn(build, jobs), strict=True):
-        assert apart(ours, plain(build, prompt, seed=seed)) <= TOLERANCE
+    for prompt, seed, actual in zip(PROMPTS, (7, 8), drawn(build, jobs), strict=True):
+        assert apart(actual, plain(build, prompt, seed=seed)) <= TOLERANCE
 
 
 def test_prompts_seeds_and_steps_show(build: Build) -> None:
@@ -106,7 +106,7 @@ def test_a_timestep_per_sample(build: Build) -> None:
     """A batch at two times is what each is alone."""
     import torch
 
-    from registry.parts import stacked
+    from registry.parts import collate
 
     name, family, parts, _pipeline = build
     size = module_of(name).SIZE
@@ -116,7 +116,7 @@ def test_a_timestep_per_sample(build: Build) -> None:
         states = [
             family.complete(parts, family.encode_prompts(parts, [prompt]), height=size, width=size, guidance=2.0) for prompt in PROMPTS
         ]
-        together = family.predict(parts, noisy, times, stacked(states))
+        together = family.predict(parts, noisy, times, collate(states))
         for row, state in enumerate(states):
             alone = family.predict(parts, noisy[row : row + 1], times[row : row + 1], state)
             assert apart(together[row : row + 1], alone) <= TOLERANCE

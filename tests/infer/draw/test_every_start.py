@@ -35,19 +35,19 @@ def build(family: str) -> Build:
     return (family, seam, parts, pipeline)
 
 
-def ours(family: str, strength: float, *, masked: bool = False, prompt: str = "a red apple") -> Any:
+def actual(family: str, strength: float, *, masked: bool = False, prompt: str = "a red apple") -> Any:
     import numpy
     import torch
 
-    picture, mask = (numpy.asarray(image, dtype=numpy.float32) / 255 for image in pictures(module_of(family).SIZE))
-    pixels = 2 * torch.from_numpy(picture).permute(2, 0, 1)[None] - 1
+    image, mask = (numpy.asarray(image, dtype=numpy.float32) / 255 for image in images(module_of(family).SIZE))
+    pixels = 2 * torch.from_numpy(image).permute(2, 0, 1)[None] - 1
     one = job(build(family), prompt, steps=STEPS)
     one.start = Start(pixels=pixels, strength=strength, mask=torch.from_numpy(mask)[None, None] if masked else None)
     return drawn(build(family), [one])[0]
 
 
-def pictures(size: int) -> tuple[Any, Any]:
-    """A picture, and a mask that redraws its left half."""
+def images(size: int) -> tuple[Any, Any]:
+    """An image, and a mask that redraws its left half."""
     import numpy
     from PIL import Image
 
@@ -66,7 +66,7 @@ def plain(family: str, strength: float, *, masked: bool = False) -> Any:
     pipeline = getattr(diffusers, module.STARTS[masked])(**base.components)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = build_scheduler(parts)
-    picture, mask = pictures(module.SIZE)
+    image, mask = images(module.SIZE)
     return module.latents(
         pipeline,
         prompt="a red apple",
@@ -75,7 +75,7 @@ def plain(family: str, strength: float, *, masked: bool = False) -> Any:
         steps=STEPS,
         size=module.SIZE,
         seed=7,
-        image=picture,
+        image=image,
         strength=strength,
         **({"mask_image": mask} if masked else {}),
     )
@@ -84,15 +84,15 @@ def plain(family: str, strength: float, *, masked: bool = False) -> Any:
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
 @pytest.mark.parametrize("family", FAMILIES_HERE)
 def test_the_pipeline_s_image_to_image(family: str, strength: float) -> None:
-    assert apart(ours(family, strength), plain(family, strength)) <= TOLERANCE
+    assert apart(actual(family, strength), plain(family, strength)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 @pytest.mark.parametrize("family", FAMILIES_HERE)
 def test_the_pipeline_s_inpainting(family: str, strength: float) -> None:
-    latents = ours(family, strength, masked=True)
+    latents = actual(family, strength, masked=True)
     assert apart(latents, plain(family, strength, masked=True)) <= TOLERANCE
-    right, other = (picture.chunk(2, dim=-1)[1] for picture in (latents, ours(family, strength, masked=True, prompt="two cats")))
+    right, other = (image.chunk(2, dim=-1)[1] for image in (latents, actual(family, strength, masked=True, prompt="two cats")))
     assert right.equal(other)  # what the mask does not show is the start's own
 
 

@@ -1,4 +1,4 @@
-"""Ways of single families that only drawing shows: how negatives are read, whose scheduler walks, what starts from a picture."""
+"""Ways of single families that only drawing shows: how negatives are read, whose scheduler walks, what starts from an image."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_kohya_names_that_diffusers_passes_over_are_read_here(tmp_path: Path) ->
     pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
     attach(family, parts, {"one": tmp_path / "kohya.safetensors"})
     set_weights(parts, {"one": 1.0})
-    ours = answer(parts.denoiser)
+    actual = answer(parts.denoiser)
     detach(parts)
-    assert not ours.equal(before) and torch.allclose(ours, answer(pipeline.transformer), atol=1e-6)
+    assert not actual.equal(before) and torch.allclose(actual, answer(pipeline.transformer), atol=1e-6)
 
 
-def test_a_guidance_that_waits_for_a_negative_prompt_is_told(tmp_path: Path) -> None:
+def test_a_guidance_that_waits_for_a_negative_prompt_is_reported(tmp_path: Path) -> None:
     """Qwen-Image makes no unconditional pass without one, whatever the scale."""
     base = str(shared_folder("qwen_image"))
     config = GridConfig(base=base, prompt="a cat", size=64, steps=2, axes=Axes(negative=[None, " "]))
@@ -89,7 +89,7 @@ def test_a_guidance_that_waits_for_a_negative_prompt_is_told(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["lumina2", "sana"])
 def test_a_start_without_a_pipeline_of_its_own(name: str) -> None:
-    """diffusers has none for these: the recipe is the others', and less strength leaves more of the picture."""
+    """diffusers has none for these: the recipe is the others', and less strength leaves more of the image."""
     family, parts = tiny_parts(name)
     pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():

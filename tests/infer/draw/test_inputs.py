@@ -1,4 +1,4 @@
-"""Pictures given to a grid: what is read, kept, refused and told; what is drawn of them, and drawn again."""
+"""Images given to a grid: what is read, kept, refused and told; what is drawn of them, and drawn again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from infer.draw.input_images import Pictures, check_fit, fitted, mask_of
-from infer.draw.render import PictureFile, Render
+from infer.draw.input_images import InputImages, check_fit, fitted, mask_of
+from infer.draw.render import ImageFile, Render
 from infer.grid.config import Axes, Fit, GridConfig
 from infer.grid.job import plan, run
 from infer.output.infotext import parse_infotext
@@ -53,9 +53,9 @@ def pixels(folder: Path, line: dict[str, Any]) -> Any:
 
 
 def faults(asked: GridConfig, shelf: Shelf) -> str:
-    with pytest.raises(Faults) as told:
+    with pytest.raises(Faults) as reported:
         plan(asked, shelf.store)
-    return str(told.value)
+    return str(reported.value)
 
 
 # --- image-to-image
@@ -67,20 +67,20 @@ def test_a_strength_axis_walks_fewer_steps_the_weaker_it_is(shelf: Shelf, tmp_pa
     assert planned.forwards == 1 + 2 + 4
     outcome = run(asked, shelf.store)
     assert (outcome.result["forwards"], outcome.result["rendered"]) == (7, 3)
-    told = lines(outcome.folder)
-    assert [line["axes"] for line in told] == [{"strength": 0.25}, {"strength": 0.5}, {"strength": 1.0}]
-    assert len({pixels(outcome.folder, line).tobytes() for line in told}) == 3
+    reported = lines(outcome.folder)
+    assert [line["axes"] for line in reported] == [{"strength": 0.25}, {"strength": 0.5}, {"strength": 1.0}]
+    assert len({pixels(outcome.folder, line).tobytes() for line in reported}) == 3
     assert "in.png" in (outcome.folder / "report.html").read_text()
 
 
-def test_the_picture_the_pipeline_draws(shelf: Shelf, tmp_path: Path) -> None:
+def test_the_image_the_pipeline_draws(shelf: Shelf, tmp_path: Path) -> None:
     import diffusers
     import torch
 
     outcome = run(config(shelf, init=noise(tmp_path / "in.png"), seed=5), shelf.store)  # strength and size are the plain call's own
     pipeline = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(shelf.base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    theirs = pipeline(
+    expected = pipeline(
         "a cat",
         Image.open(tmp_path / "in.png"),
         num_inference_steps=4,
@@ -89,7 +89,7 @@ def test_the_picture_the_pipeline_draws(shelf: Shelf, tmp_path: Path) -> None:
     ).images[0]
     (line,) = lines(outcome.folder)
     assert line["render"]["strength"] == 0.8
-    assert numpy.abs(pixels(outcome.folder, line).astype(int) - numpy.asarray(theirs).astype(int)).max() <= 1  # one step of rounding
+    assert numpy.abs(pixels(outcome.folder, line).astype(int) - numpy.asarray(expected).astype(int)).max() <= 1  # one step of rounding
 
 
 def test_contents_count_and_not_names(shelf: Shelf, tmp_path: Path) -> None:
@@ -103,15 +103,15 @@ def test_contents_count_and_not_names(shelf: Shelf, tmp_path: Path) -> None:
     assert run(config(shelf, init=first), shelf.store).result["rendered"] == 1
 
 
-def test_a_picture_is_upright_and_on_white(tmp_path: Path) -> None:
+def test_a_image_is_upright_and_on_white(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (4, 2), (255, 0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
     clear.save(tmp_path / "clear.png", exif=exif)
-    pictures, file = Pictures(tmp_path / "kept"), PictureFile(path=str(tmp_path / "clear.png"))
-    seen = pictures.read(file)
+    images, file = InputImages(tmp_path / "kept"), ImageFile(path=str(tmp_path / "clear.png"))
+    seen = images.read(file)
     assert seen.size == (2, 4) and seen.clear
-    assert numpy.asarray(pictures.image(file)).min() == 255
+    assert numpy.asarray(images.image(file)).min() == 255
 
 
 def test_an_init_axis_with_none_is_drawn_from_noise(shelf: Shelf, tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_an_init_axis_with_none_is_drawn_from_noise(shelf: Shelf, tmp_path: Path
     first, second = lines(outcome.folder)
     assert first["render"]["init"] is None and first["render"]["strength"] is None and second["render"]["strength"] == 0.5
     plain = run(config(shelf, size=32), shelf.store)
-    assert plain.result["reused"] == 1  # the very cell of a grid without pictures
+    assert plain.result["reused"] == 1  # the very cell of a grid without images
 
 
-def test_older_keys_stand_where_no_picture_is_given() -> None:
+def test_older_keys_stand_where_no_image_is_given() -> None:
     given: dict[str, Any] = {"base": "b", "base_sha256": "0" * 64, "steps": 1, "guidance": 1.0, "guided": False, "width": 8, "height": 8}
     assert Render(**given).key() == "ce6bf6d1cff05f81d2ff7f75f1868d1dc756cd0d8a4d847b33fcfe56e1f9814d"
     assert Render.from_json(Render(**given).to_json()) == Render(**given)
@@ -162,14 +162,14 @@ def test_a_mask_is_grey_halved_at_the_middle() -> None:
             ["32x48 pixels, another shape than the drawing's 32x32", "strength is 1.5"],
         ),
         ({"init": "in", "strength": 0.1}, ["strength 0.1 of 4 steps is not one whole step", "at least 0.25"]),
-        ({"init": "gone", "mask": "half"}, ["init: There is no picture"]),
-        ({"init": "text"}, ["init:", "no picture format"]),
+        ({"init": "gone", "mask": "half"}, ["init: There is no image"]),
+        ({"init": "text"}, ["init:", "no image format"]),
         ({"init": "moving"}, ["init:", "2 frames"]),
         ({"init": "in", "size": "64x32"}, ["init", "another shape than the drawing's 64x32", "fit=crop"]),
         ({"init": "odd"}, ["multiples of 8"]),
     ],
 )
-def test_what_cannot_be_drawn_is_told_all_at_once(shelf: Shelf, tmp_path: Path, settings: dict[str, Any], told: list[str]) -> None:
+def test_what_cannot_be_drawn_is_reported_all_at_once(shelf: Shelf, tmp_path: Path, settings: dict[str, Any], reported: list[str]) -> None:
     files = {"in": noise(tmp_path / "in.png"), "half": half(tmp_path / "half.png"), "odd": noise(tmp_path / "odd.png", (33, 32))}
     files |= {name: str(tmp_path / f"{name}.png") for name in ("black", "thin", "clear", "tall", "gone", "text", "moving")}
     Image.new("L", (32, 32), 0).save(files["black"])
@@ -178,11 +178,11 @@ def test_what_cannot_be_drawn_is_told_all_at_once(shelf: Shelf, tmp_path: Path, 
     thin.save(files["thin"])
     Image.new("RGBA", (32, 32), (255, 255, 255, 0)).save(files["clear"])
     Image.new("L", (32, 48), 255).save(files["tall"])
-    Path(files["text"]).write_text("not a picture")
+    Path(files["text"]).write_text("not an image")
     Image.new("L", (32, 32), 0).save(files["moving"], save_all=True, append_images=[Image.new("L", (32, 32), 255)])
     given = {name: files.get(str(value), value) if name in ("init", "mask") else value for name, value in settings.items()}
     text = faults(config(shelf, **given), shelf)
-    for part in told:
+    for part in reported:
         assert part in text
     assert not shelf.work.exists() and not (shelf.home / "pictures").exists()
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_drawn_is_told_all_at_once(shelf: Shelf, tmp_path: Path, 
 # --- sizes
 
 
-def test_a_picture_of_another_size_is_scaled_and_told(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_image_of_another_size_is_scaled_and_told(shelf: Shelf, tmp_path: Path) -> None:
     asked = config(shelf, init=noise(tmp_path / "in.png", (64, 64)), size=32)
     assert any("64x64 pixels: it is scaled to 32x32" in note for note in plan(asked, shelf.store).notes)
     cropped = plan(config(shelf, init=noise(tmp_path / "w.png", (96, 64)), size=32, fit=Fit.crop), shelf.store)
@@ -209,7 +209,7 @@ def test_fits() -> None:
 
 
 def test_a_shape_is_the_same_to_the_pixel(tmp_path: Path) -> None:
-    seen = Pictures(tmp_path / "kept").read(PictureFile(path=noise(tmp_path / "p.png", (1000, 667))))
+    seen = InputImages(tmp_path / "kept").read(ImageFile(path=noise(tmp_path / "p.png", (1000, 667))))
     check_fit("init", seen, (480, 320), None)  # 667 / 1000 of 480 is 320.2
     with pytest.raises(Refused, match="another shape"):
         check_fit("init", seen, (480, 328), None)
@@ -219,7 +219,7 @@ def test_a_shape_is_the_same_to_the_pixel(tmp_path: Path) -> None:
 
 
 def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
-    """A scale of 0 and no net are one picture, and the base's own; plan and run count the same."""
+    """A scale of 0 and no net are one image, and the base's own; plan and run count the same."""
     hint = noise(tmp_path / "hint.png")
     shelf.store.add(tiny_control("sd1"), name="canny")
     asked = config(
@@ -229,12 +229,12 @@ def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
     asked = config(shelf, {"scale": [0.0, 0.5, 1.0]}, controls=f"canny:{hint}", size=32)
     planned = plan(asked, shelf.store)
     outcome = run(asked, shelf.store)
-    told = lines(outcome.folder)
+    reported = lines(outcome.folder)
     assert (outcome.result["forwards"], outcome.result["rendered"]) == (planned.forwards, 3)
     assert planned.control_calls == planned.forwards * 2 // 3  # none at a scale of 0
-    assert len({pixels(outcome.folder, line).tobytes() for line in told}) == 3
+    assert len({pixels(outcome.folder, line).tobytes() for line in reported}) == 3
     assert run(config(shelf, size=32), shelf.store).result["reused"] == 1
-    parameters = parse_infotext(read_png(outcome.folder / told[1]["image"]).parameters)
+    parameters = parse_infotext(read_png(outcome.folder / reported[1]["image"]).parameters)
     autov1 = shelf.store.hashed(shelf.store.find("canny")).hashes.autov1
     model = f"canny [{autov1}]" if autov1 else "canny"
     assert (
@@ -265,48 +265,48 @@ def test_records_prepare_and_window(shelf: Shelf, tmp_path: Path) -> None:
         ("missing", ["No controlnet is registered"]),
     ],
 )
-def test_nets_that_do_not_fit_are_refused_before_loading(shelf: Shelf, tmp_path: Path, controls: Any, told: list[str]) -> None:
+def test_nets_that_do_not_fit_are_refused_before_loading(shelf: Shelf, tmp_path: Path, controls: Any, reported: list[str]) -> None:
     image = noise(tmp_path / "p.png")
     if isinstance(controls, dict):
         given: Any = {"net": str(tiny_control("sd1")), "image": image, **controls}
     else:
         given = f"{'missing' if controls == 'missing' else tiny_control(controls)}:{image}"
     text = faults(config(shelf, controls=given), shelf)
-    for part in told:
+    for part in reported:
         assert part in text
 
 
 # --- drawn again
 
 
-def test_reproduce_finds_the_pictures_by_content(shelf: Shelf, tmp_path: Path) -> None:
+def test_reproduce_finds_the_images_by_content(shelf: Shelf, tmp_path: Path) -> None:
     import shutil
 
     init, mask = Path(noise(tmp_path / "in.png")), Path(half(tmp_path / "mask.png"))
     outcome = run(config(shelf, init=str(init), mask=str(mask), strength=0.5), shelf.store)
     image = outcome.folder / lines(outcome.folder)[0]["image"]
     init.unlink()
-    noise(mask, seed=3)  # another picture under the old name
+    noise(mask, seed=3)  # another image under the old name
     assert reproduce(image, shelf.store).equal
     shutil.rmtree(shelf.home / "pictures")
-    with pytest.raises(Faults) as told:
+    with pytest.raises(Faults) as reported:
         reproduce(image, shelf.store)
-    assert len(told.value.faults) == 2 and "it was called" in str(told.value)
+    assert len(reported.value.faults) == 2 and "it was called" in str(reported.value)
 
 
 def test_a_kept_copy_that_is_damaged_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "in.png"
-    pictures = Pictures(tmp_path / "kept")
-    seen = pictures.read(PictureFile(path=noise(path)))
-    known = PictureFile(path=str(path), sha256=seen.sha256)
-    pictures.keep([known])
+    images = InputImages(tmp_path / "kept")
+    seen = images.read(ImageFile(path=noise(path)))
+    known = ImageFile(path=str(path), sha256=seen.sha256)
+    images.keep([known])
     (tmp_path / "kept" / seen.sha256[:2] / seen.sha256).write_bytes(b"damaged")
-    assert Pictures(tmp_path / "kept").read(known).sha256 == seen.sha256  # the original is there
+    assert InputImages(tmp_path / "kept").read(known).sha256 == seen.sha256  # the original is there
     path.unlink()
     with pytest.raises(NotFound, match="not here"):
-        Pictures(tmp_path / "kept").read(known)
+        InputImages(tmp_path / "kept").read(known)
     with pytest.raises(BadFile, match="is no file"):
-        pictures.read(PictureFile(path=str(tmp_path)))
+        images.read(ImageFile(path=str(tmp_path)))
 
 
 # --- another VAE
@@ -347,14 +347,14 @@ def test_one_denoising_serves_every_vae(shelf: Shelf, tmp_path: Path) -> None:
     planned = plan(asked, shelf.store)
     outcome = run(asked, shelf.store)
     assert outcome.result["forwards"] == planned.forwards == 2 * 4 and outcome.result["rendered"] == 6
-    told = lines(outcome.folder)
+    reported = lines(outcome.folder)
     own, soft, single = (
-        pixels(outcome.folder, next(line for line in told if line["axes"]["vae"] == name)) for name in (None, "soft", str(file))
+        pixels(outcome.folder, next(line for line in reported if line["axes"]["vae"] == name)) for name in (None, "soft", str(file))
     )
     assert (own != soft).any() and (soft == single).all()  # a folder and a single file of one VAE are one
-    parameters = read_png(outcome.folder / told[-1]["image"]).parameters
-    assert f"VAE hash: {told[-1]['render']['vae_sha256'][:10]}, VAE: soft" in parameters
-    assert reproduce(outcome.folder / told[-1]["image"], shelf.store).equal
+    parameters = read_png(outcome.folder / reported[-1]["image"]).parameters
+    assert f"VAE hash: {reported[-1]['render']['vae_sha256'][:10]}, VAE: soft" in parameters
+    assert reproduce(outcome.folder / reported[-1]["image"], shelf.store).equal
     again = run(config(shelf, {"vae": ["soft"], "seed": [1]}, sampler="ddim"), shelf.store)
     assert again.result["reused"] == 1
 
@@ -374,15 +374,15 @@ def test_a_vae_s_own_latents_are_not_shared(shelf: Shelf, tmp_path: Path) -> Non
         ({"shift_factor": 0.1}, "shift_factor is 0.1, the base's None"),
     ],
 )
-def test_a_vae_of_another_latent_space_is_refused(shelf: Shelf, tmp_path: Path, changes: dict[str, float], told: str) -> None:
-    assert told in faults(config(shelf, vae=str(other_vae(shelf, tmp_path / "vae", **changes))), shelf)
+def test_a_vae_of_another_latent_space_is_refused(shelf: Shelf, tmp_path: Path, changes: dict[str, float], reported: str) -> None:
+    assert reported in faults(config(shelf, vae=str(other_vae(shelf, tmp_path / "vae", **changes))), shelf)
 
 
 def test_what_is_no_vae_is_refused(shelf: Shelf) -> None:
     assert "a vae was expected" in faults(config(shelf, vae=str(shelf.base)), shelf)
 
 
-# --- learned words
+# --- textual inversion embeddings
 
 
 def word(path: Path, key: str, *, count: int = 2, seed: int = 1) -> str:
@@ -400,16 +400,16 @@ def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
     asked = config(shelf, {"embedding": ["none", "apple", record, f"apple+{hands}"]}, prompt="an <apple> and <h>", sampler="ddim")
     planned = plan(asked, shelf.store)
     assert [note for note in planned.notes if "stands in no prompt" in note] == [
-        "The learned word 'hands' stands in no prompt: it has no effect. Write it where its meaning belongs."
+        "The textual inversion embedding 'hands' stands in no prompt: it has no effect. Write it where its meaning belongs."
     ]
     outcome = run(asked, shelf.store)
     assert (outcome.result["encodes"], outcome.result["rendered"]) == (planned.encodes, 4)
-    told = lines(outcome.folder)
-    drawn = [pixels(outcome.folder, line).tobytes() for line in told]
+    reported = lines(outcome.folder)
+    drawn = [pixels(outcome.folder, line).tobytes() for line in reported]
     assert len(set(drawn[:3])) == 3 and drawn[3] == drawn[1]  # `hands` is not said in the last
-    assert told[2]["render"]["embeddings"][0]["token"] == "<h>"
-    assert read_png(outcome.folder / told[1]["image"]).parameters.count("TI hashes: ") == 1
-    for line in told:
+    assert reported[2]["render"]["embeddings"][0]["token"] == "<h>"
+    assert read_png(outcome.folder / reported[1]["image"]).parameters.count("TI hashes: ") == 1
+    for line in reported:
         assert reproduce(outcome.folder / line["image"], shelf.store).equal
     assert run(config(shelf, prompt="an <apple> and <h>", sampler="ddim"), shelf.store).result["reused"] == 1
 
@@ -418,23 +418,23 @@ def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
     ("given", "told"),
     [
         ("apple:0.5", "has no weight"),
-        ({"embedding": "apple", "word": "x"}, "is no learned word"),
+        ({"embedding": "apple", "word": "x"}, "is no textual inversion embedding"),
         ([{"embedding": "apple"}, {"embedding": "apple"}], "both spelt '<apple>'"),
         ({"embedding": "apple", "token": "a"}, "in the base's vocabulary already"),
         ("wide", "vectors of width 48"),
     ],
 )
-def test_learned_words_that_cannot_be_read_are_refused(shelf: Shelf, tmp_path: Path, given: Any, told: str) -> None:
+def test_learned_words_that_cannot_be_read_are_refused(shelf: Shelf, tmp_path: Path, given: Any, reported: str) -> None:
     import torch
     from safetensors.torch import save_file
 
     shelf.store.add(word(tmp_path / "apple.safetensors", "<apple>"), name="apple")
     save_file({"<wide>": torch.zeros(1, 48)}, tmp_path / "wide.safetensors")
     shelf.store.add(tmp_path / "wide.safetensors", name="wide")
-    assert told in faults(config(shelf, embeddings=given), shelf)
+    assert reported in faults(config(shelf, embeddings=given), shelf)
 
 
-def test_a_pattern_is_each_picture(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_pattern_is_each_image(shelf: Shelf, tmp_path: Path) -> None:
     for name in ("b", "a"):
         noise(tmp_path / f"{name}.png", seed=ord(name))
     planned = plan(config(shelf, {"init": [f"{tmp_path}/*.png"]}), shelf.store)

@@ -1,4 +1,4 @@
-"""A cell is the picture that the plain diffusers pipeline draws, whatever the family, with the settings that a person gives."""
+"""A cell is the image that the plain diffusers pipeline draws, whatever the family, with the settings that a person gives."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ("family", "settings", "options"),
     [pytest.param(*case, id=name, marks=[] if "told" in name else [pytest.mark.slow]) for name, case in CASES.items()],
 )
-def test_a_cell_is_the_plain_pipelines_picture(
+def test_a_cell_is_the_plain_pipelines_image(
     family: str, settings: dict[str, Any], options: dict[str, Any], store: Store, tmp_path: Path
 ) -> None:
     import torch
@@ -66,10 +66,10 @@ def test_a_cell_is_the_plain_pipelines_picture(
         pipeline.load_lora_weights(tmp_path / "ink.safetensors", adapter_name="ink")
         pipeline.set_adapters(["ink"], [0.6])
     expected = pipeline("a red cat", num_inference_steps=4, generator=torch.Generator("cpu").manual_seed(3), **options).images[0]
-    ours = drawn(GridConfig(base=str(folder), prompt="a red cat", steps=4, seed=3, out=str(tmp_path / "runs"), **settings), store)
-    theirs = numpy.asarray(expected, dtype=int)
-    assert ours.shape == theirs.shape and ours.std() > 5  # a picture, not a plain ground
-    assert abs(ours - theirs).max() <= 1  # 1e-5 of the loop may cross the edge between two bytes
+    actual = drawn(GridConfig(base=str(folder), prompt="a red cat", steps=4, seed=3, out=str(tmp_path / "runs"), **settings), store)
+    reference = numpy.asarray(expected, dtype=int)
+    assert actual.shape == reference.shape and actual.std() > 5  # an image, not a plain ground
+    assert abs(actual - reference).max() <= 1  # 1e-5 of the loop may cross the edge between two bytes
 
 
 @pytest.mark.slow
@@ -78,8 +78,8 @@ def test_a_cell_is_the_plain_pipelines_picture(
 def test_a_single_file_draws_what_its_folder_draws(family: str, store: Store, tmp_path: Path) -> None:
     folder = {"sd1": tiny_sd1, "sdxl": tiny_sdxl}[family](tmp_path / "folder", standard=True)
     single = tiny_single_file(folder, tmp_path / "single.safetensors", family=family)
-    told = tiny_single_file(folder, tmp_path / "told.safetensors", family=family, configs=True)
-    for seed, base in enumerate((str(single), str(told))):
+    reported = tiny_single_file(folder, tmp_path / "told.safetensors", family=family, configs=True)
+    for seed, base in enumerate((str(single), str(reported))):
         # the file has no scheduler: the sampler is named, so that both step alike
         asked: dict[str, Any] = {
             "prompt": "a red cat",
@@ -90,7 +90,7 @@ def test_a_single_file_draws_what_its_folder_draws(family: str, store: Store, tm
             "out": str(tmp_path / "runs"),
         }
         assert (drawn(GridConfig(base=base, **asked), store) == drawn(GridConfig(base=str(folder), **asked), store)).all()
-    assert plan(GridConfig(base=str(told), prompt="a", steps=3), store).cells[0].render.width == 32
+    assert plan(GridConfig(base=str(reported), prompt="a", steps=3), store).cells[0].render.width == 32
 
 
 def test_a_single_file_with_base_config(store: Store, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A key is the picture's: it follows contents and settings, never names, places or spellings."""
+"""A key is the image's: it follows contents and settings, never names, places or spellings."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -45,7 +45,7 @@ def test_key_is_the_sha256_of_the_canonical_json() -> None:
         {"base_config": None},
     ],
 )
-def test_equal_pictures_have_one_key(change: dict[str, object]) -> None:
+def test_equal_images_have_one_key(change: dict[str, object]) -> None:
     assert replace(RESOLVED, **change).key() == RESOLVED.key()  # type: ignore[arg-type]
 
 
@@ -69,7 +69,7 @@ def test_equal_pictures_have_one_key(change: dict[str, object]) -> None:
         {"versions": (("torch", "2.14.0"),)},
     ],
 )
-def test_other_pictures_have_other_keys(change: dict[str, object]) -> None:
+def test_other_images_have_other_keys(change: dict[str, object]) -> None:
     assert replace(RESOLVED, **change).key() != RESOLVED.key()  # type: ignore[arg-type]
 
 

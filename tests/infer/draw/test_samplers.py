@@ -45,7 +45,7 @@ def test_none_is_the_base_s_own(sd1: Any, flux: Any) -> None:
     assert build_scheduler(flux).config.use_dynamic_shifting
 
 
-def test_each_picture_has_a_scheduler_of_its_own(sd1: Any) -> None:
+def test_each_image_has_a_scheduler_of_its_own(sd1: Any) -> None:
     assert build_scheduler(sd1, "pndm") is not build_scheduler(sd1, "pndm")
 
 
@@ -77,7 +77,7 @@ def test_ddim_does_not_clip_latents(sd1: Any) -> None:
 
 
 def test_a_base_that_starts_at_its_last_step_keeps_doing_so(sd1: Any) -> None:
-    """pocket is one: leading spacing would start it at a picture it never saw."""
+    """pocket is one: leading spacing would start it at an image it never saw."""
     from dataclasses import replace
 
     trailing = replace(sd1, scheduler_config={**sd1.scheduler_config, "timestep_spacing": "trailing"})
@@ -128,7 +128,7 @@ def test_flow_samplers_recover_a_constant_field(flux: Any, name: str) -> None:
     assert float((latents - clean).abs().max()) < 1e-5
 
 
-def test_flux_shift_follows_the_picture_s_size(flux: Any) -> None:
+def test_flux_shift_follows_the_image_s_size(flux: Any) -> None:
     assert shift_of({}, tokens=256) == pytest.approx(0.5)
     assert shift_of({}, tokens=4096) == pytest.approx(1.15)
     assert shift_of({"max_image_seq_len": 8192, "max_shift": 0.9}, tokens=8192) == pytest.approx(0.9)

@@ -9,7 +9,7 @@ import pytest
 
 from infer.draw.samplers import SAMPLERS
 from registry.errors import Refused
-from tests.infer.draw.test_control import net_of, picture, pixels, steering
+from tests.infer.draw.test_control import image, net_of, pixels, steering
 from tests.infer.draw.test_denoise import T5_TOKENS, TOLERANCE, Model, apart, apart_of_widest, drawn, job
 from tests.tiny import FAMILIES_HERE, SIZES, plain_pipeline, tiny_parts
 from tests.tiny_families import builds
@@ -58,10 +58,10 @@ def start(family: str, strength: float, *, masked: bool = False) -> Any:
     from infer.draw.start import Start
 
     mask = torch.from_numpy(numpy.asarray(half(family), dtype=numpy.float32) / 255)[None, None] if masked else None
-    return Start(pixels=2 * pixels(picture(family)) - 1, strength=strength, mask=mask)
+    return Start(pixels=2 * pixels(image(family)) - 1, strength=strength, mask=mask)
 
 
-def ours(family: str, strength: float, *, masked: bool = False, steerings: Any = (), **changes: Any) -> Any:
+def actual(family: str, strength: float, *, masked: bool = False, steerings: Any = (), **changes: Any) -> Any:
     one = job(model(family), **{"steps": 7} | changes)
     one.start, one.steerings = start(family, strength, masked=masked), steerings
     return drawn(model(family), [one])[0]
@@ -84,7 +84,7 @@ def plain(family: str, strength: float, *, masked: bool = False, sampler: str | 
         extra["max_sequence_length"] = T5_TOKENS
     if net is not None:
         components["controlnet"] = net
-        extra |= {"control_image": picture(family, 1), "controlnet_conditioning_scale": 0.7}
+        extra |= {"control_image": image(family, 1), "controlnet_conditioning_scale": 0.7}
     if masked or net is not None or family == "flux1":
         extra |= {"height": SIZES[family], "width": SIZES[family]}
     pipeline = getattr(diffusers, name)(**components)
@@ -92,7 +92,7 @@ def plain(family: str, strength: float, *, masked: bool = False, sampler: str | 
     pipeline.scheduler = build_scheduler(parts, sampler)
     latents = pipeline(
         prompt="a red apple",
-        image=picture(family),
+        image=image(family),
         strength=strength,
         num_inference_steps=steps,
         guidance_scale=5.0,
@@ -107,39 +107,39 @@ def plain(family: str, strength: float, *, masked: bool = False, sampler: str | 
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
 @pytest.mark.parametrize("family", FAMILIES_HERE)
 def test_the_pipeline_s_image_to_image(family: str, strength: float) -> None:
-    assert apart(ours(family, strength), plain(family, strength)) <= TOLERANCE
+    assert apart(actual(family, strength), plain(family, strength)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 @pytest.mark.parametrize("family", FAMILIES_HERE)
 def test_the_pipeline_s_inpainting(family: str, strength: float) -> None:
-    latents = ours(family, strength, masked=True)
+    latents = actual(family, strength, masked=True)
     assert apart(latents, plain(family, strength, masked=True)) <= TOLERANCE
     left, right = latents.chunk(2, dim=-1)
-    other_left, other_right = ours(family, strength, masked=True, prompt="two cats on a mat").chunk(2, dim=-1)
+    other_left, other_right = actual(family, strength, masked=True, prompt="two cats on a mat").chunk(2, dim=-1)
     assert apart(left, other_left) > 1e-3 and apart(right, other_right) == 0.0  # what is not masked is the start's own latents
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("sampler", ["euler_a", "heun", "dpmpp_2m_karras"])  # one draws noise, one calls twice a step, one remembers
 def test_samplers(sampler: str, masked: bool) -> None:
-    assert apart(ours("sd1", 0.6, masked=masked, sampler=sampler), plain("sd1", 0.6, masked=masked, sampler=sampler)) <= TOLERANCE
+    assert apart(actual("sd1", 0.6, masked=masked, sampler=sampler), plain("sd1", 0.6, masked=masked, sampler=sampler)) <= TOLERANCE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_every_sampler_of_sdxl(sampler: str, masked: bool) -> None:
-    assert apart(ours("sdxl", 0.6, masked=masked, sampler=sampler), plain("sdxl", 0.6, masked=masked, sampler=sampler)) <= TOLERANCE
+    assert apart(actual("sdxl", 0.6, masked=masked, sampler=sampler), plain("sdxl", 0.6, masked=masked, sampler=sampler)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", FAMILIES_HERE)
 def test_a_start_and_a_controlnet_together(family: str) -> None:
-    latents = ours(family, 0.6, steerings=(steering(family, hint=1, scale=0.7),))
+    latents = actual(family, 0.6, steerings=(steering(family, hint=1, scale=0.7),))
     assert apart(latents, plain(family, 0.6, net=net_of(family))) <= TOLERANCE
 
 
-def test_starts_share_forwards_with_pictures_from_noise() -> None:
+def test_starts_share_forwards_with_images_from_noise() -> None:
     from infer.draw.denoise import Counter, denoise
 
     jobs = [job(model("sd1"), steps=7, seed=seed) for seed in range(3)]
@@ -147,21 +147,21 @@ def test_starts_share_forwards_with_pictures_from_noise() -> None:
     counter = Counter()
     together = denoise(*model("sd1")[1:3], jobs, counter=counter)
     assert counter.forwards == 8  # PNDM's seven steps in eight calls; the starts walk less
-    assert apart_of_widest(together[1], ours("sd1", 0.5, seed=1)) <= TOLERANCE
-    assert apart_of_widest(together[2], ours("sd1", 0.7, masked=True, seed=2)) <= TOLERANCE
+    assert apart_of_widest(together[1], actual("sd1", 0.5, seed=1)) <= TOLERANCE
+    assert apart_of_widest(together[2], actual("sd1", 0.7, masked=True, seed=2)) <= TOLERANCE
 
 
 @pytest.mark.parametrize(
     ("strength", "told"), [(0.0, "more than 0"), (1.5, "at most 1"), (-1.0, "more than 0"), (0.1, "not one whole step")]
 )
-def test_a_strength_that_draws_nothing_is_refused(strength: float, told: str) -> None:
-    with pytest.raises(Refused, match=told):
-        ours("sd1", strength)
+def test_a_strength_that_draws_nothing_is_refused(strength: float, reported: str) -> None:
+    with pytest.raises(Refused, match=reported):
+        actual("sd1", strength)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "variant"), builds())
-def test_every_family_starts_from_a_picture(family: str, variant: str) -> None:
+def test_every_family_starts_from_a_image(family: str, variant: str) -> None:
     """With a pipeline for it or without: the recipe is one. What a mask keeps is the start's own latents; a weaker start stays nearer."""
     import torch
 
@@ -180,7 +180,7 @@ def test_every_family_starts_from_a_picture(family: str, variant: str) -> None:
         with torch.no_grad():
             job = Job(
                 conditional=seam.encode_prompts(parts, [prompt]),
-                unconditional=seam.encode_nothing(parts, 1) if seam.guided(parts, 5.0, negative=False) else None,
+                unconditional=seam.encode_unconditional(parts, 1) if seam.guided(parts, 5.0, negative=False) else None,
                 guidance=5.0,
                 steps=5,
                 scheduler=build_scheduler(parts),

@@ -103,7 +103,7 @@ def test_the_settings_have_every_axis_and_axis_names_are_one_word() -> None:
     assert all(one.metadata["help"] for one in (*fields(Axes), *fields(GridConfig)))
 
 
-def test_settings_out_of_range_are_told_together() -> None:
+def test_settings_out_of_range_are_reported_together() -> None:
     with pytest.raises(Faults) as caught:
         GridConfig(repeats=0, device="gpu", name="../up", base=" ")
     assert [fault.split()[0] for fault in caught.value.faults] == ["name", "device", "repeats", "base"]

@@ -7,7 +7,7 @@ import pytest
 
 from infer.grid.cells import CellError, CellStore
 from infer.output.png import encode_png
-from tests.infer.pictures import NAMES, resolved, square
+from tests.infer.images import NAMES, resolved, square
 
 
 def test_put_and_get(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_put_and_get(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob(".tmp-*")] == []
 
 
-def test_a_picture_without_its_entry_is_not_there(tmp_path: Path) -> None:
+def test_a_image_without_its_entry_is_not_there(tmp_path: Path) -> None:
     cells, render = CellStore(tmp_path), resolved()
     stored = cells.put(render, encode_png(square((1, 2, 3)), render, NAMES), seconds=0, forwards=1)
     stored.path.with_suffix(".json").unlink()  # as a kill between the two writes leaves it
@@ -42,7 +42,7 @@ def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
         cells.get(render.key())
 
 
-def test_time_is_told_from_cells_like_it(tmp_path: Path) -> None:
+def test_time_is_reported_from_cells_like_it(tmp_path: Path) -> None:
     cells = CellStore(tmp_path)
     for seed, seconds in ((1, 2.0), (2, 4.0), (3, 6.0)):
         render = resolved(seed=seed)

@@ -23,7 +23,7 @@ from infer.output.png import hash_pixels, read_png
 from registry.errors import Faults, JobFailed
 from registry.progress import Tick
 from tests.infer.conftest import Shelf
-from tests.infer.pictures import resolved
+from tests.infer.images import resolved
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -74,7 +74,7 @@ def test_a_value_more_draws_only_what_is_new(shelf: Shelf) -> None:
     assert (result["rendered"], result["reused"]) == (4, 2)
 
 
-def test_every_setting_changes_the_picture(shelf: Shelf) -> None:
+def test_every_setting_changes_the_image(shelf: Shelf) -> None:
     changes: Sequence[dict[str, Any]] = [
         *(
             {},
@@ -101,7 +101,7 @@ def test_every_setting_changes_the_picture(shelf: Shelf) -> None:
     assert len({pixels(one.path) for one in results}) == len(changes)
 
 
-def test_the_order_of_cells_does_not_change_a_picture(shelf: Shelf, tmp_path: Path) -> None:
+def test_the_order_of_cells_does_not_change_a_image(shelf: Shelf, tmp_path: Path) -> None:
     asked = config(shelf, {"adapter": ["none", "ink:0.5", "ink+hat:0.3", "words"], "prompt": ["a cat", "a dog"]})
     renders = [cell.render for cell in plan(asked, shelf.store).cells]
     found: list[dict[str, str]] = []
@@ -156,7 +156,7 @@ def test_equal_cells_are_drawn_once_and_each_carries_its_own_names(shelf: Shelf)
     assert [len(read_png(outcome.folder / one["image"]).render.adapters) for one in found] == [0, 1, 1]
 
 
-def test_settings_that_change_nothing_are_told(shelf: Shelf) -> None:
+def test_settings_that_change_nothing_are_reported(shelf: Shelf) -> None:
     outcome = run(config(shelf, {"negative": [None, "", "a tree"]}), shelf.store)  # no negative prompt is the empty one in sd1
     assert outcome.notes == ("The same pixels, bit for bit, came of negative 'none' and negative ''.",)
 
@@ -183,7 +183,7 @@ def test_an_interrupt_keeps_what_is_drawn(shelf: Shelf) -> None:
     assert run(asked, shelf.store).result["rendered"] == 3
 
 
-def test_a_damaged_cell_is_told_and_drawn_again(shelf: Shelf) -> None:
+def test_a_damaged_cell_is_reported_and_drawn_again(shelf: Shelf) -> None:
     asked = config(shelf, {"seed": [1, 2]})
     first = run(asked, shelf.store)
     key = lines(first.folder)[1]["key"]
@@ -228,7 +228,7 @@ def test_strict_stops_at_the_first_failure(shelf: Shelf, monkeypatch: pytest.Mon
     assert [one["status"] for one in lines(folder)] == ["rendered", "missing", "missing"]
 
 
-def test_a_grid_without_one_picture_has_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_without_one_image_has_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     import infer.draw.session
 
     def broken(*_arguments: Any, **_options: Any) -> Any:
@@ -259,7 +259,7 @@ def test_renders_from_code(shelf: Shelf, tmp_path: Path) -> None:
         render_cells([Render(base="tiny"), Render(base="nix")], shelf.store, CellStore(tmp_path / "cells"))
 
 
-def test_a_prompt_that_is_cut_is_told_where_the_plan_could_not(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_prompt_that_is_cut_is_reported_where_the_plan_could_not(shelf: Shelf, tmp_path: Path) -> None:
     counts = Counts()
     render_cells(
         [Render(base="tiny", prompt="a very long prompt that does not fit", steps=1)], shelf.store, CellStore(tmp_path), counts=counts

@@ -103,7 +103,7 @@ def test_prompts_go_down_and_the_finest_comparison_across() -> None:
     assert (layout.rows, layout.columns) == (1, 0)
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     axes = {"seed": ["x", 1, 1], "weight": [], "adapter": ["none"], "guidance": ["1..2/1"]}
     bad: dict[str, Any] = {
         "size": "big",
@@ -121,7 +121,7 @@ def test_every_fault_is_told_at_once() -> None:
         assert part in found, part
 
 
-def test_weight_over_no_adapter_is_told_once_with_the_way_out() -> None:
+def test_weight_over_no_adapter_is_reported_once_with_the_way_out() -> None:
     _, _, faults = expanded({"adapter": ["none", "ink"], "weight": [0.5, 1]})
     assert len(set(faults)) == 1 and "where='adapter != \"none\"'" in faults[0]
 

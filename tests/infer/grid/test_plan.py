@@ -39,7 +39,7 @@ def test_what_is_null_and_what_is_spelt_out_have_one_key(shelf: Shelf) -> None:
     assert key(adapters="ink:0.5+hat") == key(adapters=["hat", "ink:0.5"])
 
 
-def test_faults_of_the_models_are_told_together(shelf: Shelf, tmp_path: Path) -> None:
+def test_faults_of_the_models_are_reported_together(shelf: Shelf, tmp_path: Path) -> None:
     other = _wider_adapter(tmp_path)
     with pytest.raises(Faults) as caught:
         plan(
@@ -53,10 +53,10 @@ def test_faults_of_the_models_are_told_together(shelf: Shelf, tmp_path: Path) ->
             ),
             shelf.store,
         )
-    told = caught.value.faults
+    reported = caught.value.faults
     parts = ["'inc'", "ink and ink are one file", "does not fit the base tiny", "'eulre'. Did you mean 'euler'", "multiples of 8"]
     for part in [*parts, "steps is 0", "guidance is inf", "clip_skip is 9", "no text", "seed is -1"]:
-        assert sum(part in fault for fault in told) == 1, (part, told)
+        assert sum(part in fault for fault in reported) == 1, (part, reported)
     assert caught.value.exit_code == 2
 
 
@@ -90,14 +90,14 @@ def _grid() -> GridConfig:
     )
 
 
-def test_equal_cells_are_one_picture(shelf: Shelf) -> None:
+def test_equal_cells_are_one_image(shelf: Shelf) -> None:
     found = plan(config({"weight": [0, 1], "seed": [1, 2]}, adapters="ink"), shelf.store)
     assert (len(found.cells), found.distinct) == (4, 4)
     found = plan(config({"adapter": ["none", "ink:0", "ink"]}), shelf.store)
-    assert (len(found.cells), found.distinct) == (3, 2) and "2 distinct pictures" in found.to_text()
+    assert (len(found.cells), found.distinct) == (3, 2) and "2 distinct images" in found.to_text()
 
 
-def test_a_prompt_that_is_too_long_is_told(shelf: Shelf) -> None:
+def test_a_prompt_that_is_too_long_is_reported(shelf: Shelf) -> None:
     long = "a very long prompt that does not fit"
     found = plan(config(prompt=long, negative="no"), shelf.store)
     assert [note for note in found.notes if "truncated" in note] == [
@@ -110,7 +110,7 @@ def _tokens(text: str) -> int:
     return len(text.replace(" ", "")) + 2  # the tiny tokenizer knows single letters only; and two marks
 
 
-def test_a_negative_prompt_that_nothing_reads_is_told(shelf: Shelf) -> None:
+def test_a_negative_prompt_that_nothing_reads_is_reported(shelf: Shelf) -> None:
     assert "no effect" in plan(config(negative="blurry", guidance=1), shelf.store).notes[0]
 
 
@@ -134,7 +134,7 @@ def _wider_adapter(folder: Path) -> Path:
     return path
 
 
-def test_an_adapter_of_another_family_that_fits_is_told(tmp_path: Path) -> None:
+def test_an_adapter_of_another_family_that_fits_is_reported(tmp_path: Path) -> None:
     """Chroma's blocks are named and sized as FLUX.1's, so shapes alone say nothing."""
     file = tiny_adapter(shared_folder("chroma"), tmp_path / "ink.safetensors", family="chroma")
     save_file(load_file(file), tmp_path / "told.safetensors", metadata={"modelspec.architecture": "flux-1-dev/lora"})

@@ -54,7 +54,7 @@ def test_where_is_no_program(text: str) -> None:
         Where(text, VALUES)
 
 
-def test_values_that_do_not_compare_are_told() -> None:
+def test_values_that_do_not_compare_are_reported() -> None:
     with pytest.raises(Refused, match="adapter='ink'"):
         Where("adapter > 3", VALUES)(VALUES)
     with pytest.raises(Refused, match="take numbers"):

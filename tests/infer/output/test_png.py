@@ -1,4 +1,4 @@
-"""What a picture carries: A1111's text as A1111 reads it, and our own Render, whatever the prompt holds."""
+"""What an image carries: A1111's text as A1111 reads it, and our own Render, whatever the prompt holds."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from infer.draw.render import Adapter
 from infer.output.infotext import ModelNames, infotext, parse_infotext, quote
 from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
 from registry.errors import BadFile
-from tests.infer.pictures import NAMES, resolved, square
+from tests.infer.images import NAMES, resolved, square
 
 PROMPTS = [
     "a cat",
@@ -104,9 +104,9 @@ def test_an_embedded_scale_is_the_distilled_one() -> None:
 @pytest.mark.parametrize("prompt", PROMPTS[:4])
 def test_our_reader_agrees(prompt: str) -> None:
     text = infotext(resolved(prompt=prompt, negative="dull"), NAMES, version="1")
-    mine, theirs = parse_infotext(text), a1111_reads(text)
-    assert mine.pop("Size") == "64x64" and {theirs.pop("Size-1"), theirs.pop("Size-2")} == {"64"}
-    assert mine == theirs
+    mine, expected = parse_infotext(text), a1111_reads(text)
+    assert mine.pop("Size") == "64x64" and {expected.pop("Size-1"), expected.pop("Size-2")} == {"64"}
+    assert mine == expected
 
 
 def test_quoting() -> None:
@@ -123,7 +123,7 @@ def test_quoting() -> None:
 def test_round_trip(prompt: str, tmp_path: Path) -> None:
     render = resolved(prompt=prompt, adapters=(Adapter(reference="ink", weight=0.5, sha256="b" * 64),), versions=(("torch", "2.13.0"),))
     image = square((200, 30, 40))
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(encode_png(image, render, NAMES))
     carried = read_png(path)
     assert carried.render == render and carried.key == render.key() and carried.pixels_sha256 == hash_pixels(image)
@@ -147,9 +147,9 @@ def _pixels(png: bytes) -> bytes:
     return png[png.index(b"IDAT") :]
 
 
-def test_a_picture_of_others_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_a_image_of_others_is_refused_with_the_reason(tmp_path: Path) -> None:
     square((0, 0, 0)).save(tmp_path / "plain.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(encode_png(square((0, 9, 0)), resolved(), NAMES)[:-30])
     for name, code in (("plain.png", "no-render"), ("text.png", "not-a-png"), ("cut.png", "not-a-png"), ("none.png", "unreadable")):
         with pytest.raises(BadFile) as caught:

@@ -13,7 +13,7 @@ import pytest
 import infer.output.report
 from infer.output.gallery import Gallery
 from infer.output.report import script_json, write_report
-from tests.infer.pictures import gallery
+from tests.infer.images import gallery
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -54,7 +54,7 @@ def test_script_json_cannot_be_left() -> None:
     assert not set("<>&\u2028") & set(text) and json.loads(text) == {"a": "</script><!--\u2028&"}
 
 
-def test_a_report_that_would_be_too_large_holds_smaller_pictures_and_says_so(
+def test_a_report_that_would_be_too_large_holds_smaller_images_and_says_so(
     shown: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(infer.output.report, "LARGEST", 1500)
@@ -132,7 +132,7 @@ def test_the_grid_and_its_axes(report: Shown) -> None:
 
 
 @pytest.mark.browser
-def test_a_click_shows_the_picture_and_all_its_settings(report: Shown) -> None:
+def test_a_click_shows_the_image_and_all_its_settings(report: Shown) -> None:
     report.open("1,0,1")
     settings = dict(
         zip(report.page.locator("#settings th").all_inner_texts(), report.page.locator("#settings td").all_inner_texts(), strict=True)
@@ -154,7 +154,7 @@ def test_a_click_shows_the_picture_and_all_its_settings(report: Shown) -> None:
 def test_zoom_and_move(report: Shown) -> None:
     report.open("0,0,0")
     frame = report.page.locator(".frame").bounding_box()
-    assert frame and frame["width"] > 400  # a picture of 64 pixels is enlarged to be looked at
+    assert frame and frame["width"] > 400  # an image of 64 pixels is enlarged to be looked at
     report.page.locator("#in").click()
     report.page.mouse.move(frame["x"] + 50, frame["y"] + 50)
     report.page.mouse.wheel(0, -400)
@@ -213,9 +213,9 @@ def test_two_cells_under_a_slider(report: Shown) -> None:
         from PIL import Image
 
         with Image.open(io.BytesIO(report.page.screenshot())) as seen:
-            picture = seen.convert("RGB")
+            image = seen.convert("RGB")
         y = int(frame["y"] + frame["height"] / 4)
-        return picture.getpixel((int(frame["x"] + frame["width"] / 4), y)), picture.getpixel((int(frame["x"] + frame["width"] * 3 / 4), y))
+        return image.getpixel((int(frame["x"] + frame["width"] / 4), y)), image.getpixel((int(frame["x"] + frame["width"] * 3 / 4), y))
 
     assert colours() == ((0, 0, 0), (0, 0, 80))  # A left, B right
     report.page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + 50)

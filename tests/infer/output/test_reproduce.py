@@ -1,4 +1,4 @@
-"""A picture drawn again from its own words."""
+"""An image drawn again from its own words."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from infer.output.reproduce import compare, reproduce
 from registry.errors import BadFile, Faults
 from registry.store import Store
 from tests.infer.conftest import Shelf
-from tests.infer.pictures import NAMES, square
+from tests.infer.images import NAMES, square
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
 
 @pytest.fixture
-def picture(shelf: Shelf) -> Path:
+def png(shelf: Shelf) -> Path:
     """A finished cell with an adapter, a negative prompt and a sampler of its own."""
     asked = GridConfig(
         base="tiny",
@@ -33,29 +33,29 @@ def picture(shelf: Shelf) -> Path:
     return run(asked, shelf.store).folder / "images" / "0001.png"
 
 
-def test_the_same_pixels(picture: Path, shelf: Shelf) -> None:
-    found = reproduce(picture, shelf.store)
+def test_the_same_pixels(png: Path, shelf: Shelf) -> None:
+    found = reproduce(png, shelf.store)
     assert found.equal and found.max_difference == 0 and found.share_different == 0.0 and not found.edited and found.notes == ()
     assert found.to_json()["equal"] is True and "the same pixels" in found.to_text()
 
 
-def test_files_are_found_by_content_under_any_name(picture: Path, shelf: Shelf, models: Path, tmp_path: Path) -> None:
+def test_files_are_found_by_content_under_any_name(png: Path, shelf: Shelf, models: Path, tmp_path: Path) -> None:
     elsewhere = Store(tmp_path / "another home")
     elsewhere.add(models / "base", name="renamed")
     with pytest.raises(Faults, match=r"No adapter with sha256 [0-9a-f]{64} is known here \(it was called words\)"):
-        reproduce(picture, elsewhere)
+        reproduce(png, elsewhere)
     elsewhere.add(models / "words.safetensors", name="something")
-    assert reproduce(picture, elsewhere).equal
+    assert reproduce(png, elsewhere).equal
 
 
-def test_an_edited_picture_is_told(picture: Path, shelf: Shelf) -> None:
-    carried = read_png(picture)
-    with Image.open(picture) as opened:
+def test_an_edited_image_is_told(png: Path, shelf: Shelf) -> None:
+    carried = read_png(png)
+    with Image.open(png) as opened:
         image = opened.convert("RGB")
     old = image.getpixel((3, 4))
     assert isinstance(old, tuple)
     image.putpixel((3, 4), ((old[0] + 9) % 256, old[1], old[2]))
-    edited = picture.with_name("edited.png")
+    edited = png.with_name("edited.png")
     image.save(edited)
     edited.write_bytes(label_png(edited.read_bytes(), carried.render, NAMES, pixels_sha256=carried.pixels_sha256))
     found = reproduce(edited, shelf.store)
@@ -63,7 +63,7 @@ def test_an_edited_picture_is_told(picture: Path, shelf: Shelf) -> None:
     assert "edited" in found.to_text()
 
 
-def test_a_picture_of_others_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_image_of_others_is_refused(shelf: Shelf, tmp_path: Path) -> None:
     square((0, 0, 0)).save(tmp_path / "plain.png")
     with pytest.raises(BadFile, match="carries no Render"):
         reproduce(tmp_path / "plain.png", shelf.store)

@@ -1,4 +1,4 @@
-"""The contact sheet: every label whole and legible, nothing over anything, the right picture in the right place."""
+"""The contact sheet: every label whole and legible, nothing over anything, the right image in the right place."""
 
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +10,7 @@ import infer.output.sheet
 from infer.output import lettering
 from infer.output.lettering import Style, ink, legible, width, wrap
 from infer.output.sheet import SMALLEST, Box, Sheet, fit, write_sheet
-from tests.infer.pictures import gallery
+from tests.infer.images import gallery
 
 LONG = "a very long prompt about a cat, a dog and Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen_v2-000300.safetensors " * 3
 GRIDS: dict[str, dict[str, list[object]]] = {
@@ -44,31 +44,31 @@ def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, axes: dict[str, lis
 
 
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
-def test_each_picture_is_in_its_place(tmp_path: Path, axes: dict[str, list[object]]) -> None:
+def test_each_image_is_in_its_place(tmp_path: Path, axes: dict[str, list[object]]) -> None:
     shown = gallery(tmp_path / "images", axes)
     sheet, _ = fit(shown)
     write_sheet(tmp_path / "sheet.png", shown)
-    assert {one.picture.place for one in sheet.tiles if one.picture} == {one.place for one in shown.pictures}
+    assert {one.image.place for one in sheet.tiles if one.image} == {one.place for one in shown.images}
     with Image.open(tmp_path / "sheet.png") as painted:
         assert painted.size == (sheet.width, sheet.height)
         for tile in sheet.tiles:
-            assert tile.picture is not None
+            assert tile.image is not None
             middle = ((tile.box.left + tile.box.right) // 2, (tile.box.top + tile.box.bottom) // 2)
-            expected = tuple(min(40 * at, 255) if 40 * at < 256 else None for at in (*tile.picture.place, 0, 0, 0))[:3]
+            expected = tuple(min(40 * at, 255) if 40 * at < 256 else None for at in (*tile.image.place, 0, 0, 0))[:3]
             assert all(want is None or abs(want - got) <= 1 for want, got in zip(expected, painted.getpixel(middle), strict=True))  # type: ignore[arg-type]
 
 
-def test_labels_stand_beside_their_pictures(tmp_path: Path) -> None:
+def test_labels_stand_beside_their_images(tmp_path: Path) -> None:
     sheet, _ = fit(gallery(tmp_path, {"prompt": ["one", "two", "three"], "weight": ["0.25", "0.75"]}))
     labels = {one.lines[0]: one.box for one in sheet.words}
     for tile in sheet.tiles:
-        assert tile.picture is not None
-        row, column = labels[("one", "two", "three")[tile.picture.place[0]]], labels[("0.25", "0.75")[tile.picture.place[1]]]
+        assert tile.image is not None
+        row, column = labels[("one", "two", "three")[tile.image.place[0]]], labels[("0.25", "0.75")[tile.image.place[1]]]
         assert row.right <= tile.box.left and tile.box.top <= (row.top + row.bottom) // 2 <= tile.box.bottom
         assert column.bottom <= tile.box.top and column.left <= (tile.box.left + tile.box.right) // 2 <= column.right
 
 
-def test_small_pictures_are_enlarged_by_a_whole_number_and_large_ones_are_not(tmp_path: Path) -> None:
+def test_small_images_are_enlarged_by_a_whole_number_and_large_ones_are_not(tmp_path: Path) -> None:
     small, _ = fit(gallery(tmp_path / "small", {"seed": [1, 2]}, size=(64, 48)))
     assert {(one.box.right - one.box.left, one.box.bottom - one.box.top) for one in small.tiles} == {(192, 144)}
     large, notes = fit(gallery(tmp_path / "large", {"seed": [1, 2]}, size=(1024, 512)))
@@ -94,7 +94,7 @@ def test_a_sheet_that_would_be_too_large_is_made_smaller_then_shorter_and_says_s
 def test_a_cell_the_grid_does_not_have_is_empty_and_a_failed_one_says_so(tmp_path: Path) -> None:
     shown = gallery(tmp_path / "images", {"prompt": ["a", "b"], "seed": [1, 2]}, failed=[(0, 1)], absent=[(1, 0)])
     sheet, _ = fit(shown)
-    assert [one.picture.status if one.picture else None for one in sheet.tiles] == ["rendered", "failed", None, "rendered"]
+    assert [one.image.status if one.image else None for one in sheet.tiles] == ["rendered", "failed", None, "rendered"]
     write_sheet(tmp_path / "sheet.png", shown)
     with Image.open(tmp_path / "sheet.png") as painted:
         box = sheet.tiles[1].box

@@ -127,27 +127,27 @@ def test_of_two_values_the_last_wins_with_a_note(toy: Job[Toy], toy_runs: list[R
     assert capsys.readouterr().err == "note: steps=3 is ignored: overridden by +steps=5\n"
 
 
-def test_all_faults_are_told_at_once(toy: Job[Toy]) -> None:
+def test_all_faults_are_reported_at_once(toy: Job[Toy]) -> None:
     with pytest.raises(Faults) as caught:
         run_job(toy, ["stpes=5", "model=smal", "mode=x", "words=[!]", "steps=3", "knobs.rank=y"])
     assert [fault.partition(":")[0] for fault in caught.value.faults] == ["stpes=5", "model=smal", "mode=x", "words=[!]", "knobs.rank=y"]
 
 
-def test_a_value_out_of_range_is_told_with_what_cannot_be_read() -> None:
+def test_a_value_out_of_range_is_reported_with_what_cannot_be_read() -> None:
     with pytest.raises(Faults) as caught:
         configure(train_job(), "stpes=5", "optim.lr=-1", "batch_size=0")
     assert [fault.split()[0] for fault in caught.value.faults] == ["stpes=5:", "batch_size", "optim.lr"]
 
 
-def test_what_the_plan_finds_is_told_with_what_is_out_of_range(tmp_path: Path) -> None:
+def test_what_the_plan_finds_is_reported_with_what_is_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(Faults) as caught:
         run_job(train_job(), ["steps=0", "lora.rank=-1", "base=nobase", f"data.path={tmp_path / 'nodata'}", "optim.name=adm"])
-    told = str(caught.value)
+    reported = str(caught.value)
     for words in ("steps must be at least 1", "lora.rank must be at least 1", "'nobase'", "nodata", "Unknown optimizer 'adm'"):
-        assert words in told, words
+        assert words in reported, words
 
 
-def test_what_was_given_is_told_apart_from_defaults(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+def test_what_was_given_is_reported_apart_from_defaults(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     run_job(toy, ["knobs=wide", "knobs.rank=32", "prompt=a, b"])
     assert dict(toy_runs[0].given) == {"knobs.rank": 32, "knobs.label": "wide", "prompt": "a, b"}
     assert toy_runs[0].config.steps == 20

@@ -53,9 +53,9 @@ def deltas(path: Path) -> dict[tuple[str, str], Tensor]:
 
 def test_the_core_has_the_singular_values_of_the_delta() -> None:
     factors = Factors(random(1, 30, 5), random(2, 5, 40), (30, 40))
-    exact, ours = dense_spectrum(factors.product()), spectrum(factors)
-    assert close(ours.values.float(), exact.values[:5].float()) and close(ours.cut(5).product(), factors.product(), 1e-4)
-    assert ours.norm == pytest.approx(float(factors.product().norm()), rel=1e-5)
+    exact, actual = dense_spectrum(factors.product()), spectrum(factors)
+    assert close(actual.values.float(), exact.values[:5].float()) and close(actual.cut(5).product(), factors.product(), 1e-4)
+    assert actual.norm == pytest.approx(float(factors.product().norm()), rel=1e-5)
 
 
 def test_a_cut_loses_what_its_energy_says() -> None:
@@ -103,8 +103,8 @@ def test_how_many_values_are_kept(keep: Keep, rank: int) -> None:
 
 @pytest.mark.parametrize("spelling", ["kohya", "diffusers"])
 def test_one_adapter_at_weight_1_is_unchanged_to_the_bit(spelling: str, store: Store, tmp_path: Path) -> None:
-    told = '{"unet.r": 2, "unet.lora_alpha": 6}'
-    path = lora(tmp_path / "a.safetensors", spelling=spelling, dtype=torch.float16, lora_adapter_metadata=told)
+    reported = '{"unet.r": 2, "unet.lora_alpha": 6}'
+    path = lora(tmp_path / "a.safetensors", spelling=spelling, dtype=torch.float16, lora_adapter_metadata=reported)
     again = combine(store, tmp_path / "again.safetensors", (path, 1.0))
     before, after = read(path), read(again)
     assert before.keys() == after.keys() and all(value.equal(after[name]) for name, value in before.items())
@@ -115,10 +115,10 @@ def test_combining_is_linear(store: Store, tmp_path: Path) -> None:
     a = lora(tmp_path / "a.safetensors", 100, rank=2, alpha=1.0)
     b = lora(tmp_path / "b.safetensors", 200, rank=3, alpha=None, spelling="diffusers", modules=(QUERY, CONV))
     found = deltas(combine(store, tmp_path / "sum.safetensors", (a, 0.5), (b, -2.0)))
-    ours, theirs = deltas(a), deltas(b)
-    assert found.keys() == ours.keys()
+    actual, expected = deltas(a), deltas(b)
+    assert found.keys() == actual.keys()
     for place, change in found.items():
-        wanted = 0.5 * ours[place] + (-2.0 * theirs[place] if place in theirs else 0.0)
+        wanted = 0.5 * actual[place] + (-2.0 * expected[place] if place in expected else 0.0)
         assert close(change, wanted)
 
 
@@ -166,9 +166,9 @@ def test_what_has_no_sum_without_its_base_is_refused_with_everything_else(store:
     store.add(base, kind="checkpoint")
     with pytest.raises(Faults) as refused:
         combine(store, base, (oft, 1.0), (base, 1.0), (tmp_path / "none.safetensors", 1.0), keep=Keep(rank=0))
-    told = str(refused.value)
+    reported = str(refused.value)
     for words in ("holds oft", "is of kind checkpoint", "There is no file", "exists already", "rank must be at least 1"):
-        assert words in told
+        assert words in reported
 
 
 # --- fuse
@@ -242,7 +242,7 @@ def test_an_adapter_that_finds_no_place_is_refused_with_its_coverage(store: Stor
     assert close(after[f"{QUERY}.weight"], read(base)[f"{QUERY}.weight"] + delta_by_hand(path, QUERY))
 
 
-def test_numbers_that_are_none_are_told_with_their_module(store: Store, tmp_path: Path) -> None:
+def test_numbers_that_are_none_are_reported_with_their_module(store: Store, tmp_path: Path) -> None:
     base, path = checkpoint(tmp_path / "base.safetensors"), lora(tmp_path / "a.safetensors")
     values = read(path)
     name = f"{NAMES[QUERY][0]}.lora_up.weight"
@@ -271,7 +271,7 @@ def test_a_large_layer_is_fused_row_by_row_in_little_memory(store: Store, tmp_pa
     assert done.result["retained"] == pytest.approx(1.0, abs=1e-3) and done.result["noise"] < 1e-3
 
 
-def test_a_change_that_is_rounded_away_is_told(store: Store, tmp_path: Path) -> None:
+def test_a_change_that_is_rounded_away_is_reported(store: Store, tmp_path: Path) -> None:
     base, path = checkpoint(tmp_path / "base.safetensors"), lora(tmp_path / "a.safetensors")
     shares = []
     for weight, dtype in ((1.0, "fp32"), (1e-3, "fp8_e4m3")):
@@ -315,7 +315,7 @@ def test_flux_layers_are_found_under_both_codes_names(store: Store, tmp_path: Pa
 
 
 def test_halves_that_another_code_swaps_land_where_they_belong(store: Store, tmp_path: Path) -> None:
-    """FLUX's last modulation: shift and scale in the first code, scale and shift in diffusers."""
+    """FLUX's last modulation: shift and scale in the original implementation, scale and shift in diffusers."""
     width = 4
     weights = {
         "double_blocks.0.img_attn.qkv.weight": random(1, 3 * width, width),
@@ -360,7 +360,7 @@ def test_an_extracted_adapter_fits_the_base_again(store: Store, tmp_path: Path) 
     assert all(module.rank == 3 and module.state == "ok" for module in kept.modules)
 
 
-def test_nothing_to_extract_and_nothing_in_common_are_told(store: Store, tmp_path: Path) -> None:
+def test_nothing_to_extract_and_nothing_in_common_are_reported(store: Store, tmp_path: Path) -> None:
     base, other = checkpoint(tmp_path / "base.safetensors"), written(tmp_path / "x.safetensors", {"something.weight": random(1, 3, 3)})
     with pytest.raises(Exception, match="there is nothing to extract"):
         run_extract(plan_extract(str(base), str(base), store, tmp_path / "out.safetensors", keep=Keep(rank=2)), store)

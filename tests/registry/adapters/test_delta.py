@@ -55,7 +55,7 @@ def test_lora_of_layers_convolutions_and_text_encoders(spelling: str, alpha: flo
 def test_a_tucker_core_stands_between_the_factors(tmp_path: Path) -> None:
     up, mid, down = random(1, 8, 2, 1, 1), random(2, 2, 2, 3, 3), random(3, 2, 4, 1, 1)
     found = delta(one(tmp_path, {"lora_up.weight": up, "lora_mid.weight": mid, "lora_down.weight": down, "alpha": torch.tensor(2.0)}))
-    wanted = torch.nn.functional.conv2d(  # the three layers in a row on a one-hot picture are the kernel, mirrored
+    wanted = torch.nn.functional.conv2d(  # the three layers in a row on a one-hot image are the kernel, mirrored
         torch.nn.functional.conv2d(torch.nn.functional.conv2d(_one_hots(4), down), mid, padding=2), up
     )
     assert close(found, wanted.flip(-1, -2).transpose(0, 1))
@@ -66,15 +66,15 @@ def _one_hots(channels: int) -> Tensor:
 
 
 def test_alpha_of_diffusers_lies_in_the_metadata(tmp_path: Path) -> None:
-    told = '{"unet.r": 2, "unet.lora_alpha": 6, "unet.alpha_pattern": {"conv1": 1}}'
-    path = lora(tmp_path / "a.safetensors", spelling="diffusers", alpha=None, modules=(QUERY, CONV), lora_adapter_metadata=told)
+    reported = '{"unet.r": 2, "unet.lora_alpha": 6, "unet.alpha_pattern": {"conv1": 1}}'
+    path = lora(tmp_path / "a.safetensors", spelling="diffusers", alpha=None, modules=(QUERY, CONV), lora_adapter_metadata=reported)
     scales = {module.place[1]: module.scale(2) for module in read_adapter(path).modules}
     assert sorted(scales.values()) == [0.5, 3.0] and scales["down_blocks_0_resnets_0_conv1"] == 0.5
 
 
 def test_rank_stabilised_scales_divide_by_the_root(tmp_path: Path) -> None:
-    told = '{"unet.r": 4, "unet.lora_alpha": 6, "unet.use_rslora": true}'
-    path = lora(tmp_path / "a.safetensors", spelling="diffusers", alpha=None, rank=4, modules=(QUERY,), lora_adapter_metadata=told)
+    reported = '{"unet.r": 4, "unet.lora_alpha": 6, "unet.use_rslora": true}'
+    path = lora(tmp_path / "a.safetensors", spelling="diffusers", alpha=None, rank=4, modules=(QUERY,), lora_adapter_metadata=reported)
     assert read_adapter(path).modules[0].scale(4) == 3.0
 
 

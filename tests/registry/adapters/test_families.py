@@ -14,8 +14,8 @@ from registry.formats.layers import originals
 from registry.references import Weighted
 from registry.store import Store
 from registry.tensors.layout import Layout, read_layout
-from registry.tensors.mmap_files import Maps
-from registry.tensors.relayout import in_form_of
+from registry.tensors.mmap_files import MappedFiles
+from registry.tensors.relayout import match_layout
 from tests.registry.merging.models import single_file, written
 from tests.tiny import shared_folder
 
@@ -57,13 +57,13 @@ def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: P
         plan = plan_fuse(str(base), [Weighted(str(lora), 0.5)], store, output)
         assert plan.coverage.share == 1.0, plan.coverage.to_text()
         fused.append(read_layout(run_fuse(plan, store).output))
-    ours, theirs = fused[0], in_form_of(fused[1], fused[0], family=family, kind="checkpoint")
-    maps = Maps(file for layout in (first, ours, theirs) for stored in layout.tensors.values() for file in stored.files)
+    actual, expected = fused[0], match_layout(fused[1], fused[0], family=family, kind="checkpoint")
+    maps = MappedFiles(file for layout in (first, actual, expected) for stored in layout.tensors.values() for file in stored.files)
     changed = 0
-    for key in ours.tensors:
-        if ours.component(key) != "denoiser":
+    for key in actual.tensors:
+        if actual.component(key) != "denoiser":
             continue
-        values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in (first, ours, theirs)]
+        values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in (first, actual, expected)]
         assert torch.allclose(values[1], values[2], rtol=1e-6, atol=1e-6), key
         changed += not values[0].equal(values[1])
     assert changed > 10
@@ -73,18 +73,18 @@ def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: P
 def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_path: Path) -> None:
     """Fused layers, other numbers, dots as underscores: converted by the registry, fused into both forms."""
     store, folder = Store(tmp_path / "home"), shared_folder(family)
-    ours = adapter(family, read_layout(folder), tmp_path / "ours.safetensors", without="norm")
-    theirs = tmp_path / "theirs.safetensors"
-    write_adapter(plan_adapter(ours, theirs, target="kohya", family=family, base=folder, dtype=None), parents=[])
-    for path in (ours, theirs):
+    actual = adapter(family, read_layout(folder), tmp_path / "ours.safetensors", without="norm")
+    expected = tmp_path / "theirs.safetensors"
+    write_adapter(plan_adapter(actual, expected, target="kohya", family=family, base=folder, dtype=None), parents=[])
+    for path in (actual, expected):
         store.add(path, family=family)
     for base in (folder, single_file(family, folder, tmp_path / "base.safetensors")):
         layouts = []
-        for path in (ours, theirs):
+        for path in (actual, expected):
             plan = plan_fuse(str(base), [Weighted(str(path), 0.5)], store, tmp_path / f"{base.stem}-{path.stem}{base.suffix}")
             assert plan.coverage.share == 1.0, plan.coverage.to_text()
             layouts.append(read_layout(run_fuse(plan, store).output))
-        maps = Maps(stored.file for layout in layouts for stored in layout.tensors.values())
+        maps = MappedFiles(stored.file for layout in layouts for stored in layout.tensors.values())
         for key in layouts[0].tensors:
             values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in layouts]
             assert torch.allclose(values[0], values[1], rtol=1e-6, atol=1e-6), key

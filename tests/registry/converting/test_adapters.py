@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from registry.adapters.inspect import diff_adapters
 from registry.adapters.reader import read_adapter
-from registry.converting.job import Wish, plan_convert, run_convert
+from registry.converting.job import ConvertRequest, plan_convert, run_convert
 from registry.detect.inspect import inspect
 from registry.errors import Refused
 from registry.families import FAMILIES
@@ -30,7 +30,7 @@ SDXL_Q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 
 def convert(store: Store, source: Path, output: Path, to: str, **wish: Any) -> dict[str, Any]:
     """The result of a conversion."""
-    return dict(run_convert(plan_convert(Wish(reference=str(source), output=output, target=to, **wish), store), store).result)
+    return dict(run_convert(plan_convert(ConvertRequest(reference=str(source), output=output, target=to, **wish), store), store).result)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -119,9 +119,9 @@ def test_sdxl_of_published_widths_gets_the_names_of_sd_scripts(store: Store, tmp
         for module in ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", "lora_te2_text_model_encoder_layers_3_mlp_fc1")
         for ending in ("lora_down.weight", "lora_up.weight", "alpha")
     }
-    told = metadata_of(Path(result["file"]))
-    assert told["ss_base_model_version"] == "sdxl_base_v1-0"  # A1111 takes a file without it for SD 1
-    assert (told["ss_network_module"], told["ss_network_dim"], told["ss_network_alpha"]) == ("networks.lora", "2", "2")
+    reported = metadata_of(Path(result["file"]))
+    assert reported["ss_base_model_version"] == "sdxl_base_v1-0"  # A1111 takes a file without it for SD 1
+    assert (reported["ss_network_module"], reported["ss_network_dim"], reported["ss_network_alpha"]) == ("networks.lora", "2", "2")
     assert store.find(result["file"]).family == "sdxl"
     back = convert(store, Path(result["file"]), tmp_path / "back.safetensors", "diffusers")
     assert set(load_file(back["file"])) == {name.replace("_2.encoder", "_2.text_model.encoder") for name in load_file(source)}
@@ -248,7 +248,7 @@ def lycoris(path: Path, name: str = "lora_unet_down_blocks_0_attentions_0_transf
 
 
 @pytest.mark.parametrize("to", ["diffusers", "peft"])
-def test_loha_has_no_form_in_diffusers_and_the_way_out_is_told(to: str, store: Store, tmp_path: Path) -> None:
+def test_loha_has_no_form_in_diffusers_and_the_way_out_is_reported(to: str, store: Store, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"LoHa.*lora resize"):
         convert(store, lycoris(tmp_path / "loha.safetensors"), tmp_path / "out.safetensors", to)
     assert not (tmp_path / "out.safetensors").exists()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from registry.converting.job import Wish, plan_convert, run_convert
+from registry.converting.job import ConvertRequest, plan_convert, run_convert
 from registry.families import FAMILIES
 from registry.store import Store
 from tests import tiny
@@ -43,8 +43,8 @@ def test_diffusers_loads_the_same_change_from_kohyas_names(family: str, targets:
         tiny.shared_folder(family), tmp_path / "a.safetensors", family=family, targets=targets, alpha=2, text_encoder=True
     )
     kohya, back = tmp_path / "kohya.safetensors", tmp_path / "back.safetensors"
-    run_convert(plan_convert(Wish(reference=str(source), output=kohya, target="kohya", family=family), store), store)
-    run_convert(plan_convert(Wish(reference=str(kohya), output=back, target="diffusers", family=family), store), store)
+    run_convert(plan_convert(ConvertRequest(reference=str(source), output=kohya, target="kohya", family=family), store), store)
+    run_convert(plan_convert(ConvertRequest(reference=str(kohya), output=back, target="diffusers", family=family), store), store)
     wanted = loaded(family, source)
     for path in (kohya, back):
         found = loaded(family, path)
@@ -75,10 +75,10 @@ def test_diffusers_reads_flux_as_we_fused_it(store: Store, tmp_path: Path) -> No
             f"{module}.lora_B.weight": torch.randn(out, 2, generator=draw),
         }
     save_file(mine, source)
-    run_convert(plan_convert(Wish(reference=str(source), output=kohya, target="kohya", family="flux1"), store), store)
-    theirs = _convert_kohya_flux_lora_to_diffusers(load_file(kohya))
-    assert theirs.keys() == mine.keys()
+    run_convert(plan_convert(ConvertRequest(reference=str(source), output=kohya, target="kohya", family="flux1"), store), store)
+    expected = _convert_kohya_flux_lora_to_diffusers(load_file(kohya))
+    assert expected.keys() == mine.keys()
     rows = slice(0, 64)  # enough of a product to tell
     for module in sizes:
-        wanted, found = (state[f"{module}.lora_B.weight"][rows] @ state[f"{module}.lora_A.weight"] for state in (mine, theirs))
+        wanted, found = (state[f"{module}.lora_B.weight"][rows] @ state[f"{module}.lora_A.weight"] for state in (mine, expected))
         assert torch.allclose(wanted, found, rtol=1e-5, atol=1e-5), module

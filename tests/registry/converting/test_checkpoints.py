@@ -1,4 +1,4 @@
-"""Checkpoints between one file and a folder: the same bytes under both codes' names, the same pictures, dtypes that hold their numbers."""
+"""Checkpoints between one file and a folder: the same bytes under both codes' names, the same images, dtypes that hold their numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from registry.converting.job import Wish, plan_convert, run_convert
+from registry.converting.job import ConvertRequest, plan_convert, run_convert
 from registry.detect.inspect import inspect
 from registry.errors import JobFailed, Refused
 from registry.families import FAMILIES
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def convert(store: Store, source: Path, output: Path, to: str, **wish: Any) -> dict[str, Any]:
-    return dict(run_convert(plan_convert(Wish(reference=str(source), output=output, target=to, **wish), store), store).result)
+    return dict(run_convert(plan_convert(ConvertRequest(reference=str(source), output=output, target=to, **wish), store), store).result)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -50,8 +50,8 @@ def there_and_back(store: Store, family: str, source: Path, folder: Path, *, bas
     expected = load_file(tiny.tiny_single_file(source, folder / "by_hand.safetensors", family=family))
     expected.pop("cond_stage_model.transformer.text_model.embeddings.position_ids", None)  # a buffer that no loader needs
     assert alike(load_file(there["file"]), expected)
-    told = metadata_of(Path(there["file"]))
-    assert told["modelspec.architecture"] == FAMILIES[family].architecture and told["modelspec.prediction_type"] == "epsilon"
+    reported = metadata_of(Path(there["file"]))
+    assert reported["modelspec.architecture"] == FAMILIES[family].architecture and reported["modelspec.prediction_type"] == "epsilon"
     assert store.find(there["name"]).family == family
     back = convert(store, Path(there["file"]), folder / "back", "folder", base=base)
     assert alike(folder_tensors(folder / "back"), folder_tensors(source))
@@ -84,11 +84,11 @@ def test_the_way_back_needs_nothing_else_and_draws_the_same(family: str, store: 
     """`standard` builds have CLIP's own table of tokens, the only one that is carried."""
     source = tiny.tiny_model(family, tmp_path / "source", standard=True)
     back = there_and_back(store, family, source, tmp_path, base=None)
-    assert pictures(back, family) == pictures(source, family)
+    assert images(back, family) == images(source, family)
 
 
-def pictures(folder: Path, family: str) -> bytes:
-    """What the plain pipeline of a folder draws."""
+def images(folder: Path, family: str) -> bytes:
+    """What the stock pipeline of a folder draws."""
     import diffusers
 
     pipeline = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(folder, dtype=torch.float32)
@@ -198,14 +198,14 @@ def test_numbers_that_do_not_fit_are_named_before_anything_is_written(store: Sto
 def test_a_file_that_is_what_was_asked_for_is_refused_with_the_other_ways(store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_model("sd1", tmp_path / "source")
     one = Path(convert(store, source, tmp_path / "one.safetensors", "single-file", register=False)["file"])
-    for reference, to, told in (
+    for reference, to, reported in (
         (one, "safetensors", "--dtype"),
         (one, "single-file", "single file already"),
         (source, "folder", "folder already"),
         (source, "kohya", "form of adapters"),
     ):
         output = tmp_path / ("out" if to == "folder" else "out.safetensors")
-        with pytest.raises(Refused, match=told):
+        with pytest.raises(Refused, match=reported):
             convert(store, reference, output, to)
 
 
@@ -260,7 +260,7 @@ def published() -> dict[str, dict[str, Any]]:
         }
 
 
-def test_what_was_told_of_a_file_s_prediction_goes_into_its_folder(tmp_path: Path) -> None:
+def test_what_was_reported_of_a_file_s_prediction_goes_into_its_folder(tmp_path: Path) -> None:
     """SD 2 was published for two predictions, and this file says neither."""
     store = Store(tmp_path / "home")
     source = tiny.shared_folder("sd2", variant="v-standard")

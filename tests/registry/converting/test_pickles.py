@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from registry.converting.job import Wish, plan_convert, run_convert
+from registry.converting.job import ConvertRequest, plan_convert, run_convert
 from registry.converting.unpickle import Unacceptable, extract, load, weights
 from registry.errors import Refused
 from registry.store import Store
@@ -27,7 +27,7 @@ WEIGHTS = {
 
 
 def converted(store: Store, source: Path, output: Path, **wish: Any) -> dict[str, Any]:
-    plan = plan_convert(Wish(reference=str(source), output=output, target="safetensors", **wish), store)
+    plan = plan_convert(ConvertRequest(reference=str(source), output=output, target="safetensors", **wish), store)
     return dict(run_convert(plan, store).result)
 
 
@@ -44,8 +44,8 @@ def test_a_checkpoint_keeps_its_weights_and_tells_what_it_leaves(store: Store, t
     assert found.keys() == tied.keys()
     assert all(found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in tied.items())
     assert set(result["left_out"]) == set(left) and result["shared"] == 1
-    told = " ".join(result["notes"])
-    assert "optimizer_states" in told and "EMA" in told
+    reported = " ".join(result["notes"])
+    assert "optimizer_states" in reported and "EMA" in reported
     record = store.find(result["name"])
     assert record.parents[0]["role"] == "source" and len(str(record.parents[0]["sha256"])) == 64
 
@@ -98,9 +98,9 @@ def test_no_form_of_a_pickle_runs(protocol: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"), [(b"\x80\x02K\x07.", "damaged"), (b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01", "damaged"), (b"", "damaged")]
 )
-def test_what_is_no_pickle_of_torch_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
+def test_what_is_no_pickle_of_torch_is_refused(content: bytes, reported: str, tmp_path: Path) -> None:
     (tmp_path / "odd.pt").write_bytes(content)
-    with pytest.raises(Unacceptable, match=told):
+    with pytest.raises(Unacceptable, match=reported):
         load(tmp_path / "odd.pt")
 
 
@@ -123,4 +123,4 @@ def test_memory_is_bounded(store: Store, tmp_path: Path) -> None:
 def test_other_forms_are_one_step_further(store: Store, tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "m.bin")
     with pytest.raises(Refused, match="to safetensors first"):
-        plan_convert(Wish(reference=str(tmp_path / "m.bin"), output=tmp_path / "k.safetensors", target="kohya"), store)
+        plan_convert(ConvertRequest(reference=str(tmp_path / "m.bin"), output=tmp_path / "k.safetensors", target="kohya"), store)

@@ -171,12 +171,12 @@ FLUX = {"double_blocks.0.img_attn.norm.key_norm.scale": (128,)}
 )
 @pytest.mark.parametrize("prefix", ["", P])
 def test_variants_of_single_files(tmp_path: Path, family: str, variant: str | None, shapes: Shapes, prefix: str) -> None:
-    told = shapes if family == "sd1" else {prefix + name: shape for name, shape in shapes.items()}
-    record = seen(tmp_path / "x.safetensors", told)
+    reported = shapes if family == "sd1" else {prefix + name: shape for name, shape in shapes.items()}
+    record = seen(tmp_path / "x.safetensors", reported)
     assert (record.kind, record.family, record.variant) == ("checkpoint", family, variant)
 
 
-def test_edm_v_prediction_is_told_by_its_key(tmp_path: Path) -> None:
+def test_edm_v_prediction_is_reported_by_its_key(tmp_path: Path) -> None:
     shapes = {f"{P}label_emb.0.0.weight": (8, 2816), f"{P}input_blocks.0.0.weight": (8, 4, 3, 3), f"{P}out.2.weight": (4, 8, 3, 3),
               f"{P}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (8, 2048), "edm_vpred.sigma_max": (),
               f"{P}input_blocks.4.1.proj_in.weight": (8, 8)}  # fmt: skip
@@ -226,7 +226,7 @@ def test_a_lora_of_stable_diffusion_1(tmp_path: Path) -> None:
     assert (record.rank, record.alpha, record.dora, record.components, record.dtype) == (8, 8.0, False, ("unet",), "float32")
 
 
-def test_alpha_is_told_by_the_metadata_and_never_guessed(tmp_path: Path) -> None:
+def test_alpha_is_reported_by_the_metadata_and_never_guessed(tmp_path: Path) -> None:
     lora(tmp_path / "d.safetensors", sd1_attention(), alpha=2.0)
     assert inspect(tmp_path / "d.safetensors").alpha == 2.0
     lora(tmp_path / "k.safetensors", sd1_attention(), alpha=2.0, dialect="kohya")
@@ -357,11 +357,11 @@ TABLE: list[tuple[str, str, str | None, Shapes]] = [
     ("flux1 by linear1", "flux1", None, {
         "lora_unet_single_blocks_0_linear1.lora_down.weight": (4, 3072), "lora_unet_single_blocks_0_linear1.lora_up.weight": (21504, 4),
     }),
-    ("flux2 klein-9b in the first code's names", "flux2", "klein-9b", {
+    ("flux2 klein-9b in the original implementation's names", "flux2", "klein-9b", {
         "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 4096),
         "diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight": (12288, 4),
     }),
-    ("flux2 dev in the first code's names", "flux2", "dev", {
+    ("flux2 dev in the original implementation's names", "flux2", "dev", {
         "diffusion_model.single_blocks.47.linear1.lora_A.weight": (4, 6144),
         "diffusion_model.single_blocks.47.linear1.lora_B.weight": (55296, 4),
     }),
@@ -392,14 +392,14 @@ TABLE: list[tuple[str, str, str | None, Shapes]] = [
 
 
 @pytest.mark.parametrize(("family", "variant", "shapes"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_adapters_told_by_one_thing_alone(tmp_path: Path, family: str, variant: str | None, shapes: Shapes) -> None:
+def test_adapters_reported_by_one_thing_alone(tmp_path: Path, family: str, variant: str | None, shapes: Shapes) -> None:
     record = seen(tmp_path / "x.safetensors", shapes)
     assert (record.kind, record.family, record.candidates) == ("adapter", family, ())
     assert variant is None or record.variant == variant
 
 
 @pytest.mark.parametrize(("linear1", "family"), [(21504, "flux1"), (27648, "flux2")])
-def test_flux1_and_klein_of_the_same_width_are_told_by_the_width_of_their_mlp(tmp_path: Path, linear1: int, family: str) -> None:
+def test_flux1_and_klein_of_the_same_width_are_reported_by_the_width_of_their_mlp(tmp_path: Path, linear1: int, family: str) -> None:
     name = "diffusion_model.single_blocks.0.linear1"
     record = seen(tmp_path / "x.safetensors", {f"{name}.lora_A.weight": (4, 3072), f"{name}.lora_B.weight": (linear1, 4)})
     assert (record.family, record.candidates) == (family, ())
@@ -411,8 +411,8 @@ def test_what_two_families_claim_alike_is_reported_as_candidates(tmp_path: Path)
               "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_k.lora_up.weight": (640, 4)}  # fmt: skip
     record = seen(tmp_path / "x.safetensors", slider)
     assert record.family is None and set(record.candidates) >= {"sd1", "sdxl"} and record.evidence
-    told = seen(tmp_path / "y.safetensors", slider, {"ss_base_model_version": "sdxl_base_v1-0"})
-    assert told.family == "sdxl" and told.candidates == ()
+    reported = seen(tmp_path / "y.safetensors", slider, {"ss_base_model_version": "sdxl_base_v1-0"})
+    assert reported.family == "sdxl" and reported.candidates == ()
 
 
 def test_the_width_of_lokr_and_whole_differences_is_a_product(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_the_width_of_lokr_and_whole_differences_is_a_product(tmp_path: Path) ->
     assert seen(tmp_path / "sdxl.safetensors", {f"{sdxl}.lokr_w1": (4, 16), f"{sdxl}.lokr_w2": (80, 128)}).family == "sdxl"
 
 
-def test_metadata_that_disagrees_with_the_tensors_is_told(tmp_path: Path) -> None:
+def test_metadata_that_disagrees_with_the_tensors_is_reported(tmp_path: Path) -> None:
     lora(tmp_path / "x.safetensors", sd1_attention(), metadata={"modelspec.architecture": "flux-1-dev/lora"})
     record = inspect(tmp_path / "x.safetensors")
     assert record.family == "sd1" and [warning.code for warning in record.warnings] == ["metadata-disagrees"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from registry.detect.inspect import inspect
-from registry.detect.licences import inherited, strictness, terms_told
+from registry.detect.licences import declared_terms, inherited, strictness
 from registry.store import Store
 from tests.registry.made import lora, sd1_attention
 
@@ -23,8 +23,8 @@ def test_levels(licence: str, level: int | None) -> None:
 
 
 def test_the_strictest_counts_and_the_unknown_are_named() -> None:
-    told = inherited([("a", "MIT"), ("b", "CC-BY-NC-4.0"), ("c", None), ("d", "Bob's own"), ("e", "CC-BY-SA-4.0")])
-    assert (told.licence, told.unknown) == ("CC-BY-NC-4.0", ("c", "d"))
+    reported = inherited([("a", "MIT"), ("b", "CC-BY-NC-4.0"), ("c", None), ("d", "Bob's own"), ("e", "CC-BY-SA-4.0")])
+    assert (reported.licence, reported.unknown) == ("CC-BY-NC-4.0", ("c", "d"))
     assert inherited([]).licence is None
 
 
@@ -47,8 +47,8 @@ def test_a_derived_file_tells_its_terms_wherever_it_goes(tmp_path: Path) -> None
     lora(tmp_path / "x.safetensors", sd1_attention(), metadata=terms.entries())
     record = inspect(tmp_path / "x.safetensors")
     assert record.licence == "CC-BY-NC-4.0" and [warning.code for warning in record.warnings] == ["licence-unknown", "licence-closed"]
-    assert terms_told({"loraloom.licences": '{"base": "CC-BY-NC-4.0", "style": null}'}) == terms
-    assert terms_told({"loraloom.licences": "[1"}) is terms_told({}) is terms_told({"loraloom.licences": '{"a": 1}'}) is None
+    assert declared_terms({"loraloom.licences": '{"base": "CC-BY-NC-4.0", "style": null}'}) == terms
+    assert declared_terms({"loraloom.licences": "[1"}) is declared_terms({}) is declared_terms({"loraloom.licences": '{"a": 1}'}) is None
 
 
 def test_lineage_tells_what_follows_from_base_and_dataset(store: Store, tmp_path: Path) -> None:
@@ -59,6 +59,6 @@ def test_lineage_tells_what_follows_from_base_and_dataset(store: Store, tmp_path
     lora(tmp_path / "x.safetensors", sd1_attention())
     first, second = {"role": "base", "ref": "base", "sha256": base.hashes.sha256}, {"role": "dataset", "ref": "hats", "sha256": "1" * 64}
     store.add(tmp_path / "x.safetensors", parents=[first, second])
-    told = store.lineage("x").to_json()
-    assert (told["inherited_licence"], told["licence_unknown"]) == ("creativeml-openrail-m", ["hats"])
+    reported = store.lineage("x").to_json()
+    assert (reported["inherited_licence"], reported["licence_unknown"]) == ("creativeml-openrail-m", ["hats"])
     assert "creativeml-openrail-m" in store.lineage("x").to_text()

@@ -26,7 +26,7 @@ def meta(base: Any, **said: Any) -> Any:
     return load_base(base, dtype=torch.float32, device="meta", **said)[1]
 
 
-def test_what_was_told_of_a_record_is_heard_when_it_is_loaded(file: Path, tmp_path: Path) -> None:
+def test_what_was_reported_of_a_record_is_heard_when_it_is_loaded(file: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     store.add(file)
     with pytest.raises(Refused, match="prediction=v_prediction"):
@@ -68,7 +68,7 @@ def test_it_is_a_setting_of_training_that_stays_with_the_run(file: Path, tmp_pat
     assert run.plan(TrainConfig(**settings | {"base": "two"}), store).config.prediction == "v_prediction"
 
 
-def test_it_is_part_of_a_picture_and_of_its_key(tmp_path: Path) -> None:
+def test_it_is_part_of_a_image_and_of_its_key(tmp_path: Path) -> None:
     from infer.draw.render import Render
     from infer.draw.resolve import Resolver
 
@@ -79,7 +79,7 @@ def test_it_is_part_of_a_picture_and_of_its_key(tmp_path: Path) -> None:
     said = Resolver(store).resolve(Render(base="one", steps=2, prediction="v_prediction"))
     assert plain.prediction is None and said.prediction == "v_prediction" and plain.key() != said.key()
     store.tell("one", prediction="v_prediction")
-    told = Resolver(store).resolve(Render(base="one", steps=2))
-    assert told.prediction == "v_prediction" and told.key() == said.key()
+    reported = Resolver(store).resolve(Render(base="one", steps=2))
+    assert reported.prediction == "v_prediction" and reported.key() == said.key()
     with pytest.raises(Faults, match="predicts epsilon or v_prediction"):
         Resolver(store).resolve(Render(base="one", steps=2, prediction="flow"))

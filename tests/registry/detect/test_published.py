@@ -17,9 +17,9 @@ from tests.registry.published import MODELS, SPELLINGS, STRANGERS, Published, Sh
 
 def seen(shapes: Shapes, metadata: dict[str, str] | None = None) -> Record:
     """The Record of a file that would have these tensors."""
-    path, told = Path("/nowhere/x.safetensors"), metadata or {}
-    header = Header({name: TensorInfo("BF16", shape) for name, shape in shapes.items()}, {}, told, 8, 8)
-    return record_of(path, 8, told, look_at(path, header)[0], beside=())
+    path, reported = Path("/nowhere/x.safetensors"), metadata or {}
+    header = Header({name: TensorInfo("BF16", shape) for name, shape in shapes.items()}, {}, reported, 8, 8)
+    return record_of(path, 8, reported, look_at(path, header)[0], beside=())
 
 
 def ids(model: Published) -> str:
@@ -45,11 +45,11 @@ def test_an_adapter_of_all_linear_layers(model: Published, spelling: str) -> Non
 
 @pytest.mark.parametrize("model", MODELS, ids=ids)
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_an_adapter_of_the_attention_is_told_or_its_candidates_are(model: Published, spelling: str) -> None:
+def test_an_adapter_of_the_attention_is_reported_or_its_candidates_are(model: Published, spelling: str) -> None:
     """Where the attention of two families has the same names and widths, either the one or both as candidates: never a third."""
     record = seen(adapter_of(of(model)[1], spelling, attention=True))
-    told = {record.family} if record.family else set(record.candidates)
-    assert told and told <= {model.family, *model.alike}
+    reported = {record.family} if record.family else set(record.candidates)
+    assert reported and reported <= {model.family, *model.alike}
     if not model.alike:
         assert record.family == model.family
 
@@ -73,8 +73,8 @@ def test_as_deep_as_they_were_published(model: Published) -> None:
     for spelling in SPELLINGS:
         for attention in (True, False):
             adapter = seen(adapter_of(layers, spelling, attention=attention))
-            told = {adapter.family} if adapter.family else set(adapter.candidates)
-            assert told and told <= {model.family, *(model.alike if attention else ())}
+            reported = {adapter.family} if adapter.family else set(adapter.candidates)
+            assert reported and reported <= {model.family, *(model.alike if attention else ())}
 
 
 def header_only(path: Path, shapes: Shapes) -> Path:

@@ -14,7 +14,7 @@ SLIDER = {f"{NAME}.lora_down.weight": (4, 640), f"{NAME}.lora_up.weight": (640, 
 def test_civitais_file_gives_title_triggers_source_and_settles_the_family(tmp_path: Path) -> None:
     model(tmp_path / "x.safetensors", SLIDER)
     assert inspect(tmp_path / "x.safetensors").family is None
-    told = {
+    reported = {
         "name": "v2",
         "modelId": 7,
         "baseModel": "SDXL 1.0",
@@ -22,7 +22,7 @@ def test_civitais_file_gives_title_triggers_source_and_settles_the_family(tmp_pa
         "model": {"name": "Ink"},
         "description": "<p>fine</p>",
     }
-    (tmp_path / "x.civitai.info").write_text(json.dumps(told))
+    (tmp_path / "x.civitai.info").write_text(json.dumps(reported))
     (tmp_path / "x.preview.png").write_bytes(b"")
     record = inspect(tmp_path / "x.safetensors")
     assert record.family == "sdxl" and any("x.civitai.info" in reason for reason in record.evidence)
@@ -61,5 +61,5 @@ def test_what_civitais_switches_forbid_is_a_licence(tmp_path: Path) -> None:
         ({"allowCommercialUse": [], "allowDerivatives": False}, "Civitai: non-commercial, no derivatives", 5),
     ):
         (tmp_path / "x.civitai.info").write_text(json.dumps({"model": {"name": "Ink", **switches}}))
-        told = inspect(tmp_path / "x.safetensors").licence
-        assert told == licence and (told is None or strictness(told) == level)
+        reported = inspect(tmp_path / "x.safetensors").licence
+        assert reported == licence and (reported is None or strictness(reported) == level)

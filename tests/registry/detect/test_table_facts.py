@@ -31,8 +31,8 @@ def test_a_table_that_was_read_before_tells_the_same(tmp_path: Path) -> None:
         name = "lora_unet_down_blocks_1_attentions_0_proj_in"
         model(path, {f"{name}.lora_down.weight": (4, 640), f"{name}.lora_up.weight": (640, 4)}, metadata=metadata)  # of sd1 or sdxl
         size, raw = read_header_bytes(path)
-        told, traits = reader.read(path, size, raw)
-        assert (dict(told), traits) == freshly(path)
+        reported, traits = reader.read(path, size, raw)
+        assert (dict(reported), traits) == freshly(path)
     kept = [len(answers) for answers in reader._kept.values()]
     assert sorted(kept) == [1, 3]  # alone, and behind metadata with three different answers to what the claims asked
 
@@ -57,8 +57,8 @@ def test_mutated_headers_are_read_through_the_memory_as_without_it(tmp_path: Pat
             with pytest.raises(BadFile):
                 reader.read(path, *read_header_bytes(path))
             continue
-        told, traits = reader.read(path, *read_header_bytes(path))
-        assert (dict(told), traits) == expected
+        reported, traits = reader.read(path, *read_header_bytes(path))
+        assert (dict(reported), traits) == expected
         read += 1
     assert read > 100
 

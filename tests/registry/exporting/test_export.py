@@ -100,7 +100,7 @@ def test_nothing_that_lies_there_is_touched(store: Store, tmp_path: Path) -> Non
     assert names == digests and mine.read_bytes() == b"mine"
 
 
-def test_everything_that_cannot_go_is_told_and_nothing_is_written(store: Store, tmp_path: Path) -> None:
+def test_everything_that_cannot_go_is_reported_and_nothing_is_written(store: Store, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     store.add(run, kind="run", name="training")
@@ -110,9 +110,9 @@ def test_everything_that_cannot_go_is_told_and_nothing_is_written(store: Store, 
         {f"{name}.hada_w{side}_{part}": torch.rand(*shape) for side in "12" for part, shape in (("a", (6, 2)), ("b", (2, 768)))}, loha
     )
     references = [str(kohya(tmp_path / "ink.safetensors")), "training", str(loha), "nobody"]
-    with pytest.raises(Faults) as told:
+    with pytest.raises(Faults) as reported:
         plan_export(references, store, tmp_path / "tool", layout="a1111")
-    faults = "\n".join(told.value.faults)
+    faults = "\n".join(reported.value.faults)
     assert "kind run" in faults and "nobody" in faults and "loha" in faults
     assert not (tmp_path / "tool").exists()
 

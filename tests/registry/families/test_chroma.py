@@ -33,12 +33,12 @@ def test_prompts_are_encoded_with_their_mask_and_one_padding_token() -> None:
 
     family, parts = tiny_parts("chroma")
     with torch.no_grad():
-        ours = family.encode_prompts(parts, PROMPTS)
-        theirs, mask = plain_pipeline("chroma")._get_t5_prompt_embeds(PROMPTS, max_sequence_length=48)
-    assert torch.allclose(ours["embeds"], theirs, atol=1e-5)  # weights lie otherwise in memory: kernels may differ
-    assert ours["mask"].dtype == torch.bool and ours["mask"].equal(mask.bool())
+        actual = family.encode_prompts(parts, PROMPTS)
+        reference, mask = plain_pipeline("chroma")._get_t5_prompt_embeds(PROMPTS, max_sequence_length=48)
+    assert torch.allclose(actual["embeds"], reference, atol=1e-5)  # weights lie otherwise in memory: kernels may differ
+    assert actual["mask"].dtype == torch.bool and actual["mask"].equal(mask.bool())
     needed, fit = family.count_tokens(parts, PROMPTS[0])
-    assert int(ours["mask"][0].sum()) == needed + 1
+    assert int(actual["mask"][0].sum()) == needed + 1
     assert fit == 48
 
 
@@ -62,9 +62,9 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     assert (record.kind, record.family, record.prediction.value) == ("checkpoint", "chroma", "flow")
     with pytest.raises(Refused, match=r"T5 encoder and its tokenizer are not in it and are not carried. Give base_config=FOLDER"):
         loaded(file)
-    theirs = loaded(folder).denoiser.state_dict()
-    ours = loaded(file, folder).denoiser.state_dict()
-    assert ours.keys() == theirs.keys() and all(tensor.equal(theirs[name]) for name, tensor in ours.items())
+    reference = loaded(folder).denoiser.state_dict()
+    actual = loaded(file, folder).denoiser.state_dict()
+    assert actual.keys() == reference.keys() and all(tensor.equal(reference[name]) for name, tensor in actual.items())
 
 
 def test_the_names_are_those_diffusers_reads() -> None:
@@ -82,8 +82,8 @@ def test_the_names_are_those_diffusers_reads() -> None:
             tensor = torch.rand(sum(rows), *width, generator=generator)
             file[f"{layer.original}.{ending}"] = tensor
             expected |= {f"{own}.{ending}": piece for own, piece in zip(layer.modules, torch.split(tensor, rows), strict=True)}
-    for ours, theirs in chroma.FILE_NAMES.others.items():
-        file[theirs.replace("*", "0")] = expected[ours.replace("*", "0")] = torch.rand(8, generator=generator)
+    for actual, reference in chroma.FILE_NAMES.others.items():
+        file[reference.replace("*", "0")] = expected[actual.replace("*", "0")] = torch.rand(8, generator=generator)
     converted = convert_chroma_transformer_checkpoint_to_diffusers(dict(file))
     assert converted.keys() == expected.keys()
     assert [name for name, tensor in converted.items() if not tensor.equal(expected[name])] == []
@@ -107,7 +107,7 @@ def test_scaled_fp8_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path / "scaled.safetensors", folder)
 
 
-def test_adapters_are_told_from_flux_s(tmp_path: Path) -> None:
+def test_adapters_are_reported_from_flux_s(tmp_path: Path) -> None:
     """Blocks are named and sized alike: what the file declares counts, or layers that only Chroma has."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -162,12 +162,12 @@ def test_image_to_image_is_that_of_diffusers_own_pipeline() -> None:
     last: Any = parts.vae.encoder.conv_out
     with torch.no_grad():
         last.weight[16:], last.bias[16:] = 0.0, -2.0  # an untrained VAE's samples are thousands wide
-    picture = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=numpy.uint8))
-    pixels = torch.from_numpy(numpy.asarray(picture, dtype=numpy.float32) / 255).permute(2, 0, 1)[None] * 2 - 1
+    image = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=numpy.uint8))
+    pixels = torch.from_numpy(numpy.asarray(image, dtype=numpy.float32) / 255).permute(2, 0, 1)[None] * 2 - 1
     with torch.no_grad():
         job = Job(
             conditional=family.encode_prompts(parts, PROMPTS[:1]),
-            unconditional=family.encode_nothing(parts, 1),
+            unconditional=family.encode_unconditional(parts, 1),
             guidance=5.0,
             steps=7,
             scheduler=build_scheduler(parts),
@@ -176,14 +176,14 @@ def test_image_to_image_is_that_of_diffusers_own_pipeline() -> None:
             width=64,
             start=Start(pixels=pixels, strength=0.6),
         )
-        (ours,) = denoise(family, parts, [job])
+        (actual,) = denoise(family, parts, [job])
     components = {key: part for key, part in base.components.items() if key not in ("image_encoder", "feature_extractor")}
     pipeline = diffusers.ChromaImg2ImgPipeline(**components)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = build_scheduler(parts)
     packed = pipeline(
         prompt=PROMPTS[0],
-        image=picture,
+        image=image,
         strength=0.6,
         num_inference_steps=7,
         guidance_scale=5.0,
@@ -193,5 +193,5 @@ def test_image_to_image_is_that_of_diffusers_own_pipeline() -> None:
         generator=torch.Generator("cpu").manual_seed(7),
         output_type="latent",
     ).images
-    theirs = pipeline._unpack_latents(packed, 64, 64, 8)
-    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
+    reference = pipeline._unpack_latents(packed, 64, 64, 8)
+    assert float((actual - reference).abs().max()) <= 1e-5 * max(1.0, float(reference.abs().max()))

@@ -11,7 +11,7 @@ import pytest
 
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import FAMILIES_HERE, POSITIONS, SIZES, plain_pipeline, shared_folder, tiny_parts, tiny_sd1
 
@@ -24,8 +24,8 @@ def model(request: pytest.FixtureRequest) -> Model:
     return (request.param, *tiny_parts(request.param))
 
 
-def apart(ours: Any, theirs: Any) -> float:
-    return float((ours - theirs).abs().max())
+def apart(actual: Any, expected: Any) -> float:
+    return float((actual - expected).abs().max())
 
 
 # --- text
@@ -37,28 +37,28 @@ def test_prompts_are_encoded_as_the_pipeline_does_it(model: Model) -> None:
     name, family, parts = model
     pipeline = plain_pipeline(name)
     with torch.no_grad():
-        ours = family.encode_prompts(parts, PROMPTS)
+        actual = family.encode_prompts(parts, PROMPTS)
         if name == "flux1":
             embeds, pooled, _ids = pipeline.encode_prompt(PROMPTS, None, max_sequence_length=48)
         else:
-            theirs = pipeline.encode_prompt(
+            expected = pipeline.encode_prompt(
                 prompt=PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True, negative_prompt=None
             )
-            embeds, nothing = theirs[:2]
-            pooled = theirs[2] if name == "sdxl" else None
-            negative = family.encode_nothing(parts, 2)
+            embeds, nothing = expected[:2]
+            pooled = expected[2] if name == "sdxl" else None
+            negative = family.encode_unconditional(parts, 2)
             assert apart(negative["embeds"], nothing) == 0.0
             if name == "sdxl":
-                assert apart(negative["pooled"], theirs[3]) == 0.0 == float(negative["pooled"].abs().max())
-    assert apart(ours["embeds"], embeds) == 0.0
-    assert pooled is None or apart(ours["pooled"], pooled) == 0.0
-    assert apart(ours["embeds"][0], ours["embeds"][1]) > 0.1
+                assert apart(negative["pooled"], expected[3]) == 0.0 == float(negative["pooled"].abs().max())
+    assert apart(actual["embeds"], embeds) == 0.0
+    assert pooled is None or apart(actual["pooled"], pooled) == 0.0
+    assert apart(actual["embeds"][0], actual["embeds"][1]) > 0.1
 
 
 def test_sdxl_without_forced_zeros_encodes_the_empty_prompt() -> None:
     family, parts = tiny_parts("sdxl")
     parts.config = {**parts.config, "force_zeros_for_empty_prompt": False}
-    assert family.encode_nothing(parts, 1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
+    assert family.encode_unconditional(parts, 1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
 
 
 def test_clip_skip_of_sd1_is_the_layer_before_through_the_final_norm() -> None:
@@ -75,7 +75,7 @@ def test_clip_skip_of_sd1_is_the_layer_before_through_the_final_norm() -> None:
     for skip in (2, -1):
         with pytest.raises(Refused, match=rf"clip_skip is {skip}; this text encoder has 2 layers, so 0 to 1"):
             family.encode_prompts(parts, PROMPTS, clip_skip=skip)
-    nothing = family.encode_nothing(parts, 1, clip_skip=1)["embeds"]
+    nothing = family.encode_unconditional(parts, 1, clip_skip=1)["embeds"]
     assert nothing.equal(family.encode_prompts(parts, [""])["embeds"])  # the pipelines never skip layers of the negative
 
 
@@ -84,16 +84,16 @@ def test_clip_skip_of_sdxl_is_diffusers_own() -> None:
 
     family, parts = tiny_parts("sdxl")
     with torch.no_grad():
-        ours = family.encode_prompts(parts, PROMPTS, clip_skip=0)["embeds"]
-        theirs = plain_pipeline("sdxl").encode_prompt(PROMPTS, device="cpu", do_classifier_free_guidance=False, clip_skip=0)[0]
-    assert apart(ours, theirs) == 0.0
+        actual = family.encode_prompts(parts, PROMPTS, clip_skip=0)["embeds"]
+        expected = plain_pipeline("sdxl").encode_prompt(PROMPTS, device="cpu", do_classifier_free_guidance=False, clip_skip=0)[0]
+    assert apart(actual, expected) == 0.0
     with pytest.raises(Refused, match="clip_skip is 1; this text encoder has 2 layers, so 0 to 0"):
         family.encode_prompts(parts, PROMPTS, clip_skip=1)
 
 
 @pytest.mark.parametrize(("variant", "length"), [("dev", 512), ("schnell", 256)])
 def test_flux_text_length_is_the_build_s_own(variant: str, length: int) -> None:
-    """T5's padding is attended without a mask, so another length is another picture."""
+    """T5's padding is attended without a mask, so another length is another image."""
     family, parts = tiny_parts("flux1", variant=variant)
     assert family.encode_prompts(parts, ["a"])["embeds"].shape[1] == 48  # what the tiny tokenizer holds
     parts.tokenizers["tokenizer_2"].model_max_length = 512
@@ -271,10 +271,10 @@ def test_a_folder_as_older_libraries_wrote_it(name: str, tmp_path: Path) -> None
         settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": POSITIONS, "pad_token": pad, "do_lower_case": True}
         (old / component / "tokenizer_config.json").write_text(json.dumps(settings))
     prompts = ["A photo of a CAT, sitting! on (a) café-mat 3.14", "don't  stop"]
-    ours, theirs = (
+    actual, expected = (
         family.encode_prompts(family.load(folder, dtype=torch.float32, device="cpu"), prompts)["embeds"] for folder in (old, new)
     )
-    assert ours.equal(theirs)
+    assert actual.equal(expected)
 
 
 def test_sdxl_s_vae_is_kept_in_float32_where_half_overflows() -> None:
@@ -301,11 +301,11 @@ def test_a_skeleton_has_every_shape_and_no_weight(model: Model) -> None:
 
     name, family, parts = model
     skeleton = family.load(shared_folder(name), dtype=torch.bfloat16, device="meta")
-    for ours, theirs in zip((skeleton.denoiser, skeleton.vae), (parts.denoiser, parts.vae), strict=True):
-        assert {key: value.shape for key, value in ours.state_dict().items()} == {
-            key: value.shape for key, value in theirs.state_dict().items()
+    for actual, expected in zip((skeleton.denoiser, skeleton.vae), (parts.denoiser, parts.vae), strict=True):
+        assert {key: value.shape for key, value in actual.state_dict().items()} == {
+            key: value.shape for key, value in expected.state_dict().items()
         }
-        assert {(weight.device.type, weight.dtype) for weight in ours.parameters()} == {("meta", torch.bfloat16)}
+        assert {(weight.device.type, weight.dtype) for weight in actual.parameters()} == {("meta", torch.bfloat16)}
     assert family.count_tokens(skeleton, "a cat") == family.count_tokens(parts, "a cat")
     assert (skeleton.prediction, skeleton.latent_factor, skeleton.resolution) == (parts.prediction, parts.latent_factor, parts.resolution)
 
@@ -335,16 +335,16 @@ def test_the_prediction_is_the_scheduler_s() -> None:
     assert tiny_parts("sd1", prediction="v_prediction")[1].prediction == "v_prediction"
 
 
-def test_all_that_is_wrong_with_a_folder_is_told_at_once(tmp_path: Path) -> None:
+def test_all_that_is_wrong_with_a_folder_is_reported_at_once(tmp_path: Path) -> None:
     folder = tiny_sd1(tmp_path / "base")
     index = json.loads((folder / "model_index.json").read_text())
     index |= {"unet": ["my_code", "MyUNet"], "vae": ["diffusers", "AutoencoderNone"], "text_encoder": [None, None]}
     (folder / "model_index.json").write_text(json.dumps(index))
     import torch
 
-    with pytest.raises(Faults) as told:
+    with pytest.raises(Faults) as reported:
         FAMILIES["sd1"].load(folder, dtype=torch.float32, device="cpu")
-    message = str(told.value)
+    message = str(reported.value)
     assert "wants code from 'my_code'" in message
     assert "AutoencoderNone, which the installed diffusers does not have" in message
     assert "has no component 'text_encoder'" in message
@@ -356,9 +356,9 @@ def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
     folder = tiny_sd1(tmp_path / "base")
     weights = next((folder / "unet").glob("*.safetensors"))
     weights.rename(folder / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(BadFile, match="only pickled weights") as told:
+    with pytest.raises(BadFile, match="only pickled weights") as reported:
         FAMILIES["sd1"].load(folder, dtype=torch.float32, device="cpu")
-    assert told.value.code == "pickle"
+    assert reported.value.code == "pickle"
 
 
 def test_an_inpainting_unet_is_refused(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_base_config_beside_a_folder_is_refused(model: Model) -> None:
 # --- recognising
 
 
-def look_at(folder: Path) -> Look:
+def look_at(folder: Path) -> ModelHeader:
     from registry.detect.inspect import look
 
     return look(folder)
@@ -409,9 +409,9 @@ def test_a_folder_is_claimed_by_its_own_family_only(name: str) -> None:
     assert claim.prediction_source == "scheduler/scheduler_config.json"
 
 
-def adapter_look(tensors: dict[str, tuple[int, ...]], **metadata: str) -> Look:
+def adapter_look(tensors: dict[str, tuple[int, ...]], **metadata: str) -> ModelHeader:
     info = {name: TensorInfo("F32", shape) for name, shape in tensors.items()}
-    return Look(path=Path("adapter.safetensors"), tensors=info, metadata=metadata)
+    return ModelHeader(path=Path("adapter.safetensors"), tensors=info, metadata=metadata)
 
 
 SLIDER: dict[str, tuple[int, ...]] = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight": (4, 320)}

@@ -41,19 +41,19 @@ def test_a_folder_is_known_with_its_build(variant: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize(("variant", "told"), [("dev", "dev"), ("klein", "klein")])
-def test_a_single_file_takes_the_rest_from_base_config(variant: str, told: str, prefix: str, tmp_path: Path) -> None:
+def test_a_single_file_takes_the_rest_from_base_config(variant: str, reported: str, prefix: str, tmp_path: Path) -> None:
     folder = shared_folder("flux2", variant=variant)
     for original in (True, False):
         file = transformer_single_file(
             folder, tmp_path / f"flux2-{original}.safetensors", flux2.FILE_NAMES, prefix=prefix, original=original
         )
         record = inspect(file)
-        assert (record.kind, record.family, record.variant) == ("checkpoint", "flux2", told)
+        assert (record.kind, record.family, record.variant) == ("checkpoint", "flux2", reported)
         with pytest.raises(Refused, match=r"language model and its tokenizer are not in it and are not carried. Give base_config=FOLDER"):
             loaded(file)
-        theirs = loaded(folder).denoiser.state_dict()
-        ours = loaded(file, folder).denoiser.state_dict()
-        assert ours.keys() == theirs.keys() and all(tensor.equal(theirs[name]) for name, tensor in ours.items())
+        reference = loaded(folder).denoiser.state_dict()
+        actual = loaded(file, folder).denoiser.state_dict()
+        assert actual.keys() == reference.keys() and all(tensor.equal(reference[name]) for name, tensor in actual.items())
     other = {"dev": "klein", "klein": "dev"}[variant]
     with pytest.raises(Refused, match=rf"is a {variant} build, but base_config=.* is a {other} build"):
         loaded(file, shared_folder("flux2", variant=other))
@@ -81,11 +81,11 @@ def test_prompts_are_encoded_as_the_pipeline_does_it(variant: str) -> None:
 
     family, parts = tiny_parts("flux2", variant=variant)
     with torch.no_grad():
-        ours = family.encode_prompts(parts, PROMPTS)["embeds"]
-        theirs, _ids = plain_pipeline("flux2", variant=variant).encode_prompt(PROMPTS, text_encoder_out_layers=LAYERS)
-    assert torch.allclose(ours, theirs, atol=1e-5)  # weights lie otherwise in memory: kernels may differ
-    assert ours.shape == (2, 512, 96)
-    assert float((ours[0] - ours[1]).abs().max()) > 0.1
+        actual = family.encode_prompts(parts, PROMPTS)["embeds"]
+        reference, _ids = plain_pipeline("flux2", variant=variant).encode_prompt(PROMPTS, text_encoder_out_layers=LAYERS)
+    assert torch.allclose(actual, reference, atol=1e-5)  # weights lie otherwise in memory: kernels may differ
+    assert actual.shape == (2, 512, 96)
+    assert float((actual[0] - actual[1]).abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("variant", ["dev", "klein"])
@@ -100,14 +100,14 @@ def test_the_layers_to_read_are_the_record_s(tmp_path: Path) -> None:
     """The published indices are beyond a small encoder: the last layers are assumed and told, or said in model_index.json."""
     assumed = loaded(shared_folder("flux2", variant="klein"))
     assert any("layers [1, 2, 3] are read (assumed)" in warning for warning in assumed.warnings)
-    told = loaded(with_settings(tiny_model("flux2", tmp_path / "told", variant="klein"), text_encoder_out_layers=[0, 2, 1]))
-    assert not any("assumed" in warning for warning in told.warnings)
+    reported = loaded(with_settings(tiny_model("flux2", tmp_path / "told", variant="klein"), text_encoder_out_layers=[0, 2, 1]))
+    assert not any("assumed" in warning for warning in reported.warnings)
     import torch
 
     with torch.no_grad():
-        ours = FAMILIES["flux2"].encode_prompts(told, PROMPTS)["embeds"]
-        theirs, _ids = plain_pipeline("flux2", variant="klein").encode_prompt(PROMPTS, text_encoder_out_layers=(0, 2, 1))
-    assert torch.allclose(ours, theirs, atol=1e-5)
+        actual = FAMILIES["flux2"].encode_prompts(reported, PROMPTS)["embeds"]
+        reference, _ids = plain_pipeline("flux2", variant="klein").encode_prompt(PROMPTS, text_encoder_out_layers=(0, 2, 1))
+    assert torch.allclose(actual, reference, atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [[1, 2], [1, 2, 4]])
@@ -120,7 +120,7 @@ def test_layers_that_are_not_there_are_refused(layers: list[int], tmp_path: Path
 
 
 def test_a_processor_is_read_as_its_tokenizer(tmp_path: Path) -> None:
-    """FLUX.2-dev's tokenizer is Pixtral's processor, whose reader of pictures wants torchvision; text does not."""
+    """FLUX.2-dev's tokenizer is Pixtral's processor, whose reader of images wants torchvision; text does not."""
     folder = tiny_model("flux2", tmp_path / "dev", variant="dev")
     with_settings(folder, tokenizer=["transformers", "PixtralProcessor"])
     (folder / "tokenizer" / "processor_config.json").write_text(json.dumps({"processor_class": "PixtralProcessor", "patch_size": 14}))
@@ -128,8 +128,8 @@ def test_a_processor_is_read_as_its_tokenizer(tmp_path: Path) -> None:
 
     family, plain = tiny_parts("flux2", variant="dev")
     with torch.no_grad():
-        ours = family.encode_prompts(loaded(folder), PROMPTS)["embeds"]
-        assert torch.allclose(ours, family.encode_prompts(plain, PROMPTS)["embeds"], atol=1e-5)
+        actual = family.encode_prompts(loaded(folder), PROMPTS)["embeds"]
+        assert torch.allclose(actual, family.encode_prompts(plain, PROMPTS)["embeds"], atol=1e-5)
 
 
 def test_a_tokenizer_without_a_template_is_refused(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_tokenizer_without_a_template_is_refused(tmp_path: Path) -> None:
         loaded(folder)
 
 
-# --- pictures
+# --- images
 
 
 def test_latents_are_normalised_by_the_vae_s_statistics() -> None:
@@ -150,8 +150,8 @@ def test_latents_are_normalised_by_the_vae_s_statistics() -> None:
     pixels = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         posterior = family.encode_images(parts, pixels)
-        theirs = pipeline._encode_vae_image(pixels, generator=None)
-        assert posterior.logvar is None and torch.allclose(posterior.mean, theirs, atol=1e-5)
+        reference = pipeline._encode_vae_image(pixels, generator=None)
+        assert posterior.logvar is None and torch.allclose(posterior.mean, reference, atol=1e-5)
         assert posterior.mean.shape == (2, 128, 4, 2)
         back = family.decode(parts, posterior.mean)
         plainly = pipeline.vae.decode(pipeline.vae.encode(pixels).latent_dist.mode(), return_dict=False)[0]
@@ -237,7 +237,7 @@ def test_an_adapter_says_which_build_it_is_for(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model."])
-def test_the_first_code_s_names_are_told_from_flux1_by_size(
+def test_the_first_code_s_names_are_reported_from_flux1_by_size(
     module: str, out: int, into: int, variant: str | None, prefix: str, tmp_path: Path
 ) -> None:
     import torch
@@ -295,17 +295,17 @@ def test_kohya_s_fused_layer_is_the_one_diffusers_has(tmp_path: Path) -> None:
         },
         tmp_path / "kohya.safetensors",
     )
-    ours, facts = family.lora_state(tmp_path / "kohya.safetensors", parts)
-    theirs = Flux2KleinPipeline.lora_state_dict(str(tmp_path / "kohya.safetensors"))
-    assert ours.keys() == theirs.keys()
+    actual, facts = family.lora_state(tmp_path / "kohya.safetensors", parts)
+    reference = Flux2KleinPipeline.lora_state_dict(str(tmp_path / "kohya.safetensors"))
+    assert actual.keys() == reference.keys()
     name = "transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"
-    product = ours[f"{name}.lora_B.weight"] @ ours[f"{name}.lora_A.weight"] * (facts["metadata"]["transformer.lora_alpha"] / 4)
-    assert torch.allclose(product, theirs[f"{name}.lora_B.weight"] @ theirs[f"{name}.lora_A.weight"], atol=1e-5)
+    product = actual[f"{name}.lora_B.weight"] @ actual[f"{name}.lora_A.weight"] * (facts["metadata"]["transformer.lora_alpha"] / 4)
+    assert torch.allclose(product, reference[f"{name}.lora_B.weight"] @ reference[f"{name}.lora_A.weight"], atol=1e-5)
 
 
 def test_the_klein_build_draws_what_its_plain_pipeline_draws() -> None:
     from tests.infer.draw.test_every_family import TOLERANCE, apart, drawn, job, plain
 
     build = ("flux2", *tiny_parts("flux2", variant="klein"), plain_pipeline("flux2", variant="klein"))
-    (ours,) = drawn(build, [job(build, guidance=4.0)])
-    assert apart(ours, plain(build, guidance=4.0)) <= TOLERANCE
+    (actual,) = drawn(build, [job(build, guidance=4.0)])
+    assert apart(actual, plain(build, guidance=4.0)) <= TOLERANCE

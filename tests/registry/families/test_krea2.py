@@ -1,4 +1,4 @@
-"""Krea 2: padding in the middle of the text, a stack of layers, guidance from zero, single files, adapters in the first code's names."""
+"""Krea 2: padding in the middle of the text, a stack of layers, guidance from zero, single files, adapters in the original implementation's names."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_prompts_are_encoded_with_padding_in_the_middle() -> None:
 
     family, parts = tiny_parts("krea2")
     with torch.no_grad():
-        ours = family.encode_prompts(parts, PROMPTS)
-        theirs, mask = plain_pipeline("krea2").encode_prompt(PROMPTS)
-    assert torch.allclose(ours["embeds"], theirs, atol=1e-5)
-    assert ours["mask"].dtype == torch.bool and ours["mask"].equal(mask)
-    row = ours["mask"][0].int()
+        actual = family.encode_prompts(parts, PROMPTS)
+        reference, mask = plain_pipeline("krea2").encode_prompt(PROMPTS)
+    assert torch.allclose(actual["embeds"], reference, atol=1e-5)
+    assert actual["mask"].dtype == torch.bool and actual["mask"].equal(mask)
+    row = actual["mask"][0].int()
     assert row[0] == row[-1] == 1 and int((row.diff() != 0).sum()) == 2, "text, padding, the template's end"
-    assert ours["embeds"].shape[2:] == (3, 32)
+    assert actual["embeds"].shape[2:] == (3, 32)
 
 
 def test_a_prompt_that_is_too_long_is_counted(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_the_mask_is_part_of_the_answer() -> None:
 @pytest.mark.parametrize(
     ("layers", "told"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
 )
-def test_layers_that_are_not_there_are_refused(layers: list[int] | None, told: str, tmp_path: Path) -> None:
+def test_layers_that_are_not_there_are_refused(layers: list[int] | None, reported: str, tmp_path: Path) -> None:
     import torch
 
     folder = tiny_model("krea2", tmp_path / "odd")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"text_encoder_select_layers": layers}))
-    with pytest.raises(BadFile, match=f"do not go together: text_encoder_select_layers .*{told}"):
+    with pytest.raises(BadFile, match=f"do not go together: text_encoder_select_layers .*{reported}"):
         FAMILIES["krea2"].load(folder, dtype=torch.float32, device="meta")
 
 
@@ -138,9 +138,9 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     assert (record.kind, record.family, record.prediction.value) == ("checkpoint", "krea2", "flow")
     with pytest.raises(Refused, match=r"are not in it and are not carried. Give base_config=FOLDER"):
         loaded(file)
-    theirs = loaded(folder).denoiser.state_dict()
-    ours = loaded(file, folder).denoiser.state_dict()
-    assert ours.keys() == theirs.keys() and all(tensor.equal(theirs[name]) for name, tensor in ours.items())
+    reference = loaded(folder).denoiser.state_dict()
+    actual = loaded(file, folder).denoiser.state_dict()
+    assert actual.keys() == reference.keys() and all(tensor.equal(reference[name]) for name, tensor in actual.items())
 
 
 def test_a_converted_file_has_the_published_shapes(tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_adapters_in_the_first_code_s_names_are_read_as_diffusers_reads_them(pre
     file = tmp_path / "adapter.safetensors"
     save_file(state, file)
     assert inspect(file).family == "krea2"
-    ours, _facts = family.lora_state(file, parts)
-    theirs = Krea2Pipeline.lora_state_dict(str(file))
-    assert ours.keys() == theirs.keys() and all(tensor.equal(theirs[key]) for key, tensor in ours.items())
+    actual, _facts = family.lora_state(file, parts)
+    reference = Krea2Pipeline.lora_state_dict(str(file))
+    assert actual.keys() == reference.keys() and all(tensor.equal(reference[key]) for key, tensor in actual.items())
 
 
 def test_adapters_are_known_by_names_that_only_krea_has(tmp_path: Path) -> None:
@@ -201,5 +201,5 @@ def test_the_distilled_build_draws_what_its_plain_pipeline_draws() -> None:
     from tests.infer.draw.test_every_family import TOLERANCE, apart, drawn, job, plain
 
     build = ("krea2", *tiny_parts("krea2", variant="distilled"), plain_pipeline("krea2", variant="distilled"))
-    (ours,) = drawn(build, [job(build, guidance=1.5)])
-    assert apart(ours, plain(build, guidance=1.5)) <= TOLERANCE
+    (actual,) = drawn(build, [job(build, guidance=1.5)])
+    assert apart(actual, plain(build, guidance=1.5)) <= TOLERANCE

@@ -27,13 +27,13 @@ def loaded(path: Path, base_config: Path | None = None) -> Any:
 def test_prompts_have_the_instruction_and_negatives_go_without() -> None:
     family, parts = tiny_parts("lumina2")
     with torch.no_grad():
-        theirs = plain_pipeline("lumina2").encode_prompt(list(PROMPTS), negative_prompt=list(PROMPTS))
-        ours, negatives = family.encode_prompts(parts, PROMPTS), family.negatives(parts, PROMPTS)
-        nothing = family.encode_nothing(parts, 2)
-    assert ours["embeds"].equal(theirs[0]) and ours["mask"].equal(theirs[1].bool())
-    assert negatives["embeds"].equal(theirs[2]) and negatives["mask"].equal(theirs[3].bool())
+        reference = plain_pipeline("lumina2").encode_prompt(list(PROMPTS), negative_prompt=list(PROMPTS))
+        actual, negatives = family.encode_prompts(parts, PROMPTS), family.negatives(parts, PROMPTS)
+        nothing = family.encode_unconditional(parts, 2)
+    assert actual["embeds"].equal(reference[0]) and actual["mask"].equal(reference[1].bool())
+    assert negatives["embeds"].equal(reference[2]) and negatives["mask"].equal(reference[3].bool())
     assert nothing["embeds"].equal(family.negatives(parts, ["", ""])["embeds"])
-    assert not ours["embeds"].equal(negatives["embeds"]) and ours["mask"].dtype == torch.bool
+    assert not actual["embeds"].equal(negatives["embeds"]) and actual["mask"].dtype == torch.bool
 
 
 def test_the_instruction_counts_among_the_tokens_that_fit() -> None:
@@ -65,15 +65,15 @@ def test_guidance_keeps_the_length_of_each_row() -> None:
     assert torch.allclose(guided, torch.tensor([[[[15 / 73**0.5, 40 / 73**0.5], [6.0, 8.0]]]]))
 
 
-def test_the_velocity_points_from_the_picture_to_the_noise() -> None:
-    """The module itself is told 1 at the picture and answers picture - noise."""
+def test_the_velocity_points_from_the_image_to_the_noise() -> None:
+    """The module itself is told 1 at the image and answers image - noise."""
     family, parts = tiny_parts("lumina2")
     noisy = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         state = family.encode_prompts(parts, PROMPTS[:1])
-        ours = family.predict(parts, noisy, torch.tensor([250.0]), state)
-        (theirs,) = parts.denoiser(noisy, torch.tensor([0.75]), state["embeds"], state["mask"], return_dict=False)
-    assert ours.equal(-theirs)
+        actual = family.predict(parts, noisy, torch.tensor([250.0]), state)
+        (reference,) = parts.denoiser(noisy, torch.tensor([0.75]), state["embeds"], state["mask"], return_dict=False)
+    assert actual.equal(-reference)
 
 
 # --- files
@@ -103,8 +103,8 @@ def test_the_names_are_those_diffusers_reads() -> None:
         tensor = torch.rand(sum(rows), 1, generator=generator)
         file[f"{layer.original}.weight"] = tensor
         expected |= {f"{own}.weight": piece for own, piece in zip(layer.modules, torch.split(tensor, rows), strict=True)}
-    for ours, theirs in lumina2.FILE_NAMES.others.items():
-        file[theirs.replace("*", "0")] = expected[ours.replace("*", "0")] = torch.rand(4, generator=generator)
+    for actual, reference in lumina2.FILE_NAMES.others.items():
+        file[reference.replace("*", "0")] = expected[actual.replace("*", "0")] = torch.rand(4, generator=generator)
     converted = convert_lumina2_to_diffusers(dict(file))
     assert converted.keys() == expected.keys()
     assert [name for name, tensor in converted.items() if not tensor.equal(expected[name])] == []
@@ -127,7 +127,7 @@ def test_its_adapters_are_known(name: str, tmp_path: Path) -> None:
     assert (record.kind, record.family, record.components) == ("adapter", "lumina2", ("transformer",))
 
 
-def test_heads_that_are_shared_by_three_are_told_by_their_rows() -> None:
+def test_heads_that_are_shared_by_three_are_reported_by_their_rows() -> None:
     names = FAMILIES["lumina2"].adapter_names
     assert names is not None and names.original is not None
     found = names.denoiser.find("layers_3_attention_qkv")

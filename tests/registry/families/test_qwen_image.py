@@ -39,11 +39,11 @@ def answer(family: Any, parts: Any, state: dict[str, Any]) -> Any:
 
 
 def test_prompts_are_encoded_as_the_pipeline_does_it() -> None:
-    _family, _parts, ours = state_of(PROMPTS)
+    _family, _parts, actual = state_of(PROMPTS)
     with torch.no_grad():
-        theirs, mask = plain_pipeline("qwen_image").encode_prompt(list(PROMPTS), max_sequence_length=512)
-    assert ours["embeds"].equal(theirs) and ours["mask"].equal(mask.bool())
-    assert ours["mask"].sum(1).tolist()[0] > ours["mask"].sum(1).tolist()[1]
+        reference, mask = plain_pipeline("qwen_image").encode_prompt(list(PROMPTS), max_sequence_length=512)
+    assert actual["embeds"].equal(reference) and actual["mask"].equal(mask.bool())
+    assert actual["mask"].sum(1).tolist()[0] > actual["mask"].sum(1).tolist()[1]
 
 
 def test_a_mask_travels_though_it_hides_nothing() -> None:
@@ -93,7 +93,7 @@ def test_an_unconditional_pass_needs_a_negative_prompt() -> None:
     assert not family.guided(parts, 1.0, negative=True)
 
 
-# --- pictures
+# --- images
 
 
 def test_latents_are_normalised_by_each_channel_s_own_numbers() -> None:
@@ -108,8 +108,8 @@ def test_latents_are_normalised_by_each_channel_s_own_numbers() -> None:
         noise = torch.ones_like(posterior.mean)
         assert torch.allclose(posterior.sample(noise) * spread + middle, (raw.mean + raw.std)[:, :, 0], atol=1e-6)
         assert posterior.mean.shape == (2, 16, 8, 6)
-        pictures = family.decode(parts, posterior.mean)
-        assert torch.allclose(pictures, parts.vae.decode(raw.mean).sample[:, :, 0], atol=1e-5)
+        images = family.decode(parts, posterior.mean)
+        assert torch.allclose(images, parts.vae.decode(raw.mean).sample[:, :, 0], atol=1e-5)
 
 
 # --- files
@@ -124,10 +124,10 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, tmp_path: Pa
     assert (record.kind, record.family, record.variant, record.prediction.value) == ("checkpoint", "qwen_image", None, "flow")
     with pytest.raises(Refused, match=r"not carried\. Give base_config=FOLDER"):
         loaded(file)
-    ours, theirs = loaded(file, folder), loaded(folder)
-    expected = theirs.denoiser.state_dict()
-    assert all(tensor.equal(expected[name]) for name, tensor in ours.denoiser.state_dict().items())
-    assert ours.source == file and "text encoders" in ours.warnings[0]
+    actual, reference = loaded(file, folder), loaded(folder)
+    expected = reference.denoiser.state_dict()
+    assert all(tensor.equal(expected[name]) for name, tensor in actual.denoiser.state_dict().items())
+    assert actual.source == file and "text encoders" in actual.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_a_build_with_embedded_guidance_is_refused(tmp_path: Path) -> None:
 def changed(tmp_path: Path, class_name: str, config: dict[str, Any]) -> Path:
     """A folder of the tiny build that says something else of itself."""
     folder = tiny_model("qwen_image", tmp_path / "model")
-    for file, told in ((folder / "model_index.json", {"_class_name": class_name}), (folder / "transformer" / "config.json", config)):
-        file.write_text(json.dumps({**json.loads(file.read_text()), **told}))
+    for file, reported in ((folder / "model_index.json", {"_class_name": class_name}), (folder / "transformer" / "config.json", config)):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **reported}))
     return folder
 
 
@@ -195,7 +195,7 @@ def test_kohya_s_spelling_is_known(tmp_path: Path) -> None:
     assert (record.family, record.dialect) == ("qwen_image", "kohya")
 
 
-def test_bare_attention_is_told_by_its_width_or_not_at_all(tmp_path: Path) -> None:
+def test_bare_attention_is_reported_by_its_width_or_not_at_all(tmp_path: Path) -> None:
     record = adapter(tmp_path / "x.safetensors", "transformer.transformer_blocks.0.attn.to_q")
     assert "qwen_image" in record.candidates or record.family == "qwen_image"
     adapter(tmp_path / "y.safetensors", "transformer.transformer_blocks.0.attn.to_q", width=1536)  # SD 3's

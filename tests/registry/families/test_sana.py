@@ -32,10 +32,10 @@ def test_prompts_have_the_request_and_negatives_go_without() -> None:
     pipeline = plain_pipeline("sana")
     request = python.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
     with torch.no_grad():
-        theirs = pipeline.encode_prompt(list(PROMPTS), negative_prompt=list(PROMPTS), complex_human_instruction=request)
-        ours, negatives = family.encode_prompts(parts, PROMPTS), family.negatives(parts, PROMPTS)
-    assert ours["embeds"].equal(theirs[0]) and ours["mask"].equal(theirs[1].bool())
-    assert negatives["embeds"].equal(theirs[2]) and negatives["mask"].equal(theirs[3].bool())
+        reference = pipeline.encode_prompt(list(PROMPTS), negative_prompt=list(PROMPTS), complex_human_instruction=request)
+        actual, negatives = family.encode_prompts(parts, PROMPTS), family.negatives(parts, PROMPTS)
+    assert actual["embeds"].equal(reference[0]) and actual["mask"].equal(reference[1].bool())
+    assert negatives["embeds"].equal(reference[2]) and negatives["mask"].equal(reference[3].bool())
     assert "\n".join(request) == sana.REQUEST
 
 
@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_counted_so() -> None:
     assert fits["embeds"].equal(more["embeds"]) and bool(fits["mask"].all())
 
 
-# --- pictures
+# --- images
 
 
 def test_latents_are_scaled_and_have_no_posterior() -> None:
@@ -92,10 +92,10 @@ def test_euler_draws_as_in_diffusers() -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     family, _parts = tiny_parts("sana")
-    ours, theirs = FlowMatchEulerDiscreteScheduler(shift=3.0), FlowMatchEulerDiscreteScheduler(shift=3.0)
-    family.set_timesteps(ours, 4, height=64, width=64)
-    theirs.set_timesteps(4)
-    assert ours.timesteps.equal(theirs.timesteps) and float(ours.sigmas[-2]) < 0.02
+    actual, reference = FlowMatchEulerDiscreteScheduler(shift=3.0), FlowMatchEulerDiscreteScheduler(shift=3.0)
+    family.set_timesteps(actual, 4, height=64, width=64)
+    reference.set_timesteps(4)
+    assert actual.timesteps.equal(reference.timesteps) and float(actual.sigmas[-2]) < 0.02
 
 
 # --- files

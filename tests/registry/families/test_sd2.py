@@ -11,7 +11,7 @@ import pytest
 from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import shared_folder, tiny_model, tiny_single_file
 
@@ -63,8 +63,10 @@ def test_a_file_s_prediction_is_unknown_until_something_says_it(file: Path, tmp_
     assert (record.family, record.kind, record.dialect) == ("sd2", "checkpoint", "ldm")
     assert record.prediction.value is None and record.prediction.source is None
     assert {"unet", "vae", "text_encoder"} == set(record.components)
-    told = inspect(rewritten(file, tmp_path / "v.safetensors", metadata={"modelspec.architecture": "stable-diffusion-v2-768-v"}))
-    assert told.prediction.value == "v_prediction" and told.prediction.source == "modelspec.architecture 'stable-diffusion-v2-768-v'"
+    reported = inspect(rewritten(file, tmp_path / "v.safetensors", metadata={"modelspec.architecture": "stable-diffusion-v2-768-v"}))
+    assert (
+        reported.prediction.value == "v_prediction" and reported.prediction.source == "modelspec.architecture 'stable-diffusion-v2-768-v'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,8 +81,12 @@ def test_a_file_s_prediction_is_unknown_until_something_says_it(file: Path, tmp_
         ({f"lora_unet_{MODULE}_attn2_to_k.lora_down.weight": (4, 32)}, {"modelspec.architecture": "stable-diffusion-v2-512/lora"}, True),
     ],
 )
-def test_its_adapters_are_told_by_width_and_metadata(tensors: dict[str, tuple[int, ...]], metadata: dict[str, str], claimed: bool) -> None:
-    seen = Look(path=Path("a.safetensors"), tensors={key: TensorInfo("F16", shape) for key, shape in tensors.items()}, metadata=metadata)
+def test_its_adapters_are_reported_by_width_and_metadata(
+    tensors: dict[str, tuple[int, ...]], metadata: dict[str, str], claimed: bool
+) -> None:
+    seen = ModelHeader(
+        path=Path("a.safetensors"), tensors={key: TensorInfo("F16", shape) for key, shape in tensors.items()}, metadata=metadata
+    )
     claim = FAMILIES["sd2"].recognise_adapter(seen)
     assert (claim is not None) is claimed
     others = [name for name in ("sd1", "sdxl") if (its := FAMILIES[name].recognise_adapter(seen)) and claim and its.score >= claim.score]
@@ -114,13 +120,13 @@ def test_the_file_is_the_folder_s_model_without_the_last_layer(file: Path) -> No
     folder = shared_folder("sd2", variant="v-standard")
     parts, own = loaded(file, folder), loaded(folder)
     assert parts.warnings == () and parts.prediction == "v_prediction"
-    for ours, theirs in (
+    for actual, expected in (
         (parts.denoiser, own.denoiser),
         (parts.vae, own.vae),
         (parts.text_encoders["text_encoder"], own.text_encoders["text_encoder"]),
     ):
-        state = theirs.state_dict()
-        assert state and all(state.pop(key).equal(tensor) for key, tensor in ours.state_dict().items()) and not state
+        state = expected.state_dict()
+        assert state and all(state.pop(key).equal(tensor) for key, tensor in actual.state_dict().items()) and not state
 
 
 def test_a_marked_file_needs_no_folder(file: Path, tmp_path: Path) -> None:
@@ -134,10 +140,10 @@ def test_a_marked_file_needs_no_folder(file: Path, tmp_path: Path) -> None:
     assert parts.denoiser.config.upcast_attention is True
     family = FAMILIES["sd2"]
     with torch.no_grad():
-        ours, theirs = (family.encode_prompts(each, ["a red apple!"]) for each in (parts, own))
-        assert torch.allclose(ours["embeds"], theirs["embeds"], atol=1e-6)
+        actual, expected = (family.encode_prompts(each, ["a red apple!"]) for each in (parts, own))
+        assert torch.allclose(actual["embeds"], expected["embeds"], atol=1e-6)
         noisy, time = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500.0])
-        assert torch.allclose(family.predict(parts, noisy, time, ours), family.predict(own, noisy, time, theirs), atol=1e-5)
+        assert torch.allclose(family.predict(parts, noisy, time, actual), family.predict(own, noisy, time, expected), atol=1e-5)
     assert parts.text_encoders["text_encoder"].config.num_hidden_layers == 2
     assert parts.tokenizers["tokenizer"].pad_token == "!"
 
@@ -157,9 +163,9 @@ def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:
     state = load_file(tiny_single_file(folder, tmp_path / "m.safetensors", family="sd2"))
     parts = loaded(folder)
     encoder = parts.text_encoders["text_encoder"]
-    theirs = convert_open_clip_checkpoint(encoder, dict(state), prefix="cond_stage_model.model.")
-    theirs = {key.removeprefix("text_model."): tensor for key, tensor in theirs.items()}
-    assert all(theirs[key].equal(tensor) for key, tensor in encoder.state_dict().items())
+    expected = convert_open_clip_checkpoint(encoder, dict(state), prefix="cond_stage_model.model.")
+    expected = {key.removeprefix("text_model."): tensor for key, tensor in expected.items()}
+    assert all(expected[key].equal(tensor) for key, tensor in encoder.state_dict().items())
 
 
 def test_the_published_file_has_24_layers_and_the_model_23() -> None:
@@ -219,7 +225,7 @@ def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> Non
     with torch.no_grad():
         states = encoder(ids, output_hidden_states=True).hidden_states
         assert family.encode_prompts(parts, ["a cat"], clip_skip=1)["embeds"].equal(encoder.final_layer_norm(states[-2]))
-        assert family.encode_nothing(parts, 1, clip_skip=1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
+        assert family.encode_unconditional(parts, 1, clip_skip=1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
 
 
 # --- steering
@@ -227,7 +233,7 @@ def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> Non
 
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_steered_picture_from_a_picture_is_the_pipeline_s(masked: bool) -> None:
+def test_a_steered_image_from_a_image_is_the_pipeline_s(masked: bool) -> None:
     """Image-to-image under a ControlNet, and inpainting, of the v build."""
     import diffusers
     import numpy
@@ -260,16 +266,16 @@ def test_a_steered_picture_from_a_picture_is_the_pipeline_s(masked: bool) -> Non
     pipeline.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {"strength": 0.6, "num_inference_steps": 7, "guidance_scale": 5.0, "output_type": "latent"}
     generator = torch.Generator("cpu").manual_seed(7)
-    theirs = pipeline(prompt="a red apple", image=Image.fromarray(shown), generator=generator, **settings, **extra).images
+    expected = pipeline(prompt="a red apple", image=Image.fromarray(shown), generator=generator, **settings, **extra).images
 
-    def pixels(picture: Any) -> Any:
-        return torch.from_numpy(picture.astype(numpy.float32)[None] / 255).permute(0, 3, 1, 2)
+    def pixels(image: Any) -> Any:
+        return torch.from_numpy(image.astype(numpy.float32)[None] / 255).permute(0, 3, 1, 2)
 
     redrawn = torch.from_numpy(numpy.asarray(mask, dtype=numpy.float32) / 255)[None, None] if masked else None
     with torch.no_grad():
         job = Job(
             conditional=family.encode_prompts(parts, ["a red apple"]),
-            unconditional=family.encode_nothing(parts, 1),
+            unconditional=family.encode_unconditional(parts, 1),
             guidance=5.0,
             steps=7,
             scheduler=build_scheduler(parts),
@@ -279,5 +285,5 @@ def test_a_steered_picture_from_a_picture_is_the_pipeline_s(masked: bool) -> Non
             start=Start(pixels=2 * pixels(shown) - 1, strength=0.6, mask=redrawn),
             steerings=() if masked else (Steering(net=net, pixels=pixels(hint), scale=0.7),),
         )
-    (ours,) = denoise(family, parts, [job])
-    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
+    (actual,) = denoise(family, parts, [job])
+    assert float((actual - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max()))

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: names of the first code, what files hold, T5 left out, the doubled shift, kohya's adapters."""
+"""Stable Diffusion 3 and 3.5: names of the original implementation, what files hold, T5 left out, the doubled shift, kohya's adapters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from registry.architectures.transformer.sd3_names import FILE_NAMES, PIECES
 from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import plain_pipeline, shared_folder, tiny_adapter, tiny_dataset, tiny_model, tiny_parts, transformer_single_file
 
@@ -43,9 +43,9 @@ def whole_file(folder: Path, out: Path, *components: str) -> Path:
     return out
 
 
-def same(ours: Any, theirs: Any) -> bool:
-    state = theirs.state_dict()
-    return bool(state) and all(state.pop(name).equal(tensor) for name, tensor in ours.state_dict().items()) and not state
+def same(actual: Any, reference: Any) -> bool:
+    state = reference.state_dict()
+    return bool(state) and all(state.pop(name).equal(tensor) for name, tensor in actual.state_dict().items()) and not state
 
 
 # --- what it is
@@ -71,9 +71,9 @@ def test_a_folder_is_claimed_by_sd3_only(variant: str) -> None:
         (["lora_unet_double_blocks_0_img_attn_qkv"], 3072, False),
     ],
 )
-def test_its_adapters_are_told_in_every_spelling(modules: list[str], width: int, claimed: bool) -> None:
+def test_its_adapters_are_reported_in_every_spelling(modules: list[str], width: int, claimed: bool) -> None:
     tensors = {f"{module}.lora_down.weight": TensorInfo("F16", (4, width)) for module in modules}
-    seen = Look(path=Path("a.safetensors"), tensors=tensors)
+    seen = ModelHeader(path=Path("a.safetensors"), tensors=tensors)
     assert (FAMILIES["sd3"].recognise_adapter(seen) is not None) is claimed
 
 
@@ -87,10 +87,10 @@ def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:
 
     folder = shared_folder("sd3", variant="3.5")
     file = transformer_single_file(folder, tmp_path / "sd3.safetensors", FILE_NAMES, prefix="model.diffusion_model.")
-    theirs = convert_sd3_transformer_checkpoint_to_diffusers(load_file(file))
+    reference = convert_sd3_transformer_checkpoint_to_diffusers(load_file(file))
     own = loaded(folder).denoiser.state_dict()
-    assert theirs.keys() == own.keys()
-    assert [name for name, tensor in own.items() if not theirs[name].equal(tensor)] == []
+    assert reference.keys() == own.keys()
+    assert [name for name, tensor in own.items() if not reference[name].equal(tensor)] == []
 
 
 @pytest.mark.parametrize("components", [(), ("vae",), ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")], ids=len)
@@ -151,14 +151,14 @@ def test_prompts_are_encoded_as_the_pipeline_does_it() -> None:
     family, parts = tiny_parts("sd3")
     with torch.no_grad():
         for skip in (None, 0):
-            ours = family.encode_prompts(parts, [PROMPT, "b"], clip_skip=skip)
-            theirs = plain_pipeline("sd3").encode_prompt([PROMPT, "b"], None, None, device="cpu", clip_skip=skip, max_sequence_length=48)
-            assert torch.allclose(ours["embeds"], theirs[0], atol=1e-6) and torch.allclose(ours["pooled"], theirs[2], atol=1e-6)
-        assert torch.allclose(family.encode_nothing(parts, 2, clip_skip=0)["embeds"], theirs[1], atol=1e-6)
-    assert ours["embeds"].shape[1] == 24 + 48
+            actual = family.encode_prompts(parts, [PROMPT, "b"], clip_skip=skip)
+            reference = plain_pipeline("sd3").encode_prompt([PROMPT, "b"], None, None, device="cpu", clip_skip=skip, max_sequence_length=48)
+            assert torch.allclose(actual["embeds"], reference[0], atol=1e-6) and torch.allclose(actual["pooled"], reference[2], atol=1e-6)
+        assert torch.allclose(family.encode_unconditional(parts, 2, clip_skip=0)["embeds"], reference[1], atol=1e-6)
+    assert actual["embeds"].shape[1] == 24 + 48
     parts.tokenizers["tokenizer_3"].model_max_length = 512
     with torch.no_grad():
-        assert family.encode_prompts(parts, ["a"])["embeds"].shape[1] == 24 + 256  # the plain pipeline's own length
+        assert family.encode_prompts(parts, ["a"])["embeds"].shape[1] == 24 + 256  # diffusers' own length
 
 
 def test_without_t5_zeros_stand_for_its_states_and_that_is_said() -> None:
@@ -204,14 +204,14 @@ def test_a_static_shift_is_applied_twice_at_the_low_end() -> None:
     assert [round(float(time), 2) for time in scheduler.timesteps] == [1000.0, 857.69, 602.15, 8.93]
 
 
-def test_a_dynamic_shift_goes_by_the_picture_s_tokens() -> None:
+def test_a_dynamic_shift_goes_by_the_image_s_tokens() -> None:
     import diffusers
     from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
-    ours, theirs = (diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True) for _ in range(2))
-    FAMILIES["sd3"].set_timesteps(ours, 4, height=512, width=768)
-    theirs.set_timesteps(4, mu=calculate_shift(32 * 48, max_shift=theirs.config.get("max_shift", 1.16)))
-    assert ours.timesteps.equal(theirs.timesteps)
+    actual, reference = (diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True) for _ in range(2))
+    FAMILIES["sd3"].set_timesteps(actual, 4, height=512, width=768)
+    reference.set_timesteps(4, mu=calculate_shift(32 * 48, max_shift=reference.config.get("max_shift", 1.16)))
+    assert actual.timesteps.equal(reference.timesteps)
 
 
 def test_a_size_beyond_the_table_of_places_is_refused_by_every_plan(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_image_to_image_and_inpainting_are_the_pipelines(masked: bool) -> None:
     noise = numpy.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=numpy.uint8)
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 32, 64))
-    theirs = pipeline(
+    reference = pipeline(
         prompt=PROMPT,
         image=Image.fromarray(noise),
         **({"mask_image": mask} if masked else {}),
@@ -272,7 +272,7 @@ def test_image_to_image_and_inpainting_are_the_pipelines(masked: bool) -> None:
     with torch.no_grad():
         job = Job(
             conditional=family.encode_prompts(parts, [PROMPT]),
-            unconditional=family.encode_nothing(parts, 1),
+            unconditional=family.encode_unconditional(parts, 1),
             guidance=7.0,
             steps=7,
             scheduler=build_scheduler(parts),
@@ -281,8 +281,8 @@ def test_image_to_image_and_inpainting_are_the_pipelines(masked: bool) -> None:
             width=64,
             start=Start(pixels=pixels, strength=0.6, mask=shown),
         )
-    (ours,) = denoise(family, parts, [job])
-    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
+    (actual,) = denoise(family, parts, [job])
+    assert float((actual - reference).abs().max()) <= 1e-5 * max(1.0, float(reference.abs().max()))
 
 
 # --- adapters

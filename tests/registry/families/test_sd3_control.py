@@ -20,7 +20,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @cache
 def model() -> tuple[Any, Any, Any]:
-    """(Family, Parts, plain pipeline) of one VAE that is sure of its means: the pipeline samples hints by no picture's seed."""
+    """(Family, Parts, stock pipeline) of one VAE that is sure of its means: the pipeline samples hints by no image's seed."""
     import torch
 
     family, parts = tiny_parts("sd3")
@@ -63,7 +63,7 @@ def net_of(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_steered_picture_is_the_pipeline_s(kind: str) -> None:
+def test_a_steered_image_is_the_pipeline_s(kind: str) -> None:
     import diffusers
     import numpy
     import torch
@@ -76,11 +76,11 @@ def test_a_steered_picture_is_the_pipeline_s(kind: str) -> None:
     family, parts, base = model()
     hint = numpy.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=numpy.uint8)
     components = {name: part for name, part in base.components.items() if name not in ("image_encoder", "feature_extractor")}
-    theirs_net = diffusers.SD3ControlNetModel.from_pretrained(saved_net(kind), dtype=torch.float32).eval()
-    pipeline = diffusers.StableDiffusion3ControlNetPipeline(**{**components, "scheduler": build_scheduler(parts)}, controlnet=theirs_net)
+    expected_net = diffusers.SD3ControlNetModel.from_pretrained(saved_net(kind), dtype=torch.float32).eval()
+    pipeline = diffusers.StableDiffusion3ControlNetPipeline(**{**components, "scheduler": build_scheduler(parts)}, controlnet=expected_net)
     pipeline.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": 5.0, "height": 64, "width": 64, "output_type": "latent"}
-    theirs = pipeline(
+    expected = pipeline(
         prompt="a red apple",
         control_image=Image.fromarray(hint),
         controlnet_conditioning_scale=0.7,
@@ -94,7 +94,7 @@ def test_a_steered_picture_is_the_pipeline_s(kind: str) -> None:
         with torch.no_grad():
             job = Job(
                 conditional=family.encode_prompts(parts, ["a red apple"]),
-                unconditional=family.encode_nothing(parts, 1),
+                unconditional=family.encode_unconditional(parts, 1),
                 guidance=5.0,
                 steps=4,
                 scheduler=build_scheduler(parts),
@@ -105,9 +105,9 @@ def test_a_steered_picture_is_the_pipeline_s(kind: str) -> None:
             )
         return denoise(family, parts, [job])[0]
 
-    ours = drawn(Steering(net=net_of(kind), pixels=pixels, scale=0.7))
-    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
-    assert float((ours - drawn()).abs().max()) > 1e-2, "the net shows"
+    actual = drawn(Steering(net=net_of(kind), pixels=pixels, scale=0.7))
+    assert float((actual - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max()))
+    assert float((actual - drawn()).abs().max()) > 1e-2, "the net shows"
 
 
 def test_a_single_file_is_the_folder_s_net(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""SDXL's refiner: told from SDXL's base, one text encoder, scores by prompt and negative, its pipeline's pictures; never trained."""
+"""SDXL's refiner: told from SDXL's base, one text encoder, scores by prompt and negative, its pipeline's images; never trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from registry.detect.inspect import inspect, look
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
-from registry.formats.model_header import Look
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from tests.tiny import plain_pipeline, shared_folder, tiny_dataset, tiny_model, tiny_parts, tiny_single_file
 
@@ -43,8 +43,8 @@ def test_a_folder_is_the_refiner_s_alone() -> None:
         (f"lora_unet_{MODULE}_attn1_to_q.lora_down.weight", 64, {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, False),
     ],
 )
-def test_its_adapters_are_told_from_sdxl_s(key: str, width: int, metadata: dict[str, str], claimed: bool) -> None:
-    seen = Look(path=Path("a.safetensors"), tensors={key: TensorInfo("F16", (4, width))}, metadata=metadata)
+def test_its_adapters_are_reported_from_sdxl_s(key: str, width: int, metadata: dict[str, str], claimed: bool) -> None:
+    seen = ModelHeader(path=Path("a.safetensors"), tensors={key: TensorInfo("F16", (4, width))}, metadata=metadata)
     claim, other = FAMILIES["sdxl_refiner"].recognise_adapter(seen), FAMILIES["sdxl"].recognise_adapter(seen)
     assert (claim is not None) is claimed
     assert not claimed or claim is None or other is None or other.score < claim.score
@@ -61,9 +61,9 @@ def test_the_file_alone_is_the_folder_s_model(tmp_path: Path) -> None:
         (parts.vae, own.vae),
         (parts.text_encoders["text_encoder_2"], own.text_encoders["text_encoder_2"]),
     )
-    for ours, theirs in pairs:
-        state = theirs.state_dict()
-        assert state and all(state.pop(key).equal(tensor) for key, tensor in ours.state_dict().items()) and not state
+    for actual, expected in pairs:
+        state = expected.state_dict()
+        assert state and all(state.pop(key).equal(tensor) for key, tensor in actual.state_dict().items()) and not state
     assert parts.denoiser.config.addition_time_embed_dim == own.denoiser.config.addition_time_embed_dim == 8
     assert (parts.scheduler_class, parts.scheduler_config["timestep_spacing"]) == ("EulerDiscreteScheduler", "leading")
     assert not [warning for warning in parts.warnings if "of no use" in warning]
@@ -97,10 +97,12 @@ def test_the_published_refiner_is_read_from_its_shapes() -> None:
     configs = {"unet": {**piece.constants(sizes), **sizes}, "text_encoder_2": {"projection_dim": 1280}}
     LAYOUT.settle(configs, "epsilon")
     with init_empty_weights():
-        ours = diffusers.UNet2DConditionModel.from_config(configs["unet"])
-    assert {key: value.shape for key, value in ours.state_dict().items()} == {key: value.shape for key, value in unet.state_dict().items()}
+        actual = diffusers.UNet2DConditionModel.from_config(configs["unet"])
+    assert {key: value.shape for key, value in actual.state_dict().items()} == {
+        key: value.shape for key, value in unet.state_dict().items()
+    }
     assert all(sizes[key] == value for key, value in piece.published.items())
-    assert (ours.config.addition_time_embed_dim, tuple(ours.config.attention_head_dim)) == (256, (6, 12, 24, 24))
+    assert (actual.config.addition_time_embed_dim, tuple(actual.config.attention_head_dim)) == (256, (6, 12, 24, 24))
 
 
 def test_scores_are_the_prompt_s_and_the_negative_s() -> None:
@@ -108,13 +110,13 @@ def test_scores_are_the_prompt_s_and_the_negative_s() -> None:
     size = {"height": 64, "width": 32, "guidance": 5.0}
     prompt, negative = family.encode_prompts(parts, ["a", "b"]), family.negatives(parts, ["a"])
     assert family.complete(parts, prompt, **size)["time_ids"].tolist() == [[64.0, 32.0, 0.0, 0.0, 6.0]] * 2
-    for state in (negative, family.encode_nothing(parts, 1)):
+    for state in (negative, family.encode_unconditional(parts, 1)):
         assert family.complete(parts, state, **size)["time_ids"].tolist() == [[64.0, 32.0, 0.0, 0.0, 2.5]]
     assert "score" not in family.complete(parts, prompt, **size)
 
 
 @pytest.mark.parametrize("negative", [None, "a blurred dog"])
-def test_it_finishes_a_picture_as_its_pipeline_does(negative: str | None) -> None:
+def test_it_finishes_a_image_as_its_pipeline_does(negative: str | None) -> None:
     import torch
 
     from infer.draw.denoise import Job, denoise
@@ -126,7 +128,7 @@ def test_it_finishes_a_picture_as_its_pipeline_does(negative: str | None) -> Non
     pipeline.vae = parts.vae  # at other addresses its samples differ in their last bits
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     pipeline.scheduler = build_scheduler(parts)
-    theirs = pipeline(
+    expected = pipeline(
         prompt="a red apple",
         negative_prompt=negative,
         image=pixels,
@@ -139,7 +141,7 @@ def test_it_finishes_a_picture_as_its_pipeline_does(negative: str | None) -> Non
     with torch.no_grad():
         job = Job(
             conditional=family.encode_prompts(parts, ["a red apple"]),
-            unconditional=family.encode_nothing(parts, 1) if negative is None else family.negatives(parts, [negative]),
+            unconditional=family.encode_unconditional(parts, 1) if negative is None else family.negatives(parts, [negative]),
             guidance=5.0,
             steps=10,
             scheduler=build_scheduler(parts),
@@ -148,8 +150,8 @@ def test_it_finishes_a_picture_as_its_pipeline_does(negative: str | None) -> Non
             width=32,
             start=Start(pixels=2 * pixels - 1, strength=0.3),
         )
-    (ours,) = denoise(family, parts, [job])
-    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
+    (actual,) = denoise(family, parts, [job])
+    assert float((actual - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max()))
 
 
 def test_a_unet_of_six_numbers_has_the_target_size(tmp_path: Path) -> None:
@@ -179,4 +181,4 @@ def test_training_it_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_what_it_is_made_for_is_said() -> None:
-    assert any("made to finish a picture" in warning for warning in tiny_parts("sdxl_refiner")[1].warnings)
+    assert any("made to finish an image" in warning for warning in tiny_parts("sdxl_refiner")[1].warnings)

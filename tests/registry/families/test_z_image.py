@@ -28,11 +28,11 @@ def loaded(path: Path, base_config: Path | None = None, *, device: str = "cpu") 
 def test_prompts_are_encoded_as_the_pipeline_does_it_and_stay_as_they_are() -> None:
     """The pipeline puts its template into the list that it is given: a second call would have it twice."""
     family, parts = tiny_parts("z_image")
-    mine, theirs = list(PROMPTS), list(PROMPTS)
+    mine, reference = list(PROMPTS), list(PROMPTS)
     with torch.no_grad():
         first, second = family.encode_prompts(parts, mine), family.encode_prompts(parts, mine)
-        expected = plain_pipeline("z_image")._encode_prompt(theirs)
-    assert mine == PROMPTS != theirs
+        expected = plain_pipeline("z_image")._encode_prompt(reference)
+    assert mine == PROMPTS != reference
     assert first["embeds"].equal(second["embeds"])
     for states, own, wanted in zip(first["embeds"], first["mask"], expected, strict=True):
         assert states[own].equal(wanted)
@@ -66,15 +66,15 @@ def test_guidance_counts_from_nought() -> None:
     assert family.guide(torch.tensor([3.0]), torch.tensor([1.0]), 2.0).tolist() == [7.0]
 
 
-def test_the_velocity_points_from_the_picture_to_the_noise() -> None:
-    """The module itself is told 1 at the picture and answers picture - noise."""
+def test_the_velocity_points_from_the_image_to_the_noise() -> None:
+    """The module itself is told 1 at the image and answers image - noise."""
     family, parts = tiny_parts("z_image")
     noisy = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         state = family.encode_prompts(parts, PROMPTS[:1])
-        ours = family.predict(parts, noisy, torch.tensor([250.0]), state)
-        (theirs,) = parts.denoiser([noisy[0].unsqueeze(1)], torch.tensor([0.75]), [state["embeds"][0]], return_dict=False)[0]
-    assert ours[0].equal(-theirs[:, 0])
+        actual = family.predict(parts, noisy, torch.tensor([250.0]), state)
+        (reference,) = parts.denoiser([noisy[0].unsqueeze(1)], torch.tensor([0.75]), [state["embeds"][0]], return_dict=False)[0]
+    assert actual[0].equal(-reference[:, 0])
 
 
 def test_half_precision_predicts_in_float32_for_latents_that_stay_there() -> None:
@@ -104,10 +104,10 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     assert "base or turbo" in record.evidence[-1]
     with pytest.raises(Refused, match=r"not carried\. Give base_config=FOLDER"):
         loaded(file)
-    ours, theirs = loaded(file, folder), loaded(folder)
-    expected = theirs.denoiser.state_dict()
-    assert all(tensor.equal(expected[name]) for name, tensor in ours.denoiser.state_dict().items())
-    assert any("cannot be told apart" in warning for warning in ours.warnings)
+    actual, reference = loaded(file, folder), loaded(folder)
+    expected = reference.denoiser.state_dict()
+    assert all(tensor.equal(expected[name]) for name, tensor in actual.denoiser.state_dict().items())
+    assert any("cannot be told apart" in warning for warning in actual.warnings)
 
 
 def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:

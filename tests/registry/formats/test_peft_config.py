@@ -124,7 +124,7 @@ def test_what_no_algorithm_here_can_apply_is_an_adapter_and_said_to_be_so(tmp_pa
 
 
 @pytest.mark.parametrize("settings", [{"modules_to_save": ["norm"]}, {"bias": "lora_only"}], ids=["modules_to_save", "bias"])
-def test_tensors_beside_the_adapters_own_are_told(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_tensors_beside_the_adapters_own_are_reported(tmp_path: Path, settings: dict[str, Any]) -> None:
     import peft
 
     assert codes(seen(tmp_path, peft.LoraConfig(r=4, target_modules=TARGETS, **settings))) == ["other-tensors"]

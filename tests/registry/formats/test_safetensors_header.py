@@ -235,8 +235,8 @@ def test_thousands_of_mutations(tmp_path: Path) -> None:
 def test_the_librarys_own_form_is_read_as_any_other(tmp_path: Path) -> None:
     for number, raw in enumerate(STARTS):
         path = written(tmp_path, raw, f"{number}.safetensors")
-        told, header = slowly(path), read_header(path)
-        assert header == told and list(header.tensors) == list(told.tensors)
+        reported, header = slowly(path), read_header(path)
+        assert header == reported and list(header.tensors) == list(reported.tensors)
 
 
 def test_the_order_and_bytes_are_the_librarys() -> None:
@@ -256,10 +256,10 @@ def test_the_order_and_bytes_are_the_librarys() -> None:
     words = {"torch.float16": "F16", "torch.bfloat16": "BF16", "torch.int64": "I64", "torch.bool": "BOOL", "torch.float32": "F32",
              "torch.float8_e4m3fn": "F8_E4M3", "torch.uint8": "U8"}  # fmt: skip
     infos = {name: TensorInfo(words[str(tensor.dtype)], tuple(tensor.shape)) for name, tensor in tensors.items()}
-    theirs = save(tensors, {"k": 'quote " and \n'})
-    ours, order = header_bytes(infos, {"k": 'quote " and \n'})
-    assert theirs.startswith(ours)
-    assert order == data_order(infos) == [name for name in json.loads(ours[8:]) if name != "__metadata__"]
+    expected = save(tensors, {"k": 'quote " and \n'})
+    actual, order = header_bytes(infos, {"k": 'quote " and \n'})
+    assert expected.startswith(actual)
+    assert order == data_order(infos) == [name for name in json.loads(actual[8:]) if name != "__metadata__"]
     assert set(words.values()) <= set(DTYPE_BITS)
 
 

@@ -1,4 +1,4 @@
-"""Single-file checkpoints with no network: the same weights and picture as the folder's, and clear words where that cannot be."""
+"""Single-file checkpoints with no network: the same weights and image as the folder's, and clear words where that cannot be."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def loaded(name: str, path: Path, base_config: Path | None = None) -> Any:
 
 
 def pixels(name: str, parts: Any) -> Any:
-    """A picture of three steps, with guidance where the family has it."""
+    """An image of three steps, with guidance where the family has it."""
     import torch
 
     from infer.draw.denoise import Job, denoise
@@ -47,7 +47,7 @@ def pixels(name: str, parts: Any) -> Any:
     family, size = FAMILIES[name], SIZES[name]
     with torch.no_grad():
         conditional = family.encode_prompts(parts, ["a red apple"])
-        unconditional = None if not family.classifier_free(parts) else family.encode_nothing(parts, 1)
+        unconditional = None if not family.classifier_free(parts) else family.encode_unconditional(parts, 1)
         job = Job(
             conditional=conditional,
             unconditional=unconditional,
@@ -61,18 +61,18 @@ def pixels(name: str, parts: Any) -> Any:
         return family.decode(parts, denoise(family, parts, [job])[0])
 
 
-def same_model(name: str, ours: Any, theirs: Any) -> bool:
-    """Whether two loads have the same weights to the bit, and draw the same picture: kernels go by how weights lie in memory."""
+def same_model(name: str, actual: Any, expected: Any) -> bool:
+    """Whether two loads have the same weights to the bit, and draw the same image: kernels go by how weights lie in memory."""
     modules = (
-        (ours.denoiser, theirs.denoiser),
-        (ours.vae, theirs.vae),
-        *((ours.text_encoders[k], m) for k, m in theirs.text_encoders.items()),
+        (actual.denoiser, expected.denoiser),
+        (actual.vae, expected.vae),
+        *((actual.text_encoders[k], m) for k, m in expected.text_encoders.items()),
     )
     for module, its in modules:
         state = its.state_dict()
         if not all(state[key].equal(tensor) for key, tensor in module.state_dict().items()):
             return False
-    return float((pixels(name, ours) - pixels(name, theirs)).abs().max()) <= 1e-5
+    return float((pixels(name, actual) - pixels(name, expected)).abs().max()) <= 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def rewritten(path: Path, out: Path, *, drop: str = "", add: dict[str, Any] | No
 
 
 @pytest.mark.parametrize("name", LDM)
-def test_the_file_alone_draws_the_folder_s_picture(name: str, published: dict[str, tuple[Path, Path]]) -> None:
+def test_the_file_alone_draws_the_folder_s_image(name: str, published: dict[str, tuple[Path, Path]]) -> None:
     folder, file = published[name]
     parts = loaded(name, file)
     assert same_model(name, parts, loaded(name, folder))
@@ -141,10 +141,10 @@ def test_the_names_are_those_diffusers_reads(name: str, tmp_path: Path) -> None:
     folder = shared_folder(name)
     file = tiny_single_file(folder, tmp_path / "model.safetensors", family=name)
     with no_progress_bars():
-        theirs = getattr(diffusers, FAMILIES[name].pipeline).from_single_file(str(file), config=str(folder), local_files_only=True)
+        expected = getattr(diffusers, FAMILIES[name].pipeline).from_single_file(str(file), config=str(folder), local_files_only=True)
     parts = loaded(name, folder)
     for component, module in {"unet": parts.denoiser, "vae": parts.vae, **parts.text_encoders}.items():
-        state = getattr(theirs, component).state_dict()
+        state = getattr(expected, component).state_dict()
         wrong = [key for key, tensor in module.state_dict().items() if not state[key].equal(tensor)]
         assert wrong == [], component
 
@@ -164,9 +164,9 @@ def test_flux_names_are_those_diffusers_reads() -> None:
         count = next((count for ending, count in rows.items() if layer.original.endswith(ending)), 6144)
         file[f"{layer.original}.weight"] = torch.rand(count, 1, generator=generator)
         file[f"{layer.original}.bias"] = torch.rand(count, generator=generator)
-    norms = {ours.replace("*", "0"): theirs.replace("*", "0") for ours, theirs in NORMS.items()}
+    norms = {actual.replace("*", "0"): expected.replace("*", "0") for actual, expected in NORMS.items()}
     file |= {norm: torch.rand(8, generator=generator) for norm in norms.values()}
-    theirs = convert_flux_transformer_checkpoint_to_diffusers(dict(file))
+    expected = convert_flux_transformer_checkpoint_to_diffusers(dict(file))
     for layer in layers:
         sizes = (
             [3072] * 3 + [12288] if layer.original.endswith("linear1") else [len(file[f"{layer.original}.weight"]) // len(layer.modules)]
@@ -176,10 +176,10 @@ def test_flux_names_are_those_diffusers_reads() -> None:
             tensor = file[f"{layer.original}.{ending}"]
             tensor = torch.cat(tensor.chunk(2)[::-1]) if layer.swapped else tensor
             for module, piece in zip(layer.modules, tensor.split(sizes), strict=True):
-                assert theirs.pop(f"{module}.{ending}").equal(piece), (layer.original, module)
+                assert expected.pop(f"{module}.{ending}").equal(piece), (layer.original, module)
     for name, norm in norms.items():
-        assert theirs.pop(name).equal(file[norm]), norm
-    assert not theirs
+        assert expected.pop(name).equal(file[norm]), norm
+    assert not expected
 
 
 @pytest.mark.parametrize("variant", ["dev", "schnell"])
@@ -222,10 +222,12 @@ def test_the_prediction_is_read_from_marks_and_metadata(
     parts = loaded("sdxl", marked)
     assert parts.prediction == parts.scheduler_config["prediction_type"] == prediction
     assert parts.scheduler_config.get("rescale_betas_zero_snr", False) is zero_snr
-    told = bool(marks or metadata)
-    assert any("epsilon is assumed" in warning for warning in parts.warnings) is not told
+    reported = bool(marks or metadata)
+    assert any("epsilon is assumed" in warning for warning in parts.warnings) is not reported
     claim = FAMILIES["sdxl"].recognise_checkpoint(look(marked))
-    assert claim is not None and claim.prediction == (prediction if told else None)  # detection never guesses, loading says what it assumed
+    assert claim is not None and claim.prediction == (
+        prediction if reported else None
+    )  # detection never guesses, loading says what it assumed
 
 
 def test_a_mark_overrules_the_folder_s_scheduler(published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
@@ -237,7 +239,9 @@ def test_a_mark_overrules_the_folder_s_scheduler(published: dict[str, tuple[Path
     assert any("is overruled" in warning for warning in parts.warnings)
 
 
-def test_tensors_that_nobody_took_are_told_and_training_leftovers_are_not(published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+def test_tensors_that_nobody_took_are_reported_and_training_leftovers_are_not(
+    published: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
     import torch
 
     extra = {"model_ema.decay": torch.ones(1), "betas": torch.ones(3), "control_model.zero.weight": torch.ones(2)}
@@ -308,13 +312,13 @@ def test_the_published_sizes_are_read_from_their_shapes() -> None:
         if layout.settle:
             layout.settle(configs, "epsilon")
         with init_empty_weights():
-            ours = diffusers.UNet2DConditionModel.from_config(configs["unet"])
-        assert {key: value.shape for key, value in ours.state_dict().items()} == {
+            actual = diffusers.UNet2DConditionModel.from_config(configs["unet"])
+        assert {key: value.shape for key, value in actual.state_dict().items()} == {
             key: value.shape for key, value in unet.state_dict().items()
         }
         assert all(sizes[key] == value for key, value in piece.published.items()), name
         for key in ("attention_head_dim", "transformer_layers_per_block", "addition_time_embed_dim", "use_linear_projection"):
-            mine, its = ours.config[key], unet.config[key]
+            mine, its = actual.config[key], unet.config[key]
             assert (list(mine) if isinstance(mine, tuple) else mine) == (list(its) if isinstance(its, tuple) else its), key
 
 

@@ -224,7 +224,7 @@ def test_what_can_be_read_of_a_cut_index_is_kept(tmp_path: Path, pocket: Path, c
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_page_of_garbage_met_later_is_told_and_the_next_command_works(tmp_path: Path, pocket: Path) -> None:
+def test_a_page_of_garbage_met_later_is_reported_and_the_next_command_works(tmp_path: Path, pocket: Path) -> None:
     _filled(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite")) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'location_fingerprint'").fetchone()

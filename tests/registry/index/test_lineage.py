@@ -66,8 +66,8 @@ def test_a_circle_ends(store: Store, tmp_path: Path) -> None:
 def test_merges_of_other_tools_are_traced_by_title_and_file_name(store: Store, tmp_path: Path) -> None:
     lora(tmp_path / "m" / "one.safetensors", sd1_attention(), seed="1", metadata={"modelspec.title": "First Model"})
     lora(tmp_path / "m" / "two.safetensors", sd1_attention(), seed="2")
-    told = {"modelspec.merged_from": "First Model, two.safetensors, gone"}
-    lora(tmp_path / "m" / "mix.safetensors", sd1_attention(), seed="3", metadata=told)
+    reported = {"modelspec.merged_from": "First Model, two.safetensors, gone"}
+    lora(tmp_path / "m" / "mix.safetensors", sd1_attention(), seed="3", metadata=reported)
     store.scan(tmp_path / "m")
     found = store.lineage("mix")
     assert [(node.role, node.name, node.missing) for node in found.root.parents] == [
@@ -113,9 +113,9 @@ def test_what_we_made_names_its_parents_on_any_machine(store: Store, tmp_path: P
 
 
 def test_damaged_manifests_are_no_parents(store: Store, tmp_path: Path) -> None:
-    for number, told in enumerate(
+    for number, reported in enumerate(
         ({"loraloom.manifest": "[1]"}, {"loraloom.manifest": '{"base": 3}'}, {"loraloom_recipe": '{"sources": {"a": 1}}'})
     ):
-        lora(tmp_path / f"{number}.safetensors", sd1_attention(), seed=str(number), metadata=told)
+        lora(tmp_path / f"{number}.safetensors", sd1_attention(), seed=str(number), metadata=reported)
     store.scan(tmp_path)
     assert all(record.parents == () for record in store.records() if record.name in "012")

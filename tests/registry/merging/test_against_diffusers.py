@@ -31,14 +31,14 @@ def test_a_fused_folder_has_the_weights_that_diffusers_fuses(family: str, make: 
     pipeline.load_lora_weights(path)
     pipeline.fuse_lora(lora_scale=0.6)
     pipeline.unload_lora_weights()
-    ours = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "fused")
+    actual = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "fused")
     for name in ("unet", "text_encoder", "text_encoder_2"):
         if hasattr(pipeline, name):
-            wanted, found = getattr(pipeline, name).state_dict(), getattr(ours, name).state_dict()
+            wanted, found = getattr(pipeline, name).state_dict(), getattr(actual, name).state_dict()
             assert wanted.keys() == found.keys()
             worst = max(float((wanted[key].float() - found[key].float()).abs().max()) for key in wanted)
             assert worst < 1e-5  # fp32 products summed in another order
-    changed = max(float((a - b).abs().max().detach()) for a, b in zip(ours.unet.parameters(), _unet(base), strict=True))
+    changed = max(float((a - b).abs().max().detach()) for a, b in zip(actual.unet.parameters(), _unet(base), strict=True))
     assert changed > 0.01
 
 
@@ -56,5 +56,5 @@ def test_a_merged_folder_is_a_model_that_draws(tmp_path: Path) -> None:
     done = merge(recipe(one, other, params={"alpha": 0.5}, dtype="fp16"), store, tmp_path / "mix")
     assert done.record is not None and done.record.family == "sd1" and done.record.dtype == "float16"
     pipeline = diffusers.DiffusionPipeline.from_pretrained(done.output)
-    picture = pipeline("a cat", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
-    assert picture.shape == (32, 32, 3)
+    image = pipeline("a cat", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.shape == (32, 32, 3)

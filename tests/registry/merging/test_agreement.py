@@ -51,7 +51,7 @@ def test_the_same_convention_gives_the_same_numbers(case: str) -> None:
     assert float((ALIKE[case]() - numbers()[case]).abs().max()) < 5e-7
 
 
-def test_every_number_of_theirs_is_held_against_ours() -> None:
+def test_every_number_of_expected_is_held_against_ours() -> None:
     explained = {
         "sd-mecha/geometric_median",
         "sd-mecha/model_stock, by row",
@@ -62,31 +62,31 @@ def test_every_number_of_theirs_is_held_against_ours() -> None:
 
 
 def test_sd_mecha_drops_places_of_an_even_vote_that_count_as_plus_here() -> None:
-    theirs, ours = numbers()["sd-mecha/ties, even votes"], sparse.ties(BASE, A, B, density=1.0, sign="count", divide="count")
+    expected, actual = numbers()["sd-mecha/ties, even votes"], sparse.ties(BASE, A, B, density=1.0, sign="count", divide="count")
     even = (A - BASE).sign() + (B - BASE).sign() == 0
-    assert even.any() and torch.allclose(theirs[~even], ours[~even], rtol=0, atol=5e-7)
-    assert theirs[even].equal(BASE[even]) and (ours[even] > BASE[even]).all()
+    assert even.any() and torch.allclose(expected[~even], actual[~even], rtol=0, atol=5e-7)
+    assert expected[even].equal(BASE[even]) and (actual[even] > BASE[even]).all()
 
 
 def test_sd_mecha_keeps_a_few_more_values_of_a_share() -> None:
     """It drops the int((1 - k) n) - 1 smallest; here, in the paper and in mergekit the int(k n) largest are kept."""
-    theirs, count = numbers()["sd-mecha/ties, unweighted sign by count"], BASE.numel()
+    expected, count = numbers()["sd-mecha/ties, unweighted sign by count"], BASE.numel()
     kept = count - int((1 - 0.4) * count) + 1
     assert kept > int(0.4 * count)
-    ours = sparse.ties(BASE, A, B, C, density=kept / count, sign="unweighted", divide="count")
-    assert torch.allclose(theirs, ours, rtol=0, atol=5e-7)
+    actual = sparse.ties(BASE, A, B, C, density=kept / count, sign="unweighted", divide="count")
+    assert torch.allclose(expected, actual, rtol=0, atol=5e-7)
 
 
 def test_sd_mechas_median_stops_where_fp32_sees_no_step() -> None:
     """The sum of distances, in fp64, is what both make small: ours is the smaller."""
-    theirs, ours = numbers()["sd-mecha/geometric_median"], means.geometric_median(A, B, C)
-    sums = [math.fsum(float(torch.dist(point.double(), model.double())) for model in (A, B, C)) for point in (ours, theirs)]
-    assert sums[0] < sums[1] and float((ours - theirs).abs().max()) < 1e-3
+    expected, actual = numbers()["sd-mecha/geometric_median"], means.geometric_median(A, B, C)
+    sums = [math.fsum(float(torch.dist(point.double(), model.double())) for model in (A, B, C)) for point in (actual, expected)]
+    assert sums[0] < sums[1] and float((actual - expected).abs().max()) < 1e-3
 
 
 def test_sd_mechas_stock_is_one_of_each_row_by_neighbouring_pairs() -> None:
-    theirs = numbers()["sd-mecha/model_stock, by row"]
+    expected = numbers()["sd-mecha/model_stock, by row"]
     deltas = [model - BASE for model in (A, B, C)]
     cosines = torch.stack([torch.nn.functional.cosine_similarity(deltas[n], deltas[n + 1], dim=-1) for n in range(2)]).mean(dim=0)
     share = 3 * cosines / (1 + 2 * cosines)
-    assert torch.allclose(theirs, BASE + share[:, None] * sum(deltas) / 3, rtol=0, atol=5e-6)
+    assert torch.allclose(expected, BASE + share[:, None] * sum(deltas) / 3, rtol=0, atol=5e-6)

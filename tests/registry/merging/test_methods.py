@@ -125,7 +125,7 @@ def test_ties_weighted_and_unweighted_signs_part() -> None:
     assert near(unweighted, [1.0, 2.0, -3.0, -8.0])
 
 
-def test_ties_divides_as_it_is_told() -> None:
+def test_ties_divides_as_it_is_reported() -> None:
     weights = (0.5, 0.25)
     # place 1: 0.5 * 2 + 0.25 * 2 = 1.5, over the weights 0.75, over the number 2, over nothing
     for divide, wanted in (("weights", 2.0), ("count", 0.75), ("none", 1.5)):
@@ -168,8 +168,8 @@ def mergekit_ties(base: Tensor, tuned: list[Tensor], weights: list[float], densi
 
 def test_ties_agrees_with_mergekit() -> None:
     base, a, b = some(1, 30, 40), some(2, 30, 40), some(3, 30, 40)
-    ours = ties(base, a, b, weights=(0.7, 0.5), density=0.3)
-    assert torch.allclose(ours, mergekit_ties(base, [a, b], [0.7, 0.5], 0.3), rtol=0, atol=1e-6)
+    actual = ties(base, a, b, weights=(0.7, 0.5), density=0.3)
+    assert torch.allclose(actual, mergekit_ties(base, [a, b], [0.7, 0.5], 0.3), rtol=0, atol=1e-6)
 
 
 # --- means on the sphere, medians, stock
@@ -354,7 +354,7 @@ def test_options_are_the_keyword_only_parameters() -> None:
         ({}, 1, "takes at least 2 sources, 1 were given"),
     ],
 )
-def test_a_wrong_option_is_told(params: dict[str, object], sources: int, words: str) -> None:
+def test_a_wrong_option_is_reported(params: dict[str, object], sources: int, words: str) -> None:
     (fault,) = METHODS["ties"].faults(params, sources)
     assert words in fault
 

@@ -114,27 +114,27 @@ def test_the_first_rule_that_matches_decides(pair: tuple[Path, Path], store: Sto
 
 def test_rules_that_match_nothing_or_are_shadowed_are_faults(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
     rules = [{"match": "blocks", "alpha": 0.9}, {"match": "input_blocks", "alpha": 0.1}, {"match": "zzz", "drop": True}]
-    told = faults_of(*pair, store=store, output=tmp_path / "out.safetensors", rules=rules)
-    assert "rule 2 (input_blocks) is shadowed: all 12 keys" in told and "rule 3 (zzz) matches no key" in told
+    reported = faults_of(*pair, store=store, output=tmp_path / "out.safetensors", rules=rules)
+    assert "rule 2 (input_blocks) is shadowed: all 12 keys" in reported and "rule 3 (zzz) matches no key" in reported
 
 
 def test_components_outside_are_copied(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
     plan = plan_merge(recipe(*pair, components=["text_encoder"]), store, tmp_path / "out.safetensors")
     assert plan.keys.counts() == {"merged": 1, "copied": len(NAMES), "skipped": 0}
-    told = faults_of(*pair, store=store, output=tmp_path / "out.safetensors", components=["unett"])
-    assert "the first source has no unett; it has text_encoder, vae, denoiser" in told
+    reported = faults_of(*pair, store=store, output=tmp_path / "out.safetensors", components=["unett"])
+    assert "the first source has no unett; it has text_encoder, vae, denoiser" in reported
 
 
 # --- faults
 
 
-def test_everything_that_is_wrong_is_told_at_once(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
     values = tensors(3)
     values["extra"] = torch.zeros(1)
     del values[NAMES[0]]
     values[NAMES[1]] = torch.zeros(2, 2)
     other = written(tmp_path / "c.safetensors", values)
-    told = faults_of(
+    reported = faults_of(
         pair[0], other, store=store, output=pair[0], params={"alpa": 1}, rules=[{"match": "zzz", "take": 2}], weights="gradv", dtype="fp16"
     )
     for words in (
@@ -146,15 +146,15 @@ def test_everything_that_is_wrong_is_told_at_once(pair: tuple[Path, Path], store
         "weights=gradv: unknown block preset. Did you mean 'grad_v'",
         "rule 1 (zzz) matches no key",
     ):
-        assert words in told
+        assert words in reported
 
 
 def test_of_many_tensors_of_other_shapes_some_are_named_and_the_rest_is_counted(
     pair: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:
     other = written(tmp_path / "c.safetensors", {name: torch.zeros(2, 2) for name in NAMES})
-    told = faults_of(pair[0], other, store=store, output=tmp_path / "out.safetensors")
-    assert told.count("has different shapes") == 3 and f"{len(NAMES) - 3} more tensors have such faults" in told
+    reported = faults_of(pair[0], other, store=store, output=tmp_path / "out.safetensors")
+    assert reported.count("has different shapes") == 3 and f"{len(NAMES) - 3} more tensors have such faults" in reported
 
 
 def test_missing_first_copies_its_own_keys_and_leaves_out_the_others(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_missing_first_copies_its_own_keys_and_leaves_out_the_others(pair: tuple
 
 
 def test_a_marker_that_one_source_lacks_is_seen(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
-    """The guard of v-prediction: an intersection of keys would drop the marker, and the pictures would be noise."""
+    """The guard of v-prediction: an intersection of keys would drop the marker, and the images would be noise."""
     marked = written(tmp_path / "v.safetensors", tensors(3) | {"v_pred": torch.empty(0)})
     assert "has 1 keys that the first source has not: v_pred" in faults_of(
         pair[0], marked, store=store, output=tmp_path / "out.safetensors"
@@ -179,15 +179,15 @@ def adapter(path: Path) -> Path:
     return written(path, {f"lora_unet_mid_block_attentions_0_proj_in.{role}": tensor for role, tensor in factors.items()})
 
 
-def test_strangers_are_told_apart(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+def test_strangers_are_reported_apart(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
     lora, cut, page = adapter(tmp_path / "lora.safetensors"), tmp_path / "cut.safetensors", tmp_path / "page.safetensors"
     cut.write_bytes(pair[0].read_bytes()[:-10])
     page.write_text("<html>please log in</html>" * 4)
-    told = faults_of(pair[0], lora, cut, page, "nothing.safetensors", store=store, output=tmp_path / "out.bin", method="average")
-    assert "source 2" in told and "is an adapter, not a checkpoint" in told and "lora combine" in told
-    assert "source 3" in told and "its data should have" in told and "Fetch it again" in told
-    assert "source 4" in told and "is a web page" in told
-    assert "source 5: There is no file or folder 'nothing.safetensors'" in told
+    reported = faults_of(pair[0], lora, cut, page, "nothing.safetensors", store=store, output=tmp_path / "out.bin", method="average")
+    assert "source 2" in reported and "is an adapter, not a checkpoint" in reported and "lora combine" in reported
+    assert "source 3" in reported and "its data should have" in reported and "Fetch it again" in reported
+    assert "source 4" in reported and "is a web page" in reported
+    assert "source 5: There is no file or folder 'nothing.safetensors'" in reported
 
 
 def test_quantised_weights_are_refused(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_families_and_predictions_must_agree(store: Store, tmp_path: Path) -> No
     assert "1 is sd1, 2 is sdxl" in faults_of(*paths, store=store, output=tmp_path / "out.safetensors")
 
 
-def test_licences_are_joined_and_unknown_ones_told(store: Store, tmp_path: Path) -> None:
+def test_licences_are_joined_and_unknown_ones_reported(store: Store, tmp_path: Path) -> None:
     paths = [written(tmp_path / f"{n}.safetensors", tensors(n)) for n in (1, 2, 3)]
     for path, licence in zip(paths, ("openrail", "CC-BY-NC-4.0", None), strict=True):
         store.add(path, licence=licence)
@@ -212,7 +212,7 @@ def test_licences_are_joined_and_unknown_ones_told(store: Store, tmp_path: Path)
     assert three.terms.licence == "CC-BY-NC-4.0" and any("licence of 3 is not known" in note for note in three.notes)
 
 
-def test_memory_too_small_for_the_sources_is_told(store: Store, tmp_path: Path) -> None:
+def test_memory_too_small_for_the_sources_is_reported(store: Store, tmp_path: Path) -> None:
     paths = [written(tmp_path / f"{n}.safetensors", tensors(n)) for n in range(8)]
     with pytest.raises(Faults, match=r"memory_mib=32 is too little for 8 sources: at least \d+"):
         plan_merge(recipe(*paths, method="average"), store, tmp_path / "out.safetensors", memory_mib=32)
@@ -256,13 +256,13 @@ def test_folders_of_shards_are_merged_into_one_like_the_first(store: Store, tmp_
     assert sorted(path.relative_to(done.output).as_posix() for path in done.output.rglob("*") if path.is_file()) == sorted(
         path.relative_to(a).as_posix() for path in a.rglob("*") if path.is_file()
     )
-    ours, first, second = (read_layout(path) for path in (done.output, a, b))
+    actual, first, second = (read_layout(path) for path in (done.output, a, b))
     assert (
-        set(ours.tensors)
+        set(actual.tensors)
         == set(first.tensors)
         == {"unet/conv_10.weight", "unet/conv_11.weight", "unet/conv_20.weight", "unet/conv_21.weight"} | {"vae/decoder.weight"}
     )
-    values = [tensor_of(layout.tensors["unet/conv_20.weight"].file, "conv_20.weight") for layout in (ours, first, second)]
+    values = [tensor_of(layout.tensors["unet/conv_20.weight"].file, "conv_20.weight") for layout in (actual, first, second)]
     assert values[0].equal(values[1].lerp(values[2], 0.25))
     index = json.loads((done.output / "unet" / "diffusion_pytorch_model.safetensors.index.json").read_text())
     assert index["weight_map"]["conv_20.weight"] == "diffusion_pytorch_model-00002-of-00002.safetensors"
@@ -289,8 +289,8 @@ def test_a_single_file_is_split_and_shards_are_joined_to_one(store: Store, tmp_p
 
     values = {f"model.diffusion_model.{n}.weight": torch.randn(400, 300, generator=torch.Generator().manual_seed(n)) for n in range(4)}
     whole = written(tmp_path / "whole.safetensors", values)
-    told = faults_of(whole, method="copy", shard_mib=1, store=store, output=tmp_path / "out.safetensors")
-    assert "must be a folder's name without .safetensors, as it gets shards" in told
+    reported = faults_of(whole, method="copy", shard_mib=1, store=store, output=tmp_path / "out.safetensors")
+    assert "must be a folder's name without .safetensors, as it gets shards" in reported
     shards = merge(recipe(whole, method="copy", shard_mib=1), store, tmp_path / "shards").output
     assert sorted(path.name for path in shards.iterdir()) == [
         "model-00001-of-00002.safetensors",
@@ -327,10 +327,11 @@ def tensor_of(path: Path, name: str) -> torch.Tensor:
         return tensor
 
 
-def test_a_file_of_other_names_than_the_folders_is_told(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
-    told = faults_of(folder(tmp_path / "folder", 1), pair[0], store=store, output=tmp_path / "out")
+def test_a_file_of_other_names_than_the_folders_is_reported(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+    reported = faults_of(folder(tmp_path / "folder", 1), pair[0], store=store, output=tmp_path / "out")
     assert (
-        "source 2 (a.safetensors) lacks 5 of the first source's 5 keys" in told and "keys that the first source has not: cond_stage" in told
+        "source 2 (a.safetensors) lacks 5 of the first source's 5 keys" in reported
+        and "keys that the first source has not: cond_stage" in reported
     )
 
 

@@ -115,7 +115,7 @@ def test_numbers_that_are_none_are_refused_with_the_source_that_has_them(value: 
 
 
 def test_a_difference_in_a_part_of_the_tensor_is_merged_there(store: Store, tmp_path: Path) -> None:
-    """Add-difference to an inpainting UNet: nine input channels, of which the first four are the picture's."""
+    """Add-difference to an inpainting UNet: nine input channels, of which the first four are the image's."""
     name, words = f"{UNET}.input_blocks.0.0.weight", "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
     inpaint, tuned, base = ({name: torch.full((2, 4, 1, 1), value), words: torch.full((3, 2), value)} for value in (1.0, 5.0, 3.0))
     for model in (inpaint, tuned, base):
@@ -170,7 +170,7 @@ def test_a_source_that_changes_meanwhile_is_seen(
     assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".tmp*"))
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     pair: tuple[Path, Path], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> None:

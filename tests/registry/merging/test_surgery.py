@@ -36,7 +36,7 @@ def test_a_vae_is_baked_in_from_a_checkpoint_or_from_a_file_of_its_own(alone: bo
     new = values[VAE]
     names = {VAE.removeprefix("first_stage_model."): new} if alone else values
     if alone:
-        names |= {"decoder.up.0.block.0.conv1.weight": torch.ones(2)}  # what tells a VAE in the first code's names
+        names |= {"decoder.up.0.block.0.conv1.weight": torch.ones(2)}  # what tells a VAE in the original implementation's names
         written(model, tensors(1) | {"first_stage_model.decoder.up.0.block.0.conv1.weight": torch.zeros(2)})
     other = written(tmp_path / "vae.safetensors", names)
     if alone:

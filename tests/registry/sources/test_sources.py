@@ -117,7 +117,7 @@ def test_a_wrong_hash_leaves_nothing(store: Store, server: Server, ink: bytes) -
         ("/down.safetensors", 418, "HTTP 418", JobFailed),
     ],
 )
-def test_what_a_server_refuses_is_told(
+def test_what_a_server_refuses_is_reported(
     store: Store, server: Server, path: str, status: int | None, expected: str, error: type[Exception]
 ) -> None:
     if status:
@@ -145,7 +145,7 @@ def test_a_redirect_may_not_leave_https(store: Store, server: Server) -> None:
         store.add(f"{server.url}/x.safetensors", sha256="0" * 64)
 
 
-def test_no_network_is_told_at_once(store: Store) -> None:
+def test_no_network_is_reported_at_once(store: Store) -> None:
     began = time.monotonic()
     with pytest.raises(JobFailed, match="cannot be reached"):
         store.add("http://127.0.0.1:9/x.safetensors", sha256="0" * 64)
@@ -159,7 +159,7 @@ def test_what_is_no_model_is_thrown_away(store: Store, server: Server) -> None:
     assert quarantined(store) == [] and not list((store.home).glob("blobs/*/*"))
 
 
-def test_a_full_disk_is_told_and_what_came_is_kept(
+def test_a_full_disk_is_reported_and_what_came_is_kept(
     store: Store, server: Server, ink: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.files["/ink.safetensors"] = ink
@@ -262,7 +262,7 @@ def test_a_diffusers_folder_of_the_hub_without_code_and_pickles(store: Store, hu
 
 def test_a_file_that_is_not_what_the_hub_tells_is_refused(store: Store, hub: Server, ink: bytes) -> None:
     hub.repos["anna/lie"] = {"ink.safetensors": ink}
-    hub.told_sha256["ink.safetensors"] = "0" * 64
+    hub.expected_sha256["ink.safetensors"] = "0" * 64
     with pytest.raises(Refused, match="was expected"):
         store.add("hf:anna/lie")
     assert store.records(kind="adapter") == []
@@ -275,7 +275,7 @@ def test_a_mirror_that_tells_nothing_of_repositories_gives_files(store: Store, h
     assert record.hashes.sha256 == sha256(ink) and record.metadata["source_commit"] == COMMIT
 
 
-def test_what_is_not_on_the_hub_is_told(store: Store, hub: Server, ink: bytes) -> None:
+def test_what_is_not_on_the_hub_is_reported(store: Store, hub: Server, ink: bytes) -> None:
     hub.repos["anna/two"] = {"a.safetensors": ink, "b.safetensors": ink}
     hub.repos["anna/none"] = {"x.bin": b""}
     for source, expected in {
@@ -293,7 +293,7 @@ def test_what_is_not_on_the_hub_is_told(store: Store, hub: Server, ink: bytes) -
         store.find("hf:anna/two/a.safetensors")
 
 
-def test_without_a_network_the_cache_serves_and_else_it_is_told_at_once(
+def test_without_a_network_the_cache_serves_and_else_it_is_reported_at_once(
     store: Store, hub: Server, ink: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.repos["anna/ink"] = {"ink.safetensors": ink}

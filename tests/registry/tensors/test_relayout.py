@@ -17,8 +17,8 @@ from registry.merging.job import merge
 from registry.merging.plan import plan_merge
 from registry.store import Store
 from registry.tensors.layout import Layout, Stored, read_layout
-from registry.tensors.mmap_files import Maps
-from registry.tensors.relayout import in_form_of
+from registry.tensors.mmap_files import MappedFiles
+from registry.tensors.relayout import match_layout
 from tests.registry.merging.models import read, recipe, single_file, transformer_names, written
 from tests.tiny import shared_folder, tiny_flux1, tiny_sd1, tiny_sdxl, tiny_single_file
 
@@ -47,11 +47,11 @@ def models(family: str) -> tuple[Path, Path, Path, Path]:
 def tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a model."""
     layout = read_layout(path)
-    maps = Maps(stored.file for stored in layout.tensors.values())
+    maps = MappedFiles(stored.file for stored in layout.tensors.values())
     return {key: value(maps, stored) for key, stored in layout.tensors.items()}
 
 
-def value(maps: Maps, stored: Stored) -> Tensor:
+def value(maps: MappedFiles, stored: Stored) -> Tensor:
     return maps.tensor(stored, 0, stored.info.elements).clone().reshape(stored.info.shape)
 
 
@@ -74,7 +74,7 @@ NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is
 
 @pytest.mark.parametrize("family", NAMED)
 def test_every_form_in_that_of_every_other_gives_every_number(family: str, tmp_path: Path) -> None:
-    """A folder, a file in the first code's names, and for transformers files in diffusers' own names, with a prefix and without."""
+    """A folder, a file in the original implementation's names, and for transformers files in diffusers' own names, with a prefix and without."""
     folder = shared_folder(family)
     forms = [folder]
     if transformer_names(family) is not None:
@@ -89,23 +89,23 @@ def test_every_form_in_that_of_every_other_gives_every_number(family: str, tmp_p
         forms.append(single_file(family, folder, tmp_path / "file.safetensors"))
     for own, other in permutations(forms, 2):
         first, layout = read_layout(own), read_layout(other)
-        told = in_form_of(layout, first, family=family, kind="checkpoint")
-        maps = Maps(stored.file for one in (first, layout) for stored in one.tensors.values())
+        reported = match_layout(layout, first, family=family, kind="checkpoint")
+        maps = MappedFiles(stored.file for one in (first, layout) for stored in one.tensors.values())
         denoiser = [key for key in first.tensors if first.component(key) == "denoiser"]
-        assert len(denoiser) > 30 and all(key in told.tensors for key in denoiser), (own, other)
+        assert len(denoiser) > 30 and all(key in reported.tensors for key in denoiser), (own, other)
         for key in first.tensors:
-            if key in told.tensors:
-                assert value(maps, told.tensors[key]).equal(value(maps, first.tensors[key])), (own, other, key)
+            if key in reported.tensors:
+                assert value(maps, reported.tensors[key]).equal(value(maps, first.tensors[key])), (own, other, key)
 
 
 def test_pieces_of_what_is_fused_or_turned_are_those_of_the_whole() -> None:
     """Blocks begin anywhere: across the thirds of q, k, v, and inside a transposed matrix."""
     a, _, _, b_file = models("sdxl")
     first, layout = read_layout(b_file), read_layout(a)
-    told = in_form_of(layout, first, family="sdxl", kind="checkpoint")
-    maps = Maps(stored.file for stored in layout.tensors.values())
-    fused = next(stored for key, stored in told.tensors.items() if key.endswith("attn.in_proj_weight"))
-    turned = next(stored for key, stored in told.tensors.items() if key.endswith("text_projection"))
+    reported = match_layout(layout, first, family="sdxl", kind="checkpoint")
+    maps = MappedFiles(stored.file for stored in layout.tensors.values())
+    fused = next(stored for key, stored in reported.tensors.items() if key.endswith("attn.in_proj_weight"))
+    turned = next(stored for key, stored in reported.tensors.items() if key.endswith("text_projection"))
     assert len(fused.parts) == 3 and turned.turned
     for stored in (fused, turned):
         whole = maps.tensor(stored, 0, stored.info.elements)
@@ -113,7 +113,7 @@ def test_pieces_of_what_is_fused_or_turned_are_those_of_the_whole() -> None:
             assert maps.tensor(stored, begin, count).equal(whole[begin : begin + count])
 
 
-def test_a_denoiser_alone_is_told_and_components_merges_it(store: Store, tmp_path: Path) -> None:
+def test_a_denoiser_alone_is_reported_and_components_merges_it(store: Store, tmp_path: Path) -> None:
     a, _, _, b_file = models("flux1")
     with pytest.raises(Faults, match=r"components=\[denoiser\] merges what both have"):
         plan_merge(recipe(a, b_file), store, tmp_path / "out")
@@ -136,7 +136,7 @@ def test_a_folder_without_configs_says_what_is_missing(store: Store, tmp_path: P
 def test_a_vae_of_either_form_is_baked_into_a_model_of_either_form(family: str, store: Store, tmp_path: Path) -> None:
     a, a_file, b, b_file = models(family)
     rules = [{"match": r"^(first_stage_model\.|vae[/.])", "take": 2}]
-    alone = tmp_path / "alone.safetensors"  # a VAE of its own in the first code's names
+    alone = tmp_path / "alone.safetensors"  # a VAE of its own in the original implementation's names
     prefix = "first_stage_model."
     written(alone, {key.removeprefix(prefix): tensor for key, tensor in tensors(b_file).items() if key.startswith(prefix)})
     store.add(alone, kind="vae")
@@ -193,4 +193,4 @@ def test_spellings_of_one_form_are_one(store: Store, tmp_path: Path) -> None:
 def test_a_layout_that_fits_nowhere_stays_as_it_is(tmp_path: Path) -> None:
     a, _, _, _ = models("sd1")
     other: Layout = read_layout(written(tmp_path / "other.safetensors", {"decoder.odd.weight": torch.ones(2)}))
-    assert in_form_of(other, read_layout(a), family="sd1", kind="vae").tensors.keys() == {"decoder.odd.weight"}
+    assert match_layout(other, read_layout(a), family="sd1", kind="vae").tensors.keys() == {"decoder.odd.weight"}

@@ -17,7 +17,7 @@ def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> Non
     Image.new("RGB", size, colour).save(path)
 
 
-def told(folder: Path, **settings: str) -> str:
+def reported(folder: Path, **settings: str) -> str:
     with pytest.raises(Faults) as caught:
         read_set(DataConfig(path=str(folder), **settings))
     return str(caught.value)
@@ -31,20 +31,22 @@ def test_a_sound_folder_is_read_whole(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    assert "there are no pictures in it. Expected a folder of pictures" in told(tmp_path / "set")
+    assert "there are no images in it. Expected a folder of images" in reported(tmp_path / "set")
 
 
 def test_a_missing_folder_is_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    assert "no such folder or file. Did you mean" in told(tmp_path / "photo") and str(tmp_path / "photos") in told(tmp_path / "photo")
+    assert "no such folder or file. Did you mean" in reported(tmp_path / "photo") and str(tmp_path / "photos") in reported(
+        tmp_path / "photo"
+    )
 
 
 def test_a_bare_word_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.data.hub._open", lambda *_: pytest.fail("the network was asked"))
-    assert "A set on the hub is OWNER/NAME." in told(Path("nowhere"))
+    assert "A set on the hub is OWNER/NAME." in reported(Path("nowhere"))
 
 
-def test_no_network_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     from datasets import config
@@ -58,52 +60,52 @@ def test_no_network_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - began < 10 and not constants.HF_HUB_OFFLINE
 
 
-def test_pictures_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:
+def test_images_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:
     draw(tmp_path / "set" / "inner" / "a.png")
-    assert "only in its subfolders: inner/ (1 pictures)" in told(tmp_path / "set")
+    assert "only in its subfolders: inner/ (1 images)" in reported(tmp_path / "set")
 
 
-def test_subfolders_with_pictures_are_told(tmp_path: Path) -> None:
+def test_subfolders_with_images_are_told(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     draw(folder / "more" / "a.png")
-    assert "subfolders are not read: more/ (1 pictures)" in read_set(DataConfig(path=str(folder))).notes
+    assert "subfolders are not read: more/ (1 images)" in read_set(DataConfig(path=str(folder))).notes
 
 
-def test_all_faults_are_told_together_with_names(tmp_path: Path) -> None:
+def test_all_faults_are_reported_together_with_names(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     (folder / "000.png").write_bytes(b"broken")
     (folder / "001.txt").unlink()
     (folder / "002.txt").write_text(" \n", encoding="utf-8")
     (folder / "003.txt").write_bytes(b"caf\xe9")
     draw(folder / "004.jpg")
-    text = told(folder)
+    text = reported(folder)
     assert "000.png: it cannot be decoded" in text
     assert "001.png: has no caption, the others have" in text
     assert "002.png: its caption is empty" in text
     assert "003.txt: is not UTF-8" in text
-    assert "004: several pictures share the caption file 004.txt" in text
+    assert "004: several images share the caption file 004.txt" in text
 
 
 def test_no_captions_need_a_trigger(tmp_path: Path) -> None:
     draw(tmp_path / "set" / "a.png")
-    assert "data.trigger is not set" in told(tmp_path / "set")
+    assert "data.trigger is not set" in reported(tmp_path / "set")
     assert read_set(DataConfig(path=str(tmp_path / "set"), trigger="ohwx")).samples[0].caption is None
 
 
-def test_other_files_are_told_not_passed_over(tmp_path: Path) -> None:
+def test_other_files_are_reported_not_passed_over(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     (folder / "LICENSE").write_text("MIT")
     (folder / "lost.txt").write_text("a caption of nothing")
     (folder / "._000.png").write_bytes(b"a Finder's shadow")
     notes = " ".join(read_set(DataConfig(path=str(folder))).notes)
-    assert "left alone: LICENSE" in notes and "no picture of their name: lost.txt" in notes and "not read: ._000.png" in notes
+    assert "left alone: LICENSE" in notes and "no image of their name: lost.txt" in notes and "not read: ._000.png" in notes
 
 
-def test_the_same_picture_twice_is_told(tmp_path: Path) -> None:
+def test_the_same_image_twice_is_told(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
     (folder / "copy.txt").write_text("a red disc again")
-    assert "the same picture several times: 000.png = copy.png" in read_set(DataConfig(path=str(folder))).notes
+    assert "the same image several times: 000.png = copy.png" in read_set(DataConfig(path=str(folder))).notes
 
 
 def metadata(folder: Path, rows: list[dict[str, str]]) -> None:
@@ -125,7 +127,7 @@ def test_metadata_and_folder_must_tell_the_same(tmp_path: Path) -> None:
     metadata(
         tmp_path, [{"file_name": "a.png", "text": "a"}, {"file_name": "gone.png", "text": "g"}, {"file_name": "a.png", "text": "again"}]
     )
-    text = told(tmp_path)
+    text = reported(tmp_path)
     assert "metadata.jsonl, row 2: names gone.png, which is not there" in text
     assert "metadata.jsonl, row 3: names a.png a second time" in text
     assert "b.png: is not listed in metadata.jsonl" in text
@@ -135,26 +137,26 @@ def test_metadata_outside_the_folder_is_refused(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     draw(tmp_path / "set" / "b.png")
     metadata(tmp_path / "set", [{"file_name": "../a.png", "text": "a"}, {"file_name": "b.png", "text": "b"}])
-    assert "lies outside the folder" in told(tmp_path / "set")
+    assert "lies outside the folder" in reported(tmp_path / "set")
 
 
 def test_metadata_and_text_files_together_are_refused(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("one")
     metadata(tmp_path, [{"file_name": "a.png", "text": "other"}])
-    assert "captions come from both metadata.jsonl and a.txt" in told(tmp_path)
+    assert "captions come from both metadata.jsonl and a.txt" in reported(tmp_path)
 
 
 def test_a_mistyped_column_offers_the_nearest(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     metadata(tmp_path, [{"file_name": "a.png", "text": "a"}])
-    assert "Did you mean 'text'" in told(tmp_path, caption_column="texts")
+    assert "Did you mean 'text'" in reported(tmp_path, caption_column="texts")
 
 
-def test_two_caption_columns_must_be_told_apart(tmp_path: Path) -> None:
+def test_two_caption_columns_must_be_reported_apart(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     metadata(tmp_path, [{"file_name": "a.png", "text": "a", "caption": "b"}])
-    assert "text and caption; say which" in told(tmp_path)
+    assert "text and caption; say which" in reported(tmp_path)
     assert read_set(DataConfig(path=str(tmp_path), caption_column="caption")).samples[0].caption == "b"
 
 
@@ -174,7 +176,7 @@ def test_csv_and_parquet_are_read_as_well(tmp_path: Path) -> None:
 def test_a_comma_without_quotes_in_csv_is_no_caption(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a cat, sitting\n", encoding="utf-8")
-    assert "quote captions that hold commas" in told(tmp_path)
+    assert "quote captions that hold commas" in reported(tmp_path)
 
 
 def test_a_dataset_file_is_opened_by_load_dataset(tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_dataset_file_is_opened_by_load_dataset(tmp_path: Path) -> None:
     assert sample.caption == "a blue square" and (sample.size.width, sample.size.height) == (8, 8)
 
 
-def test_the_identity_of_a_set_follows_pictures_and_captions(tmp_path: Path) -> None:
+def test_the_identity_of_a_set_follows_images_and_captions(tmp_path: Path) -> None:
     one, two = (tiny.tiny_dataset(tmp_path / name) for name in ("one", "two"))
     (two / "000.png").rename(two / "zzz.png")
     (two / "000.txt").rename(two / "zzz.txt")

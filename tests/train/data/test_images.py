@@ -9,17 +9,17 @@ from registry.formats.image_file import Size, Unreadable, decode
 from train.data.images import fit, to_pixels
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **options)
+    image.save(buffer, format=kind, **options)
     return buffer.getvalue()
 
 
 def test_exif_rotation_is_applied() -> None:
-    picture = Image.new("RGB", (40, 20), "red")
+    image = Image.new("RGB", (40, 20), "red")
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees to see it upright
-    upright, size = decode(encoded(picture, "JPEG", exif=exif))
+    upright, size = decode(encoded(image, "JPEG", exif=exif))
     assert upright.size == (20, 40) and (size.width, size.height) == (20, 40)
 
 
@@ -28,26 +28,26 @@ def test_alpha_lies_over_white(mode: str) -> None:
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     clear.putpixel((0, 0), (0, 0, 0, 255))
     data = encoded(clear.convert(mode)) if mode != "P" else encoded(clear.quantize(4))
-    picture, _ = decode(data)
-    assert picture.mode == "RGB"
-    assert picture.getpixel((3, 3)) == (255, 255, 255) and picture.getpixel((0, 0)) == (0, 0, 0)
+    image, _ = decode(data)
+    assert image.mode == "RGB"
+    assert image.getpixel((3, 3)) == (255, 255, 255) and image.getpixel((0, 0)) == (0, 0, 0)
 
 
 def test_half_clear_black_is_grey() -> None:
-    picture, _ = decode(encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 128))))
-    assert picture.getpixel((0, 0)) == (127, 127, 127)
+    image, _ = decode(encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 128))))
+    assert image.getpixel((0, 0)) == (127, 127, 127)
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     values = numpy.full((4, 4), 32768, dtype=numpy.uint16)
-    picture, _ = decode(encoded(Image.fromarray(values)))
-    assert picture.getpixel((0, 0)) == (128, 128, 128)
+    image, _ = decode(encoded(Image.fromarray(values)))
+    assert image.getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_the_short_side_is_scaled_and_the_middle_kept() -> None:
-    picture = Image.new("RGB", (300, 100), "red")
-    picture.paste("blue", (100, 0, 200, 100))
-    cut = fit(picture, 50)
+    image = Image.new("RGB", (300, 100), "red")
+    image.paste("blue", (100, 0, 200, 100))
+    cut = fit(image, 50)
     assert cut.size == (50, 50)
     assert cut.getpixel((25, 25)) == (0, 0, 255) and cut.getpixel((3, 25)) == (0, 0, 255)
     assert Size(300, 100).cropped == pytest.approx(2 / 3)
@@ -69,14 +69,14 @@ def test_pixels_span_minus_one_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "why"), [(b"", "empty"), (b"not a picture", "no picture format"), (b"\x89PNG\r\n\x1a\nrest", "cannot be decoded")]
+    ("data", "why"), [(b"", "empty"), (b"not a picture", "no image format"), (b"\x89PNG\r\n\x1a\nrest", "cannot be decoded")]
 )
-def test_what_is_no_picture_says_why(data: bytes, why: str) -> None:
+def test_what_is_no_image_says_why(data: bytes, why: str) -> None:
     with pytest.raises(Unreadable, match=why):
         decode(data)
 
 
-def test_a_cut_off_file_is_not_half_a_picture() -> None:
+def test_a_cut_off_file_is_not_half_a_image() -> None:
     data = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
     with pytest.raises(Unreadable, match="decoded"):
         decode(data[: len(data) // 2])

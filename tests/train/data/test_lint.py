@@ -14,7 +14,7 @@ def test_a_sound_set_is_accepted(tmp_path: Path) -> None:
     assert any("'a red disc' (2 times)" in note for note in found.notes)
 
 
-def test_faults_of_both_folders_are_told_and_leaks_named(tmp_path: Path) -> None:
+def test_faults_of_both_folders_are_reported_and_leaks_named(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     tiny.tiny_dataset(folder / "heldout", 2)
     (folder / "003.txt").unlink()
@@ -22,8 +22,8 @@ def test_faults_of_both_folders_are_told_and_leaks_named(tmp_path: Path) -> None
     assert lint(DataConfig(path=str(folder))).faults == (
         "003.png: has no caption, the others have; write 003.txt",
         "heldout/: 001.png: its caption is empty",
-        "heldout/000.png is the training picture 000.png",
-        "heldout/001.png is the training picture 001.png",
+        "heldout/000.png is the training image 000.png",
+        "heldout/001.png is the training image 001.png",
     )
 
 
@@ -34,5 +34,5 @@ def test_the_command_answers_with_exit_2(tmp_path: Path, capsys: pytest.CaptureF
 
     (tmp_path / "empty").mkdir()
     assert main(["data", "lint", str(tmp_path / "empty"), "--json"]) == 2
-    assert "there are no pictures" in json.loads(capsys.readouterr().out)["faults"][0]
+    assert "there are no images" in json.loads(capsys.readouterr().out)["faults"][0]
     assert main(["data", "lint", str(tiny.tiny_dataset(tmp_path / "set"))]) == 0

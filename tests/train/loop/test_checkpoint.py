@@ -46,14 +46,14 @@ def test_a_failed_save_leaves_nothing(run: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["adapter.safetensors", "training.pt", "state.json"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(run: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(run: Path, name: str) -> None:
     save(run, 1)
     file = save(run, 2) / name
     file.write_bytes(file.read_bytes()[:-8])
-    told: list[str] = []
-    found = checkpoint.newest(run, told.append)
+    reported: list[str] = []
+    found = checkpoint.newest(run, reported.append)
     assert found is not None and found.step == 1
-    assert "step-000002 is damaged" in told[0]
+    assert "step-000002 is damaged" in reported[0]
 
 
 def test_half_made_folders_are_not_seen(run: Path) -> None:

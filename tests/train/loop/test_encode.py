@@ -8,11 +8,11 @@ import torch
 
 from registry.errors import JobFailed
 from registry.families import FAMILIES
-from registry.parts import Conditioning, Parts, Posterior, stacked
+from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import silent
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
-from train.loop.encode import Cache, Latents, encode_pictures, encode_texts, module_hash, source_of
+from train.loop.encode import Cache, Latents, encode_latents, encode_texts, module_hash, source_of
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")
@@ -35,16 +35,16 @@ def samples(folder: Path) -> tuple[Sample, ...]:
 def encode(parts: Parts, chosen: tuple[Sample, ...], cache: Cache, resolution: int = 32) -> tuple[Latents, int]:
     """(latents, how many had to be encoded)."""
     before = len(list(cache.folder.rglob("*.safetensors"))) if cache.folder.exists() else 0
-    latents = encode_pictures(SD1, parts, chosen, resolution=resolution, device=CPU, cache=cache, report=silent)
+    latents = encode_latents(SD1, parts, chosen, resolution=resolution, device=CPU, cache=cache, report=silent)
     return latents, len(list(cache.folder.rglob("*.safetensors"))) - before
 
 
-def test_the_cache_gives_what_the_vae_gave(parts: Parts, pictures: Path, cache: Cache) -> None:
-    first, made = encode(parts, samples(pictures), cache)
-    again, more = encode(parts, samples(pictures), cache)
+def test_the_cache_gives_what_the_vae_gave(parts: Parts, images: Path, cache: Cache) -> None:
+    first, made = encode(parts, samples(images), cache)
+    again, more = encode(parts, samples(images), cache)
     assert (made, more) == (6, 0)
     assert torch.equal(first.mean, again.mean) and first.logvar is not None and torch.equal(first.logvar, again.logvar)  # type: ignore[arg-type]
-    direct = _direct(parts, samples(pictures)[2])
+    direct = _direct(parts, samples(images)[2])
     assert torch.equal(first.mean[2:3], direct.mean)
 
 
@@ -56,9 +56,9 @@ def _direct(parts: Parts, sample: Sample) -> Posterior:
         return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32)).unsqueeze(0))
 
 
-def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, pictures: Path, cache: Cache) -> None:
+def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, images: Path, cache: Cache) -> None:
     family = replace(SD1, trains_on_mean=True)
-    latents = encode_pictures(family, parts, samples(pictures), resolution=32, device=CPU, cache=cache, report=silent)
+    latents = encode_latents(family, parts, samples(images), resolution=32, device=CPU, cache=cache, report=silent)
     assert latents.logvar is None and latents.rows([0]).sample(torch.ones(1, 4, 8, 8)).equal(latents.mean[:1])
 
 
@@ -75,39 +75,39 @@ def test_the_source_of_a_key_holds_the_shared_modules_that_encode() -> None:
         assert not any(Path(str(module.__file__)).read_text() in source for module in unused)
 
 
-def test_an_edited_picture_is_encoded_anew(parts: Parts, pictures: Path, cache: Cache, tmp_path: Path) -> None:
+def test_an_edited_image_is_encoded_anew(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
     import shutil
 
-    folder = Path(shutil.copytree(pictures, tmp_path / "copy"))
+    folder = Path(shutil.copytree(images, tmp_path / "copy"))
     encode(parts, samples(folder), cache)
     (folder / "000.png").write_bytes((folder / "001.png").read_bytes())
     latents, made = encode(parts, samples(folder), cache)
     assert made == 0 and torch.equal(latents.mean[0], latents.mean[1])
 
 
-def test_size_and_vae_are_part_of_the_key(parts: Parts, pictures: Path, cache: Cache) -> None:
-    encode(parts, samples(pictures), cache)
-    assert encode(parts, samples(pictures), cache, resolution=16)[1] == 6
+def test_size_and_vae_are_part_of_the_key(parts: Parts, images: Path, cache: Cache) -> None:
+    encode(parts, samples(images), cache)
+    assert encode(parts, samples(images), cache, resolution=16)[1] == 6
     with torch.no_grad():
         next(parts.vae.parameters()).add_(1e-3)
-    assert encode(parts, samples(pictures), cache)[1] == 6
+    assert encode(parts, samples(images), cache)[1] == 6
     vae: Any = parts.vae
     vae.register_to_config(scaling_factor=0.5)
-    assert encode(parts, samples(pictures), cache)[1] == 6
+    assert encode(parts, samples(images), cache)[1] == 6
 
 
-def test_a_damaged_entry_is_made_again(parts: Parts, pictures: Path, cache: Cache) -> None:
-    first, _ = encode(parts, samples(pictures), cache)
+def test_a_damaged_entry_is_made_again(parts: Parts, images: Path, cache: Cache) -> None:
+    first, _ = encode(parts, samples(images), cache)
     for file in cache.folder.rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:50])
-    again, _ = encode(parts, samples(pictures), cache)
+    again, _ = encode(parts, samples(images), cache)
     assert torch.equal(first.mean, again.mean)
 
 
-def test_a_picture_that_changed_since_the_plan_stops_the_run(parts: Parts, pictures: Path, cache: Cache, tmp_path: Path) -> None:
+def test_a_image_that_changed_since_the_plan_stops_the_run(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
     import shutil
 
-    folder = Path(shutil.copytree(pictures, tmp_path / "copy"))
+    folder = Path(shutil.copytree(images, tmp_path / "copy"))
     chosen = samples(folder)
     (folder / "000.png").write_bytes((folder / "001.png").read_bytes())
     with pytest.raises(JobFailed, match=r"000\.png changed"):
@@ -120,11 +120,11 @@ def test_the_posterior_is_sampled_anew_from_what_is_kept() -> None:
     torch.testing.assert_close(drawn, torch.full((1, 1, 2, 2), 3.0))
 
 
-def test_a_vae_that_overflows_is_named_with_the_picture(parts: Parts, pictures: Path, cache: Cache) -> None:
+def test_a_vae_that_overflows_is_named_with_the_image(parts: Parts, images: Path, cache: Cache) -> None:
     with torch.no_grad():
         next(parts.vae.parameters()).fill_(float("inf"))
     with pytest.raises(JobFailed, match=r"not finite for 000\.png"):
-        encode(parts, samples(pictures), cache)
+        encode(parts, samples(images), cache)
     assert not list(cache.folder.rglob("*.safetensors"))
 
 
@@ -157,7 +157,7 @@ def test_the_hash_sees_every_weight() -> None:
 
 def test_lengths_are_padded_only_where_a_mask_tells() -> None:
     short, long = ({"embeds": torch.ones(1, n, 2), "mask": torch.ones(1, n, dtype=torch.bool)} for n in (2, 3))
-    batch: Conditioning = stacked([short, long])
+    batch: Conditioning = collate([short, long])
     assert batch["embeds"].shape == (2, 3, 2) and batch["mask"].tolist() == [[True, True, False], [True, True, True]]
     with pytest.raises(JobFailed, match="without a mask"):
-        stacked([{"embeds": torch.ones(1, n, 2)} for n in (2, 3)])
+        collate([{"embeds": torch.ones(1, n, 2)} for n in (2, 3)])

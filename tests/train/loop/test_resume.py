@@ -56,15 +56,15 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
     from train.loop import step
 
-    honest = step.Learner.take
+    honest = step.TrainState.take
 
-    def dies(self: step.Learner, number: int) -> step.Trace:
+    def dies(self: step.TrainState, number: int) -> step.Trace:
         if number == 4:
             raise ZeroDivisionError
         return honest(self, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(step.Learner, "take", dies)
+        patched.setattr(step.TrainState, "take", dies)
         with pytest.raises(ZeroDivisionError):
             run.run(settings(steps=6, out=str(tmp_path / "stopped"), checkpoint=CheckpointConfig(every=3)), store)
     folder = only_run(tmp_path / "stopped")
@@ -141,12 +141,12 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_130(number: signal.Signals, se
 
 
 @pytest.fixture(scope="module")
-def done(base: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
+def done(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
     from train.config import LoraConfig, OptimConfig, PreviewConfig
 
     place = tmp_path_factory.mktemp("done")
     config = TrainConfig(
-        name="discs", base=str(base), data=DataConfig(path=str(pictures)), steps=2, batch_size=2, lora=LoraConfig(rank=2),
+        name="discs", base=str(base), data=DataConfig(path=str(images)), steps=2, batch_size=2, lora=LoraConfig(rank=2),
         optim=OptimConfig(lr=1e-2), preview=PreviewConfig(prompts=[]), device="cpu", out=str(place / "runs"),
     )  # fmt: skip
     store = Store(place / "home")
@@ -160,13 +160,13 @@ def test_a_finished_run_tells_its_result_again(done: tuple[Path, Store]) -> None
     assert (folder / "result.json").read_bytes() == before
 
 
-def test_more_steps_train_on_and_the_change_is_told(done: tuple[Path, Store]) -> None:
+def test_more_steps_train_on_and_the_change_is_reported(done: tuple[Path, Store]) -> None:
     folder, store = done
-    told: list[str] = []
+    reported: list[str] = []
     config = TrainConfig(resume=str(folder), steps=3)
-    outcome = run.run(config, store, given={"resume": str(folder), "steps": 3}, out=told.append)
+    outcome = run.run(config, store, given={"resume": str(folder), "steps": 3}, out=reported.append)
     assert outcome.result["steps"] == 3
-    assert "changed: steps 2 -> 3" in told and any("stretched" in line for line in told)
+    assert "changed: steps 2 -> 3" in reported and any("stretched" in line for line in reported)
     inputs = json.loads((folder / "inputs.json").read_text())
     assert [(row["step"], row["changes"]) for row in inputs["resumes"]] == [(2, {"steps": 3})]
 
@@ -177,7 +177,7 @@ def test_base_data_and_lora_cannot_change(done: tuple[Path, Store]) -> None:
         run.resume(folder, {"lora.rank": 8, "steps": 9}, store)
 
 
-def test_pictures_that_changed_are_named(done: tuple[Path, Store], tmp_path: Path) -> None:
+def test_images_that_changed_are_named(done: tuple[Path, Store], tmp_path: Path) -> None:
     import shutil
 
     folder, store = done
@@ -188,7 +188,7 @@ def test_pictures_that_changed_are_named(done: tuple[Path, Store], tmp_path: Pat
     (copy / "inputs.json").write_text(json.dumps(inputs))
     with pytest.raises(Faults) as caught:
         run.resume(copy, {"steps": 9}, store)
-    assert caught.value.faults == ["000.png has another picture or caption", "001.png is new"]
+    assert caught.value.faults == ["000.png has another image or caption", "001.png is new"]
 
 
 def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:

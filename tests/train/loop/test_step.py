@@ -8,7 +8,7 @@ import torch
 
 from train.config import LoraConfig, OptimConfig, Precision, TrainConfig
 from train.loop.rng import draws_for
-from train.lora import base_alone, lora_tensors, set_lora_tensors
+from train.lora import adapter_disabled, lora_tensors, set_lora_tensors
 from train.objective.targets import losses
 
 Settings = Callable[..., TrainConfig]
@@ -34,7 +34,7 @@ def after_a_step(prepared: Prepared, config: TrainConfig) -> tuple[Any, Any]:
     return learner, learner.take(0)
 
 
-def test_the_loss_is_the_formula_on_each_pictures_own_caption(prepared: Prepared, settings: Settings) -> None:
+def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, settings: Settings) -> None:
     work = prepared(settings(batch_size=4))
     learner = work.learner
     trace = learner.take(0)
@@ -74,8 +74,8 @@ def test_clipping_sees_every_weight(prepared: Prepared, settings: Settings) -> N
     norm = gradients(free).norm()
     assert float(trace.gradient_norm) == pytest.approx(float(norm), rel=1e-5)
     assert all(bool(weight.grad.any()) for _, weight in free.weights)
-    clipped, told = after_a_step(prepared, settings(optim=OptimConfig(clip=1e-3)))
-    assert float(told.gradient_norm) == pytest.approx(float(norm), rel=1e-5)
+    clipped, reported = after_a_step(prepared, settings(optim=OptimConfig(clip=1e-3)))
+    assert float(reported.gradient_norm) == pytest.approx(float(norm), rel=1e-5)
     assert float(gradients(clipped).norm()) == pytest.approx(1e-3, rel=1e-2)  # torch divides by norm + 1e-6
 
 
@@ -109,11 +109,11 @@ def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prep
     work = prepared(settings())
     first, again = (work.probe.measure(work.learner, model=work.learner.model) for _ in range(2))
     assert first == again and len(first) == 3
-    with base_alone(work.learner.modules):
+    with adapter_disabled(work.learner.modules):
         assert work.probe.measure(work.learner, model=work.learner.model) == first
     spread(work.learner)
     changed = work.probe.measure(work.learner, model=work.learner.model)
-    with base_alone(work.learner.modules):
+    with adapter_disabled(work.learner.modules):
         assert work.probe.measure(work.learner, model=work.learner.model) == first != changed
 
 

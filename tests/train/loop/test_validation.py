@@ -24,7 +24,7 @@ def test_it_cannot_tell_when_the_interval_spans_nothing() -> None:
     assert difference([2.0, 2.1, 2.2], [1.0, 1.1, 1.25]).verdict == "worse"
 
 
-def test_the_share_stays_when_pictures_are_added() -> None:
+def test_the_share_stays_when_images_are_added() -> None:
     few, many = samples(60), samples(120)
     held = {sample.name for sample in split(few, 0.25)[1]}
     assert 6 <= len(held) <= 26

@@ -77,7 +77,7 @@ def test_without_a_shift_a_dynamic_scheduler_s_table_is_even() -> None:
     assert objective.noise[499] == pytest.approx(0.5)
 
 
-def test_loss_is_the_mean_square_of_each_picture() -> None:
+def test_loss_is_the_mean_square_of_each_image() -> None:
     answer, target = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 2.0]])
     assert torch.equal(losses(answer, target), torch.tensor([5.0, 2.0]))
     assert losses(answer.bfloat16(), target).dtype == torch.float32

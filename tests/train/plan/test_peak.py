@@ -92,7 +92,7 @@ def test_checkpointing_computes_again_what_it_does_not_keep() -> None:
 
 def test_the_plan_tells_what_each_stage_needs(settings: Callable[..., TrainConfig], store: Store) -> None:
     found = run.plan(settings(), store).estimate
-    assert list(found.stages) == ["pictures are encoded", "prompts are encoded", "steps are taken"]
+    assert list(found.stages) == ["images are encoded", "prompts are encoded", "steps are taken"]
     assert all(count > 0 for count in found.stages.values())
     assert {"unet", "vae", "text_encoder"} <= set(found.memory)
     assert not found.on_device and found.total == sum(found.memory.values()) + (found.activations or 0)

@@ -1,4 +1,4 @@
-"""Learned words against diffusers' own loader, on the tiny models."""
+"""Textual inversion embeddings against diffusers' own loader, on the tiny models."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ def test_the_pipeline_s_own_loader(family: str, count: int, tmp_path: Path) -> N
     taught = with_words(parts, [word])
     own = teach(taught, [word])
     with torch.no_grad():
-        ours = seam.encode_prompts(taught, [PROMPT])
+        actual = seam.encode_prompts(taught, [PROMPT])
         if family == "sd1":
-            theirs = {"embeds": pipeline.encode_prompt(PROMPT, "cpu", 1, False)[0]}
+            expected = {"embeds": pipeline.encode_prompt(PROMPT, "cpu", 1, False)[0]}
         elif family == "sdxl":
             embeds, _negative, pooled, _negative_pooled = pipeline.encode_prompt(PROMPT, device="cpu", do_classifier_free_guidance=False)
-            theirs = {"embeds": embeds, "pooled": pooled}
+            expected = {"embeds": embeds, "pooled": pooled}
         else:
             embeds, pooled, _ids = pipeline.encode_prompt(PROMPT, None, device="cpu", max_sequence_length=48)
-            theirs = {"embeds": embeds, "pooled": pooled}
-        for name, value in theirs.items():
-            assert float((ours[name] - value).abs().max()) <= 1e-6, name
+            expected = {"embeds": embeds, "pooled": pooled}
+        for name, value in expected.items():
+            assert float((actual[name] - value).abs().max()) <= 1e-6, name
         forget(taught, own)
         plain = seam.encode_prompts(parts, [PROMPT])
         assert all(plain[name].equal(value) for name, value in tiny_parts(family)[0].encode_prompts(parts, [PROMPT]).items())
     assert (
-        float((plain["pooled" if family == "flux1" else "embeds"] - ours["pooled" if family == "flux1" else "embeds"]).abs().max()) > 1e-3
+        float((plain["pooled" if family == "flux1" else "embeds"] - actual["pooled" if family == "flux1" else "embeds"]).abs().max()) > 1e-3
     )
     assert taught is not parts and "<apple>" not in parts.tokenizers["tokenizer"].get_vocab()
     needed = [seam.count_tokens(one, "an <apple>")[0] for one in (with_words(parts, [word]), parts)]
@@ -107,5 +107,5 @@ def test_what_a_base_cannot_read_is_refused(tmp_path: Path) -> None:
         read_word(file_of(tmp_path / "c.safetensors", {"a": vectors(1, 32, 1)[None]}), parts, token=None, name="a")
     for encoder in parts.text_encoders.values():
         encoder.config.model_type = "qwen3"
-    with pytest.raises(Refused, match="learned word for CLIP"):
+    with pytest.raises(Refused, match="textual inversion embedding for CLIP"):
         read_word(tmp_path / "x.safetensors", parts, token=None, name="<x>")

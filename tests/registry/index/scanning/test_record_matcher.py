@@ -21,8 +21,8 @@ def make(path: Path, seed: str, **options: object) -> Path:
 
 
 def counts(report: ScanReport) -> dict[str, int]:
-    told = {name: getattr(report, name) for name in ("added", "updated", "relinked", "unchanged", "missing")}
-    return {name: count for name, count in told.items() if count}
+    reported = {name: getattr(report, name) for name in ("added", "updated", "relinked", "unchanged", "missing")}
+    return {name: count for name, count in reported.items() if count}
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_what_is_said_is_said_of_the_weights(store: Store, models: Path) -> None
     assert store.tag("c", ["x"]).hashes.sha256 is not None
 
 
-def test_a_file_that_is_gone_is_told_before_any_scan_and_its_copy_is_used(store: Store, models: Path) -> None:
+def test_a_file_that_is_gone_is_reported_before_any_scan_and_its_copy_is_used(store: Store, models: Path) -> None:
     copy = models / "copy.safetensors"
     shutil.copyfile(models / "a.safetensors", copy)
     store.add(copy)

@@ -20,8 +20,8 @@ def make(path: Path, seed: str = "") -> Path:
 
 
 def counts(report: ScanReport) -> dict[str, int]:
-    told = {name: getattr(report, name) for name in ("added", "updated", "relinked", "unchanged", "missing")}
-    return {name: count for name, count in told.items() if count}
+    reported = {name: getattr(report, name) for name in ("added", "updated", "relinked", "unchanged", "missing")}
+    return {name: count for name, count in reported.items() if count}
 
 
 @pytest.fixture

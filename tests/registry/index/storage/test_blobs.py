@@ -65,6 +65,6 @@ def test_a_damaged_blob_elsewhere_is_not_brought(tmp_path: Path) -> None:
     assert blobs.find(sha256) is None
 
 
-def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="LORALOOM_BLOBS"):
         list(Blobs(tmp_path, "nosuch://user:secret@host/x"))

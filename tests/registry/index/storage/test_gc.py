@@ -29,7 +29,7 @@ def make(path: Path, seed: str = "") -> Path:
     return path
 
 
-def brought(store: Store, server: Server, path: Path) -> Path:
+def downloaded(store: Store, server: Server, path: Path) -> Path:
     data = path.read_bytes()
     server.files[f"/{path.name}"] = data
     return Path(str(store.add(f"{server.url}/{path.name}", sha256=hashlib.sha256(data).hexdigest(), name="web").path))
@@ -69,7 +69,7 @@ def test_what_a_job_made_is_deleted_unless_it_was_written_to_or_moved(store: Sto
     assert not folder.exists()
 
 
-def test_who_depends_on_it_is_told(store: Store, tmp_path: Path) -> None:
+def test_who_depends_on_it_is_reported(store: Store, tmp_path: Path) -> None:
     base = store.add(make(tmp_path / "base.safetensors"))
     store.add(make(tmp_path / "child.safetensors", "child"), parents=[{"role": "source", "ref": "base", "sha256": base.hashes.sha256}])
     assert store.remove("base").derived == ("child",)
@@ -81,9 +81,9 @@ def test_who_depends_on_it_is_told(store: Store, tmp_path: Path) -> None:
         store.remove("ink", delete_files=True)
 
 
-def test_gc_lists_and_only_deletes_when_told(store: Store, server: Server, tmp_path: Path) -> None:
-    blob = brought(store, server, make(tmp_path / "a.safetensors", "a"))
-    keep = brought(store, server, make(tmp_path / "b.safetensors", "b"))
+def test_gc_lists_and_only_deletes_when_reported(store: Store, server: Server, tmp_path: Path) -> None:
+    blob = downloaded(store, server, make(tmp_path / "a.safetensors", "a"))
+    keep = downloaded(store, server, make(tmp_path / "b.safetensors", "b"))
     store.remove(str(blob))
     (store.home / "quarantine" / "half.part").write_bytes(b"x" * 10)
     old = store.home / "cells" / "ab" / ".tmp-1234"
@@ -118,9 +118,9 @@ def test_rows_of_missing_files_and_caches_go_only_on_request(store: Store, tmp_p
 
 
 def test_blobs_stay_while_another_process_brings_one(store: Store, server: Server, tmp_path: Path) -> None:
-    blob = brought(store, server, make(tmp_path / "a.safetensors"))
+    blob = downloaded(store, server, make(tmp_path / "a.safetensors"))
     store.remove("web")
-    with store.blobs.bringing():
+    with store.blobs.downloading():
         done = store.garbage(apply=True)
         assert done.items == [] and "Another process" in done.left[0] and blob.exists()
     store.garbage(apply=True)
@@ -148,7 +148,7 @@ def test_a_kept_model_is_fetched_after_its_file_is_gone(
 
 
 def test_a_model_of_the_web_is_fetched_again_from_there(store: Store, server: Server, tmp_path: Path) -> None:
-    blob = brought(store, server, make(tmp_path / "a.safetensors"))
+    blob = downloaded(store, server, make(tmp_path / "a.safetensors"))
     blob.unlink()
     assert store.fetch("web").path == str(blob) and blob.is_file()
     store.add(make(tmp_path / "lost.safetensors", "lost"))

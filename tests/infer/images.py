@@ -7,7 +7,7 @@ from typing import Any
 
 from infer.draw.render import Render
 from infer.grid.layout import Dimension, choose_sides
-from infer.output.gallery import Gallery, Picture, shared_settings, spell_settings
+from infer.output.gallery import CellImage, Gallery, shared_settings, spell_settings
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png, read_png
 
@@ -49,7 +49,7 @@ def gallery(
     dimensions = tuple(
         Dimension(axes=(name,), values=tuple((one,) for one in labels), labels=tuple(map(str, labels))) for name, labels in axes.items()
     )
-    pictures: list[Picture] = []
+    images: list[CellImage] = []
     for number, place in enumerate(product(*(range(len(one)) for one in dimensions))):
         if place in absent:
             continue
@@ -58,8 +58,8 @@ def gallery(
         colour = tuple((*(40 * at for at in place), 0, 0, 0)[:3])
         path.write_bytes(encode_png(square(colour, size), render, NAMES))  # type: ignore[arg-type]
         bad = place in failed
-        pictures.append(
-            Picture(
+        images.append(
+            CellImage(
                 place=place,
                 key=render.key(),
                 status="failed" if bad else "rendered",
@@ -70,7 +70,7 @@ def gallery(
                 error="Out of memory: <b>2 GiB</b> were asked for." if bad else None,
             )
         )
-    fixed = {name: value for name, value in shared_settings([one.settings for one in pictures]).items() if name not in axes}
+    fixed = {name: value for name, value in shared_settings([one.settings for one in images]).items() if name not in axes}
     return Gallery(
-        title=title, layout=choose_sides(dimensions), pictures=pictures, fixed=fixed, result={"rendered": len(pictures), "seconds": 1.5}
+        title=title, layout=choose_sides(dimensions), images=images, fixed=fixed, result={"rendered": len(images), "seconds": 1.5}
     )
