@@ -91,7 +91,7 @@ def _add_questions(words: Any) -> None:
         words, "inspect", inspect, "norms, spectrum and effective rank by module and block; what does nothing or is broken", writes=False
     )
     parser.add_argument("adapter", metavar="REF", help=REFERENCE)
-    parser.add_argument("--image", type=Path, metavar="FILE.png", help="draw the blocks")
+    parser.add_argument("--image", "--picture", dest="image", type=Path, metavar="FILE.png", help="draw the blocks")
     parser = _command(words, "diff", diff, "how two adapters differ, whatever their spelling; exit code 1 when they do", writes=False)
     parser.add_argument("first", metavar="REF", help=REFERENCE)
     parser.add_argument("second", metavar="REF", help=REFERENCE)

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from registry.converting.adapter_layers import AdapterLayer, pair_of, tensor_of
-from registry.converting.dialects import swapped
-from registry.converting.fusing import Pair
+from registry.adapters.writer import Pair
+from registry.converting.adapter_layers import AdapterLayer, pair_of
+from registry.converting.respelling import swapped
 from registry.errors import JobFailed
 from registry.progress import Report, Tick, silent
 
@@ -96,7 +96,7 @@ def inner(one: Pair | None, other: Pair | None) -> float:
 
 
 def _blocks(units: Sequence[AdapterLayer]) -> list[Pair | None] | None:
-    """The rows of a whole layer module by module, in the original implementation's arrangement; None where the rows are not those of the layer."""
+    """A whole layer's rows by module, in the original implementation's order; None where the rows are not those of the layer."""
     layer = units[0].layer
     pairs = [pair_of(unit) for unit in units]
     if layer.swapped and units[0].part is not None:
@@ -126,7 +126,7 @@ def _same_magnitudes(mine: Sequence[Pair | None], its: Sequence[Pair | None]) ->
 
 def _same_tensors(one: AdapterLayer, other: AdapterLayer) -> bool:
     return one.source.roles == other.source.roles and all(
-        same_bits(tensor_of(one.source, role), tensor_of(other.source, role)) for role in one.source.roles
+        same_bits(one.source.raw(role), other.source.raw(role)) for role in one.source.roles
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.architectures.unet.ldm_names import unet_modules
-from registry.formats.adapter_keys import DENOISER
+from registry.formats.dialects import DENOISER
 from registry.formats.layers import AdapterNames, originals
 from registry.formats.model_folder import weights_of
 from registry.formats.model_header import ModelHeader
@@ -181,7 +181,7 @@ def ldm_names(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _first_names(modules: Modules, names: AdapterNames) -> Modules:
-    """The layers of a transformer in diffusers' names under those of the original implementation: fused ones as high as their parts together."""
+    """A transformer's layers in diffusers' names under the original implementation's; a fused one is as high as its parts together."""
     named: Modules = {}
     for layer in originals(names.layers, modules).values():
         parts = [modules[name] for name in layer.modules if name in modules]

@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
 from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
-from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
-from registry.family import FAMILIES, Family, own_timesteps_begun, start_by_whole_steps
+from registry.family import FAMILIES, Family
+from registry.family_defaults import scheduler_timesteps_from_start, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
@@ -77,7 +79,7 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
         return None
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
-    declared = declared_family(look.metadata)
+    declared = declared_unet_family(look.metadata)
     return Match(score=0.9, evidence=(declared[1],)) if declared is not None and declared[0] == "sdxl_refiner" else None
 
 
@@ -156,7 +158,7 @@ def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
     return _scored(encode_beside(parts, negatives), NEGATIVE_SCORE)
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "" (zeros where the pipeline's config says so), with the score of what is to be avoided."""
     return _scored(encode_zeros(parts, count), NEGATIVE_SCORE)
 
@@ -192,6 +194,7 @@ FAMILIES.add("sdxl_refiner")(
         denoiser="unet",
         text_encoders=("text_encoder_2",),
         tokenizers=("tokenizer_2",),
+        aliases=Aliases(modelspec=("stable-diffusion-xl-v1-refiner",)),
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,
@@ -209,6 +212,7 @@ FAMILIES.add("sdxl_refiner")(
         ),
         file_names=LAYOUT,
         adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder_2": "lora_te2_"}),
+        cross_attention_dim=WIDTH,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,
@@ -220,7 +224,7 @@ FAMILIES.add("sdxl_refiner")(
         decode=decode,
         complete=complete,
         predict=predict,
-        set_timesteps=own_timesteps_begun,
+        set_timesteps=scheduler_timesteps_from_start,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
         control="no ControlNet was made for SDXL's refiner; steer the image that it refines",

@@ -1,4 +1,4 @@
-"""The layers of a denoiser in both their spellings: diffusers' modules, and the names of the original implementation that kohya's files use.
+"""The layers of a denoiser in both spellings: diffusers' modules, and the original implementation's names that kohya's files use.
 
 One table a family, read both ways. `*` stands for a block's number, in the same order on both sides.
 """
@@ -14,7 +14,7 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that can carry an adapter: its name in the original implementation, and diffusers' modules whose rows it holds, top to bottom.
+    """A layer that can carry an adapter: its original name, and the diffusers modules whose rows it holds, top to bottom.
 
     `widths` are the rows of each module in units of the layer's input (3 x 1 for q, k, v; 1, 1/3, 1/3 where k and v are
     shared by three heads); () is one module, or modules that are all as wide as their input.

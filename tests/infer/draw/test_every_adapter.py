@@ -57,8 +57,8 @@ def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[
 
     `axes` are those of its weight: 2 of a linear layer, 4 of a convolution.
     """
+    from registry.adapters.peft_state import own_layers
     from registry.formats.layers import originals
-    from registry.formats.lora_state import own_layers
 
     weights = {name: layer.weight for name, layer in own_layers(parts.denoiser) if layer.weight.ndim in axes}
     found = originals(family.adapter_names.layers, weights)
@@ -126,7 +126,7 @@ def test_every_layer_of_the_first_code_is_read_row_by_row(build: Any, prefix: st
 
 
 def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) -> None:
-    """`registry fits` and the grid's own check read headers only: the original implementation's names on a folder and on a file in either spelling."""
+    """`registry fits` and the grid's own check read headers only: original names on a folder and on a file in either spelling."""
     import torch
     from safetensors.torch import save_file
 

@@ -57,7 +57,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def single_file(family: str, folder: Path, out: Path, **way: Any) -> Path:
-    """A family's tiny model as one file; of families whose files have a transformer alone, that: in its original implementation's names or otherwise."""
+    """A family's tiny model as one file; of families whose files have a transformer alone, that: in original names or diffusers'."""
     names = transformer_names(family)
     return transformer_single_file(folder, out, names, **way) if names is not None else tiny_single_file(folder, out, family=family)
 

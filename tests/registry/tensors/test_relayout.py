@@ -74,7 +74,7 @@ NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is
 
 @pytest.mark.parametrize("family", NAMED)
 def test_every_form_in_that_of_every_other_gives_every_number(family: str, tmp_path: Path) -> None:
-    """A folder, a file in the original implementation's names, and for transformers files in diffusers' own names, with a prefix and without."""
+    """A folder, a file in original names, and for transformers files in diffusers' names, with a prefix and without."""
     folder = shared_folder(family)
     forms = [folder]
     if transformer_names(family) is not None:
