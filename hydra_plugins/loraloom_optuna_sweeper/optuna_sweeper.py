@@ -69,8 +69,7 @@ class OptunaSweeper(Sweeper):
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: "HydraContext", task_function: "TaskFunction", config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.config = config
+        self.context, self.settings = hydra_context, config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -78,7 +77,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> dict[str, Any] | None:
         """Run the trials; gives the best one's parameters and value, None where every trial failed."""
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        parsed = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(words)
+        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(words)
         overrides = {one.get_key_element(): one for one in parsed}
         space = {key: distribution(one) for key, one in overrides.items() if one.is_sweep_override()}
         fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
@@ -86,7 +85,8 @@ class OptunaSweeper(Sweeper):
         for done in range(0, self.n_trials, self.n_jobs):
             trials = [study.ask(space) for _ in range(min(self.n_jobs, self.n_trials - done))]
             batch = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
-            self.validate_batch_is_legal(batch)
+            for point in batch:
+                self.context.config_loader.load_sweep_config(self.settings, point)  # refuses what cannot be composed
             for trial, ended in zip(trials, self.launcher.launch(batch, initial_job_idx=done), strict=True):
                 _tell(study, trial, ended)
         return self._result(study)
@@ -108,7 +108,7 @@ class OptunaSweeper(Sweeper):
         own: dict[str, Any] = {}
         for key, allowed in space.items():
             name = key.lstrip("+")
-            value = self.config.hydra.runtime.choices.get(name, OmegaConf.select(self.config, name))
+            value = self.settings.hydra.runtime.choices.get(name, OmegaConf.select(self.settings, name))
             choices = getattr(allowed, "choices", None)
             if choices is not None:
                 spelled = value.name if isinstance(value, Enum) else Transformer.str(value)
@@ -123,7 +123,7 @@ class OptunaSweeper(Sweeper):
         if not study.get_trials(states=[TrialState.COMPLETE]):
             return None
         result = {"name": "optuna", "best_params": dict(study.best_params), "best_value": study.best_value}
-        OmegaConf.save(OmegaConf.create(result), Path(self.config.hydra.sweep.dir) / "optimization_results.yaml")
+        OmegaConf.save(OmegaConf.create(result), Path(self.settings.hydra.sweep.dir) / "optimization_results.yaml")
         return result
 
 
@@ -133,13 +133,14 @@ def distribution(override: Override) -> "BaseDistribution":
 
     value: Any = override._value
     if isinstance(value, IntervalSweep):
-        kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
-        return kind(value.start, value.end, log="log" in value.tags)  # type: ignore[arg-type]  # ints where the kind is Int
-    values = list(override.sweep_iterator(Transformer.identity))
+        ends: Any = (value.start, value.end)
+        kind: Any = IntDistribution if all(isinstance(end, int) for end in ends) else FloatDistribution
+        return kind(*ends, log="log" in value.tags)
+    values: list[Any] = list(override.sweep_iterator(Transformer.identity))
     if isinstance(value, RangeSweep) and len(values) > 1:
-        ends, step = (min(values), max(values)), abs(values[1] - values[0])
-        whole = all(isinstance(one, int) for one in values)
-        return IntDistribution(*ends, step=step) if whole else FloatDistribution(*ends, step=step)
+        step = abs(values[1] - values[0])
+        kind = IntDistribution if all(isinstance(one, int) for one in values) else FloatDistribution
+        return kind(min(values), max(values), step=step)
     return CategoricalDistribution([Transformer.str(one) for one in values])
 
 

@@ -107,7 +107,7 @@ class OverrideChecker:
             return f"{raw}: fits no preset of {group}. There are: {', '.join(sorted(self.presets.groups[group]))}."
         for one in chosen:
             for name in one if isinstance(one, list) else [one]:
-                if name is not None and str(name) not in self.presets.groups[group]:
+                if name is not None and group not in self.schema.settings and str(name) not in self.presets.groups[group]:
                     return f"{raw}: there is no preset {str(name)!r} of {group}. {self._presets_like(str(name), group)}"
         return None
 

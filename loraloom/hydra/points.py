@@ -24,8 +24,8 @@ def sweep_values(override: "Override", options: Options) -> list[Any]:
     if isinstance(value, Glob):
         return list(value.filter(sorted(options.get(override.key_or_group, ()))))
     if isinstance(value, IntervalSweep):
-        ends = (value.start, value.end)  # Hydra reads them as floats
-        return [int(end) for end in ends] if all(float(end).is_integer() for end in ends) else [*ends]
+        ends = (float(value.start or 0), float(value.end or 0))
+        return [int(end) for end in ends] if all(end.is_integer() for end in ends) else [*ends]
     return list(override.sweep_iterator(Transformer.identity))
 
 

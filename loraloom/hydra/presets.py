@@ -61,6 +61,12 @@ class Presets:
                 values |= _values(self.groups[group][str(option)], group)
         return values
 
+    def take_value(self, group: str, value: str) -> None:
+        """Let a group that has the name of a setting take a value of the setting too: tracker=wandb+tensorboard."""
+        from hydra.core.config_store import ConfigStore
+
+        ConfigStore.instance().store(group=group, name=value, node={group: value}, package="_global_")
+
     def meaning(self, group: str, option: str) -> str:
         """The comment that a preset begins with."""
         lines = self.groups[group][option].read_text(encoding="utf-8").splitlines()
@@ -76,9 +82,14 @@ def leaves(value: Any, name: str) -> dict[str, Any]:
 
 
 def _values(path: Path, group: str) -> dict[str, Any]:
+    """What a preset sets; first what the presets beside it set that its defaults list names."""
     import yaml
 
     text = path.read_text(encoding="utf-8")
     values = yaml.safe_load(text) or {}
-    values.pop("defaults", None)
-    return leaves(values, "" if "@package _global_" in text else group.replace("/", "."))
+    shared = [entry for entry in values.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    found: dict[str, Any] = {}
+    for entry in shared:
+        if (beside := path.parent / f"{entry}.yaml").is_file():
+            found |= _values(beside, group)
+    return found | leaves(values, "" if "@package _global_" in text else group.replace("/", "."))
