@@ -86,6 +86,8 @@ class Composer:
 
     def literal(self, argument: str) -> str:
         """The argument as Hydra should read it: its value quoted where a text is meant, and no `+`, since our schemas are closed."""
+        if argument.lstrip("+").startswith(("hydra.", "hydra/")):
+            return argument
         argument = argument.lstrip("+") if "=" in argument else argument
         if argument.partition("=")[0] in self.presets.user_groups:
             return f"+{argument}"  # it is in no defaults list, so that Hydra has to add it
@@ -116,7 +118,7 @@ class Composer:
     def hydra_settings(self) -> list[str]:
         """The overrides that are Hydra's own; the folder of presets is no such setting."""
         given = self.overrides[: len(self.arguments.overrides)]
-        return [one for one in given if one.startswith(("hydra.", "hydra/"))]
+        return [one for one in given if one.lstrip("+~").startswith(("hydra.", "hydra/"))]
 
     @cached_property
     def checker(self) -> OverrideChecker:
