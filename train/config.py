@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
 import yaml
 
-from infer.draw.values import DEVICE
 from registry.errors import Faults, Refused
-from registry.names import suggest
+from registry.names import DEVICE, suggest
 from registry.settings import params_schema, setting, word
 from train.objective.losses import LOSSES
 from train.objective.timesteps import TIMESTEPS

@@ -23,9 +23,6 @@ class Fit(Enum):
     crop = "crop"
 
 
-DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")  # what the setting `device` may be
-
-
 class Precision(Enum):
     """The dtype of the weights and the arithmetic; fp32 is diffusers' default."""
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infer.draw.render import SETTINGS
-from infer.draw.values import DEVICE, member_name
+from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from registry.errors import Faults
+from registry.names import DEVICE
 
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
 
