@@ -20,6 +20,7 @@ from registry.errors import Faults, Refused
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.merging.plan import name_faults, output_faults
+from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
 from registry.references import absolute, looks_like_path
@@ -75,6 +76,8 @@ class Converted:
 
 def plan_convert(wish: ConvertRequest, store: Store) -> ConvertPlan:
     """Everything checked, nothing written. Raises Refused."""
+    if wish.target not in TARGETS:
+        raise Refused(f"{wish.target!r} is no form that a model is converted to. {suggest(wish.target, TARGETS)}")
     record = _found(wish, store)
     folder = wish.target == "folder" or (wish.target == "peft" and wish.output.suffix != ".safetensors")
     faults = output_faults(wish.output, [Path(str(record.path))], folder=folder)
