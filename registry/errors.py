@@ -7,9 +7,9 @@ LoomError
 │   ├── Ambiguous           a reference that names several things; they are listed
 │   ├── BadFile             a file that is not what it should be: `code` is a short word with dashes
 │   ├── FamilyMismatch      an adapter, base or setting of another family
+│   ├── IndexDamaged        the index cannot be read; `loraloom registry rebuild` restores its last backup
 │   └── Faults              several refusals told together
 └── JobFailed               accepted, begun, and not finished (exit 1)
-    └── IndexRecovered      the index was damaged, and is made anew: what was asked can be asked again
 """
 
 from collections.abc import Iterable
@@ -57,6 +57,15 @@ class FamilyMismatch(Refused):
     """Something of one family where another is needed."""
 
 
+class IndexDamaged(Refused):
+    """The index file is damaged; `reason` is what was found, the message names the command that restores it."""
+
+    def __init__(self, path: Path, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.reason = reason
+
+
 class Faults(Refused):
     """Several refusals told together, in the order they were found."""
 
@@ -67,7 +76,3 @@ class Faults(Refused):
 
 class JobFailed(LoomError):
     """A job that was accepted and could not be finished; what it had done is kept."""
-
-
-class IndexRecovered(JobFailed):
-    """Damage was met in the middle of work; the index is made anew, and nothing of that work is in it."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from registry.formats.adapter_keys import DENOISER
 from registry.formats.adapter_shapes import layer_sizes
+from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo

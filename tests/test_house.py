@@ -176,6 +176,23 @@ def test_help_imports_only_the_standard_library_and_us() -> None:
     assert loaded - set(sys.stdlib_module_names) <= set(FLOORS)
 
 
+def test_tests_import_large_libraries_where_they_use_them() -> None:
+    """Collection loads torch at most: diffusers at the top of one test file costs every run of pytest seconds."""
+    tests = [path for path in ALL_PYTHON if path not in SOURCES]
+    large = {named(path): {name.partition(".")[0] for name in top_imports(path)} & set(HEAVY) - {"torch"} for path in tests}
+    assert {name: found for name, found in large.items() if found} == {}
+
+
+def test_a_pure_test_is_collected_without_large_libraries() -> None:
+    program = (
+        "import sys, pytest; pytest.main(['--collect-only', '-qq', 'tests/infer/grid/test_where.py']); "
+        f"print('\\n', sorted(set(sys.modules) & set({(*HEAVY, 'hydra')!r})))"
+    )
+    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "test_where.py: " in child.stdout
+    assert child.stdout.splitlines()[-1].strip() == "[]"
+
+
 def test_nothing_is_called_utils() -> None:
     assert [named(path) for path in ALL_PYTHON if re.fullmatch(r"_?(utils?|common|helpers?|misc)", path.stem)] == []
 

@@ -91,18 +91,17 @@ def _asked(
     steering = asks[0].steering
     rows = [row for ask in asks for row in ask.rows]
     everyone = rows == list(range(len(noisy)))
-    itself = control.scales_itself(steering.net)
-    added = control.residuals(
+    inputs = (
         parts,
         steering.net,
         noisy if everyone else noisy[rows],
         timesteps if everyone else timesteps[rows],
         conditioning if everyone else {key: value[rows] for key, value in conditioning.items()},
         _hints(asks),
-        mode=steering.mode,
-        **({"scale": steering.scale} if itself else {}),
     )
-    return added, 1.0 if itself else steering.scale
+    if control.scaled_residuals is not None and control.scales_itself(steering.net):
+        return control.scaled_residuals(*inputs, mode=steering.mode, scale=steering.scale), 1.0
+    return control.residuals(*inputs, mode=steering.mode), steering.scale
 
 
 def _hints(group: Sequence[ControlCall]) -> Tensor:

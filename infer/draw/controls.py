@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.edges import edges
+from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import fitted
-from infer.draw.render import ControlNet, ImageFile
 from registry.errors import Refused
 from registry.names import Table, suggest
 from registry.references import NONE, split_joined, split_weight
@@ -32,6 +32,8 @@ def read_controls(value: object) -> tuple[ControlNet, ...]:
     """The ControlNets of "canny:edges.png:0.8+depth:d.png", of a record, of a list of either, of "none" or None."""
     if value is None:
         return ()
+    if isinstance(value, ControlNet):
+        return (value,)
     if isinstance(value, str):
         return _of_text(value.strip())
     if isinstance(value, Mapping):

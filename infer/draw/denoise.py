@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import ControlCall, Steering, encode_hints, steered
@@ -83,14 +84,8 @@ def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None
         )
 
 
-def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width: int) -> Tensor:
-    """The stock pipeline's first noise (1, C, H, W), unit variance, in the pipeline's own dtype and on the model's device."""
-    import torch
-
-    return _noise(family, parts, torch.Generator("cpu").manual_seed(seed), height=height, width=width)
-
-
-def _noise(family: Family, parts: Parts, generator: torch.Generator, *, height: int, width: int) -> Tensor:
+def initial_noise(family: Family, parts: Parts, generator: torch.Generator, *, height: int, width: int) -> Tensor:
+    """The first noise (1, C, H, W) of a drawing, unit variance: the pipeline's own shape and dtype, on the model's device."""
     import torch
 
     check_size(family, parts, height=height, width=width)
@@ -151,10 +146,11 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents, ground = _first_latents(family, parts, job, timesteps, generator)
-    size = {"height": job.height, "width": job.width, "guidance": job.guidance}
-    conditional = family.complete(parts, job.conditional, **size)
-    guided = job.unconditional is not None and family.guided(parts, job.guidance, negative=True)
-    unconditional = family.complete(parts, job.unconditional, **size) if guided else None
+    complete = partial(family.complete, parts, height=job.height, width=job.width, guidance=job.guidance)
+    conditional = complete(job.conditional)
+    unconditional = job.unconditional
+    if unconditional is not None:
+        unconditional = complete(unconditional) if family.guided(parts, job.guidance, negative=True) else None
     return _Walk(
         index=index,
         job=job,
@@ -186,7 +182,7 @@ def _first_latents(
     family: Family, parts: Parts, job: Job, timesteps: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, InpaintBackground | None]:
     def noise() -> Tensor:
-        return _noise(family, parts, generator, height=job.height, width=job.width)
+        return initial_noise(family, parts, generator, height=job.height, width=job.width)
 
     if job.start is not None:
         return start_latents(family, parts, job.start, job.scheduler, timesteps, generator, noise)

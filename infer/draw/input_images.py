@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.render import ImageFile
+from infer.draw.files import ImageFile
 from registry.errors import BadFile, NotFound, Refused
 from registry.formats.atomic_file import atomic_file
 from registry.formats.image_file import Unreadable, decode
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-FITS = ("stretch", "crop")
 HELD = 8  # decoded images in memory
 LARGEST = 1 << 30  # bytes of a file; more is no image
 

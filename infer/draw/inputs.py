@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import hint_of
+from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import InputImages, check_fit, fit_notes, fitted, to_pixels
-from infer.draw.render import ControlNet, ImageFile, Render
+from infer.draw.render import Render
 from infer.draw.start import Start, check_strength
 from registry.errors import LoomError
 from registry.family import Family

@@ -1,126 +1,313 @@
-"""Render: all that one image needs, and the key that two equal images share."""
+"""Render: all that one image needs, and the key that two equal images share. A setting of an image is one field here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
+
+from infer.draw.controls import read_controls
+from infer.draw.files import (
+    Adapter,
+    ControlNet,
+    Embedding,
+    ImageFile,
+    file_name,
+    label_controls,
+    read_adapters,
+    read_embeddings,
+    read_image,
+    spell_adapters,
+    spell_controls,
+    spell_embeddings,
+)
+from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
+from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
 LOOP = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adapter:
-    """An adapter as it was named, its weight, and the sha256 of its file once it was found."""
-
-    reference: str
-    weight: float = 1.0
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same image another key
-
-    def __str__(self) -> str:
-        return self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
+def _hide(_value: Any) -> None:
+    """Not shown in a report."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Embedding:
-    """A textual inversion embedding reference, token in prompts (None: the file's own), sha256 of its file once found."""
-
-    reference: str
-    token: str | None = None
-    sha256: str | None = None
-
-    def __str__(self) -> str:
-        return self.reference if self.token is None else f"{self.reference} as {self.token}"
+def _load_image(data: Mapping[str, Any] | None) -> ImageFile | None:
+    return ImageFile(**data) if data is not None else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageFile:
-    """An image as it was named, and the sha256 of its file once it was read."""
-
-    path: str
-    sha256: str | None = None
-
-    def __str__(self) -> str:
-        return self.path
+def _load_control(data: Mapping[str, Any]) -> ControlNet:
+    return ControlNet(**{**data, "picture": ImageFile(**data["picture"])})
 
 
-@dataclass(frozen=True, kw_only=True)
-class ControlNet:
-    """A ControlNet as it was named, the image it is given, and how: `start` and `end` are shares of the steps.
-
-    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the image; None: it is one.
-    """
-
-    reference: str
-    picture: ImageFile
-    scale: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-    mode: int | None = None
-    prepare: str | None = None
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "start", "end"):
-            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
-
-    def __str__(self) -> str:
-        told = f"{self.reference}:{self.picture}:{number(self.scale)}"
-        extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
-        extra += [f"mode {self.mode}"] if self.mode is not None else []
-        extra += [self.prepare] if self.prepare else []
-        return f"{told} ({', '.join(extra)})" if extra else told
-
-    def pinned(self) -> list[Any]:
-        """What the pixels depend on."""
-        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
+def _pin_fit(render: "Render", fit: str | None) -> Any:
+    return fit if fit is not None and (render.init or render.mask or render.steering) else UNPINNED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """All that one image needs. `None` is what the stock pipeline does; `infer.draw.resolve` puts the value in its place.
+    """All that one image needs. `None` is diffusers' default; `infer.draw.resolve` puts the value in its place.
 
     `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2).
-    `init` is the image that is drawn anew by `strength`, where `mask` is white; `paste` puts its own pixels back where it is black.
+    `init` is redrawn by `strength` where `mask` is white; `paste` puts its own pixels back where it is black.
     """
 
-    base: str
-    base_config: str | None = None
-    prediction: str | None = None  # what a person said that the base predicts; None: as its files say
-    adapters: tuple[Adapter, ...] = ()
-    prompt: str = ""
-    negative: str | None = None
-    seed: int = 0
-    steps: int | None = None
-    sampler: str | None = None
-    guidance: float | None = None
-    width: int | None = None
-    height: int | None = None
-    clip_skip: int | None = None
-    init: ImageFile | None = None
-    strength: float | None = None  # in (0, 1], the share of the steps that is walked
-    mask: ImageFile | None = None
-    paste: bool = True
-    controls: tuple[ControlNet, ...] = ()
-    embeddings: tuple[Embedding, ...] = ()
-    vae: str | None = None  # None: the base's own
-    fit: str | None = None  # how an image of another shape is made the size: stretch or crop
-    precision: str = "fp32"
-    device: str = "cpu"
+    base: Annotated[
+        str,
+        Setting(
+            help="the base model: a registered name, a path, a sha256: prefix",
+            default="pocket",
+            file="base",
+            pin=lambda render, _: render.base_sha256,
+            axis=FieldAxis(help="base models: names, paths, sha256:...", read=names, across=7),
+        ),
+    ]
+    base_config: Annotated[
+        str | None,
+        Setting(
+            help="diffusers folder with the configs a single file needs",
+            file="base_config",
+            show=_hide,
+            pin=lambda render, _: render.base_config_sha256,
+        ),
+    ] = None
+    prediction: Annotated[str | None, Setting(help="epsilon or v_prediction, where the base's file does not say it", show=_hide)] = (
+        None  # as a person gave it; None: as the base's files say
+    )
+    adapters: Annotated[
+        tuple[Adapter, ...],
+        Setting(
+            help='adapters of every cell: ink, "ink:0.6+hat:0.4", a list of these, none',
+            type=Any,
+            default=None,
+            read=read_adapters,
+            file="adapter",
+            show=spell_adapters,
+            load=lambda rows: tuple(Adapter(**row) for row in rows),
+            pin=lambda render, _: [[one.sha256, one.weight] for one in render.active],
+            axis=FieldAxis(
+                name="adapter",
+                help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)',
+                read=adapter_texts,
+                across=8,
+            ),
+        ),
+    ] = ()
+    prompt: Annotated[
+        str,
+        Setting(
+            help="the prompt; needed unless axes.prompt has them",
+            type=str | None,
+            default=None,
+            read=lambda text: text or "",
+            pin=pin_always,
+            axis=FieldAxis(help="prompts, each in quotes", read=prompts, across=0),
+        ),
+    ] = ""
+    negative: Annotated[
+        str | None,
+        Setting(
+            help="the negative prompt (default: none)",
+            pin=lambda render, text: text if render.guided else None,  # without an unconditional pass it is never read
+            axis=FieldAxis(help="negative prompts; null is none", across=0),
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Setting(
+            help="seed of torch's CPU generator, one a cell, as in diffusers",
+            infotext="Seed",
+            valid=lambda seed: 0 <= seed < 2**63,
+            expected="0 to 2^63 - 1",
+            pin=pin_always,
+            axis=FieldAxis(help="seeds: 7, or 1-4 (1, 2, 3, 4)", across=2),
+        ),
+    ] = 0
+    steps: Annotated[
+        int | None,
+        Setting(
+            help="denoising steps (default: the family's)",
+            infotext="Steps",
+            valid=lambda steps: 1 <= steps <= 1000,
+            expected="1 to 1000: a sampler picks its steps among 1000 timesteps",
+            pin=pin_always,
+            axis=FieldAxis(help="denoising steps: 20, or 10-14"),
+        ),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        Setting(
+            help="the sampler (default: the base's own)",
+            choice=True,
+            pin=pin_always,
+            axis=FieldAxis(help="samplers by name; null is the base's own", spell=spell_or_own),
+        ),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        Setting(
+            help="the guidance scale (default: the family's)",
+            valid=lambda scale: abs(scale) < 1e4,
+            expected="a number such as 7.5",
+            pin=pin_always,
+            axis=FieldAxis(help="guidance scales: 4, or 1..7/4"),
+        ),
+    ] = None
+    width: Annotated[
+        int | None,
+        Setting(
+            name="size",
+            fields=("width", "height"),
+            help="pixels: 64, 96x64 (width x height), [96,64] (default: the base's own)",
+            type=Any,
+            read=read_size,
+            show=lambda size: f"{size[0]}×{size[1]}",
+            infotext="Size",
+            infotext_value=lambda size: f"{size[0]}x{size[1]}",
+            pin=pin_always,
+            axis=FieldAxis(help="sizes in pixels: 64, 96x64 (width x height), [96,64]", read=sizes, spell=spell_size),
+        ),
+    ] = None
+    height: Annotated[int | None, Setting(show=_hide, pin=pin_always)] = None
+    clip_skip: Annotated[
+        int | None,
+        Setting(
+            help="layers of the text encoder left out at its end; 1 is A1111's 2",
+            read=lambda skip: skip or None,
+            infotext="Clip skip",
+            infotext_value=lambda skip: skip + 1 if skip else None,  # A1111 counts from the end
+            pin=lambda _, skip: skip or None,  # 0 leaves nothing out
+            axis=FieldAxis(name="clipskip", help="layers of the text encoder left out at its end: 0 is none, 1 is A1111's 2"),
+        ),
+    ] = None
+    init: Annotated[
+        ImageFile | None,
+        Setting(
+            help="an image to redraw (image-to-image); its size is the drawing's unless size is given",
+            type=str | None,
+            read=read_image,
+            show=lambda file: file_name(file.path) if file else None,
+            infotext="Init image hash",
+            infotext_value=lambda file: (file.sha256 or "")[:10] if file else None,
+            load=_load_image,
+            pin=lambda _, file: file.sha256 if file else UNPINNED,
+        ),
+    ] = None
+    strength: Annotated[
+        float | None,
+        Setting(
+            help="how much of init is redrawn, above 0 to 1 (default: the family's)",
+            infotext="Denoising strength",
+            pin=lambda render, strength: strength if render.init else UNPINNED,
+        ),
+    ] = None  # in (0, 1], the share of the steps that is walked
+    mask: Annotated[
+        ImageFile | None,
+        Setting(
+            help="a black and white image: init is redrawn where it is white (inpainting)",
+            type=str | None,
+            read=read_image,
+            show=lambda file: file_name(file.path) if file else None,
+            load=_load_image,
+            pin=lambda _, file: file.sha256 if file else UNPINNED,
+        ),
+    ] = None
+    paste: Annotated[
+        bool,
+        Setting(
+            help="put init's own pixels back where mask is black; false: as the VAE gives them back",
+            show=lambda paste: None if paste else "no: as the VAE gives it back",
+            pin=lambda render, paste: paste if render.mask else UNPINNED,
+        ),
+    ] = True
+    controls: Annotated[
+        tuple[ControlNet, ...],
+        Setting(
+            help="ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare}",
+            type=Any,
+            default=None,
+            read=read_controls,
+            file="ControlNet",
+            show=lambda controls: spell_controls(controls) if controls else None,
+            load=lambda rows: tuple(map(_load_control, rows)),
+            pin=lambda render, _: [one.pinned() for one in render.steering] or UNPINNED,
+            axis=FieldAxis(
+                name="control",
+                help='ControlNets with hints: "none", canny:edges.png:0.8, "canny:e.png:0.8+depth:d.png"',
+                read=lambda value: (read_controls(value),),
+                spell=label_controls,
+                across=6,
+            ),
+        ),
+    ] = ()
+    embeddings: Annotated[
+        tuple[Embedding, ...],
+        Setting(
+            help="textual inversion embeddings: a name, a list, {embedding, token}",
+            type=Any,
+            default=None,
+            read=read_embeddings,
+            file="embedding",
+            show=lambda embeddings: spell_embeddings(embeddings) if embeddings else None,
+            load=lambda rows: tuple(Embedding(**row) for row in rows),
+            pin=lambda _, embeddings: [[one.sha256, one.token] for one in embeddings] or UNPINNED,
+            axis=FieldAxis(
+                name="embedding",
+                help='textual inversion embeddings: "none", badhands, "badhands+goodhands"; write their tokens in the prompts',
+                read=lambda value: (read_embeddings(value),),
+                spell=spell_embeddings,
+                across=6,
+            ),
+        ),
+    ] = ()
+    vae: Annotated[
+        str | None,
+        Setting(
+            help="another VAE of the base's latent space: a name, a path (default: the base's own)",
+            file="VAE",
+            pin=lambda render, vae: render.vae_sha256 if vae is not None else UNPINNED,
+            in_latents=lambda render: bool(render.images),  # the VAE encodes them, and some ControlNets' hints
+            axis=FieldAxis(
+                help="VAEs by name or path; null is the base's own. One denoising serves them all", spell=spell_or_own, across=6
+            ),
+        ),
+    ] = None
+    fit: Annotated[
+        str | None,
+        Setting(
+            help="an image of another shape is refused (null), stretched or cropped: stretch, crop",
+            type=Fit | None,
+            read=member_name,
+            pin=_pin_fit,
+        ),
+    ] = None
+    precision: Annotated[
+        str,
+        Setting(help="weights and arithmetic: fp32, bf16, fp16", type=Precision, default=Precision.fp32, read=member_name, pin=pin_always),
+    ] = "fp32"
+    device: Annotated[
+        str,
+        Setting(
+            help="auto, cpu, cuda, cuda:1, mps",
+            choice=True,
+            default="auto",
+            pin=lambda _, device: device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU's name is in the versions
+        ),
+    ] = "cpu"
+    # filled in by the resolver
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
     base_sha256: str | None = None
     base_config_sha256: str | None = None
     vae_sha256: str | None = None
-    versions: tuple[tuple[str, str], ...] = ()  # of what computes the pixels: torch, diffusers, ..., the GPU's name
+    versions: Annotated[
+        tuple[tuple[str, str], ...],
+        Setting(show=_hide, load=lambda data: tuple(sorted(dict(data).items())), pin=lambda _, versions: dict(versions)),
+    ] = ()  # of what computes the pixels: torch, diffusers, ..., the GPU's name
 
     def __post_init__(self) -> None:
-        for name in ("guidance", "strength"):
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, float(value))
+        for one in SETTINGS.values():
+            if one.scalar is float and (value := getattr(self, one.field)) is not None:
+                object.__setattr__(self, one.field, float(value))
 
     @property
     def steering(self) -> tuple[ControlNet, ...]:
@@ -134,6 +321,16 @@ class Render:
         given |= {f"control {number}": one.picture for number, one in enumerate(self.controls, 1)}
         return {name: file for name, file in given.items() if file is not None}
 
+    def contents(self) -> Iterator[tuple[str, str | None]]:
+        """(what it is called, sha256) of every file that is drawn with."""
+        for one in (one for one in SETTINGS.values() if one.file):
+            value = getattr(self, one.field)
+            if isinstance(value, tuple):
+                yield from ((file.reference, file.sha256) for file in value)
+            elif value is not None:
+                yield one.label, getattr(self, f"{one.field}_sha256")
+        yield from ((name, file.sha256) for name, file in self.images.items())
+
     @property
     def active(self) -> tuple[Adapter, ...]:
         """The adapters that change the image, in the order of their contents: a weight of 0 is the base alone."""
@@ -141,6 +338,13 @@ class Render:
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""
+        if missing := [name for name, value in self._needed().items() if value is None]:
+            raise ValueError(f"A Render has a key only when it is resolved; it lacks {', '.join(missing)}.")
+        values = {name: one.pinned(self) for name, one in SETTINGS.items()}
+        return {"loop": LOOP} | {name: value for name, value in values.items() if value is not UNPINNED}
+
+    def _needed(self) -> dict[str, Any]:
+        """What a resolved Render has a value of."""
         needed = {name: getattr(self, name) for name in ("base_sha256", "steps", "guidance", "guided", "width", "height")}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.active}
         if self.base_config is not None:
@@ -150,89 +354,31 @@ class Render:
         needed |= {f"sha256 of {name}": file.sha256 for name, file in self.images.items()}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
         needed |= {f"sha256 of {one.reference}": one.sha256 and one.token for one in self.embeddings}
-        if self.init is not None:
-            needed["strength"] = self.strength
-        if missing := [name for name, value in needed.items() if value is None]:
-            raise ValueError(f"A Render has a key only when it is resolved; it lacks {', '.join(missing)}.")
-        return {
-            "loop": LOOP,
-            "base": self.base_sha256,
-            "base_config": self.base_config_sha256,
-            "adapters": [[one.sha256, one.weight] for one in self.active],
-            "prompt": self.prompt,
-            "negative": self.negative if self.guided else None,  # without an unconditional pass it is never read
-            "seed": self.seed,
-            "steps": self.steps,
-            "sampler": self.sampler,
-            "guidance": self.guidance,
-            "width": self.width,
-            "height": self.height,
-            "clip_skip": self.clip_skip or None,  # 0 leaves nothing out
-            "precision": self.precision,
-            "device": self.device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU stands in the versions
-            "versions": dict(self.versions),
-            **self._pinned_images(),
-            **({"vae": self.vae_sha256} if self.vae is not None else {}),
-            **({"embeddings": [[one.sha256, one.token] for one in self.embeddings]} if self.embeddings else {}),
-            **({"prediction": self.prediction} if self.prediction is not None else {}),
-        }
-
-    def _pinned_images(self) -> dict[str, Any]:
-        """What the pixels depend on where images are given; nothing where none is, so that older keys stand."""
-        pinned: dict[str, Any] = {}
-        if self.init is not None:
-            pinned |= {"init": self.init.sha256, "strength": self.strength}
-        if self.mask is not None:
-            pinned |= {"mask": self.mask.sha256, "paste": self.paste}
-        if self.steering:
-            pinned["controls"] = [one.pinned() for one in self.steering]
-        if pinned and self.fit is not None:
-            pinned["fit"] = self.fit
-        return pinned
+        return needed if self.init is None else needed | {"strength": self.strength}
 
     def key(self) -> str:
         """sha256 of the canonical JSON of `pinned()`: equal for equal images, whatever the files are called."""
         return _digest(self.pinned())
 
     def latents_key(self) -> str:
-        """The same of the latents: equal for images that one denoising serves, whatever VAE decodes it."""
-        pinned = self.pinned()
-        if not self.images:  # an image's latents are the VAE's, and some ControlNets take those of their hint
-            pinned.pop("vae", None)
-        return _digest(pinned)
+        """The same of the latents: equal for images that one denoising serves, whatever is done once they are decoded."""
+        return _digest({name: value for name, value in self.pinned().items() if name not in SETTINGS or SETTINGS[name].in_latents(self)})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
-        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("adapters", "controls", "embeddings")}
-        return asdict(self) | lists | {"versions": dict(self.versions)}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return values | {"versions": dict(self.versions)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Render":
         """The Render back from `to_json`; keys of a later version are left out."""
-        values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        values["adapters"] = tuple(Adapter(**one) for one in data.get("adapters", ()))
-        values["embeddings"] = tuple(Embedding(**one) for one in data.get("embeddings", ()))
-        values["controls"] = tuple(ControlNet(**one | {"picture": ImageFile(**one["picture"])}) for one in data.get("controls", ()))
-        values |= {name: ImageFile(**data[name]) for name in ("init", "mask") if data.get(name) is not None}
-        values["versions"] = tuple(sorted(dict(data.get("versions", {})).items()))
-        return cls(**values)
+        given = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+        return cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+
+
+SETTINGS: dict[str, Setting] = settings_of(Render)  # by field
 
 
 def _digest(values: Mapping[str, Any]) -> str:
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return sha256(text.encode()).hexdigest()
-
-
-def number(value: float) -> str:
-    """A number as a person writes it, and exact: 1, 0.6, 0.05."""
-    return short if float(short := f"{value:g}") == value else repr(value)
-
-
-def spell_controls(controls: tuple[ControlNet, ...]) -> str:
-    """The ControlNets as a person reads them: "canny:edges.png:0.8", or "none"."""
-    return " + ".join(map(str, controls)) or "none"
-
-
-def spell_adapters(adapters: tuple[Adapter, ...]) -> str:
-    """The adapters as a reference: "ink:0.6+hat:0.4", or "none"."""
-    return "+".join(map(str, adapters)) or "none"

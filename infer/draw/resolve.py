@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.controls import control_faults
+from infer.draw.files import Adapter, ControlNet, Embedding
 from infer.draw.input_images import InputImages
 from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
-from infer.draw.render import Adapter, ControlNet, Embedding, Render
+from infer.draw.render import SETTINGS, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
@@ -303,17 +304,12 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     from infer.draw.denoise import check_size
     from infer.draw.samplers import check_sampler
 
-    assert render.steps is not None and render.guidance is not None and render.width is not None and render.height is not None
+    assert render.width is not None and render.height is not None
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
     _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction))
-    if not 1 <= render.steps <= 1000:
-        faults.append(f"steps is {render.steps}. Expected 1 to 1000: a sampler picks its steps among 1000 timesteps.")
-    if not 0 <= render.seed < 2**63:
-        faults.append(f"seed is {render.seed}. Expected 0 to 2^63 - 1.")
-    if not abs(render.guidance) < 1e4:
-        faults.append(f"guidance is {render.guidance}. Expected a number such as 7.5.")
+    faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
     for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):

@@ -12,8 +12,9 @@ from infer.draw.adapters import attach, detach, set_weights
 from infer.draw.control import Steering
 from infer.draw.denoise import Counter
 from infer.draw.draw import Prompts, draw_image, draw_latents
+from infer.draw.files import Embedding
 from infer.draw.inputs import hint_pixels, pasted, start_of
-from infer.draw.render import Embedding, Render
+from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png

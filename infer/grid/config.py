@@ -1,4 +1,4 @@
-"""The settings of a grid: a plain dataclass that Hydra fills. Its axes are those of the axis table.
+"""The settings of a grid: a plain dataclass that Hydra fills, made of Render's fields and the axis table.
 
 Ranges are checked here, all faults together; what needs the disk is checked by the plan.
 """
@@ -6,9 +6,10 @@ Ranges are checked here, all faults together; what needs the disk is checked by 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, make_dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from infer.draw.render import SETTINGS
+from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from registry.errors import Faults
 
@@ -37,55 +38,38 @@ else:
     )
 
 
-class Fit(Enum):
-    """How an image of another shape than the drawing's is made its size; null refuses one."""
+if TYPE_CHECKING:
 
-    stretch = "stretch"
-    crop = "crop"
+    class RenderSettings:
+        """The settings of an image; no type checker can see them: they are built of Render's fields below."""
 
+        name: str | None
 
-class Precision(Enum):
-    """What the weights and the arithmetic are held in; fp32 is what the stock pipeline does."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    RenderSettings = make_dataclass(
+        "RenderSettings",
+        [
+            ("name", str | None, field(default=None, metadata=says("name of the run; its folder is <out>/<name>/<stamp> (default: grid)"))),
+            *(
+                (one.name, one.type, field(default=one.default, metadata=(names if one.choice else says)(one.help)))
+                for one in SETTINGS.values()
+                if one.help
+            ),
+        ],
+        kw_only=True,
+        namespace={"__doc__": "The name of a grid, and a setting for each field of Render that has one.", "__module__": __name__},
+    )
 
 
 @dataclass(kw_only=True)
-class GridConfig:
-    """All settings of `loraloom grid`. A setting of the image that is null is what the stock pipeline does."""
+class GridConfig(RenderSettings):
+    """All settings of `loraloom grid`: those of the image (the fields of Render; null is diffusers' default), and the grid's own."""
 
-    name: str | None = field(default=None, metadata=says("name of the run; its folder is <out>/<name>/<stamp> (default: grid)"))
-    base: str = field(default="pocket", metadata=says("the base model: a registered name, a path, a sha256: prefix"))
-    base_config: str | None = field(default=None, metadata=says("diffusers folder with the configs a single file needs"))
-    prediction: str | None = field(default=None, metadata=says("epsilon or v_prediction, where the base's file does not say it"))
-    prompt: str | None = field(default=None, metadata=says("the prompt; needed unless axes.prompt has them"))
-    negative: str | None = field(default=None, metadata=says("the negative prompt (default: none)"))
-    adapters: Any = field(default=None, metadata=says('adapters of every cell: ink, "ink:0.6+hat:0.4", a list of these, none'))
-    seed: int = field(default=0, metadata=says("seed of torch's CPU generator, one a cell, as in diffusers"))
-    steps: int | None = field(default=None, metadata=says("denoising steps (default: the family's)"))
-    sampler: str | None = field(default=None, metadata=names("the sampler (default: the base's own)"))
-    guidance: float | None = field(default=None, metadata=says("the guidance scale (default: the family's)"))
-    size: Any = field(default=None, metadata=says("pixels: 64, 96x64 (width x height), [96,64] (default: the base's own)"))
-    clip_skip: int | None = field(default=None, metadata=says("layers of the text encoder left out at its end; 1 is A1111's 2"))
-    init: str | None = field(
-        default=None, metadata=says("an image to draw anew (image-to-image); its size is the drawing's unless size is given")
-    )
-    strength: float | None = field(default=None, metadata=says("how much of init is drawn anew, above 0 to 1 (default: the family's)"))
-    mask: str | None = field(default=None, metadata=says("a black and white image: init is drawn anew where it is white (inpainting)"))
-    paste: bool = field(default=True, metadata=says("put init's own pixels back where mask is black; false: as the VAE gives them back"))
-    controls: Any = field(
-        default=None,
-        metadata=says("ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare}"),
-    )
-    embeddings: Any = field(
-        default=None, metadata=says("textual inversion embeddings (textual inversion): a name, a list, {embedding, token}")
-    )
-    vae: str | None = field(default=None, metadata=says("another VAE of the base's latent space: a name, a path (default: the base's own)"))
-    fit: Fit | None = field(default=None, metadata=says("an image of another shape is refused (null), stretched or cropped: stretch, crop"))
-    precision: Precision = field(default=Precision.fp32, metadata=says("weights and arithmetic: fp32, bf16, fp16"))
-    device: str = field(default="auto", metadata=names("auto, cpu, cuda, cuda:1, mps"))
+    if TYPE_CHECKING:
+
+        def __init__(self, **settings: Any) -> None: ...
+
     axes: Axes = field(default_factory=Axes, metadata=says("what is varied: axes.NAME=[...]"))
     zip: Any = field(default=None, metadata=says("axes that go side by side: [adapter,weight], or a list of such lists"))
     where: str | None = field(default=None, metadata=says("the cells that are drawn, by axis values: weight > 0 or adapter == 'none'"))
@@ -118,6 +102,4 @@ def axis_settings(config: GridConfig) -> dict[str, Any]:
 
 def to_plain(config: GridConfig) -> dict[str, Any]:
     """The settings as plain values, in the order of the fields; of the axes only those that are varied."""
-    plain = {one.name: getattr(config, one.name) for one in fields(config)}
-    plain |= {"fit": config.fit.name if config.fit is not None else None}
-    return plain | {"precision": config.precision.name, "axes": axis_settings(config)}
+    return {one.name: member_name(getattr(config, one.name)) for one in fields(config)} | {"axes": axis_settings(config)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from infer.draw.render import SETTINGS
 from infer.draw.session import model_names
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
@@ -156,12 +157,7 @@ def _finish(
     return GridOutcome(folder=folder, result=result, notes=tuple(counts.notes))
 
 
-_AXIS_OF = {
-    "adapters": "adapter",
-    "clip skip": "clipskip",
-    "controls": "control",
-    "embeddings": "embedding",
-}  # settings whose axis has another name
+_AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
 
 
 def _image(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
@@ -200,7 +196,7 @@ def _line(image: CellImage, cell: Cell, folder: Path) -> str:
         "image": image.path.relative_to(folder).as_posix() if image.path else None,
         "status": image.status,
         "seconds": round(image.seconds, 4),
-        "scores": dict(image.scores),
+        "scores": {},  # a documented key; nothing scores an image yet
         "axes": dict(cell.values),
         "error": image.error,
     }

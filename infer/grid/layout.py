@@ -6,11 +6,10 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.controls import read_controls
-from infer.draw.render import ImageFile, Render
-from infer.grid.axes import AXES, Axis, read_adapters, read_embeddings
+from infer.draw.render import SETTINGS, Render
+from infer.draw.values import every
+from infer.grid.axes import AXES, Axis
 from infer.grid.config import GridConfig, axis_settings
-from infer.grid.values import every, sizes
 from infer.grid.where import Where
 from registry.errors import LoomError, Refused
 from registry.names import suggest
@@ -85,55 +84,14 @@ def expand(config: GridConfig, store: "Store", gather: Gather) -> tuple[Layout, 
 
 def _base_render(config: GridConfig, gather: Gather) -> Render:
     """The Render that every cell starts from."""
-    width = height = None
-    adapters = read_adapters(None)
-    if config.size is not None:
+    given: dict[str, Any] = {}
+    for one in (one for one in SETTINGS.values() if one.help):
         try:
-            ((width, height),) = sizes(config.size)
-        except Refused as error:
-            gather(f"size: {error}")
-    try:
-        adapters = read_adapters(config.adapters)
-    except LoomError as error:
-        gather(f"adapters: {error}")
-    controls, embeddings = read_controls(None), read_embeddings(None)
-    try:
-        controls = read_controls(config.controls)
-    except LoomError as error:
-        gather(f"controls: {error}")
-    try:
-        embeddings = read_embeddings(config.embeddings)
-    except LoomError as error:
-        gather(f"embeddings: {error}")
-    return Render(
-        base=config.base,
-        base_config=config.base_config,
-        prediction=config.prediction,
-        adapters=adapters,
-        prompt=config.prompt or "",
-        negative=config.negative,
-        seed=config.seed,
-        steps=config.steps,
-        sampler=config.sampler,
-        guidance=config.guidance,
-        width=width,
-        height=height,
-        clip_skip=config.clip_skip,
-        init=_image(config.init),
-        strength=config.strength,
-        mask=_image(config.mask),
-        paste=config.paste,
-        controls=controls,
-        embeddings=embeddings,
-        vae=config.vae,
-        fit=config.fit.name if config.fit is not None else None,
-        precision=config.precision.name,
-        device=config.device,
-    )
-
-
-def _image(path: str | None) -> ImageFile | None:
-    return ImageFile(path=path) if path is not None else None
+            given |= one.fill(getattr(config, one.name))
+        except LoomError as error:
+            gather(f"{one.name}: {error}")
+            given |= one.fill(one.default)
+    return Render(**given)
 
 
 def _axis_values(config: GridConfig, store: "Store", gather: Gather) -> dict[str, list[Any]]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, tell_truncated
 from infer.draw.inputs import image_notes
-from infer.draw.render import Render, number
+from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
+from infer.draw.values import number
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
@@ -165,8 +166,10 @@ class _Costs:
 
     def _waits_for_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
+        if render.guidance is None or render.guided or render.negative is not None:
+            return False
         base = self._base(render)
-        return not render.guided and render.negative is None and base.family.guided(base.skeleton, render.guidance, negative=True)
+        return base.family.guided(base.skeleton, render.guidance, negative=True)
 
     def _stranger(self, render: Render, reference: str) -> str | None:
         """What to say of an adapter that fits a base of another family than its own (FLUX.1's blocks are Chroma's)."""

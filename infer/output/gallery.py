@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from infer.draw.render import Render, number, spell_adapters, spell_controls
+from infer.draw.render import SETTINGS, Render
 from infer.grid.layout import Layout
 from infer.output.infotext import OWN
 
@@ -23,7 +23,6 @@ class CellImage:
     parameters: str = ""  # A1111's text
     seconds: float = 0.0
     error: str | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
     pixels_sha256: str = ""
 
 
@@ -45,29 +44,11 @@ class Gallery:
 
 def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[str, str]:
     """All settings of a resolved Render as a person reads them; those that are not in use are left out."""
-    told = {
-        "base": base,
-        "adapters": spell_adapters(render.adapters),
-        "prompt": render.prompt,
-        "negative": render.negative,
-        "seed": render.seed,
-        "steps": render.steps,
-        "sampler": render.sampler or _own_sampler(scheduler),
-        "guidance": number(render.guidance or 0.0),
-        "size": f"{render.width}×{render.height}",
-        "clip skip": render.clip_skip,
-        "init": PurePath(render.init.path).name if render.init is not None else None,
-        "strength": number(render.strength) if render.strength is not None else None,
-        "mask": PurePath(render.mask.path).name if render.mask is not None else None,
-        "paste": "no: as the VAE gives it back" if not render.paste else None,
-        "controls": spell_controls(render.controls) if render.controls else None,
-        "embeddings": " + ".join(map(str, render.embeddings)) or None,
-        "vae": render.vae,
-        "fit": render.fit,
-        "precision": render.precision,
-        "device": dict(render.versions).get("gpu", render.device),
-    }
-    return {name: str(value) for name, value in told.items() if value is not None}
+    told = {one.label: one.show(one.value(render)) for one in SETTINGS.values()}
+    told |= {"base": base, "device": dict(render.versions).get("gpu", render.device)}
+    if render.sampler is None:
+        told["sampler"] = _own_sampler(scheduler)
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _own_sampler(scheduler: str | None) -> str:
@@ -76,13 +57,7 @@ def _own_sampler(scheduler: str | None) -> str:
 
 def spell_details(render: Render) -> dict[str, str]:
     """What the names of a resolved Render meant: hashes and versions."""
-    told = {"base sha256": render.base_sha256 or ""}
-    told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.adapters}
-    told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.controls}
-    told |= {f"{name} sha256": file.sha256 or "" for name, file in render.images.items()}
-    told |= {f"{one.reference} sha256": one.sha256 or "" for one in render.embeddings}
-    if render.vae is not None:
-        told["vae sha256"] = render.vae_sha256 or ""
+    told = {f"{name} sha256": content or "" for name, content in render.contents()}
     return told | {"drawn with": ", ".join(f"{name} {version}" for name, version in render.versions)}
 
 

@@ -1,4 +1,4 @@
-"""A1111's `parameters` text of an image, and its reader: the grammar that A1111, ComfyUI and Civitai read.
+"""A1111's `parameters` text of an image: the grammar that A1111, ComfyUI and Civitai read.
 
     infotext := PROMPT [newline "Negative prompt: " NEGATIVE] newline params        params := key ": " value, joined by ", "
 
@@ -7,15 +7,22 @@ A value with a comma, a colon or a newline is written as JSON. (AUTOMATIC1111/st
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from infer.draw.render import ControlNet, Render, number
+from infer.draw.files import ControlNet
+from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
+from infer.draw.values import number
 
-PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 NEGATIVE = "Negative prompt:"
-LEAST_PAIRS = 3  # a last line with fewer belongs to the prompt
+
+# the order of the keys: A1111's, with ours among them
+ORDER = (
+    *("Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
+    *("Denoising strength", "Clip skip", "Init image hash", "RNG", "Mask blur", "Mask mode", "Masked content", "Inpaint area"),
+    *("ControlNet", "Lora hashes", "TI hashes", "Version"),
+)
 
 # A1111's label and schedule type for a base's own scheduler, by its class in diffusers
 OWN = {
@@ -47,31 +54,14 @@ class ModelNames:
 
 def infotext(render: Render, names: ModelNames, *, version: str) -> str:
     """The text of a resolved Render."""
-    sampler, schedule = _sampler(render, names)
     tags = [f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{number(one.weight)}>" for one in render.adapters]
-    hashes = [f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.adapters) if short]
-    pairs: dict[str, object] = {
-        "Steps": render.steps,
-        "Sampler": sampler,
-        "Schedule type": schedule,
-        "CFG scale": number(1.0 if names.embedded_guidance else render.guidance or 0.0),
-        "Distilled CFG Scale": number(render.guidance or 0.0) if names.embedded_guidance else None,
-        "Seed": render.seed,
-        "Size": f"{render.width}x{render.height}",
-        "Model hash": (render.base_sha256 or "")[:10] or None,  # AutoV2
-        "Model": names.base,
-        "VAE hash": (render.vae_sha256 or "")[:10] if render.vae is not None else None,
-        "VAE": names.vae,
-        "Denoising strength": number(render.strength) if render.strength is not None else None,
-        "Clip skip": render.clip_skip + 1 if render.clip_skip else None,  # diffusers counts layers left out, A1111 counts from the end
-        "Init image hash": (render.init.sha256 or "")[:10] if render.init is not None else None,
-        "RNG": "CPU",
-        **_masked(render),
-        **{f"ControlNet {number}": _control(one, names) for number, one in enumerate(render.controls)},
-        "Lora hashes": ", ".join(hashes) or None,
-        "TI hashes": _words(render, names) or None,
-        "Version": version,
-    }
+    pairs: dict[str, object] = {"RNG": "CPU", "Version": version}
+    for one in SETTINGS.values():
+        if one.field in WRITERS:
+            pairs |= WRITERS[one.field](render, names)
+        elif one.infotext:
+            pairs[one.infotext] = (one.infotext_value or one.show)(one.value(render))
+    pairs = dict(sorted(pairs.items(), key=lambda pair: _rank(pair[0])))
     lines = [" ".join([render.prompt, *tags]) if tags else render.prompt]
     if render.negative:
         lines.append(f"{NEGATIVE} {render.negative}")
@@ -79,11 +69,55 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
     return "\n".join(lines)
 
 
-def _masked(render: Render) -> dict[str, str]:
+def _rank(key: str) -> float:
+    """Where a key is written: in A1111's order; one that A1111 does not know is the last before the version."""
+    key = key.rstrip("0123456789 ")
+    return ORDER.index(key) if key in ORDER else len(ORDER) - 1.5
+
+
+# --- what takes the names of files, or several keys
+
+
+def _base(render: Render, names: ModelNames) -> dict[str, object]:
+    return {"Model hash": (render.base_sha256 or "")[:10] or None, "Model": names.base}  # AutoV2
+
+
+def _vae(render: Render, names: ModelNames) -> dict[str, object]:
+    return {"VAE hash": (render.vae_sha256 or "")[:10] if render.vae is not None else None, "VAE": names.vae}
+
+
+def _sampler(render: Render, names: ModelNames) -> dict[str, object]:
+    if render.sampler is not None:
+        known = SAMPLERS[render.sampler]
+        return {"Sampler": known.title, "Schedule type": known.schedule}
+    title, schedule = OWN.get(names.scheduler or "", (names.scheduler or "Base's own", "Automatic"))
+    return {"Sampler": title, "Schedule type": schedule}
+
+
+def _guidance(render: Render, names: ModelNames) -> dict[str, object]:
+    scale = number(render.guidance or 0.0)
+    return {"CFG scale": "1", "Distilled CFG Scale": scale} if names.embedded_guidance else {"CFG scale": scale}
+
+
+def _mask(render: Render, _names: ModelNames) -> dict[str, object]:
     """The mask in A1111's keys: it redraws from the image itself, all of it at the drawing's size, with a hard edge."""
     if render.mask is None:
         return {}
-    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole image"}
+    return {"Mask blur": "0", "Mask mode": "Inpaint masked", "Masked content": "original", "Inpaint area": "Whole picture"}
+
+
+def _adapters(render: Render, names: ModelNames) -> dict[str, object]:
+    hashes = [f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.adapters) if short]
+    return {"Lora hashes": ", ".join(hashes) or None}
+
+
+def _embeddings(render: Render, names: ModelNames) -> dict[str, object]:
+    named = [(_tag(names.embeddings.get(one.reference, one.reference)), (one.sha256 or "")[:12]) for one in render.embeddings]
+    return {"TI hashes": ", ".join(f"{name}: {short}" for name, short in named) or None}
+
+
+def _controls(render: Render, names: ModelNames) -> dict[str, object]:
+    return {f"ControlNet {index}": _control(one, names) for index, one in enumerate(render.controls)}
 
 
 def _control(one: ControlNet, names: ModelNames) -> str:
@@ -100,50 +134,23 @@ def _control(one: ControlNet, names: ModelNames) -> str:
     return ", ".join(f"{key}: {value}" for key, value in pairs.items())
 
 
-def _words(render: Render, names: ModelNames) -> str:
-    named = [(_tag(names.embeddings.get(one.reference, one.reference)), (one.sha256 or "")[:12]) for one in render.embeddings]
-    return ", ".join(f"{name}: {short}" for name, short in named)
+# by field of Render; the fields whose value alone is written declare `infotext`
+WRITERS: dict[str, Callable[[Render, ModelNames], dict[str, object]]] = {
+    "base": _base,
+    "vae": _vae,
+    "sampler": _sampler,
+    "guidance": _guidance,
+    "mask": _mask,
+    "adapters": _adapters,
+    "embeddings": _embeddings,
+    "controls": _controls,
+}
 
 
 def quote(value: object) -> str:
     """The value as it stands in the last line: as JSON when it holds a comma, a colon or a newline."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",\n:") else text
-
-
-def parse_infotext(text: str) -> dict[str, str]:
-    """The pairs of a text, with "Prompt" and "Negative prompt", as A1111 reads them."""
-    *lines, last = text.strip().split("\n")
-    pairs = PAIR.findall(last)
-    if len(pairs) < LEAST_PAIRS:
-        lines, pairs = [*lines, last], []
-    prompt: list[str] = []
-    negative: list[str] = []
-    into = prompt
-    for line in map(str.strip, lines):
-        if line.startswith(NEGATIVE):
-            into, line = negative, line[len(NEGATIVE) :].strip()
-        into.append(line)
-    found = {"Prompt": "\n".join(prompt), "Negative prompt": "\n".join(negative)}
-    for key, value in pairs:
-        found[key] = _unquote(value)
-    return found
-
-
-def _unquote(value: str) -> str:
-    if not (value.startswith('"') and value.endswith('"') and len(value) > 1):
-        return value
-    try:
-        return str(json.loads(value))
-    except ValueError:
-        return value
-
-
-def _sampler(render: Render, names: ModelNames) -> tuple[str, str]:
-    if render.sampler is not None:
-        known = SAMPLERS[render.sampler]
-        return known.title, known.schedule
-    return OWN.get(names.scheduler or "", (names.scheduler or "Base's own", "Automatic"))
 
 
 def _tag(name: str) -> str:

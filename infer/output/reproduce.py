@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.render import Adapter, Render
+from infer.draw.render import SETTINGS, Render
 from infer.draw.resolve import Resolver
 from infer.output.png import Carried, hash_pixels, read_png
 from registry.errors import Faults, LoomError
@@ -133,16 +133,14 @@ def _with_found_files(render: Render, store: Store) -> Render:
         )
         return reference
 
-    render = replace(
-        render,
-        base=found(render.base, render.base_sha256, "base"),
-        adapters=tuple(Adapter(reference=found(one.reference, one.sha256, "adapter"), weight=one.weight) for one in render.adapters),
-        controls=tuple(replace(one, reference=found(one.reference, one.sha256, "ControlNet"), sha256=None) for one in render.controls),
-        embeddings=tuple(replace(one, reference=found(one.reference, one.sha256, "embedding"), sha256=None) for one in render.embeddings),
-        vae=None if render.vae is None else found(render.vae, render.vae_sha256, "VAE"),
-        base_config=None if render.base_config is None else found(render.base_config, render.base_config_sha256, "base_config"),
-        device="auto" if not _is_here(render.device) else render.device,
-    )
+    named: dict[str, Any] = {}
+    for one in (one for one in SETTINGS.values() if one.file):
+        value = getattr(render, one.field)
+        if isinstance(value, tuple):
+            named[one.field] = tuple(replace(file, reference=found(file.reference, file.sha256, one.file), sha256=None) for file in value)
+        elif value is not None:
+            named[one.field] = found(value, getattr(render, f"{one.field}_sha256"), one.file)
+    render = replace(render, **named, device="auto" if not _is_here(render.device) else render.device)
     if faults:
         raise Faults("This image cannot be drawn again here:", faults)
     return render

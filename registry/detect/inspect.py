@@ -15,12 +15,13 @@ from registry.detect.component_kinds import CROSS_WIDTHS
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
-from registry.detect.table_facts import TableFacts, dtype_of, look_at
+from registry.detect.table_facts import TableFacts, dtype_of, table_facts
 from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, verdict_of
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.family import Control
-from registry.formats.adapter_keys import DENOISER, declared_dialect
+from registry.formats.adapter_keys import declared_dialect
+from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import folder_files, read_json, weights_of
@@ -81,66 +82,68 @@ def inspect(path: Path | str) -> Record:
     if path.is_dir():
         return _inspect_folder(path)
     header = _header_of(path)
-    return record_of(path, header.file_bytes, header.metadata, look_at(path, header)[0])
+    return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
 
 
-def record_of(path: Path, size: int, metadata: Mapping[str, str], traits: TableFacts, *, beside: Collection[str] | None = None) -> Record:
+def record_of(path: Path, size: int, metadata: Mapping[str, str], table: TableFacts, *, beside: Collection[str] | None = None) -> Record:
     """The unsaved Record of a single file of `size` bytes. `beside` are the names in its folder, where they are at hand."""
     facts = with_sidecars(metadata_facts(metadata), path, beside=beside)
     base: dict[str, Any] = {
         "id": "",
         "name": file_name(path),
         "files": (FileEntry(path=str(path), bytes=size),),
-        "dtype": traits.dtype,
+        "dtype": table.dtype,
         "triggers": facts.triggers,
         "licence": facts.licence,
         "parents": facts.parents,
         "metadata": facts.kept,
     }
-    if traits.adapter is not None:
+    if table.adapter is not None:
         config = config_beside(path, beside=beside)
         facts = with_peft(facts, config)
-        return _adapter({**base, "parents": facts.parents}, with_config(metadata, config), traits, facts)
-    return _model(base, metadata, traits, facts)
+        return _adapter({**base, "parents": facts.parents}, with_config(metadata, config), table, facts)
+    return _model(base, metadata, table, facts)
 
 
-def _adapter(base: dict[str, Any], metadata: Mapping[str, str], traits: TableFacts, facts: MetadataFacts) -> Record:
-    verdict = verdict_of(traits.claims, facts)
-    told = traits.adapter
-    assert told is not None
-    if not verdict.family and not verdict.candidates and told.language_model:
+def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFacts, facts: MetadataFacts) -> Record:
+    verdict = verdict_of(table.claims, facts)
+    adapter = table.adapter
+    assert adapter is not None
+    if not verdict.family and not verdict.candidates and adapter.language_model:
         verdict.warnings.append(Warn(code="not-diffusion", message="This is an adapter of a language model, not of an image model."))
-    alpha, source = told.alpha_by(metadata)
+    alpha, source = adapter.alpha_by(metadata)
     if source:
         verdict.evidence.append(f"alpha: {source}")
-    if told.others:
-        message = f"{told.others} of its tensors are not an adapter's ({told.other} is one): fusing and drawing do without them or refuse."
+    if adapter.others:
+        message = (
+            f"{adapter.others} of its tensors are not an adapter's ({adapter.other} is one): fusing and drawing do without them or refuse."
+        )
         verdict.warnings.append(Warn(code="other-tensors", message=message))
-    if not told.algorithms:
+    if not adapter.algorithms:
         message = "Its tensors are of an algorithm that nothing here can apply."
         verdict.warnings.append(Warn(code="unknown-algorithm", message=message))
     kept = dict(base["metadata"])
-    if len(told.ranks) > 1:
-        kept["ranks"] = {str(rank): count for rank, count in told.ranks.items()}
-    unet = traits.unet if verdict.family is None else _denoiser_of(verdict.family) == "unet"
+    if len(adapter.ranks) > 1:
+        kept["ranks"] = {str(rank): count for rank, count in adapter.ranks.items()}
+    unet = table.unet if verdict.family is None else _denoiser_of(verdict.family) == "unet"
     names = {DENOISER: "unet" if unet else "transformer"}
     return _record(
         base,
         verdict,
         kind="adapter",
-        dialect=declared_dialect(told.dialect, metadata),
-        algorithms=told.algorithms,
-        dora=told.dora,
-        rank=told.rank,
+        dialect=declared_dialect(adapter.dialect, metadata),
+        algorithms=adapter.algorithms,
+        dora=adapter.dora,
+        rank=adapter.rank,
         alpha=alpha,
-        components=tuple(names.get(name, name) for name in told.components),
+        components=tuple(names.get(name, name) for name in adapter.components),
         metadata=kept,
     )
 
 
-def _model(base: dict[str, Any], metadata: Mapping[str, str], traits: TableFacts, facts: MetadataFacts) -> Record:
+def _model(base: dict[str, Any], metadata: Mapping[str, str], table: TableFacts, facts: MetadataFacts) -> Record:
     """A single file that is no adapter: by its keys one of the small kinds, else a checkpoint when a family claims it."""
-    small, gguf = traits.small, str(base["files"][0].path).lower().endswith(".gguf")
+    small, gguf = table.small, str(base["files"][0].path).lower().endswith(".gguf")
     if gguf and small is None and (language := _language_model(metadata)):
         return _record(base, Verdict(evidence=[language], warnings=[NOT_DIFFUSION]), kind="text_encoder", dialect="gguf")
     if small is not None:
@@ -148,11 +151,11 @@ def _model(base: dict[str, Any], metadata: Mapping[str, str], traits: TableFacts
         verdict.family, verdict.candidates = (small.families[0], ()) if len(small.families) == 1 else (None, small.families)
         apply_metadata(verdict, facts)
         return _record(base, verdict, kind=small.kind, dialect=small.dialect, components=small.components)
-    verdict = verdict_of(traits.claims, facts)
+    verdict = verdict_of(table.claims, facts)
     if not verdict.family and not verdict.candidates:
         return _record(base, verdict, kind="unknown")
-    components = (_denoiser_of(verdict.family) if verdict.family else DENOISER, *traits.components)
-    return _record(base, verdict, kind="checkpoint", dialect="gguf" if gguf else traits.dialect, components=components)
+    components = (_denoiser_of(verdict.family) if verdict.family else DENOISER, *table.components)
+    return _record(base, verdict, kind="checkpoint", dialect="gguf" if gguf else table.dialect, components=components)
 
 
 def _inspect_folder(path: Path) -> Record:

@@ -70,5 +70,4 @@ def load_family(
         raise Refused(
             f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."
         )
-    said = {"prediction": prediction} if prediction is not None and len(family.predictions) > 1 else {}
-    return family.load(path, dtype=dtype, device=device, base_config=base_config, **said)
+    return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)

@@ -1,11 +1,11 @@
-"""What the table of a file's tensors tells, whatever its metadata: computed once for all files that have the same table.
+"""What a file's table of tensors (names, dtypes, shapes) shows: computed once for all files with the same table.
 
 A library of thousands of adapters has few tables: one for each trainer, family, rank and choice of layers.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from blake3 import blake3
 
 from registry.detect.adapter_facts import AdapterFacts, adapter_facts
 from registry.detect.component_kinds import SmallKind, kind_by_keys
-from registry.detect.verdict import Asked, Claim, NotingLook, adapter_claims, checkpoint_claims
-from registry.formats.adapter_keys import DENOISER, AdapterKey
-from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, parse_header, split_header
+from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
+from registry.formats.adapter_keys import AdapterKey
+from registry.formats.dialects import DENOISER
+from registry.formats.model_header import ModelHeader, declared_metadata
+from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, split_header
 
 GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
-KEPT = 2048  # tables a scan remembers: some KB each
-ANSWERS = 8  # of one table that it remembers, where its claims depended on metadata that differ
+KEPT = 2048  # TableFacts a scan keeps: some KB each
 
 DTYPES = {
     "F64": "float64",
@@ -38,7 +39,7 @@ VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What a table of tensors tells. `adapter` and `small` are None where the file is none; `claims` are the families'."""
+    """What a table of tensors shows. `adapter` and `small` are None where the file is none; `claims` are the families'."""
 
     dtype: str | None
     adapter: AdapterFacts | None
@@ -49,9 +50,10 @@ class TableFacts:
     claims: tuple[Claim, ...]
 
 
-def table_facts(seen: NotingLook) -> TableFacts:
-    """The Traits of a single file."""
-    tensors, keys = seen.tensors, seen.adapter_keys
+def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> TableFacts:
+    """The TableFacts of a single file. Of its metadata only the entries that declare a base model are looked at."""
+    seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata))  # no path: the same table gives the same facts
+    keys = seen.adapter_keys
     if keys is None and tensors and all(name.startswith("base_model.") for name in tensors):
         keys = {}  # peft's, of a kind whose tensors nothing here knows: VeRA, FourierFT, ...
     dtype = dtype_of(tensors)
@@ -100,45 +102,28 @@ def _dialect(tensors: Mapping[str, TensorInfo]) -> str:
     return "diffusers" if ours and not any("input_blocks." in name for name in tensors) else "ldm"
 
 
-# --- remembering
-
-
-@dataclass(frozen=True)
-class _Kept:
-    data_bytes: int
-    traits: TableFacts
-    answers: Mapping[str, str | None]  # the metadata that the claims depended on
-
-    def holds_for(self, metadata: Mapping[str, str], data_bytes: int) -> bool:
-        return data_bytes == self.data_bytes and all(metadata.get(key) == told for key, told in self.answers.items())
+# --- the cache
 
 
 class TableReader:
-    """Reads headers to (metadata, Traits); a table it has read before is not read again. Tables are told apart by their blake3."""
+    """Reads headers to (metadata, TableFacts). A table of tensors that was read before is not parsed again."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, list[_Kept]] = OrderedDict()
+        self._known: dict[tuple[object, ...], TableFacts] = {}
 
     def read(self, path: Path, size: int, raw: bytes) -> tuple[Mapping[str, str], TableFacts]:
-        """(metadata, Traits) of a file of `size` bytes whose header is `raw`. Raises BadFile as `parse_header` does."""
+        """(metadata, TableFacts) of a file of `size` bytes whose header is `raw`. Raises BadFile as `parse_header` does."""
         split = split_header(raw)
-        table = blake3(split[1].encode()).digest() if split is not None else b""
-        for known in self._kept.get(table, ()):
-            if split is not None and known.holds_for(split[0], size - 8 - len(raw)):
-                self._kept.move_to_end(table)
-                return split[0], known.traits
-        header = parse_header(raw, path=path, file_bytes=size)
-        traits, asked = look_at(path, header)
-        if split is not None and not asked.all:
-            answers = self._kept.setdefault(table, [])
-            answers.append(_Kept(size - header.data_start, traits, asked.answers))
-            del answers[:-ANSWERS]
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return header.metadata, traits
-
-
-def look_at(path: Path, header: Header) -> tuple[TableFacts, Asked]:
-    """The Traits of a file, and what of its metadata they depended on."""
-    asked = Asked(header.metadata)
-    return table_facts(NotingLook(path=path, tensors=header.tensors, metadata=asked)), asked
+        if split is None:  # unusual JSON, which only the full parser reads
+            header = parse_header(raw, path=path, file_bytes=size)
+            return header.metadata, table_facts(header.tensors, header.metadata)
+        metadata, table = split
+        # the size of the data is in the key because parse_header holds it against the table
+        key = (blake3(table.encode()).digest(), size - len(raw), *declared_metadata(metadata).items())
+        facts = self._known.get(key)
+        if facts is None:
+            header = parse_header(raw, path=path, file_bytes=size)
+            facts = self._known[key] = table_facts(header.tensors, header.metadata)
+            if len(self._known) > KEPT:
+                del self._known[next(iter(self._known))]
+        return metadata, facts

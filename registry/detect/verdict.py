@@ -1,12 +1,12 @@
-"""What the families say of a model, each with a score and reasons, and what their claims come to.
+"""The families' claims on a model, each with a score and reasons, and the verdict they add up to.
 
-The highest score wins; equal ones are reported as candidates and never settled by order. A family with a file of its own speaks for
-itself, the others have a row in registry/known.
+The highest score wins; equal ones are reported as candidates and never settled by order. A family with a file of its own has a
+`recognise_` function; the others have a row in registry/detect/other_families.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from registry.detect.header_metadata import MetadataFacts
@@ -30,7 +30,7 @@ class Claim:
 
 @dataclass
 class Verdict:
-    """What the claims come to: a family or candidates, with the evidence told."""
+    """The family that the claims add up to, or candidates, with the evidence."""
 
     family: str | None = None
     variant: str | None = None
@@ -40,7 +40,7 @@ class Verdict:
     warnings: list[Warn] = field(default_factory=list)
 
 
-# --- asking
+# --- claims
 
 
 def adapter_claims(seen: ModelHeader) -> tuple[Claim, ...]:
@@ -59,7 +59,7 @@ def _without_file() -> Iterator[Signature]:
     return (row for row in DETECT_ONLY if row.family not in FAMILIES)
 
 
-# --- judging
+# --- the verdict
 
 
 def verdict_of(claims: Iterable[Claim], facts: MetadataFacts) -> Verdict:
@@ -89,7 +89,7 @@ def _reasons(claim: Claim) -> list[str]:
 
 
 def apply_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
-    """What the file says of itself: it settles what the tensors left open, and is told when it disagrees."""
+    """Add what the file declares: it settles what the tensors leave open, and is a warning where it disagrees with them."""
     if facts.family:
         source = f"{facts.family_source} says {facts.family}"
         if verdict.family is None and (not verdict.candidates or facts.family in verdict.candidates):
@@ -103,36 +103,3 @@ def apply_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
     verdict.warnings += facts.warnings
     if facts.prediction.value and not verdict.prediction.value:
         verdict.prediction = facts.prediction
-
-
-# --- what an answer depended on
-
-
-class Asked(Mapping[str, str]):
-    """A header's metadata that remember what was asked of them, so that an answer can be given again to who would be answered the same."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-        self.answers: dict[str, str | None] = {}
-        self.all = False  # asked for something that only this very file has: its other keys, its path
-
-    def __getitem__(self, key: str) -> str:
-        self.answers[key] = self._values.get(key)
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        self.all = True
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        self.all = True
-        return len(self._values)
-
-
-class NotingLook(ModelHeader):
-    """A Look whose metadata are Asked; asking for its path makes an answer this file's own."""
-
-    def __getattribute__(self, name: str) -> object:
-        if name == "path":
-            object.__getattribute__(self, "metadata").all = True
-        return object.__getattribute__(self, name)

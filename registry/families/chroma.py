@@ -12,25 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.adapters.peft_state import transformer_lora
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
-from registry.architectures.transformer.model import load_transformer_model
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, identity_conditioning
+from registry.family import FAMILIES, Family
 from registry.formats.layers import AdapterNames, Layer, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import Signature, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 FACTOR = 8  # pixels a latent cell
@@ -90,20 +88,6 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; a single file has a transformer only and takes the rest from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="Chroma's T5 encoder and its tokenizer",
-        folder="Chroma",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-    )
-    return _checked(parts)
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts, unless the transformer is of another build or the VAE not the one the packing counts on."""
     config: Any = parts.denoiser.config
@@ -113,6 +97,14 @@ def _checked(parts: Parts) -> Parts:
     if parts.latent_factor != FACTOR:
         raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Chroma has {FACTOR}.")
     return parts
+
+
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="Chroma's T5 encoder and its tokenizer",
+    folder="Chroma",
+    settle=_checked,
+)
 
 
 # --- text
@@ -139,7 +131,7 @@ def _text_tokens(parts: Parts) -> int:
     return min(TEXT_TOKENS, int(parts.tokenizers["tokenizer"].model_max_length))
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times."""
     return encode_prompts(parts, [""] * count)
 
@@ -192,19 +184,11 @@ def _masked_checkpoints(denoiser: Any, mask: Tensor) -> Iterator[None]:
         denoiser._gradient_checkpointing_func = checkpoint
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the image's token count where the scheduler wants it."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 FAMILIES.add("chroma")(
     Family(
         name="chroma",
         title="Chroma",
         pipeline="ChromaPipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -228,9 +212,9 @@ FAMILIES.add("chroma")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         control=NO_CONTROL,
     )

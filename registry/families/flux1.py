@@ -14,25 +14,25 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.clip import clip_outputs
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
-from registry.architectures.transformer.model import load_transformer_model
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, complete_with_guidance, never_classifier_free, never_guided
+from registry.family import FAMILIES, Family
+from registry.family_defaults import complete_with_guidance, never_classifier_free, never_guided
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
 from registry.signature import bare
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 PIPELINES = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
@@ -177,23 +177,6 @@ def _mark(name: str, module: str) -> _Mark:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoders and takes them from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="FLUX.1's T5 encoder and its tokenizer",
-        folder="the same build (dev or schnell)",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-        text_encoders=("text_encoder", "text_encoder_2"),
-        tokenizers=("tokenizer", "tokenizer_2"),
-        check=_same_build,
-    )
-    return _checked(parts)
-
-
 def _same_build(path: Path, base_config: Path | str, config: Mapping[str, Any], names: Iterable[str]) -> None:
     """Refuse a dev file with schnell's configs, or the other way round: the schedule would be wrong."""
     guided = any("guidance_in." in name or "guidance_embedder." in name for name in names)
@@ -214,6 +197,17 @@ def _checked(parts: Parts) -> Parts:
     if not config.guidance_embeds:
         parts.warnings = (*parts.warnings, "This build (schnell) has no guidance: `guidance` has no effect on it.")
     return parts
+
+
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="FLUX.1's T5 encoder and its tokenizer",
+    folder="the same build (dev or schnell)",
+    text_encoders=("text_encoder", "text_encoder_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    check=_same_build,
+    settle=_checked,
+)
 
 
 # --- text
@@ -237,7 +231,7 @@ def _text_tokens(parts: Parts) -> int:
     return min(TEXT_TOKENS[bool(config.guidance_embeds)], int(parts.tokenizers["tokenizer_2"].model_max_length))
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -284,17 +278,11 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     return unpack(velocity, like=noisy)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the image's token count where the scheduler wants it."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 FAMILIES.add("flux1")(
     Family(
         name="flux1",
         title="FLUX.1",
         pipeline="FluxPipeline",
-        denoiser="transformer",
         text_encoders=("text_encoder", "text_encoder_2"),
         tokenizers=("tokenizer", "tokenizer_2"),
         latent_channels=16,
@@ -327,7 +315,8 @@ FAMILIES.add("flux1")(
         decode=decode,
         complete=complete_with_guidance,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=FLUX_LAYERS),
         classifier_free=never_classifier_free,
         guided=never_guided,

@@ -15,22 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
-from registry.architectures.transformer.flow_schedule import set_even_sigmas
-from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.flow_schedule import even_sigmas
+from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import places
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, complete_with_guidance, guided_above_one
+from registry.family import FAMILIES, Family
+from registry.family_defaults import complete_with_guidance, guided_above_one
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
 from registry.signature import Shape, Signature, Width, bare, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 FACTOR = 16  # pixels a latent cell: 8 of the VAE, and 2 x 2 cells in one
@@ -229,21 +229,6 @@ def same_build(adapter: str, base: str) -> bool:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; a single file has a transformer only and takes the rest from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="FLUX.2's language model and its tokenizer",
-        folder="the same build (dev, or klein of the same size)",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-        check=_refuse_other_build,
-    )
-    return _checked(parts)
-
-
 def _refuse_other_build(path: Path, base_config: Path | str, config: Mapping[str, Any], names: Iterable[str]) -> None:
     """Refuse a dev file with klein's configs, or the other way round."""
     dev = any("guidance_in." in name or "guidance_embedder." in name for name in names)
@@ -303,6 +288,15 @@ def _settled_layers(parts: Parts, width: int) -> tuple[int, ...]:
     return layers
 
 
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="FLUX.2's language model and its tokenizer",
+    folder="the same build (dev, or klein of the same size)",
+    check=_refuse_other_build,
+    settle=_checked,
+)
+
+
 # --- text
 
 
@@ -346,7 +340,7 @@ def _adds_marks(parts: Parts) -> bool:
     return not _is_mistral(parts)
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times."""
     return {key: value.expand(count, *value.shape[1:]) for key, value in encode_prompts(parts, [""]).items()}
 
@@ -419,9 +413,9 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     return velocity.transpose(1, 2).reshape(noisy.shape)  # type: ignore[no-any-return]  # diffusers is untyped
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the image's token count and the number of steps."""
-    set_even_sigmas(scheduler, steps, mu=empirical_mu((height // FACTOR) * (width // FACTOR), steps=steps))
+def mu_of_size(config: Mapping[str, Any], *, height: int, width: int, steps: int) -> float:
+    """mu by the image's token count and the number of steps; the scheduler's config plays no part."""
+    return empirical_mu((height // FACTOR) * (width // FACTOR), steps=steps)
 
 
 def empirical_mu(tokens: int, *, steps: int) -> float:
@@ -450,9 +444,6 @@ FAMILIES.add("flux2")(
         name="flux2",
         title="FLUX.2",
         pipeline="Flux2Pipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=128,
         latent_factor=FACTOR,
         size_multiple=FACTOR,
@@ -476,7 +467,8 @@ FAMILIES.add("flux2")(
         decode=decode,
         complete=complete_with_guidance,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         classifier_free=classifier_free,
         guided=guided,

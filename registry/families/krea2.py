@@ -11,26 +11,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
-from registry.architectures.transformer.model import load_transformer_model
-from registry.architectures.transformer.packing import pack, packed_tokens, places, unpack
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
+from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
 from registry.detect.other_families import BLOCK, JOINT
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, identity_conditioning
+from registry.family import FAMILIES, Family
 from registry.formats.layers import AdapterNames, Layer
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
 from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 FACTOR = 8  # pixels a latent cell
@@ -138,20 +136,6 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight but the norms' in `dtype`; a single file has the transformer only."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="Krea 2's text encoder, its tokenizer and the VAE",
-        folder="the same build (base or distilled)",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-    )
-    return _checked(parts)
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts with the layers that are read settled; refused where transformer, VAE and encoder do not go together."""
     transformer: Any = parts.denoiser.config
@@ -177,6 +161,14 @@ def _checked(parts: Parts) -> Parts:
             "This build is distilled: it was made for guidance=0 and 8 steps, which are not the defaults here.",
         )
     return parts
+
+
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="Krea 2's text encoder, its tokenizer and the VAE",
+    folder="the same build (base or distilled)",
+    settle=_checked,
+)
 
 
 # --- text
@@ -207,7 +199,7 @@ def _prompt_tokens() -> int:
     return TEXT_TOKENS + DROPPED - END_TOKENS
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times."""
     return {key: value.expand(count, *value.shape[1:]) for key, value in encode_prompts(parts, [""]).items()}
 
@@ -262,19 +254,11 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return conditional + guidance * (conditional - unconditional)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the image's token count (in a distilled build: by one number at any size)."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 FAMILIES.add("krea2")(
     Family(
         name="krea2",
         title="Krea 2",
         pipeline="Krea2Pipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -297,9 +281,9 @@ FAMILIES.add("krea2")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guided=guided,
         guide=guide,

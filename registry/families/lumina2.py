@@ -10,24 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
-from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.flow_schedule import even_sigmas, linear_mu
+from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, classifier_free_guidance, identity_conditioning
+from registry.family import FAMILIES, Family
+from registry.family_defaults import classifier_free_guidance
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts
+from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 FACTOR = 8  # pixels a latent cell: the pipeline's own constant
@@ -104,20 +103,19 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; what a single file lacks is taken from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="the configs of Lumina-Image 2 and Gemma's tokenizer",
-        folder="Lumina-Image 2",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-    )
+def _checked(parts: Parts) -> Parts:
+    """The parts, unless their VAE is not the one that the sizes count on."""
     if parts.latent_factor != FACTOR:
         raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Lumina-Image 2 has {FACTOR}.")
     return parts
+
+
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="the configs of Lumina-Image 2 and Gemma's tokenizer",
+    folder="Lumina-Image 2",
+    settle=_checked,
+)
 
 
 # --- text
@@ -141,7 +139,7 @@ def _encoded(parts: Parts, texts: Sequence[str]) -> Conditioning:
     return {"embeds": states, "mask": mask.to(states.device)}
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "" without the instruction, `count` times."""
     conditioning = encode_negatives(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -155,7 +153,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
 # --- denoising
 
 
-def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Any = None) -> Tensor:
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000.
 
     The transformer counts time from noise (0) to image (1) and its velocity the other way.
@@ -194,9 +192,9 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return combined * length
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps under the scheduler's own shift. The pipeline takes the 16 channels for the number of tokens."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=16))
+def mu_of_channels(config: Mapping[str, Any], *, height: int, width: int, steps: int) -> float:
+    """mu at any size: the pipeline takes the 16 latent channels for the number of tokens."""
+    return linear_mu(config, tokens=16)
 
 
 # --- adapters
@@ -213,9 +211,6 @@ FAMILIES.add("lumina2")(
         name="lumina2",
         title="Lumina-Image 2",
         pipeline="Lumina2Pipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -239,9 +234,9 @@ FAMILIES.add("lumina2")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_channels,
+        set_timesteps=even_sigmas(mu_of_channels),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guide=guide,
         control="diffusers has no ControlNet of it, and its transformer takes no residuals",

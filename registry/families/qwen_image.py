@@ -16,17 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
-from registry.architectures.transformer.model import load_transformer_model
-from registry.architectures.transformer.packing import pack, packed_tokens, unpack
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
+from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.packing import pack, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
 from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Control, Family, classifier_free_guidance, identity_conditioning
+from registry.family import FAMILIES, Control, Family
+from registry.family_defaults import classifier_free_guidance
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
@@ -105,21 +106,6 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="Qwen-Image's text encoder, its tokenizer and the VAE",
-        folder="Qwen-Image",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-        check=lambda _path, _folder, _config, _tensors: None,
-    )
-    return _checked(parts)
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts, unless the transformer needs inputs that a prompt alone does not give."""
     config: Any = parts.denoiser.config
@@ -138,6 +124,15 @@ def _checked(parts: Parts) -> Parts:
     return parts
 
 
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="Qwen-Image's text encoder, its tokenizer and the VAE",
+    folder="Qwen-Image",
+    check=lambda _path, _folder, _config, _tensors: None,
+    settle=_checked,
+)
+
+
 # --- text
 
 
@@ -152,7 +147,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     return {"embeds": embeds, "mask": kept}
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass without a negative."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -215,11 +210,6 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return unpack(combined * length, like=conditional)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps, shifted by the image's token count."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 # --- ControlNets
 
 
@@ -271,9 +261,6 @@ FAMILIES.add("qwen_image")(
         name="qwen_image",
         title="Qwen-Image",
         pipeline="QwenImagePipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -296,9 +283,9 @@ FAMILIES.add("qwen_image")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=()),
         guided=guided,
         guide=guide,

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
-from registry.architectures.transformer.model import load_transformer_model
+from registry.architectures.transformer.model import transformer_loader
 from registry.detect.other_families import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Control, Family, identity_conditioning
+from registry.family import FAMILIES, Control, Family
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
@@ -122,20 +122,6 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="Sana's text encoder, its tokenizer and the VAE",
-        folder="the same build",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-    )
-    return _checked(parts)
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts with their own number of latent channels, unless the transformer needs inputs that a prompt alone does not give."""
     config: Any = parts.denoiser.config
@@ -146,6 +132,14 @@ def _checked(parts: Parts) -> Parts:
         raise BadFile(parts.source, "variant", f"takes {config.in_channels} channels where its VAE has {channels}: no text-to-image build.")
     parts.latent_channels = channels
     return parts
+
+
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="Sana's text encoder, its tokenizer and the VAE",
+    folder="the same build",
+    settle=_checked,
+)
 
 
 # --- text
@@ -180,7 +174,7 @@ def _encoded(parts: Parts, texts: Sequence[str], limit: int) -> Conditioning:
     return {"embeds": states, "mask": mask.to(states.device)}
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "" without the request, `count` times."""
     conditioning = encode_negatives(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -279,9 +273,6 @@ FAMILIES.add("sana")(
         name="sana",
         title="Sana",
         pipeline="SanaPipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=32,
         latent_factor=32,
         size_multiple=32,
@@ -306,7 +297,6 @@ FAMILIES.add("sana")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
         set_timesteps=set_timesteps,
         lora_state=partial(transformer_lora, layers=LAYERS),

@@ -19,7 +19,8 @@ from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_sta
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import Refused
-from registry.family import FAMILIES, Family, identity_conditioning, own_timesteps, start_by_whole_steps
+from registry.family import FAMILIES, Family
+from registry.family_defaults import scheduler_timesteps, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
@@ -165,8 +166,6 @@ FAMILIES.add("sd2")(
         title="Stable Diffusion 2.x",
         pipeline="StableDiffusionPipeline",
         denoiser="unet",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,
@@ -191,9 +190,8 @@ FAMILIES.add("sd2")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
-        set_timesteps=own_timesteps,
+        set_timesteps=scheduler_timesteps,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
         control=unet_control(),

@@ -15,18 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import originals_in, read_lora
 from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
 from registry.architectures.text.clip_prompts import repeated
-from registry.architectures.transformer.flow_schedule import shift_of
+from registry.architectures.transformer.flow_schedule import linear_mu
+from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Family, identity_conditioning
+from registry.family import FAMILIES, Family
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
-from registry.formats.lora_state import originals_in, read_lora
 from registry.formats.model_folder import read_json
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
@@ -96,7 +97,14 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
+def load(
+    path: Path | str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None = None,
+    prediction: str | None = None,
+) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; what a single file does not hold is taken from `base_config`."""
     path = Path(path)
     loaded: dict[str, Any] = {}
@@ -105,7 +113,7 @@ def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, ba
         if base_config is None:
             raise Refused(
                 f"{path.name} is a single file: the T5 tokenizer and the scheduler's shift of Stable Diffusion 3 are not in it and are not "
-                "carried. Give base_config=FOLDER, a diffusers folder of the same build (3 medium, 3.5 medium or 3.5 large)."
+                "bundled. Give base_config=FOLDER, a diffusers folder of the same build (3 medium, 3.5 medium or 3.5 large)."
             )
         loaded, warnings = _file_parts(path, Path(base_config), dtype=dtype, empty=str(device) == "meta")
     else:
@@ -212,7 +220,7 @@ def _t5_tokens(parts: Parts) -> int:
     return min(T5_TOKENS, int(parts.tokenizers["tokenizer_3"].model_max_length))
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times; the stock pipeline never skips layers of it."""
     return repeated(encode_prompts(parts, [""]), count)
 
@@ -248,13 +256,16 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     )[0]
 
 
+def mu_of_size(config: Mapping[str, Any], *, height: int, width: int, steps: int) -> float:
+    """The linear mu of the image's tokens, with this family's end of it."""
+    return linear_mu({"max_shift": MAX_SHIFT, **config}, tokens=packed_tokens(height, width, factor=FACTOR))
+
+
 def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """The scheduler's own table, which begins at its shifted ends; shifted by the number of tokens where the scheduler wants that."""
+    """The scheduler's own timesteps, which begin at its shifted ends; shifted by the number of tokens where the scheduler does that."""
     options: dict[str, Any] = {}
-    config = scheduler.config
-    if config.get("use_dynamic_shifting", False) and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
-        tokens = (height // (2 * FACTOR)) * (width // (2 * FACTOR))
-        options["mu"] = shift_of({"max_shift": MAX_SHIFT, **config}, tokens=tokens)
+    if scheduler.config.get("use_dynamic_shifting", False) and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
+        options["mu"] = mu_of_size(scheduler.config, height=height, width=width, steps=steps)
     scheduler.set_timesteps(steps, **options)
     scheduler.set_begin_index(0)
 
@@ -283,7 +294,6 @@ FAMILIES.add("sd3")(
         name="sd3",
         title="Stable Diffusion 3",
         pipeline="StableDiffusion3Pipeline",
-        denoiser="transformer",
         text_encoders=(*CLIPS.values(), "text_encoder_3"),
         tokenizers=(*CLIPS, "tokenizer_3"),
         latent_channels=16,
@@ -314,9 +324,9 @@ FAMILIES.add("sd3")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         largest_side=largest_side,
         predict=predict,
+        mu=mu_of_size,
         set_timesteps=set_timesteps,
         lora_state=lora_state,
         control=sd3_control(),

@@ -16,7 +16,8 @@ from registry.architectures.unet.header import declared_family, unet_adapter, un
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
-from registry.family import FAMILIES, Family, own_timesteps_begun, start_by_whole_steps
+from registry.family import FAMILIES, Family
+from registry.family_defaults import scheduler_timesteps_from_start, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
@@ -203,7 +204,7 @@ FAMILIES.add("sdxl")(
         decode=decode,
         complete=complete,
         predict=predict,
-        set_timesteps=own_timesteps_begun,
+        set_timesteps=scheduler_timesteps_from_start,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
         control=unet_control(),

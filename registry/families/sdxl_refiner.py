@@ -18,7 +18,8 @@ from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_sta
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
-from registry.family import FAMILIES, Family, own_timesteps_begun, start_by_whole_steps
+from registry.family import FAMILIES, Family
+from registry.family_defaults import scheduler_timesteps_from_start, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
@@ -156,7 +157,7 @@ def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
     return _scored(encode_beside(parts, negatives), NEGATIVE_SCORE)
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "" (zeros where the pipeline's config says so), with the score of what is to be avoided."""
     return _scored(encode_zeros(parts, count), NEGATIVE_SCORE)
 
@@ -220,7 +221,7 @@ FAMILIES.add("sdxl_refiner")(
         decode=decode,
         complete=complete,
         predict=predict,
-        set_timesteps=own_timesteps_begun,
+        set_timesteps=scheduler_timesteps_from_start,
         lora_state=unet_lora_state,
         start_step=start_by_whole_steps,
         control="no ControlNet was made for SDXL's refiner; steer the image that it refines",

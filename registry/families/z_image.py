@@ -15,16 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
-from registry.architectures.transformer.flow_schedule import set_even_sigmas, shift_of
-from registry.architectures.transformer.model import load_transformer_model
-from registry.architectures.transformer.packing import packed_tokens
+from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
+from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.vae.kl import decode_kl, encode_kl
 from registry.errors import BadFile, Refused
-from registry.family import FAMILIES, Control, Family, identity_conditioning
+from registry.family import FAMILIES, Control, Family
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
@@ -98,20 +97,6 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
 # --- loading
 
 
-def load(path: Path | str, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None = None) -> Parts:
-    """Parts of a diffusers folder, every weight in `dtype`; a single file has no text encoder and takes it from `base_config`."""
-    parts = load_transformer_model(
-        path,
-        FILE_NAMES,
-        lacks="Z-Image's text encoder and its tokenizer",
-        folder="the same build (base or Turbo)",
-        dtype=dtype,
-        device=device,
-        base_config=base_config,
-    )
-    return _checked(parts)
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts, unless the transformer needs inputs that a prompt alone does not give."""
     config: Any = parts.denoiser.config
@@ -121,6 +106,14 @@ def _checked(parts: Parts) -> Parts:
         raise BadFile(parts.source, "variant", f"has patches of {config.all_patch_size} cells; only those of 2 x 2 are loaded.")
     parts.warnings = (*parts.warnings, ALIKE)
     return parts
+
+
+load = transformer_loader(
+    FILE_NAMES,
+    lacks="Z-Image's text encoder and its tokenizer",
+    folder="the same build (base or Turbo)",
+    settle=_checked,
+)
 
 
 # --- text
@@ -139,7 +132,7 @@ def _texts(parts: Parts, prompts: Sequence[str]) -> list[str]:
     return chat_texts(parts.tokenizers["tokenizer"], prompts, enable_thinking=True)
 
 
-def encode_unconditional(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_unconditional(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times."""
     conditioning = encode_prompts(parts, [""])
     return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
@@ -207,11 +200,6 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor
     return conditional + guidance * (conditional - unconditional)
 
 
-def set_timesteps(scheduler: Any, steps: int, *, height: int, width: int) -> None:
-    """Even sigmas from 1 to 1/steps under the scheduler's own shift."""
-    set_even_sigmas(scheduler, steps, mu=shift_of(scheduler.config, tokens=packed_tokens(height, width, factor=FACTOR)))
-
-
 # --- ControlNets
 
 
@@ -268,9 +256,6 @@ FAMILIES.add("z_image")(
         name="z_image",
         title="Z-Image",
         pipeline="ZImagePipeline",
-        denoiser="transformer",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -296,12 +281,19 @@ FAMILIES.add("z_image")(
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
-        complete=identity_conditioning,
         predict=predict,
-        set_timesteps=set_timesteps,
+        mu=mu_of_size,
+        set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guided=guided,
         guide=guide,
-        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, scales_itself=scales_itself),
+        control=Control(
+            classes=CONTROLS,
+            load=load_control,
+            encode_hint=encode_hint,
+            residuals=residuals,
+            scales_itself=scales_itself,
+            scaled_residuals=residuals,
+        ),
     )
 )

@@ -11,6 +11,13 @@ from registry.formats.adapter_keys import AdapterKey, adapter_keys
 from registry.formats.safetensors_header import TensorInfo
 
 T = TypeVar("T")
+# the header's metadata in which trainers declare the base model; detection by tensors looks at no others
+DECLARED_KEYS = ("modelspec.architecture", "ss_base_model_version", "modelspec.prediction_type", "modelspec.predict_key")
+
+
+def declared_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The entries of a header's metadata that declare the base model, in the order of DECLARED_KEYS."""
+    return {key: metadata[key] for key in DECLARED_KEYS if key in metadata}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The index: a SQLite file, or a PostgreSQL server for a team; safe for several processes at once, kept up to date by migrations."""
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -9,12 +8,11 @@ from typing import Protocol
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, SmallInteger, Table, Text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from registry.errors import IndexRecovered, Refused
+from registry.errors import IndexDamaged, LoomError, Refused
 from registry.index.migrations import migrations
 from registry.index.postgres import SCHEMES, PostgresServer
 from registry.index.sqlite import SqliteFile
 
-logger = logging.getLogger(__name__)
 TABLES = MetaData()
 
 record = Table(
@@ -106,25 +104,25 @@ class Database(Protocol):
     """What an index needs of the database it lies in."""
 
     shown: str
-    recoverable: bool
 
     def engine(self) -> Engine: ...
     def version(self, connection: Connection) -> int: ...
     def put_version(self, connection: Connection, number: int) -> None: ...
     def columns(self, connection: Connection) -> set[tuple[str, str]]: ...
-    def is_empty(self) -> bool: ...
+    def fault(self) -> str | None: ...
     def is_damage(self, error: DatabaseError) -> bool: ...
+    def damaged(self, reason: str) -> LoomError: ...
     def explain(self, error: DatabaseError) -> str: ...
-
-
-class Damaged(Exception):
-    """The index cannot be read as one."""
+    def back_up(self) -> None: ...
+    def back_up_daily(self) -> None: ...
+    def restore(self, reason: str) -> str: ...
+    def alone(self) -> contextlib.AbstractContextManager[None]: ...
 
 
 class Index:
     """An open index: `place` is a file, or a URL. Made and brought up to date at the first use.
 
-    A damaged file is kept aside, and what can be read of it goes into a new one: see registry/salvage.
+    A damaged file raises IndexDamaged until `restore` puts its last backup in its place.
     """
 
     def __init__(self, place: Path | str) -> None:
@@ -133,7 +131,7 @@ class Index:
 
     @property
     def shown(self) -> str:
-        """What people are told of where it lies."""
+        """Where it lies, without a password."""
         return self._database.shown
 
     def is_there(self) -> bool:
@@ -143,49 +141,57 @@ class Index:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one state of the index."""
-        with self._told(), self._open().connect() as connection, connection.begin():
+        with self._explained(), self._open().connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection that is the only writer until the block ends; everything in it is kept, or nothing."""
-        with self._told(), self._open().connect().execution_options(loom_writes=True) as connection, connection.begin():
+        with self._explained(), self._open().connect().execution_options(loom_writes=True) as connection, connection.begin():
+            self._database.back_up_daily()  # the state before this write
             yield connection
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
 
-    def recover(self, reason: str | None = None) -> str | None:
-        """Make a damaged index anew; gives what was done, None when nothing was damaged. A server has its own means."""
-        from registry.index.salvage import recover
-
+    def restore(self) -> str | None:
+        """Put the last sound backup in the place of a damaged index; gives what was done, None when nothing was damaged."""
         self.close()
-        return recover(self._database, reason) if isinstance(self._database, SqliteFile) else None
+        if not self.is_there():
+            return None
+        with self._database.alone():
+            try:
+                self._open()
+                reason = self._database.fault()
+            except IndexDamaged as error:
+                reason = error.reason
+            self.close()
+            return None if reason is None else self._database.restore(reason)
 
     def _open(self) -> Engine:
         if self._engine is None:
-            try:
-                self._engine = open_index(self._database)
-            except Damaged as error:
-                logger.warning(self.recover(str(error)) or f"The index {self.shown} was damaged, and is whole again.")
-                self._engine = open_index(self._database)
+            self._engine = open_index(self._database)
         return self._engine
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """The database's own errors, said for a person."""
+    def _explained(self) -> Iterator[None]:
+        """Errors of the database as errors for a person. What damage makes of the code that reads it is reported as damage."""
         try:
             yield
-        except IntegrityError:  # a fault of ours, not of the index
+        except (IntegrityError, LoomError):
             raise
         except DatabaseError as error:
             if self._database.is_damage(error):
-                told = self.recover(str(error.orig)) or f"The index {self.shown} was damaged, and is whole again."
-                raise IndexRecovered(f"{told} Run the command again.") from error
+                raise self._database.damaged(str(error.orig)) from error
             raise Refused(self._database.explain(error)) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = self._database.fault()
+            if reason is None:
+                raise
+            raise self._database.damaged(reason) from error
 
 
 def database_of(place: Path | str) -> Database:
@@ -203,25 +209,26 @@ def database_of(place: Path | str) -> Database:
 
 
 def open_index(database: Database) -> Engine:
-    """The engine of an index that is up to date. Raises Damaged, Refused for one of a newer LoRA Loom."""
+    """The engine of an index that is up to date. Raises IndexDamaged, Refused for one of a newer LoRA Loom."""
     engine = database.engine()
     try:
-        if database.is_empty():
-            raise Damaged("the file is empty")
         _migrate(database, engine)
         with engine.connect() as connection, connection.begin():
             lacking = _COLUMNS - database.columns(connection)
         if lacking:
-            raise Damaged(f"it lacks {', '.join(sorted(f'{table}.{column}' for table, column in lacking)[:3])}")
+            raise database.damaged(f"it lacks {', '.join(sorted(f'{table}.{column}' for table, column in lacking)[:3])}")
     except DatabaseError as error:
         engine.dispose()
         if database.is_damage(error):
-            raise Damaged(str(error.orig)) from error
+            raise database.damaged(str(error.orig)) from error
         raise Refused(database.explain(error)) from error
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+ABSURD = 1 << 16  # no index ever has a format of that number
 
 
 def _migrate(database: Database, engine: Engine) -> None:
@@ -233,11 +240,15 @@ def _migrate(database: Database, engine: Engine) -> None:
             return
     with engine.connect().execution_options(loom_writes=True) as connection, connection.begin():
         version = database.version(connection)
+        if not 0 <= version < ABSURD:
+            raise database.damaged(f"its format has the number {version}")
         if version > newest:
             raise Refused(
                 f"The index {database.shown} was made by a newer LoRA Loom: it has format {version}, this one knows {newest}. "
                 "Update this one; the index is as it was."
             )
+        if 0 < version < newest:
+            database.back_up()
         for number, step in steps:
             if number > version:
                 step.up(connection)

@@ -5,12 +5,14 @@ Places are paths as every machine sees them: a team shares its models' file syst
 
 from __future__ import annotations
 
+import contextlib
+
 import sqlalchemy
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
-from registry.errors import Refused
+from registry.errors import LoomError, Refused
 
 WAIT_SECONDS = 60  # how long a writer waits for another
 REACH_SECONDS = 10  # how long a server may take to answer
@@ -19,8 +21,6 @@ SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 class PostgresServer:
     """An index in the schema that a URL's user sees first."""
-
-    recoverable = False
 
     def __init__(self, url: str) -> None:
         try:
@@ -61,13 +61,31 @@ class PostgresServer:
         )
         return {(str(table), str(column)) for table, column in found}
 
-    def is_empty(self) -> bool:
-        """A server keeps its files itself."""
-        return False
+    def fault(self) -> str | None:
+        """The server checks its own files."""
+        return None
 
     def is_damage(self, error: DatabaseError) -> bool:
-        """A server's damage is its keeper's to mend."""
+        """Damage of a server is mended by its administrator."""
         return False
+
+    def damaged(self, reason: str) -> LoomError:
+        """The error of a schema that is not an index."""
+        return Refused(f"The index {self.shown} is damaged: {reason}. Restore the database from a backup of the server.")
+
+    def back_up(self) -> None:
+        """Backups are the server's."""
+
+    def back_up_daily(self) -> None:
+        """Backups are the server's."""
+
+    def restore(self, reason: str) -> str:
+        """Raises Refused: backups are the server's."""
+        raise self.damaged(reason)
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing is restored here, so nobody has to wait."""
+        return contextlib.nullcontext()
 
     def explain(self, error: DatabaseError) -> str:
         """What a person can do about an error."""

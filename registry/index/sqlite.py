@@ -1,10 +1,12 @@
 """The index as a SQLite file: WAL, writers wait for each other, made whole or not at all; damage is told apart from other faults."""
 
 import contextlib
+import logging
 import os
 import secrets
 import sqlite3
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +14,30 @@ import sqlalchemy
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
-from registry.errors import Refused
+from registry.errors import IndexDamaged, LoomError, Refused
+from registry.index import backups
+from registry.index.storage.locks import held
 
+logger = logging.getLogger(__name__)
 BUSY_SECONDS = 60  # how long a writer waits for another process
-DAMAGE = ("malformed", "not a database", "file is encrypted", "unsupported file format", "already exists")
 
 
 class SqliteFile:
-    """An index in a file of its own."""
-
-    recoverable = True
+    """An index in a file of its own, with backups beside it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shown = str(path)
+        self._checked_on = ""  # the day on which the daily backup was made or found
 
     def engine(self) -> Engine:
-        """The engine; the file is made when it is not there. Raises Refused where that cannot be."""
+        """The engine; the file is made when it is not there. Raises Refused where that cannot be, IndexDamaged for an empty file."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
                 self._make()
+            elif self.path.stat().st_size == 0:  # SQLite would take it for a new one
+                raise self.damaged("the file is empty")
         except OSError as error:
             raise Refused(
                 f"The home {self.path.parent} cannot be made ({error.strerror}). Set LORALOOM_HOME to a folder of yours."
@@ -71,17 +76,63 @@ class SqliteFile:
         )
         return {(str(table), str(column)) for table, column in found}
 
-    def is_empty(self) -> bool:
-        """Whether the file has lost everything."""
-        return self.path.stat().st_size == 0
-
     def is_damage(self, error: DatabaseError) -> bool:
         """Whether the error says that the file is damaged, or that something else lies in its place."""
-        return any(word in str(error.orig) for word in DAMAGE)
+        return backups.is_damage(error.orig)
 
     def explain(self, error: DatabaseError) -> str:
         """What a person can do about another error."""
-        return f"The index {self.path} cannot be used: {error.orig}. Check the folder's permissions and free space."
+        return self._unusable(error.orig)
+
+    def _unusable(self, error: BaseException | None) -> str:
+        return f"The index {self.path} cannot be used: {error}. Check the folder's permissions and free space."
+
+    # --- damage and backups
+
+    def fault(self) -> str | None:
+        """What is damaged in the file; None when it is sound. Raises Refused where it cannot be read."""
+        try:
+            return backups.fault(self.path)
+        except sqlite3.Error as error:
+            raise Refused(self._unusable(error)) from error
+
+    def damaged(self, reason: str) -> LoomError:
+        """The error of a damaged file, which names the command that restores it."""
+        return IndexDamaged(self.path, reason, backups.damage_message(self.path, reason))
+
+    def back_up(self) -> None:
+        """Make a backup now. Raises Refused where it cannot be written, IndexDamaged where there is nothing sound to copy."""
+        try:
+            backups.back_up(self.path)
+        except (OSError, sqlite3.Error) as error:
+            if backups.is_damage(error):
+                raise self.damaged(str(error)) from error
+            raise Refused(
+                f"No backup of the index {self.path} can be made: {error}. Check the folder's permissions and free space."
+            ) from error
+
+    def back_up_daily(self) -> None:
+        """Make the day's backup, unless there is one or nothing to keep. Where it cannot be written a warning says so, and work goes on."""
+        today = f"{datetime.now(UTC):%Y%m%d}"
+        if self._checked_on == today:
+            return
+        self._checked_on = today
+        if any(f".backup-{today}" in one.name for one in backups.backups_of(self.path)) or not backups.holds_anything(self.path):
+            return
+        try:
+            self.back_up()
+        except IndexDamaged:
+            raise
+        except Refused as error:
+            logger.warning("%s", error)
+
+    def restore(self, reason: str) -> str:
+        """Put the newest sound backup in the place of the damaged file; gives what was done."""
+        return backups.restore(self.path, reason)
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Held by the one process that may restore a backup."""
+        return held(self.path)
 
 
 def _put_if_free(temporary: Path, path: Path) -> None:

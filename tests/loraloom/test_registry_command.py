@@ -1,8 +1,6 @@
 """`loraloom registry`: documents for machines, tables for people, exit codes."""
 
-import contextlib
 import json
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -135,19 +133,21 @@ def test_gc_is_dry_until_it_is_reported(capsys: pytest.CaptureFixture[str], ink:
     assert main(["registry", "rm", "ink", "--delete-files"]) == 2 and "was not made" in capsys.readouterr().err and ink.is_file()
 
 
-def test_damage_met_on_the_way_is_mended_and_the_command_answered(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+def test_a_damaged_index_is_refused_until_a_rebuild_restores_its_backup(
+    capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path
+) -> None:
     said(capsys, "add", str(ink), "--name", "ink", "--tag", "line")
+    said(capsys, "note", "ink", "the day's first write keeps a backup")
     file = tmp_path / "home" / "index.sqlite"
-    with contextlib.closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'content'").fetchone()
     with file.open("r+b") as raw:
-        raw.seek((page - 1) * 4096)
-        raw.write(b"\xff" * 4096)
-    assert main(["registry", "list", "--json"]) == 0
-    captured = capsys.readouterr()
-    assert [one["tags"] for one in json.loads(captured.out) if one["name"] == "ink"] == [["line"]]
-    assert "was damaged" in captured.err and len(list(file.parent.glob("index.damaged-*.sqlite"))) == 1
+        raw.write(bytes(4096))
+    (file.parent / "index.sqlite-wal").unlink(missing_ok=True)
+    assert main(["registry", "list", "--json"]) == 2
+    assert "loraloom registry rebuild" in capsys.readouterr().err
+    done = reported(capsys, "rebuild")
+    assert isinstance(done, dict) and "was damaged" in done["recovered"] and len(list(file.parent.glob("index.damaged-*.sqlite"))) == 1
+    listed = json.loads(said(capsys, "list", "--json"))
+    assert [one["tags"] for one in listed if one["name"] == "ink"] == [["line"]]
 
 
 def test_notes_go_out_and_come_back(capsys: pytest.CaptureFixture[str], ink: Path) -> None:

@@ -9,7 +9,6 @@ Every objective mixes  noisy = signal x0 + noise n  with two numbers a timestep,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,6 @@ from registry.names import Table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.family import Family
-    from registry.parts import Parts
 
 Target = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]  # (x0, n, signal, noise) -> what the denoiser should answer
 Distribution = Callable[["Tensor"], "Tensor"]  # quantiles in [0, 1) -> share of the table in [0, 1), 0 the clean end
@@ -87,41 +84,6 @@ class Objective:
 def losses(answer: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each image (B,), in fp32 whatever the answer's dtype."""
     return (answer.float() - target.float()).square().flatten(1).mean(1)
-
-
-class _Asked:
-    """Stands in for a scheduler where a family sets its timesteps, and keeps the shift by resolution that it is told."""
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        self.mu: float | None = None
-
-    def set_timesteps(
-        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float | None = None
-    ) -> None:
-        self.mu = mu
-
-    def set_begin_index(self, begin_index: int = 0) -> None:
-        """Where a walk begins; nothing is walked here."""
-
-
-def shift_drawn_with(family: Family, parts: Parts, side: int) -> float | None:
-    """The time shift that a flow model is drawn with at `side` pixels: sigma' = shift sigma / (1 + (shift - 1) sigma).
-
-    Its scheduler's own, or by the number of image tokens where the scheduler wants that (Esser et al. 2024, eq. 23). None: no flow model.
-    """
-    import diffusers
-
-    if parts.prediction != "flow":
-        return None
-    config: Any = getattr(diffusers, parts.scheduler_class).from_config(dict(parts.scheduler_config)).config
-    if not config.get("use_dynamic_shifting", False):
-        return float(config.get("shift") or config.get("flow_shift") or 1.0)
-    asked = _Asked(config)
-    family.set_timesteps(asked, family.steps, height=side, width=side)
-    if asked.mu is None:
-        return 1.0
-    return math.exp(asked.mu) if config.get("time_shift_type", "exponential") == "exponential" else asked.mu
 
 
 def objective_of(

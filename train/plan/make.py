@@ -20,7 +20,7 @@ from train.data.dataset import ImageSet
 from train.data.split import TrainSplit, check_leaks, choose_halves, read_dataset
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
-from train.objective.targets import TARGETS, TIMESTEPS, shift_drawn_with
+from train.objective.targets import TARGETS, TIMESTEPS
 from train.optim import OPTIMIZERS, SCHEDULES
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.defaults import defaults_of
@@ -128,7 +128,7 @@ def _planned(
     precision: Any,
 ) -> Plan:
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
-    shift = shift_drawn_with(base.family, parts, resolution)
+    shift = base.family.shift(parts, resolution, resolution)
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
     inside = {
         name: matched(encoder, encoder_targets(base.family, name, encoder)) for name in encoders for encoder in [parts.text_encoders[name]]

@@ -20,7 +20,9 @@ def add_parsers(words: Any) -> None:
     parser = add_command(words, "import-notes", import_notes, "add what such a file says; exit code 1 when a model is not registered")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--replace", action="store_true", help="where something else is said here, let the file be right")
-    parser = add_command(words, "rebuild", rebuild, "inspect every registered model again, after an update or damage; what was said stays")
+    parser = add_command(
+        words, "rebuild", rebuild, "inspect every registered model again; a damaged index is restored from its last backup first"
+    )
     parser.add_argument("--hash", action="store_true", help="take every hash again as well")
 
 

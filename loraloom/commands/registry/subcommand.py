@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from loraloom import console
-from registry.errors import IndexRecovered
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -20,17 +14,8 @@ def add_command(words: Any, name: str, run: Any, about: str) -> Any:
     """The parser of one subcommand, which `run` answers."""
     parser = words.add_parser(name, help=about, description=about)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.set_defaults(run=partial(_run, run))
+    parser.set_defaults(run=run)
     return parser
-
-
-def _run(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Answer, once more when damage of the index was met and mended on the way."""
-    try:
-        return run(arguments)
-    except IndexRecovered as error:
-        console.say(f"note: {str(error).removesuffix(' Run the command again.')}")
-        return run(arguments)
 
 
 def open_store() -> Store:

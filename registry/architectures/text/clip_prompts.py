@@ -26,7 +26,7 @@ def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = 
     return {"embeds": normed_state(outputs, encoder, clip_skip=clip_skip)}
 
 
-def encode_empty(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_empty(parts: Parts, count: int) -> Conditioning:
     """The encoding of "", `count` times; the stock pipeline never skips layers of it, whatever the prompt's clip_skip."""
     return repeated(encode_one(parts, [""]), count)
 
@@ -45,7 +45,7 @@ def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None
     return {"embeds": torch.cat(states, dim=-1), "pooled": outputs[-1].text_embeds}
 
 
-def encode_zeros(parts: Parts, count: int, *, clip_skip: int | None = None) -> Conditioning:
+def encode_zeros(parts: Parts, count: int) -> Conditioning:
     """Zeros for both states where the pipeline's config says so (force_zeros_for_empty_prompt), else the encoding of ""."""
     import torch
 

@@ -23,7 +23,7 @@ BATCH = 100  # records written in one transaction
 
 @dataclass
 class Rebuilt:
-    """What making the index again did; `recovered` says what was done with a damaged one."""
+    """What a rebuild did; `recovered` says which backup was restored when the index was damaged."""
 
     recovered: str | None = None
     rebuilt: int = 0
@@ -37,8 +37,8 @@ class Rebuilt:
 
 
 def rebuild(index: Index, report: Report, *, hash: bool = False) -> Rebuilt:
-    """Inspect every registered model again. A damaged index is made anew first; hashes stay, but for `hash`."""
-    done = Rebuilt(recovered=index.recover())
+    """Inspect every registered model again, after a damaged index is restored from its backup. Hashes stay, unless `hash`."""
+    done = Rebuilt(recovered=index.restore())
     if hash:
         with index.writing() as connection:
             connection.execute(delete(tables.file_hash))

@@ -81,9 +81,9 @@ def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableR
             return Seen(rows.place_of(entry.path, entry.stat, fingerprint=print_of_folder), inspect(entry.path))
         path = Path(entry.path)
         size, raw = read_header_bytes(path)
-        metadata, traits = reader.read(path, size, raw)
+        metadata, table = reader.read(path, size, raw)
         place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(raw))
-        return Seen(place, record_of(path, size, metadata, traits, beside=entry.beside))
+        return Seen(place, record_of(path, size, metadata, table, beside=entry.beside))
     except BadFile as error:
         found.problems.append(Problem(str(error.path), error.code, error.message))
     except (LoomError, OSError, ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:

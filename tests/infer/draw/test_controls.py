@@ -17,7 +17,7 @@ def read(value: object) -> list[tuple[str, str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("none", []),
         (None, []),
@@ -42,7 +42,7 @@ def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reported"),
     [
         ("canny", "names no image"),
         ("canny:", "names no image"),

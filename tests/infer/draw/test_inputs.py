@@ -10,15 +10,17 @@ import numpy
 import pytest
 from PIL import Image
 
+from infer.draw.files import ImageFile
 from infer.draw.input_images import InputImages, check_fit, fitted, mask_of
-from infer.draw.render import ImageFile, Render
-from infer.grid.config import Axes, Fit, GridConfig
+from infer.draw.render import Render
+from infer.draw.values import Fit
+from infer.grid.config import Axes, GridConfig
 from infer.grid.job import plan, run
-from infer.output.infotext import parse_infotext
 from infer.output.png import read_png
 from infer.output.reproduce import reproduce
 from registry.errors import BadFile, Faults, NotFound, Refused
 from tests.infer.conftest import Shelf
+from tests.infer.images import a1111_reads
 from tests.tiny import tiny_control
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -41,7 +43,7 @@ def half(path: Path, size: tuple[int, int] = (32, 32)) -> str:
 
 def config(shelf: Shelf, axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
     given = {"base": "tiny", "prompt": "a cat", "steps": 4, "guidance": 3.0, "out": str(shelf.work)}
-    return GridConfig(axes=Axes(**(axes or {})), **given | settings)  # type: ignore[arg-type]
+    return GridConfig(axes=Axes(**(axes or {})), **given | settings)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -150,7 +152,7 @@ def test_a_mask_is_grey_halved_at_the_middle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"mask": "half"}, ["mask is given, but no init"]),
         ({"strength": 0.5, "paste": False, "fit": Fit.crop}, ["strength is given", "paste=false is given", "fit is given"]),
@@ -234,7 +236,7 @@ def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
     assert planned.control_calls == planned.forwards * 2 // 3  # none at a scale of 0
     assert len({pixels(outcome.folder, line).tobytes() for line in reported}) == 3
     assert run(config(shelf, size=32), shelf.store).result["reused"] == 1
-    parameters = parse_infotext(read_png(outcome.folder / reported[1]["image"]).parameters)
+    parameters = a1111_reads(read_png(outcome.folder / reported[1]["image"]).parameters)
     autov1 = shelf.store.hashed(shelf.store.find("canny")).hashes.autov1
     model = f"canny [{autov1}]" if autov1 else "canny"
     assert (
@@ -254,7 +256,7 @@ def test_records_prepare_and_window(shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("controls", "told"),
+    ("controls", "reported"),
     [
         ("sdxl", ["another build than this base"]),
         ("flux1", ["is one of flux1, but tiny is sd1"]),
@@ -368,7 +370,7 @@ def test_a_vae_s_own_latents_are_not_shared(shelf: Shelf, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"scaling_factor": 0.5}, "scaling_factor is 0.5, the base's 0.18215"),
         ({"shift_factor": 0.1}, "shift_factor is 0.1, the base's None"),
@@ -415,7 +417,7 @@ def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ("apple:0.5", "has no weight"),
         ({"embedding": "apple", "word": "x"}, "is no textual inversion embedding"),

@@ -5,7 +5,9 @@ from hashlib import sha256
 
 import pytest
 
-from infer.draw.render import Adapter, Render, number, spell_adapters
+from infer.draw.files import Adapter, spell_adapters
+from infer.draw.render import Render
+from infer.draw.values import number
 
 INK = Adapter(reference="ink", weight=0.5, sha256="b" * 64)
 HAT = Adapter(reference="hat", sha256="c" * 64)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infer.draw.samplers import SAMPLERS, build_scheduler, check_sampler, flow_samplers
-from registry.architectures.transformer.flow_schedule import shift_of
+from registry.architectures.transformer.flow_schedule import linear_mu
 from registry.errors import Refused, UnknownName
 from registry.families import FAMILIES
 from tests.tiny import tiny_parts
@@ -129,9 +129,9 @@ def test_flow_samplers_recover_a_constant_field(flux: Any, name: str) -> None:
 
 
 def test_flux_shift_follows_the_image_s_size(flux: Any) -> None:
-    assert shift_of({}, tokens=256) == pytest.approx(0.5)
-    assert shift_of({}, tokens=4096) == pytest.approx(1.15)
-    assert shift_of({"max_image_seq_len": 8192, "max_shift": 0.9}, tokens=8192) == pytest.approx(0.9)
+    assert linear_mu({}, tokens=256) == pytest.approx(0.5)
+    assert linear_mu({}, tokens=4096) == pytest.approx(1.15)
+    assert linear_mu({"max_image_seq_len": 8192, "max_shift": 0.9}, tokens=8192) == pytest.approx(0.9)
     small, large = (build_scheduler(flux) for _size in range(2))
 
     FAMILIES["flux1"].set_timesteps(small, 4, height=64, width=64)
@@ -145,6 +145,6 @@ def test_the_base_s_line_of_shifts_holds_under_every_flow_sampler(name: str) -> 
     family = FAMILIES["krea2"]
     for variant, expected in (("base", 0.5 + 0.65 * (4096 - 256) / (6400 - 256)), ("distilled", 1.15)):
         scheduler = build_scheduler(tiny_parts("krea2", variant=variant)[1], name)
-        assert shift_of(scheduler.config, tokens=4096) == pytest.approx(expected)
+        assert linear_mu(scheduler.config, tokens=4096) == pytest.approx(expected)
         family.set_timesteps(scheduler, 4, height=1024, width=1024)
         assert float(scheduler.timesteps[1]) > float(scheduler.timesteps[2])

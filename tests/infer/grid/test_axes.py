@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from infer.draw.render import Adapter, Render
-from infer.grid.axes import AXES, read_adapters
+from infer.draw.files import Adapter, read_adapters
+from infer.draw.render import Render
+from infer.draw.values import integers, numbers, sizes, texts
+from infer.grid.axes import AXES
 from infer.grid.config import Axes, GridConfig
-from infer.grid.values import integers, numbers, sizes, texts
 from registry.errors import Faults, Refused
 
 RENDER = Render(base="pocket", adapters=(Adapter(reference="ink"), Adapter(reference="hat", weight=0.4)))

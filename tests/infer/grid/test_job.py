@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from infer.draw.render import Adapter, Render
+from infer.draw.files import Adapter
+from infer.draw.render import Render
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
 from infer.grid.engine import Counts, in_order, render_cells
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 
 def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
     given = {"base": "tiny", "prompt": "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
-    return GridConfig(axes=Axes(**axes), **given | settings)  # type: ignore[arg-type]
+    return GridConfig(axes=Axes(**axes), **given | settings)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def test_every_setting_changes_the_image(shelf: Shelf) -> None:
         *({"adapters": name} for name in ("ink", "ink:0.5", "ink+hat", "words")),
         *({"size": "48x32"}, {"precision": "bf16"}),
     ]
-    from infer.grid.config import Precision
+    from infer.draw.values import Precision
 
     renders = []
     for change in changes:

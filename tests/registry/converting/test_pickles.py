@@ -96,7 +96,7 @@ def test_no_form_of_a_pickle_runs(protocol: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"\x80\x02K\x07.", "damaged"), (b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01", "damaged"), (b"", "damaged")]
+    ("content", "reported"), [(b"\x80\x02K\x07.", "damaged"), (b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01", "damaged"), (b"", "damaged")]
 )
 def test_what_is_no_pickle_of_torch_is_refused(content: bytes, reported: str, tmp_path: Path) -> None:
     (tmp_path / "odd.pt").write_bytes(content)

@@ -8,7 +8,7 @@ import pytest
 
 from registry.detect.compatibility import fits
 from registry.detect.inspect import record_of
-from registry.detect.table_facts import look_at
+from registry.detect.table_facts import table_facts
 from registry.families import FAMILIES
 from registry.formats.safetensors_header import Header, TensorInfo, header_bytes
 from registry.record import Record
@@ -19,7 +19,7 @@ def seen(shapes: Shapes, metadata: dict[str, str] | None = None) -> Record:
     """The Record of a file that would have these tensors."""
     path, reported = Path("/nowhere/x.safetensors"), metadata or {}
     header = Header({name: TensorInfo("BF16", shape) for name, shape in shapes.items()}, {}, reported, 8, 8)
-    return record_of(path, 8, reported, look_at(path, header)[0], beside=())
+    return record_of(path, 8, reported, table_facts(header.tensors, header.metadata), beside=())
 
 
 def ids(model: Published) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from registry.detect.table_facts import TableReader, look_at
-from registry.detect.verdict import Asked, NotingLook
+from registry.detect.table_facts import TableReader, table_facts
 from registry.errors import BadFile
+from registry.families import FAMILIES
+from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, header_bytes, parse_header, read_header_bytes
 from tests.registry.formats.test_safetensors_header import STARTS, mutated
 from tests.registry.made import lora, model, sd1_attention
@@ -19,7 +21,7 @@ from tests.registry.made import lora, model, sd1_attention
 def freshly(path: Path) -> tuple[dict[str, str], object]:
     size, raw = read_header_bytes(path)
     header = parse_header(raw, path=path, file_bytes=size)
-    return dict(header.metadata), look_at(path, header)[0]
+    return dict(header.metadata), table_facts(header.tensors, header.metadata)
 
 
 def test_a_table_that_was_read_before_tells_the_same(tmp_path: Path) -> None:
@@ -33,8 +35,7 @@ def test_a_table_that_was_read_before_tells_the_same(tmp_path: Path) -> None:
         size, raw = read_header_bytes(path)
         reported, traits = reader.read(path, size, raw)
         assert (dict(reported), traits) == freshly(path)
-    kept = [len(answers) for answers in reader._kept.values()]
-    assert sorted(kept) == [1, 3]  # alone, and behind metadata with three different answers to what the claims asked
+    assert len(reader._known) == 4  # a header without metadata; one for each declared base model; the two that declare none
 
 
 def test_a_file_cut_short_is_not_taken_for_the_whole_one_before(tmp_path: Path) -> None:
@@ -63,18 +64,13 @@ def test_mutated_headers_are_read_through_the_memory_as_without_it(tmp_path: Pat
     assert read > 100
 
 
-def test_an_answer_that_asked_for_the_path_is_not_remembered() -> None:
-    asked = Asked({"a": "1"})
-    look = NotingLook(path=Path("x"), tensors={}, metadata=asked)
-    assert look.metadata.get("a") == "1" and look.metadata.get("b") is None
-    assert asked.answers == {"a": "1", "b": None} and not asked.all
-    assert look.path.name == "x"
-    assert asked.__dict__["all"]
-
-
-def test_an_answer_that_asked_for_everything_is_not_remembered() -> None:
-    asked = Asked({"a": "1"})
-    assert list(asked) == ["a"] and asked.all
+def test_families_see_only_the_metadata_by_which_a_table_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ModelHeader] = []
+    spy = replace(FAMILIES["sd1"], recognise_adapter=lambda look: seen.append(look))
+    monkeypatch.setitem(FAMILIES, "spy", spy)
+    tensors = {"lora_unet_x.lora_down.weight": TensorInfo("F16", (4, 640)), "lora_unet_x.lora_up.weight": TensorInfo("F16", (640, 4))}
+    table_facts(tensors, {"ss_base_model_version": "sdxl", "note": "mine"})
+    assert [(look.metadata, look.path) for look in seen] == [({"ss_base_model_version": "sdxl"}, Path())]
 
 
 def test_all_of_a_headers_form_is_the_librarys(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     file = transformer_single_file(folder, tmp_path / "chroma.safetensors", chroma.FILE_NAMES, prefix=prefix, original=original)
     record = inspect(file)
     assert (record.kind, record.family, record.prediction.value) == ("checkpoint", "chroma", "flow")
-    with pytest.raises(Refused, match=r"T5 encoder and its tokenizer are not in it and are not carried. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"T5 encoder and its tokenizer are not in it and are not bundled. Give base_config=FOLDER"):
         loaded(file)
     reference = loaded(folder).denoiser.state_dict()
     actual = loaded(file, folder).denoiser.state_dict()

@@ -40,7 +40,7 @@ def test_a_folder_is_known_with_its_build(variant: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-@pytest.mark.parametrize(("variant", "told"), [("dev", "dev"), ("klein", "klein")])
+@pytest.mark.parametrize(("variant", "reported"), [("dev", "dev"), ("klein", "klein")])
 def test_a_single_file_takes_the_rest_from_base_config(variant: str, reported: str, prefix: str, tmp_path: Path) -> None:
     folder = shared_folder("flux2", variant=variant)
     for original in (True, False):
@@ -49,7 +49,7 @@ def test_a_single_file_takes_the_rest_from_base_config(variant: str, reported: s
         )
         record = inspect(file)
         assert (record.kind, record.family, record.variant) == ("checkpoint", "flux2", reported)
-        with pytest.raises(Refused, match=r"language model and its tokenizer are not in it and are not carried. Give base_config=FOLDER"):
+        with pytest.raises(Refused, match=r"language model and its tokenizer are not in it and are not bundled. Give base_config=FOLDER"):
             loaded(file)
         reference = loaded(folder).denoiser.state_dict()
         actual = loaded(file, folder).denoiser.state_dict()

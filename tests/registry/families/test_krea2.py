@@ -67,7 +67,7 @@ def test_the_mask_is_part_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
+    ("layers", "reported"), [([1, 2], "takes 3"), ([1, 2, 9], "a text encoder with 3 layers"), (None, "layers"), ([-1, 1, 2], "layers")]
 )
 def test_layers_that_are_not_there_are_refused(layers: list[int] | None, reported: str, tmp_path: Path) -> None:
     import torch
@@ -136,7 +136,7 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     save_file(flat, file)  # as published: the six rows of a block's modulation are one vector
     record = inspect(file)
     assert (record.kind, record.family, record.prediction.value) == ("checkpoint", "krea2", "flow")
-    with pytest.raises(Refused, match=r"are not in it and are not carried. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"are not in it and are not bundled. Give base_config=FOLDER"):
         loaded(file)
     reference = loaded(folder).denoiser.state_dict()
     actual = loaded(file, folder).denoiser.state_dict()

@@ -85,7 +85,7 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     file = transformer_single_file(folder, tmp_path / "lumina.safetensors", lumina2.FILE_NAMES, prefix=prefix, original=original)
     record = inspect(file)
     assert (record.kind, record.family, record.prediction.value) == ("checkpoint", "lumina2", "flow")
-    with pytest.raises(Refused, match=r"not carried\. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"not bundled\. Give base_config=FOLDER"):
         loaded(file)
     expected = loaded(folder).denoiser.state_dict()
     assert all(tensor.equal(expected[name]) for name, tensor in loaded(file, folder).denoiser.state_dict().items())

@@ -122,7 +122,7 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, tmp_path: Pa
     file = transformer_single_file(folder, tmp_path / "qwen.safetensors", names, prefix=prefix, original=False)
     record = inspect(file)
     assert (record.kind, record.family, record.variant, record.prediction.value) == ("checkpoint", "qwen_image", None, "flow")
-    with pytest.raises(Refused, match=r"not carried\. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"not bundled\. Give base_config=FOLDER"):
         loaded(file)
     actual, reference = loaded(file, folder), loaded(folder)
     expected = reference.denoiser.state_dict()

@@ -225,7 +225,7 @@ def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> Non
     with torch.no_grad():
         states = encoder(ids, output_hidden_states=True).hidden_states
         assert family.encode_prompts(parts, ["a cat"], clip_skip=1)["embeds"].equal(encoder.final_layer_norm(states[-2]))
-        assert family.encode_unconditional(parts, 1, clip_skip=1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
+        assert family.encode_unconditional(parts, 1)["embeds"].equal(family.encode_prompts(parts, [""])["embeds"])
 
 
 # --- steering

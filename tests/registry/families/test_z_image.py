@@ -102,7 +102,7 @@ def test_a_single_file_takes_the_rest_from_base_config(prefix: str, original: bo
     record = inspect(file)
     assert (record.kind, record.family, record.variant, record.prediction.value) == ("checkpoint", "z_image", None, "flow")
     assert "base or turbo" in record.evidence[-1]
-    with pytest.raises(Refused, match=r"not carried\. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"not bundled\. Give base_config=FOLDER"):
         loaded(file)
     actual, reference = loaded(file, folder), loaded(folder)
     expected = reference.denoiser.state_dict()

@@ -189,7 +189,7 @@ def test_flux_takes_what_it_lacks_from_base_config(variant: str, tmp_path: Path)
     parts = loaded("flux1", file, folder)
     assert same_model("flux1", parts, loaded("flux1", folder))
     assert any("are those of" in warning for warning in parts.warnings)
-    with pytest.raises(Refused, match=r"T5 encoder and its tokenizer are not in it and are not carried. Give base_config=FOLDER"):
+    with pytest.raises(Refused, match=r"T5 encoder and its tokenizer are not in it and are not bundled. Give base_config=FOLDER"):
         loaded("flux1", file)
     other = shared_folder("flux1", variant={"dev": "schnell", "schnell": "dev"}[variant])
     with pytest.raises(Refused, match=f"is a {variant} build, but base_config="):

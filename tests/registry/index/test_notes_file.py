@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import BadFile, Faults
+from registry.index.backups import back_up
 from registry.store import Store
 from tests.registry.made import lora, sd1_attention
 
@@ -123,6 +124,7 @@ def test_a_rebuild_finds_damage_that_no_query_has_met(tmp_path: Path, pocket: Pa
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'location_fingerprint'").fetchone()
     connection.close()
+    back_up(file)
     with file.open("r+b") as raw:
         raw.seek((page - 1) * 4096)
         raw.write(b"\xff" * 4096)

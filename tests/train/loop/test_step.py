@@ -2,7 +2,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 
@@ -35,6 +34,8 @@ def after_a_step(prepared: Prepared, config: TrainConfig) -> tuple[Any, Any]:
 
 
 def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, settings: Settings) -> None:
+    import diffusers
+
     work = prepared(settings(batch_size=4))
     learner = work.learner
     trace = learner.take(0)

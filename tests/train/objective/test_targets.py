@@ -2,13 +2,12 @@
 
 import math
 
-import diffusers
 import pytest
 import torch
 
 from registry.errors import UnknownName
 from tests.tiny import tiny_parts
-from train.objective.targets import TIMESTEPS, losses, objective_of, shift_drawn_with
+from train.objective.targets import TIMESTEPS, losses, objective_of
 
 BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 TIMES = torch.tensor([0, 1, 250, 731, 999])
@@ -22,6 +21,8 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("scheduler", ["DDPMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"])
 def test_diffusion_matches_the_formula_in_float64(prediction: str, scheduler: str) -> None:
+    import diffusers
+
     own = diffusers.DDPMScheduler(**BETAS, prediction_type=prediction)
     latents, noise = batch()
     objective = objective_of(prediction, scheduler, {**BETAS, "prediction_type": prediction}, distribution="uniform")
@@ -36,6 +37,8 @@ def test_diffusion_matches_the_formula_in_float64(prediction: str, scheduler: st
 
 
 def test_diffusion_matches_diffusers_own_noising() -> None:
+    import diffusers
+
     own = diffusers.DDPMScheduler(**BETAS, prediction_type="v_prediction")
     latents, noise = batch()
     objective = objective_of("v_prediction", "DDPMScheduler", {**BETAS, "prediction_type": "v_prediction"}, distribution="uniform")
@@ -46,6 +49,8 @@ def test_diffusion_matches_diffusers_own_noising() -> None:
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_flow_is_the_straight_path_over_the_schedulers_table(shift: float) -> None:
+    import diffusers
+
     own = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     objective = objective_of("flow", "FlowMatchEulerDiscreteScheduler", {"shift": shift}, distribution="uniform")
     torch.testing.assert_close(objective.timesteps, own.timesteps.double().flip(0), rtol=1e-5, atol=1e-3)
@@ -58,16 +63,18 @@ def test_flow_is_the_straight_path_over_the_schedulers_table(shift: float) -> No
 
 def test_a_shift_by_resolution_is_the_one_that_it_is_drawn_with() -> None:
     """FLUX.1: mu 0.5 at 256 tokens, 1.15 at 4096, and the training table is what its pipeline walks in as many steps."""
+    import diffusers
+
     family, parts = tiny_parts("flux1")
-    assert shift_drawn_with(family, parts, 256) == pytest.approx(math.exp(0.5))
-    assert shift_drawn_with(family, parts, 1024) == pytest.approx(math.exp(1.15))
+    assert family.shift(parts, 256, 256) == pytest.approx(math.exp(0.5))
+    assert family.shift(parts, 1024, 1024) == pytest.approx(math.exp(1.15))
     scheduler = getattr(diffusers, parts.scheduler_class).from_config(dict(parts.scheduler_config))
     family.set_timesteps(scheduler, 1000, height=1024, width=1024)
-    shift = shift_drawn_with(family, parts, 1024)
+    shift = family.shift(parts, 1024, 1024)
     objective = objective_of("flow", parts.scheduler_class, parts.scheduler_config, distribution="uniform", shift=shift)
     assert torch.allclose(objective.noise.flip(0).float(), scheduler.sigmas[:-1], atol=1e-6)  # the scheduler's are float32
-    assert shift_drawn_with(*tiny_parts("flux1", variant="schnell"), 1024) == 1.0
-    assert shift_drawn_with(*tiny_parts("sd1"), 512) is None
+    schnell, schnell_parts = tiny_parts("flux1", variant="schnell")
+    assert schnell.shift(schnell_parts, 1024, 1024) == 1.0
 
 
 def test_without_a_shift_a_dynamic_scheduler_s_table_is_even() -> None:

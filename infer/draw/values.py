@@ -1,7 +1,12 @@
-"""Readers of axis values: one value as a person gives it -> the values it stands for. Each raises Refused with what it takes."""
+"""Values as a person gives and reads them: readers of one given value -> the values it stands for, and the way back to text.
+
+Each reader raises Refused with what it takes.
+"""
 
 import re
 from collections.abc import Sequence
+from enum import Enum
+from typing import Any
 
 from registry.errors import Refused
 
@@ -11,6 +16,26 @@ _SIZE = re.compile(r"\s*(\d+)(?:\s*[xX×]\s*(\d+))?\s*")
 MOST = 100_000  # values of one range; more is a slip of the finger
 
 
+class Fit(Enum):
+    """How an image of another shape than the drawing's is made its size; null refuses one."""
+
+    stretch = "stretch"
+    crop = "crop"
+
+
+class Precision(Enum):
+    """The dtype of the weights and the arithmetic; fp32 is diffusers' default."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def member_name(value: Any) -> Any:
+    """The name of an Enum's member; any other value as it is."""
+    return value.name if isinstance(value, Enum) else value
+
+
 def texts(value: object) -> Sequence[str | None]:
     """The text itself; a number as it is spelt; None stays None."""
     if value is None or isinstance(value, str):
@@ -18,6 +43,25 @@ def texts(value: object) -> Sequence[str | None]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (str(value),)
     raise Refused(f"{value!r} is not a text. In a list, put texts with commas or brackets in quotes.")
+
+
+def prompts(value: object) -> Sequence[str]:
+    """A prompt; null is refused."""
+    if value is None:
+        raise Refused('null is no prompt; an empty one is "".')
+    return [text for text in texts(value) if text is not None]
+
+
+def names(value: object) -> Sequence[str]:
+    """A name, a path or sha256:<prefix>; null is refused."""
+    if value is None:
+        raise Refused("null names nothing. Expected a name, a path or sha256:<prefix>.")
+    return [text for text in texts(value) if text is not None]
+
+
+def adapter_texts(value: object) -> Sequence[str]:
+    """Adapters as one text, "ink:0.6+hat:0.4"; null is "none"."""
+    return ["none" if text is None else text for text in texts(value)]
 
 
 def integers(value: object) -> Sequence[int]:
@@ -72,6 +116,38 @@ def sizes(value: object) -> Sequence[tuple[int, int]]:
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2 and all(type(side) is int for side in value):
         return ((value[0], value[1]),)
     raise Refused(f"{value!r} is not a size. Expected 64, 96x64 (width x height) or [96,64].")
+
+
+def read_size(value: object) -> tuple[int | None, int | None]:
+    """(width, height) in pixels of one size; (None, None) of None."""
+    if value is None or value == (None, None):
+        return (None, None)
+    ((width, height),) = sizes(value)
+    return (width, height)
+
+
+def number(value: float) -> str:
+    """A number as a person writes it, and exact: 1, 0.6, 0.05."""
+    return short if float(short := f"{value:g}") == value else repr(value)
+
+
+def spell(value: Any) -> str | None:
+    """A setting's value for a person; None where it is not given."""
+    if value is None or value == ():
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def spell_text(value: str | None) -> str:
+    """A text as the label of an axis: blank ones in quotes."""
+    return "none" if value is None else value if value.strip() else f"“{value}”"
+
+
+def spell_or_own(value: object) -> str:
+    """A name as the label of an axis; null is what the base has."""
+    return "base's own" if value is None else str(value)
 
 
 def spell_size(value: tuple[int, int]) -> str:

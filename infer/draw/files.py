@@ -1,0 +1,142 @@
+"""The files that a Render names: adapters, embeddings, images and ControlNets, each as it was named and with the sha256 of its content."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from infer.draw.values import number
+from registry.errors import Refused
+from registry.references import parse_adapters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """An adapter as it was named, its weight, and the sha256 of its file once it was found."""
+
+    reference: str
+    weight: float = 1.0
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same image another key
+
+    def __str__(self) -> str:
+        return self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A textual inversion embedding as it was named, its token in prompts (None: the file's own), and its file's sha256 once found."""
+
+    reference: str
+    token: str | None = None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.reference if self.token is None else f"{self.reference} as {self.token}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """An image as it was named, and the sha256 of its file once it was read."""
+
+    path: str
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNet:
+    """A ControlNet as it was named, the image it is given, and how: `start` and `end` are shares of the steps.
+
+    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the image; None: it is one.
+    """
+
+    reference: str
+    picture: ImageFile
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: int | None = None
+    prepare: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "start", "end"):
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+
+    def __str__(self) -> str:
+        told = f"{self.reference}:{self.picture}:{number(self.scale)}"
+        extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
+        extra += [f"mode {self.mode}"] if self.mode is not None else []
+        extra += [self.prepare] if self.prepare else []
+        return f"{told} ({', '.join(extra)})" if extra else told
+
+    def pinned(self) -> list[Any]:
+        """What the pixels depend on."""
+        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
+
+
+def read_adapters(value: object) -> tuple[Adapter, ...]:
+    """The adapters of "ink:0.6+hat:0.4", of a list of such, of "none" or None."""
+    if value is None:
+        return ()
+    if isinstance(value, Adapter):
+        return (value,)
+    if isinstance(value, str):
+        return tuple(Adapter(reference=one.reference, weight=one.weight) for one in parse_adapters(value))
+    if isinstance(value, Sequence):
+        return tuple(found for one in value for found in read_adapters(one))
+    raise Refused(f'adapters={value!r} is not a reference. Expected "ink", "ink:0.6+hat:0.4", a list of these, or none.')
+
+
+def read_embeddings(value: object) -> tuple[Embedding, ...]:
+    """The textual inversion embeddings of "badhands+goodhands", of a record {embedding, token}, of a list of either, of "none" or None."""
+    if value is None:
+        return ()
+    if isinstance(value, Embedding):
+        return (value,)
+    if isinstance(value, str):
+        if weighted := [str(one) for one in parse_adapters(value) if one.weight != 1.0]:
+            raise Refused(f"A textual inversion embedding has no weight, but {weighted[0]} is given one. Name it alone.")
+        return tuple(Embedding(reference=one.reference) for one in parse_adapters(value))
+    if isinstance(value, Mapping):
+        if set(value) - {"embedding", "token"} or not isinstance(value.get("embedding"), str):
+            raise Refused(f"{dict(value)} is no textual inversion embedding. Expected {{embedding: NAME, token: '<word>'}}, or NAME alone.")
+        return (Embedding(reference=value["embedding"], token=None if value.get("token") is None else str(value["token"])),)
+    if isinstance(value, Sequence):
+        return tuple(found for one in value for found in read_embeddings(one))
+    raise Refused(f"{value!r} is no textual inversion embedding. Expected a name, a list of names, or {{embedding, token}}.")
+
+
+def read_image(value: str | ImageFile | None) -> ImageFile | None:
+    """The image of a path; None of None."""
+    return ImageFile(path=value) if isinstance(value, str) else value
+
+
+def file_name(path: str | None) -> str:
+    """The last part of a path, as a label; "none" of None."""
+    return "none" if path is None else PurePath(path).name or path
+
+
+def spell_controls(controls: tuple[ControlNet, ...]) -> str:
+    """The ControlNets as a person reads them: "canny:edges.png:0.8", or "none"."""
+    return " + ".join(map(str, controls)) or "none"
+
+
+def spell_adapters(adapters: tuple[Adapter, ...]) -> str:
+    """The adapters as a reference: "ink:0.6+hat:0.4", or "none"."""
+    return "+".join(map(str, adapters)) or "none"
+
+
+def spell_embeddings(embeddings: tuple[Embedding, ...]) -> str:
+    """The embeddings as a person reads them: "badhands + soft as <soft>", or "none"."""
+    return " + ".join(map(str, embeddings)) or "none"
+
+
+def label_controls(controls: tuple[ControlNet, ...]) -> str:
+    """`spell_controls` with the images' names for their paths."""
+    return spell_controls(tuple(replace(one, picture=ImageFile(path=file_name(one.picture.path))) for one in controls))
