@@ -15,7 +15,7 @@ from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.extract import plan_extract, run_extract
 from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse, run_fuse
-from registry.adapters.writer import Made
+from registry.adapters.result import Made
 from registry.converting.job import Converted, ConvertRequest, plan_convert, run_convert
 from registry.merging import job as merging
 from registry.merging.job import Merged
