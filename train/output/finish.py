@@ -93,8 +93,9 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     path = place / f"{plan.config.name}.safetensors"
     report = work.report
     report(Tick("save and prove", 0, 3, "write"))
-    hashes = write_adapter(work, path, steps)
-    kept = _proof(work)
+    with work.learner.evaluating():
+        hashes = write_adapter(work, path, steps)
+        kept = _proof(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     _let_go(work)
     fresh = load(plan.base, plan.config, dtype=torch_dtype(plan.config.precision))
