@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loraloom.cli import main
-from loraloom.hydra.job import Job, Request
+from loraloom.hydra.job import Finished, Job, Request
 from loraloom.hydra.run import run_job
 from tests.loraloom.toy import Toy
 
@@ -46,11 +47,13 @@ def test_verbose_shows_debug_records_in_a_single_run(toy: Job[Toy], toy_runs: li
 
 
 def test_the_environment_of_a_job_acts_in_a_single_run(toy: Job[Toy], tmp_path: Path) -> None:
-    from dataclasses import replace
-
     seen: list[str | None] = []
-    job = replace(toy, run=lambda request: (seen.append(os.environ.get("TOY")), toy.run(request))[1])
-    run_job(job, ["+hydra.job.env_set.TOY=yes"])
+
+    def run(request: Request[Toy]) -> Finished:
+        seen.append(os.environ.get("TOY"))
+        return toy.run(request)
+
+    run_job(replace(toy, run=run), ["+hydra.job.env_set.TOY=yes"])
     assert seen == ["yes"]
     assert "TOY" not in os.environ
 
