@@ -107,7 +107,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Prompts:
-    """A set's prompts as they are, for text encoders that learn: what they say changes with every step."""
+    """A set's prompts as texts, for text encoders that are trained: their states change with every step."""
 
     prompts: tuple[str, ...]
 
@@ -125,7 +125,7 @@ class Prompts:
         return [self.prompts[i] for i in indices]
 
 
-Told = Conditioning | list[str]  # what the denoiser is told of a batch: the states, or the prompts that are still to be read
+TextInput = Conditioning | list[str]  # of a batch: conditionings, or prompts that are encoded in the forward pass
 
 
 def module_hash(*modules: nn.Module) -> str:
@@ -226,12 +226,12 @@ def _text_state(family: Family, parts: Parts, prompt: str) -> Conditioning:
 
 
 def release(parts: Parts) -> None:
-    """Let go of the text encoders; what was encoded is kept."""
+    """Free the text encoders; the encoded prompts are kept."""
     parts.text_encoders.clear()
 
 
 def cached_bytes(latents: Latents, texts: Texts | Prompts) -> int:
-    """Memory that the encoded set takes."""
+    """Bytes of the encoded set."""
     tensors = [
         latents.mean,
         *([latents.logvar] if latents.logvar is not None else []),

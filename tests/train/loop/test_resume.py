@@ -56,15 +56,15 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
     from train.loop import step
 
-    honest = step.TrainState.take
+    honest = step.TrainState.step
 
-    def dies(self: step.TrainState, number: int) -> step.Trace:
+    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
         if number == 4:
             raise ZeroDivisionError
         return honest(self, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "take", dies)
+        patched.setattr(step.TrainState, "step", dies)
         with pytest.raises(ZeroDivisionError):
             run.run(settings(steps=6, out=str(tmp_path / "stopped"), checkpoint=CheckpointConfig(every=3)), store)
     folder = only_run(tmp_path / "stopped")
