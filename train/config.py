@@ -117,9 +117,7 @@ class CheckpointConfig:
 
 @dataclass(kw_only=True)
 class HeldoutConfig:
-    path: str | None = setting(
-        None, "folder of held-out images with captions, never trained on (default: heldout/ in data.path)"
-    )
+    path: str | None = setting(None, "folder of held-out images with captions, never trained on (default: heldout/ in data.path)")
     share: float = setting(0.0, "share of data.path split off for validation, by content, when there is no such folder")
     every: int | None = setting(None, "steps between held-out measurements (default: a tenth of the steps)")
 

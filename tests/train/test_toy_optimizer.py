@@ -27,6 +27,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     for name in ("registry", "infer", "train", "loraloom", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")  # what tells a checkout from an installed package
     with (folder / "train" / "optim.py").open("a", encoding="utf-8") as file:
         file.write(TOY)
     return folder

@@ -204,7 +204,7 @@ def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:
         find_folder("latest", out=out, name="disks")
     with pytest.raises(NotFound, match="no such folder"):
         find_folder(str(folder / "nothing"), out=out, name=None)
-    with pytest.raises(Refused, match="no run folder"):
+    with pytest.raises(Refused, match="not a run folder"):
         find_folder(str(folder / "samples"), out=out, name=None)
 
 
