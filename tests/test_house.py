@@ -207,6 +207,24 @@ def test_family_names_are_tested_only_in_their_own_files() -> None:
     assert found == []
 
 
+def test_no_family_is_named_outside_the_files_of_the_families() -> None:
+    """Code that knows a family by its name is a fact of that family in the wrong place; conf/ is data and may name them."""
+    from registry.detect.other_families import DETECT_ONLY
+    from registry.families import FAMILIES
+
+    names = {*FAMILIES, *(row.family for row in DETECT_ONLY)}
+    free = {path for path in SOURCES if path.parent.name == "families" or path.name == "other_families.py"}
+    assert len(free) > len(FAMILIES)
+    found = [
+        f"{named(path)}:{node.lineno} {node.value}"
+        for path in SOURCES
+        if path not in free
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []
+
+
 def test_nothing_is_left_to_do_or_skipped() -> None:
     product = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|breakpoint\(\)")
     tests = re.compile(r"mark\.(skip|xfail)|pytest\.skip|importorskip")

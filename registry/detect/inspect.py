@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.detect.compatibility import Fit, fits
-from registry.detect.component_kinds import CROSS_WIDTHS
+from registry.detect.component_kinds import of_cross_attention
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
@@ -236,7 +236,7 @@ def _inspect_component(path: Path) -> Record:
 def _steered_by(class_name: str, cross_width: object) -> list[str]:
     """The families that ControlNets of this class are for; where the class is several's, the one whose text states are so wide."""
     families = [name for name, family in FAMILIES.items() if isinstance(family.control, Control) and class_name in family.control.classes]
-    by_width = [name for name in families if CROSS_WIDTHS.get(cross_width) == name]  # type: ignore[call-overload]  # whatever the JSON holds
+    by_width = [name for name in families if name in of_cross_attention(cross_width)]
     return by_width or families
 
 
