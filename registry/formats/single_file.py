@@ -318,7 +318,7 @@ def _prediction(path: Path, layout: Layout, told: Told) -> str:
         raise Refused(
             f"{path.name} does not say whether it predicts epsilon or v, and no shape tells: models of this build were published for both "
             "(512 pixels: epsilon, 768: v), and the wrong one draws noise. Say prediction=v_prediction or prediction=epsilon "
-            "(`loraloom registry tell REF --prediction ...` says it once), or give base_config=FOLDER, a diffusers folder of the same "
+            "(`loraloom registry set REF --prediction ...` says it once), or give base_config=FOLDER, a diffusers folder of the same "
             "build, whose scheduler config says it."
         )
     return layout.assumed_prediction

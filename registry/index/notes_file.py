@@ -7,6 +7,7 @@ adds to what is said already and overwrites nothing unless it is asked to.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,25 @@ def _fault(entry: object, what: str) -> str | None:
         return f"{what} ({entry.get('name')!r}) holds something else where a text should be"
     unknown = set(entry["said"]) - set(SAID)
     return f"{what} ({entry['name']!r}) says {', '.join(sorted(unknown))}, which is not known" if unknown else None
+
+
+def may_match(entries: Sequence[Mapping[str, Any]], known: Sequence[Record]) -> list[Record]:
+    """The records without a hash whose files have the size of a hashed entry."""
+    sizes = {entry.get("bytes") for entry in entries if entry["hashes"].get("sha256")}
+    unhashed = (record for record in known if record.hashes.sha256 is None and os.path.exists(str(record.path)))
+    return [record for record in unhashed if sum(file.bytes for file in record.files) in sizes]
+
+
+def import_entries(connection: Connection, entries: Sequence[Mapping[str, Any]], *, replace: bool) -> Imported:
+    """Add what the entries say of the records they match. With `replace` an entry wins over what is here."""
+    done = Imported()
+    for entry in entries:
+        record_id = match(connection, entry)
+        if record_id is None:
+            done.unmatched.append(f"{entry['name']} ({', '.join(entry['paths']) or entry['id']})")
+        else:
+            apply(connection, record_id, entry, done, replace=replace)
+    return done
 
 
 def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:

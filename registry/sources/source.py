@@ -1,4 +1,4 @@
-"""A model that is not on this machine yet, brought here and checked: from the hub or from the web."""
+"""Models downloaded from the Hugging Face Hub or the web, checked before they are registered."""
 
 from __future__ import annotations
 
@@ -22,28 +22,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Download:
-    """A file or folder on this machine, where it is from, and what it may be called."""
+    """A downloaded file or folder, its source, and a name for it."""
 
     path: Path
     name: str
     source: str
     commit: str | None = None
     licence: str | None = None
-    expected: dict[str, str] = field(default_factory=dict)  # path -> sha256 that its giver tells
+    expected: dict[str, str] = field(default_factory=dict)  # path -> sha256 that the server states
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The entries of a record's metadata that say where it is from."""
+        return {"source": self.source, **({"source_commit": self.commit} if self.commit else {})}
 
 
 def is_source(text: str) -> bool:
-    """Whether a reference names something elsewhere. Raises Refused for an address that nothing is brought from."""
+    """Whether a reference names a model on the hub or the web. Raises Refused for an address of another scheme."""
     scheme, found, _rest = text.partition("://")
     if found and scheme.isalpha() and scheme.lower() not in ("http", "https", "hf"):
         raise Refused(
-            f"{text}: nothing is brought from {scheme}:// addresses. Expected a path, hf:owner/repo[@revision][/file] or https://..."
+            f"{text}: nothing can be downloaded from {scheme}:// addresses. Expected a path, hf:owner/repo[@revision][/file] or https://..."
         )
     return text.startswith(("hf:", "http://", "https://"))
 
 
 def same_source(text: str) -> str:
-    """How a source is written in the index."""
+    """The source as the index has it."""
     if text.startswith("hf:"):
         from registry.sources.hub import parse_hub
 
@@ -53,8 +58,8 @@ def same_source(text: str) -> str:
     return shown(text)
 
 
-def bring(text: str, *, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Download:
-    """Bring what a source names. Raises Refused, JobFailed."""
+def download(text: str, *, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Download:
+    """Download what a source names. Raises Refused, JobFailed."""
     if text.startswith("hf:"):
         return _from_hub(text, sha256, report)
     return _from_web(text, sha256, home, blobs, report)
@@ -75,22 +80,22 @@ def _from_hub(text: str, sha256: str | None, report: Report) -> Download:
 
 
 def _from_web(text: str, sha256: str | None, home: Path, blobs: Blobs, report: Report) -> Download:
-    from registry.sources.web import check_address, check_sha256, download, shown
+    from registry.sources.web import check_address, check_sha256, fetch_web, shown
 
     check_address(text)
     digest = check_sha256(sha256, text)
-    with held(home / "quarantine" / digest):  # from the look for it to its place in the store: who wants the same file waits, and finds it
+    with held(home / "quarantine" / digest):  # another process that wants the same file waits, and finds it
         known = blobs.fetch(digest, report)
         if known is not None:
             return Download(known, proper_name(Path(shown(text)).stem or digest[:12]), shown(text), expected={str(known): digest})
-        arrived = download(text, sha256=digest, quarantine=home / "quarantine", report=report)
+        arrived = fetch_web(text, sha256=digest, quarantine=home / "quarantine", report=report)
         checked = _checked(arrived, shown(text))
         place = blobs.take(checked, digest, checked.suffix, report)
     return Download(place, proper_name(Path(arrived.name).stem), shown(text), expected={str(place): digest})
 
 
 def _ending(arrived: Arrived) -> str:
-    """The ending that its name has, else the one of what it is."""
+    """The suffix of its name, else that of its format."""
     ending = Path(arrived.name).suffix.lower()
     if ending in MODELS:
         return ending
@@ -99,7 +104,7 @@ def _ending(arrived: Arrived) -> str:
 
 
 def _checked(arrived: Arrived, source: str) -> Path:
-    """The file that came, under the ending of its kind. Raises Refused, with nothing left, for what is no model."""
+    """The downloaded file with the suffix of its format. Raises Refused and deletes it where it is no model."""
     checked = arrived.path.with_suffix(_ending(arrived))
     arrived.path.rename(checked)
     try:
@@ -111,10 +116,10 @@ def _checked(arrived: Arrived, source: str) -> Path:
 
 
 def check_expected(expected: Mapping[str, str], path: Path, hashes: Hashes, learned: Mapping[str, Any]) -> None:
-    """Refuse a file whose hash is not the one that was told, by its giver or by the user."""
+    """Refuse a file whose hash is not the one that the server or the user gave."""
     files = learned.get("metadata", {}).get("files_sha256", {}) if path.is_dir() else {}
-    for place, told in expected.items():
+    for place, stated in expected.items():
         found = hashes.sha256 if Path(place) == path else files.get(Path(place).relative_to(path).as_posix())
-        wanted = told.strip().lower().removeprefix("sha256:")
+        wanted = stated.strip().lower().removeprefix("sha256:")
         if found != wanted:
             raise Refused(f"{place} has sha256 {found}; {wanted} was expected. It is not the file that was meant; it is not registered.")

@@ -59,7 +59,7 @@ def check_sha256(sha256: str | None, url: str) -> str:
     return text
 
 
-def download(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arrived:
+def fetch_web(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arrived:
     """Fetch a file whose hash is known, going on with what came before. Raises Refused, JobFailed.
 
     `quarantine` is a folder. Two processes that want the same file wait for each other.

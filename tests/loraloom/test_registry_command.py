@@ -96,15 +96,21 @@ def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str]
     assert ink.name in said(capsys, "rm", "ink") and ink.is_file()
 
 
-def test_tell_says_what_was_not_seen(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+@pytest.mark.parametrize("verb", ["set", "tell"])
+def test_set_overrides_what_was_detected_and_tell_is_its_older_name(capsys: pytest.CaptureFixture[str], ink: Path, verb: str) -> None:
     said(capsys, "scan", str(ink.parent))
-    told_ = reported(capsys, "tell", "ink", "--family", "sdxl", "--trigger", "a", "--prediction", "flow")
-    assert isinstance(told_, dict) and (told_["family"], told_["triggers"]) == ("sdxl", ["a"])
-    assert told_["prediction"] == {"value": "flow", "source": "told"}
-    back = reported(capsys, "tell", "ink", "--forget", "family")
-    assert isinstance(back, dict) and back["family"] == "sd1"
-    assert main(["registry", "tell", "ink"]) == 2 and main(["registry", "tell", "ink", "--family", "sdlx"]) == 2
+    changed = json.loads(said(capsys, verb, "ink", "--family", "sdxl", "--trigger", "a", "--prediction", "flow", "--json"))
+    assert (changed["family"], changed["triggers"], changed["prediction"]["value"]) == ("sdxl", ["a"], "flow")
+    back = json.loads(said(capsys, verb, "ink", "--forget", "family", "--json"))
+    assert back["family"] == "sd1"
+    assert main(["registry", verb, "ink"]) == 2 and main(["registry", verb, "ink", "--family", "sdlx"]) == 2
     assert "'sdxl'" in capsys.readouterr().err
+
+
+def test_help_lists_set_and_not_its_older_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["registry", "--help"]) == 0
+    verbs = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ") and line.strip()]
+    assert verbs.count("set") == 1 and "tell" not in verbs
 
 
 def test_the_same_weights_in_another_dialect_are_reported(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
@@ -130,7 +136,7 @@ def test_gc_is_dry_until_it_is_reported(capsys: pytest.CaptureFixture[str], ink:
     assert isinstance(done, dict) and done["applied"] and [item["why"] for item in done["items"]] == ["orphan-blob"]
     assert not Path(kept["blobs"][0]).exists() and ink.is_file()
     said(capsys, "add", str(ink))
-    assert main(["registry", "rm", "ink", "--delete-files"]) == 2 and "was not made" in capsys.readouterr().err and ink.is_file()
+    assert main(["registry", "rm", "ink", "--delete-files"]) == 2 and "was not written" in capsys.readouterr().err and ink.is_file()
 
 
 def test_a_damaged_index_is_refused_until_a_rebuild_restores_its_backup(

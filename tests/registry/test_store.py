@@ -112,7 +112,7 @@ def test_reported_kind_and_family_stand_above_what_was_seen(store: Store, tmp_pa
 def test_what_is_reported_later_stands_above_what_was_seen_and_can_be_taken_back(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     store.add(path)
-    reported = store.tell(
+    reported = store.override(
         "ink", kind="embedding", family="sdxl", variant="turbo", prediction="v_prediction", licence="MIT", triggers=["ink"]
     )
     assert (reported.kind, reported.family, reported.variant, reported.licence, reported.triggers) == (
@@ -127,7 +127,7 @@ def test_what_is_reported_later_stands_above_what_was_seen_and_can_be_taken_back
     lora(path, sd1_attention(), rank=8)
     store.scan(tmp_path)
     assert store.find("ink").rank == 8 and store.find("ink").family == "sdxl"
-    back = store.tell("ink", forget=["family", "kind", "prediction", "variant", "triggers"])
+    back = store.override("ink", forget=["family", "kind", "prediction", "variant", "triggers"])
     assert (back.kind, back.family, back.variant, back.prediction.source, back.triggers, back.licence) == (
         "adapter",
         "sd1",
@@ -138,7 +138,7 @@ def test_what_is_reported_later_stands_above_what_was_seen_and_can_be_taken_back
     )
     for wrong in ({"family": "sdlx"}, {"prediction": "eps"}, {"kind": "adaptr"}):
         with pytest.raises(Refused, match="Unknown"):
-            store.tell("ink", **wrong)  # type: ignore[arg-type]
+            store.override("ink", **wrong)  # type: ignore[arg-type]
 
 
 def test_references(store: Store, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_words_are_looked_for_everywhere_and_names_come_first(store: Store, tmp_
     store.add(make(tmp_path / "other.safetensors", "1", metadata=reported))
     store.add(make(tmp_path / "nest.safetensors", "2"), tags=["50%_done"], notes="schön, ist's\nzweite Zeile")
     store.add(make(tmp_path / "third.safetensors", "3"), name="crow", triggers=["nest"])
-    store.tell("crow", family="sdxl")
+    store.override("crow", family="sdxl")
 
     def found(*words: str) -> list[str]:
         return [record.name for record in store.search(words)]

@@ -18,7 +18,7 @@ from registry.index import database as tables
 from registry.index.database import Index
 from registry.index.rows import Place, ids_that_are, place_of, put_content, select_many
 from registry.index.scanning.walk import Problem
-from registry.progress import Report, Tick
+from registry.progress import Report, Tick, silent
 from registry.record import Hashes, Record
 
 AT_ONCE = 50  # files whose hashes are written in one transaction
@@ -40,6 +40,10 @@ class Digests:
             except OSError:
                 return True  # the file is gone: its hash is what is left of it
             return len(cached_hashes(connection, places)) == len(places)
+
+    def digest(self, record: Record) -> Hashes:
+        """The hashes of a Record, without progress reports."""
+        return self.of_record(record, silent)[0]
 
     def of_record(self, record: Record, report: Report) -> Found:
         """The hashes of a Record's file, or its folder's own."""

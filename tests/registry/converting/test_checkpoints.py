@@ -268,7 +268,7 @@ def test_what_was_reported_of_a_file_s_prediction_goes_into_its_folder(tmp_path:
     with pytest.raises(Refused, match="tell REF --prediction"):
         convert(store, file, tmp_path / "untold", "folder")
     store.add(file)
-    store.tell("two", prediction="epsilon")
+    store.override("two", prediction="epsilon")
     convert(store, file, tmp_path / "told", "folder")
     scheduler = json.loads((tmp_path / "told" / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "epsilon" and inspect(tmp_path / "told").prediction.value == "epsilon"

@@ -33,7 +33,7 @@ def test_what_was_reported_of_a_record_is_heard_when_it_is_loaded(file: Path, tm
     with pytest.raises(Refused, match="prediction=v_prediction"):
         meta(store.find("two"))
     assert told_prediction(store.find("two")) is None
-    store.tell("two", prediction="v_prediction")
+    store.override("two", prediction="v_prediction")
     assert told_prediction(store.find("two")) == "v_prediction"
     assert meta(store.find("two")).prediction == "v_prediction"
     assert meta(store.find("two"), prediction="epsilon").prediction == "epsilon"  # a setting is nearer than what was told once
@@ -63,7 +63,7 @@ def test_it_is_a_setting_of_training_that_stays_with_the_run(file: Path, tmp_pat
         run.plan(TrainConfig(**settings), store)
     assert run.plan(TrainConfig(**settings, prediction="epsilon"), store).config.prediction == "epsilon"
     store.add(file)
-    store.tell("two", prediction="v_prediction")
+    store.override("two", prediction="v_prediction")
     assert run.plan(TrainConfig(**settings | {"base": "two"}), store).config.prediction == "v_prediction"
 
 
@@ -77,8 +77,12 @@ def test_it_is_part_of_a_image_and_of_its_key(tmp_path: Path) -> None:
     plain = Resolver(store).resolve(Render(base="one", steps=2))
     said = Resolver(store).resolve(Render(base="one", steps=2, prediction="v_prediction"))
     assert plain.prediction is None and said.prediction == "v_prediction" and plain.key() != said.key()
-    store.tell("one", prediction="v_prediction")
+    store.override("one", prediction="v_prediction")
     reported = Resolver(store).resolve(Render(base="one", steps=2))
     assert reported.prediction == "v_prediction" and reported.key() == said.key()
     with pytest.raises(Faults, match="predicts epsilon or v_prediction"):
         Resolver(store).resolve(Render(base="one", steps=2, prediction="flow"))
+
+
+def test_a_base_is_found_by_its_registered_name(tmp_path: Path) -> None:
+    assert meta("pocket", store=Store(tmp_path)).denoiser.config["sample_size"] == 16

@@ -29,7 +29,7 @@ def filled(home: Path) -> Path:
     lora(home / "m" / "a.safetensors", sd1_attention(blocks=(0,)))
     store.add(home / "m" / "a.safetensors", name="ink", tags=["black", "line"], notes="kept")
     store.alias("ink", "best")
-    store.tell("ink", variant="special")
+    store.override("ink", variant="special")
     for number in range(12):
         (home / f"set-{number}").mkdir()
         store.add_dataset(home / f"set-{number}", name=f"set-{number}", sha256=f"{number:064d}", metadata={"text": "x" * 900})

@@ -23,7 +23,7 @@ def notes(store: Store, tmp_path: Path) -> Path:
     """A notes file of two models, the base and a data set."""
     store.add(make(tmp_path / "m" / "a.safetensors", "a"), name="ink", tags=["x", "y"], notes="schön", triggers=["inkstyle"], licence="MIT")
     store.alias("ink", "best")
-    store.tell("ink", family="sdxl", prediction="v_prediction")
+    store.override("ink", family="sdxl", prediction="v_prediction")
     store.add(make(tmp_path / "m" / "b.safetensors", "b"))
     store.tag("b", ["z"])
     store.add(make(tmp_path / "m" / "silent.safetensors", "c"))

@@ -46,7 +46,7 @@ def quarantined(store: Store) -> list[str]:
 
 def test_an_address_of_another_kind_is_no_path(store: Store) -> None:
     for ask in (store.add, store.find):
-        with pytest.raises(Refused, match=r"nothing is brought from ftp:// addresses. Expected a path, hf:"):
+        with pytest.raises(Refused, match=r"nothing can be downloaded from ftp:// addresses. Expected a path, hf:"):
             ask("ftp://there/ink.safetensors")
 
 

@@ -42,7 +42,7 @@ def whys(found: Garbage) -> list[str]:
 def test_files_of_a_person_are_not_deleted(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     store.add(path)
-    with pytest.raises(Refused, match="was not made or brought by LoRA Loom"):
+    with pytest.raises(Refused, match="was not written or downloaded by LoRA Loom"):
         store.remove("ink", delete_files=True)
     assert store.find("ink").path == str(path) and path.is_file()
     done = store.remove("ink")
@@ -153,7 +153,7 @@ def test_a_model_of_the_web_is_fetched_again_from_there(store: Store, server: Se
     assert store.fetch("web").path == str(blob) and blob.is_file()
     store.add(make(tmp_path / "lost.safetensors", "lost"))
     (tmp_path / "lost.safetensors").unlink()
-    with pytest.raises(NotFound, match="does not know where it came from"):
+    with pytest.raises(NotFound, match="no source to download it from"):
         store.fetch("lost")
 
 

@@ -1,4 +1,4 @@
-"""`registry tag`, `note`, `alias` and `tell`: what a person says of a model."""
+"""`registry tag`, `note`, `alias` and `set`: annotations of a model."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("tags", nargs="*", metavar="TAG")
     parser.add_argument("--remove", action="append", default=[], metavar="TAG")
-    parser = add_command(words, "note", note, "keep a note; it takes the place of the one before")
+    parser = add_command(words, "note", note, "set the note, in place of the one before")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("text", metavar="TEXT")
     parser = add_command(words, "alias", alias, "let NAME@ALIAS mean this model, and no other of its name")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("alias", metavar="ALIAS")
     parser.add_argument("--remove", action="store_true", help="take the alias away")
-    parser = add_command(words, "tell", tell, "say what detection could not see, or saw wrong; it stands above what the files show")
+    parser = add_command(words, "set", set_fields, "override what detection found, or could not find", hidden_alias="tell")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--family", help="sd1, sdxl, flux1, ...")
-    parser.add_argument("--variant", help="a word for which of its family it is")
+    parser.add_argument("--variant", help="which build or edition of its family it is")
     parser.add_argument("--prediction", choices=PREDICTIONS, metavar="TYPE", help=", ".join(PREDICTIONS))
     parser.add_argument("--licence", help="its licence")
-    parser.add_argument("--trigger", action="append", default=[], help="a word that calls it; may be given again")
-    taken_back = f"take back what was said: {', '.join(SAID)}"
-    parser.add_argument("--forget", action="append", default=[], choices=SAID, metavar="FIELD", help=taken_back)
+    parser.add_argument("--trigger", action="append", default=[], help="a trigger word; may be given again")
+    forgettable = f"remove an override: {', '.join(SAID)}"
+    parser.add_argument("--forget", action="append", default=[], choices=SAID, metavar="FIELD", help=forgettable)
 
 
 def tag(arguments: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def tag(arguments: argparse.Namespace) -> int:
 
 
 def note(arguments: argparse.Namespace) -> int:
-    """Keep a note."""
+    """Set the note."""
     with console.progress() as report:
         record = open_store().note(arguments.reference, arguments.text, report=report)
     return answer(record, arguments)
@@ -60,11 +60,11 @@ def alias(arguments: argparse.Namespace) -> int:
     return answer(record, arguments)
 
 
-def tell(arguments: argparse.Namespace) -> int:
-    """Say what was not seen."""
+def set_fields(arguments: argparse.Namespace) -> int:
+    """Override detected fields."""
     fields = {name: getattr(arguments, name) for name in ("kind", "family", "variant", "prediction", "licence")}
     if not any(fields.values()) and not arguments.trigger and not arguments.forget:
-        raise Refused("Nothing was told. Give one of --kind --family --variant --prediction --licence --trigger, or --forget FIELD.")
+        raise Refused("There is nothing to set. Give one of --kind --family --variant --prediction --licence --trigger, or --forget FIELD.")
     with console.progress() as report:
-        record = open_store().tell(arguments.reference, **fields, triggers=arguments.trigger, forget=arguments.forget, report=report)
+        record = open_store().override(arguments.reference, **fields, triggers=arguments.trigger, forget=arguments.forget, report=report)
     return answer(record, arguments)

@@ -1,0 +1,119 @@
+"""Annotations of records by people: tags, notes, aliases, and overrides of what detection found."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete
+
+from registry.errors import Refused
+from registry.index import database as tables
+from registry.index import rows
+from registry.index.database import Index
+from registry.index.notes_file import Imported, import_entries, may_match, notes_of, read_notes
+from registry.index.overrides import validate_overrides, write_overrides
+from registry.index.run_checkpoints import checkpoint_step
+from registry.names import suggest
+from registry.progress import Report, silent
+from registry.record import Record
+from registry.references import POCKET, absolute, check_name
+
+
+class Annotations(ABC):
+    """The part of a Store that annotates records.
+
+    An annotation belongs to the weights: a record without a hash gets one, so that it is known again wherever its file goes.
+    """
+
+    _index: Index
+
+    @abstractmethod
+    def find(self, reference: str, *, kind: str | None = None, fresh: bool = True) -> Record: ...
+
+    @abstractmethod
+    def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]: ...
+
+    @abstractmethod
+    def hashed(self, record: Record, *, report: Report = silent) -> Record: ...
+
+    def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent) -> Record:
+        """Add and remove tags."""
+        removed = list(remove)
+
+        def change(connection: Connection, record_id: str) -> None:
+            rows.put_labels(connection, record_id, "tag", add)
+            table = tables.label
+            connection.execute(delete(table).where(table.c.record_id == record_id, table.c.kind == "tag", table.c.value.in_(removed)))
+
+        return self._annotate(reference, change, report)
+
+    def note(self, reference: str, text: str, *, report: Report = silent) -> Record:
+        """Set the note, in place of the one before."""
+        return self._annotate(reference, lambda connection, record_id: rows.put_given(connection, record_id, {"notes": text}), report)
+
+    def override(
+        self,
+        reference: str,
+        *,
+        kind: str | None = None,
+        family: str | None = None,
+        variant: str | None = None,
+        prediction: str | None = None,
+        licence: str | None = None,
+        triggers: Iterable[str] = (),
+        forget: Iterable[str] = (),
+        report: Report = silent,
+    ) -> Record:
+        """Override what detection found, or could not find. `forget` names overrides to remove."""
+        values = {"kind": kind, "family": family, "variant": variant, "prediction": prediction, "licence": licence}
+        validate_overrides(values)
+
+        def change(connection: Connection, record_id: str) -> None:
+            write_overrides(connection, record_id, values, triggers, forget)
+
+        return self._annotate(reference, change, report)
+
+    def alias(self, reference: str, alias: str, *, remove: bool = False, report: Report = silent) -> Record:
+        """Let `name@alias` mean this record; the alias moves here from another record of that name. With `remove`, delete the alias."""
+        check_name(alias)
+        if checkpoint_step(alias) is not None:
+            raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
+        record = self.find(reference)
+        if not remove:
+            name = record.name.partition("@")[0]
+            return self._annotate(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
+        if alias not in record.aliases:
+            raise Refused(f"{record.name} has no alias {alias!r}. {suggest(alias, record.aliases)}")
+        return self._annotate(reference, lambda connection, record_id: rows.drop_alias(connection, record_id, alias), report)
+
+    def export_notes(self) -> dict[str, Any]:
+        """All annotations as a JSON document that `import_notes` reads, here or on another machine."""
+        known = self.records()
+        with self._index.reading() as connection:
+            return notes_of(connection, known)
+
+    def import_notes(self, path: Path | str, *, replace: bool = False, report: Report = silent) -> Imported:
+        """Add the annotations of a notes file. Models that an entry may mean and that have no hash are hashed. Raises BadFile, Faults."""
+        entries = read_notes(absolute(path))
+        for record in may_match(entries, self.records()):
+            self.hashed(record, report=report)
+        with self._index.writing() as connection:
+            return import_entries(connection, entries, replace=replace)
+
+    def _annotate(self, reference: str, change: Callable[[Connection, str], None], report: Report) -> Record:
+        record = self._registered(reference)
+        if record.id != POCKET and os.path.exists(str(record.path)):
+            self.hashed(record, report=report)
+        with self._index.writing() as connection:
+            change(connection, record.id)
+        return self.find(record.id)
+
+    def _registered(self, reference: str) -> Record:
+        record = self.find(reference)
+        if not record.id:
+            raise Refused(f"{reference} is not registered. Add it first: loraloom registry add {reference}")
+        return record
