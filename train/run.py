@@ -77,7 +77,7 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
     place = place.absolute()
     before = folder.read_config(place)
     config = resumed_config(place, changes)
-    result = folder.read_json(place / folder.RESULT)
+    result = folder.read_json_if_there(place / folder.RESULT)
     real = {name: value for name, value in changes.items() if get(before, name) != get(config, name)}
     if result is not None and config.steps <= int(result["steps"]):
         out(f"{place} is finished: {result['steps']} steps. Give steps= above that to train on.")
