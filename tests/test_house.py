@@ -13,6 +13,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import loraloom
 from loraloom.cli import find_commands
@@ -265,6 +267,15 @@ def test_what_we_need_is_pinned() -> None:
     names = {re.split(r"[\[<>=!~ ]", one)[0].lower() for one in needed} - {"loraloom"}
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert names - pinned == set()
+
+
+def test_the_lowest_versions_are_tested() -> None:
+    """constraints-lowest.txt pins each dependency at the lower bound that pyproject.toml declares."""
+    needed = [Requirement(one) for one in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+    declared = {one.name: Version(bound.version) for one in needed for bound in one.specifier if bound.operator == ">="}
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    tested = {name: Version(version) for name, _, version in (line.partition("==") for line in lines) if version}
+    assert tested == declared
 
 
 def test_the_commands_of_the_readme_exist() -> None:
