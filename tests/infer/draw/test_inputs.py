@@ -401,8 +401,8 @@ def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
     record = {"embedding": hands, "token": "<h>"}
     asked = config(shelf, {"embedding": ["none", "apple", record, f"apple+{hands}"]}, prompt="an <apple> and <h>", sampler="ddim")
     planned = plan(asked, shelf.store)
-    assert [note for note in planned.notes if "stands in no prompt" in note] == [
-        "The textual inversion embedding 'hands' stands in no prompt: it has no effect. Write it where its meaning belongs."
+    assert [note for note in planned.notes if "is in no prompt" in note] == [
+        "The token 'hands' of a textual inversion embedding is in no prompt: it has no effect. Write it in the prompt."
     ]
     outcome = run(asked, shelf.store)
     assert (outcome.result["encodes"], outcome.result["rendered"]) == (planned.encodes, 4)
