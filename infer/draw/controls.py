@@ -1,4 +1,4 @@
-"""ControlNets as a person writes them: "NET:PICTURE:SCALE", several joined by `+`, or records {net, image, scale, ...}.
+"""ControlNets as a person writes them: "NET:IMAGE:SCALE", several joined by `+`, or records {net, image, scale, ...}.
 
 A scale is a last `:number`, as a weight is. Where a colon could part net and image in several places, the one whose right side
 is a file is meant; where that leaves several or none, the text is refused: give a record.
@@ -25,7 +25,7 @@ PREPARE["edges"] = edges
 
 KEYS = ("net", "image", "scale", "start", "end", "mode", "prepare")
 PREFIXES = ("sha256", "hf", "")  # a colon behind these parts nothing
-EXAMPLE = "Write NET:PICTURE or NET:PICTURE:SCALE, canny:edges.png:0.8, or a record {net: canny, image: edges.png, scale: 0.8}."
+EXAMPLE = "Write NET:IMAGE or NET:IMAGE:SCALE, canny:edges.png:0.8, or a record {net: canny, image: edges.png, scale: 0.8}."
 
 
 def read_controls(value: object) -> tuple[ControlNet, ...]:

@@ -74,7 +74,7 @@ class _Walk:
 
 
 def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None:
-    """Refuse a size that is no multiple of what the family can draw, or beyond what this build has places for."""
+    """Refuse a size that is no multiple of what the family can draw, or beyond the position embeddings of this build."""
     if height <= 0 or width <= 0 or height % family.size_multiple or width % family.size_multiple:
         raise Refused(f"The size is {width}x{height} pixels; {family.name} draws multiples of {family.size_multiple} pixels a side.")
     most = family.largest_side(parts)
@@ -142,7 +142,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
             "Leave it out."
         )
     strength = job.start.strength if job.start is not None else None
-    timesteps = set_walk(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
+    timesteps = set_timesteps(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents, background = _first_latents(family, parts, job, timesteps, generator)
@@ -166,8 +166,8 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     )
 
 
-def set_walk(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
-    """Set the scheduler's timesteps, and give those that an image walks: all of them, or a start's share at their end."""
+def set_timesteps(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
+    """Set the scheduler's timesteps, and give those that are run: all of them, or the last ones that image-to-image takes."""
     family.set_timesteps(scheduler, steps, height=height, width=width)
     if strength is None:
         return scheduler.timesteps  # type: ignore[no-any-return]  # diffusers is untyped
@@ -239,14 +239,14 @@ def _control_calls(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[Con
 
 
 def _scaled(walk: _Walk, time: Any) -> Tensor:
-    """The latents as the sampler wants the model to see them."""
+    """The latents scaled for the model by the scheduler."""
     scale = getattr(walk.job.scheduler, "scale_model_input", None)
     scaled: Tensor = walk.latents if scale is None else scale(walk.latents, time)
     return scaled
 
 
 def to_image(pixels: Tensor) -> list[Image]:
-    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. JobFailed where a pixel is no number."""
+    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. Raises JobFailed for NaN or infinite pixels."""
     from PIL import Image
 
     finite = pixels.isfinite().flatten(1).all(dim=1)

@@ -259,7 +259,7 @@ def _path_of(record: Record) -> Path:
 
 
 def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
-    """What `find` gives; a refusal goes to the faults and gives None."""
+    """The result of `find`; a refusal is added to the faults and gives None."""
     try:
         return find()
     except Faults as error:
@@ -270,7 +270,7 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
 
 
 def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> Render:
-    """What the stock pipeline does, in place of what was not given; `size` is the images' own."""
+    """The stock pipeline's defaults for what was not given; `size` is that of the input images."""
     size = size or (base.skeleton.resolution, base.skeleton.resolution)
     strength = render.strength
     if render.init is not None and strength is None:
@@ -300,7 +300,7 @@ def _twice(adapters: Sequence[Adapter]) -> list[str]:
 
 
 def _faults_of(render: Render, base: Base) -> list[str]:
-    """What the base's family cannot do of a Render with defaults in place."""
+    """Faults of a Render with its defaults, by the base's family."""
     from infer.draw.denoise import check_size
     from infer.draw.samplers import check_sampler
 

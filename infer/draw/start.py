@@ -45,7 +45,7 @@ class InpaintBackground:
 
 
 def first_step(family: Family, scheduler: Any, steps: int, strength: float) -> int:
-    """The index in `scheduler.timesteps` where a start of this strength enters, as the family's own pipeline counts it."""
+    """The index in `scheduler.timesteps` at which a start of this strength begins, as the family's pipeline counts it."""
     return family.start_step(steps, strength) * int(getattr(scheduler, "order", 1))
 
 
@@ -62,7 +62,7 @@ def check_strength(family: Family, *, steps: int, strength: float) -> None:
 def start_latents(
     family: Family, parts: Parts, start: Start, scheduler: Any, timesteps: Tensor, generator: torch.Generator, noise: Callable[[], Tensor]
 ) -> tuple[Tensor, InpaintBackground | None]:
-    """The first latents (1, C, H, W) of a walk over `timesteps`, and what stays under a mask. `noise` draws from the generator too."""
+    """The initial latents (1, C, H, W) for `timesteps`, and the background of a mask. `noise` draws from the generator too."""
     clean = _sample(family, parts, start.pixels, generator)
     fresh = noise()
     clean = clean.to(fresh.dtype)

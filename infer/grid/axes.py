@@ -61,7 +61,7 @@ def axis(
     widen: Callable[[Any, "Store"], Sequence[Any]] = _just,
     across: int = 5,
 ) -> Callable[[Callable[[Render, Any], Render]], Callable[[Render, Any], Render]]:
-    """Keep the decorated function (Render, value) -> Render as the axis of that name."""
+    """Register the decorated function (Render, value) -> Render as the axis of that name."""
 
     def keep(apply: Callable[[Render, Any], Render]) -> Callable[[Render, Any], Render]:
         AXES.add(name)(Axis(name=name, help=help, apply=apply, read=read, spell=spell, widen=widen, across=across))
@@ -71,7 +71,7 @@ def axis(
 
 
 def field_axes(*names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _just) -> None:
-    """Keep the plain axes of these fields of Render: each sets its field and nothing else."""
+    """Register the plain axes of these fields of Render: each sets its field and nothing else."""
     for one in (SETTINGS[name] for name in names):
         assert one.axis is not None
         read, spell = BY_TYPE.get(one.scalar, (texts, str))
@@ -86,7 +86,7 @@ def field_axes(*names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _ju
 
 
 def _setter(setting: Setting) -> Callable[[Render, Any], Render]:
-    """A Render with the setting of this value; what the resolver found out of the old one is forgotten."""
+    """A Render with the setting of this value; the sha256 of the old one is dropped."""
     found = f"{setting.field}_sha256"
     forgotten: dict[str, Any] = {found: None} if any(one.name == found for one in fields(Render)) else {}
 

@@ -189,13 +189,13 @@ class _Costs:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
 
     def _count(self, base: Base, render: Render) -> int:
-        from infer.draw.denoise import set_walk
+        from infer.draw.denoise import set_timesteps
         from infer.draw.samplers import build_scheduler
 
         steps = render.steps or 0
         try:
             scheduler = build_scheduler(base.skeleton, render.sampler)
-            timesteps = set_walk(
+            timesteps = set_timesteps(
                 base.family, scheduler, steps, strength=render.strength, height=render.height or 0, width=render.width or 0
             )
         except Exception as error:  # schedulers raise errors of many types
