@@ -12,10 +12,10 @@ from infer.draw.render import SETTINGS
 from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from registry.errors import Faults
+from registry.names import DEVICE
 from registry.settings import setting, word
 
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
-PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class GridConfig(RenderSettings):
         """(name, value, is it good, what it must be) of every setting with a range."""
         must = "names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
-        yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"
