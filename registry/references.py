@@ -1,4 +1,4 @@
-"""How a person names things: `name`, `name@alias`, `sha256:<prefix>`, a path; and adapters with weights, `ink:0.6+hat:0.4`."""
+"""References: `name`, `name@alias`, `sha256:<prefix>`, a path; and adapters with weights, `ink:0.6+hat:0.4`."""
 
 import math
 import os
@@ -10,16 +10,23 @@ from registry.errors import Refused
 
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
-SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # what stands before the sign of a number
+SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # text before the sign of a number
 NONE = "none"  # no adapter at all
-POCKET = "pocket"  # the embedded base: always there under this name
-GENERIC = ("model", "diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "lora", "pytorch_model")  # tell nothing
+POCKET = "pocket"  # the embedded base, always registered under this name
+GENERIC = (
+    "model",
+    "diffusion_pytorch_model",
+    "pytorch_lora_weights",
+    "adapter_model",
+    "lora",
+    "pytorch_model",
+)  # file names that identify no model
 NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """A reference and how strongly it is applied; 1.0 is as trained."""
+    """A reference and its weight; 1.0 is as trained."""
 
     reference: str
     weight: float = 1.0
@@ -64,7 +71,7 @@ def _weighted(part: str, text: str) -> Weighted:
 
 
 def split_weight(text: str) -> tuple[str, str | None]:
-    """A text in two: what is named, and the number behind its last colon; None where there is none."""
+    """A text split at its last colon when a number follows; None where there is none."""
     head, colon, tail = text.rpartition(":")
     if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not Path(text).exists():
         return head.strip(), tail.strip()
@@ -82,24 +89,24 @@ def is_hash(reference: str) -> str | None:
 
 
 def looks_like_path(reference: str) -> bool:
-    """Whether a reference is meant as a path: it has a separator, a model file's ending, or a leading `.` or `~`."""
+    """Whether a reference is a path: it has a separator, a model file's suffix, or a leading `.` or `~`."""
     separators = "/" in reference or "\\" in reference
     return separators or reference.startswith((".", "~")) or reference.lower().endswith((".safetensors", ".gguf", ".ckpt", ".pt", ".bin"))
 
 
 def split_alias(reference: str) -> tuple[str, str | None]:
-    """`name@alias` in two; an alias is what stands behind the last `@`, None when there is none."""
+    """`name@alias` in two; the alias is the part after the last `@`, None when there is none."""
     name, at, alias = reference.rpartition("@")
     return (name, alias) if at and name and alias else (reference, None)
 
 
 def absolute(path: Path | str) -> Path:
-    """The path without `..` and `~`; links stay, since people name things by them."""
+    """The path without `..` and `~`; links are not resolved."""
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def spelled(path: Path) -> Path:
-    """The path, refused where its name cannot be written down: bytes that are no Unicode."""
+    """The path. Raises Refused where its name is not valid Unicode."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -109,12 +116,12 @@ def spelled(path: Path) -> Path:
 
 
 def file_name(path: Path) -> str:
-    """What a file is called while nobody has named it: its own name, or its folder's where tools call every file so."""
+    """The default name of a file: its stem, or its folder's name where the stem is GENERIC."""
     return path.parent.name if path.stem in GENERIC and path.parent.name else path.stem
 
 
 def check_name(name: str | None) -> None:
-    """Refuse a name that a reference could not be written with."""
+    """Raise Refused for a name that a reference cannot hold."""
     if name is None:
         return
     if not NAME.fullmatch(name) or name.lower() == "none":
@@ -124,6 +131,6 @@ def check_name(name: str | None) -> None:
 
 
 def proper_name(text: str) -> str:
-    """A folder's name as one that references can hold: what they cannot is a `-`."""
+    """A folder's name as a valid name: invalid characters become `-`."""
     name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"
     return f"{name}-" if name.lower() == "none" else name
