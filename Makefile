@@ -12,6 +12,9 @@ INSTALLED_DEV = .venv/.installed-dev
 .PHONY: demo test check slow format clean
 .DELETE_ON_ERROR:
 
+# A process a core, and a thread a process: more threads wait for one another. What is set outside wins.
+test check slow: export OMP_NUM_THREADS ?= 1
+
 demo: $(INSTALLED)
 	.venv/bin/loraloom demo
 

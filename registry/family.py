@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from registry.aliases import Aliases
 from registry.family_defaults import (
     always_classifier_free,
     any_build,
@@ -84,6 +85,7 @@ class Family:
     denoiser: str = "transformer"  # the component that is trained: unet or transformer
     text_encoders: tuple[str, ...] = ("text_encoder",)  # component names, in the pipeline's order
     tokenizers: tuple[str, ...] = ("tokenizer",)
+    aliases: Aliases = Aliases()  # what other tools call it in metadata
     latent_channels: int  # in the published models; a build's own is `channels(parts)`
     latent_factor: int  # pixels per latent cell in the published models; a loaded model's own is Parts.latent_factor
     size_multiple: int  # width and height must be multiples of it
@@ -104,6 +106,13 @@ class Family:
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     file_names: FilePlaces | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
+
+    # --- what its component files are known by, in the published models
+    vae_channels: int | None = None  # latent channels of its AutoencoderKL; None: a VAE file is never taken for this family's
+    cross_attention_dim: int | None = None  # width of the text states that its UNet and ControlNets attend to
+    embedding_dim: int | None = None  # width of a textual inversion embedding with one tensor
+    embedding_keys: tuple[str, ...] = ()  # tensors of a textual inversion embedding for all its text encoders
+    controlnet_keys: tuple[str, ...] = ()  # parts of tensor names that, among ControlNets, only its own have
 
     # --- functions
     recognise_checkpoint: Callable[[ModelHeader], Match | None]

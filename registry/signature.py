@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from registry.formats.adapter_keys import DENOISER
+from registry.aliases import Aliases
 from registry.formats.adapter_shapes import layer_sizes
+from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
@@ -21,6 +22,14 @@ from registry.parts import Match
 SMALL = 512  # a width below is of a small build of the family, as tests and teaching have them: no published model is so narrow
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "net.", "transformer.", "unet.")
 Shapes = Mapping[str, TensorInfo]
+
+# modules of an adapter that several families name alike
+BLOCK = r"^transformer_blocks[._]\d+[._]"
+JOINT = rf"{BLOCK}attn[._](to_[qkv]|add_[qkv]_proj)$"  # the shared names of all transformers with image and text streams
+TWO = rf"{BLOCK}attn1[._]to_[qkv]$"  # of those with attention to themselves and to the text
+READS_TEXT = rf"{BLOCK}attn2[._]to_k$"
+SINGLE = r"^single_transformer_blocks"
+REFINER = r"token_refiner"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,7 @@ class Signature:
     """One family's looks, as regular expressions over whole names of tensors and parts of names of modules."""
 
     family: str
+    aliases: Aliases = Aliases()  # of a family that is only detected; one with a file has them in its Family
     # a checkpoint: all `keys` must be there, or all of one of `other_keys`, and none of `absent`
     keys: tuple[str, ...]
     other_keys: tuple[tuple[str, ...], ...] = ()
@@ -203,12 +213,12 @@ def _modules(look: ModelHeader) -> _Modules:
     return _Modules(found, widths, {module: size.out for module, size in own.items()}, highest)
 
 
-BLOCK = re.compile(r"((?:[a-z]+_)*(?:blocks|layers))[._](\d+)[._]")
+STACK = re.compile(r"((?:[a-z]+_)*(?:blocks|layers))[._](\d+)[._]")
 
 
 @lru_cache(maxsize=65536)  # files of one family share their names
 def _block(module: str) -> tuple[str, int]:
-    found = BLOCK.match(module)
+    found = STACK.match(module)
     return (found[1], int(found[2])) if found else ("", -1)
 
 

@@ -176,6 +176,23 @@ def test_help_imports_only_the_standard_library_and_us() -> None:
     assert loaded - set(sys.stdlib_module_names) <= set(FLOORS)
 
 
+def test_tests_import_large_libraries_where_they_use_them() -> None:
+    """Collection loads torch at most: diffusers at the top of one test file costs every run of pytest seconds."""
+    tests = [path for path in ALL_PYTHON if path not in SOURCES]
+    large = {named(path): {name.partition(".")[0] for name in top_imports(path)} & set(HEAVY) - {"torch"} for path in tests}
+    assert {name: found for name, found in large.items() if found} == {}
+
+
+def test_a_pure_test_is_collected_without_large_libraries() -> None:
+    program = (
+        "import sys, pytest; pytest.main(['--collect-only', '-qq', 'tests/infer/grid/test_where.py']); "
+        f"print('\\n', sorted(set(sys.modules) & set({(*HEAVY, 'hydra')!r})))"
+    )
+    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "test_where.py: " in child.stdout
+    assert child.stdout.splitlines()[-1].strip() == "[]"
+
+
 def test_nothing_is_called_utils() -> None:
     assert [named(path) for path in ALL_PYTHON if re.fullmatch(r"_?(utils?|common|helpers?|misc)", path.stem)] == []
 
@@ -188,6 +205,24 @@ def test_family_names_are_tested_only_in_their_own_files() -> None:
         if "families" not in path.parts
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_no_family_is_named_outside_the_files_of_the_families() -> None:
+    """Code that knows a family by its name is a fact of that family in the wrong place; conf/ is data and may name them."""
+    from registry.detect.other_families import DETECT_ONLY
+    from registry.families import FAMILIES
+
+    names = {*FAMILIES, *(row.family for row in DETECT_ONLY)}
+    free = {path for path in SOURCES if path.parent.name == "families" or path.name == "other_families.py"}
+    assert len(free) > len(FAMILIES)
+    found = [
+        f"{named(path)}:{node.lineno} {node.value}"
+        for path in SOURCES
+        if path not in free
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and node.value in names
     ]
     assert found == []
 

@@ -80,17 +80,17 @@ def tiny_single_file(
     for piece in layout.pieces:
         module: Any = modules[piece.component]
         for name, tensor in module.state_dict().items():
-            source = piece.source(module.config, name)
-            assert source is not None, name
-            key = piece.prefix + source.key
+            location = piece.location(module.config, name, tuple(tensor.shape))
+            assert location is not None, name
+            key = piece.prefix + location.key
             if ".attn_1." in key and tensor.ndim == 2:
                 tensor = tensor[:, :, None, None]  # LDM's VAE has 1 x 1 convolutions there
-            tensor = tensor.T if source.transposed else tensor
-            if source.third is None:
+            tensor = tensor.T if location.transposed else tensor
+            if location.rows is None:
                 tensors[key] = tensor
             else:  # q, k and v stand one below the other
                 fused = tensors.setdefault(key, tensor.new_zeros(3 * len(tensor), *tensor.shape[1:]))
-                fused[source.third * len(tensor) : (source.third + 1) * len(tensor)] = tensor
+                fused[slice(*location.rows)] = tensor
     if family == "sd1":
         tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(POSITIONS)[None]
     if family not in FAMILIES_HERE:

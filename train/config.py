@@ -9,12 +9,18 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
 import yaml
 
 from registry.errors import Faults, Refused
 from registry.names import suggest
+from registry.settings import params_schema, setting, word
+from train.objective.losses import LOSSES
+from train.objective.timesteps import TIMESTEPS
+from train.objective.weighting import WEIGHTINGS
+from train.optim import OPTIMIZERS
+from train.schedule import SCHEDULES
 
 C = TypeVar("C")
 
@@ -29,17 +35,6 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
-
-
-def setting(default: Any, meaning: str) -> Any:
-    """A field with its default and what it means."""
-    kind = "default_factory" if callable(default) else "default"
-    return field(metadata={"help": meaning}, **{kind: default})
-
-
-def word(default: str | None, meaning: str) -> Any:
-    """A field that names an entry of a table, not a free text: a sweep may list several with commas."""
-    return field(default=default, metadata={"help": meaning, "word": True})
 
 
 @dataclass(kw_only=True)
@@ -59,7 +54,7 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    rank: int = setting(16, "width of each LoRA pair")
+    rank: int = setting(16, "LoRA rank (dim)")
     alpha: float | None = setting(None, "scale: the product is multiplied by alpha / rank (default: rank)")
     targets: Any = setting(
         "attention",
@@ -70,29 +65,48 @@ class LoraConfig:
     )
 
 
+if TYPE_CHECKING:  # built from the tables; no type checker can see their fields
+    OptimParams: TypeAlias = Any
+    ScheduleParams: TypeAlias = Any
+    ObjectiveParams: TypeAlias = Any
+else:
+    OptimParams = params_schema("OptimParams", [OPTIMIZERS], module=__name__, besides=("weight_decay", "betas"))
+    ScheduleParams = params_schema("ScheduleParams", [SCHEDULES], module=__name__)
+    ObjectiveParams = params_schema("ObjectiveParams", [TIMESTEPS, WEIGHTINGS, LOSSES], module=__name__)
+
+
 @dataclass(kw_only=True)
 class OptimConfig:
-    name: str = word("adamw", "optimizer")
-    lr: float = setting(1e-4, "learning rate at its highest")
-    text_lr: float | None = setting(None, "highest learning rate of the text encoders' weights (default: optim.lr)")
-    weight_decay: float = setting(0.01, "decoupled weight decay")
-    betas: list[float] = setting(lambda: [0.9, 0.999], "decay of the first and the second moment")
-    clip: float = setting(1.0, "largest norm of the gradient over all LoRA weights; 0 leaves it as it is")
+    name: str = word("adamw", f"optimizer: {', '.join(OPTIMIZERS)}, or the import path of a class: torch.optim.RMSprop")
+    lr: float = setting(1e-4, "peak learning rate")
+    text_lr: float | None = setting(None, "peak learning rate of the text encoders (default: optim.lr)")
+    weight_decay: float | None = setting(None, "weight decay (default: the optimizer's own; adamw 0.01)")
+    betas: list[float] | None = setting(None, "decay of the first and the second moment (default: the optimizer's own; adamw [0.9, 0.999])")
+    clip: float = setting(1.0, "largest gradient norm over all LoRA weights (gradient clipping); 0 does not clip")
+    params: OptimParams = setting(OptimParams, "options of the optimizer")
+    args: Any = setting(None, "more arguments of a class named by its import path: {alpha: 0.95}")
 
 
 @dataclass(kw_only=True)
 class ScheduleConfig:
-    name: str = word("cosine", "how the learning rate goes after the warm-up: cosine or constant")
-    warmup: float = setting(0.05, "share of the steps in which it rises from 0")
+    name: str = word(
+        "cosine", f"LR schedule after warmup: {', '.join(SCHEDULES)}, or the import path of a class: torch.optim.lr_scheduler.StepLR"
+    )
+    warmup: float = setting(0.05, "share of the steps in which the learning rate rises from 0")
+    params: ScheduleParams = setting(ScheduleParams, "options of the schedule")
+    args: Any = setting(None, "arguments of a class named by its import path: {step_size: 100}")
 
 
 @dataclass(kw_only=True)
 class ObjectiveConfig:
-    timesteps: str | None = word(None, "distribution of the training timesteps: uniform, logit_normal (default: the family's)")
+    timesteps: str | None = word(None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)")
+    weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
+    loss: str = word("mse", f"loss: {', '.join(LOSSES)}")
     shift: float | None = setting(
         None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: what it is drawn with at this resolution)"
     )
     guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
+    params: ObjectiveParams = setting(ObjectiveParams, "options of timesteps, weighting and loss")
 
 
 @dataclass(kw_only=True)
@@ -135,8 +149,8 @@ class TrainConfig:
     resolution: int | None = setting(
         None, "pixels a side: images are scaled by their short side and cropped at the centre (default: the base's own)"
     )
-    batch_size: int = setting(4, "images a forward pass, per process")
-    accumulate: int = setting(1, "forward passes a step")
+    batch_size: int = setting(4, "batch size per device")
+    accumulate: int = setting(1, "gradient accumulation steps")
     steps: int = setting(1000, "optimizer steps")
     seed: int = setting(0, "seed of the LoRA's start, of the order and of all noise")
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -144,7 +158,9 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     precision: Precision = setting(Precision.auto, "precision of the base and of the arithmetic: auto, fp32, bf16, fp16")
-    gradient_checkpointing: bool = setting(False, "compute activations twice instead of keeping them: less memory, about a third slower")
+    gradient_checkpointing: bool = setting(
+        False, "recompute activations in the backward pass (gradient checkpointing): less memory, about a third slower"
+    )
     device: str = word("auto", "auto, cpu, cuda, cuda:1, mps")
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
@@ -188,9 +204,16 @@ class TrainConfig:
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or 0 < text_lr <= 1, "must be above 0 and at most 1, or null for optim.lr"
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
-        for name in ("optim.weight_decay", "optim.clip"):
-            yield name, (value := get(self, name)), isfinite(value) and value >= 0, "must be 0 or more"
-        yield "optim.betas", betas, len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "must be two numbers in [0, 1)"
+        decay, clip = self.optim.weight_decay, self.optim.clip
+        yield (
+            "optim.weight_decay",
+            decay,
+            decay is None or (isfinite(decay) and decay >= 0),
+            "must be 0 or more, or null for the optimizer's own",
+        )
+        yield "optim.clip", clip, isfinite(clip) and clip >= 0, "must be 0 or more"
+        good = betas is None or (len(betas) == 2 and all(0 <= beta < 1 for beta in betas))
+        yield "optim.betas", betas, good, "must be two numbers in [0, 1), or null for the optimizer's own"
         shift = self.objective.shift
         yield "objective.shift", shift, shift is None or (isfinite(shift) and shift > 0), "must be above 0, or null for the base's own"
         yield "schedule.warmup", self.schedule.warmup, 0 <= self.schedule.warmup < 1, "is a share of the steps and must be in [0, 1)"
@@ -206,6 +229,14 @@ class TrainConfig:
         for name in ("data.path", "data.trigger", "base", "base_config", "heldout.path", "out", "resume"):
             value = get(self, name)
             yield name, value, value is None or bool(value.strip()), "must not be empty"
+        for name in ("optim.args", "schedule.args"):
+            value = get(self, name)
+            yield (
+                name,
+                value,
+                value is None or (isinstance(value, dict) and all(isinstance(key, str) for key in value)),
+                "must be {NAME: VALUE}",
+            )
         targets = self.lora.targets
         good = (isinstance(targets, str) and bool(targets)) or (
             isinstance(targets, (list, tuple)) and len(targets) > 0 and all(isinstance(t, str) and t for t in targets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
 from registry.progress import Report, silent
-from train.config import TrainConfig, changed, get
+from train.config import TrainConfig, changed, dotted_names, get
 from train.execute import resume_from, start
 from train.loop import checkpoint
 from train.output import folder
@@ -29,6 +29,9 @@ FIXED = (
     "resolution",
     "lora.",
     "optim.name",
+    "optim.betas",
+    "optim.params.",
+    "optim.args",
     "heldout.path",
     "heldout.share",
     "objective.",
@@ -88,7 +91,12 @@ def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
     own = folder.read_config(place)
     fixed = [f"{name} ({get(own, name)!r} -> {value!r})" for name, value in changes.items() if _is_fixed(name) and get(own, name) != value]
     if fixed:
-        raise Faults("A resumed run keeps its base, its data and its LoRA. Leave these out, or start a new run:", fixed)
+        raise Faults(
+            "A resumed run keeps its base, its data, its LoRA, its objective and its optimizer. Leave these out, or start a new run:", fixed
+        )
+    if get(own, "schedule.name") != changes.get("schedule.name", own.schedule.name):
+        options = {name: None for name in dotted_names() if name.startswith("schedule.params.")} | {"schedule.args": None}
+        changes = {**options, **changes}  # those of the schedule that is left
     return changed(own, changes)
 
 

@@ -84,14 +84,8 @@ def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None
         )
 
 
-def initial_noise(family: Family, parts: Parts, *, seed: int, height: int, width: int) -> Tensor:
-    """The stock pipeline's first noise (1, C, H, W), unit variance, in the pipeline's own dtype and on the model's device."""
-    import torch
-
-    return _noise(family, parts, torch.Generator("cpu").manual_seed(seed), height=height, width=width)
-
-
-def _noise(family: Family, parts: Parts, generator: torch.Generator, *, height: int, width: int) -> Tensor:
+def initial_noise(family: Family, parts: Parts, generator: torch.Generator, *, height: int, width: int) -> Tensor:
+    """The first noise (1, C, H, W) of a drawing, unit variance: the pipeline's own shape and dtype, on the model's device."""
     import torch
 
     check_size(family, parts, height=height, width=width)
@@ -188,7 +182,7 @@ def _first_latents(
     family: Family, parts: Parts, job: Job, timesteps: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, InpaintBackground | None]:
     def noise() -> Tensor:
-        return _noise(family, parts, generator, height=job.height, width=job.width)
+        return initial_noise(family, parts, generator, height=job.height, width=job.width)
 
     if job.start is not None:
         return start_latents(family, parts, job.start, job.scheduler, timesteps, generator, noise)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-FITS = ("stretch", "crop")
 HELD = 8  # decoded images in memory
 LARGEST = 1 << 30  # bytes of a file; more is no image
 

@@ -196,7 +196,7 @@ def _line(image: CellImage, cell: Cell, folder: Path) -> str:
         "image": image.path.relative_to(folder).as_posix() if image.path else None,
         "status": image.status,
         "seconds": round(image.seconds, 4),
-        "scores": dict(image.scores),
+        "scores": {},  # a documented key; nothing scores an image yet
         "axes": dict(cell.values),
         "error": image.error,
     }

@@ -23,7 +23,6 @@ class CellImage:
     parameters: str = ""  # A1111's text
     seconds: float = 0.0
     error: str | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
     pixels_sha256: str = ""
 
 

@@ -1,4 +1,4 @@
-"""A1111's `parameters` text of an image, and its reader: the grammar that A1111, ComfyUI and Civitai read.
+"""A1111's `parameters` text of an image: the grammar that A1111, ComfyUI and Civitai read.
 
     infotext := PROMPT [newline "Negative prompt: " NEGATIVE] newline params        params := key ": " value, joined by ", "
 
@@ -15,10 +15,9 @@ from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
 
-PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 NEGATIVE = "Negative prompt:"
-LEAST_PAIRS = 3  # a last line with fewer belongs to the prompt
 
+# the order of the keys: A1111's, with ours among them
 ORDER = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
     *("Denoising strength", "Clip skip", "Init image hash", "RNG", "Mask blur", "Mask mode", "Masked content", "Inpaint area"),
@@ -152,34 +151,6 @@ def quote(value: object) -> str:
     """The value as it stands in the last line: as JSON when it holds a comma, a colon or a newline."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",\n:") else text
-
-
-def parse_infotext(text: str) -> dict[str, str]:
-    """The pairs of a text, with "Prompt" and "Negative prompt", as A1111 reads them."""
-    *lines, last = text.strip().split("\n")
-    pairs = PAIR.findall(last)
-    if len(pairs) < LEAST_PAIRS:
-        lines, pairs = [*lines, last], []
-    prompt: list[str] = []
-    negative: list[str] = []
-    into = prompt
-    for line in map(str.strip, lines):
-        if line.startswith(NEGATIVE):
-            into, line = negative, line[len(NEGATIVE) :].strip()
-        into.append(line)
-    found = {"Prompt": "\n".join(prompt), "Negative prompt": "\n".join(negative)}
-    for key, value in pairs:
-        found[key] = _unquote(value)
-    return found
-
-
-def _unquote(value: str) -> str:
-    if not (value.startswith('"') and value.endswith('"') and len(value) > 1):
-        return value
-    try:
-        return str(json.loads(value))
-    except ValueError:
-        return value
 
 
 def _tag(name: str) -> str:

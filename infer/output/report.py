@@ -98,7 +98,6 @@ def _cell(image: CellImage, numbers: dict[Path, int]) -> dict[str, Any]:
         "settings": [[name, value] for name, value in image.settings.items()],
         "details": [[name, value] for name, value in image.details.items()],
         "parameters": image.parameters,
-        "scores": dict(image.scores),
     }
 
 

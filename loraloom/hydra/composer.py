@@ -65,7 +65,7 @@ class Composer:
             if name in self.presets.groups and not isinstance(value, dict):
                 presets |= self.presets.sets(name, value)
             else:
-                own |= leaves(value, name)
+                own |= {name: value} if name in self.schema.settings else leaves(value, name)
         return {name: value for name, value in (presets | own).items() if name in self.schema.settings}
 
     def literal(self, argument: str) -> str:

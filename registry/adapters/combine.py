@@ -12,8 +12,8 @@ from registry.adapters.delta import changes_bias, delta, delta_shape, factors, f
 from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
 from registry.adapters.named_sources import Given, find_adapters, place_faults, source_entries
 from registry.adapters.reader import Adapter, Module
+from registry.adapters.result import Layer, Made, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
-from registry.adapters.writer import KOHYA_PREFIX, Layer, Made, metadata_of, save, tensors_of
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.merging.recipe import DTYPES
@@ -290,16 +290,6 @@ def _spelling(given: Sequence[Given]) -> str:
 def _names(given: Sequence[Given]) -> dict[tuple[str, str], str]:
     """Place -> the module's name in the result: as the first adapter that has it spells it, or kohya's when they spell differently."""
     if len({one.adapter.spelling for one in given}) > 1:
-        places = [module.place for one in given for module in one.adapter.modules]
-        return {place: kohya_name(place, places) for place in places}
+        family = next((one.record.family for one in given if one.record.family), None)
+        return module_names((module.place for one in given for module in one.adapter.modules), family)
     return {module.place: module.name for one in reversed(given) for module in one.adapter.modules}
-
-
-def kohya_name(place: tuple[str, str], places: Sequence[tuple[str, str]]) -> str:
-    """`lora_unet_<module>`; the first of two text encoders is te1, an only one te."""
-    component, module = place
-    prefix = KOHYA_PREFIX[component]
-    if component == "text_encoder" and any(other == "text_encoder_2" for other, _ in places):
-        prefix = "lora_te1_"
-    inner = f"text_model_{module}" if component.startswith("text_encoder") and module.startswith("encoder_layers") else module
-    return f"{prefix}{inner}"

@@ -9,11 +9,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.combine import kohya_name
 from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
 from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
+from registry.adapters.result import Layer, Made, metadata_of, module_names, save, tensors_of
 from registry.adapters.targets import Place, TargetSlice, places_of
-from registry.adapters.writer import Layer, Made, metadata_of, save, tensors_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
 from registry.formats.safetensors_header import TensorInfo
@@ -56,6 +55,11 @@ class ExtractPlan:
     output: Path
     name: str | None
     notes: tuple[str, ...]
+
+    @property
+    def family(self) -> str | None:
+        """The base's, else that of the tuned checkpoint."""
+        return self.records[1].family or self.records[0].family
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -195,7 +199,7 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
         recipe=recipe,
         roles=["source", "base"],
         terms=inherited((record.name, record.licence) for record in plan.records),
-        family=plan.records[1].family or plan.records[0].family,
+        family=plan.family,
         name=plan.name,
         began=began,
         numbers=numbers,
@@ -208,9 +212,9 @@ def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple
     """(factors of every layer that changed, the squared norm of its whole change)."""
     layers: list[Layer] = []
     changed: dict[Place, float] = {}
-    places = [pair.place for pair in plan.pairs]
+    names = module_names((pair.place for pair in plan.pairs), plan.family)
     for done, pair in enumerate(plan.pairs, 1):
-        name = kohya_name(pair.place, places)
+        name = names[pair.place]
         change = difference(plan, pair, maps)
         total = float(change.double().square().sum())
         if total > 0:

@@ -1,4 +1,8 @@
-"""An adapter file as modules: which weights it changes, by what algorithm, with which tensors and which scale."""
+"""An adapter file as modules: which weights it changes, by what algorithm, with which tensors and which scale.
+
+The only reader of adapter files. Loading (`peft_state`), the algebra (`targets`) and conversion (`converting.adapter_layers`) map what
+it gives.
+"""
 
 # R rank, I in-width, O out-width
 
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
-from registry.formats.adapter_keys import AdapterKey, adapter_keys
+from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
 from registry.formats.model_folder import read_json
 from registry.formats.peft_config import peft_config
 from registry.formats.safetensors_header import read_header
@@ -36,15 +40,23 @@ class Module:
     """What an adapter does to one module of the base. `place` is (component, canonical name): equal for every spelling."""
 
     place: tuple[str, str]
-    name: str  # as the file spells it, with its prefix
+    prefix: str  # as the file spells it, "" where it has none
+    spelled: str  # the module as the file spells it, behind the prefix
+    component: str  # as the prefix says; "" where there is none
     algorithm: str
     stored: Mapping[str, Stored]  # role -> tensor
+    keys: Mapping[str, str] = field(repr=False)  # role -> the tensor's key in the file
     maps: MappedFiles = field(repr=False)
     alpha: float | None = None  # None: the scale is 1
     rank_stabilised: bool = False
     peft: bool = False  # tensors as peft lays them out, where that differs from LyCORIS
     declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank that their config tells, whatever the tensors show
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # peft's config, where there is one
+
+    @property
+    def name(self) -> str:
+        """As the file spells it, with its prefix."""
+        return f"{self.prefix}{self.spelled}"
 
     @property
     def is_plain(self) -> bool:
@@ -60,12 +72,20 @@ class Module:
     def roles(self) -> frozenset[str]:
         return frozenset(self.stored)
 
+    def raw(self, role: str) -> Tensor:
+        """One of its tensors in its own dtype and shape, mapped from the disk: not to be written to."""
+        stored = self.stored[role]
+        return self.maps.tensor(stored, 0, stored.info.elements).reshape(stored.info.shape)
+
+    def raw_tensors(self) -> dict[str, Tensor]:
+        """Ending of the key (what follows the module's name) -> tensor, of all its tensors."""
+        return {key.removeprefix(self.name): self.raw(role) for role, key in self.keys.items()}
+
     def tensor(self, role: str) -> Tensor:
-        """One of its tensors in fp32, in its own shape."""
+        """A copy of one of its tensors in fp32, in its own shape."""
         import torch
 
-        stored = self.stored[role]
-        return self.maps.tensor(stored, 0, stored.info.elements).to(torch.float32, copy=True).reshape(stored.info.shape)
+        return self.raw(role).to(torch.float32, copy=True)
 
     def get(self, role: str) -> Tensor | None:
         """The same, None when the module has none."""
@@ -90,7 +110,8 @@ class Adapter:
     path: Path
     modules: tuple[Module, ...]
     metadata: Mapping[str, str]
-    spelling: str  # kohya: lora_down/lora_up with dots as underscores; peft: lora_A/lora_B with module names
+    dialect: str  # row of DIALECTS that its keys are spelled in
+    spelling: str  # row of DIALECTS whose endings it has: kohya (lora_down, lora_up, alpha tensors) or peft (lora_A, lora_B)
     dtype: str
     left: tuple[str, ...] = ()
 
@@ -123,6 +144,7 @@ def read_adapter(path: Path | str) -> Adapter:
         path=path,
         modules=tuple(modules),
         metadata=header.metadata,
+        dialect=dialect_of(keys),
         spelling="kohya" if kohya * 2 >= len(keys) else "peft",
         dtype=max(set(dtypes), key=dtypes.count) if dtypes else "F32",
         left=tuple(name for name in header.tensors if name not in used),
@@ -147,15 +169,19 @@ def _module(
     roles = {role: stored[name] for role, name in names.items()}
     algorithm = _algorithm(roles, keys)
     if "on_input" in roles:
-        roles["weight_scale"] = stored[f"{names['on_input'].removesuffix('.on_input')}.weight"]
+        names = {**names, "weight_scale": f"{names['on_input'].removesuffix('.on_input')}.weight"}
+        roles["weight_scale"] = stored[names["weight_scale"]]
     alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
     component = "denoiser" if key.component in ("", "denoiser") else key.component
     settings = scales.of(component)
     return Module(
         place=(component, canonical(component, key.module)),
-        name=f"{key.prefix}{key.module}",
+        prefix=key.prefix,
+        spelled=key.module,
+        component=key.component,
         algorithm=algorithm,
         stored=roles,
+        keys=names,
         maps=maps,
         alpha=alpha if alpha is not None else _declared_alpha(settings, algorithm, key.module),
         rank_stabilised=alpha is None and bool(settings.get("use_rslora")),

@@ -1,69 +1,91 @@
-"""Adapters as files: factors under the spelling that was asked for, with the recipe in the header, registered with their parents."""
+"""The one writer of adapter files: factors and raw tensors of named modules, spelled in a row of DIALECTS."""
+
+# R rank, I in-width, O out-width
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.factors import Factors
-from registry.adapters.reader import Adapter
-from registry.detect.licences import Terms
 from registry.errors import JobFailed
 from registry.formats.atomic_file import write_safetensors
-from registry.merging.job import RECIPE_KEY
-from registry.progress import Report, silent
-from registry.record import Record
+from registry.formats.dialects import Writing
+from registry.record import Hashes
 from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.store import Store
 
-KOHYA_PREFIX = {"denoiser": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_", "text_encoder_3": "lora_te3_"}
-CARRIED = ("ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_v2", "modelspec.architecture")
+@dataclass(frozen=True)
+class Pair:
+    """down (R, I, ...) and up (O, R, ...) in their own dtype. The change is up @ down * alpha / R."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+    dora: Tensor | None = None  # magnitude of each row of the changed weight, (O,)
+
+    @property
+    def rank(self) -> int:
+        return int(self.down.shape[0])
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank if self.rank else 0.0
+
+    def product(self) -> Tensor:
+        """The change (O, I, ...) in fp32, without the magnitude."""
+        up, down = self.up.float().flatten(1), self.down.float()
+        return (up @ down.flatten(1)).reshape(len(up), *down.shape[1:]) * self.scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One module of a result: its name as it will stand in the file, its factors, and for a report what of the change they keep."""
+class OutputModule:
+    """One module of an adapter to write: its name as the file will have it, and its factors or, of other algorithms, its tensors."""
 
-    name: str
-    place: tuple[str, str]
-    factors: Factors
-    energy: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """A finished adapter: where it lies, its hashes and numbers."""
-
-    output: Path
-    result: Mapping[str, Any]
-    record: Record | None = None
+    name: str  # with its prefix
+    pair: Pair | None = None
+    raw: Mapping[str, Tensor] = field(default_factory=dict)  # ending -> tensor
 
 
-def tensors_of(layers: Sequence[Layer], *, spelling: str, dtype: str) -> dict[str, Tensor]:
-    """The tensors of an adapter file. The scale is 1: alpha is the rank, which kohya's spelling says and peft's need not."""
+def adapter_tensors(modules: Iterable[OutputModule], writing: Writing, *, dtype: str | None = None) -> dict[str, Tensor]:
+    """Key -> tensor of a file in this dialect; all but alpha in `dtype` (a safetensors word) where one is given.
+
+    Raises JobFailed for values that the dtype does not hold.
+    """
+    kind = None if dtype is None else torch_dtype(dtype)
+    found: dict[str, Tensor] = {}
+    for module in modules:
+        tensors = {**module.raw, **(_spelled(module.pair, writing) if module.pair is not None else {})}
+        for ending, tensor in tensors.items():
+            key = f"{module.name}{ending}"
+            fixed = kind is None or ending.endswith(".alpha") or not tensor.is_floating_point()
+            found[key] = tensor if fixed else held(tensor.float(), kind, key)
+        if module.pair is not None and writing.alpha is not None:
+            found[f"{module.name}{writing.alpha}"] = _alpha(module.pair)
+    return found
+
+
+def _spelled(pair: Pair, writing: Writing) -> dict[str, Tensor]:
+    """Ending -> tensor of a pair of factors."""
+    tensors = {writing.down: pair.down, writing.up: pair.up}
+    if pair.dora is not None:
+        if writing.dora_per_row:
+            tensors[writing.dora] = pair.dora.reshape(-1, *[1] * (pair.up.ndim - 1))
+        else:
+            tensors[writing.dora] = pair.dora.reshape(1, -1, 1, 1) if pair.up.ndim == 4 else pair.dora
+    return tensors
+
+
+def _alpha(pair: Pair) -> Tensor:
+    """alpha as a number of the factors' own dtype, of fp32 where that does not hold it exactly."""
     import torch
 
-    kind = torch_dtype(dtype)
-    found: dict[str, Tensor] = {}
-    for layer in layers:
-        rank, kernel = layer.factors.rank, layer.factors.shape[2:]
-        down, up = layer.factors.down, layer.factors.up
-        if kernel:
-            down, up = down.reshape(rank, layer.factors.shape[1], *kernel), up.reshape(-1, rank, *[1] * len(kernel))
-        names = ("lora_down", "lora_up") if spelling == "kohya" else ("lora_A", "lora_B")
-        for name, values in zip(names, (down, up), strict=True):
-            found[f"{layer.name}.{name}.weight"] = held(values, kind, layer.name)
-        if spelling == "kohya":
-            found[f"{layer.name}.alpha"] = torch.tensor(float(rank), dtype=torch.float32)
-    return found
+    narrow = torch.tensor(pair.alpha, dtype=pair.down.dtype)
+    return narrow if float(narrow) == pair.alpha else torch.tensor(pair.alpha, dtype=torch.float32)
 
 
 def held(values: Tensor, dtype: Any, name: str) -> Tensor:
@@ -77,60 +99,8 @@ def held(values: Tensor, dtype: Any, name: str) -> Tensor:
     return values.to(dtype)
 
 
-def metadata_of(first: Adapter | None, recipe: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, str]:
-    """What the header says: the base as the first adapter names it, rank and alpha as kohya's readers show them, and the recipe."""
-    kept = {key: value for key, value in (first.metadata if first else {}).items() if key in CARRIED}
-    ranks = {layer.factors.rank for layer in layers}
-    said = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
-    kept |= {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": said, "ss_network_alpha": said}
-    return kept | {RECIPE_KEY: json.dumps(portable(recipe), sort_keys=True, ensure_ascii=False)}
-
-
-def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without places on this machine: sources by name and hash."""
-    sources = [{"ref": source["name"], "sha256": source["sha256"]} for source in recipe["sources"]]
-    return {**recipe, "sources": sources}
-
-
-def save(
-    tensors: Mapping[str, Tensor],
-    metadata: Mapping[str, str],
-    output: Path,
-    store: Store,
-    *,
-    recipe: Mapping[str, Any],
-    roles: Sequence[str],
-    terms: Terms,
-    family: str | None,
-    name: str | None,
-    began: float,
-    numbers: Mapping[str, Any],
-    register: bool = True,
-    report: Report = silent,
-) -> Made:
-    """Write the file whole and register it with its parents and recipe."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    hashes = write_safetensors(output, tensors, metadata={**metadata, **terms.entries()})
-    record = None
-    if register:
-        parents = [
-            {"role": role, "ref": source["ref"], "sha256": source["sha256"]} for role, source in zip(roles, recipe["sources"], strict=True)
-        ]
-        record = store.add(
-            output,
-            name=name or output.stem,
-            kind="adapter",
-            family=family,
-            parents=parents,
-            recipe=recipe,
-            licence=terms.licence,
-            report=report,
-        )
-    result = {
-        "output": str(output),
-        "sha256": hashes.sha256,
-        "tensors_sha256": hashes.tensors_sha256,
-        "seconds": round(monotonic() - began, 3),
-        **numbers,
-    }
-    return Made(output=output, result=result, record=record)
+def write_adapter(
+    path: Path, modules: Iterable[OutputModule], writing: Writing, *, metadata: Mapping[str, str], dtype: str | None = None
+) -> Hashes:
+    """Write an adapter file whole. Raises JobFailed for values that the dtype does not hold, Refused as `write_safetensors` does."""
+    return write_safetensors(path, adapter_tensors(modules, writing, dtype=dtype), metadata=metadata)

@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.targets import places_of
+from registry.adapters.writer import Pair
 from registry.architectures.unet.diffusers_names import diffusers_underscored
-from registry.converting.fusing import Pair
 from registry.detect.module_shapes import ldm_names
 from registry.errors import Refused
-from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
+from registry.formats.dialects import DENOISER
 from registry.formats.layers import AdapterNames, Layer
-from registry.formats.safetensors_header import read_header
-from registry.tensors.layout import Stored, read_layout
-from registry.tensors.mmap_files import MappedFiles
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from registry.tensors.layout import read_layout
 
 NO_NAMES = AdapterNames(layers=())
 PLAIN = {"down", "up", "alpha", "dora"}
@@ -97,20 +91,18 @@ class _Table:
         self._encoders = {prefix: component for component, prefix in names.encoders.items()}
 
     def find(self, module: Module) -> AdapterLayer | None:
-        key = parse_key(f"{module.name}.alpha")
-        assert key is not None  # an ending that is known
-        component = self._encoders.get(key.prefix, key.component or DENOISER)
+        component = self._encoders.get(module.prefix, module.component or DENOISER)
         known = self._names.denoiser if component == DENOISER else self._names.text
         own = self._own.get(component, {}) if self._own is not None else {}
-        for spelled in _spellings(component, key):
+        for spelled in _spellings(component, module.spelled):
             dotted = own.get(spelled.replace(".", "_"))
             found = known.find(dotted or spelled)
             if found is not None and self._has(component, found.layer):
                 return AdapterLayer(component, found.layer, found.part, module, self._peft)
             if dotted is not None:
                 return AdapterLayer(component, Layer(dotted, (dotted,)), 0, module, self._peft)
-        if "." in key.module and self._own is None:  # nothing of its name is lost
-            return AdapterLayer(component, Layer(key.module, (key.module,)), 0, module, self._peft)
+        if "." in module.spelled and self._own is None:  # nothing of its name is lost
+            return AdapterLayer(component, Layer(module.spelled, (module.spelled,)), 0, module, self._peft)
         return None
 
     def _has(self, component: str, layer: Layer) -> bool:
@@ -121,9 +113,9 @@ class _Table:
         return any(name.replace(".", "_") in own for name in (layer.original, *layer.modules))
 
 
-def _spellings(component: str, key: AdapterKey) -> Iterator[str]:
-    """A module's name as the file has it, and as it may stand in a table."""
-    plain = key.module.replace(".processor.", ".")  # diffusers' attention processors, before 0.22
+def _spellings(component: str, module: str) -> Iterator[str]:
+    """A module's name as the file has it, and as a table may have it."""
+    plain = module.replace(".processor.", ".")  # diffusers' attention processors, before 0.22
     yield plain
     if component != DENOISER:
         yield f"text_model.{plain.removeprefix('text_model.')}" if "." in plain else f"text_model_{plain.removeprefix('text_model_')}"
@@ -143,31 +135,12 @@ def base_names(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def tensor_of(module: Module, role: str) -> Tensor:
-    """One of a module's tensors in its own dtype and shape, mapped from the disk."""
-    stored = module.stored[role]
-    return module.maps.tensor(stored, 0, stored.info.elements).reshape(stored.info.shape)
-
-
-def raw_tensors(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
-    """Module (as the file spells it) -> {what stands behind its name: tensor}, of every tensor of the file."""
-    header = read_header(adapter.path)
-    maps = MappedFiles([adapter.path])
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, info in header.tensors.items():
-        key = parse_key(name)
-        module = f"{key.prefix}{key.module}" if key is not None else name.removesuffix(".weight")
-        stored = Stored(adapter.path, header.data_start + header.offsets[name][0], info)
-        found.setdefault(module, {})[name[len(module) :]] = maps.tensor(stored, 0, info.elements).reshape(info.shape)
-    return found
-
-
 def pair_of(unit: AdapterLayer) -> Pair:
     """The factors of a unit; a magnitude of each row is flat. Raises Refused for a magnitude of columns."""
     module = unit.source
-    up, down = tensor_of(module, "up"), tensor_of(module, "down")
+    up, down = module.raw("up"), module.raw("down")
     rank = int(down.shape[0])
-    dora = tensor_of(module, "dora") if "dora" in module.roles else None
+    dora = module.raw("dora") if "dora" in module.roles else None
     if dora is not None and not _of_rows(dora.shape, len(up), peft=unit.peft):
         raise Refused(
             f"{module.name} has a DoRA magnitude of {tuple(dora.shape)}, one number a column; only magnitudes of rows ({len(up)}) have "

@@ -6,30 +6,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry.adapters.reader import CONFIG, Adapter, read_adapter
-from registry.adapters.writer import held
-from registry.converting.adapter_layers import AdapterLayer, adapter_layers, raw_tensors
-from registry.converting.dialects import Spelled, as_kohya, as_modules
+from registry.adapters.writer import adapter_tensors, write_adapter
+from registry.converting.adapter_layers import AdapterLayer, adapter_layers
 from registry.converting.family import known_family
 from registry.converting.proof import prove
 from registry.converting.proven_output import proven_file
 from registry.converting.request import ConvertRequest, Written
+from registry.converting.respelling import Respelled, respelled
 from registry.errors import Refused
 from registry.families import Family
-from registry.formats.adapter_keys import adapter_keys, dialect_of
-from registry.formats.atomic_file import atomic_folder, write_json, write_safetensors
-from registry.formats.safetensors_header import read_header
+from registry.formats.atomic_file import atomic_folder, write_json
+from registry.formats.dialects import DIALECTS, Writing, writing_of
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
-from registry.tensors.mmap_files import torch_dtype
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-DIALECTS = ("diffusers", "peft", "kohya")
-POSITIONS = ("cloneofsimo", "xlabs")  # dialects whose tensors stand by position or share a module's name
 OWN_TO_THE_FORM = (  # metadata that speak of the source's form or bytes
     "lora_adapter_metadata",
     "sshs_model_hash",
@@ -38,11 +31,6 @@ OWN_TO_THE_FORM = (  # metadata that speak of the source's form or bytes
     "modelspec.implementation",
     "loraloom.parents",
 )
-IMPLEMENTATION = {
-    "diffusers": "https://github.com/huggingface/diffusers",
-    "peft": "https://github.com/huggingface/peft",
-    "kohya": "https://github.com/kohya-ss/sd-scripts",
-}
 FILE = "adapter_model.safetensors"  # of a peft folder
 
 
@@ -59,7 +47,8 @@ class AdapterPlan:
     folder: bool
     dtype: str | None  # a safetensors word; None: as it is
     units: tuple[AdapterLayer, ...]
-    spelled: Spelled
+    spelled: Respelled
+    tensors: int  # of the result
     notes: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
@@ -68,8 +57,13 @@ class AdapterPlan:
             "modules": len(self.units),
             "fused": self.spelled.fused,
             "split": self.spelled.split,
-            "tensors": len(self.spelled.tensors),
+            "tensors": self.tensors,
         }
+
+    @property
+    def writing(self) -> Writing:
+        """How the target is written."""
+        return writing_of(self.target)
 
 
 def plan_adapter(
@@ -82,33 +76,36 @@ def plan_adapter(
     dtype: str | None,
 ) -> AdapterPlan:
     """Everything checked, nothing written. Raises Refused."""
-    adapter = read_adapter(path)
-    header = read_header(adapter.path)
-    source = dialect_of(adapter_keys(header.tensors) or {})
-    folder = target == "peft" and output.suffix != ".safetensors"
-    _refuse_forms(adapter, source, output, folder=folder)
+    adapter, writing = read_adapter(path), writing_of(target)
+    folder = writing.folder and output.suffix != ".safetensors"
+    _refuse_forms(adapter, output, folder=folder)
     known = _family(adapter, family, target)
     if dtype is not None and DTYPES.get(dtype) not in ("F32", "F16", "BF16"):
         raise Refused(f"--dtype {dtype} is not for adapters. Give fp32, fp16 or bf16.")
     units = adapter_layers(adapter, known.adapter_names, base=base)
-    notes: list[str] = []
     if adapter.left:
         raise Refused(
             f"{adapter.path.name}: {len(adapter.left)} of its tensors belong to no module ({adapter.left[0]}); they would be lost."
         )
-    spelled = _spelled(adapter, units, known, target)
-    if dtype is not None:
-        spelled = _in_dtype(spelled, DTYPES[dtype])
+    components = sorted({unit.component for unit in units})
+    if writing.one_component and len(components) > 1:
+        raise Refused(
+            f"{adapter.path.name} changes {', '.join(components)}; {target}'s form is of one model. "
+            "Convert to diffusers, which holds them all."
+        )
+    spelled = respelled(units, known, target)
+    tensors = adapter_tensors(spelled.modules, writing, dtype=DTYPES[dtype] if dtype is not None else None)
+    notes: list[str] = []
     if spelled.empty:
         notes.append(f"{len(spelled.empty)} modules of fused layers are changed by nothing and left out, the first: {spelled.empty[0]}")
-    if target == "kohya" and any("dora" in unit.source.roles for unit in units):
-        notes.append("DoRA: peft and diffusers divide by the norm of the changed weight, some versions of ComfyUI by that of the base's.")
-    if target == "peft" and not folder:
-        notes.append("peft reads alpha from adapter_config.json, which a single file has not. Give a folder as --output for peft itself.")
+    if writing.dora_note and any("dora" in unit.source.roles for unit in units):
+        notes.append(writing.dora_note)
+    if writing.file_note and not folder:
+        notes.append(writing.file_note)
     return AdapterPlan(
         adapter=adapter,
         family=known,
-        source=source,
+        source=adapter.dialect,
         target=target,
         base=base,
         output=output,
@@ -116,47 +113,26 @@ def plan_adapter(
         dtype=DTYPES[dtype] if dtype is not None else None,
         units=tuple(units),
         spelled=spelled,
+        tensors=len(tensors),
         notes=tuple(notes),
     )
 
 
-def _refuse_forms(adapter: Adapter, source: str, output: Path, *, folder: bool) -> None:
-    if source in POSITIONS:
-        raise Refused(
-            f"{adapter.path.name} is in {source}'s form, whose tensors do not stand under the names of modules. It is not converted."
-        )
+def _refuse_forms(adapter: Adapter, output: Path, *, folder: bool) -> None:
+    row = DIALECTS[adapter.dialect]
+    if row.unconvertible is not None:
+        raise Refused(f"{adapter.path.name} is in {row.title}'s dialect: {row.unconvertible}. It is not converted.")
     if not folder and output.suffix != ".safetensors":
         raise Refused(f"--output {output.name} must end in .safetensors.")
 
 
 def _family(adapter: Adapter, family: str | None, target: str) -> Family:
     known = known_family(family, adapter.path)
-    if target == "kohya" and known.adapter_names is None:
-        raise Refused(f"How kohya's tools spell adapters of {known.title} is not known here. Convert to diffusers, which ComfyUI may read.")
-    return known
-
-
-def _spelled(adapter: Adapter, units: Sequence[AdapterLayer], family: Family, target: str) -> Spelled:
-    if target == "kohya":
-        plain = all(unit.is_pair for unit in units)
-        return as_kohya(units, family, {} if plain else raw_tensors(adapter))
-    components = sorted({unit.component for unit in units})
-    if target == "peft" and len(components) > 1:
+    if writing_of(target).original and known.adapter_names is None:
         raise Refused(
-            f"{adapter.path.name} changes {', '.join(components)}; peft's form is of one model. Convert to diffusers, which holds them all."
+            f"How {target}'s tools spell adapters of {known.title} is not known here. Convert to diffusers, which ComfyUI may read."
         )
-    return as_modules(
-        units, family, prefix=(lambda component: f"{component}.") if target == "diffusers" else (lambda _: "base_model.model.")
-    )
-
-
-def _in_dtype(spelled: Spelled, dtype: str) -> Spelled:
-    kind = torch_dtype(dtype)
-    tensors: dict[str, Tensor] = {
-        name: tensor if name.endswith(".alpha") or not tensor.is_floating_point() else held(tensor.float(), kind, name)
-        for name, tensor in spelled.tensors.items()
-    }
-    return Spelled(tensors, spelled.settings, spelled.fused, spelled.split, spelled.empty, spelled.ranks, spelled.alphas)
+    return known
 
 
 # --- writing
@@ -186,21 +162,21 @@ class AdapterConversion:
         return self.plan.notes
 
     def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
-        return write_adapter(self.plan, parents=parents, report=report)
+        return write_planned(self.plan, parents=parents, report=report)
 
 
-def write_adapter(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> Written:
+def write_planned(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> Written:
     """Write what was planned. Raises JobFailed with nothing left behind where the result is not the source's equal."""
     metadata = metadata_of(plan, parents)
     if plan.folder:
         with atomic_folder(plan.output) as temporary:
-            hashes = write_safetensors(temporary / FILE, plan.spelled.tensors, metadata=metadata)
+            hashes = write_adapter(temporary / FILE, plan.spelled.modules, plan.writing, metadata=metadata, dtype=plan.dtype)
             write_json(temporary / CONFIG, peft_settings(plan.spelled.settings))
             difference = _proven(plan, temporary / FILE, report)
         file = plan.output / FILE
     else:
         with proven_file(plan.output) as temporary:
-            hashes = write_safetensors(temporary, plan.spelled.tensors, metadata=metadata)
+            hashes = write_adapter(temporary, plan.spelled.modules, plan.writing, metadata=metadata, dtype=plan.dtype)
             difference = _proven(plan, temporary, report)
         file = plan.output
     return Written(file=file, hashes=hashes, facts={"difference": difference})
@@ -220,23 +196,24 @@ def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict
     if isinstance(plan.family.architecture, str):  # of a family whose builds differ it is the base that tells
         kept.setdefault("modelspec.architecture", f"{plan.family.architecture}/lora")
     kept.setdefault("modelspec.title", plan.adapter.path.stem)
-    kept["modelspec.implementation"] = IMPLEMENTATION[plan.target]
+    kept["modelspec.implementation"] = plan.writing.implementation
     kept["loraloom.parents"] = json.dumps(list(parents), sort_keys=True, ensure_ascii=False)
-    if plan.spelled.ranks and ("ss_network_dim" in kept or plan.target == "kohya"):
+    writing = plan.writing
+    if plan.spelled.ranks and ("ss_network_dim" in kept or writing.network_module):
         kept |= {"ss_network_dim": _one(plan.spelled.ranks), "ss_network_alpha": _one(plan.spelled.alphas)}
-    if plan.target == "kohya":
-        kept.setdefault("ss_network_module", "networks.lora")
+    if writing.network_module:
+        kept.setdefault("ss_network_module", writing.network_module)
         if names is not None:
             version = {"ss_base_model_version": names.base_version} if names.base_version else {}
             kept = {**names.metadata, **version, **kept}
-    else:
-        if kept.get("ss_network_module", "").startswith("lycoris"):
-            del kept["ss_network_module"]  # its LoRA without LyCORIS's form
+    if kept.get("ss_network_module", "").startswith("lycoris") and not writing.lycoris:
+        del kept["ss_network_module"]  # its LoRA without LyCORIS's form
+    if writing.alpha is None:
         kept["lora_adapter_metadata"] = json.dumps(plan.spelled.settings, indent=2, sort_keys=True)
     return kept
 
 
-def _one(values: frozenset[int] | frozenset[float]) -> str:
+def _one(values: set[int] | set[float]) -> str:
     """The one value of all modules, or kohya's word for several."""
     return f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic"
 

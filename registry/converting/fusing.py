@@ -9,34 +9,13 @@ is the sum of the ranks: down factors one below the other, up factors along the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from registry.adapters.writer import Pair
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Pair:
-    """down (R, I, ...) and up (O, R, ...) in their own dtype. The change is up @ down * alpha / R."""
-
-    down: Tensor
-    up: Tensor
-    alpha: float
-    dora: Tensor | None = None  # magnitude of each row of the changed weight, (O,)
-
-    @property
-    def rank(self) -> int:
-        return int(self.down.shape[0])
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank if self.rank else 0.0
-
-    def product(self) -> Tensor:
-        """The change (O, I, ...) in fp32, without the magnitude."""
-        up, down = self.up.float().flatten(1), self.down.float()
-        return (up @ down.flatten(1)).reshape(len(up), *down.shape[1:]) * self.scale
 
 
 def fuse(parts: Sequence[Pair | None], rows: Sequence[int]) -> Pair:

@@ -9,17 +9,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import CONFIG
-from registry.converting.adapters import DIALECTS, AdapterConversion
+from registry.converting.adapters import AdapterConversion
 from registry.converting.casting import DtypeConversion
 from registry.converting.pickles import PickleConversion, is_pickle
-from registry.converting.request import ConversionPlan, ConvertRequest
+from registry.converting.request import FORMS, ConversionPlan, ConvertRequest
 from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
 from registry.detect.loading import told_prediction
 from registry.errors import Faults, Refused
+from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.merging.plan import name_faults, output_faults
+from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
 from registry.references import absolute, looks_like_path
@@ -27,8 +29,7 @@ from registry.references import absolute, looks_like_path
 if TYPE_CHECKING:
     from registry.store import Store
 
-TARGETS = (*DIALECTS, "safetensors", "single-file", "folder")
-__all__ = ["TARGETS", "ConvertPlan", "ConvertRequest", "Converted", "plan_convert", "run_convert"]
+__all__ = ["ConvertPlan", "ConvertRequest", "Converted", "plan_convert", "run_convert"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +76,21 @@ class Converted:
 
 def plan_convert(wish: ConvertRequest, store: Store) -> ConvertPlan:
     """Everything checked, nothing written. Raises Refused."""
+    if wish.target not in (*writable(), *FORMS):
+        raise Refused(f"Cannot convert to {wish.target!r}. {suggest(wish.target, (*writable(), *FORMS))}")
     record = _found(wish, store)
-    folder = wish.target == "folder" or (wish.target == "peft" and wish.output.suffix != ".safetensors")
+    folder = wish.target == "folder" or (_is_folder_dialect(wish.target) and wish.output.suffix != ".safetensors")
     faults = output_faults(wish.output, [Path(str(record.path))], folder=folder)
     faults += name_faults(wish.name) if wish.name else []
     if faults:
         raise Faults("This conversion was not started:", faults)
     base = Path(str(store.find(wish.base, kind="checkpoint").path)) if wish.base else None
     return ConvertPlan(wish=wish, record=record, name=_name(wish, record), way=_way(wish, record, base))
+
+
+def _is_folder_dialect(target: str) -> bool:
+    writing = DIALECTS[target].writing if target in DIALECTS else None
+    return writing is not None and writing.folder
 
 
 def _way(wish: ConvertRequest, record: Record, base: Path | None) -> ConversionPlan:
@@ -98,7 +106,7 @@ def _way(wish: ConvertRequest, record: Record, base: Path | None) -> ConversionP
         raise Refused(
             f"{path.name} is a GGUF file, whose weights are rounded in blocks of a few bits. Convert the safetensors file it was made from."
         )
-    if wish.target in DIALECTS:
+    if wish.target in writable():
         if record.kind not in ("adapter", "unknown"):
             raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of adapters.")
         return AdapterConversion.of(path, wish, family=wish.family or record.family, base=base)

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from registry.converting.adapter_layers import AdapterLayer, pair_of, tensor_of
-from registry.converting.dialects import swapped
-from registry.converting.fusing import Pair
+from registry.adapters.writer import Pair
+from registry.converting.adapter_layers import AdapterLayer, pair_of
+from registry.converting.respelling import swapped
 from registry.errors import JobFailed
 from registry.progress import Report, Tick, silent
 
@@ -126,7 +126,7 @@ def _same_magnitudes(mine: Sequence[Pair | None], its: Sequence[Pair | None]) ->
 
 def _same_tensors(one: AdapterLayer, other: AdapterLayer) -> bool:
     return one.source.roles == other.source.roles and all(
-        same_bits(tensor_of(one.source, role), tensor_of(other.source, role)) for role in one.source.roles
+        same_bits(one.source.raw(role), other.source.raw(role)) for role in one.source.roles
     )
 
 

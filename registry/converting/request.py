@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from registry.progress import Report
 from registry.record import Hashes
 
+FORMS = ("safetensors", "single-file", "folder")  # targets that are no dialect of adapters
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:

@@ -18,7 +18,7 @@ from registry.converting.request import ConvertRequest, Written
 from registry.detect.loading import load_family
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
-from registry.formats.key_map import Place
+from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import UNUSED, component_configs
@@ -137,7 +137,7 @@ def _under_file_keys(known: Family, layout: Layout, component: str, names: Seque
         return (dict(stored), []) if component == known.denoiser else ({}, [])
     config = layout.path / component / "config.json"
     try:
-        places: dict[str, Place] = table.places(component, read_json(config) if config.is_file() else {}, shapes, table.published)
+        places: dict[str, KeyLocation] = table.places(component, read_json(config) if config.is_file() else {}, shapes, table.published)
     except (KeyError, TypeError) as error:
         raise BadFile(
             config, "bad-config", f"does not say how its {component} is built ({error}); the original implementation's names depend on it."

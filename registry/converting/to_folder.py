@@ -19,7 +19,7 @@ from registry.detect.loading import load_family
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, write_json
-from registry.formats.key_map import Place
+from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.single_file import UNUSED
 from registry.parts import Parts
@@ -170,7 +170,7 @@ def _parameters(known: Family, layout: Layout, component: str, module: Any) -> t
         component, dict(module.config.items()) if _library(module) == "diffusers" else module.config.to_dict(), shapes, layout.tensors
     )
     parameters: dict[str, Stored] = {}
-    taken: set[Place] = set()
+    taken: set[KeyLocation] = set()
     for name, place in places.items():
         stored = cut(layout.tensors.get(place.key), place)
         if stored is not None and place not in taken:  # a tied parameter is written once, under its first name

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, dialect_of, is_language_model
+from registry.formats.adapter_keys import SCALED, AdapterKey, dialect_of, is_language_model
+from registry.formats.dialects import DENOISER
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
 from registry.formats.safetensors_header import TensorInfo
 

@@ -1,17 +1,17 @@
 """The small kinds of model file, told by their keys: VAE, embedding, ControlNet, text encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from registry.architectures.unet.model import VARIANTS
+from registry.families import FAMILIES
+from registry.family import Family
 from registry.formats.safetensors_header import TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
 
-EMBEDDING_WIDTHS = {768: ("sd1",), 1024: ("sd2",), 1280: ("sdxl",)}  # of the text encoders whose tokens these are
-CROSS_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl_refiner", 2048: "sdxl"}  # of the text states a UNet attends to
 EMBEDDING_TENSORS = 4  # at most: an embedding holds one tensor an encoder
 EMBEDDING_TOKENS = 256  # at most, a tensor
-LATENT_FAMILIES = {4: ("sd1", "sd2", "sdxl"), 16: ("flux1", "sd3", "z_image", "lumina2"), 32: ("flux2",)}  # latent channels
 
 
 @dataclass(frozen=True)
@@ -51,31 +51,47 @@ def _controlnet(tensors: Tensors) -> SmallKind | None:
             return SmallKind("controlnet", (f"key {mark}",), _by_context(tensors), variant, dialect)
     lllite = next((name for name in tensors if name.startswith("lllite_")), None)
     if lllite:
-        return SmallKind("controlnet", (f"key {lllite}",), ("sdxl",), "lllite", "kohya")
+        return SmallKind("controlnet", (f"key {lllite}",), _by_context(tensors), "lllite", "kohya")
     return None
 
 
 def _by_context(tensors: Tensors) -> tuple[str, ...]:
+    """The families by the width of the text states that are attended to, else by names that only their ControlNets have."""
     for name, info in tensors.items():
-        if name.endswith("attn2.to_k.weight") and len(info.shape) == 2 and info.shape[1] in CROSS_WIDTHS:
-            return (CROSS_WIDTHS[info.shape[1]],)
-    return ("flux1",) if any("single_transformer_blocks." in name for name in tensors) else ()
+        if name.endswith("attn2.to_k.weight") and len(info.shape) == 2 and (found := of_cross_attention(info.shape[1])):
+            return found
+    return _families(lambda family: any(key in name for key in family.controlnet_keys for name in tensors))
+
+
+def of_cross_attention(width: object) -> tuple[str, ...]:
+    """The families whose UNet and ControlNets attend to text states of this width."""
+    return _families(lambda family: family.cross_attention_dim is not None and family.cross_attention_dim == width)
+
+
+def _families(fits: Callable[[Family], bool]) -> tuple[str, ...]:
+    return tuple(name for name, family in FAMILIES.items() if fits(family))
 
 
 def _embedding(tensors: Tensors) -> SmallKind | None:
     if not 0 < len(tensors) <= EMBEDDING_TENSORS:
         return None
-    if {"clip_l", "clip_g"} <= set(tensors):
-        return SmallKind("embedding", ("keys clip_l and clip_g",), ("sdxl",), None, "a1111", ("text_encoder", "text_encoder_2"))
+    for name, family in FAMILIES.items():
+        if family.embedding_keys and set(family.embedding_keys) <= set(tensors):
+            return SmallKind("embedding", (f"keys {' and '.join(family.embedding_keys)}",), (name,), None, "a1111", family.text_encoders)
     shapes = [info.shape for info in tensors.values()]
     if not all(1 <= len(shape) <= 2 and _tokens(shape) <= EMBEDDING_TOKENS for shape in shapes):
         return None
     name = next(iter(tensors))
     told = name == "emb_params" or name.startswith(("string_to_param", "<"))  # of any width: small builds have their own
-    if not told and ("." in name or any(shape[-1] not in EMBEDDING_WIDTHS for shape in shapes)):
+    if not told and ("." in name or not all(_of_embedding(shape[-1]) for shape in shapes)):
         return None
     dialect = "a1111" if name == "emb_params" or name.startswith("string_to_param") else "diffusers"
-    return SmallKind("embedding", (f"key {name} {shapes[0]}",), EMBEDDING_WIDTHS.get(shapes[0][-1], ()), None, dialect, ("text_encoder",))
+    return SmallKind("embedding", (f"key {name} {shapes[0]}",), _of_embedding(shapes[0][-1]), None, dialect, ("text_encoder",))
+
+
+def _of_embedding(width: int) -> tuple[str, ...]:
+    """The families whose textual inversion embeddings have this width."""
+    return _families(lambda family: family.embedding_dim == width)
 
 
 def _tokens(shape: tuple[int, ...]) -> int:
@@ -94,10 +110,15 @@ def _vae(tensors: Tensors) -> SmallKind | None:
         if not diffusers and not any(".up." in name for name in tensors):
             continue
         channels = conv.shape[1]
-        families = LATENT_FAMILIES.get(channels, ()) if len(conv.shape) == 4 else ()
+        families = _of_vae(channels) if len(conv.shape) == 4 else ()
         evidence = (f"key {prefix}decoder.conv_in.weight", f"{channels} latent channels")
         return SmallKind("vae", evidence, families, None, "diffusers" if diffusers else "ldm", ("vae",))
     return None
+
+
+def _of_vae(channels: int) -> tuple[str, ...]:
+    """The families whose VAE has so many latent channels."""
+    return _families(lambda family: family.vae_channels == channels)
 
 
 TEXT_MARKS = (
@@ -121,15 +142,12 @@ def _text_encoder(tensors: Tensors) -> SmallKind | None:
     return None
 
 
-UNET_VARIANTS = {5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels
-
-
 def _diffusers_unet(tensors: Tensors) -> SmallKind | None:
     """A UNet alone, in diffusers' names: one component of a checkpoint."""
     for prefix in ("", "unet."):
         first = tensors.get(f"{prefix}conv_in.weight")
         if first is not None and f"{prefix}down_blocks.0.resnets.0.conv1.weight" in tensors:
             evidence = (f"keys {prefix}conv_in and {prefix}down_blocks.0.resnets.0.conv1",)
-            variant = UNET_VARIANTS.get(first.shape[1]) if len(first.shape) == 4 else None
+            variant = VARIANTS.get(first.shape[1]) if len(first.shape) == 4 else None
             return SmallKind("checkpoint", evidence, _by_context(tensors), variant, "diffusers", ("unet",))
     return None

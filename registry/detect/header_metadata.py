@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
+from registry.aliases import declared_family
+from registry.detect.aliases import all_aliases
 from registry.detect.licences import declared_terms
 from registry.record import Prediction, Warn
 
@@ -13,47 +15,6 @@ TRIGGERS_AT_MOST = 8
 OFTEN = 0.9  # share of a folder's captions a tag must be in to be taken for its trigger word
 KEPT_TEXT = 2000  # characters of a metadata value that are kept in the index; the file has the rest
 
-# beginnings of ModelSpec architectures and of ss_base_model_version, longer ones first
-ARCHITECTURES: tuple[tuple[str, str], ...] = (
-    ("stable-diffusion-xl-v1-refiner", "sdxl_refiner"),
-    ("stable-diffusion-xl", "sdxl"),
-    ("stable-diffusion-v1", "sd1"),
-    ("stable-diffusion-v2", "sd2"),
-    ("stable-diffusion-v3", "sd3"),
-    ("stable-diffusion-3", "sd3"),
-    ("flux-1", "flux1"),
-    ("flux.1", "flux1"),
-    ("flux-2", "flux2"),
-    ("flux.2", "flux2"),
-    ("chroma", "chroma"),
-    ("lumina-2", "lumina2"),
-    ("hunyuan-image", "hunyuan_image"),
-    ("hunyuan-video", "hunyuan_video"),
-    ("anima", "anima"),
-    ("qwen-image", "qwen_image"),
-    ("qwen_image", "qwen_image"),
-    ("z-image", "z_image"),
-    ("z_image", "z_image"),
-    ("sana", "sana"),
-    ("wan", "wan"),
-)
-BASE_VERSIONS: tuple[tuple[str, str], ...] = (
-    ("sdxl_base", "sdxl"),
-    ("sdxl", "sdxl"),
-    ("sd_v1", "sd1"),
-    ("sd_v2", "sd2"),
-    ("sd_1.5", "sd1"),
-    ("sd3", "sd3"),
-    ("flux2", "flux2"),
-    ("flux1", "flux1"),
-    ("chroma", "chroma"),
-    ("lumina2", "lumina2"),
-    ("hunyuan_image", "hunyuan_image"),
-    ("anima", "anima"),
-    ("qwen_image", "qwen_image"),
-    ("zimage", "z_image"),
-    ("z_image", "z_image"),
-)
 PREDICTIONS = {
     "epsilon": "epsilon",
     "eps": "epsilon",
@@ -80,7 +41,7 @@ class MetadataFacts:
 
 def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
     """The facts in a header's metadata; damaged values are left out, never an error."""
-    family, source = _family(metadata)
+    family, source = declared_family(metadata, all_aliases()) or (None, None)
     terms = declared_terms(metadata)
     return MetadataFacts(
         family=family,
@@ -92,17 +53,6 @@ def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
         parents=_parents(metadata),
         kept={key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items()},
     )
-
-
-def _family(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
-    for key, table in (("modelspec.architecture", ARCHITECTURES), ("ss_base_model_version", BASE_VERSIONS)):
-        told = metadata.get(key, "").strip().lower()
-        for beginning, family in table:
-            if told.startswith(beginning):
-                return family, f"{key} {told!r}"
-    if metadata.get("ss_v2") == "True":
-        return "sd2", "ss_v2 'True'"
-    return None, None
 
 
 def _prediction(metadata: Mapping[str, str]) -> Prediction:

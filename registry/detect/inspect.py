@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.detect.compatibility import Fit, fits
-from registry.detect.component_kinds import CROSS_WIDTHS
+from registry.detect.component_kinds import of_cross_attention
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
 from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
@@ -20,7 +20,8 @@ from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, 
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.family import Control
-from registry.formats.adapter_keys import DENOISER, declared_dialect
+from registry.formats.adapter_keys import declared_dialect
+from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import folder_files, read_json, weights_of
@@ -235,7 +236,7 @@ def _inspect_component(path: Path) -> Record:
 def _steered_by(class_name: str, cross_width: object) -> list[str]:
     """The families of ControlNets of this class; where several share it, the one with this cross-attention width."""
     families = [name for name, family in FAMILIES.items() if isinstance(family.control, Control) and class_name in family.control.classes]
-    by_width = [name for name in families if CROSS_WIDTHS.get(cross_width) == name]  # type: ignore[call-overload]  # whatever the JSON holds
+    by_width = [name for name in families if name in of_cross_attention(cross_width)]
     return by_width or families
 
 

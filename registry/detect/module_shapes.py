@@ -12,7 +12,7 @@ from pathlib import Path
 
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.architectures.unet.ldm_names import unet_modules
-from registry.formats.adapter_keys import DENOISER
+from registry.formats.dialects import DENOISER
 from registry.formats.layers import AdapterNames, originals
 from registry.formats.model_folder import weights_of
 from registry.formats.model_header import ModelHeader

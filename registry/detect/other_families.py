@@ -3,15 +3,8 @@
 Sources: diffusers' single_file_utils and model classes, ComfyUI's model_detection, SwarmUI's T2IModelClassSorter, InvokeAI's configs.
 """
 
-from registry.signature import Shape, Signature, Width
-
-BLOCK = r"^transformer_blocks[._]\d+[._]"
-JOINT = rf"{BLOCK}attn[._](to_[qkv]|add_[qkv]_proj)$"  # the shared names of all transformers with image and text streams
-TWO = rf"{BLOCK}attn1[._]to_[qkv]$"  # of those with attention to themselves and to the text
-READS_TEXT = rf"{BLOCK}attn2[._]to_k$"
-SINGLE = r"^single_transformer_blocks"
-REFINER = r"token_refiner"
-
+from registry.aliases import Aliases
+from registry.signature import BLOCK, JOINT, READS_TEXT, REFINER, SINGLE, TWO, Shape, Signature, Width
 
 DETECT_ONLY: tuple[Signature, ...] = (
     Signature(
@@ -34,6 +27,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="ltx",
+        aliases=Aliases(civitai=("ltxv",)),
         keys=(r"adaln_single.emb.timestep_embedder.linear_1.bias", r"transformer_blocks.0.attn2.to_k.weight"),
         other_keys=((r"time_embed.emb.timestep_embedder.linear_1.bias", r"transformer_blocks.0.attn2.to_k.weight", "proj_in.weight"),),
         absent=(r"pos_embed.proj.bias",),
@@ -53,6 +47,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="wan",
+        aliases=Aliases(modelspec=("wan",), civitai=("wan video",)),
         keys=("head.modulation|scale_shift_table", "patch_embedding.weight", "blocks.0.(cross_attn.k|attn2.to_k).bias"),
         variants=(Shape(key="patch_embedding.weight", axis=0, means={1536: "1.3b", 5120: "14b", 3072: "5b"}),),
         tasks=(Shape(key="patch_embedding.weight", axis=1, means={36: "i2v"}),),
@@ -79,6 +74,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="hunyuan_image",
+        aliases=Aliases(modelspec=("hunyuan-image",), base_version=("hunyuan_image",)),
         keys=("txt_in.individual_token_refiner.blocks.0..*", "byt5_in.fc1.bias"),
         other_keys=(
             (
@@ -106,6 +102,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="hunyuan_video",
+        aliases=Aliases(modelspec=("hunyuan-video",), civitai=("hunyuan video",)),
         keys=("txt_in.individual_token_refiner.blocks.0..*",),
         other_keys=(("context_embedder.token_refiner.refiner_blocks.0..*", "x_embedder.proj.weight"),),
         absent=("byt5_in.fc1.bias", r"image_embedder.*|context_embedder_2.*"),
@@ -131,6 +128,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="anima",
+        aliases=Aliases(modelspec=("anima",), base_version=("anima",)),
         keys=(r"llm_adapter.blocks.0..*", r"blocks.\d+.adaln_modulation_cross_attn..*"),
         prediction="flow",
         pipelines="Anima.*",
@@ -176,6 +174,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="hidream",
+        aliases=Aliases(civitai=("hidream",)),
         keys=("caption_projection.0.linear.weight", "double_stream_blocks.0..*"),
         other_keys=(("caption_projection.0.linear.weight",),),
         absent=("context_embedder.weight",),
@@ -185,6 +184,7 @@ DETECT_ONLY: tuple[Signature, ...] = (
     ),
     Signature(
         family="auraflow",
+        aliases=Aliases(civitai=("auraflow",)),
         keys=("cond_seq_linear.weight",),
         other_keys=(("joint_transformer_blocks.0.attn.to_q.weight", "register_tokens"),),
         prediction="flow",

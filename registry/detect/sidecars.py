@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from registry.aliases import family_named
+from registry.detect.aliases import all_aliases
 from registry.detect.header_metadata import MetadataFacts
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
@@ -15,30 +17,6 @@ from registry.formats.model_folder import read_json
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
 TEXT_AT_MOST = 2000  # characters of a description the index keeps
 TAG = re.compile(r"<[^>]+>")
-
-# what Civitai and A1111 call bases
-BASES = (
-    ("sd 1", "sd1"),
-    ("sd1", "sd1"),
-    ("sd 2", "sd2"),
-    ("sd2", "sd2"),
-    ("sdxl", "sdxl"),
-    ("pony", "sdxl"),
-    ("illustrious", "sdxl"),
-    ("noobai", "sdxl"),
-    ("sd 3", "sd3"),
-    ("flux.1", "flux1"),
-    ("flux.2", "flux2"),
-    ("chroma", "chroma"),
-    ("qwen", "qwen_image"),
-    ("zimage", "z_image"),
-    ("lumina", "lumina2"),
-    ("wan video", "wan"),
-    ("hunyuan video", "hunyuan_video"),
-    ("auraflow", "auraflow"),
-    ("hidream", "hidream"),
-    ("ltxv", "ltx"),
-)
 
 
 @dataclass(frozen=True)
@@ -119,10 +97,10 @@ def _a1111(values: Mapping[str, Any], name: str) -> Sidecars:
     return Sidecars(family, source, tuple(_words(values.get("activation text"))), kept)
 
 
-def _family(told: object, source: str) -> tuple[str | None, str | None]:
-    text = told.lower() if isinstance(told, str) else ""
-    family = next((family for beginning, family in BASES if text.startswith(beginning)), None)
-    return (family, f"{source} {told!r}") if family else (None, None)
+def _family(value: object, source: str) -> tuple[str | None, str | None]:
+    text = value if isinstance(value, str) else ""
+    family = family_named(text, lambda aliases: aliases.civitai, all_aliases())
+    return (family, f"{source} {value!r}") if family else (None, None)
 
 
 def _words(text: object) -> list[str]:

@@ -15,7 +15,8 @@ from blake3 import blake3
 from registry.detect.adapter_facts import AdapterFacts, adapter_facts
 from registry.detect.component_kinds import SmallKind, kind_by_keys
 from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
-from registry.formats.adapter_keys import DENOISER, AdapterKey
+from registry.formats.adapter_keys import AdapterKey
+from registry.formats.dialects import DENOISER
 from registry.formats.model_header import ModelHeader, declared_metadata
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, split_header
 

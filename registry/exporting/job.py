@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import read_adapter
-from registry.converting.dialects import is_pefts
 from registry.converting.job import ConvertPlan, ConvertRequest, plan_convert, run_convert
 from registry.converting.proven_output import proven_file
+from registry.converting.respelling import is_pefts
 from registry.detect.header_metadata import read_json_value
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
@@ -139,7 +139,7 @@ def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Map
 def _form(record: Record, source: Path, tool: ToolLayout) -> str | None:
     """The form that it must be converted to; None: it is read as it is."""
     if record.kind == "adapter":
-        read = record.dialect in tool.dialects and not (record.dialect == "lycoris" and any(map(is_pefts, read_adapter(source).modules)))
+        read = tool.reads(record.dialect) and not (record.dialect == "lycoris" and any(map(is_pefts, read_adapter(source).modules)))
         return None if read else tool.adapter
     if record.kind == "checkpoint" and source.is_dir():
         return tool.checkpoint

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from registry.formats.dialects import DIALECTS
 from registry.names import Table
 
 
@@ -13,13 +14,17 @@ from registry.names import Table
 class ToolLayout:
     """A tool's own folder: its place for each kind, and the forms it reads as they are."""
 
+    name: str
     title: str
     folders: Mapping[str, str]  # kind -> folder below the tool's own
     denoiser: str  # where a denoiser without VAE and text encoders goes
-    dialects: tuple[str, ...]  # of adapters, read as they are, with rank and alpha as they are meant
     adapter: str  # dialect that other adapters are converted to
     checkpoint: str | None  # form that diffusers folders are converted to; None: folders are read
     gguf: bool = False  # whether it reads GGUF files, with an extension that is common
+
+    def reads(self, dialect: str | None) -> bool:
+        """Whether it reads adapters of this dialect as they are, with rank and alpha as they are meant."""
+        return dialect is not None and dialect in DIALECTS and self.name in DIALECTS[dialect].read_by
 
     def place(self, kind: str, *, denoiser_alone: bool) -> PurePosixPath | None:
         """The folder of a kind; None where the tool has none."""
@@ -32,6 +37,7 @@ LAYOUTS: Table[ToolLayout] = Table("layout")
 
 LAYOUTS.add("comfyui")(
     ToolLayout(
+        name="comfyui",
         title="ComfyUI",
         folders={
             "checkpoint": "models/checkpoints",
@@ -42,7 +48,6 @@ LAYOUTS.add("comfyui")(
             "text_encoder": "models/text_encoders",
         },
         denoiser="models/diffusion_models",
-        dialects=("kohya", "lycoris", "onetrainer", "bfl"),  # it has no eye for alpha in diffusers' header or peft's config
         adapter="kohya",
         checkpoint="single-file",
         gguf=True,
@@ -50,6 +55,7 @@ LAYOUTS.add("comfyui")(
 )
 LAYOUTS.add("a1111")(
     ToolLayout(
+        name="a1111",
         title="A1111 and Forge",
         folders={
             "checkpoint": "models/Stable-diffusion",
@@ -60,13 +66,13 @@ LAYOUTS.add("a1111")(
             "text_encoder": "models/text_encoder",
         },
         denoiser="models/Stable-diffusion",
-        dialects=("kohya", "lycoris", "onetrainer"),
         adapter="kohya",
         checkpoint="single-file",
     )
 )
 LAYOUTS.add("diffusers")(
     ToolLayout(
+        name="diffusers",
         title="diffusers",
         folders={
             "checkpoint": "checkpoints",
@@ -77,7 +83,6 @@ LAYOUTS.add("diffusers")(
             "text_encoder": "text_encoders",
         },
         denoiser="transformers",
-        dialects=("diffusers",),
         adapter="diffusers",
         checkpoint=None,
     )

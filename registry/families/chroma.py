@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import transformer_loader
@@ -22,7 +24,6 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.formats.layers import AdapterNames, Layer, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
@@ -189,6 +190,7 @@ FAMILIES.add("chroma")(
         name="chroma",
         title="Chroma",
         pipeline="ChromaPipeline",
+        aliases=Aliases(modelspec=("chroma",), base_version=("chroma",), civitai=("chroma",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,

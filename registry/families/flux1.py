@@ -14,6 +14,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.clip import clip_outputs
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
@@ -26,7 +28,6 @@ from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, never_classifier_free, never_guided
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
@@ -285,6 +286,7 @@ FAMILIES.add("flux1")(
         pipeline="FluxPipeline",
         text_encoders=("text_encoder", "text_encoder_2"),
         tokenizers=("tokenizer", "tokenizer_2"),
+        aliases=Aliases(modelspec=("flux-1", "flux.1"), base_version=("flux1",), civitai=("flux.1",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -305,6 +307,8 @@ FAMILIES.add("flux1")(
             base_version="flux1",
         ),
         training_guidance=1.0,
+        vae_channels=16,
+        controlnet_keys=("single_transformer_blocks.",),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

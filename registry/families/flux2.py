@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import transformer_loader
@@ -24,7 +26,6 @@ from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, guided_above_one
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
@@ -444,6 +445,7 @@ FAMILIES.add("flux2")(
         name="flux2",
         title="FLUX.2",
         pipeline="Flux2Pipeline",
+        aliases=Aliases(modelspec=("flux-2", "flux.2"), base_version=("flux2",), civitai=("flux.2",)),
         latent_channels=128,
         latent_factor=FACTOR,
         size_multiple=FACTOR,
@@ -457,6 +459,7 @@ FAMILIES.add("flux2")(
         file_names=FILE_NAMES,
         adapter_names=_NAMES,
         training_guidance=1.0,
+        vae_channels=32,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

@@ -13,20 +13,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.llm import count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
-from registry.detect.other_families import BLOCK, JOINT
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.formats.layers import AdapterNames, Layer
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, JOINT, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -259,6 +259,7 @@ FAMILIES.add("krea2")(
         name="krea2",
         title="Krea 2",
         pipeline="Krea2Pipeline",
+        aliases=Aliases(modelspec=("krea-2",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,

@@ -12,6 +12,8 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, linear_mu
 from registry.architectures.transformer.model import transformer_loader
@@ -20,7 +22,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.family_defaults import classifier_free_guidance
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
@@ -211,6 +212,7 @@ FAMILIES.add("lumina2")(
         name="lumina2",
         title="Lumina-Image 2",
         pipeline="Lumina2Pipeline",
+        aliases=Aliases(modelspec=("lumina-2",), base_version=("lumina2",), civitai=("lumina",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -225,6 +227,7 @@ FAMILIES.add("lumina2")(
         architecture="lumina-2",
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS, original=is_published),
+        vae_channels=16,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

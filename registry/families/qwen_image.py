@@ -16,22 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import pack, unpack
 from registry.architectures.vae.video import decode_frame, encode_frame
-from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import classifier_free_guidance
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Shape, Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -261,6 +261,7 @@ FAMILIES.add("qwen_image")(
         name="qwen_image",
         title="Qwen-Image",
         pipeline="QwenImagePipeline",
+        aliases=Aliases(modelspec=("qwen-image", "qwen_image"), base_version=("qwen_image",), civitai=("qwen",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.architectures.transformer.model import transformer_loader
-from registry.detect.other_families import BLOCK, READS_TEXT, SINGLE, TWO
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, READS_TEXT, SINGLE, TWO, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -273,6 +273,7 @@ FAMILIES.add("sana")(
         name="sana",
         title="Sana",
         pipeline="SanaPipeline",
+        aliases=Aliases(modelspec=("sana",)),
         latent_channels=32,
         latent_factor=32,
         size_multiple=32,

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_empty, encode_one
 from registry.architectures.unet.components import BETAS, clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
-from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict
 from registry.architectures.vae.kl import decode, encode_images
@@ -71,7 +72,7 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
     adapter = unet_adapter(look)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
         return None
-    declared = declared_family(look.metadata)
+    declared = declared_unet_family(look.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if declared is not None:
@@ -136,6 +137,7 @@ FAMILIES.add("sd1")(
         title="Stable Diffusion 1.x",
         pipeline="StableDiffusionPipeline",
         denoiser="unet",
+        aliases=Aliases(modelspec=("stable-diffusion-v1",), base_version=("sd_v1", "sd_1.5"), civitai=("sd 1", "sd1")),
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,
@@ -150,6 +152,9 @@ FAMILIES.add("sd1")(
         file_names=LAYOUT,
         learning_encoders={"text_encoder": 0},
         adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v1"),
+        vae_channels=4,
+        cross_attention_dim=WIDTH,
+        embedding_dim=WIDTH,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_empty, encode_one
 from registry.architectures.unet.components import BETAS, heads_of_64, penultimate_open_clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
-from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict
 from registry.architectures.vae.kl import decode, encode_images
@@ -82,7 +83,7 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
     adapter = unet_adapter(look)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
         return None
-    declared = declared_family(look.metadata)
+    declared = declared_unet_family(look.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if declared is not None:
@@ -166,6 +167,7 @@ FAMILIES.add("sd2")(
         title="Stable Diffusion 2.x",
         pipeline="StableDiffusionPipeline",
         denoiser="unet",
+        aliases=Aliases(modelspec=("stable-diffusion-v2",), base_version=("sd_v2",), civitai=("sd 2", "sd2"), entries={"ss_v2": "True"}),
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,
@@ -182,6 +184,9 @@ FAMILIES.add("sd2")(
         adapter_names=AdapterNames(
             layers=UNET_LAYERS, encoders={"text_encoder": "lora_te_"}, base_version="sd_v2", metadata={"ss_v2": "True"}
         ),
+        vae_channels=4,
+        cross_attention_dim=WIDTH,
+        embedding_dim=WIDTH,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import originals_in, read_lora
+from registry.aliases import Aliases
 from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
 from registry.architectures.text.clip_prompts import repeated
 from registry.architectures.transformer.flow_schedule import linear_mu
@@ -22,19 +24,17 @@ from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.architectures.vae.kl import decode, encode_images
-from registry.detect.other_families import BLOCK, JOINT, REFINER, SINGLE
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
-from registry.formats.lora_state import originals_in, read_lora
 from registry.formats.model_folder import read_json
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
 from registry.parts import Conditioning, Match, Parts, Residuals
-from registry.signature import Shape, Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -296,6 +296,7 @@ FAMILIES.add("sd3")(
         pipeline="StableDiffusion3Pipeline",
         text_encoders=(*CLIPS.values(), "text_encoder_3"),
         tokenizers=(*CLIPS, "tokenizer_3"),
+        aliases=Aliases(modelspec=("stable-diffusion-v3", "stable-diffusion-3"), base_version=("sd3",), civitai=("sd 3",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -316,6 +317,7 @@ FAMILIES.add("sd3")(
             encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_", "text_encoder_3": "lora_te3_"},
             base_version="sd3",
         ),
+        vae_channels=16,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

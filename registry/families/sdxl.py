@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
 from registry.architectures.unet.components import BETAS, clip_piece, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
-from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
@@ -75,7 +76,7 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
     adapter = unet_adapter(look)
     if adapter is None:
         return None
-    declared = declared_family(look.metadata)
+    declared = declared_unet_family(look.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if adapter.cross_width in (768, 1024, 1280):  # SD 1, SD 2, the refiner
@@ -175,6 +176,7 @@ FAMILIES.add("sdxl")(
         denoiser="unet",
         text_encoders=ENCODERS,
         tokenizers=TOKENIZERS,
+        aliases=Aliases(modelspec=("stable-diffusion-xl",), base_version=("sdxl",), civitai=("sdxl", "pony", "illustrious", "noobai")),
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,
@@ -194,6 +196,11 @@ FAMILIES.add("sdxl")(
             base_version="sdxl_base_v1-0",
             original=is_published_unet,
         ),
+        vae_channels=4,
+        cross_attention_dim=WIDTH,
+        embedding_dim=1280,  # of its second encoder alone
+        embedding_keys=("clip_l", "clip_g"),
+        controlnet_keys=("lllite_",),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
 from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
-from registry.architectures.unet.header import declared_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
@@ -78,7 +79,7 @@ def recognise_adapter(look: ModelHeader) -> Match | None:
         return None
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
-    declared = declared_family(look.metadata)
+    declared = declared_unet_family(look.metadata)
     return Match(score=0.9, evidence=(declared[1],)) if declared is not None and declared[0] == "sdxl_refiner" else None
 
 
@@ -193,6 +194,7 @@ FAMILIES.add("sdxl_refiner")(
         denoiser="unet",
         text_encoders=("text_encoder_2",),
         tokenizers=("tokenizer_2",),
+        aliases=Aliases(modelspec=("stable-diffusion-xl-v1-refiner",)),
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,
@@ -210,6 +212,7 @@ FAMILIES.add("sdxl_refiner")(
         ),
         file_names=LAYOUT,
         adapter_names=AdapterNames(layers=UNET_LAYERS, encoders={"text_encoder_2": "lora_te2_"}),
+        cross_attention_dim=WIDTH,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

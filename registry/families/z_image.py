@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import transformer_lora
+from registry.aliases import Aliases
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
@@ -23,7 +25,6 @@ from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.lora_state import transformer_lora
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
@@ -256,6 +257,7 @@ FAMILIES.add("z_image")(
         name="z_image",
         title="Z-Image",
         pipeline="ZImagePipeline",
+        aliases=Aliases(modelspec=("z-image", "z_image"), base_version=("zimage", "z_image"), civitai=("zimage",)),
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,
@@ -273,6 +275,7 @@ FAMILIES.add("z_image")(
         trains_on_mean=True,
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS),
+        vae_channels=16,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
         load=load,

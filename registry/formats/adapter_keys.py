@@ -5,95 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
-# ending -> (role, algorithm, spelling). The first that matches counts, so longer ones stand before their own endings.
-ENDINGS: tuple[tuple[str, str, str, str], ...] = (
-    ("_lora.down.weight", "down", "lora", "diffusers_old"),
-    ("_lora.up.weight", "up", "lora", "diffusers_old"),
-    (".lora_linear_layer.down.weight", "down", "lora", "diffusers_old"),
-    (".lora_linear_layer.up.weight", "up", "lora", "diffusers_old"),
-    (".lora.down.weight", "down", "lora", "diffusers_old"),
-    (".lora.up.weight", "up", "lora", "diffusers_old"),
-    ("_lora1.down.weight", "down", "lora", "xlabs"),
-    ("_lora1.up.weight", "up", "lora", "xlabs"),
-    ("_lora2.down.weight", "down", "lora", "xlabs"),
-    ("_lora2.up.weight", "up", "lora", "xlabs"),
-    (".lora_down.weight", "down", "lora", "kohya"),
-    (".lora_up.weight", "up", "lora", "kohya"),
-    (".lora_mid.weight", "mid", "lora", "kohya"),
-    (".lora_A.weight", "down", "lora", "peft"),
-    (".lora_B.weight", "up", "lora", "peft"),
-    (".lora_A.bias", "down_bias", "lora", "peft"),
-    (".lora_B.bias", "up_bias", "lora", "peft"),
-    (".lora_A", "down", "lora", "peft"),
-    (".lora_B", "up", "lora", "peft"),
-    (".lora_embedding_A", "down", "lora", "peft"),
-    (".lora_embedding_B", "up", "lora", "peft"),
-    (".lora_magnitude_vector.weight", "dora", "lora", "peft"),
-    (".lora_magnitude_vector", "dora", "lora", "peft"),
-    (".dora_scale", "dora", "lora", "kohya"),
-    (".alpha", "alpha", "", "kohya"),
-    (".hada_w1_a", "w1_a", "loha", "lycoris"),
-    (".hada_w1_b", "w1_b", "loha", "lycoris"),
-    (".hada_w2_a", "w2_a", "loha", "lycoris"),
-    (".hada_w2_b", "w2_b", "loha", "lycoris"),
-    (".hada_t1", "t1", "loha", "lycoris"),
-    (".hada_t2", "t2", "loha", "lycoris"),
-    (".lokr_w1", "w1", "lokr", "lycoris"),
-    (".lokr_w1_a", "w1_a", "lokr", "lycoris"),
-    (".lokr_w1_b", "w1_b", "lokr", "lycoris"),
-    (".lokr_w2", "w2", "lokr", "lycoris"),
-    (".lokr_w2_a", "w2_a", "lokr", "lycoris"),
-    (".lokr_w2_b", "w2_b", "lokr", "lycoris"),
-    (".lokr_t2", "t2", "lokr", "lycoris"),
-    (".a1.weight", "a1", "glora", "lycoris"),
-    (".a2.weight", "a2", "glora", "lycoris"),
-    (".b1.weight", "b1", "glora", "lycoris"),
-    (".b2.weight", "b2", "glora", "lycoris"),
-    (".bm.weight", "bm", "glora", "lycoris"),
-    (".oft_blocks", "blocks", "oft", "lycoris"),  # three axes; four are BOFT
-    (".oft_diag", "blocks", "oft", "lycoris"),
-    (".oft_R.weight", "blocks", "oft", "peft"),
-    (".oft_R", "blocks", "oft", "peft"),
-    (".boft_R", "blocks", "boft", "peft"),
-    (".boft_s", "scale", "boft", "peft"),
-    (".rescale", "scale", "oft", "lycoris"),
-    (".ia3_l", "scale", "ia3", "peft"),
-    (".on_input", "on_input", "ia3", "lycoris"),
-    (".diff", "diff", "full", "lycoris"),
-    (".diff_b", "diff_b", "full", "lycoris"),
-    (".set_weight", "set", "full", "lycoris"),
-    (".w_norm", "w_norm", "norm", "lycoris"),
-    (".b_norm", "b_norm", "norm", "lycoris"),
-    (".reshape_weight", "reshape", "", "kohya"),
-)
-BY_LAST: dict[str, list[tuple[str, str, str, str]]] = {}
-for _row in ENDINGS:
-    BY_LAST.setdefault(_row[0][-4:], []).append(_row)
+from registry.formats.dialects import DENOISER, DIALECTS
 
 NAMED = re.compile(r"\.(lora_A|lora_B|lora_magnitude_vector)\.[^.]+(\.weight)?$")  # peft with the adapter's name: .lora_A.default.weight
-
-# prefix -> (component, spelling). DENOISER is the trained network, whatever the family calls it.
-DENOISER = "denoiser"
-PREFIXES: tuple[tuple[str, str, str], ...] = (
-    ("lora_unet_", DENOISER, "kohya"),
-    ("lora_te1_", "text_encoder", "kohya"),
-    ("lora_te2_", "text_encoder_2", "kohya"),
-    ("lora_te3_", "text_encoder_3", "kohya"),
-    ("lora_te_", "text_encoder", "kohya"),
-    ("lora_transformer_", DENOISER, "onetrainer"),
-    ("lora_prior_unet_", DENOISER, "kohya"),
-    ("lora_prior_te_", "text_encoder", "kohya"),
-    ("lycoris_", DENOISER, "lycoris"),
-    ("base_model.model.", "", "peft"),
-    ("model.diffusion_model.", DENOISER, "bfl"),
-    ("diffusion_model.", DENOISER, "bfl"),
-    ("text_encoder_3.", "text_encoder_3", "diffusers"),
-    ("text_encoder_2.", "text_encoder_2", "diffusers"),
-    ("text_encoder.", "text_encoder", "diffusers"),
-    ("transformer.", DENOISER, "diffusers"),
-    ("unet.", DENOISER, "diffusers"),
-)
 CLONEOFSIMO = re.compile(r"^(unet|text_encoder):(\d+):(up|down|alpha|rank)$")
 LANGUAGE_MODEL = re.compile(r"(^|\.)(model\.layers|transformer\.h|gpt_neox\.layers|decoder\.layers|model\.decoder)\.\d+\.")
 
@@ -111,9 +27,32 @@ class AdapterKey:
     prefix_spelling: str
 
 
-@lru_cache(maxsize=65536)  # files of one family share their names
+@dataclass(frozen=True)
+class _Spellings:
+    """What the rows of DIALECTS call their own, the longest first: of two endings that match, the longer one counts."""
+
+    prefixes: tuple[tuple[str, str, str], ...]  # prefix, component, dialect
+    endings: Mapping[str, tuple[tuple[str, str, str, str], ...]]  # by the last four characters; "": shorter ones
+
+
+@lru_cache(maxsize=8)
+def _spellings(dialects: tuple[str, ...]) -> _Spellings:
+    prefixes = [(prefix, component, name) for name in dialects for prefix, component in DIALECTS[name].prefixes.items()]
+    endings: dict[str, list[tuple[str, str, str, str]]] = {}
+    for name in dialects:
+        for ending, (role, algorithm) in DIALECTS[name].endings.items():
+            endings.setdefault(ending[-4:] if len(ending) >= 4 else "", []).append((ending, role, algorithm, name))
+    longest = {last: tuple(sorted(rows, key=lambda row: -len(row[0]))) for last, rows in endings.items()}
+    return _Spellings(tuple(sorted(prefixes, key=lambda row: -len(row[0]))), longest)
+
+
 def parse_key(key: str) -> AdapterKey | None:
-    """What an adapter's key says; None for a key no adapter has."""
+    """The parts of an adapter's key; None for a key that no adapter has."""
+    return _parse_key(key, tuple(DIALECTS))
+
+
+@lru_cache(maxsize=65536)  # files of one family share their names
+def _parse_key(key: str, dialects: tuple[str, ...]) -> AdapterKey | None:
     if key.startswith("bundle_emb."):
         return AdapterKey("text_encoder", key.split(".", 2)[1], "embedding", "embedding", "kohya", "bundle_emb.", "kohya")
     found = CLONEOFSIMO.match(key)
@@ -121,20 +60,21 @@ def parse_key(key: str) -> AdapterKey | None:
         component = DENOISER if found[1] == "unet" else found[1]
         algorithm = "lora" if found[3] in ("up", "down") else ""
         return AdapterKey(component, found[2], found[3], algorithm, "cloneofsimo", f"{found[1]}:", "cloneofsimo")
-    body, (role, algorithm, spelling) = _ending(key)
+    spellings = _spellings(dialects)
+    body, (role, algorithm, spelling) = _ending(key, spellings)
     if not role:
         return None
-    for prefix, component, owner in PREFIXES:
+    for prefix, component, owner in spellings.prefixes:
         if body.startswith(prefix):
             return AdapterKey(component, body[len(prefix) :], role, algorithm, spelling, prefix, owner)
     return AdapterKey("", body, role, algorithm, spelling, "", "")
 
 
-def _ending(key: str) -> tuple[str, tuple[str, str, str]]:
+def _ending(key: str, spellings: _Spellings) -> tuple[str, tuple[str, str, str]]:
     named = NAMED.search(key)
     if named and named[0] not in (".lora_A.weight", ".lora_B.weight", ".lora_A.bias", ".lora_B.bias", ".lora_magnitude_vector.weight"):
         key = key[: named.start()] + f".{named[1]}" + (named[2] or "")
-    for ending, role, algorithm, spelling in BY_LAST.get(key[-4:], ()):
+    for ending, role, algorithm, spelling in chain(spellings.endings.get(key[-4:], ()), spellings.endings.get("", ())):
         if key.endswith(ending):
             return key[: -len(ending)], (role, algorithm, spelling)
     return key, ("", "", "")
@@ -157,17 +97,14 @@ def adapter_keys(names: Iterable[str]) -> dict[str, AdapterKey] | None:
 
 
 def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
-    """Whose spelling the file as a whole is, by its keys."""
+    """The row of DIALECTS that the file as a whole is spelled in, by its keys."""
     prefixes = Counter(key.prefix_spelling for key in keys.values())
     endings = Counter(key.spelling for key in keys.values() if key.role != "alpha")
-    if "cloneofsimo" in endings:
-        return "cloneofsimo"
-    if "xlabs" in endings or any(".processor.proj_lora" in name for name in keys):
+    if any(".processor.proj_lora" in name for name in keys):
         return "xlabs"
-    if "diffusers_old" in endings:
-        return "diffusers_old"
-    if "onetrainer" in prefixes:
-        return "onetrainer"
+    for name, row in reversed(DIALECTS.items()):
+        if row.distinct and (name in endings or name in prefixes):
+            return name
     if set(prefixes) == {"peft"}:
         return "peft"
     if "lycoris" in prefixes or "lycoris" in endings:
@@ -180,8 +117,8 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
 
 
 def declared_dialect(by_keys: str, metadata: Mapping[str, str]) -> str:
-    """The dialect, where a header's metadata name the trainer and the keys are such as several trainers write."""
-    if by_keys in ("cloneofsimo", "xlabs", "diffusers_old", "onetrainer"):
+    """The dialect, where the metadata name the trainer and the keys are such as several trainers write."""
+    if DIALECTS[by_keys].distinct:
         return by_keys
     if any(name.startswith("ot_") for name in metadata):
         return "onetrainer"

@@ -12,7 +12,8 @@ from typing import Any
 from blake3 import blake3
 
 from registry.architectures.unet.diffusers_names import diffusers_underscored
-from registry.formats.adapter_keys import DENOISER, SCALED, AdapterKey, adapter_keys
+from registry.formats.adapter_keys import SCALED, AdapterKey, adapter_keys
+from registry.formats.dialects import DENOISER
 from registry.formats.safetensors_header import DTYPE_BITS, Header
 
 Place = tuple[str, str]  # component, module

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, FamilyMismatch, Refused
 from registry.formats.diffusers_folder import load_module, no_progress_bars, weights_in
+from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo, read_header
+from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 NAMES = re.compile(r"ControlNet|T2IAdapter")  # of the classes that are controls at all
+HINT = "Is it made for this base's build? Give its diffusers folder, or put its config.json beside it."
 
 Build = Callable[[Mapping[str, TensorInfo]], "nn.Module"]  # the file's tensors -> an empty net of the base's build; Refused
 Rename = Callable[[Mapping[str, str], Any], Mapping[str, str]]  # ({key: key}, config) -> {parameter: key in the file}
@@ -88,36 +91,10 @@ def _single_file(
         else:
             net = build(tensors)
     keys = {key: key for key in tensors}
-    places = rename(keys, net.config) if rename is not None else keys
-    _same_tensors(path, net, places, tensors)
-    if empty:
-        return net
-    return _filled(path, net, places, dtype)
-
-
-def _same_tensors(path: Path, net: nn.Module, places: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> None:
-    """Refuse a file that has not exactly the net's tensors in the net's shapes."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    faults = [f"{name} is missing" for name in wanted if places.get(name) not in tensors]
-    faults += [
-        f"{name} is {tensors[places[name]].shape} where {shape} was expected"
-        for name, shape in wanted.items()
-        if places.get(name) in tensors and tuple(tensors[places[name]].shape) != shape
-    ]
-    faults += [f"{name} has no place in it" for name in places if name not in wanted]
-    if faults:
-        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-        raise BadFile(
-            path,
-            "wrong-config",
-            f"is no ControlNet of this base's build: {shown}. Give its diffusers folder, or put its config.json beside it.",
-        )
-
-
-def _filled(path: Path, net: nn.Module, places: Mapping[str, str], dtype: torch.dtype) -> Any:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(places[name]).to(dtype).contiguous() for name in net.state_dict()}
-    net.load_state_dict(state, strict=True, assign=True)
+    renamed = rename(keys, net.config) if rename is not None else keys
+    key_map = {name: KeyLocation(key) for name, key in renamed.items()}
+    shapes = shapes_of(net)
+    check_mapped(path, tensors, key_map, shapes, component="ControlNet", hint=HINT, exact=True)
+    if not empty:
+        net.load_state_dict(read_mapped(path, key_map, shapes, dtype=dtype), strict=True, assign=True)
     return net

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a parameter stands in a file: its key, its rows (None: all), whether its halves are swapped, whether it lies transposed."""
+class KeyLocation:
+    """A parameter's location in a file: its key, its rows (None: all), whether its halves are swapped, whether it is transposed."""
 
     key: str
     rows: tuple[int, int] | None = None
@@ -40,6 +40,6 @@ class FilePlaces(Protocol):
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
-    ) -> dict[str, Place]:
-        """Parameter of a component, in diffusers' or transformers' names, -> its Place among a file's keys; {} for a component such
+    ) -> dict[str, KeyLocation]:
+        """Parameter of a component, in diffusers' or transformers' names, -> its KeyLocation among a file's keys; {} for a component such
         files do not hold. Raises KeyError where the config does not say what the names depend on."""

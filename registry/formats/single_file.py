@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,17 @@ from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, told_pred
 from registry.architectures.unet.ldm_sizes import NoConfig
 from registry.errors import BadFile, Refused
 from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
-from registry.formats.key_map import EveryKey, Place
+from registry.formats.key_map import EveryKey, KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
+from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
 from registry.home import clip_bpe_dir
 from registry.parts import Parts
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
 SAID = "what was said of it"
@@ -43,15 +44,6 @@ UNUSED = re.compile(  # tensors of a checkpoint that drawing has no use for
 Told = tuple[str, str] | tuple[None, None]  # (prediction, where that was read or said); nothing where nobody says
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a parameter stands in the file: its key, which third of the rows (None: all), and whether it lies transposed."""
-
-    key: str
-    third: int | None = None
-    transposed: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """One component as a single file holds it."""
@@ -60,22 +52,21 @@ class Piece:
     library: str  # diffusers or transformers
     class_name: str
     prefix: str
-    source: Callable[[Mapping[str, Any], str], Source | None]  # (config, parameter name) -> its place, without the prefix
+    location: Callable[[Mapping[str, Any], str, tuple[int, ...]], KeyLocation | None]  # (config, parameter, shape), without the prefix
     sizes: Callable[[Mapping[str, TensorInfo]], dict[str, Any]]  # shapes -> what they tell of the config; NoConfig
     constants: Callable[[Mapping[str, Any]], dict[str, Any]]  # sizes -> what no shape tells
     published: Mapping[str, Any]  # the sizes of the published model, for which the constants are known to be right
     spare: Callable[[Mapping[str, Any], str], bool] = lambda _config, _name: False  # (config, name) the model has no use for, as published
     identities: tuple[str, ...] = ()  # parameters that are the identity where the file has none
 
-    def places(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]) -> dict[str, Place]:
+    def places(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]) -> dict[str, KeyLocation]:
         """Its parameters among a file's keys (FilePlaces)."""
-        found: dict[str, Place] = {}
+        found: dict[str, KeyLocation] = {}
         for name, shape in shapes.items():
-            source = self.source(config, name)
-            key = _present(keys, self.prefix, source.key) if source is not None else None
-            if source is not None and key is not None:
-                rows = None if source.third is None else (source.third * shape[0], (source.third + 1) * shape[0])
-                found[name] = Place(key, rows, transposed=source.transposed)
+            location = self.location(config, name, shape)
+            key = _present(keys, self.prefix, location.key) if location is not None else None
+            if location is not None and key is not None:
+                found[name] = replace(location, key=key)
         return found
 
 
@@ -99,7 +90,7 @@ class Layout:
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
-    ) -> dict[str, Place]:
+    ) -> dict[str, KeyLocation]:
         """The parameters of one of its pieces in a file (FilePlaces)."""
         return next((piece.places(config, shapes, keys) for piece in self.pieces if piece.component == component), {})
 
@@ -251,17 +242,21 @@ def _build(
     """One component with its weights from the file; a component the file does not have comes from the base_config folder."""
     import importlib
 
+    import torch
+
     model_class = getattr(importlib.import_module(piece.library), piece.class_name)
     if folder is not None and not _inside(header.tensors, piece.prefix):
         warnings.append(f"{path.name} has no {piece.component}; it is taken from {folder}.")
         taken: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty)
         return taken
     module: nn.Module = empty_module(piece.library, model_class, config, path=path, component=piece.component)
+    shapes = shapes_of(module)
     built: Any = module.config
-    places = {name: piece.source(built, name) for name in module.state_dict()}
-    found = _found(path, piece, module, places, header)
+    key_map = piece.places(built, shapes, header.tensors)
+    check_mapped(path, header.tensors, key_map, shapes, component=piece.component, hint=HINT, optional=piece.identities)
     if not empty:
-        module.load_state_dict(_read(path, module, found, dtype), strict=True, assign=True)
+        identities = {name: torch.eye(*shapes[name], dtype=dtype) for name in piece.identities if name not in key_map}
+        module.load_state_dict(identities | read_mapped(path, key_map, shapes, dtype=dtype), strict=True, assign=True)
     return module
 
 
@@ -284,44 +279,6 @@ def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, p
         raise Refused(f"{path.name}: a {component} of its sizes cannot be built ({error}). {HINT}") from error
 
 
-def _found(
-    path: Path, piece: Piece, module: nn.Module, places: Mapping[str, Source | None], header: Header
-) -> dict[str, tuple[str, Source]]:
-    """Parameter -> its key in the file and how to take it; all that are missing or of another shape are told together."""
-    faults: list[str] = []
-    found: dict[str, tuple[str, Source]] = {}
-    for name, empty in module.state_dict().items():
-        source = places[name]
-        key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
-        if source is None or key is None:
-            faults += [f"{name} is missing"] if name not in piece.identities else []
-            continue
-        shape = list(header.tensors[key].shape)
-        if source.third is not None and shape:
-            shape[0] //= 3
-        shape = shape[::-1] if source.transposed else shape
-        if _without_ones(shape) != _without_ones(empty.shape):
-            faults.append(f"{name} is {tuple(shape)} where {tuple(empty.shape)} was expected")
-        found[name] = (key, source)
-    if faults:
-        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-        raise BadFile(path, "wrong-config", f"its {piece.component} does not fit its config: {shown}. {HINT}")
-    return found
-
-
-def _read(path: Path, module: nn.Module, found: Mapping[str, tuple[str, Source]], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Every parameter of the module from the file, in `dtype`."""
-    import torch
-    from safetensors import safe_open
-
-    shapes = {name: empty.shape for name, empty in module.state_dict().items()}
-    read = {name: torch.eye(*shape, dtype=dtype) for name, shape in shapes.items() if name not in found}  # a piece's identities
-    with safe_open(path, framework="pt") as file:
-        return read | {
-            name: _taken(file.get_tensor(key), source).reshape(shapes[name]).to(dtype).contiguous() for name, (key, source) in found.items()
-        }
-
-
 def _present(tensors: Container[str], prefix: str, key: str) -> str | None:
     """The key as the file spells it: CLIP stands with `text_model.` or, in some merges, without."""
     for spelling in (prefix + key, prefix + key.removeprefix("text_model.")):
@@ -330,30 +287,14 @@ def _present(tensors: Container[str], prefix: str, key: str) -> str | None:
     return None
 
 
-def _taken(tensor: Tensor, source: Source) -> Tensor:
-    if source.third is not None:
-        tensor = tensor.chunk(3)[source.third]
-    return tensor.T if source.transposed else tensor
-
-
-def _without_ones(shape: Sequence[int]) -> list[int]:
-    """A 1 x 1 convolution and a linear layer hold the same numbers."""
-    sizes = list(shape)
-    while len(sizes) > 2 and sizes[-1] == 1:
-        sizes.pop()
-    return sizes
-
-
 def _tell_leftovers(
     layout: Layout, configs: Mapping[str, Mapping[str, Any]], modules: Mapping[str, nn.Module], header: Header, warnings: list[str]
 ) -> None:
     """Warn of tensors that no component took."""
     taken: set[str] = set()
     for piece in layout.pieces:
-        for name in modules[piece.component].state_dict():
-            source = piece.source(configs[piece.component], name)
-            key = _present(header.tensors, piece.prefix, source.key) if source is not None else None
-            taken |= {key} if key is not None else set()
+        places = piece.places(configs[piece.component], shapes_of(modules[piece.component]), header.tensors)
+        taken |= {location.key for location in places.values()}
     left = [key for key in header.tensors if key not in taken and not UNUSED.search(key) and not _is_spare(layout, configs, key)]
     if left:
         warnings.append(f"{len(left)} of the file's {len(header.tensors)} tensors are of no use here and were left out (first: {left[0]}).")

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Refused
-from registry.formats.key_map import Place
+from registry.formats.key_map import KeyLocation
 from registry.formats.layers import Layer, Spellings
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo, read_header
 from registry.formats.single_file import HINT, empty_module
+from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "")
 SCALED = re.compile(r"(^|\.)(scaled_fp8|scale_weight|weight_scale|scale_input)$")  # beside fp8 weights that are not the model's own values
@@ -55,12 +56,12 @@ class FileNames:
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
-    ) -> dict[str, Place]:
+    ) -> dict[str, KeyLocation]:
         """The transformer's parameters in a file of either spelling (FilePlaces)."""
         prefix = self.prefix(keys) if component == "transformer" else None
         if prefix is None:
             return {}
-        found = {name: Place(name) for name in shapes} if prefix + self.own in keys else _places(self, shapes)
+        found = {name: KeyLocation(name) for name in shapes} if prefix + self.own in keys else _places(self, shapes)
         return {name: replace(place, key=prefix + place.key) for name, place in found.items()}
 
 
@@ -96,14 +97,14 @@ def load_transformer(
     if check is not None:
         check(config, found)
     module = empty_module("diffusers", getattr(diffusers, names.class_name), config, path=path, component="transformer")
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    places = {name: Place(name) for name in shapes} if names.own in found else _places(names, shapes)
-    _refuse_misfits(path, shapes, places, found)
+    shapes = shapes_of(module)
+    key_map = names.places("transformer", config, shapes, tensors)
+    check_mapped(path, tensors, key_map, shapes, component="transformer", hint=HINT)
     if not empty:
-        exact = tuple(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
-        dtypes = {name: torch.float32 if set(name.split(".")) & set(exact) else dtype for name in shapes}
-        module.load_state_dict(_read(path, prefix, shapes, places, dtypes), strict=True, assign=True)
-    taken = {prefix + place.key for place in places.values()}.union(*(beside or {}).values())
+        exact = set(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
+        wide = {name: torch.float32 for name in shapes if set(name.split(".")) & exact}
+        module.load_state_dict(read_mapped(path, key_map, shapes, dtype=dtype, dtypes=wide), strict=True, assign=True)
+    taken = {location.key for location in key_map.values()}.union(*(beside or {}).values())
     left = [key for key in tensors if key not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
     if beside:
@@ -123,23 +124,23 @@ def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
         )
 
 
-def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Place]:
+def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, KeyLocation]:
     """Parameter -> where it stands in the original implementation's names; one without a name there keeps its own."""
     spellings = Spellings(names.layers)
-    places: dict[str, Place] = {}
+    places: dict[str, KeyLocation] = {}
     for name in shapes:
         module, _, ending = name.rpartition(".")
         found = spellings.find(module)
         other = _other(names.others, name)
         if other is not None:
-            places[name] = Place(other)
+            places[name] = KeyLocation(other)
         elif found is None or found.part is None:
-            places[name] = Place(name)
+            places[name] = KeyLocation(name)
         else:
             heights = [shapes[f"{own}.{ending}"][0] for own in found.layer.modules if f"{own}.{ending}" in shapes]
             begin = sum(heights[: found.part])
             rows = (begin, begin + heights[found.part]) if len(found.layer.modules) > 1 else None
-            places[name] = Place(f"{found.layer.original}.{ending}", rows, found.layer.swaps(*shapes[f"{module}.weight"][:2]))
+            places[name] = KeyLocation(f"{found.layer.original}.{ending}", rows, found.layer.swaps(*shapes[f"{module}.weight"][:2]))
     return places
 
 
@@ -152,45 +153,3 @@ def _other(others: Mapping[str, str], name: str) -> str | None:
     for number in re.findall(r"(?<=\.)\d+(?=\.)", name):
         theirs = theirs.replace("*", number, 1)
     return theirs
-
-
-def _refuse_misfits(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Place], names: Mapping[str, TensorInfo]
-) -> None:
-    """All parameters that are missing or of another shape are told together."""
-    faults: list[str] = []
-    for name, expected in shapes.items():
-        place = places[name]
-        if place.key not in names:
-            faults.append(f"{name} is missing ({place.key})")
-            continue
-        shape = tuple(names[place.key].shape)
-        if place.rows is not None:
-            shape = (max(0, min(place.rows[1], shape[0]) - place.rows[0]), *shape[1:])
-        if shape != expected and not _flattened(shape, expected):
-            faults.append(f"{name} is {shape} where {expected} was expected")
-    if faults:
-        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-        raise BadFile(path, "wrong-config", f"its transformer does not fit the config: {shown}. {HINT}")
-
-
-def _flattened(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    """Whether a vector holds the rows of a table (krea's modulation) one after the other."""
-    return len(shape) == 1 and len(expected) == 2 and shape[0] == expected[0] * expected[1]
-
-
-def _read(
-    path: Path, prefix: str, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Place], dtypes: Mapping[str, torch.dtype]
-) -> dict[str, Tensor]:
-    """Every parameter in its dtype."""
-    import torch
-    from safetensors import safe_open
-
-    read: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        for name, place in places.items():
-            tensor = file.get_tensor(prefix + place.key)
-            tensor = tensor[place.rows[0] : place.rows[1]] if place.rows is not None else tensor
-            tensor = torch.cat(tensor.chunk(2)[::-1]) if place.swapped else tensor
-            read[name] = tensor.reshape(shapes[name]).to(dtypes[name]).contiguous()
-    return read

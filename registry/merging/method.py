@@ -12,30 +12,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from registry.names import Table, suggest
+from registry.names import Table
+from registry.options import Meaning, Option, option_faults, read_options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Says:
-    """What an option means, and the range it may have."""
-
-    meaning: str
-    least: float | None = None
-    most: float | None = None
-    open_least: bool = False  # the least value itself is not allowed
-
-
-Alpha = Annotated[float, Says("0 is the first source, 1 the second; add_difference: how much of the difference is added")]
-Density = Annotated[float, Says("share of each source's values that is kept, by magnitude", 0.0, 1.0, True)]
-Scale = Annotated[float, Says("what the merged difference is multiplied by before it is added to the base")]
-Weights = Annotated[tuple[float, ...] | None, Says("one number a source (without the base); default: 1 for each")]
-Seed = Annotated[int, Says("seed of the random choice; every key and source draws its own numbers from it", 0, 2**63 - 1)]
+Alpha = Annotated[float, Meaning("0 is the first source, 1 the second; add_difference: how much of the difference is added")]
+Density = Annotated[float, Meaning("share of each source's values that is kept, by magnitude", 0.0, 1.0, True)]
+Scale = Annotated[float, Meaning("what the merged difference is multiplied by before it is added to the base")]
+Weights = Annotated[tuple[float, ...] | None, Meaning("one number a source (without the base); default: 1 for each", each="one a source")]
+Seed = Annotated[int, Meaning("seed of the random choice; every key and source draws its own numbers from it", 0, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
@@ -66,51 +56,6 @@ class Pieces(Protocol):
         """The pieces of these sources alone."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a method. `kind` is float, int, bool, str (one of `choices`) or tuple (numbers, one a source)."""
-
-    name: str
-    kind: type
-    default: Any
-    meaning: str
-    choices: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
-    open_least: bool = False
-    optional: bool = False
-
-    def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
-        if value is None:
-            return None if self.optional else f"params.{self.name} must be {self.expected}, got null."
-        numbers = list(value) if self.kind is tuple and isinstance(value, (list, tuple)) else [value]
-        right = all(self._is_right(number) for number in numbers) and (self.kind is not tuple or isinstance(value, (list, tuple)))
-        return None if right else f"params.{self.name} must be {self.expected}, got {value!r}."
-
-    def _is_right(self, value: Any) -> bool:
-        if self.kind is str:
-            return value in self.choices
-        if self.kind is bool:
-            return isinstance(value, bool)
-        if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
-            return False
-        low = self.least is None or (value > self.least if self.open_least else value >= self.least)
-        return low and (self.most is None or value <= self.most) and value - value == 0  # finite
-
-    @property
-    def expected(self) -> str:
-        """What a person should give, in words."""
-        if self.kind is str:
-            return " or ".join(self.choices)
-        words = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a list of numbers, one a source"}[self.kind]
-        if self.least is not None and self.most is not None:
-            words += f" from {'above ' if self.open_least else ''}{self.least:g} to {self.most:g}"
-        elif self.least is not None:
-            words += f" {'above' if self.open_least else 'of at least'} {self.least:g}"
-        return words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +96,10 @@ class Method:
         found = []
         if sources < self.least or (self.most is not None and sources > self.most):
             found.append(f"{self.name} takes {self.count_words} sources, {sources} were given.")
+        found += option_faults(self.name, self.options, params)
         for name, value in params.items():
-            if name not in self.options:
-                found.append(f"{self.name} has no option {name!r}. {suggest(name, self.options)}")
-            elif fault := self.options[name].fault(value):
-                found.append(fault)
-            elif self.options[name].kind is tuple and value is not None and len(value) != (wanted := sources - self.base):
+            is_list = name in self.options and self.options[name].kind is tuple and not self.options[name].fault(value)
+            if is_list and value is not None and len(value) != (wanted := sources - self.base):
                 found.append(
                     f"params.{name} has {len(value)} numbers; {self.name} needs {wanted}, one a source{self.base * ' without the base'}."
                 )
@@ -167,7 +110,7 @@ class Method:
 
 METHODS: Table[Method] = Table("merge method")
 
-OURS = ("known", "at")  # parameters that the engine fills
+FILLED = ("known", "at")  # parameters that the engine fills
 
 
 def merge_method(
@@ -192,7 +135,7 @@ def merge_method(
                 least=sources if sources is not None else least,
                 most=sources,
                 base=base,
-                options=_options(function),
+                options=read_options(function, besides=FILLED),
                 measure=measure,
                 placed="at" in parameters,
                 rowwise=rowwise,
@@ -203,23 +146,3 @@ def merge_method(
         return function
 
     return keep
-
-
-def _options(function: Callable[..., Tensor]) -> dict[str, Option]:
-    """The keyword-only parameters, their annotations evaluated one by one: those of the tensors need not be known."""
-    return {
-        name: _option(name, eval(str(parameter.annotation), function.__globals__), parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in OURS
-    }
-
-
-def _option(name: str, hint: Any, default: Any) -> Option:
-    says = Says("")
-    if get_origin(hint) is Annotated:
-        hint, says = get_args(hint)[0], next(extra for extra in get_args(hint)[1:] if isinstance(extra, Says))
-    kinds = [kind for kind in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) if kind is not NoneType]
-    optional = get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
-    choices = tuple(map(str, get_args(kinds[0]))) if get_origin(kinds[0]) is Literal else ()
-    kind = str if choices else tuple if get_origin(kinds[0]) is tuple else kinds[0]
-    return Option(name, kind, default, says.meaning, choices, says.least, says.most, says.open_least, optional)

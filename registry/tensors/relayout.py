@@ -13,7 +13,7 @@ from registry.architectures.unet.ldm_names import vae_name
 from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.formats.key_map import FilePlaces, Place
+from registry.formats.key_map import FilePlaces, KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.transformer_file import PREFIXES
 from registry.tensors.layout import Layout, Stored, joined
@@ -73,7 +73,7 @@ def _components(folder: Layout) -> Iterator[tuple[str, list[str]]]:
     yield from names.items()
 
 
-def _places(component: str, folder: Layout, names: list[str], keys: Container[str], family: str | None) -> dict[str, Place]:
+def _places(component: str, folder: Layout, names: list[str], keys: Container[str], family: str | None) -> dict[str, KeyLocation]:
     """Locations of a folder's parameters among a single file's keys: by the family's table, else under their usual names."""
     shapes = {name: folder.tensors[f"{component}/{name}"].info.shape for name in names}
     config_file = folder.path / component / "config.json"
@@ -87,7 +87,7 @@ def _places(component: str, folder: Layout, names: list[str], keys: Container[st
     return found or dict(_usual_places(component, names, keys))
 
 
-def _usual_places(component: str, names: list[str], keys: Container[str]) -> Iterator[tuple[str, Place]]:
+def _usual_places(component: str, names: list[str], keys: Container[str]) -> Iterator[tuple[str, KeyLocation]]:
     """Parameters under their names in most families' single files: their own; a VAE's and CLIP's as in the original implementation."""
     prefixes = PREFIXES if component in DENOISERS else [*(prefix for prefix, owner in SINGLE_FILE if owner == component), ""]
     levels = {"block_out_channels": range(1 + max((int(name.split(".")[2]) for name in names if LEVEL.match(name)), default=0))}
@@ -95,7 +95,7 @@ def _usual_places(component: str, names: list[str], keys: Container[str]) -> Ite
         spellings = [vae_name(levels, modern(name))] if component == "vae" else [f"{TEXT}{name}", name.removeprefix(TEXT)]
         known = [prefix + spelling for prefix in prefixes for spelling in (name, *spellings)]
         if key := next((key for key in known if key in keys), None):
-            yield name, Place(key)
+            yield name, KeyLocation(key)
 
 
 OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of diffusers' VAEs before 0.17
@@ -107,9 +107,9 @@ def modern(name: str) -> str:
     return next((name.replace(old, new) for old, new in OLD.items() if old in name), name)
 
 
-def gathered(tensors: Mapping[str, Stored], places: Mapping[str, Place]) -> dict[str, Stored]:
+def gathered(tensors: Mapping[str, Stored], places: Mapping[str, KeyLocation]) -> dict[str, Stored]:
     """Parameters under a file's keys: the rows of one key are concatenated, only where all of them are present."""
-    groups: dict[str, list[tuple[int, Place, Stored]]] = {}
+    groups: dict[str, list[tuple[int, KeyLocation, Stored]]] = {}
     for name, place in places.items():
         groups.setdefault(place.key, []).append((place.rows[0] if place.rows else 0, place, tensors[name]))
     found: dict[str, Stored] = {}
@@ -125,7 +125,7 @@ def gathered(tensors: Mapping[str, Stored], places: Mapping[str, Place]) -> dict
     return found
 
 
-def _turned(stored: Stored, place: Place) -> list[Stored]:
+def _turned(stored: Stored, place: KeyLocation) -> list[Stored]:
     if place.swapped:
         return _halves(stored)
     return [stored.transposed() if place.transposed else stored]
@@ -136,7 +136,7 @@ def _halves(stored: Stored) -> list[Stored]:
     return [stored.rows(half, 2 * half), stored.rows(0, half)]
 
 
-def cut(stored: Stored | None, place: Place) -> Stored | None:
+def cut(stored: Stored | None, place: KeyLocation) -> Stored | None:
     """A parameter's rows of a file's tensor; None where it has no such tensor or fewer rows."""
     if stored is None:
         return None
@@ -198,7 +198,7 @@ def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
     return _shaped_like(replace(layout, tensors={**found, **rest}, translated=True), first)
 
 
-def _table_places(table: FilePlaces, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, Place]:
+def _table_places(table: FilePlaces, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, KeyLocation]:
     try:
         return table.places(component, {}, {name: stored.info.shape for name, stored in tensors.items()}, keys)
     except KeyError:  # names that depend on a config, as a UNet's do: such files have one spelling

@@ -1,5 +1,7 @@
 """Finished grids made of coloured squares, for the tests of sheet and report: no model, real PNG files."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -33,6 +35,35 @@ def square(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> An
     from PIL import Image
 
     return Image.new("RGB", size, colour)
+
+
+def a1111_reads(text: str) -> dict[str, str]:
+    """parse_generation_parameters of AUTOMATIC1111 1.10, as its source says it."""
+    re_param = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+    found: dict[str, str] = {}
+    prompt = negative = ""
+    done_with_prompt = False
+    *lines, lastline = text.strip().split("\n")
+    if len(re_param.findall(lastline)) < 3:
+        lines.append(lastline)
+        lastline = ""
+    for line in lines:
+        line = line.strip()
+        if line.startswith("Negative prompt:"):
+            done_with_prompt = True
+            line = line[16:].strip()
+        if done_with_prompt:
+            negative += ("" if negative == "" else "\n") + line
+        else:
+            prompt += ("" if prompt == "" else "\n") + line
+    for key, value in re_param.findall(lastline):
+        if value[0] == '"' and value[-1] == '"':
+            value = json.loads(value)
+        if match := re.fullmatch(r"(\d+)x(\d+)", value):
+            found[f"{key}-1"], found[f"{key}-2"] = match[1], match[2]
+        else:
+            found[key] = value
+    return found | {"Prompt": prompt, "Negative prompt": negative}
 
 
 def gallery(

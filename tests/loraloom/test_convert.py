@@ -57,10 +57,10 @@ def test_an_existing_file_and_a_wrong_ending_are_refused_together(ink: Path, tmp
 
 
 def test_the_command_knows_every_form() -> None:
-    from loraloom.commands.registry.convert import TARGETS
-    from registry.converting.job import TARGETS as DETECT_ONLY
+    from loraloom.commands.registry.convert import FORMS
+    from registry.converting.request import FORMS as DETECT_ONLY
 
-    assert set(TARGETS) == set(DETECT_ONLY)
+    assert set(FORMS) == set(DETECT_ONLY)
 
 
 def test_the_folder_of_an_export_stands_behind_the_tool_or_last(ink: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

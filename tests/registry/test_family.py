@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import diffusers
 import pytest
 
 from registry.families import FAMILIES
@@ -38,6 +37,8 @@ def test_the_shift_of_a_flow_family(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(SHIFTS) - {"sana", "sd3"}))
 def test_the_timesteps_are_shifted_by_that_shift(name: str) -> None:
     """The second sigma of the scheduler, once the family has set it: the even one, shifted."""
+    import diffusers
+
     family, parts = tiny_parts(name)
     config = {**parts.scheduler_config, "use_dynamic_shifting": True, "shift_terminal": None}
     scheduler = getattr(diffusers, parts.scheduler_class).from_config(config)

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 from safetensors import safe_open
@@ -51,6 +50,8 @@ def test_the_result_is_what_machines_read(finished: tuple[Outcome, Store]) -> No
 
 
 def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: tuple[Outcome, Store], base: Path) -> None:
+    import diffusers
+
     files = finished[0].result["files"]
     assert list(files) == ["diffusers", "kohya"]
     tensors = load_file(files["kohya"])
@@ -73,6 +74,8 @@ def test_the_metrics_hold_every_step(finished: tuple[Outcome, Store]) -> None:
 
 
 def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[Outcome, Store], base: Path) -> None:
+    import diffusers
+
     file = Path(finished[0].result["files"]["diffusers"])
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32)
     inputs = torch.ones(1, 4, 8, 8), torch.tensor([400]), torch.ones(1, 5, 32)

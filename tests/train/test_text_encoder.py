@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -26,6 +25,8 @@ def folder_of(outcome: Outcome) -> Path:
 
 @pytest.mark.parametrize(("family", "encoders"), [("sd1", 1), ("sdxl", 2), ("flux1", 1)])
 def test_plain_diffusers_takes_both_parts(family: str, encoders: int, settings: Settings, store: Store, tmp_path: Path) -> None:
+    import diffusers
+
     base = getattr(tiny, f"tiny_{family}")(tmp_path / family)
     config = settings(base=str(base), lora=LORA, preview=PREVIEW, gradient_checkpointing=True, resolution=tiny.SIZES[family], steps=3)
     outcome = run.run(config, store)

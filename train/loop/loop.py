@@ -23,6 +23,7 @@ from train.loop.step import Trace, TrainState
 from train.loop.trackers import Tracker
 from train.loop.validation import Difference, Probe, difference
 from train.lora import adapter_disabled, set_lora_tensors
+from train.optim import has_evaluation_weights
 
 WINDOW = 10  # steps whose numbers are read together on a device that works ahead of us
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
@@ -266,7 +267,7 @@ class Loop:
                 checkpoint.save(
                     self.folder,
                     step,
-                    write_adapter=lambda path: self.write_adapter(path, step),
+                    write_adapter=lambda path: self._write_adapter(path, step),
                     training=training_state(self.learner),
                     history=self.history.to_json(),
                 )
@@ -274,6 +275,10 @@ class Loop:
                 raise JobFailed(f"The checkpoint of step {step} cannot be written ({error}). Make room and resume={self.folder}") from error
             checkpoint.prune(self.folder, keep=self.learner.config.checkpoint.keep, best=self.history.best_step)
         accelerator.wait_for_everyone()
+
+    def _write_adapter(self, path: Path, step: int) -> None:
+        with self.learner.evaluating():
+            self.write_adapter(path, step)
 
     def _leave(self, step: int) -> None:
         self.out(f"stopped after step {step}")
@@ -290,6 +295,8 @@ def training_state(learner: TrainState) -> dict[str, Any]:
         "weights": [name for name, _ in learner.weights],
         "random": checkpoint.random_states(),
     }
+    if has_evaluation_weights(learner.optimizer):  # the adapter holds those to use, not those that train
+        state["trained"] = {name: weight.detach().cpu().clone() for name, weight in learner.weights}
     scaler = getattr(learner.accelerator, "scaler", None)
     return state | ({"scaler": scaler.state_dict()} if scaler is not None else {})
 
@@ -300,8 +307,23 @@ def restore(learner: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[
     if list(found.training["weights"]) != names:
         raise JobFailed(f"The checkpoint {found.folder} is of other layers than this run's settings give.")
     set_lora_tensors(learner.modules, tensors)
+    decays = [group.get("weight_decay") for group in learner.optimizer.param_groups]
     learner.optimizer.load_state_dict(found.training["optimizer"])
+    for group, decay in zip(learner.optimizer.param_groups, decays, strict=True):
+        if decay is not None:
+            group["weight_decay"] = decay  # a resume may change it; a checkpoint would put the old one back
+    _restore_trained(learner, found.training.get("trained", {}))
     checkpoint.set_random_states(found.training["random"])
     scaler = getattr(learner.accelerator, "scaler", None)
     if scaler is not None and "scaler" in found.training:
         scaler.load_state_dict(found.training["scaler"])
+
+
+def _restore_trained(learner: TrainState, trained: Mapping[str, Any]) -> None:
+    """The weights of an optimizer that trains other ones than those to use."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in learner.weights:
+            if name in trained:
+                weight.copy_(trained[name])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from registry.parts import Parts
 from registry.progress import Report, Tick
+from train.choices import build_optimizer, choose_optimizer, objective_functions
 from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.objective.targets import objective_of
-from train.optim import OPTIMIZERS
 from train.output import folder
 from train.plan.base import load, torch_dtype
 from train.plan.estimate import human_bytes
@@ -85,7 +85,7 @@ def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, te
         parts.prediction,
         parts.scheduler_class,
         parts.scheduler_config,
-        distribution=str(config.objective.timesteps),
+        objective_functions(config.objective),
         shift=config.objective.shift,
     )
     modules = learning_modules(family, parts, config)
@@ -94,7 +94,8 @@ def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, te
         module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
-    optimizer = OPTIMIZERS[config.optim.name]([{"params": [weight for _, weight in group]} for group in weights.values()], config.optim)
+    groups = [{"params": [weight for _, weight in group]} for group in weights.values()]
+    optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
     side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     model, optimizer = accelerator.prepare(denoiser_call(family, parts, modules, side=side, guidance=guidance), optimizer)

@@ -52,7 +52,8 @@ class PromptPreviews:
 
     def draw(self, learner: TrainState, step: int) -> list[Path]:
         """One image a prompt with the weights as they are; training's own randomness is not touched."""
-        images = self._images(learner)
+        with learner.evaluating():
+            images = self._images(learner)
         paths = []
         prompts = self.config.preview.prompts or []
         for number, (prompt, image) in enumerate(zip(prompts, images, strict=True), 1):
@@ -82,7 +83,6 @@ class PromptPreviews:
         family, parts, device = learner.family, learner.parts, learner.device
         settings, side = self.config.preview, learner.resolution
         assert settings.steps is not None and settings.guidance is not None
-        learner.train(False)
         nothing = None if self.nothing is None else cast(self._nothing(learner), device, parts.dtype)
         jobs = [
             Job(
@@ -105,7 +105,6 @@ class PromptPreviews:
                 return [image for each in latents for image in to_image(family.decode(parts, each))]
         finally:
             parts.vae.to("cpu")
-            learner.train(True)
             torch.set_rng_state(states)
 
     def _read(self, learner: TrainState, number: int) -> Conditioning:

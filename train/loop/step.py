@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.loop.encode import Latents, Prompts, Texts, Told
 from train.loop.rng import draws_for, samples_at
-from train.objective.targets import Objective, losses
-from train.optim import learning_rate, set_rates
+from train.objective.targets import Objective
+from train.optim import evaluation_weights, set_rates
 from train.plan.base import torch_dtype
+from train.rate import learning_rate
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +120,7 @@ class TrainState:
         rows = self.objective.rows(draws.quantiles)
         noisy, target = self.objective.noisy_and_target(latents, draws.noise, rows)
         answer = self.answer(self.model, noisy, self.objective.timesteps[rows], self.texts.rows(samples))
-        return losses(answer, target.to(self.device, non_blocking=True)), self.objective.timesteps[rows]
+        return self.objective.losses(answer, target.to(self.device, non_blocking=True), rows), self.objective.timesteps[rows]
 
     def answer(self, model: Any, noisy: Tensor, timesteps: Tensor, told: Told) -> Tensor:
         """The denoiser's answer (B, C, H, W) to noisy latents; everything comes from the CPU."""
@@ -130,10 +131,17 @@ class TrainState:
             answer: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), told)
         return answer
 
-    def train(self, mode: bool) -> None:
-        """Training or evaluating, of every module that learns."""
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Every module in eval mode, with the weights that the optimizer means to be used."""
         for module in self.modules.values():
-            module.train(mode)
+            module.train(False)
+        try:
+            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]):
+                yield
+        finally:
+            for module in self.modules.values():
+                module.train(True)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""

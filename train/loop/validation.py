@@ -17,7 +17,6 @@ from train.data.dataset import Sample
 from train.loop.encode import Latents, Prompts, Texts
 from train.loop.rng import seed_of
 from train.loop.step import TrainState
-from train.objective.targets import losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,11 +99,9 @@ class Probe:
         pairs = [(image, point) for image in range(len(self.sha256s)) for point in range(self.points)]
         found: list[Tensor] = []
         width = max(learner.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
-        learner.train(False)
-        with torch.no_grad():
+        with learner.evaluating(), torch.no_grad():
             for begin in range(0, len(pairs), width):
                 found.append(self._losses(learner, model, pairs[begin : begin + width]))
-        learner.train(True)
         table = torch.cat(found).double().cpu().view(len(self.sha256s), self.points)  # (N, K)
         return [float(value) for value in table.mean(1)]
 
@@ -118,7 +115,7 @@ class Probe:
         noise = torch.stack([self._noise(*pair) for pair in pairs])
         noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
         answer = learner.answer(model, noisy, objective.timesteps[rows], self.texts.rows(images))
-        return losses(answer, target.to(learner.device))
+        return objective.errors(answer, target.to(learner.device))
 
     def _noise(self, image: int, point: int) -> Tensor:
         """The same for this image and point in every run, whatever the run's seed: runs can be compared."""

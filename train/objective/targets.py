@@ -1,4 +1,4 @@
-"""What is asked of the denoiser: a noisy latent at a timestep, and the target it should answer with.
+"""What the denoiser learns: from a noisy latent at a timestep, the target of its prediction type.
 
 Every objective mixes  noisy = signal x0 + noise n  with two numbers a timestep, taken in float64 from the model's own scheduler:
     epsilon, v_prediction   signal = sqrt(alpha_bar), noise = sqrt(1 - alpha_bar)      (Ho et al. 2020, eq. 4)
@@ -13,17 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from registry.errors import Refused
 from registry.names import Table
+from train.objective.losses import mse
+from train.objective.timesteps import uniform
+from train.objective.weighting import Levels, none
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-Target = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]  # (x0, n, signal, noise) -> what the denoiser should answer
-Distribution = Callable[["Tensor"], "Tensor"]  # quantiles in [0, 1) -> share of the table in [0, 1), 0 the clean end
+Target = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]  # (x0, n, signal, noise) -> the target
 
 TARGETS: Table[Target] = Table("prediction type")
-TIMESTEPS: Table[Distribution] = Table("timestep distribution")
 
 
 @TARGETS.add("epsilon")
@@ -44,35 +46,30 @@ def flow_target(latents: Tensor, noise: Tensor, signal_level: Tensor, noise_leve
     return noise - latents
 
 
-@TIMESTEPS.add("uniform")
-def uniform(quantiles: Tensor) -> Tensor:
-    """Every row of the table as often as any other."""
-    return quantiles
+@dataclass(frozen=True)
+class ObjectiveFunctions:
+    """What an objective is made of beside its target, options filled."""
 
-
-@TIMESTEPS.add("logit_normal")
-def logit_normal(quantiles: Tensor) -> Tensor:
-    """sigmoid of a standard normal: the middle of the path most often (Esser et al. 2024, section 3.1)."""
-    import torch
-
-    normal: Tensor = torch.special.ndtri(quantiles.clamp(1e-12, 1 - 1e-12))
-    return normal.sigmoid()
+    timesteps: Callable[[Tensor], Tensor] = uniform
+    weighting: Callable[[Levels], Tensor] = none
+    loss: Callable[[Tensor, Tensor], Tensor] = mse
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A prediction type with its table: three columns (N,) float64, from the clean end to pure noise."""
+    """A prediction type with its table: columns (N,) in float64, from the clean end to pure noise."""
 
     prediction: str
-    timesteps: Tensor  # what the denoiser is told, scheduler units
+    timesteps: Tensor  # that the denoiser gets, scheduler units
     signal: Tensor
     noise: Tensor
-    distribution: str = "uniform"
+    weights: Tensor  # on the loss at each row
+    functions: ObjectiveFunctions
 
     def rows(self, quantiles: Tensor) -> Tensor:
         """Rows of the table (B,) for quantiles (B,) in [0, 1)."""
         count = len(self.timesteps)
-        return (TIMESTEPS[self.distribution](quantiles.double()) * count).long().clamp(0, count - 1)
+        return (self.functions.timesteps(quantiles.double()) * count).long().clamp(0, count - 1)
 
     def noisy_and_target(self, latents: Tensor, noise: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(noisy, target), each like `latents` (B, C, H, W)."""
@@ -80,25 +77,38 @@ class Objective:
         noisy = signal_level * latents + noise_level * noise
         return noisy, TARGETS[self.prediction](latents, noise, signal_level, noise_level)
 
+    def losses(self, prediction: Tensor, target: Tensor, rows: Tensor) -> Tensor:
+        """Weighted loss of each image (B,), in fp32 whatever the prediction's dtype."""
+        found = self.functions.loss(prediction, target).flatten(1).mean(1)
+        return found * self.weights[rows].to(found)
 
-def losses(answer: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each image (B,), in fp32 whatever the answer's dtype."""
-    return (answer.float() - target.float()).square().flatten(1).mean(1)
+    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error of each image (B,), whatever the loss and its weights: what runs are compared by."""
+        return mse(prediction, target).flatten(1).mean(1)
 
 
 def objective_of(
-    prediction: str, scheduler_class: str, scheduler_config: Mapping[str, Any], *, distribution: str, shift: float | None = None
+    prediction: str,
+    scheduler_class: str,
+    scheduler_config: Mapping[str, Any],
+    functions: ObjectiveFunctions | None = None,
+    *,
+    shift: float | None = None,
 ) -> Objective:
     """The objective of a model, from its own scheduler; `shift` takes the place of a flow scheduler's.
 
-    Raises UnknownName for a prediction type or distribution of no table.
+    Raises UnknownName for a prediction type of no table, Refused for a weighting that does not suit it.
     """
     import diffusers
 
-    _ = TARGETS[prediction], TIMESTEPS[distribution]
+    _ = TARGETS[prediction]
+    functions = functions or ObjectiveFunctions()
     scheduler = getattr(diffusers, scheduler_class).from_config(dict(scheduler_config))
-    columns = _flow_table(scheduler, shift) if prediction == "flow" else _diffusion_table(scheduler)
-    return Objective(prediction, *columns, distribution=distribution)
+    timesteps, signal, noise = _flow_table(scheduler, shift) if prediction == "flow" else _diffusion_table(scheduler)
+    weights = functions.weighting(Levels(prediction, signal, noise))
+    if not bool(weights.isfinite().all()):
+        raise Refused("objective.weighting is not finite at every timestep of this base: its last one has no signal. Use min_snr or p2.")
+    return Objective(prediction, timesteps, signal, noise, weights, functions)
 
 
 def _diffusion_table(scheduler: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,14 +9,15 @@ give the same products and the same predictions.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters import writer
 from registry.errors import JobFailed
 from registry.family import Family
-from registry.formats.atomic_file import write_safetensors
+from registry.formats.dialects import Writing, writing_of
 from registry.formats.diffusers_folder import no_progress_bars
 from registry.parts import Parts
 from registry.record import Hashes
@@ -61,7 +62,7 @@ def metadata(
     }
     spec = {
         "sai_model_spec": "1.0.1",
-        "implementation": "https://github.com/huggingface/diffusers",
+        "implementation": writing_of(DIALECT).implementation,
         "title": title,
         **facts,
     }
@@ -84,7 +85,21 @@ def write_adapter(path: Path, modules: Mapping[str, Any], header: Mapping[str, s
             f"{len(bad)} weights of the adapter are not finite (first: {bad[0]}); no file is written. "
             "Resume from an earlier checkpoint with a lower optim.lr."
         )
-    return write_safetensors(path, tensors, metadata=header)
+    writing = writing_of(DIALECT)
+    alphas = {component: float(adapter_config(module)["lora_alpha"]) for component, module in modules.items()}
+    return writer.write_adapter(path, list(output_modules(tensors, writing, alphas)), writing, metadata=header)
+
+
+def output_modules(tensors: Mapping[str, Tensor], writing: Writing, alphas: Mapping[str, float]) -> Iterator[writer.OutputModule]:
+    """The modules of a trained adapter, each with its component's alpha. Raises JobFailed for a weight that is no LoRA factor."""
+    strange = [name for name in tensors if not name.endswith((writing.down, writing.up))]
+    if strange:
+        raise JobFailed(f"{len(strange)} weights of the adapter are no LoRA factors (first: {strange[0]}); no file is written.")
+    for key, down in tensors.items():
+        if key.endswith(writing.down):
+            name = key.removesuffix(writing.down)
+            pair = writer.Pair(down, tensors[f"{name}{writing.up}"], alphas[name.partition(".")[0]])
+            yield writer.OutputModule(name=name, pair=pair)
 
 
 def read_adapter(path: Path) -> dict[str, Tensor]:

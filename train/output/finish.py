@@ -93,8 +93,9 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     path = place / f"{plan.config.name}.safetensors"
     report = work.report
     report(Tick("save and prove", 0, 3, "write"))
-    hashes = write_adapter(work, path, steps)
-    kept = _proof(work)
+    with work.learner.evaluating():
+        hashes = write_adapter(work, path, steps)
+        kept = _proof(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     _let_go(work)
     fresh = load(plan.base, plan.config, dtype=torch_dtype(plan.config.precision))
@@ -143,7 +144,7 @@ def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:
 
     Layers that those tools have no name for are told, and then there is no such file: half of it would be another adapter.
     """
-    from registry.converting.adapters import plan_adapter, write_adapter
+    from registry.converting.adapters import plan_adapter, write_planned
 
     base, target = work.plan.base, path.with_name(f"{path.stem}-{KOHYA}.safetensors")
     try:
@@ -151,7 +152,7 @@ def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:
     except Refused as error:
         work.out(f"not written in {KOHYA}'s names: {error}")
         return {}
-    write_adapter(plan, parents=[{"role": "source", "ref": path.name, "sha256": hashes.sha256}])
+    write_planned(plan, parents=[{"role": "source", "ref": path.name, "sha256": hashes.sha256}])
     work.out(f"saved {target}: the same in the names that ComfyUI and A1111 read")
     return {KOHYA: str(target)}
 

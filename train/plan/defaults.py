@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from registry.detect.loading import told_prediction
+from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
 from train.config import TrainConfig
+from train.dotted import is_dotted
 from train.plan.base import Base
 
 PREVIEWS = 4  # prompts drawn when preview.prompts is not given
@@ -22,7 +24,9 @@ def defaults_of(
     """Every setting that was left to its default, by dotted name."""
     family = base.family
     every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
+    timesteps = config.objective.timesteps or family.timestep_sampling
     return {
+        **_options(config, timesteps),
         "name": name_of(config),
         "base": _absolute(config.base),
         "base_config": _absolute(config.base_config),
@@ -33,7 +37,7 @@ def defaults_of(
         "resolution": resolution,
         "precision": precision,
         "lora.alpha": config.alpha,
-        "objective.timesteps": config.objective.timesteps or family.timestep_sampling,
+        "objective.timesteps": timesteps,
         "objective.shift": config.objective.shift if config.objective.shift is not None else shift,
         "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
         "checkpoint.every": every,
@@ -43,6 +47,17 @@ def defaults_of(
         "preview.steps": config.preview.steps or min(PREVIEW_STEPS, family.steps),
         "preview.guidance": family.guidance if config.preview.guidance is None else config.preview.guidance,
     }
+
+
+def _options(config: TrainConfig, timesteps: str) -> dict[str, Any]:
+    """Every option of the optimizer, the schedule and the objective that are entries of a table."""
+    chosen = {} if is_dotted(config.optim.name) else dict(choose_optimizer(config.optim).values)
+    found = {f"optim.{name}" if name in BESIDE_PARAMS else f"optim.params.{name}": value for name, value in chosen.items()}
+    if not is_dotted(config.schedule.name):
+        found |= {f"schedule.params.{name}": value for name, value in choose_schedule(config.schedule).values.items()}
+    for choice in choose_objective(config.objective, timesteps).values():
+        found |= {f"objective.params.{name}": value for name, value in choice.values.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def name_of(config: TrainConfig) -> str:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 EFFICIENCY = {"cpu": 0.35, "cuda": 0.35, "mps": 0.3}  # of a large matrix product's rate; small layers do worse
-ADAM = 3  # numbers in fp32 that every weight that learns takes beside its gradient: itself and two moments
 MIB = 2**20
 
 
@@ -66,15 +65,16 @@ def estimate(
     device: torch.device,
     resolution: int,
     count: int,
+    moments: int,
 ) -> Estimate:
-    """The estimate for a skeleton. `count` is the number of weights of the LoRA."""
+    """The estimate for a skeleton. `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each."""
     itemsize = 4 if precision is Precision.fp32 else 2
     learned = "LoRA weights, gradients, optimizer"
     memory = {
         family.denoiser: weights_bytes(parts.denoiser, itemsize),
         "vae": weights_bytes(parts.vae, 4),
         **{name: weights_bytes(encoder, itemsize) for name, encoder in parts.text_encoders.items()},
-        learned: count * 4 * (ADAM + 1),
+        learned: count * 4 * (2 + moments),  # fp32: weight, gradient, optimizer state
     }
     if parts.device.type != "meta":
         return Estimate(memory, None, None, None)

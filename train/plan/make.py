@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry.errors import Faults, Refused
-from registry.names import Table
 from registry.parts import Parts
 from registry.progress import Report, silent
 from registry.store import check_name
+from train.choices import Choice, choose_objective, try_optimizer
 from train.config import TrainConfig, changed
 from train.data.captions import has_trigger, prompt_of
 from train.data.dataset import ImageSet
 from train.data.split import TrainSplit, check_leaks, choose_halves, read_dataset
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
-from train.objective.targets import TARGETS, TIMESTEPS
-from train.optim import OPTIMIZERS, SCHEDULES
+from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.defaults import defaults_of
 from train.plan.estimate import estimate, human_bytes
 from train.plan.plan import Plan
+from train.rate import learning_rate
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -61,35 +61,45 @@ class Attempts:
 def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> Plan:
     """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    for table, name, setting in (
-        (OPTIMIZERS, config.optim.name, "optim.name"),
-        (SCHEDULES, config.schedule.name, "schedule.name"),
-        (TIMESTEPS, config.objective.timesteps or "uniform", "objective.timesteps"),
-    ):
-        attempts(lambda table=table, name=name, setting=setting: _known(table, name, setting))  # type: ignore[misc]
+    moments = attempts(lambda: try_optimizer(config))
+    attempts(lambda: learning_rate(config, config.steps - 1))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
     precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
     base = attempts(lambda: find_base(config, store))
+    sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
+    functions = attempts(lambda: choose_objective(config.objective, sampling))
     dataset = attempts(lambda: read_dataset(config, report))
     heldout = attempts(lambda: choose_halves(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
+    if parts and functions:
+        attempts(lambda: _objective(parts, functions))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
     attempts.done()
-    assert base and parts and dataset and heldout and targets and precision and device and resolution and encoders is not None
-    return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], encoders, resolution, device, precision)
+    assert (
+        base
+        and parts
+        and dataset
+        and heldout
+        and targets
+        and precision
+        and device
+        and resolution
+        and encoders is not None
+        and moments is not None
+    )
+    return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], encoders, resolution, device, precision, moments)
 
 
-def _known(table: Table[Any], name: str, setting: str) -> None:
-    try:
-        _ = table[name]
-    except Refused as error:
-        raise Refused(f"{setting}: {error}") from None
+def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
+    """Refuse an objective that does not suit what the base predicts."""
+    bound = ObjectiveFunctions(**{name: choice.bound for name, choice in functions.items()})
+    objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, bound)
 
 
 def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
@@ -126,6 +136,7 @@ def _planned(
     resolution: int,
     device: Any,
     precision: Any,
+    moments: int,
 ) -> Plan:
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
     shift = base.family.shift(parts, resolution, resolution)
@@ -139,7 +150,7 @@ def _planned(
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
     truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
     latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
-    checkpoint = count * 4 * 3
+    checkpoint = count * 4 * (1 + moments)
     disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(halves.train) + len(halves.heldout))
     free = _free(Path(resolved.out))
     if free < disk * 1.1:
@@ -147,7 +158,15 @@ def _planned(
             f"The run needs about {human_bytes(disk)} in {resolved.out}, and {human_bytes(free)} are free. Make room, or set out=."
         )
     measured = estimate(
-        base.family, parts, resolved, targets=targets, precision=precision, device=device, resolution=resolution, count=count
+        base.family,
+        parts,
+        resolved,
+        targets=targets,
+        precision=precision,
+        device=device,
+        resolution=resolution,
+        count=count,
+        moments=moments,
     )
     memory = {**measured.memory, "latents": latent * (len(halves.train) + len(halves.heldout))}
     return Plan(
@@ -212,6 +231,12 @@ def _remarks(config: TrainConfig, halves: TrainSplit, prompts: Sequence[str]) ->
         remarks.append(
             f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down, and learns accordingly slower"
         )
+    if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
+        remarks.append(
+            f"adamw_schedule_free averages its steps in place of a schedule; schedule.name is {config.schedule.name}, not constant"
+        )
+    if config.optim.name == "prodigy" and config.optim.lr < 0.1:
+        remarks.append(f"optim.lr is {config.optim.lr:g}: prodigy multiplies its own estimate by it, and 1 is usual")
     same = len(prompts) - len(set(prompts))
     if same and len(set(prompts)) == 1 and captions:
         remarks.append("every image has the same caption")

@@ -7,9 +7,9 @@ from typing import Any
 
 from train.config import TrainConfig, to_plain
 from train.data.dataset import ImageSet, Sample
-from train.optim import learning_rate
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.rate import learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +97,7 @@ def _text(plan: Plan) -> str:
         ("learns", _learns(plan)),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(config)),
+        ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
         ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
@@ -130,7 +131,7 @@ def _learns(plan: Plan) -> str:
 
 def _rate(config: TrainConfig) -> str:
     warm, end = round(config.schedule.warmup * config.steps), learning_rate(config, config.steps - 1)
-    return f"{config.optim.lr:g} at its highest, {config.schedule.name}, {warm} steps of warm-up, {end:.2g} at the end"
+    return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end"
 
 
 def _timesteps(config: TrainConfig) -> str:

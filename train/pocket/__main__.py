@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-STAGES = ("gather", "tokenizer", "vae", "latents", "denoiser", "pack", "sheets", "datasets")
+STAGES = ("gather", "tokenizer", "vae", "latents", "denoiser", "pack", "sheets", "datasets", "clip_bpe")
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
             "pack": ("pack", "write"),
             "sheets": ("sheets", "write"),
             "datasets": ("sets", "write"),
+            "clip_bpe": ("tokenizer", "write_clip"),
         }[args.stage]
         stage: Callable[[Path], None] = getattr(importlib.import_module(f"train.pocket.{module}"), function)
         stage(args.work)

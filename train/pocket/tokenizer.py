@@ -73,9 +73,10 @@ def write_table(folder: Path, merges: list[tuple[str, str]]) -> int:
     return len(vocab)
 
 
-def write_clip(folder: Path, work: Path) -> int:
-    """CLIP's whole table, as registry/clip_bpe carries it: 49,408 tokens."""
-    return write_table(folder, read_merges(work))
+def write_clip(work: Path) -> None:
+    """CLIP's whole table in WORK/clip_bpe, as registry/clip_bpe carries it: 49,408 tokens."""
+    count = write_table(work / "clip_bpe", read_merges(work))
+    print(f"clip_bpe: {count} tokens", flush=True)
 
 
 def write(work: Path) -> None:

@@ -56,10 +56,7 @@ function cellButton(cell) {
     button.append(make("img", { src: source(cell), alt: "", decoding: "async", draggable: false }));
   }
   button.addEventListener("click", (event) => choose(cell, event.shiftKey));
-  const scores = Object.entries(cell.scores);
-  if (!scores.length) return button;
-  const told = scores.map(([name, value]) => `${name} ${Number(value).toPrecision(3)}`).join(" · ");
-  return make("span", {}, button, make("span", { class: "score" }, told));
+  return button;
 }
 
 function drawGrid() {

@@ -8,13 +8,11 @@ from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.formats.dialects import writable
 
 PLACE = 55
 ABOUT = "a model in another form, proven equal before it is saved"
-TARGETS = {
-    "kohya": "adapter: what ComfyUI, A1111 and sd-scripts read",
-    "diffusers": "adapter: diffusers' names, rank and alpha in the header",
-    "peft": "adapter: peft's, as a folder with adapter_config.json or one file",
+FORMS = {
     "safetensors": "a pickle (.ckpt, .pt, .pth, .bin), of which no code is run; or a file in another --dtype",
     "single-file": "checkpoint: a diffusers folder as one file, as ComfyUI and A1111 load it",
     "folder": "checkpoint: one file as a diffusers folder",
@@ -25,8 +23,9 @@ def add_parsers(words: Any) -> None:
     """Add the subcommand."""
     parser = add_command(words, "convert", convert, ABOUT)
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
-    forms = "; ".join(f"{name}: {words}" for name, words in TARGETS.items())
-    parser.add_argument("--to", required=True, choices=TARGETS, metavar="FORM", help=forms)
+    forms = {name: f"adapter: {row.about}" for name, row in writable().items()} | FORMS
+    about = "; ".join(f"{name}: {what}" for name, what in forms.items())
+    parser.add_argument("--to", required=True, choices=forms, metavar="FORM", help=about)
     parser.add_argument("--output", "-o", required=True, type=Path, metavar="PATH", help="what to write; an existing one is refused")
     parser.add_argument("--dtype", help="fp32, fp16, bf16, of checkpoints also fp8_e4m3, fp8_e5m2; default: as it is")
     parser.add_argument(

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from registry.architectures.unet.components import named_piece, vae_piece
-from registry.formats.key_map import Place
+from registry.formats.key_map import KeyLocation
 from registry.formats.layers import Layer, every
 from registry.formats.transformer_file import FileNames
 
@@ -97,7 +97,7 @@ class WholeFile:
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
-    ) -> dict[str, Place]:
+    ) -> dict[str, KeyLocation]:
         """The parameters of one component (FilePlaces)."""
         if component == "transformer":
             return FILE_NAMES.places(component, config, shapes, keys)

@@ -8,7 +8,8 @@ from typing import Any
 from registry.architectures.unet.header import UNET_PREFIX
 from registry.architectures.unet.ldm_names import clip_name, open_clip_name, unet_name, vae_name
 from registry.architectures.unet.ldm_sizes import clip_sizes, open_clip_sizes, unet_sizes, vae_sizes
-from registry.formats.single_file import Piece, Source
+from registry.formats.key_map import KeyLocation
+from registry.formats.single_file import Piece
 
 HEAD = 64  # channels of one CLIP head, in every published text encoder of this line
 BOS, EOS = 49406, 49407  # CLIP's marks
@@ -36,16 +37,16 @@ def unet_piece(*, sizes: Callable[[Mapping[str, Any]], dict[str, Any]], publishe
         library="diffusers",
         class_name="UNet2DConditionModel",
         prefix=UNET_PREFIX,
-        source=_unet_source,
+        location=_unet_location,
         sizes=_unet_and_added_sizes,
         constants=sizes,
         published=published,
     )
 
 
-def _unet_source(config: Mapping[str, Any], name: str) -> Source | None:
+def _unet_location(config: Mapping[str, Any], name: str, _shape: tuple[int, ...]) -> KeyLocation | None:
     found = unet_name(config, name)
-    return Source(found) if found is not None else None
+    return KeyLocation(found) if found is not None else None
 
 
 def _unet_and_added_sizes(shapes: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def vae_piece(*, scaling_factor: float, sample_size: int) -> Piece:
         library="diffusers",
         class_name="AutoencoderKL",
         prefix="first_stage_model.",
-        source=lambda config, name: Source(vae_name(config, name)),
+        location=lambda config, name, _shape: KeyLocation(vae_name(config, name)),
         sizes=vae_sizes,
         constants=lambda _sizes: {"scaling_factor": scaling_factor, "sample_size": sample_size, "norm_num_groups": 32, "act_fn": "silu"},
         published={"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4},
@@ -77,7 +78,7 @@ def clip_piece(*, prefix: str) -> Piece:
         library="transformers",
         class_name="CLIPTextModel",
         prefix=prefix,
-        source=lambda _config, name: Source(clip_name(name)),
+        location=lambda _config, name, _shape: KeyLocation(clip_name(name)),
         sizes=clip_sizes,
         constants=lambda sizes: {**_clip_constants(sizes), "hidden_act": "quick_gelu"},
         published={"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "max_position_embeddings": 77},
@@ -93,7 +94,7 @@ def named_piece(
         library="transformers",
         class_name=class_name,
         prefix=prefix,
-        source=lambda _config, name: Source((tied or {}).get(name, name)),
+        location=lambda _config, name, _shape: KeyLocation((tied or {}).get(name, name)),
         sizes=lambda _shapes: {},
         constants=lambda _sizes: {},
         published={},
@@ -108,7 +109,7 @@ def open_clip_piece(*, component: str, prefix: str) -> Piece:
         library="transformers",
         class_name="CLIPTextModelWithProjection",
         prefix=prefix,
-        source=_open_clip_source,
+        location=_open_clip_location,
         sizes=open_clip_sizes,
         constants=_open_clip_constants,
         published={"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "max_position_embeddings": 77},
@@ -133,7 +134,7 @@ def penultimate_open_clip_piece(*, prefix: str) -> Piece:
         library="transformers",
         class_name="CLIPTextModel",
         prefix=prefix,
-        source=_open_clip_source,
+        location=_open_clip_location,
         sizes=sizes,
         constants=_open_clip_constants,
         published=published,
@@ -145,9 +146,10 @@ def _open_clip_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:
     return {**_clip_constants(sizes), "hidden_act": "gelu"}
 
 
-def _open_clip_source(_config: Mapping[str, Any], name: str) -> Source:
+def _open_clip_location(_config: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> KeyLocation:
     key, third = open_clip_name(name)
-    return Source(key, third, transposed=key == "text_projection")
+    rows = None if third is None else (third * shape[0], (third + 1) * shape[0])
+    return KeyLocation(key, rows, transposed=key == "text_projection")
 
 
 def _clip_constants(sizes: Mapping[str, Any]) -> dict[str, Any]:

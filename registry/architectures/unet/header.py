@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from registry.aliases import declared_family
+from registry.family import FAMILIES
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.model_header import ModelHeader
 
@@ -18,15 +20,6 @@ UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR
 ZERO_SNR_MARK = "ztsnr"
 SPEC_PREDICTIONS = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}  # ModelSpec's ids that tell it
-DECLARED: Mapping[str, Mapping[str, str]] = {  # entry -> beginning of its value -> family, longer ones first
-    "modelspec.architecture": {
-        "stable-diffusion-v1": "sd1",
-        "stable-diffusion-v2": "sd2",
-        "stable-diffusion-xl-v1-refiner": "sdxl_refiner",
-        "stable-diffusion-xl": "sdxl",
-    },
-    "ss_base_model_version": {"sd_v1": "sd1", "sd_v2": "sd2", "sdxl": "sdxl"},
-}
 NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
 DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
 BLOCK = re.compile(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks")
@@ -97,14 +90,9 @@ def told_prediction(look: ModelHeader) -> tuple[str, str] | tuple[None, None]:
     return None, None
 
 
-def declared_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:
-    """(sd1, sd2, sdxl or sdxl_refiner, the entry that says so) as an adapter's own metadata declare it."""
-    for entry, beginnings in DECLARED.items():
-        told = metadata.get(entry, "").lower()
-        for beginning, family in beginnings.items():
-            if told.startswith(beginning):
-                return family, f"{entry} {told!r}"
-    return None
+def declared_unet_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:
+    """(family, the entry that names it) where an adapter's own metadata declare one with a UNet."""
+    return declared_family(metadata, {name: family.aliases for name, family in FAMILIES.items() if family.denoiser == "unet"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_state import Original, own_layers, read_lora
 from registry.architectures.unet.ldm_names import RESNET, unet_modules, unet_prefixes
 from registry.formats.layers import Layer, every, same_names
-from registry.formats.lora_state import Original, own_layers, read_lora
 from registry.parts import Parts
 
 if TYPE_CHECKING:

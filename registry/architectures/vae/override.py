@@ -13,9 +13,10 @@ from registry.architectures.unet.components import vae_piece
 from registry.architectures.unet.ldm_names import vae_name
 from registry.errors import BadFile, Refused
 from registry.formats.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
+from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import read_header
-from registry.formats.single_file import Source, read_piece
+from registry.formats.single_file import read_piece
 from registry.parts import Parts
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _file(path: Path, own: Any, config: dict[str, Any], empty: bool) -> Any:
         vae_piece(scaling_factor=1.0, sample_size=1),  # its config is given, so these are not used
         class_name=type(own).__name__,
         prefix=prefix,
-        source=lambda built, name: Source(name if diffusers_names else vae_name(built, name)),
+        location=lambda built, name, _shape: KeyLocation(name if diffusers_names else vae_name(built, name)),
     )
     return read_piece(path, piece, config, dtype=_dtype(own), empty=empty)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from registry.merging.method import Alpha, Says, Scale, Weights, merge_method
+from registry.merging.method import Alpha, Scale, Weights, merge_method
+from registry.options import Meaning
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Normalize = Annotated[bool, Says("divide by the sum of the weights")]
+Normalize = Annotated[bool, Meaning("divide by the sum of the weights")]
 
 
 @merge_method("weighted_sum", sources=2)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
 
-from registry.merging.method import Pieces, Says, Scale, Weights, merge_method
+from registry.merging.method import Pieces, Scale, Weights, merge_method
 from registry.merging.methods.linear import combination
+from registry.options import Meaning
 from registry.tensors.chunks import Held, gram
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-Iterations = Annotated[int, Says("steps of the iteration at most", 1, 10_000)]
+Iterations = Annotated[int, Meaning("steps of the iteration at most", 1, 10_000)]
 CLOSE = 1e-7  # change of the mean at which the iteration has arrived, relative to its length
 EPSILON = 1e-6  # the least distance Weiszfeld's step divides by (as in sd-mecha)
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from registry.merging.method import Alpha, Pieces, Place, Says, merge_method
+from registry.merging.method import Alpha, Pieces, Place, merge_method
+from registry.options import Meaning
 from registry.tensors.chunks import Held
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUPERMERGER = 1.8  # the factor its authors found to balance the damping (supermerger, mergers.py)
-Side = Annotated[Literal["a", "b"], Says("a: by the cosine of each column; b: half of it by the cosine of the whole tensor")]
-Near = Annotated[float, Says("difference at and below which the second source is taken whole", 0.0, None)]
+Side = Annotated[Literal["a", "b"], Meaning("a: by the cosine of each column; b: half of it by the cosine of the whole tensor")]
+Near = Annotated[float, Meaning("difference at and below which the second source is taken whole", 0.0, None)]
 
 
 @merge_method("train_difference", sources=3)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from registry.merging.method import Density, Pieces, Place, Says, Scale, Seed, Weights, merge_method
+from registry.merging.method import Density, Pieces, Place, Scale, Seed, Weights, merge_method
 from registry.merging.methods.linear import combination
 from registry.merging.random_draws import uniform
+from registry.options import Meaning
 from registry.tensors.chunks import Held, kth_largest
 
 if TYPE_CHECKING:
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
 Sign = Annotated[
     Literal["weighted", "unweighted", "count"],
-    Says("whose sign wins a place: of the weighted sum (paper, mergekit), of the plain sum (PEFT total), of the majority (PEFT frequency)"),
+    Meaning(
+        "whose sign wins a place: of the weighted sum (paper, mergekit), of the plain sum (PEFT total), of the majority (PEFT frequency)"
+    ),
 ]
 Divide = Annotated[
     Literal["weights", "count", "none"],
-    Says("what the sum of the agreeing values is divided by: their weights (mergekit), their number (PEFT), nothing"),
+    Meaning("what the sum of the agreeing values is divided by: their weights (mergekit), their number (PEFT), nothing"),
 ]
 
 
@@ -113,7 +116,7 @@ def magnitude_prune(
     return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
 
 
-Outliers = Annotated[float, Says("share of the largest values that is left out as outliers", 0.0, 1.0)]
+Outliers = Annotated[float, Meaning("share of the largest values that is left out as outliers", 0.0, 1.0)]
 
 
 def measure_band(pieces: Pieces, *, density: float, outliers: float, **_options: object) -> list[tuple[float, float]]:
@@ -187,7 +190,7 @@ def _dropped(delta: Tensor, density: float, seed: int, source: int, at: Place | 
     return delta * (uniform(delta, seed=seed, source=source, at=at) < density) / density
 
 
-Spread = Annotated[float, Says("half the distance between the least and the largest chance of being kept", 0.0, 0.5)]
+Spread = Annotated[float, Meaning("half the distance between the least and the largest chance of being kept", 0.0, 0.5)]
 
 
 def spread_fits(**options: object) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from registry.merging.method import Alpha, Pieces, Says, merge_method
+from registry.merging.method import Alpha, Pieces, merge_method
 from registry.merging.methods.linear import combination
+from registry.options import Meaning
 from registry.tensors.chunks import Held, gram
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STRAIGHT = 0.9995  # cosine from which the arc is taken as a line (mergekit's threshold, and Shoemake's advice)
-Norms = Annotated[bool, Says("give the result the interpolated length of the sources")]
+Norms = Annotated[bool, Meaning("give the result the interpolated length of the sources")]
 
 
 def measure_angle(pieces: Pieces, **_options: Any) -> NDArray[numpy.float64]:

@@ -332,5 +332,5 @@ def test_the_first_noise_is_diffusers_own() -> None:
     from infer.draw.denoise import initial_noise
 
     family, parts = tiny_parts("flux1")
-    noise = initial_noise(family, parts, seed=3, height=64, width=64)
+    noise = initial_noise(family, parts, torch.Generator("cpu").manual_seed(3), height=64, width=64)
     assert noise.equal(torch.randn(1, 16, 8, 8, generator=torch.Generator("cpu").manual_seed(3)))

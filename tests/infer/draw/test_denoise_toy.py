@@ -38,6 +38,34 @@ def loraloom(tree: Path, work: Path, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def test_a_toy_family_is_known_by_the_names_that_its_own_file_gives_it(tree: Path, tmp_path: Path) -> None:
+    """One adapter whose keys no family claims: named by ModelSpec, by sd-scripts, by Civitai, and not at all."""
+    from registry.detect.inspect import inspect
+    from tests.registry.made import model
+
+    keys = {"lora_unet_a.lora_down.weight": (4, 8), "lora_unet_a.lora_up.weight": (8, 4)}
+    headers: dict[str, dict[str, str]] = {
+        "modelspec": {"modelspec.architecture": "toy-1/lora"},
+        "kohya": {"ss_base_model_version": "toy_v1"},
+        "civitai": {},
+        "nameless": {},
+    }
+    for name, metadata in headers.items():
+        model(tmp_path / f"{name}.safetensors", keys, metadata=metadata)
+        assert inspect(tmp_path / f"{name}.safetensors").family is None, "no family here is called so"
+    (tmp_path / "civitai.civitai.info").write_text(json.dumps({"baseModel": "Toy Model 1"}), encoding="utf-8")
+    program = f"from registry.detect.inspect import inspect; print([inspect(f'{{name}}.safetensors').family for name in {list(headers)}])"
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert child.stdout.strip() == "['toy', 'toy', 'toy', None]"
+
+
 @pytest.mark.slow
 def test_a_toy_family_in_one_file_trains_merges_and_draws(tree: Path, tmp_path: Path) -> None:
     import numpy

@@ -57,8 +57,8 @@ def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[
 
     `axes` are those of its weight: 2 of a linear layer, 4 of a convolution.
     """
+    from registry.adapters.peft_state import own_layers
     from registry.formats.layers import originals
-    from registry.formats.lora_state import own_layers
 
     weights = {name: layer.weight for name, layer in own_layers(parts.denoiser) if layer.weight.ndim in axes}
     found = originals(family.adapter_names.layers, weights)

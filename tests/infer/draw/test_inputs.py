@@ -16,11 +16,11 @@ from infer.draw.render import Render
 from infer.draw.values import Fit
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import plan, run
-from infer.output.infotext import parse_infotext
 from infer.output.png import read_png
 from infer.output.reproduce import reproduce
 from registry.errors import BadFile, Faults, NotFound, Refused
 from tests.infer.conftest import Shelf
+from tests.infer.images import a1111_reads
 from tests.tiny import tiny_control
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -236,7 +236,7 @@ def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
     assert planned.control_calls == planned.forwards * 2 // 3  # none at a scale of 0
     assert len({pixels(outcome.folder, line).tobytes() for line in reported}) == 3
     assert run(config(shelf, size=32), shelf.store).result["reused"] == 1
-    parameters = parse_infotext(read_png(outcome.folder / reported[1]["image"]).parameters)
+    parameters = a1111_reads(read_png(outcome.folder / reported[1]["image"]).parameters)
     autov1 = shelf.store.hashed(shelf.store.find("canny")).hashes.autov1
     model = f"canny [{autov1}]" if autov1 else "canny"
     assert (

@@ -1,7 +1,6 @@
 """What an image carries: A1111's text as A1111 reads it, and our own Render, whatever the prompt holds."""
 
 import io
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import pytest
 from PIL import Image
 
 from infer.draw.files import Adapter
-from infer.output.infotext import ModelNames, infotext, parse_infotext, quote
+from infer.output.infotext import ModelNames, infotext, quote
 from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
 from registry.errors import BadFile
-from tests.infer.images import NAMES, resolved, square
+from tests.infer.images import NAMES, a1111_reads, resolved, square
 
 PROMPTS = [
     "a cat",
@@ -24,37 +23,6 @@ PROMPTS = [
     "</script><script>alert(1)</script>",
     "",
 ]
-
-
-def a1111_reads(text: str) -> dict[str, str]:
-    """parse_generation_parameters of AUTOMATIC1111 1.10, as its source says it."""
-    import json
-
-    re_param = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-    found: dict[str, str] = {}
-    prompt = negative = ""
-    done_with_prompt = False
-    *lines, lastline = text.strip().split("\n")
-    if len(re_param.findall(lastline)) < 3:
-        lines.append(lastline)
-        lastline = ""
-    for line in lines:
-        line = line.strip()
-        if line.startswith("Negative prompt:"):
-            done_with_prompt = True
-            line = line[16:].strip()
-        if done_with_prompt:
-            negative += ("" if negative == "" else "\n") + line
-        else:
-            prompt += ("" if prompt == "" else "\n") + line
-    for key, value in re_param.findall(lastline):
-        if value[0] == '"' and value[-1] == '"':
-            value = json.loads(value)
-        if match := re.fullmatch(r"(\d+)x(\d+)", value):
-            found[f"{key}-1"], found[f"{key}-2"] = match[1], match[2]
-        else:
-            found[key] = value
-    return found | {"Prompt": prompt, "Negative prompt": negative}
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -99,14 +67,6 @@ def test_what_is_not_given_is_not_in_the_text() -> None:
 def test_an_embedded_scale_is_the_distilled_one() -> None:
     found = a1111_reads(infotext(resolved(guidance=3.5), replace(NAMES, embedded_guidance=True), version="1"))
     assert found["CFG scale"] == "1" and found["Distilled CFG Scale"] == "3.5"
-
-
-@pytest.mark.parametrize("prompt", PROMPTS[:4])
-def test_our_reader_agrees(prompt: str) -> None:
-    text = infotext(resolved(prompt=prompt, negative="dull"), NAMES, version="1")
-    mine, expected = parse_infotext(text), a1111_reads(text)
-    assert mine.pop("Size") == "64x64" and {expected.pop("Size-1"), expected.pop("Size-2")} == {"64"}
-    assert mine == expected
 
 
 def test_quoting() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from registry.adapters.fuse import plan_fuse, run_fuse
-from registry.converting.adapters import plan_adapter, write_adapter
+from registry.converting.adapters import plan_adapter, write_planned
 from registry.families import FAMILIES
 from registry.formats.layers import originals
 from registry.references import Weighted
@@ -75,7 +75,7 @@ def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_pa
     store, folder = Store(tmp_path / "home"), shared_folder(family)
     actual = adapter(family, read_layout(folder), tmp_path / "ours.safetensors", without="norm")
     expected = tmp_path / "theirs.safetensors"
-    write_adapter(plan_adapter(actual, expected, target="kohya", family=family, base=folder, dtype=None), parents=[])
+    write_planned(plan_adapter(actual, expected, target="kohya", family=family, base=folder, dtype=None), parents=[])
     for path in (actual, expected):
         store.add(path, family=family)
     for base in (folder, single_file(family, folder, tmp_path / "base.safetensors")):

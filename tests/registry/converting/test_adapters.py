@@ -304,14 +304,14 @@ def test_rounding_is_compared_and_overflow_is_refused(store: Store, tmp_path: Pa
 
 
 def test_a_result_that_differs_is_not_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from registry.converting import adapters
+    from registry.adapters import writer
     from registry.errors import JobFailed
     from registry.formats.atomic_file import write_safetensors as real
 
     def damaged(path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str]) -> Any:
         return real(path, {name: -tensor if "lora_up" in name else tensor for name, tensor in tensors.items()}, metadata=metadata)
 
-    monkeypatch.setattr(adapters, "write_safetensors", damaged)
+    monkeypatch.setattr(writer, "write_safetensors", damaged)
     source = written(tmp_path / "one.safetensors", {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": (768, 6)})
     with pytest.raises(JobFailed, match="does something else"):
         convert(store, source, tmp_path / "out.safetensors", "kohya")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from registry.converting.fusing import Pair, fuse, split
+from registry.adapters.writer import Pair
+from registry.converting.fusing import fuse, split
 
 ROWS = (3, 2, 2)
 

@@ -34,11 +34,11 @@ def whole_file(folder: Path, out: Path, *components: str) -> Path:
     for piece in (piece for piece in PIECES if piece.component in components):
         module: Any = modules[piece.component]
         for name, tensor in module.state_dict().items():
-            source = piece.source(module.config, name)
-            assert source is not None
+            location = piece.location(module.config, name, tuple(tensor.shape))
+            assert location is not None
             if name not in piece.identities:
-                convolution = ".attn_1." in source.key and tensor.ndim == 2  # LDM's VAE has 1 x 1 convolutions there
-                tensors[piece.prefix + source.key] = (tensor[:, :, None, None] if convolution else tensor).clone().contiguous()
+                convolution = ".attn_1." in location.key and tensor.ndim == 2  # LDM's VAE has 1 x 1 convolutions there
+                tensors[piece.prefix + location.key] = (tensor[:, :, None, None] if convolution else tensor).clone().contiguous()
     save_file(tensors, out)
     return out
 

@@ -1,5 +1,4 @@
 import pytest
-from scipy.stats import ttest_rel
 
 from registry.formats.image_file import Size
 from train.data.dataset import Sample
@@ -11,6 +10,8 @@ def samples(count: int) -> list[Sample]:
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:
+    from scipy.stats import ttest_rel
+
     adapted, base = [1.0, 0.8, 0.9, 1.2, 0.7], [1.1, 1.0, 0.95, 1.25, 0.9]
     found = difference(adapted, base)
     wanted = ttest_rel(adapted, base).confidence_interval(0.95)

@@ -1,4 +1,4 @@
-"""LoRA files in every spelling, read into one: peft keys by the model's own module names, with rank and alpha of each module.
+"""An adapter as diffusers and peft load it: peft keys by the model's own module names, with rank and alpha of each module.
 
 kohya names (`lora_unet_down_blocks_0_..._to_q`) have lost their dots, and no rule brings them back: they are looked up among
 the model's own modules. diffusers' readers lose tensors in places (0.42: CLIP attention without out_proj, FLUX's time, text
@@ -9,17 +9,18 @@ and guidance layers), so every tensor is placed here, and a file with one that h
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.reader import Adapter, Module, read_adapter
 from registry.errors import BadFile, Refused
-from registry.formats.adapter_keys import DENOISER, AdapterKey, parse_key
+from registry.formats.dialects import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
+from registry.formats.peft_config import peft_config
 from registry.parts import Parts
 
 if TYPE_CHECKING:
@@ -57,54 +58,64 @@ def read_lora(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """({`<component>.<module>.lora_A.weight`: copies}, {"network_alphas": None, "metadata": LoraConfig settings}).
 
-    `originals` are the denoiser's layers in the names of its original implementation. Raises BadFile when the file is no plain LoRA, and
-    Refused when a tensor of it has no place in this model.
+    `originals` are the denoiser's layers in the names of its original implementation. Raises BadFile when the file is no plain
+    LoRA, and Refused when a tensor of it has no place in this model.
     """
-    path = Path(path)
-    state, header = _tensors(path)
+    adapter = read_adapter(path)
     places = {denoiser: _Places.of(parts.denoiser, originals)} | {
         name: _Places.of(module, {}) for name, module in parts.text_encoders.items()
     }
     read: dict[str, Tensor] = {}
     alphas: dict[str, float] = {}
-    misfits: list[str] = []
-    for name, tensor in state.items():
-        key = parse_key(name)
-        component = denoiser if key is not None and key.component in (DENOISER, "") else key.component if key is not None else ""
-        _refuse_other_kinds(path, name, key)
-        place = places[component].find(key.module) if key is not None and component in places else None
-        if key is None or place is None:
-            misfits.append(name)
-        elif key.role == "alpha":
-            alphas |= {f"{component}.{module}": float(tensor) for module in place.modules}
-        elif key.role == "dora":
-            read |= {f"{component}.{module}.lora_magnitude_vector": tensor.clone() for module in place.modules}
-        else:
-            pieces = places[component].split(place, tensor, role=key.role)
-            read |= {f"{component}.{module}.{PEFT_KEYS[key.role]}": piece for module, piece in zip(place.modules, pieces, strict=True)}
-    _refuse(path, misfits, len(state))
+    misfits = list(adapter.left)
+    for module in adapter.modules:
+        _refuse_other_kinds(adapter.path, module)
+        component = denoiser if module.component in (DENOISER, "") else module.component
+        place = places[component].find(module.spelled) if component in places else None
+        if place is None:
+            misfits += module.keys.values()
+            continue
+        read |= _state(module, component, place, places[component])
+        if (alpha := _alpha(module)) is not None:
+            alphas |= {f"{component}.{name}": alpha for name in place.modules}
+    _refuse(adapter.path, misfits, sum(len(module.keys) for module in adapter.modules) + len(adapter.left))
     if not any(".lora_A." in key for key in read):
-        raise BadFile(path, "unknown-format", f"has no LoRA tensors that can be read (first key: {next(iter(state), 'none')}).")
-    return read, {"network_alphas": None, "metadata": _settings(path, read, alphas, header)}
+        first = next(iter(adapter.modules), None)
+        raise BadFile(adapter.path, "unknown-format", f"has no LoRA tensors that can be read (first: {first.name if first else 'none'}).")
+    own_alphas = any("alpha" in module.roles for module in adapter.modules)
+    return read, {"network_alphas": None, "metadata": _settings(adapter, read, alphas, own_alphas=own_alphas)}
 
 
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, and its metadata."""
-    from safetensors import SafetensorError, safe_open
+def _state(module: Module, component: str, place: Original, places: _Places) -> dict[str, Tensor]:
+    """The tensors of a module under the names of the model's own modules."""
+    found: dict[str, Tensor] = {}
+    for role in module.keys:
+        if role == "dora":
+            found |= {f"{component}.{name}.lora_magnitude_vector": module.raw(role).clone() for name in place.modules}
+        elif role in PEFT_KEYS:
+            parts = places.split(place, module.raw(role), role=role)
+            found |= {f"{component}.{name}.{PEFT_KEYS[role]}": part for name, part in zip(place.modules, parts, strict=True)}
+    return found
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # not a dict
-    except (OSError, SafetensorError) as error:
-        raise BadFile(path, "unreadable", f"is not readable as safetensors ({error}).") from error
+
+def _alpha(module: Module) -> float | None:
+    """alpha, such that alpha / rank is the module's scale; None where the file has none."""
+    if module.alpha is None or not module.rank:
+        return None
+    return module.scale(module.rank) * module.rank if module.rank_stabilised else module.alpha
 
 
-def _refuse_other_kinds(path: Path, name: str, key: AdapterKey | None) -> None:
+def _refuse_other_kinds(path: Path, module: Module) -> None:
     """Refuse what is not a plain LoRA: loading a part of it would draw something else."""
-    if key is None or key.role == "alpha":
-        return
-    if key.algorithm != "lora" or key.role == "mid" or (key.role == "dora" and key.spelling != "peft"):
-        kind = {"mid": "a Tucker-decomposed convolution", "dora": "DoRA in kohya's form"}.get(key.role, key.algorithm)
+    for role, name in module.keys.items():
+        if role == "mid":
+            kind = "a Tucker-decomposed convolution"
+        elif role == "dora" and "lora_magnitude_vector" not in name:
+            kind = "DoRA in kohya's form"
+        elif role != "alpha" and module.algorithm != "lora":
+            kind = "LoRA of an embedding" if module.algorithm == "table" else module.algorithm
+        else:
+            continue
         raise BadFile(
             path, "algorithm", f"holds {kind} ({name}); only plain LoRA (and peft's DoRA) is loaded. Convert it to a plain LoRA first."
         )
@@ -170,13 +181,13 @@ def own_layers(module: nn.Module) -> Iterable[tuple[str, Any]]:
             yield name, base
 
 
-def _settings(path: Path, read: Mapping[str, Tensor], alphas: Mapping[str, float], header: Mapping[str, str]) -> dict[str, Any]:
-    """LoraConfig settings of every component, keyed `<component>.<setting>`: the file's own where it carries them, else counted."""
-    own: dict[str, Any] = json.loads(header["lora_adapter_metadata"]) if "lora_adapter_metadata" in header else {}
+def _settings(adapter: Adapter, read: Mapping[str, Tensor], alphas: Mapping[str, float], *, own_alphas: bool) -> dict[str, Any]:
+    """LoraConfig settings of every component, keyed `<component>.<setting>`: the file's metadata where they have them, else counted."""
+    own = peft_config(adapter.metadata)
     components = {key.partition(".")[0] for key in read}
-    told = {component for component in components if f"{component}.r" in own} if not alphas else set()
-    settings = {key: value for key, value in own.items() if key.partition(".")[0] in told}
-    return settings | lora_settings({key: tensor for key, tensor in read.items() if key.partition(".")[0] not in told}, alphas)
+    given = set() if own_alphas else {component for component in components if f"{component}.r" in own}
+    settings = {key: value for key, value in own.items() if key.partition(".")[0] in given}
+    return settings | lora_settings({key: tensor for key, tensor in read.items() if key.partition(".")[0] not in given}, alphas)
 
 
 def lora_settings(read: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""A state dict read through a key map: every parameter is looked up in the file, checked, sliced, transposed and cast.
+
+The only reader of its kind: single files, lone transformers and ControlNets refuse a missing or misshaped tensor in the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.errors import BadFile
+from registry.formats.key_map import KeyLocation
+from registry.formats.safetensors_header import TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+SHOWN = 3  # faults in a message; the rest are counted
+Shape = tuple[int, ...]
+
+
+def shapes_of(module: nn.Module) -> dict[str, Shape]:
+    """Parameter and buffer names with their shapes, in the order of the state dict."""
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def check_mapped(
+    path: Path,
+    tensors: Mapping[str, TensorInfo],
+    key_map: Mapping[str, KeyLocation],
+    shapes: Mapping[str, Shape],
+    *,
+    component: str,
+    hint: str,
+    optional: Collection[str] = (),
+    exact: bool = False,
+) -> None:
+    """Raise BadFile with the parameters that are missing from the file or have another shape there, all together.
+
+    `optional` parameters may be missing; `exact` also refuses entries of the key map that are no parameter.
+    """
+    faults = list(_faults(tensors, key_map, shapes, optional))
+    faults += [f"{name} is unexpected" for name in key_map if exact and name not in shapes]
+    if faults:
+        shown = "; ".join(faults[:SHOWN]) + (f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else "")
+        raise BadFile(path, "wrong-config", f"its {component} does not fit its config: {shown}. {hint}")
+
+
+def _faults(
+    tensors: Mapping[str, TensorInfo], key_map: Mapping[str, KeyLocation], shapes: Mapping[str, Shape], optional: Collection[str]
+) -> Iterator[str]:
+    heights = _heights(key_map.values())
+    for name, shape in shapes.items():
+        location = key_map.get(name)
+        if location is None or location.key not in tensors:
+            if name not in optional:
+                yield f"{name} is missing" + (f" ({location.key})" if location is not None and location.key != name else "")
+            continue
+        expected = shape[::-1] if location.transposed else shape
+        if location.rows is not None:
+            expected = (heights[location.key], *expected[1:])
+        found = tuple(tensors[location.key].shape)
+        if not same_numbers(found, expected):
+            spelled = name if location.key == name else f"{name} ({location.key})"
+            yield f"{spelled} is {found} where {expected} was expected"
+
+
+def _heights(locations: Iterable[KeyLocation]) -> dict[str, int]:
+    """Rows of each fused tensor: those of its last part."""
+    heights: dict[str, int] = {}
+    for location in locations:
+        if location.rows is not None:
+            heights[location.key] = max(heights.get(location.key, 0), location.rows[1])
+    return heights
+
+
+def same_numbers(shape: Shape, expected: Shape) -> bool:
+    """Whether two shapes hold the same numbers in the same order: also a 1 x 1 convolution as a matrix, a matrix as one vector."""
+    flat = len(shape) == 1 and len(expected) == 2 and shape[0] == expected[0] * expected[1]
+    return flat or _without_ones(shape) == _without_ones(expected)
+
+
+def _without_ones(shape: Shape) -> Shape:
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def read_mapped(
+    path: Path,
+    key_map: Mapping[str, KeyLocation],
+    shapes: Mapping[str, Shape],
+    *,
+    dtype: torch.dtype,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> dict[str, Tensor]:
+    """The parameters of the key map in these shapes and in `dtype`, but for those that `dtypes` names. Check them first."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {
+            name: _placed(file.get_tensor(location.key), location).reshape(shapes[name]).to((dtypes or {}).get(name, dtype)).contiguous()
+            for name, location in key_map.items()
+            if name in shapes
+        }
+
+
+def _placed(tensor: Tensor, location: KeyLocation) -> Tensor:
+    """A parameter's rows of the file's tensor, in the model's order."""
+    import torch
+
+    if location.rows is not None:
+        tensor = tensor[location.rows[0] : location.rows[1]]
+    if location.swapped:
+        tensor = torch.cat(tensor.chunk(2)[::-1])
+    return tensor.T if location.transposed else tensor

@@ -1,0 +1,80 @@
+"""The fields of a job's settings: with their meaning, and whole sections built from the options of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import field, fields, make_dataclass
+from typing import Any, Protocol
+
+from registry.options import Option
+
+
+def setting(default: Any, meaning: str) -> Any:
+    """A field with its default (or a function that makes it) and its meaning."""
+    kind = "default_factory" if callable(default) else "default"
+    return field(metadata={"help": meaning}, **{kind: default})
+
+
+def word(default: str | None, meaning: str) -> Any:
+    """A field that names an entry of a table, not a free text: a sweep may list several with commas."""
+    return field(default=default, metadata={"help": meaning, "word": True})
+
+
+class HasOptions(Protocol):
+    """An entry of a table."""
+
+    @property
+    def options(self) -> Mapping[str, Option]: ...
+
+
+def params_schema(
+    name: str, tables: Iterable[Mapping[str, HasOptions]], *, module: str, besides: Collection[str] = (), typed: bool = True
+) -> type:
+    """A dataclass with a field for each option of the tables' entries, null being the entry's own default.
+
+    Raises ValueError when two tables have an option of one name: a value could not say which of the two it is for.
+    """
+    rows: dict[str, list[tuple[str, Option]]] = {}
+    homes: dict[str, int] = {}
+    for number, table in enumerate(tables):
+        for owner, entry in table.items():
+            for option in entry.options.values():
+                if option.name in besides:
+                    continue
+                if homes.setdefault(option.name, number) != number:
+                    raise ValueError(f"{name}: {rows[option.name][0][0]} and {owner} have an option {option.name!r} each. Rename one.")
+                rows.setdefault(option.name, []).append((owner, option))
+    return make_dataclass(
+        name,
+        [
+            (option, _shared_hint([one for _, one in owners]) if typed else Any, field(default=None, metadata=_metadata(owners, typed)))
+            for option, owners in rows.items()
+        ],
+        kw_only=True,
+        namespace={"__doc__": "Options of the chosen entries; null is the entry's own default.", "__module__": module},
+    )
+
+
+def _shared_hint(options: list[Option]) -> Any:
+    """The type that a setting for several entries may have."""
+    hints = {str(option.hint): option.hint for option in options}
+    return next(iter(hints.values())) if len(hints) == 1 else Any
+
+
+def _metadata(owners: list[tuple[str, Option]], typed: bool) -> dict[str, Any]:
+    """Help as '<entry>: <meaning> (default 5)', one for each meaning; untyped schemas show the meaning of the last entry alone."""
+    if not typed:
+        return {"help": owners[-1][1].meaning, "word": False}
+    by_text: dict[str, list[str]] = {}
+    for owner, option in owners:
+        shown = list(option.default) if isinstance(option.default, tuple) else option.default
+        default = "" if option.default is None else f" (default {str(shown).lower() if isinstance(shown, bool) else shown})"
+        by_text.setdefault(f"{option.meaning}{default}", []).append(owner)
+    text = "; ".join(f"{', '.join(names)}: {words}" for words, names in by_text.items())
+    return {"help": text, "word": any(option.choices for _, option in owners)}
+
+
+def given_params(params: Any) -> dict[str, Any]:
+    """The options of a filled schema that are not null, lists as tuples."""
+    values = {item.name: getattr(params, item.name) for item in fields(params)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None}

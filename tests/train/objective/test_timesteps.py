@@ -1,0 +1,45 @@
+"""Quantile functions of the training timesteps, on a few quantiles with the numbers written out."""
+
+import math
+
+import pytest
+import torch
+
+from train.objective.timesteps import TIMESTEPS, cosmap, logit_normal, mode
+
+QUANTILES = torch.tensor([0.0, 0.1587, 0.5, 0.8413, 1.0], dtype=torch.float64)
+
+
+def test_logit_normal_is_symmetric_around_the_middle() -> None:
+    share = logit_normal(QUANTILES)
+    assert share[2] == 0.5
+    torch.testing.assert_close(share[1] + share[3], torch.tensor(1.0, dtype=torch.float64), rtol=0, atol=1e-3)
+    assert share[3] == pytest.approx(0.7311, abs=1e-3)  # sigmoid(1)
+
+
+def test_the_default_logit_normal_has_the_bits_of_the_standard_normal() -> None:
+    quantiles = torch.rand(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(logit_normal(quantiles), torch.special.ndtri(quantiles.clamp(1e-12, 1 - 1e-12)).sigmoid())
+
+
+def test_logit_normal_moves_by_its_mean_and_widens_by_its_std() -> None:
+    share = logit_normal(QUANTILES, mean=0.5, std=2.0)
+    assert share[2] == pytest.approx(1 / (1 + math.exp(-0.5))) and share[3] == pytest.approx(1 / (1 + math.exp(-2.5)), abs=1e-3)
+
+
+def test_mode_is_the_formula_of_the_paper() -> None:
+    """f(u) = 1 - u - s (cos^2(pi u / 2) - 1 + u) at u = 0.75, s = 1.29."""
+    expected = 1 - 0.75 - 1.29 * (math.cos(math.pi * 0.375) ** 2 - 1 + 0.75)
+    assert float(mode(torch.tensor(0.25, dtype=torch.float64))) == pytest.approx(expected, abs=1e-12)
+    assert mode(QUANTILES, scale=0.0).tolist() == pytest.approx(QUANTILES.tolist())
+
+
+def test_cosmap_is_the_formula_of_the_paper() -> None:
+    assert cosmap(torch.tensor([0.0, 0.5], dtype=torch.float64)).tolist() == pytest.approx([0.0, 0.5])
+    assert float(cosmap(torch.tensor(0.25, dtype=torch.float64))) == pytest.approx(1 - 1 / (math.tan(math.pi / 8) + 1))
+
+
+@pytest.mark.parametrize("name", sorted(TIMESTEPS))
+def test_more_of_a_quantile_is_more_noise(name: str) -> None:
+    share = TIMESTEPS[name].function(torch.linspace(0, 0.999, 200, dtype=torch.float64))
+    assert bool((share.diff() >= 0).all()) and float(share.min()) >= -1e-12 and float(share.max()) <= 1

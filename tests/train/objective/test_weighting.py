@@ -1,0 +1,61 @@
+"""Loss weights against the papers' formulas in float64, on two noise levels: SNR 4 and SNR 1/4."""
+
+import pytest
+import torch
+
+from registry.errors import Refused
+from train.objective.weighting import Levels, cosmap, debiased, min_snr, none, p2
+
+SIGNAL = torch.tensor([0.8, 0.2], dtype=torch.float64).sqrt()
+NOISE = torch.tensor([0.2, 0.8], dtype=torch.float64).sqrt()
+DIFFUSION = {name: Levels(name, SIGNAL, NOISE) for name in ("epsilon", "v_prediction")}
+SIGMAS = torch.tensor([1 / 3, 2 / 3], dtype=torch.float64)
+FLOW = Levels("flow", 1 - SIGMAS, SIGMAS)  # SNR 4 and 1/4 as well
+
+
+def test_the_signal_to_noise_ratio() -> None:
+    assert DIFFUSION["epsilon"].snr.tolist() == pytest.approx([4.0, 0.25]) and FLOW.snr.tolist() == pytest.approx([4.0, 0.25])
+
+
+def test_none_weights_nothing() -> None:
+    assert none(FLOW).tolist() == [1.0, 1.0] and none(DIFFUSION["v_prediction"]).tolist() == [1.0, 1.0]
+
+
+def test_min_snr_is_the_formula_of_each_prediction() -> None:
+    assert min_snr(DIFFUSION["epsilon"], gamma=2.0).tolist() == pytest.approx([2 / 4, 0.25 / 0.25])
+    assert min_snr(DIFFUSION["v_prediction"], gamma=2.0).tolist() == pytest.approx([2 / (4 + 1), 0.25 / (0.25 + 1)])
+
+
+def test_p2_is_the_formula_on_the_noise() -> None:
+    assert p2(DIFFUSION["epsilon"], gamma=2.0, k=1.0).tolist() == pytest.approx([1 / 25, 1 / 1.25**2])
+
+
+def test_debiased_is_the_formula_on_the_noise() -> None:
+    assert debiased(DIFFUSION["epsilon"]).tolist() == pytest.approx([0.5, 2.0])
+
+
+@pytest.mark.parametrize("weighting", [min_snr, p2, debiased])
+@pytest.mark.parametrize("levels", [DIFFUSION["v_prediction"], FLOW], ids=["v_prediction", "flow"])
+def test_a_velocity_s_loss_is_the_noise_s_loss(weighting: object, levels: Levels) -> None:
+    """The same prediction, written as a velocity and as the noise, has the same weighted loss."""
+    assert callable(weighting)
+    x0, noise = torch.tensor([0.3, -1.0], dtype=torch.float64), torch.tensor([1.1, 0.4], dtype=torch.float64)
+    noisy = levels.signal * x0 + levels.noise * noise
+    off = torch.tensor([0.2, -0.5], dtype=torch.float64)  # the error of the predicted velocity
+    if levels.prediction == "flow":
+        predicted = noisy + levels.signal * (noise - x0 + off)  # n = noisy + (1 - sigma) u
+    else:
+        predicted = levels.noise * noisy + levels.signal * (levels.signal * noise - levels.noise * x0 + off)  # n = b noisy + a v
+    on_noise = weighting(Levels("epsilon", levels.signal, levels.noise)) * (predicted - noise).square()
+    torch.testing.assert_close(weighting(levels) * off.square(), on_noise)
+
+
+def test_cosmap_is_the_formula_and_of_flow_models_alone() -> None:
+    assert cosmap(FLOW).tolist() == pytest.approx([2 / (torch.pi * (1 - 2 * t + 2 * t * t)) for t in (1 / 3, 2 / 3)])
+    with pytest.raises(Refused, match="a weighting of flow models; the base predicts epsilon"):
+        cosmap(DIFFUSION["epsilon"])
+
+
+def test_a_prediction_without_a_known_noise_error_is_refused() -> None:
+    with pytest.raises(Refused, match="the base predicts sample"):
+        min_snr(Levels("sample", SIGNAL, NOISE))

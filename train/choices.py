@@ -1,0 +1,149 @@
+"""What the settings choose from the tables of optimizers, schedules and objectives, with every option checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from registry.errors import Faults, Refused
+from registry.options import Entry, OptionTable, option_faults
+from registry.settings import given_params
+from train.config import ObjectiveConfig, OptimConfig, ScheduleConfig, TrainConfig
+from train.dotted import constructor_options, find_class, is_dotted
+from train.objective.losses import LOSSES
+from train.objective.targets import ObjectiveFunctions
+from train.objective.timesteps import TIMESTEPS
+from train.objective.weighting import WEIGHTINGS
+from train.optim import OPTIMIZERS, Groups, has_evaluation_weights, set_rates, state_numbers
+from train.schedule import SCHEDULES
+
+BESIDE_PARAMS = ("weight_decay", "betas")  # options of optimizers that are settings of optim itself
+WRONG = "These options do not fit:"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An entry of a table with the value of each of its options, or a class with the options given for it."""
+
+    name: str
+    function: Callable[..., Any]
+    values: Mapping[str, Any]
+
+    @property
+    def bound(self) -> Callable[..., Any]:
+        """The function with its options filled."""
+        return partial(self.function, **self.values)
+
+
+def choose_optimizer(optim: OptimConfig) -> Choice:
+    """The optimizer with its options. Raises Faults for options that do not fit, Refused for a name or class that is not there."""
+    beside = {name: value for name in BESIDE_PARAMS if (value := getattr(optim, name)) is not None}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in beside.items()} | given_params(optim.params)
+    if is_dotted(optim.name):
+        from torch.optim import Optimizer
+
+        return _class_choice("optim", optim, find_class(optim.name, Optimizer, "optim.name"), given, besides=("params", "lr"))
+    return _entry_choice("optim", optim, OPTIMIZERS, given)
+
+
+def choose_schedule(schedule: ScheduleConfig) -> Choice:
+    """The schedule with its options. Raises as `choose_optimizer` does."""
+    given = given_params(schedule.params)
+    if is_dotted(schedule.name):
+        from torch.optim.lr_scheduler import LRScheduler
+
+        found = find_class(schedule.name, LRScheduler, "schedule.name")
+        return _class_choice("schedule", schedule, found, given, besides=("optimizer", "last_epoch", "verbose"))
+    return _entry_choice("schedule", schedule, SCHEDULES, given)
+
+
+def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Choice]:
+    """The choices of `timesteps`, `weighting` and `loss`, with their options. Raises Faults."""
+    named = {"timesteps": (TIMESTEPS, timesteps), "weighting": (WEIGHTINGS, objective.weighting), "loss": (LOSSES, objective.loss)}
+    faults: list[str] = []
+    entries: dict[str, Entry[Any]] = {}
+    for setting, (table, name) in named.items():
+        try:
+            entries[setting] = table[name]
+        except Refused as error:
+            faults.append(f"objective.{setting}: {error}")
+    given = given_params(objective.params)
+    if len(entries) == len(named):
+        options = {name: option for entry in entries.values() for name, option in entry.options.items()}
+        owner = ", ".join(f"{setting}={entry.name}" for setting, entry in entries.items())
+        faults += [_with_owners(fault, named) for fault in option_faults(owner, options, given, where="objective.params.")]
+    if faults:
+        raise Faults(WRONG, faults)
+    return {setting: Choice(entry.name, entry.function, entry.values(given)) for setting, entry in entries.items()}
+
+
+def objective_functions(objective: ObjectiveConfig) -> ObjectiveFunctions:
+    """The functions of a resolved objective, options filled."""
+    return ObjectiveFunctions(**{name: choice.bound for name, choice in choose_objective(objective, str(objective.timesteps)).items()})
+
+
+def _with_owners(fault: str, named: Mapping[str, tuple[OptionTable[Any], str]]) -> str:
+    """The fault, and which entries have the option when those chosen have not."""
+    option = fault.partition("has no option '")[2].partition("'")[0]
+    owners = [f"{setting}={name}" for setting, (table, _) in named.items() for name, entry in table.items() if option in entry.options]
+    return f"{fault.partition('. ')[0]}; {' and '.join(owners)} have it." if option and owners else fault
+
+
+def _entry_choice(section: str, settings: OptimConfig | ScheduleConfig, table: OptionTable[Any], given: Mapping[str, Any]) -> Choice:
+    try:
+        entry = table[settings.name]
+    except Refused as error:
+        raise Refused(f"{section}.name: {error}") from None
+    faults = option_faults(entry.name, entry.options, given, where=f"{section}.params.")
+    if settings.args:
+        faults.append(f"{section}.args is for a class named by its import path; {entry.name}'s options are {section}.params.NAME.")
+    if faults:
+        raise Faults(WRONG, faults)
+    return Choice(entry.name, entry.function, entry.values(given))
+
+
+def _class_choice(
+    section: str, settings: OptimConfig | ScheduleConfig, found: type, given: Mapping[str, Any], *, besides: Collection[str]
+) -> Choice:
+    options, more = constructor_options(found, besides=besides), dict(settings.args or {})
+    faults = option_faults(settings.name, options, given, where=f"{section}.params.")
+    faults += option_faults(settings.name, options, more, where=f"{section}.args.")
+    faults += [f"{section}.args.{name} is given by {section}.params.{name} or {section}.{name} too." for name in more if name in given]
+    missing = [name for name, option in options.items() if option.required and name not in given and name not in more]
+    faults += [f"{settings.name} needs {name}: '{section}.args={{{name}: ...}}'." for name in missing]
+    if faults:
+        raise Faults(WRONG, faults)
+    return Choice(settings.name, found, {**given, **more})
+
+
+def build_optimizer(choice: Choice, groups: Groups, lr: float) -> Any:
+    """The optimizer over these weights, ready to train."""
+    optimizer = choice.function(list(groups), lr=lr, **choice.values)
+    if has_evaluation_weights(optimizer):
+        optimizer.train()
+    return optimizer
+
+
+def try_optimizer(config: TrainConfig) -> int:
+    """Take a step on a small weight; gives the numbers that the optimizer keeps for each weight.
+
+    Raises Refused for what its constructor or its step refuses, so that this is known before a model is loaded.
+    """
+    import torch
+
+    optim, choice = config.optim, choose_optimizer(config.optim)
+    rates = [optim.lr, optim.text_lr or optim.lr] if config.lora.text_encoder else [optim.lr]
+    weights = [torch.nn.Parameter(torch.ones(16, 16)) for _ in rates]
+    try:
+        optimizer = build_optimizer(choice, [{"params": [weight]} for weight in weights], optim.lr)
+        set_rates(optimizer, rates)
+        for weight in weights:
+            weight.grad = torch.full_like(weight, 1e-3)
+        optimizer.step()
+    except Refused:
+        raise
+    except Exception as error:  # whatever a class from elsewhere raises
+        raise Refused(f"optim.name={optim.name} does not work with these options: {type(error).__name__}: {error}") from error
+    return state_numbers(optimizer)

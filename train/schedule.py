@@ -1,0 +1,46 @@
+"""Learning rate schedules: the factor on the peak rate after warmup, by the share of the steps that is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+from registry.options import Meaning, OptionTable
+
+SCHEDULES: OptionTable[Callable[..., float]] = OptionTable("learning rate schedule")
+"""(progress in [0, 1), *, options) -> factor."""
+
+Cycles = Annotated[int, Meaning("times it falls, restarting at the peak", 1)]
+MinFactor = Annotated[float, Meaning("factor at the end, of the peak", 0.0, 1.0)]
+Power = Annotated[float, Meaning("exponent: 1 is linear, above falls sooner", 0.0, open_least=True)]
+
+
+@SCHEDULES.add("constant")
+def constant(progress: float) -> float:
+    """The peak rate to the end."""
+    return 1.0
+
+
+@SCHEDULES.add("cosine")
+def cosine(progress: float, *, cycles: Cycles = 1, min_factor: MinFactor = 0.0) -> float:
+    """Half a cosine from the peak down, `cycles` times (Loshchilov & Hutter 2017, eq. 5)."""
+    return min_factor + (1.0 - min_factor) * (0.5 * (1.0 + math.cos(math.pi * (progress * cycles % 1.0))))
+
+
+@SCHEDULES.add("linear")
+def linear(progress: float, *, min_factor: MinFactor = 0.0) -> float:
+    """A straight line from the peak down."""
+    return polynomial(progress, power=1.0, min_factor=min_factor)
+
+
+@SCHEDULES.add("polynomial")
+def polynomial(progress: float, *, power: Power = 2.0, min_factor: MinFactor = 0.0) -> float:
+    """min_factor + (1 - min_factor) (1 - progress)^power."""
+    return min_factor + (1.0 - min_factor) * math.pow(1.0 - progress, power)
+
+
+@SCHEDULES.add("rex")
+def rex(progress: float, *, min_factor: MinFactor = 0.0) -> float:
+    """(1 - progress) / (1 - progress / 2): high for long, then falls fast (Chen et al. 2022, REX, section 4)."""
+    return min_factor + (1.0 - min_factor) * (1.0 - progress) / (1.0 - progress / 2.0)
