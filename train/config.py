@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 import yaml
 
 from registry.errors import Faults, Refused
-from registry.names import suggest
+from registry.names import DEVICE, suggest
 from registry.settings import params_schema, setting, word
 from train.objective.losses import LOSSES
 from train.objective.timesteps import TIMESTEPS
@@ -25,7 +25,6 @@ from train.schedule import SCHEDULES
 C = TypeVar("C")
 
 NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*")  # a name is a folder, and a reference in which @ + : / have a meaning
-PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
 class Precision(Enum):
@@ -225,7 +224,7 @@ class TrainConfig:
     def _words(self) -> Iterable[tuple[str, Any, bool, str]]:
         must = "names a folder and is used in references: it must be without @ + : / \\, and not start with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
-        yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         for name in ("data.path", "data.trigger", "base", "base_config", "heldout.path", "out", "resume"):
             value = get(self, name)
             yield name, value, value is None or bool(value.strip()), "must not be empty"

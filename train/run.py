@@ -62,12 +62,22 @@ def run(
     return start(made, store, report=report, out=out)
 
 
+def train_lora(config: TrainConfig, *, store: Store | None = None, report: Report = silent, out: Log = discard) -> Outcome:
+    """`run` for notebooks and scripts, on the home's own Store unless one is given; `out=print` shows the run's lines.
+
+    train_lora(TrainConfig(name="ink", data=DataConfig(path="datasets/ink"), steps=300)).result["files"]["kohya"]
+    """
+    from registry.store import Store as HomeStore
+
+    return run(config, store if store is not None else HomeStore(), report=report, out=out)
+
+
 def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Report = silent, out: Log = discard) -> Outcome:
     """Go on with a run from its newest sound checkpoint, or from its start where it has none. A finished run tells its result again."""
     place = place.absolute()
     before = folder.read_config(place)
     config = resumed_config(place, changes)
-    result = folder.read_json(place / folder.RESULT)
+    result = folder.read_json_if_there(place / folder.RESULT)
     real = {name: value for name, value in changes.items() if get(before, name) != get(config, name)}
     if result is not None and config.steps <= int(result["steps"]):
         out(f"{place} is finished: {result['steps']} steps. Give steps= above that to train on.")

@@ -17,7 +17,7 @@ from train.loop.validation import Probe
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.objective.targets import objective_of
 from train.output import folder
-from train.plan.base import load, torch_dtype
+from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
 from train.run_types import Log
@@ -47,7 +47,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
 
     device: torch.device = accelerator.device
     report(Tick("load the base", 0, 1, plan.base.name))
-    parts = load(plan.base, config, dtype=torch_dtype(config.precision))
+    parts = load(plan.base, config, dtype=precision_dtype(config.precision))
     report(Tick("load the base", 1, 1, plan.base.name))
     with accelerator.main_process_first():
         images = _Encoder(plan, parts, device, report)
@@ -74,7 +74,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         previews = PromptPreviews(config=config, folder=place, texts=preview_texts, nothing=nothing, report=report)
     else:
         parts.vae = nn.Module()  # nothing will be decoded: it leaves memory too
-    inputs = folder.read_json(place / folder.INPUTS) or {}
+    inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
     return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
 
 

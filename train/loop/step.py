@@ -16,7 +16,7 @@ from train.loop.encode import Latents, Prompts, Texts, Told
 from train.loop.rng import draws_for, samples_at
 from train.objective.targets import Objective
 from train.optim import evaluation_weights, set_rates
-from train.plan.base import torch_dtype
+from train.plan.base import precision_dtype
 from train.rate import learning_rate
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class TrainState:
         """The denoiser's answer (B, C, H, W) to noisy latents; everything comes from the CPU."""
         import torch
 
-        dtype = torch_dtype(self.precision)
+        dtype = precision_dtype(self.precision)
         with self._autocast():
             answer: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), told)
         return answer
@@ -149,7 +149,7 @@ class TrainState:
 
         if self.precision is Precision.fp32:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch_dtype(self.precision))
+        return torch.autocast(self.device.type, precision_dtype(self.precision))
 
     def _clip(self) -> Tensor:
         """The norm of the gradient over all LoRA weights, before it was clipped to optim.clip."""

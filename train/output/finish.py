@@ -23,7 +23,7 @@ from train.loop.trackers import read_metrics
 from train.output import export, folder
 from train.output.curves import draw_curves
 from train.output.report import preview_files, write_report
-from train.plan.base import load, torch_dtype
+from train.plan.base import load, precision_dtype
 from train.plan.defaults import safe_name
 from train.plan.estimate import human_seconds
 from train.plan.plan import Plan
@@ -98,7 +98,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         kept = _proof(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     _let_go(work)
-    fresh = load(plan.base, plan.config, dtype=torch_dtype(plan.config.precision))
+    fresh = load(plan.base, plan.config, dtype=precision_dtype(plan.config.precision))
     for module in (fresh.denoiser, *fresh.text_encoders.values()):
         module.to(work.learner.device)
     try:

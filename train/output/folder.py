@@ -90,7 +90,7 @@ def read_config(folder: Path) -> TrainConfig:
     return read_yaml(folder / CONFIG)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json_if_there(path: Path) -> dict[str, Any] | None:
     """The object in a file, None when there is no such file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
 
 def check_inputs(place: Path, made: Plan, store: Store) -> None:
     """Base and data must be those that the run began with. Raises Faults with what differs."""
-    before, now = folder.read_json(place / folder.INPUTS), inputs_of(made, store)
+    before, now = folder.read_json_if_there(place / folder.INPUTS), inputs_of(made, store)
     if before is None:
         raise Refused(f"{place} has no {folder.INPUTS}: it is not a whole run folder.")
     faults = []
@@ -58,7 +58,7 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:
     """Note the resume in inputs.json, and the settings that now hold in config.yaml."""
-    inputs = folder.read_json(place / folder.INPUTS)
+    inputs = folder.read_json_if_there(place / folder.INPUTS)
     assert inputs is not None
     inputs["resumes"].append({"step": step, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "changes": dict(changes)})
     write_json(place / folder.INPUTS, inputs)

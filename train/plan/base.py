@@ -87,7 +87,7 @@ def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
     return wanted
 
 
-def torch_dtype(precision: Precision) -> torch.dtype:
+def precision_dtype(precision: Precision) -> torch.dtype:
     """The dtype of the base's weights."""
     import torch
 

@@ -20,7 +20,7 @@ from registry.family import Family
 from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
-from train.plan.base import torch_dtype
+from train.plan.base import precision_dtype
 from train.plan.peak import Trace, backward, trace
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _traces(
     """One image into the VAE, one prompt through the encoders, one image out, one step; None where a forward needs numbers."""
     import torch
 
-    dtype = torch_dtype(precision)
+    dtype = precision_dtype(precision)
     low = None if precision is Precision.fp32 else dtype
     for module in (parts.denoiser, *parts.text_encoders.values()):
         for weight in (*module.parameters(), *module.buffers()):

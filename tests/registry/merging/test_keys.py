@@ -1,0 +1,106 @@
+"""What happens to each key, decided from headers alone: layouts are made in memory, and no file is opened."""
+
+from pathlib import Path
+from typing import Any
+
+from registry.formats.safetensors_header import TensorInfo
+from registry.merging.keys import Keys, plan_keys, some
+from registry.merging.methods import METHODS
+from registry.tensors.layout import Layout, Stored
+from tests.registry.merging.models import recipe
+
+OUT, VAE = "model.diffusion_model.out.2.weight", "first_stage_model.decoder.conv_in.weight"
+Headers = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def layout(name: str, headers: Headers) -> Layout:
+    stored = {key: Stored(Path(name), 0, TensorInfo(dtype, shape)) for key, (dtype, shape) in headers.items()}
+    return Layout(path=Path(name), is_folder=False, diffusers=False, tensors=stored, files=())
+
+
+def keys_of(*headers: Headers, method: str = "weighted_sum", **settings: Any) -> Keys:
+    layouts = [layout(f"{letter}.safetensors", one) for letter, one in zip("abc", headers, strict=False)]
+    return plan_keys(recipe(*(one.path for one in layouts), method=method, **settings), METHODS[method], layouts)
+
+
+def floats(*names: str, dtype: str = "F32", shape: tuple[int, ...] = (2, 3)) -> Headers:
+    return dict.fromkeys(names, (dtype, shape))
+
+
+def test_a_key_of_both_sources_is_merged_with_the_options_of_the_recipe() -> None:
+    key = keys_of(floats(OUT), floats(OUT), params={"alpha": 0.3}).keys[OUT]
+    assert key.merged and key.options == {"alpha": 0.3}
+    assert [source.file.name for source in key.sources] == ["a.safetensors", "b.safetensors"]
+
+
+def test_integers_and_empty_tensors_are_copied() -> None:
+    headers = floats(OUT) | floats("position_ids", dtype="I64") | floats("v_pred", shape=(0,))
+    keys = keys_of(headers, headers)
+    assert keys.reasons() == {"integer": 1, "empty": 1}
+    assert keys.counts() == {"merged": 1, "copied": 2, "skipped": 0}
+
+
+def test_components_that_are_not_named_are_copied() -> None:
+    keys = keys_of(floats(OUT, VAE), floats(OUT, VAE), components=["denoiser"])
+    assert {name: key.copied for name, key in keys.keys.items()} == {OUT: None, VAE: "component"}
+
+
+def test_an_unknown_component_is_a_fault_that_lists_those_there_are() -> None:
+    (fault,) = keys_of(floats(OUT), floats(OUT), components=["denoiser", "vae"]).faults
+    assert fault == "components: the first source has no vae; it has denoiser."
+
+
+def test_a_key_that_one_source_lacks_is_a_fault() -> None:
+    (fault,) = keys_of(floats(OUT, VAE), floats(OUT)).faults
+    assert fault.startswith(f"source 2 (b.safetensors) lacks 1 of the first source's 2 keys: {VAE}.")
+
+
+def test_missing_first_copies_what_another_lacks_and_leaves_out_what_the_first_lacks() -> None:
+    keys = keys_of(floats(OUT, VAE), floats(OUT, "extra.weight"), missing="first")
+    assert keys.keys[VAE].copied == "only the first source has it"
+    assert (keys.extra, keys.faults) == (["extra.weight"], [])
+
+
+def test_different_shapes_are_a_fault_unless_the_recipe_decides() -> None:
+    sources = floats(OUT, VAE), floats(OUT, shape=(4, 2)) | floats(VAE)
+    assert keys_of(*sources).faults[0].startswith(f"{OUT} has different shapes: [2, 3] and [4, 2].")
+    assert keys_of(*sources, mismatch="first").keys[OUT].copied == "shape"
+    assert keys_of(*sources, mismatch="overlap").keys[OUT].shared == (2, 2)
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    rules = [{"match": "out", "alpha": 0.9}, {"match": "diffusion_model|first_stage", "alpha": 0.1}]
+    keys = keys_of(floats(OUT, VAE), floats(OUT, VAE), params={"alpha": 0.5}, rules=rules)
+    assert {name: key.options["alpha"] for name, key in keys.keys.items()} == {OUT: 0.9, VAE: 0.1}
+    assert keys.hits == [1, 1]
+
+
+def test_a_rule_takes_a_key_from_a_source_or_drops_it() -> None:
+    rules = [{"match": "^first_stage", "drop": True}, {"match": "extra", "take": 2}]
+    keys = keys_of(floats(OUT, VAE), floats(OUT, VAE, "extra.weight"), rules=rules)
+    assert (keys.dropped, keys.faults) == ([VAE], [])
+    assert keys.keys["extra.weight"].sources[0].file.name == "b.safetensors"
+
+
+def test_rules_without_effect_are_faults() -> None:
+    rules: list[dict[str, Any]] = [{"match": "diffusion"}, {"match": "out"}, {"match": "nothing"}, {"match": "neither", "optional": True}]
+    faults = keys_of(floats(OUT), floats(OUT), rules=[{**rule, "alpha": 0.1} for rule in rules]).faults
+    assert len(faults) == 2
+    assert faults[0].startswith("rule 2 (out) is shadowed")
+    assert faults[1].startswith("rule 3 (nothing) matches no key.")
+
+
+def test_the_dtype_of_the_result_is_the_recipes_or_the_first_sources() -> None:
+    sources = floats(OUT, dtype="F16"), floats(OUT)
+    assert keys_of(*sources).keys[OUT].out.dtype == "F16"
+    assert keys_of(*sources, dtype="bf16").keys[OUT].out.dtype == "BF16"
+
+
+def test_a_merge_of_nothing_is_a_fault() -> None:
+    (fault,) = keys_of(floats("position_ids", dtype="I64"), floats("position_ids", dtype="I64")).faults
+    assert fault.startswith("nothing would be merged")
+
+
+def test_long_lists_are_cut() -> None:
+    assert some("abcde") == "a, b, c and 2 more"
+    assert some("abc") == "a, b, c"
