@@ -50,7 +50,7 @@ from registry.family_protocols import (
     SetTimesteps,
     UsesGuidance,
 )
-from registry.formats.key_map import FilePlaces
+from registry.formats.key_map import FileKeyMap
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.names import Table
@@ -104,7 +104,7 @@ class Family:
     trains_on_mean: bool = False  # its training scripts take the mean of the VAE's posterior (its mode), never a sample
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
-    file_names: FilePlaces | None = None  # where its parameters are in single files; None: under their own names
+    file_names: FileKeyMap | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
 
     # --- what its component files are known by, in the published models

@@ -152,12 +152,12 @@ def _predict(
     rows = torch.tensor([count // 10, count // 2, count - 1])
     noise = torch.randn(len(rows), *shape, generator=torch.Generator().manual_seed(0))
     device, dtype = parts.device, parts.dtype
-    told = texts.rows([0] * len(rows))
+    rows_read = texts.rows([0] * len(rows))
     was_training = parts.denoiser.training
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.eval()
     with torch.no_grad():
-        read = family.encode_prompts(parts, told) if isinstance(told, list) else told
+        read = family.encode_prompts(parts, rows_read) if isinstance(rows_read, list) else rows_read
         complete = family.complete(parts, cast(read, device, dtype), height=side, width=side, guidance=guidance)
         answer = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
     parts.denoiser.train(was_training)

@@ -98,7 +98,7 @@ def test_its_adapters_are_reported_by_width_and_metadata(
 
 def test_a_file_that_does_not_say_is_refused_with_the_word_that_helps(file: Path) -> None:
     with pytest.raises(
-        Refused, match=r"does not say whether it predicts epsilon or v.* Say prediction=v_prediction .* give base_config=FOLDER"
+        Refused, match=r"has no mark of whether it predicts epsilon or v.* Set prediction=v_prediction .* give base_config=FOLDER"
     ):
         loaded(file)
 
