@@ -69,7 +69,7 @@ class Control:
     encode_hint: EncodeHint
     residuals: ControlResiduals
     modes: Callable[[nn.Module], int] = no_control_mode  # control modes of a union net, numbered from 0; 0: it takes none
-    asked_once: bool = False  # the pipeline calls a net with the prompt's conditioning alone, and gives the unconditional row the same
+    conditional_only: bool = False  # a net sees the prompt's conditioning alone; the unconditional row gets the same residuals
     scales_itself: Callable[[nn.Module], bool] = scales_outside  # whether this net's residuals are not proportional to the scale:
     scaled_residuals: ScaledResiduals | None = None  # then this is called instead of `residuals`, and the caller does not scale
 

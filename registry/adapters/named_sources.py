@@ -30,7 +30,7 @@ class NamedAdapter:
 
 
 def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str]) -> list[NamedAdapter]:
-    """The adapters of these references, a run's checkpoints by `name@step-*`. What is wrong goes to the faults."""
+    """The adapters of these references, a run's checkpoints by `name@step-*`, a sweep's by `name@key=*`; faults are collected."""
     found = []
     for one in references:
         try:
@@ -39,7 +39,7 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
                     advice = " Checkpoints are merged by `loraloom merge`." if record.kind == "checkpoint" else ""
                     faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.{advice}")
                     continue
-                own = record.name if one.reference.endswith("@step-*") else weights_named(one.reference)
+                own = record.name if "@" in one.reference and "*" in one.reference else weights_named(one.reference)
                 found.append(NamedAdapter(record, read_adapter(str(record.path)), one.weight, own))
         except LoomError as error:
             faults.append(str(error))

@@ -24,7 +24,7 @@ from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
-from registry.references import absolute, looks_like_path
+from registry.references import absolute, looks_like_path, without_alias
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -142,7 +142,7 @@ def _found(request: ConvertRequest, store: Store) -> Record:
 def _name(request: ConvertRequest, record: Record) -> str:
     """The registered name: the one given, else the output's, with the form behind it where the source has that name."""
     stem = request.output.stem if request.output.suffix else request.output.name
-    taken = bool(record.id) and stem == record.name.partition("@")[0]
+    taken = bool(record.id) and stem == without_alias(record.name)
     return request.name or (f"{stem}-{request.target}" if taken else stem)
 
 
