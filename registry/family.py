@@ -50,7 +50,7 @@ from registry.family_protocols import (
     SetTimesteps,
     UsesGuidance,
 )
-from registry.formats.key_map import FilePlaces
+from registry.formats.key_map import FileKeyMap
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.names import Table
@@ -105,7 +105,7 @@ class Family:
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     encoding_version: int = 1  # raised when its encode_images or encode_prompts gives other values: cached ones are then encoded again
-    file_names: FilePlaces | None = None  # where its parameters are in single files; None: under their own names
+    file_names: FileKeyMap | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
 
     # --- what its component files are known by, in the published models

@@ -81,8 +81,8 @@ SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_atten
 FILE_NAMES = FileNames(
     title="Qwen-Image",
     class_name="QwenImageTransformer2DModel",
-    own="transformer_blocks.0.attn.add_k_proj.weight",
-    theirs="transformer_blocks.0.attn.add_k_proj.weight",
+    diffusers_key="transformer_blocks.0.attn.add_k_proj.weight",
+    original_key="transformer_blocks.0.attn.add_k_proj.weight",
     layers=LAYERS,
 )
 
