@@ -104,6 +104,7 @@ class Family:
     trains_on_mean: bool = False  # its training scripts take the mean of the VAE's posterior (its mode), never a sample
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
+    encoding_version: int = 1  # raised when its encode_images or encode_prompts gives other values: cached ones are then encoded again
     file_names: FilePlaces | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
 

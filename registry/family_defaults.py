@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from registry.family_protocols import EncodeUnconditional
 from registry.parts import Conditioning, Parts
 
 if TYPE_CHECKING:
@@ -107,6 +108,20 @@ def complete_with_guidance(parts: Parts, conditioning: Conditioning, *, height: 
         return conditioning
     embeds = conditioning["embeds"]
     return {**conditioning, "guidance": torch.full((len(embeds),), guidance, dtype=torch.float32, device=embeds.device)}
+
+
+def repeated(conditioning: Conditioning, count: int) -> Conditioning:
+    """A conditioning of batch size 1, `count` times."""
+    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
+
+
+def encoding_of_empty(encode: Callable[[Parts, Sequence[str]], Conditioning]) -> EncodeUnconditional:
+    """A family's `encode_unconditional`: its encoding of ""."""
+
+    def encode_unconditional(parts: Parts, count: int) -> Conditioning:
+        return repeated(encode(parts, [""]), count)
+
+    return encode_unconditional
 
 
 # --- timesteps

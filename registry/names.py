@@ -1,10 +1,13 @@
-"""Tables of named things: a dict that registers by decorator and answers typos."""
+"""Names: tables that register by decorator and answer typos, and the names that torch has for devices."""
 
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import TypeVar
 
 from registry.errors import UnknownName
+
+DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")  # of settings; auto is the best one there is
 
 T = TypeVar("T")
 Item = TypeVar("Item")

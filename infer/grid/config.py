@@ -5,26 +5,17 @@ Ranges are checked here, all faults together; what needs the disk is checked by 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infer.draw.render import SETTINGS
 from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from registry.errors import Faults
+from registry.names import DEVICE
+from registry.settings import setting, word
 
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
-PLACES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
-
-
-def says(meaning: str) -> dict[str, str]:
-    """The metadata of a setting: what it means."""
-    return {"help": meaning}
-
-
-def names(meaning: str) -> dict[str, Any]:
-    """The metadata of a setting that names an entry of a table, not a free text: a sweep may list several with commas."""
-    return {"help": meaning, "word": True}
 
 
 if TYPE_CHECKING:
@@ -32,7 +23,7 @@ if TYPE_CHECKING:
 else:
     Axes = make_dataclass(
         "Axes",
-        [(one.name, Any, field(default=None, metadata=says(one.help))) for one in AXES.values()],
+        [(one.name, Any, setting(None, one.help)) for one in AXES.values()],
         kw_only=True,
         namespace={"__doc__": "The values of each axis; null is an axis that is not varied.", "__module__": __name__},
     )
@@ -50,12 +41,8 @@ else:
     RenderSettings = make_dataclass(
         "RenderSettings",
         [
-            ("name", str | None, field(default=None, metadata=says("name of the run; its folder is <out>/<name>/<stamp> (default: grid)"))),
-            *(
-                (one.name, one.type, field(default=one.default, metadata=(names if one.choice else says)(one.help)))
-                for one in SETTINGS.values()
-                if one.help
-            ),
+            ("name", str | None, setting(None, "name of the run; its folder is <out>/<name>/<stamp> (default: grid)")),
+            *((one.name, one.type, (word if one.choice else setting)(one.default, one.help)) for one in SETTINGS.values() if one.help),
         ],
         kw_only=True,
         namespace={"__doc__": "The name of a grid, and a setting for each field of Render that has one.", "__module__": __name__},
@@ -70,15 +57,15 @@ class GridConfig(RenderSettings):
 
         def __init__(self, **settings: Any) -> None: ...
 
-    axes: Axes = field(default_factory=Axes, metadata=says("what is varied: axes.NAME=[...]"))
-    zip: Any = field(default=None, metadata=says("axes that go side by side: [adapter,weight], or a list of such lists"))
-    where: str | None = field(default=None, metadata=says("the cells that are drawn, by axis values: weight > 0 or adapter == 'none'"))
-    repeats: int = field(default=1, metadata=says("seeds a cell is drawn with, from `seed` on"))
-    rows: str | None = field(default=None, metadata=says("the axis down the sheet (default: chosen)"))
-    columns: str | None = field(default=None, metadata=says("the axis across the sheet (default: chosen)"))
-    strict: bool = field(default=False, metadata=says("stop at the first cell that fails"))
-    out: str = field(default="runs", metadata=says("folder that receives <name>/<stamp>/"))
-    dry_run: bool = field(default=False, metadata=says("print the plan and stop"))
+    axes: Axes = setting(Axes, "what is varied: axes.NAME=[...]")
+    zip: Any = setting(None, "axes that go side by side: [adapter,weight], or a list of such lists")
+    where: str | None = setting(None, "the cells that are drawn, by axis values: weight > 0 or adapter == 'none'")
+    repeats: int = setting(1, "seeds a cell is drawn with, from `seed` on")
+    rows: str | None = setting(None, "the axis down the sheet (default: chosen)")
+    columns: str | None = setting(None, "the axis across the sheet (default: chosen)")
+    strict: bool = setting(False, "stop at the first cell that fails")
+    out: str = setting("runs", "folder that receives <name>/<stamp>/")
+    dry_run: bool = setting(False, "print the plan and stop")
 
     def __post_init__(self) -> None:
         faults = [f"{name} {must}, got {value!r}." for name, value, good, must in self._rules() if not good]
@@ -89,7 +76,7 @@ class GridConfig(RenderSettings):
         """(name, value, is it good, what it must be) of every setting with a range."""
         must = "names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
-        yield "device", self.device, PLACES.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"

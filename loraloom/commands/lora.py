@@ -133,12 +133,14 @@ def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) ->
 
 def _told(result: Any) -> str:
     """The result in a few lines."""
+    from registry.adapters.fuse import LEAST_RETAINED
+
     lines = [str(result["output"])]
     if "coverage" in result:
         lines.append(f"  {result['keys']['merged']} tensors changed, {result['keys']['copied']} copied")
         retained = result["retained"]
         lines.append("  nothing was to change" if retained is None else f"  {retained:.2%} of the change is left after rounding")
-        if retained is not None and retained < 0.95:
+        if retained is not None and retained < LEAST_RETAINED:
             lines.append("  WARNING: much of the change was rounded away. Fuse into a wider dtype: --dtype bf16 or fp32.")
         if (result["noise"] or 0.0) > 1:
             lines.append(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from registry.adapters.delta import bias_delta, delta, factors, finite
 from registry.adapters.reader import Module
 from registry.adapters.targets import TargetSlice
+from registry.formats.atomic_file import torch_dtype
 from registry.merging.method import Method, Pieces, Place
-from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

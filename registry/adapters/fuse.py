@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from registry.references import Weighted
     from registry.store import Store
 
-FAITHFUL = 0.95  # share of the change that must survive the output's dtype without a warning
+LEAST_RETAINED = 0.95  # share of the change; where the output's dtype leaves less of it, the command warns
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from registry.adapters.delta import delta, tensor_fault
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, turn_fault
+from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
-from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
-from registry.formats.atomic_file import write_safetensors
+from registry.formats.atomic_file import torch_dtype, write_safetensors
 from registry.formats.dialects import Writing
 from registry.record import Hashes
-from registry.tensors.mmap_files import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,14 +11,13 @@ from typing import Any
 from registry.adapters.reader import CONFIG, Adapter, read_adapter
 from registry.adapters.writer import adapter_tensors, write_adapter
 from registry.converting.adapter_layers import AdapterLayer, adapter_layers
-from registry.converting.family import known_family
 from registry.converting.proof import prove
-from registry.converting.proven_output import proven_file
 from registry.converting.request import ConvertRequest, Written
 from registry.converting.respelling import Respelled, respelled
+from registry.detect.loading import known_family
 from registry.errors import Refused
 from registry.families import Family
-from registry.formats.atomic_file import atomic_folder, write_json
+from registry.formats.atomic_file import atomic_folder, proven_file, write_json
 from registry.formats.dialects import DIALECTS, Writing, writing_of
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.writer import held
-from registry.converting.proven_output import proven_file
 from registry.converting.request import ConvertRequest, Written
 from registry.errors import Faults, JobFailed, Refused
-from registry.formats.atomic_file import write_lazily
+from registry.formats.atomic_file import proven_file, torch_dtype, write_lazily
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, Tick
 from registry.record import Hashes
 from registry.tensors.layout import Layout, Stored, quantised, read_layout
-from registry.tensors.mmap_files import MappedFiles, torch_dtype
+from registry.tensors.mmap_files import MappedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.converting.proven_output import proven_file
 from registry.converting.request import ConvertRequest, Written
 from registry.errors import BadFile, JobFailed, Refused
+from registry.formats.atomic_file import proven_file
 from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff
 from registry.merging.recipe import DTYPES

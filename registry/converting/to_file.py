@@ -12,12 +12,11 @@ from typing import Any
 
 from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK
 from registry.converting.casting import SHOWN, Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
-from registry.converting.family import known_family
-from registry.converting.proven_output import proven_file
 from registry.converting.request import ConvertRequest, Written
-from registry.detect.loading import load_family
+from registry.detect.loading import known_family, load_family
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
+from registry.formats.atomic_file import proven_file
 from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo

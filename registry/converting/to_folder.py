@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from registry.converting.casting import Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
-from registry.converting.family import known_family
 from registry.converting.request import ConvertRequest, Written
 from registry.converting.to_file import opened
-from registry.detect.loading import load_family
+from registry.detect.loading import known_family, load_family
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, write_json

@@ -71,8 +71,7 @@ def extract(source: Path, target: Path, *, dtype: str | None, metadata: Mapping[
 
     from registry.adapters.writer import held
     from registry.converting.proof import same_bits
-    from registry.formats.atomic_file import write_safetensors
-    from registry.tensors.mmap_files import torch_dtype
+    from registry.formats.atomic_file import torch_dtype, write_safetensors
 
     left: dict[str, str] = {}
     tensors = dict(weights(load(source), left))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.detect.other_families import DETECT_ONLY
 from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.families import FAMILIES
 from registry.family import Family
@@ -13,6 +14,17 @@ from registry.record import OVERRIDDEN, Record
 
 if TYPE_CHECKING:
     import torch
+
+    from registry.store import Store
+
+
+def known_family(name: str | None, path: Path) -> Family:
+    """The family of this name. Raises Refused where none is known or it is not one we load, UnknownName for a typing error."""
+    if name is None:
+        raise Refused(f"It is not known which family {path.name} is of. Say it: --family NAME ({', '.join(sorted(FAMILIES))}).")
+    if name not in FAMILIES and any(row.family == name for row in DETECT_ONLY):
+        raise Refused(f"Models of {name} are recognised but not converted; families are {', '.join(sorted(FAMILIES))}.")
+    return FAMILIES[name]
 
 
 def family_of(record: Record) -> Family:
@@ -36,18 +48,18 @@ def load_base(
     device: torch.device | str,
     base_config: Path | str | None = None,
     prediction: str | None = None,
+    store: Store | None = None,
 ) -> tuple[Family, Parts]:
-    """The family and the loaded Parts of a Record or of a path, every weight in `dtype`, in eval mode, with no network.
+    """The family and the loaded Parts of a Record, a reference or a path, every weight in `dtype`, in eval mode, with no network.
 
-    `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers. `prediction` is what
-    a person says that it predicts; None: what was told of the record, else what its files say.
+    `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers. `prediction` (epsilon,
+    v_prediction) overrides what the record or its files declare. A reference is looked up in `store` (None: the home's own). Raises
+    NotFound, FamilyMismatch, Refused.
     """
     if not isinstance(base, Record):
-        from registry.detect.inspect import inspect
+        from registry.store import Store
 
-        if not Path(base).exists():
-            raise NotFound(f"There is no model at {base}. Give a diffusers folder or a .safetensors checkpoint.")
-        base = inspect(Path(base))
+        base = (store or Store()).find(str(base))
     family = family_of(base)
     if base.path is None:
         raise NotFound(f"{base.name} is registered, but none of its files is known to this machine. Scan its folder again.")

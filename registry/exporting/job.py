@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.reader import read_adapter
 from registry.converting.job import ConvertPlan, ConvertRequest, plan_convert, run_convert
-from registry.converting.proven_output import proven_file
 from registry.converting.respelling import is_pefts
 from registry.detect.header_metadata import read_json_value
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
-from registry.formats.atomic_file import sync_folder
+from registry.formats.atomic_file import proven_file, sync_folder
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
 from registry.progress import Report, Tick, silent
@@ -159,7 +158,7 @@ def _holds_denoiser_alone(conversion: ConvertPlan) -> bool:
 # --- names
 
 
-def safe_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """A name that every system and tool takes."""
     plain = UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip("._") or "model"
     plain = f"_{plain}" if RESERVED.match(plain) else plain
@@ -170,7 +169,7 @@ def _free_place(
     folder: Path, record: Record, ending: str, store: Store, taken: Mapping[Path, Record], *, converted: bool
 ) -> tuple[Path, bool]:
     """(a place that nothing has, whether this model lies there already)."""
-    name = safe_name(record.name)
+    name = safe_file_name(record.name)
     for stem in (name, f"{name}-{str(store.sha256(record))[:DIGITS]}"):
         target = folder / f"{stem}{ending}"
         if target in taken:

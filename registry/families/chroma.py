@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
-from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_control, refuse_other_factor, transformer_loader
 from registry.architectures.transformer.packing import pack, places, unpack
 from registry.architectures.vae.kl import decode, encode_images
-from registry.errors import BadFile, Refused
+from registry.errors import BadFile
 from registry.family import FAMILIES, Family
+from registry.family_defaults import encoding_of_empty
 from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
@@ -60,7 +62,6 @@ FILE_NAMES = FileNames(
     layers=LAYERS,
     others={**NORMS, f"{TIME}.norms.*.weight": f"{TIME}.norms.*.scale"},
 )
-ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
 # peft takes a list entry for an ending, and `proj_out` is also the name of the last layer: the wider presets are expressions
 _BLOCKS = (
     r"(single_)?transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
@@ -69,11 +70,6 @@ _BLOCKS = (
 
 
 # --- what it is
-
-
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
-    """A claim on a diffusers folder by its class, on a single file by the network that makes its modulation."""
-    return claim_checkpoint(SIGNATURE, look)
 
 
 def recognise_adapter(look: ModelHeader) -> Match | None:
@@ -95,8 +91,7 @@ def _checked(parts: Parts) -> Parts:
     name = type(parts.denoiser).__name__
     if name != "ChromaTransformer2DModel" or config.in_channels != 4 * parts.vae.config.latent_channels:  # type: ignore[union-attr, operator]
         raise BadFile(parts.source, "variant", f"is a {name} of {config.in_channels} channels; only Chroma's text-to-image one is loaded.")
-    if parts.latent_factor != FACTOR:
-        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Chroma has {FACTOR}.")
+    refuse_other_factor(parts, FACTOR, "Chroma")
     return parts
 
 
@@ -115,8 +110,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     """{"embeds": (B, T, D) of T5, "mask": (B, T) bool: the prompt's tokens and one of padding}."""
     import torch
 
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but Chroma has no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "Chroma has no CLIP")
     encoder: Any = parts.text_encoders["text_encoder"]
     tokens = parts.tokenizers["tokenizer"](
         list(prompts), padding="max_length", max_length=_text_tokens(parts), truncation=True, return_tensors="pt"
@@ -132,11 +126,6 @@ def _text_tokens(parts: Parts) -> int:
     return min(TEXT_TOKENS, int(parts.tokenizers["tokenizer"].model_max_length))
 
 
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times."""
-    return encode_prompts(parts, [""] * count)
-
-
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     """(T5 tokens the prompt needs with its mark, tokens that fit)."""
     return len(parts.tokenizers["tokenizer"](prompt, truncation=False, verbose=False).input_ids), _text_tokens(parts)
@@ -149,8 +138,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. Takes no `control`."""
     import torch
 
-    if control is not None:
-        raise Refused(f"Chroma takes no ControlNet: {NO_CONTROL}.")
+    refuse_control(control, NO_CONTROL)
     embeds, text = conditioning["embeds"], conditioning["mask"]
     tokens = pack(noisy)
     mask = torch.cat([text, text.new_ones(text.shape[0], tokens.shape[1])], dim=1).to(noisy.dtype)  # (B, T + N)
@@ -198,7 +186,7 @@ FAMILIES.add("chroma")(
         steps=35,
         guidance=5.0,
         lora_presets={
-            "attention": ATTENTION,
+            "attention": JOINT_ATTENTION,
             "attention_mlp": _BLOCKS,
             "wide": rf"{_BLOCKS}|x_embedder|context_embedder|proj_out",
         },
@@ -206,11 +194,11 @@ FAMILIES.add("chroma")(
         strength=0.9,
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS, encoders={"text_encoder": "lora_te3_"}, base_version="chroma"),
-        recognise_checkpoint=recognise_checkpoint,
+        recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -9,28 +9,27 @@ T5's padding is attended without a mask, so the text length is part of the resul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
-from registry.architectures.text.clip import clip_outputs
+from registry.architectures.text.clip import clip_outputs, refuse_clip_skip
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
-from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_other_factor, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import pack, places, unpack
-from registry.architectures.vae.kl import decode_kl, encode_kl
-from registry.errors import BadFile, Refused
+from registry.architectures.vae.kl import decode, encode_images
+from registry.errors import BadFile
 from registry.family import FAMILIES, Family
-from registry.family_defaults import complete_with_guidance, never_classifier_free, never_guided
+from registry.family_defaults import complete_with_guidance, encoding_of_empty, never_classifier_free, never_guided
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import bare
 
 if TYPE_CHECKING:
@@ -53,7 +52,6 @@ FILE_NAMES = FileNames(
     implementation="https://github.com/black-forest-labs/flux",
 )
 
-ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
 # peft takes a list entry for an ending, and `proj_out` is also the name of the last layer: the wider presets are expressions
 _BLOCK = r"(single_)?transformer_blocks\.\d+\."
 _ATTENTION = r"attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
@@ -178,14 +176,6 @@ def _mark(name: str, module: str) -> _Mark:
 # --- loading
 
 
-def _same_build(path: Path, base_config: Path | str, config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuse a dev file with schnell's configs, or the other way round: the schedule would be wrong."""
-    guided = any("guidance_in." in name or "guidance_embedder." in name for name in names)
-    if guided != bool(config.get("guidance_embeds")):
-        is_, other = ("dev", "schnell") if guided else ("schnell", "dev")
-        raise Refused(f"{path.name} is a {is_} build, but base_config={base_config} is a {other} build. Give the folder of a {is_} build.")
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts, unless the transformer needs inputs this family does not give; the VAE must be the one the packing counts on."""
     config: Any = parts.denoiser.config
@@ -193,8 +183,7 @@ def _checked(parts: Parts) -> Parts:
         raise BadFile(
             parts.source, "variant", f"takes {config.in_channels} channels (fill or control); only text-to-image ones (64) are loaded."
         )
-    if parts.latent_factor != FACTOR:
-        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; FLUX.1 has {FACTOR}.")
+    refuse_other_factor(parts, FACTOR, "FLUX.1")
     if not config.guidance_embeds:
         parts.warnings = (*parts.warnings, "This build (schnell) has no guidance: `guidance` has no effect on it.")
     return parts
@@ -206,7 +195,7 @@ load = transformer_loader(
     folder="the same build (dev or schnell)",
     text_encoders=("text_encoder", "text_encoder_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
-    check=_same_build,
+    check=same_guidance(embedded="dev", without="schnell"),
     settle=_checked,
 )
 
@@ -216,8 +205,7 @@ load = transformer_loader(
 
 def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, T, D) of T5, "pooled": (B, P) of CLIP}."""
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but FLUX.1 uses CLIP's pooled state only: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "FLUX.1 uses CLIP's pooled state only")
     pooled = clip_outputs(parts.tokenizers["tokenizer"], parts.text_encoders["text_encoder"], prompts).pooler_output
     encoder: Any = parts.text_encoders["text_encoder_2"]
     ids = parts.tokenizers["tokenizer_2"](
@@ -232,28 +220,9 @@ def _text_tokens(parts: Parts) -> int:
     return min(TEXT_TOKENS[bool(config.guidance_embeds)], int(parts.tokenizers["tokenizer_2"].model_max_length))
 
 
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass."""
-    conditioning = encode_prompts(parts, [""])
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
-
-
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     """(T5 tokens the prompt needs with its mark, tokens that fit); CLIP's own limit cuts only what its pooled state sees."""
     return len(parts.tokenizers["tokenizer_2"](prompt, truncation=False, verbose=False).input_ids), _text_tokens(parts)
-
-
-# --- images
-
-
-def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
-    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
-    return encode_kl(parts.vae, pixels)
-
-
-def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
-    return decode_kl(parts.vae, latents)
 
 
 # --- denoising
@@ -294,7 +263,7 @@ FAMILIES.add("flux1")(
         steps=28,
         guidance=3.5,
         lora_presets={
-            "attention": ATTENTION,
+            "attention": JOINT_ATTENTION,
             "attention_mlp": rf"{_BLOCK}({_ATTENTION}|{_MLP})",
             "modulation": rf"{_BLOCK}({_ATTENTION}|{_MLP}|{_MODULATION})",
         },
@@ -313,7 +282,7 @@ FAMILIES.add("flux1")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -9,21 +9,21 @@ distilled: then it has neither. Three layers of the language model stand side by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas
-from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.model import refuse_control, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import places
-from registry.errors import BadFile, Refused
+from registry.errors import BadFile
 from registry.family import FAMILIES, Family
-from registry.family_defaults import complete_with_guidance, guided_above_one
+from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.formats.model_header import ModelHeader
@@ -230,14 +230,6 @@ def same_build(adapter: str, base: str) -> bool:
 # --- loading
 
 
-def _refuse_other_build(path: Path, base_config: Path | str, config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuse a dev file with klein's configs, or the other way round."""
-    dev = any("guidance_in." in name or "guidance_embedder." in name for name in names)
-    if dev != bool(config.get("guidance_embeds")):
-        is_, other = ("dev", "klein") if dev else ("klein", "dev")
-        raise Refused(f"{path.name} is a {is_} build, but base_config={base_config} is a {other} build. Give the folder of a {is_} build.")
-
-
 def _checked(parts: Parts) -> Parts:
     """The parts with the layers that are read of the encoder settled; refused where transformer, VAE and encoder do not go together."""
     transformer: Any = parts.denoiser.config
@@ -293,7 +285,7 @@ load = transformer_loader(
     FILE_NAMES,
     lacks="FLUX.2's language model and its tokenizer",
     folder="the same build (dev, or klein of the same size)",
-    check=_refuse_other_build,
+    check=same_guidance(embedded="dev", without="klein"),
     settle=_checked,
 )
 
@@ -305,8 +297,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     """{"embeds": (B, 512, D)}: three layers of the language model side by side, padding with them."""
     import torch
 
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but FLUX.2 has no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "FLUX.2 has no CLIP")
     tokens = parts.tokenizers["tokenizer"](
         _texts(parts, prompts),
         padding="max_length",
@@ -339,11 +330,6 @@ def _is_mistral(parts: Parts) -> bool:
 def _adds_marks(parts: Parts) -> bool:
     """Whether the tokenizer adds its own marks: Mistral's template has them."""
     return not _is_mistral(parts)
-
-
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times."""
-    return {key: value.expand(count, *value.shape[1:]) for key, value in encode_prompts(parts, [""]).items()}
 
 
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
@@ -396,8 +382,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     """The velocity noise - x0 like `noisy` (B, 128, H, W); `timesteps` (B,) in 0..1000. Takes no `control`."""
     import torch
 
-    if control is not None:
-        raise Refused(f"FLUX.2 takes no ControlNet: {NO_CONTROL}.")
+    refuse_control(control, NO_CONTROL)
     config: Any = parts.denoiser.config
     embeds = conditioning["embeds"]
     text = torch.zeros(embeds.shape[1], 4, device=noisy.device)  # in float32: 512 places are too many for bf16
@@ -464,7 +449,7 @@ FAMILIES.add("flux2")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

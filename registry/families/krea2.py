@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
-from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.model import refuse_control, transformer_loader
 from registry.architectures.transformer.packing import pack, places, unpack
-from registry.architectures.vae.video import decode_frame, encode_frame
-from registry.errors import BadFile, Refused
+from registry.architectures.vae.video import decode, encode_images
+from registry.errors import BadFile
 from registry.family import FAMILIES, Family
+from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
 from registry.formats.layers import AdapterNames, Layer
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import BLOCK, JOINT, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -128,11 +130,6 @@ def recognise_checkpoint(look: ModelHeader) -> Match | None:
     return replace(match, variant="distilled" if look.index.get("is_distilled") else "base")
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim by names that only its gated blocks and its text fusion have."""
-    return claim_adapter(SIGNATURE, look)
-
-
 # --- loading
 
 
@@ -178,8 +175,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     """{"embeds": (B, T, L, D), "mask": (B, T) bool}: the layers' states, without the template's beginning, padding in the middle."""
     import torch
 
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but Krea 2's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "Krea 2's text encoder is no CLIP")
     tokenizer = parts.tokenizers["tokenizer"]
     begun = tokenizer(
         [BEGINNING + prompt for prompt in prompts], truncation=True, padding="max_length", max_length=_prompt_tokens(), return_tensors="pt"
@@ -199,27 +195,9 @@ def _prompt_tokens() -> int:
     return TEXT_TOKENS + DROPPED - END_TOKENS
 
 
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times."""
-    return {key: value.expand(count, *value.shape[1:]) for key, value in encode_prompts(parts, [""]).items()}
-
-
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     """(tokens of the prompt without the dropped beginning, tokens that fit before the template's end)."""
     return count_text_tokens(parts.tokenizers["tokenizer"], BEGINNING + prompt) - DROPPED, TEXT_TOKENS - END_TOKENS
-
-
-# --- images
-
-
-def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
-    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
-    return encode_frame(parts.vae, pixels)
-
-
-def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
-    return decode_frame(parts.vae, latents)
 
 
 # --- denoising
@@ -229,8 +207,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     """The velocity noise - x0 like `noisy` (B, 16, H, W); `timesteps` (B,) in 0..1000. Takes no `control`."""
     import torch
 
-    if control is not None:
-        raise Refused(f"Krea 2 takes no ControlNet: {NO_CONTROL}.")
+    refuse_control(control, NO_CONTROL)
     embeds = conditioning["embeds"]
     text = torch.zeros(embeds.shape[1], 3, device=noisy.device)  # all text stands at the origin; float32, as bf16 rounds places
     velocity = parts.denoiser(
@@ -242,16 +219,6 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
         return_dict=False,
     )[0]
     return unpack(velocity, like=noisy)
-
-
-def guided(parts: Parts, guidance: float, *, negative: bool) -> bool:
-    """An unconditional pass above a scale of 0."""
-    return guidance > 0.0
-
-
-def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
-    """conditional + guidance (conditional - unconditional): the usual rule at a scale of 1 + guidance."""
-    return conditional + guidance * (conditional - unconditional)
 
 
 FAMILIES.add("krea2")(
@@ -275,10 +242,10 @@ FAMILIES.add("krea2")(
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS),
         recognise_checkpoint=recognise_checkpoint,
-        recognise_adapter=recognise_adapter,
+        recognise_adapter=partial(claim_adapter, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
@@ -286,8 +253,8 @@ FAMILIES.add("krea2")(
         mu=mu_of_size,
         set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
-        guided=guided,
-        guide=guide,
+        guided=guided_above_zero,
+        guide=guidance_from_zero,
         control=NO_CONTROL,
     )
 )

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, linear_mu
-from registry.architectures.transformer.model import transformer_loader
+from registry.architectures.transformer.model import refuse_control, refuse_other_factor, transformer_loader
 from registry.architectures.vae.kl import decode, encode_images
-from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
-from registry.family_defaults import classifier_free_guidance
+from registry.family_defaults import classifier_free_guidance, encoding_of_empty
 from registry.formats.layers import AdapterNames, Layer, every, same_names
-from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts, Residuals
+from registry.parts import Conditioning, Parts, Residuals
 from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ INSTRUCTION = (  # the pipeline's
     "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on textual prompts "
     "or user prompts. <Prompt Start> "
 )
+NO_CONTROL = "diffusers has no ControlNet of it, and its transformer takes no residuals"
 
 SIGNATURE = Signature(
     family="lumina2",
@@ -88,26 +88,12 @@ FILE_NAMES = FileNames(
 )
 
 
-# --- what it is
-
-
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
-    """A claim on a diffusers folder by its class, on a single file by either spelling's names."""
-    return claim_checkpoint(SIGNATURE, look)
-
-
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim on an adapter by the names of its layers, or by names it shares and their width."""
-    return claim_adapter(SIGNATURE, look)
-
-
 # --- loading
 
 
 def _checked(parts: Parts) -> Parts:
     """The parts, unless their VAE is not the one that the sizes count on."""
-    if parts.latent_factor != FACTOR:
-        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Lumina-Image 2 has {FACTOR}.")
+    refuse_other_factor(parts, FACTOR, "Lumina-Image 2")
     return parts
 
 
@@ -124,8 +110,7 @@ load = transformer_loader(
 
 def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, 256, D), "mask": (B, 256) bool}: the last but one states of each prompt behind the instruction."""
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but Lumina's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "Lumina's text encoder is no CLIP")
     return _encoded(parts, [INSTRUCTION + prompt for prompt in prompts])
 
 
@@ -138,12 +123,6 @@ def _encoded(parts: Parts, texts: Sequence[str]) -> Conditioning:
     ids, mask = token_ids(parts.tokenizers["tokenizer"], texts, limit=TEXT_TOKENS, fill=True)
     states = hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-2]
     return {"embeds": states, "mask": mask.to(states.device)}
-
-
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "" without the instruction, `count` times."""
-    conditioning = encode_negatives(parts, [""])
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
 
 
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
@@ -159,6 +138,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
     The transformer counts time from noise (0) to image (1) and its velocity the other way.
     """
+    refuse_control(control, NO_CONTROL)
     velocity: Tensor = parts.denoiser(
         hidden_states=noisy,
         timestep=1 - timesteps / 1000,
@@ -228,12 +208,12 @@ FAMILIES.add("lumina2")(
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS, original=is_published),
         vae_channels=16,
-        recognise_checkpoint=recognise_checkpoint,
-        recognise_adapter=recognise_adapter,
+        recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
+        recognise_adapter=partial(claim_adapter, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
         encode_negatives=encode_negatives,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_negatives),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
@@ -242,6 +222,6 @@ FAMILIES.add("lumina2")(
         set_timesteps=even_sigmas(mu_of_channels),
         lora_state=partial(transformer_lora, layers=LAYERS),
         guide=guide,
-        control="diffusers has no ControlNet of it, and its transformer takes no residuals",
+        control=NO_CONTROL,
     )
 )

@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import pack, unpack
-from registry.architectures.vae.video import decode_frame, encode_frame
+from registry.architectures.vae.video import decode, encode_frame, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
-from registry.family_defaults import classifier_free_guidance
+from registry.family_defaults import classifier_free_guidance, encoding_of_empty
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -98,11 +99,6 @@ def recognise_checkpoint(look: ModelHeader) -> Match | None:
     return replace(claim, variant=told or claim.variant)
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim on an adapter by the names of its image and text halves; on the bare attention of the blocks by its width."""
-    return claim_adapter(SIGNATURE, look)
-
-
 # --- loading
 
 
@@ -138,8 +134,7 @@ load = transformer_loader(
 
 def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, T, D), "mask": (B, T) bool}: the last states of each prompt in the template, without its beginning."""
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but Qwen-Image's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "Qwen-Image's text encoder is no CLIP")
     texts = [TEMPLATE.format(prompt) for prompt in prompts]
     ids, mask = token_ids(parts.tokenizers["tokenizer"], texts, limit=ENCODED + DROPPED, fill=False)
     states = hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-1]
@@ -147,28 +142,9 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
     return {"embeds": embeds, "mask": kept}
 
 
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times: what an empty caption is in training. Drawing has no unconditional pass without a negative."""
-    conditioning = encode_prompts(parts, [""])
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
-
-
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     """(tokens of the prompt in its template without the dropped beginning, tokens that the transformer is given)."""
     return count_text_tokens(parts.tokenizers["tokenizer"], TEMPLATE.format(prompt)) - DROPPED, KEPT
-
-
-# --- images
-
-
-def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
-    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
-    return encode_frame(parts.vae, pixels)
-
-
-def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
-    return decode_frame(parts.vae, latents)
 
 
 # --- denoising
@@ -277,10 +253,10 @@ FAMILIES.add("qwen_image")(
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS),
         recognise_checkpoint=recognise_checkpoint,
-        recognise_adapter=recognise_adapter,
+        recognise_adapter=partial(claim_adapter, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import count_text_tokens, hidden_states, token_ids
 from registry.architectures.transformer.model import transformer_loader
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
+from registry.family_defaults import encoding_of_empty
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.parts import Conditioning, Parts, Posterior, Residuals
 from registry.signature import BLOCK, READS_TEXT, SINGLE, TWO, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -106,19 +107,6 @@ FILE_NAMES = FileNames(
 )
 
 
-# --- what it is
-
-
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
-    """A claim on a diffusers folder by its class, on a single file by either spelling's names."""
-    return claim_checkpoint(SIGNATURE, look)
-
-
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim on an adapter by its convolutions, or by names it shares and their width."""
-    return claim_adapter(SIGNATURE, look)
-
-
 # --- loading
 
 
@@ -147,8 +135,7 @@ load = transformer_loader(
 
 def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, 300, D), "mask": (B, 300) bool}: the last states of the first token and of the last 299, prompt and padding."""
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but Sana's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "Sana's text encoder is no CLIP")
     kept = [0, *range(-TEXT_TOKENS + 1, 0)]
     limit = _request_tokens(parts) + TEXT_TOKENS - 2
     return {key: value[:, kept] for key, value in _encoded(parts, [REQUEST + _plain(prompt) for prompt in prompts], limit).items()}
@@ -172,12 +159,6 @@ def _encoded(parts: Parts, texts: Sequence[str], limit: int) -> Conditioning:
     ids, mask = token_ids(parts.tokenizers["tokenizer"], texts, limit=limit, fill=True)
     states = hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-1]
     return {"embeds": states, "mask": mask.to(states.device)}
-
-
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "" without the request, `count` times."""
-    conditioning = encode_negatives(parts, [""])
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
 
 
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
@@ -289,12 +270,12 @@ FAMILIES.add("sana")(
         fp32_latents=True,
         file_names=FILE_NAMES,
         adapter_names=AdapterNames(layers=LAYERS),
-        recognise_checkpoint=recognise_checkpoint,
-        recognise_adapter=recognise_adapter,
+        recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
+        recognise_adapter=partial(claim_adapter, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
         encode_negatives=encode_negatives,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_negatives),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -6,26 +6,25 @@ Known by class and config, not by width: `pocket` is one of these. The predictio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
-from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_empty, encode_one
+from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_one
 from registry.architectures.unet.components import BETAS, clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict
+from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader
 from registry.architectures.vae.kl import decode, encode_images
 from registry.family import FAMILIES, Family
-from registry.family_defaults import scheduler_timesteps, start_by_whole_steps
+from registry.family_defaults import encoding_of_empty, scheduler_timesteps, start_by_whole_steps
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
-from registry.parts import Match, Parts
+from registry.parts import Match
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
 WIDTH = 768  # of SD 1.x's text states; other widths are small builds such as pocket
@@ -119,16 +118,7 @@ LAYOUT = Layout(
 )
 
 
-def load(
-    path: Path | str,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    base_config: Path | str | None = None,
-    prediction: str | None = None,
-) -> Parts:
-    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network."""
-    return load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
+load = unet_loader(LAYOUT)
 
 
 FAMILIES.add("sd1")(
@@ -159,7 +149,7 @@ FAMILIES.add("sd1")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_one,
-        encode_unconditional=encode_empty,
+        encode_unconditional=encoding_of_empty(encode_one),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 from registry.adapters.peft_state import originals_in, read_lora
 from registry.aliases import Aliases
 from registry.architectures.text.clip import clip_outputs, count_tokens, penultimate_state
-from registry.architectures.text.clip_prompts import repeated
 from registry.architectures.transformer.flow_schedule import linear_mu
+from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_other_factor
 from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
+from registry.family_defaults import encoding_of_empty
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
 from registry.formats.model_folder import read_json
-from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
-from registry.parts import Conditioning, Match, Parts, Residuals
+from registry.parts import Conditioning, Parts, Residuals
 from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -75,23 +75,9 @@ SIGNATURE = Signature(
     adapter_marks={rf"{BLOCK}attn2[._]|^joint_blocks[._]\d+[._]x_block[._]attn2": "3.5-medium"},
 )
 
-ATTENTION = tuple(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"))
 _ALL_ATTENTION = r"attn2?\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
 _MLP = r"ff(_context)?\.net\.(0\.proj|2)"
 _MODULATION = r"norm1(_context)?\.linear"
-
-
-# --- what it is
-
-
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
-    """A claim on a diffusers folder by its class, on a single file by the names of its joint blocks or diffusers' own."""
-    return claim_checkpoint(SIGNATURE, look)
-
-
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim on an adapter by the names of its blocks, in either spelling, their width and their number."""
-    return claim_adapter(SIGNATURE, look)
 
 
 # --- loading
@@ -179,8 +165,7 @@ def _checked(parts: Parts) -> Parts:
     name = type(parts.denoiser).__name__
     if name != "SD3Transformer2DModel" or config.in_channels != parts.vae.config.latent_channels:  # type: ignore[union-attr]
         raise BadFile(parts.source, "variant", f"is a {name} of {config.in_channels} channels; only text-to-image ones (16) are loaded.")
-    if parts.latent_factor != FACTOR:
-        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; Stable Diffusion 3 has {FACTOR}.")
+    refuse_other_factor(parts, FACTOR, "Stable Diffusion 3")
     return parts
 
 
@@ -218,11 +203,6 @@ def _t5_states(parts: Parts, prompts: Sequence[str], *, like: Tensor) -> Tensor:
 
 def _t5_tokens(parts: Parts) -> int:
     return min(T5_TOKENS, int(parts.tokenizers["tokenizer_3"].model_max_length))
-
-
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times; the stock pipeline never skips layers of it."""
-    return repeated(encode_prompts(parts, [""]), count)
 
 
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
@@ -304,7 +284,7 @@ FAMILIES.add("sd3")(
         steps=28,
         guidance=7.0,
         lora_presets={
-            "attention": ATTENTION,
+            "attention": JOINT_ATTENTION,
             "attention_mlp": rf"transformer_blocks\.\d+\.({_ALL_ATTENTION}|{_MLP})",
             "modulation": rf"transformer_blocks\.\d+\.({_ALL_ATTENTION}|{_MLP}|{_MODULATION})",
         },
@@ -318,11 +298,11 @@ FAMILIES.add("sd3")(
             base_version="sd3",
         ),
         vae_channels=16,
-        recognise_checkpoint=recognise_checkpoint,
-        recognise_adapter=recognise_adapter,
+        recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
+        recognise_adapter=partial(claim_adapter, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,

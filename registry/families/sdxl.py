@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
@@ -15,7 +14,7 @@ from registry.architectures.unet.components import BETAS, clip_piece, heads_of_6
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
+from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
 from registry.family import FAMILIES, Family
 from registry.family_defaults import scheduler_timesteps_from_start, start_by_whole_steps
@@ -25,7 +24,7 @@ from registry.formats.single_file import Layout
 from registry.parts import Conditioning, Match, Parts
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PIPELINES = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
 WIDTH = 2048  # of both encoders' states side by side
@@ -131,16 +130,7 @@ LAYOUT = Layout(
 )
 
 
-def load(
-    path: Path | str,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    base_config: Path | str | None = None,
-    prediction: str | None = None,
-) -> Parts:
-    """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
-    return with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction))
+load = unet_loader(LAYOUT, settle=with_full_vae)
 
 
 # --- denoising

@@ -8,7 +8,6 @@ It finishes an image that SDXL began, so it draws by its image-to-image pipeline
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
@@ -16,7 +15,7 @@ from registry.architectures.text.clip_prompts import count_prompt_tokens, encode
 from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, load_unet_model, predict, with_full_vae
+from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
@@ -27,7 +26,7 @@ from registry.formats.single_file import Layout
 from registry.parts import Conditioning, Match, Parts
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PIPELINES = ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline")
 WIDTH = 1280  # of OpenCLIP bigG's states
@@ -121,22 +120,18 @@ LAYOUT = Layout(
 )
 
 
-def load(
-    path: Path | str,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    base_config: Path | str | None = None,
-    prediction: str | None = None,
-) -> Parts:
-    """Parts of a diffusers folder or a single LDM file, every weight in `dtype` (the VAE in float32 where float16 overflows in it)."""
-    parts = with_full_vae(load_unet_model(path, LAYOUT, dtype=dtype, device=device, base_config=base_config, prediction=prediction))
+def _checked(parts: Parts) -> Parts:
+    """The parts with the VAE in float32 where float16 overflows in it, unless the UNet takes another number of size numbers."""
+    parts = with_full_vae(parts)
     encoder: Any = parts.text_encoders["text_encoder_2"]
     numbers = _size_numbers(parts, pooled=encoder.config.projection_dim)
     if numbers not in (SCORED_NUMBERS, SCORED_NUMBERS + 1):
         raise BadFile(parts.source, "variant", f"has a UNet that takes {numbers} size numbers; the refiner's takes {SCORED_NUMBERS}.")
     parts.warnings = (*parts.warnings, FINISHES)
     return parts
+
+
+load = unet_loader(LAYOUT, settle=_checked)
 
 
 def _size_numbers(parts: Parts, *, pooled: int) -> int:

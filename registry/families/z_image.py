@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
 from registry.aliases import Aliases
+from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states, own_tokens, token_ids
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
-from registry.architectures.vae.kl import decode_kl, encode_kl
+from registry.architectures.vae.kl import decode, encode_images, encode_kl
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
+from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
-from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
+from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -90,11 +92,6 @@ def recognise_checkpoint(look: ModelHeader) -> Match | None:
     return replace(claim, evidence=(*claim.evidence, "base or turbo: no name and no size tells them apart")) if claim else None
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim on an adapter by its refiner, or by the names and width of its layers."""
-    return claim_adapter(SIGNATURE, look)
-
-
 # --- loading
 
 
@@ -122,8 +119,7 @@ load = transformer_loader(
 
 def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, T, D), "mask": (B, T) bool}: the last but one states of each prompt in the chat template."""
-    if clip_skip is not None:
-        raise Refused(f"clip_skip is {clip_skip}, but Z-Image's text encoder is no CLIP: there is no layer to skip. Leave it out.")
+    refuse_clip_skip(clip_skip, "Z-Image's text encoder is no CLIP")
     ids, mask = token_ids(parts.tokenizers["tokenizer"], _texts(parts, prompts), limit=TEXT_TOKENS, fill=True)
     embeds, kept = own_tokens(hidden_states(parts.text_encoders["text_encoder"], ids, mask)[-2], mask)
     return {"embeds": embeds, "mask": kept}
@@ -133,28 +129,9 @@ def _texts(parts: Parts, prompts: Sequence[str]) -> list[str]:
     return chat_texts(parts.tokenizers["tokenizer"], prompts, enable_thinking=True)
 
 
-def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times."""
-    conditioning = encode_prompts(parts, [""])
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
-
-
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     """(tokens of the prompt in the chat template, tokens that fit)."""
     return count_text_tokens(parts.tokenizers["tokenizer"], _texts(parts, [prompt])[0]), TEXT_TOKENS
-
-
-# --- images
-
-
-def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
-    """Posterior of pixels (B, 3, h, w) in [-1, 1]; latents (B, 16, h/8, w/8)."""
-    return encode_kl(parts.vae, pixels)
-
-
-def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, h, w) of latents (B, 16, H, W)."""
-    return decode_kl(parts.vae, latents)
 
 
 # --- denoising
@@ -189,16 +166,6 @@ def _sequence(noisy: Tensor, caption: int) -> int:
 def _captions(embeds: Tensor, mask: Tensor) -> list[Tensor]:
     """(T_i, D) each: a caption's own tokens. On the meta device there is nothing to tell them by, and all count."""
     return list(embeds) if embeds.device.type == "meta" else [states[own] for states, own in zip(embeds, mask, strict=True)]
-
-
-def guided(parts: Parts, guidance: float, *, negative: bool) -> bool:
-    """An unconditional pass at any scale above 0."""
-    return guidance > 0.0
-
-
-def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
-    """conditional + guidance (conditional - unconditional): diffusers' usual scale is one more."""
-    return conditional + guidance * (conditional - unconditional)
 
 
 # --- ControlNets
@@ -277,10 +244,10 @@ FAMILIES.add("z_image")(
         adapter_names=AdapterNames(layers=LAYERS),
         vae_channels=16,
         recognise_checkpoint=recognise_checkpoint,
-        recognise_adapter=recognise_adapter,
+        recognise_adapter=partial(claim_adapter, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
-        encode_unconditional=encode_unconditional,
+        encode_unconditional=encoding_of_empty(encode_prompts),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,
         decode=decode,
@@ -288,8 +255,8 @@ FAMILIES.add("z_image")(
         mu=mu_of_size,
         set_timesteps=even_sigmas(mu_of_size),
         lora_state=partial(transformer_lora, layers=LAYERS),
-        guided=guided,
-        guide=guide,
+        guided=guided_above_zero,
+        guide=guidance_from_zero,
         control=Control(
             classes=CONTROLS,
             load=load_control,

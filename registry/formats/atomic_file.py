@@ -20,6 +20,7 @@ from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, header_bytes, parse_header, read_header
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from registry.record import Hashes
@@ -30,7 +31,9 @@ __all__ = [
     "TensorInfo",
     "atomic_file",
     "atomic_folder",
+    "proven_file",
     "read_header",
+    "torch_dtype",
     "write_json",
     "write_lazily",
     "write_raw",
@@ -61,6 +64,14 @@ TORCH_DTYPES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a safetensors word such as F16. Raises KeyError for one that torch does not have."""
+    import torch
+
+    words = {word: dtype for dtype, word in TORCH_DTYPES.items()}
+    return getattr(torch, words[name])  # type: ignore[no-any-return]  # looked up by name
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,19 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 # --- whole or not there
+
+
+@contextmanager
+def proven_file(final: Path) -> Iterator[Path]:
+    """A path beside `final` to write to and to read back; it becomes `final` when the block ends well and is removed when it does not."""
+    temporary = final.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{final.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(final.parent)
 
 
 @contextmanager

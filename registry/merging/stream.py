@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import JobFailed
-from registry.formats.atomic_file import atomic_file, atomic_folder, write_json
+from registry.formats.atomic_file import atomic_file, atomic_folder, torch_dtype, write_json
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
 from registry.merging.keys import FLOATS, Key
@@ -29,7 +29,7 @@ from registry.merging.plan import MIB, MergePlan, piece_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 from registry.tensors.chunks import BLOCK, CHUNK, Held
-from registry.tensors.mmap_files import KeyChunks, MappedFiles, torch_dtype
+from registry.tensors.mmap_files import KeyChunks, MappedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, JobFailed
-from registry.formats.atomic_file import TORCH_DTYPES
+from registry.formats.atomic_file import torch_dtype
 from registry.tensors.layout import Stored
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a safetensors dtype such as F16. Raises KeyError for one that torch does not have."""
-    import torch
-
-    words = {word: dtype for dtype, word in TORCH_DTYPES.items()}
-    return getattr(torch, words[name])  # type: ignore[no-any-return]  # looked up by name
 
 
 class MappedFiles:

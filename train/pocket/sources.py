@@ -137,7 +137,7 @@ def _member(tar: tarfile.TarFile, name: str) -> io.BytesIO:
     return io.BytesIO(file.read())
 
 
-def read_json(package: Package, work: Path, name: str) -> Any:
+def read_package_json(package: Package, work: Path, name: str) -> Any:
     with tarfile.open(fetch(package, work)) as tar:
         return json.load(_member(tar, f"package/{name}"))
 
@@ -145,9 +145,9 @@ def read_json(package: Package, work: Path, name: str) -> Any:
 def concepts(work: Path) -> list[Concept]:
     """Every emoji that is no flag, clock or skin tone; of people and hands only those in the noun table."""
     names, keywords = (next(p for p in PACKAGES if p.name == n) for n in ("unicode-emoji-json", "emojilib"))
-    words = read_json(keywords, work, "dist/emoji-en-US.json")
+    words = read_package_json(keywords, work, "dist/emoji-en-US.json")
     found = []
-    for emoji, entry in read_json(names, work, "data-by-emoji.json").items():
+    for emoji, entry in read_package_json(names, work, "data-by-emoji.json").items():
         name, group = entry["name"], entry["group"]
         clock = "thirty" in name or "o’clock" in name
         if name in NOUNS or not (group in ("Flags", "People & Body") or "skin tone" in name or clock):
@@ -162,8 +162,8 @@ def flat(name: str) -> str:
 
 def icon_names(package: Package, wanted: list[Concept], work: Path) -> dict[str, str]:
     """Unicode name -> icon name in an iconify package: by code point, or by name where the package has no code points."""
-    icons = read_json(package, work, "icons.json")
-    chars = {code_points(k.split("-")): v for k, v in read_json(package, work, "chars.json").items()}
+    icons = read_package_json(package, work, "icons.json")
+    chars = {code_points(k.split("-")): v for k, v in read_package_json(package, work, "chars.json").items()}
     if chars:
         return {c.name: chars[c.key] for c in wanted if c.key in chars}
     known = {flat(n): n for n in [*icons["icons"], *icons.get("aliases", {})]}
@@ -221,7 +221,7 @@ def draw(package: Package, wanted: list[Concept], work: Path, *, size_px: int = 
     """Unicode name -> (size, size, 4) RGBA with straight alpha, for the concepts this package has."""
     with Pool(2) as pool:
         if package.name.startswith("@iconify-json/"):
-            icons = read_json(package, work, "icons.json")
+            icons = read_package_json(package, work, "icons.json")
             hits = icon_names(package, wanted, work)
             drawn = pool.map(partial(_draw_svg, size_px=size_px), [svg(icons, n) for n in hits.values()], chunksize=16)
             names = list(hits)

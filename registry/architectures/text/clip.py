@@ -37,6 +37,12 @@ def clip_outputs(tokenizer: Any, encoder: nn.Module, prompts: Sequence[str]) -> 
     return encoder(inputs.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
 
 
+def refuse_clip_skip(clip_skip: int | None, why: str) -> None:
+    """Raise Refused for a clip_skip where no layer of CLIP is read; `why` is a clause such as "Chroma has no CLIP"."""
+    if clip_skip is not None:
+        raise Refused(f"clip_skip is {clip_skip}, but {why}: there is no layer to skip. Leave it out.")
+
+
 def check_clip_skip(clip_skip: int | None, encoder: nn.Module, *, deepest: int) -> int:
     """The layers to step back, 0..deepest; more or less is refused."""
     skip = 0 if clip_skip is None else clip_skip

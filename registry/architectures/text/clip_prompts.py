@@ -8,15 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip import clip_outputs, count_tokens, normed_state, penultimate_state
+from registry.family_defaults import repeated
 from registry.parts import Conditioning, Parts
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-def repeated(conditioning: Conditioning, count: int) -> Conditioning:
-    """A conditioning of batch 1, `count` times."""
-    return {key: value.repeat(count, *[1] * (value.ndim - 1)) for key, value in conditioning.items()}
 
 
 def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
@@ -24,11 +20,6 @@ def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = 
     encoder = parts.text_encoders["text_encoder"]
     outputs = clip_outputs(parts.tokenizers["tokenizer"], encoder, prompts)
     return {"embeds": normed_state(outputs, encoder, clip_skip=clip_skip)}
-
-
-def encode_empty(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "", `count` times; the stock pipeline never skips layers of it, whatever the prompt's clip_skip."""
-    return repeated(encode_one(parts, [""]), count)
 
 
 def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:

@@ -7,17 +7,48 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Refused
+from registry.errors import BadFile, Refused
 from registry.family_protocols import Load
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.transformer_file import FileNames, load_transformer
-from registry.parts import Parts
+from registry.parts import Parts, Residuals
 
 if TYPE_CHECKING:
     import torch
 
+# peft target_modules of the attention in blocks with an image and a text stream
+JOINT_ATTENTION = tuple(
+    f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+)
+
 Check = Callable[[Path, Path, Mapping[str, Any], Mapping[str, TensorInfo]], None]
+
+
+def same_guidance(*, embedded: str, without: str) -> Check:
+    """A `check` of builds that differ in an embedded guidance, by the names of the build that has one and of the one without."""
+
+    def check(path: Path, base_config: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:
+        guided = any("guidance_in." in name or "guidance_embedder." in name for name in tensors)
+        if guided != bool(config.get("guidance_embeds")):
+            build, other = (embedded, without) if guided else (without, embedded)
+            raise Refused(
+                f"{path.name} is a {build} build, but base_config={base_config} is a {other} build. Give the folder of a {build} build."
+            )
+
+    return check
+
+
+def refuse_other_factor(parts: Parts, factor: int, title: str) -> None:
+    """Raise BadFile where the VAE has another number of pixels per latent cell than the family's sizes are counted with."""
+    if parts.latent_factor != factor:
+        raise BadFile(parts.source, "variant", f"has a VAE of {parts.latent_factor} pixels a latent cell; {title} has {factor}.")
+
+
+def refuse_control(control: Residuals | None, why: str) -> None:
+    """Raise Refused for residuals where the family's `predict` takes none."""
+    if control is not None:
+        raise Refused(f"This family takes no ControlNet: {why}.")
 
 
 def transformer_loader(

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.unet.control import added, unet_residuals
 from registry.architectures.unet.header import UNetFile, told_prediction
 from registry.errors import BadFile
+from registry.family_protocols import Load
 from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout, load_single_file
@@ -47,36 +48,41 @@ def file_match(look: ModelHeader, file: UNetFile, *, score: float, evidence: Seq
     )
 
 
-def load_unet_model(
-    path: Path | str,
-    layout: Layout,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    base_config: Path | str | None,
-    prediction: str | None,
-) -> Parts:
-    """Parts of a diffusers folder or a single LDM file, every weight in `dtype`, with no network; `prediction` is a person's word for it.
+def unet_loader(layout: Layout, *, settle: Callable[[Parts], Parts] | None = None) -> Load:
+    """A family's `load`: a diffusers folder or a single file in LDM names; `settle` checks and completes the Parts.
 
-    Raises BadFile for a UNet that needs inputs nobody gives here (inpainting, depth, a distilled scale).
+    The loader raises BadFile for a UNet that needs inputs nobody gives here (inpainting, depth, a distilled scale).
     """
-    path = Path(path)
-    if path.is_file():
-        parts = load_single_file(path, layout, denoiser="unet", dtype=dtype, device=device, base_config=base_config, prediction=prediction)
-    else:
-        refuse_base_config(path, base_config)
-        parts = load_folder(
-            path,
-            denoiser="unet",
-            text_encoders=tuple(encoder for encoder, _pad in layout.tokenizers.values()),
-            tokenizers=tuple(layout.tokenizers),
-            predictions=("epsilon", "v_prediction"),
-            dtype=dtype,
-            device=device,
-        )
-        _override_prediction(parts, prediction)
-    _refuse_other_inputs(parts)
-    return parts
+
+    def load(
+        path: Path | str,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        base_config: Path | str | None = None,
+        prediction: str | None = None,
+    ) -> Parts:
+        path = Path(path)
+        if path.is_file():
+            parts = load_single_file(
+                path, layout, denoiser="unet", dtype=dtype, device=device, base_config=base_config, prediction=prediction
+            )
+        else:
+            refuse_base_config(path, base_config)
+            parts = load_folder(
+                path,
+                denoiser="unet",
+                text_encoders=tuple(encoder for encoder, _pad in layout.tokenizers.values()),
+                tokenizers=tuple(layout.tokenizers),
+                predictions=("epsilon", "v_prediction"),
+                dtype=dtype,
+                device=device,
+            )
+            _override_prediction(parts, prediction)
+        _refuse_other_inputs(parts)
+        return settle(parts) if settle is not None else parts
+
+    return load
 
 
 def _override_prediction(parts: Parts, prediction: str | None) -> None:

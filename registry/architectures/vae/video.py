@@ -6,10 +6,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from registry.parts import Posterior
+from registry.parts import Parts, Posterior
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def encode_images(parts: Parts, pixels: Tensor) -> Posterior:
+    """Posterior of pixels (B, 3, h, w) in [-1, 1]: normalised latents (B, C, h/f, w/f)."""
+    return encode_frame(parts.vae, pixels)
+
+
+def decode(parts: Parts, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, h, w) in [-1, 1] of normalised latents (B, C, H, W)."""
+    return decode_frame(parts.vae, latents)
 
 
 def encode_frame(vae: Any, pixels: Tensor) -> Posterior:

@@ -1,30 +1,27 @@
 """The grid as it runs: what is drawn, what is not drawn again, what survives, and what the run folder says."""
 
 import json
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from infer.draw.files import Adapter
 from infer.draw.render import Render
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
-from infer.grid.engine import Counts, in_order, render_cells
+from infer.grid.engine import render_cells
 from infer.grid.job import new_folder, plan, run
 from infer.output.png import hash_pixels, read_png
 from registry.errors import Faults, JobFailed
 from registry.progress import Tick
 from tests.infer.conftest import Shelf
-from tests.infer.images import resolved
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -100,52 +97,6 @@ def test_every_setting_changes_the_image(shelf: Shelf) -> None:
     results = render_cells(renders, shelf.store, CellStore())
     assert [one.error for one in results] == [None] * len(changes)
     assert len({pixels(one.path) for one in results}) == len(changes)
-
-
-def test_the_order_of_cells_does_not_change_a_image(shelf: Shelf, tmp_path: Path) -> None:
-    asked = config(shelf, {"adapter": ["none", "ink:0.5", "ink+hat:0.3", "words"], "prompt": ["a cat", "a dog"]})
-    renders = [cell.render for cell in plan(asked, shelf.store).cells]
-    found: list[dict[str, str]] = []
-    for order in (renders, random.Random(1).sample(renders, len(renders))):
-        results = render_cells(order, shelf.store, CellStore(tmp_path / f"cells{len(found)}"))
-        found.append({one.key: pixels(one.path) for one in results})
-    assert found[0] == found[1] and len(found[0]) == 8
-    (alone,) = render_cells(renders[:1], shelf.store, CellStore(tmp_path / "alone"))
-    assert pixels(alone.path) == found[0][alone.key]  # the base that never wore an adapter
-
-
-def test_bases_and_adapters_change_as_rarely_as_can_be() -> None:
-    ink, hat = Adapter(reference="ink", sha256="1"), Adapter(reference="hat", sha256="2")
-    renders = [
-        resolved(base_sha256=base, adapters=adapters, seed=seed)
-        for seed in (1, 2)
-        for adapters in ((), (ink,), (hat,))
-        for base in ("x", "y")
-    ]
-    ordered = in_order(renders)
-    assert [(one.base_sha256, one.adapters, one.seed) for one in ordered] == [
-        (base, adapters, seed) for base in ("x", "y") for adapters in ((), (ink,), (hat,)) for seed in (1, 2)
-    ]
-
-
-def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infer.draw.session
-    from infer.draw import adapters
-
-    said: list[str] = []
-
-    def spy(word: str, done: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            said.extend(f"{word} {name}" for name in arguments[-1])
-            done(*arguments)
-
-        return call
-
-    monkeypatch.setattr(infer.draw.session, "attach", spy("on", adapters.attach))
-    monkeypatch.setattr(infer.draw.session, "detach", spy("off", adapters.detach))
-    run(config(shelf, {"adapter": ["ink", "none", "hat"], "seed": [1, 2], "weight": [0.5, 1]}, where="adapter != 'none'"), shelf.store)
-    names = [f"a{shelf.store.sha256(shelf.store.find(name))[:16]}" for name in ("ink", "hat")]
-    assert said == [f"on {names[0]}", f"off {names[0]}", f"on {names[1]}", f"off {names[1]}"]
 
 
 def test_equal_cells_are_drawn_once_and_each_carries_its_own_names(shelf: Shelf) -> None:
@@ -244,28 +195,6 @@ def test_a_refused_grid_makes_no_folder(shelf: Shelf) -> None:
     with pytest.raises(Faults):
         run(config(shelf, {"sampler": ["eulre"]}), shelf.store)
     assert not shelf.work.exists()
-
-
-def test_renders_from_code(shelf: Shelf, tmp_path: Path) -> None:
-    ticks: list[Tick] = []
-    counts = Counts()
-    renders = [
-        Render(base="tiny", prompt="a cat", steps=2, seed=seed, adapters=(Adapter(reference="ink", weight=0.5),)) for seed in (1, 2, 1)
-    ]
-    results = render_cells(renders, shelf.store, CellStore(tmp_path / "cells"), report=ticks.append, counts=counts)
-    assert [one.status for one in results] == ["rendered"] * 3
-    assert results[0].key == results[2].key != results[1].key and results[0].render.base_sha256
-    assert [tick.done for tick in ticks if tick.stage == "cells"] == [1, 2] and counts.forwards == 6 and counts.model_loads == 1
-    with pytest.raises(Faults, match="nix"):
-        render_cells([Render(base="tiny"), Render(base="nix")], shelf.store, CellStore(tmp_path / "cells"))
-
-
-def test_a_prompt_that_is_cut_is_reported_where_the_plan_could_not(shelf: Shelf, tmp_path: Path) -> None:
-    counts = Counts()
-    render_cells(
-        [Render(base="tiny", prompt="a very long prompt that does not fit", steps=1)], shelf.store, CellStore(tmp_path), counts=counts
-    )
-    assert len(counts.notes) == 1 and "24 fit" in counts.notes[0]
 
 
 def test_two_folders_of_one_second_do_not_collide(tmp_path: Path) -> None:

@@ -82,3 +82,7 @@ def test_it_is_part_of_a_image_and_of_its_key(tmp_path: Path) -> None:
     assert reported.prediction == "v_prediction" and reported.key() == said.key()
     with pytest.raises(Faults, match="predicts epsilon or v_prediction"):
         Resolver(store).resolve(Render(base="one", steps=2, prediction="flow"))
+
+
+def test_a_base_is_found_by_its_registered_name(tmp_path: Path) -> None:
+    assert meta("pocket", store=Store(tmp_path)).denoiser.config["sample_size"] == 16

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from registry.errors import Faults
-from registry.exporting.job import place, plan_export, run_export, safe_name
+from registry.exporting.job import place, plan_export, run_export, safe_file_name
 from registry.store import Store
 from tests import tiny
 from tests.registry.made import model
@@ -118,11 +118,11 @@ def test_everything_that_cannot_go_is_reported_and_nothing_is_written(store: Sto
 
 
 def test_names_are_such_that_every_system_takes_them() -> None:
-    assert safe_name("ink: a/b?*") == "ink_a_b"
-    assert safe_name("run@step-300") == "run_step-300"
-    assert safe_name("..") == "model" and safe_name("Tusche über/墨") == "Tusche_über_墨"
-    assert safe_name("con.safe") == "_con.safe"
-    assert len(safe_name("墨" * 500).encode()) <= 200
+    assert safe_file_name("ink: a/b?*") == "ink_a_b"
+    assert safe_file_name("run@step-300") == "run_step-300"
+    assert safe_file_name("..") == "model" and safe_file_name("Tusche über/墨") == "Tusche_über_墨"
+    assert safe_file_name("con.safe") == "_con.safe"
+    assert len(safe_file_name("墨" * 500).encode()) <= 200
 
 
 def test_copies_stand_in_where_links_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
