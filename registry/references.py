@@ -1,8 +1,9 @@
-"""References: `name`, `name@alias`, `sha256:<prefix>`, a path; and adapters with weights, `ink:0.6+hat:0.4`."""
+"""References: `name`, `name@alias`, `name@key=value` (a sweep's run), `sha256:<prefix>`, a path; with weights `ink:0.6+hat:0.4`."""
 
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ GENERIC = (
     "lora",
     "pytorch_model",
 )  # file names that identify no model
-NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
+PART = r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?"
+NAME = re.compile(rf"{PART}(?:@(?=[^@]*=){PART})?")  # the second part is an override of a sweep's run: ink@lora.rank=4
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,39 @@ def check_name(name: str | None) -> None:
     if name is None:
         return
     if not NAME.fullmatch(name) or name.lower() == "none":
-        raise Refused(f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\, and not 'none'.")
+        raise Refused(
+            f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-`, `_`; not @ + : / \\ (@ only as @KEY=VALUE), and not 'none'."
+        )
     if name == POCKET:
         raise Refused("'pocket' is the name of the embedded base. Choose another name.")
 
 
+def check_alias(alias: str) -> None:
+    """Raise Refused for an alias that a reference cannot hold."""
+    if not re.fullmatch(PART, alias) or "=" in alias or alias.lower() == NONE:
+        raise Refused(f"{alias!r} cannot be an alias. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\ =, and not 'none'.")
+
+
+def without_alias(name: str) -> str:
+    """The name without an alias: `ink` of `ink@20260102-030405`; a sweep's `ink@lora.rank=4` is a name."""
+    return name if NAME.fullmatch(name) else name.rpartition("@")[0] or name
+
+
+def names_like(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that match a pattern such as `ink@lora.rank=*`, sorted by numbers. A `*` is any text without an `@`."""
+    regex = re.compile("[^@]*".join(map(re.escape, pattern.split("*"))))
+    return sorted((name for name in names if regex.fullmatch(name)), key=_by_numbers)
+
+
+def _by_numbers(name: str) -> list[tuple[int, float, str]]:
+    """A key that sorts `rank=4` before `rank=16`."""
+    parts = re.split(r"(?<==)([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)", name)
+    return [(0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts)]
+
+
 def proper_name(text: str) -> str:
     """A folder's name as a valid name: invalid characters become `-`."""
+    if NAME.fullmatch(text) and text.lower() != NONE:
+        return text
     name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"
     return f"{name}-" if name.lower() == "none" else name

@@ -13,6 +13,7 @@ from registry.index import database as tables
 from registry.index.overrides import apply_overrides
 from registry.index.rows import select_many
 from registry.record import FileEntry, Hashes, Record, Warn
+from registry.references import without_alias
 
 
 @dataclass
@@ -155,7 +156,7 @@ def display_name(derived: Record, extra: Annotated) -> str:
 def _alias_names(derived: Record, extra: Annotated) -> tuple[str, ...]:
     """Aliases, as `name@alias` where they belong to another given name, and the record's other names."""
     name = display_name(derived, extra)
-    others = {row.name for row in extra.names.get(derived.id, [])} - {name.partition("@")[0]}
+    others = {row.name for row in extra.names.get(derived.id, [])} - {without_alias(name)}
     aliases = extra.aliases.get(derived.id, [])
     found = [f"{row.name}@{row.alias}" if row.name in others else row.alias for row in aliases]
     found += [row.name for row in extra.names.get(derived.id, []) if row.current and row.name != name]
