@@ -1,8 +1,9 @@
-"""How a person names things: `name`, `name@alias`, `sha256:<prefix>`, a path; and adapters with weights, `ink:0.6+hat:0.4`."""
+"""References as users write them: `name`, `name@alias`, `name@key=value` (a sweep's run), `sha256:<prefix>`, a path; `ink:0.6+hat:0.4`."""
 
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # what stands befo
 NONE = "none"  # no adapter at all
 POCKET = "pocket"  # the embedded base: always there under this name
 GENERIC = ("model", "diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "lora", "pytorch_model")  # tell nothing
-NAME = re.compile(r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?")
+PART = r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?"
+NAME = re.compile(rf"{PART}(?:@(?=[^@]*=){PART})?")  # the second part is what a sweep's run has of its own: ink@lora.rank=4
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,39 @@ def check_name(name: str | None) -> None:
     if name is None:
         return
     if not NAME.fullmatch(name) or name.lower() == "none":
-        raise Refused(f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\, and not 'none'.")
+        raise Refused(
+            f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-`, `_`; not @ + : / \\ (@ only as @KEY=VALUE), and not 'none'."
+        )
     if name == POCKET:
         raise Refused("'pocket' is the name of the embedded base. Choose another name.")
 
 
+def check_alias(alias: str) -> None:
+    """Refuse an alias that `name@alias` could not be written with."""
+    if not re.fullmatch(PART, alias) or "=" in alias or alias.lower() == NONE:
+        raise Refused(f"{alias!r} cannot be an alias. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\ =, and not 'none'.")
+
+
+def without_alias(name: str) -> str:
+    """The registered name in what a Record is called: `ink` of `ink@20260102-030405`; a sweep's `ink@lora.rank=4` is a name."""
+    return name if NAME.fullmatch(name) else name.rpartition("@")[0] or name
+
+
+def names_like(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a pattern such as `ink@lora.rank=*` stands for, numbers by their size. A `*` is any text without an `@`."""
+    likeness = re.compile("[^@]*".join(map(re.escape, pattern.split("*"))))
+    return sorted((name for name in names if likeness.fullmatch(name)), key=_by_numbers)
+
+
+def _by_numbers(name: str) -> list[tuple[int, float, str]]:
+    """A key that sorts `rank=4` before `rank=16`."""
+    parts = re.split(r"(?<==)([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)", name)
+    return [(0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts)]
+
+
 def proper_name(text: str) -> str:
     """A folder's name as one that references can hold: what they cannot is a `-`."""
+    if NAME.fullmatch(text) and text.lower() != NONE:
+        return text
     name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"
     return f"{name}-" if name.lower() == "none" else name

@@ -24,7 +24,8 @@ from train.schedule import SCHEDULES
 
 C = TypeVar("C")
 
-NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*")  # a name is a folder, and a reference in which @ + : / have a meaning
+# A name is a folder, and a reference in which @ + : / have a meaning; a sweep's run has its override behind an @.
+NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*(@[^@+:/\\\x00-\x1f]*=[^@+:/\\\x00-\x1f]*)?")
 
 
 class Precision(Enum):

@@ -57,8 +57,8 @@ LAYERS: tuple[Layer, ...] = (
 FILE_NAMES = FileNames(
     title="Chroma",
     class_name="ChromaTransformer2DModel",
-    own="transformer_blocks.0.attn.to_q.weight",
-    theirs="double_blocks.0.img_attn.qkv.weight",
+    diffusers_key="transformer_blocks.0.attn.to_q.weight",
+    original_key="double_blocks.0.img_attn.qkv.weight",
     layers=LAYERS,
     others={**NORMS, f"{TIME}.norms.*.weight": f"{TIME}.norms.*.scale"},
 )

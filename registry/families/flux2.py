@@ -123,8 +123,8 @@ _NAMES = AdapterNames(layers=LAYERS, base_version="flux2")
 FILE_NAMES = FileNames(
     title="FLUX.2",
     class_name="Flux2Transformer2DModel",
-    own="single_stream_modulation.linear.weight",
-    theirs="single_stream_modulation.lin.weight",
+    diffusers_key="single_stream_modulation.linear.weight",
+    original_key="single_stream_modulation.lin.weight",
     layers=LAYERS,
     implementation="https://github.com/black-forest-labs/flux2",
     others={

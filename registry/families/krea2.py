@@ -102,8 +102,8 @@ LAYERS: tuple[Layer, ...] = (
 FILE_NAMES = FileNames(
     title="Krea 2",
     class_name="Krea2Transformer2DModel",
-    own="text_fusion.projector.weight",
-    theirs="txtfusion.projector.weight",
+    diffusers_key="text_fusion.projector.weight",
+    original_key="txtfusion.projector.weight",
     layers=LAYERS,
     others={
         **{f"{own}.{ours}": f"{block}.{theirs}" for block, own in BLOCKS.items() for theirs, ours in NORMS.items()},

@@ -75,8 +75,8 @@ LAYERS = (
 FILE_NAMES = FileNames(
     title="Lumina-Image 2",
     class_name="Lumina2Transformer2DModel",
-    own="layers.0.attn.to_q.weight",
-    theirs="layers.0.attention.qkv.weight",
+    diffusers_key="layers.0.attn.to_q.weight",
+    original_key="layers.0.attention.qkv.weight",
     layers=LAYERS,
     others={
         "time_caption_embed.caption_embedder.0.weight": "cap_embedder.0.weight",

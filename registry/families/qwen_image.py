@@ -81,8 +81,8 @@ SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_atten
 FILE_NAMES = FileNames(
     title="Qwen-Image",
     class_name="QwenImageTransformer2DModel",
-    own="transformer_blocks.0.attn.add_k_proj.weight",
-    theirs="transformer_blocks.0.attn.add_k_proj.weight",
+    diffusers_key="transformer_blocks.0.attn.add_k_proj.weight",
+    original_key="transformer_blocks.0.attn.add_k_proj.weight",
     layers=LAYERS,
 )
 
@@ -266,6 +266,6 @@ FAMILIES.add("qwen_image")(
         lora_state=partial(transformer_lora, layers=()),
         guided=guided,
         guide=guide,
-        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, asked_once=True),
+        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, conditional_only=True),
     )
 )

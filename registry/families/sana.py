@@ -94,8 +94,8 @@ SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "caption_cha
 FILE_NAMES = FileNames(
     title="Sana",
     class_name="SanaTransformer2DModel",
-    own="transformer_blocks.0.ff.conv_inverted.weight",
-    theirs="blocks.0.mlp.inverted_conv.conv.weight",
+    diffusers_key="transformer_blocks.0.ff.conv_inverted.weight",
+    original_key="blocks.0.mlp.inverted_conv.conv.weight",
     layers=LAYERS,
     others={
         "caption_norm.weight": "attention_y_norm.weight",

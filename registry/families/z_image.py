@@ -76,8 +76,8 @@ FILLED = 32  # tokens that captions and images are filled up to a multiple of
 FILE_NAMES = FileNames(
     title="Z-Image",
     class_name="ZImageTransformer2DModel",
-    own="layers.0.attention.to_q.weight",
-    theirs="layers.0.attention.qkv.weight",
+    diffusers_key="layers.0.attention.to_q.weight",
+    original_key="layers.0.attention.qkv.weight",
     layers=LAYERS,
     others={f"{stack}attention.norm_{x}.weight": f"{stack}attention.{x}_norm.weight" for stack in STACKS for x in "qk"},
 )

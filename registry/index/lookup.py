@@ -20,7 +20,7 @@ from registry.index.storage.hash_cache import Digests
 from registry.names import suggest
 from registry.progress import silent
 from registry.record import Record
-from registry.references import POCKET, absolute, is_hash, looks_like_path, split_alias
+from registry.references import POCKET, absolute, is_hash, looks_like_path, names_like, split_alias
 from registry.sources.source import is_source, same_source
 
 ID = re.compile("[0-9a-f]{16}")
@@ -56,6 +56,15 @@ class Finder:
                 f"'{name}@step-*' names no checkpoint: no run called {name!r} with checkpoints is registered. {self._nearest(name)}"
             )
         return [record for _, record in sorted(found.items())]
+
+    def names_like(self, pattern: str) -> list[str]:
+        """The names that `ink@lora.rank=*` stands for: those that were given, else those that files have. Raises NotFound."""
+        with self._index.reading() as connection:
+            held = {name: rows.ids_by_name(connection, name) for name in names_like(pattern, rows.all_names(connection))}
+        found = [name for name, (given, _) in held.items() if given] or [name for name, (_, stems) in held.items() if stems]
+        if not found:
+            raise NotFound(f"{pattern!r} fits no name that is registered. {self._nearest(pattern)}")
+        return found
 
     def _candidates(self, reference: str) -> list[Record]:
         prefix = is_hash(reference)

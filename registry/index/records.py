@@ -13,6 +13,7 @@ from registry.index import database as tables
 from registry.index.overrides import apply_overrides
 from registry.index.rows import select_many
 from registry.record import FileEntry, Hashes, Record, Warn
+from registry.references import without_alias
 
 
 @dataclass
@@ -155,7 +156,7 @@ def display_name(derived: Record, said: Said) -> str:
 def _alias_names(derived: Record, said: Said) -> tuple[str, ...]:
     """`alias` under its own name or one that its file had, `name@alias` under another that it was given, and its other names."""
     name = display_name(derived, said)
-    others = {row.name for row in said.names.get(derived.id, [])} - {name.partition("@")[0]}
+    others = {row.name for row in said.names.get(derived.id, [])} - {without_alias(name)}
     aliases = said.aliases.get(derived.id, [])
     found = [f"{row.name}@{row.alias}" if row.name in others else row.alias for row in aliases]
     found += [row.name for row in said.names.get(derived.id, []) if row.current and row.name != name]

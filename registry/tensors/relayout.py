@@ -13,7 +13,7 @@ from registry.architectures.unet.ldm_names import vae_name
 from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.formats.key_map import FilePlaces, KeyLocation
+from registry.formats.key_map import FileKeyMap, KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.transformer_file import PREFIXES
 from registry.tensors.layout import Layout, Stored, joined
@@ -198,7 +198,7 @@ def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
     return _shaped_like(replace(layout, tensors={**found, **rest}, translated=True), first)
 
 
-def _table_places(table: FilePlaces, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, KeyLocation]:
+def _table_places(table: FileKeyMap, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, KeyLocation]:
     try:
         return table.places(component, {}, {name: stored.info.shape for name, stored in tensors.items()}, keys)
     except KeyError:  # names that depend on a config, as a UNet's do: such files have one spelling

@@ -53,8 +53,8 @@ NORMS: Mapping[str, str] = {  # of queries and keys, in 3.5
 FILE_NAMES = FileNames(
     title="Stable Diffusion 3",
     class_name="SD3Transformer2DModel",
-    own="transformer_blocks.0.attn.to_q.weight",
-    theirs="joint_blocks.0.x_block.attn.qkv.weight",
+    diffusers_key="transformer_blocks.0.attn.to_q.weight",
+    original_key="joint_blocks.0.x_block.attn.qkv.weight",
     layers=LAYERS,
     others={**NORMS, "pos_embed.pos_embed": "pos_embed"},
 )
@@ -82,7 +82,7 @@ class Published(Container[str]):
     """The keys of a whole file as it is published: every one, but none in diffusers' names."""
 
     def __contains__(self, key: object) -> bool:
-        return not str(key).endswith(FILE_NAMES.own)
+        return not str(key).endswith(FILE_NAMES.diffusers_key)
 
 
 class WholeFile:
@@ -92,13 +92,13 @@ class WholeFile:
     implementation = "https://github.com/Stability-AI/sd3-ref"
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The VAE's attention is four 1 x 1 convolutions there (FilePlaces)."""
+        """The VAE's attention is four 1 x 1 convolutions there (FileKeyMap)."""
         return (*shape, 1, 1) if ".mid.attn_1." in key and len(shape) == 2 else shape
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, KeyLocation]:
-        """The parameters of one component (FilePlaces)."""
+        """The parameters of one component (FileKeyMap)."""
         if component == "transformer":
             return FILE_NAMES.places(component, config, shapes, keys)
         return next((piece.places(config, shapes, keys) for piece in PIECES if piece.component == component), {})
