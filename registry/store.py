@@ -57,7 +57,7 @@ class Store(Annotations):
 
     @property
     def index_shown(self) -> str:
-        """Where the index lies, without a password."""
+        """The path or URL of the index, without a password."""
         return self._index.shown
 
     def count(self) -> int | None:
