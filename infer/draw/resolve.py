@@ -193,11 +193,11 @@ class Resolver:
     def _find_base(self, render: Render) -> Base:
         import torch
 
-        from registry.detect.loading import load_base, told_prediction
+        from registry.detect.loading import load_base, prediction_override
 
         record, base_config = self._store.find(render.base), render.base_config
         path = _path_of(record)
-        prediction = render.prediction or told_prediction(record)
+        prediction = render.prediction or prediction_override(record)
         family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=prediction)
         return Base(
             record=record,

@@ -15,7 +15,7 @@ from registry.converting.pickles import PickleConversion, is_pickle
 from registry.converting.request import FORMS, ConversionPlan, ConvertRequest
 from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
-from registry.detect.loading import told_prediction
+from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
@@ -119,8 +119,8 @@ def _conversion(request: ConvertRequest, record: Record, base: Path | None) -> C
     if record.kind not in ("checkpoint", "unknown"):
         raise Refused(f"{request.reference} is of kind {record.kind}; {request.target} is a form of checkpoints.")
     if request.target == "single-file":
-        return SingleFileConversion.of(path, request, family=family, prediction=told_prediction(record))
-    return FolderConversion.of(path, request, family=family, base=base, prediction=told_prediction(record))
+        return SingleFileConversion.of(path, request, family=family, prediction=prediction_override(record))
+    return FolderConversion.of(path, request, family=family, base=base, prediction=prediction_override(record))
 
 
 def _found(request: ConvertRequest, store: Store) -> Record:

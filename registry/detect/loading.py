@@ -63,12 +63,12 @@ def load_base(
     family = family_of(base)
     if base.path is None:
         raise NotFound(f"{base.name} is registered, but none of its files is known to this machine. Scan its folder again.")
-    said = prediction or told_prediction(base)
+    said = prediction or prediction_override(base)
     return family, load_family(family, Path(base.path), dtype=dtype, device=device, base_config=base_config, prediction=said)
 
 
-def told_prediction(record: Record) -> str | None:
-    """What a person said that it predicts; None where nobody did."""
+def prediction_override(record: Record) -> str | None:
+    """The overridden prediction type of a record; None where there is none."""
     return record.prediction.value if record.prediction.source == OVERRIDDEN else None
 
 
