@@ -73,7 +73,6 @@ def test_a_store_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_blobs_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """s3fs against moto's server: kept, listed, brought to a second machine, taken away; damage there is noticed."""
-    import boto3
     import fsspec
     from moto.server import ThreadedMotoServer
 
@@ -89,8 +88,7 @@ def test_blobs_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "DEFAULT_REGION": "us-east-1",
         }.items():
             monkeypatch.setenv(f"AWS_{name}", value)
-        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="models")
-        fsspec.filesystem("s3").clear_instance_cache()
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("models")
         monkeypatch.setenv("LORALOOM_BLOBS", "s3://models/blobs")
         here, there = Blobs(tmp_path / "here"), Blobs(tmp_path / "there")
         file, sha256 = made(tmp_path / "a.safetensors", b"weights" * 1_000_000)
