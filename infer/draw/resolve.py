@@ -19,7 +19,7 @@ from infer.draw.render import SETTINGS, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
-    from registry.architectures.text.textual_inversion import Word
+    from registry.architectures.text.textual_inversion import TextualInversion
     from registry.family import Family
     from registry.parts import Parts
     from registry.record import Record
@@ -74,19 +74,19 @@ class Resolver:
         """The ControlNet of that name. Raises Refused with the reason."""
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
 
-    def words(self, render: Render) -> list[Word]:
+    def words(self, render: Render) -> list[TextualInversion]:
         """The textual inversion embeddings of a Render for its base, in their order. Raises Refused with the reason."""
         return [self._word(one, render) for one in render.embeddings]
 
-    def _word(self, one: Embedding, render: Render) -> Word:
+    def _word(self, one: Embedding, render: Render) -> TextualInversion:
         what = ("word", one.reference, one.token or "", render.base, render.base_config or "")
         return self._once(what, lambda: self._find_word(one, render))  # type: ignore[no-any-return]
 
-    def _find_word(self, one: Embedding, render: Render) -> Word:
-        from registry.architectures.text.textual_inversion import read_word
+    def _find_word(self, one: Embedding, render: Render) -> TextualInversion:
+        from registry.architectures.text.textual_inversion import read_textual_inversion
 
         found, base = self.embedding(one.reference), self.base(render)
-        return read_word(found.path, base.skeleton, token=one.token, name=found.record.name)
+        return read_textual_inversion(found.path, base.skeleton, token=one.token, name=found.record.name)
 
     def embedding(self, reference: str) -> Found:
         """The textual inversion embedding of that name. Raises Refused with the reason."""
@@ -193,11 +193,11 @@ class Resolver:
     def _find_base(self, render: Render) -> Base:
         import torch
 
-        from registry.detect.loading import load_base, told_prediction
+        from registry.detect.loading import load_base, prediction_override
 
         record, base_config = self._store.find(render.base), render.base_config
         path = _path_of(record)
-        said = render.prediction or told_prediction(record)
+        said = render.prediction or prediction_override(record)
         family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=said)
         return Base(
             record=record,

@@ -18,7 +18,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png
-from registry.architectures.text.textual_inversion import forget, teach, with_words
+from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
 from registry.detect.loading import load_base
 from registry.family import Family
@@ -139,12 +139,12 @@ class Session:
         """Exactly the Render's textual inversion embeddings, in the tokenizers and the text encoders."""
         if render.embeddings == self._said:
             return
-        forget(self.parts, self._own_tables)
+        remove_tokens(self.parts, self._own_tables)
         self._said, self._own_tables = (), {}
         words = self._resolver.words(render)
-        self._own_tables = teach(self.parts, words)
+        self._own_tables = add_tokens(self.parts, words)
         self._said = render.embeddings
-        self.parts.tokenizers = with_words(replace(self.parts, tokenizers=self._own_tokenizers), words).tokenizers
+        self.parts.tokenizers = with_tokens(replace(self.parts, tokenizers=self._own_tokenizers), words).tokenizers
 
     def _attach(self, name: str, reference: str) -> None:
         if name in self._refused:

@@ -16,7 +16,7 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand
-from registry.architectures.text.textual_inversion import with_words
+from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class _Costs:
         for (sha256, words, text), render in texts.items():
             base = self._base(render)
             if (sha256, words) not in skeletons:
-                skeletons[sha256, words] = with_words(base.skeleton, self._resolver.words(render))
+                skeletons[sha256, words] = with_tokens(base.skeleton, self._resolver.words(render))
             needed, fit = base.family.count_tokens(skeletons[sha256, words], str(text))
             if needed > fit:
                 yield tell_truncated(str(text), needed, fit)

@@ -15,7 +15,7 @@ from registry.converting.pickles import PickleConversion, is_pickle
 from registry.converting.request import FORMS, ConversionPlan, ConvertRequest
 from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
-from registry.detect.loading import told_prediction
+from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
@@ -116,8 +116,8 @@ def _way(wish: ConvertRequest, record: Record, base: Path | None) -> ConversionP
     if record.kind not in ("checkpoint", "unknown"):
         raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of checkpoints.")
     if wish.target == "single-file":
-        return SingleFileConversion.of(path, wish, family=family, prediction=told_prediction(record))
-    return FolderConversion.of(path, wish, family=family, base=base, prediction=told_prediction(record))
+        return SingleFileConversion.of(path, wish, family=family, prediction=prediction_override(record))
+    return FolderConversion.of(path, wish, family=family, base=base, prediction=prediction_override(record))
 
 
 def _found(wish: ConvertRequest, store: Store) -> Record:

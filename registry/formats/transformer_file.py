@@ -34,8 +34,8 @@ class FileNames:
 
     title: str  # for people: FLUX.1
     class_name: str  # in diffusers
-    own: str  # a tensor that tells diffusers' names
-    theirs: str  # a tensor that tells the original implementation's names
+    diffusers_key: str  # a tensor that only a file in diffusers' names has
+    original_key: str  # a tensor that only a file in the original implementation's names has
     layers: tuple[Layer, ...]  # their `.weight` and `.bias`
     others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
     vectors: tuple[str, ...] = ()  # endings of the file's keys of tables that stand there as one vector, row after row
@@ -44,7 +44,7 @@ class FileNames:
     @property
     def published(self) -> Container[str]:
         """The original implementation's names, without a prefix (FilePlaces)."""
-        return (self.theirs,)
+        return (self.original_key,)
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As it is, but for tables that stand there as a vector (FilePlaces)."""
@@ -52,7 +52,7 @@ class FileNames:
 
     def prefix(self, keys: Container[str]) -> str | None:
         """What stands before the transformer's names in a file; None where it holds none."""
-        return next((prefix for prefix in PREFIXES if prefix + self.own in keys or prefix + self.theirs in keys), None)
+        return next((prefix for prefix in PREFIXES if prefix + self.diffusers_key in keys or prefix + self.original_key in keys), None)
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
@@ -61,7 +61,7 @@ class FileNames:
         prefix = self.prefix(keys) if component == "transformer" else None
         if prefix is None:
             return {}
-        found = {name: KeyLocation(name) for name in shapes} if prefix + self.own in keys else _places(self, shapes)
+        found = {name: KeyLocation(name) for name in shapes} if prefix + self.diffusers_key in keys else _places(self, shapes)
         return {name: replace(place, key=prefix + place.key) for name, place in found.items()}
 
 
@@ -87,7 +87,9 @@ def load_transformer(
     prefix = names.prefix(tensors)
     if prefix is None:
         raise BadFile(
-            path, "not-a-model", f"has no {names.title} transformer: neither {names.theirs} nor {names.own}, with any known prefix."
+            path,
+            "not-a-model",
+            f"has no {names.title} transformer: neither {names.original_key} nor {names.diffusers_key}, with any known prefix.",
         )
     found = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
     _refuse_scaled(path, found)
