@@ -60,6 +60,10 @@ def take_switch(words: list[str], *spellings: str) -> bool:
 def run(words: list[str]) -> int:
     """Find the command that the words name, and run it on the rest."""
     table = find_commands()
+    if words[:1] in (["-sc"], ["--shell-completion"]):
+        from loraloom.completion import complete
+
+        return complete(words, table)
     if not words or words[0].startswith("-"):
         overview(table).parse_args(words)
         overview(table).print_help()

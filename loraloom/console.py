@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 
+PACKAGES = ("registry", "infer", "train", "loraloom")  # whose log records are shown from INFO on
+
 _debug = False  # --debug was given
 
 
@@ -124,8 +126,26 @@ def listen(*, debug: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for room in ("registry", "infer", "train", "loraloom"):
+    for room in PACKAGES:
         logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def listen_once(*, debug: bool) -> None:
+    """`listen`, unless this process does already: a launcher's worker begins without it."""
+    if not any(isinstance(handler, _Notes) for handler in logging.getLogger().handlers):
+        listen(debug=debug)
+
+
+def is_debug() -> bool:
+    """Whether --debug was given."""
+    return _debug
+
+
+def set_verbose(loggers: object) -> None:
+    """Hydra's `hydra.verbose`: true is every logger at DEBUG; Hydra itself has set those that are named one by one."""
+    if loggers is True:
+        for room in PACKAGES:
+            logging.getLogger(room).setLevel(logging.DEBUG)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from registry.index.storage.managed_files import Removed, delete, keep_files, ma
 from registry.index.storage.verify import Check, verify
 from registry.progress import Report, silent
 from registry.record import Hashes, Record
-from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias
+from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias, without_alias
 from registry.sources.source import Download, check_expected, download, is_source
 
 
@@ -57,7 +57,7 @@ class Store(Annotations):
 
     @property
     def index_shown(self) -> str:
-        """Where the index lies, without a password."""
+        """The path or URL of the index, without a password."""
         return self._index.shown
 
     def count(self) -> int | None:
@@ -185,9 +185,18 @@ class Store(Annotations):
         return refresh_record(found, self._index, self._digests.digest) if fresh else found
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
-        """The Records of `name@step-*` in the order of their steps; of any other reference the one that `find` gives."""
+        """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.
+
+        `*` may stand in both: `ink@lora.rank=*@step-300`. Any other reference gives the one that `find` gives.
+        """
         name, alias = split_alias(reference)
-        return self._finder.steps(name) if alias == "step-*" else [self.find(reference, kind=kind)]
+        if split_alias(name)[1] is not None and "*" in name:
+            return [record for one in self._finder.names_like(name) for record in self.expand(f"{one}@{alias}", kind=kind)]
+        if alias == "step-*":
+            return self._finder.steps(name)
+        if alias is not None and "*" in alias and "=" in alias:
+            return [self.find(one, kind=kind) for one in self._finder.names_like(reference)]
+        return [self.find(reference, kind=kind)]
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that contain every word, ignoring case, in name, tags, notes, triggers, evidence, path, hashes or metadata."""
@@ -266,7 +275,7 @@ class Store(Annotations):
         digest = record.hashes.sha256
         kept = self.blobs.fetch(digest, report) if digest and "root" not in record.metadata else None
         if kept is not None:
-            return self.add(kept, sha256=digest, name=None if "@" in record.name else record.name, report=report)
+            return self.add(kept, sha256=digest, name=record.name if without_alias(record.name) == record.name else None, report=report)
         source = record.metadata.get("source")
         if source is None:
             raise NotFound(f"{record.name} is not in {self.blobs.shown}, and it has no source to download it from.")

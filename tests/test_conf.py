@@ -7,10 +7,13 @@ import pytest
 
 from loraloom.cli import find_commands
 from loraloom.hydra.arguments import Arguments
+from loraloom.hydra.bridge import compose_hydra
 from loraloom.hydra.composer import Composer
 from loraloom.hydra.job import Job
+from loraloom.hydra.plugins import target_fault
 from loraloom.hydra.presets import Presets
 from loraloom.hydra.run import configure
+from registry.errors import Faults
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 JOBS: dict[str, Job[Any]] = {name: module.job() for name, module in find_commands().items() if hasattr(module, "job")}
@@ -49,7 +52,29 @@ def test_hydra_makes_no_folders_of_its_own(name: str) -> None:
 
 
 def test_every_file_in_conf_belongs_to_a_job() -> None:
-    used = {path for job in JOBS for options in Presets(job).groups.values() for path in options.values()} | {
-        CONF / f"{job}.yaml" for job in JOBS
-    }
+    used = {path for job in JOBS for options in Presets(job).groups.values() for path in options.values()}
+    used |= {CONF / f"{job}.yaml" for job in JOBS} | set((CONF / "hydra" / "launcher").glob("*.yaml"))
+    used |= {CONF / "model" / "shared" / "one_image.yaml"}  # named in the defaults of other presets
     assert set(CONF.rglob("*.yaml")) == used
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "hydra" / "launcher").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_launcher_composes(path: Path) -> None:
+    job = JOBS["train"]
+    launcher = compose_hydra("train", job.schema, [f"hydra/launcher={path.stem}"]).launcher
+    assert target_fault("hydra/launcher", path.stem, launcher["_target_"], [CONF]) is None
+
+
+def test_what_a_model_shares_with_others_must_be_given_too() -> None:
+    with pytest.raises(Faults, match=r"base=\.\.\. must be given: model to train on"):
+        configure(JOBS["train"], "model=flux1", "data=ink")
+
+
+def test_hardware_comes_after_the_model() -> None:
+    config = configure(JOBS["train"], "model=sdxl", "base=given", "hardware=80gb")
+    assert (config.resolution, config.batch_size, config.accumulate, config.gradient_checkpointing) == (1024, 1, 4, False)
+
+
+@pytest.mark.parametrize("value", ["jsonl", "wandb", "tensorboard", "wandb+tensorboard", "none-such"])
+def test_a_tracker_is_a_preset_or_a_value_of_the_setting(value: str) -> None:
+    assert configure(JOBS["train"], f"tracker={value}").tracker == value

@@ -24,7 +24,8 @@ from train.schedule import SCHEDULES
 
 C = TypeVar("C")
 
-NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*")  # a name is a folder, and a reference in which @ + : / have a meaning
+# A name is a folder, and a reference in which @ + : / have a meaning; a sweep's run has its override behind an @.
+NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*(@[^@+:/\\\x00-\x1f]*=[^@+:/\\\x00-\x1f]*)?")
 
 
 class Precision(Enum):
@@ -44,7 +45,7 @@ class DataConfig:
     )
     trigger: str | None = setting(
         None,
-        "the word that will call what is learned: put before every caption that lacks it; alone it is the caption of a set without any",
+        "trigger word: prepended to every caption that lacks it; alone it is the caption of a set without captions",
     )
     split: str = setting("train", "the split, where load_dataset is used")
     image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
@@ -54,13 +55,13 @@ class DataConfig:
 @dataclass(kw_only=True)
 class LoraConfig:
     rank: int = setting(16, "LoRA rank (dim)")
-    alpha: float | None = setting(None, "scale: the product is multiplied by alpha / rank (default: rank)")
+    alpha: float | None = setting(None, "LoRA alpha: the product is scaled by alpha / rank (default: rank)")
     targets: Any = setting(
         "attention",
         "a preset (attention, attention_mlp, convolutions), a list of module names, or a regular expression in slashes: /.*attn2.*/",
     )
     text_encoder: bool = setting(
-        False, "learn on the attention of the CLIP text encoders too: they then stay in memory and read the prompts in every step"
+        False, "train the attention of the CLIP text encoders too: they stay in memory and encode the prompts in every step"
     )
 
 
@@ -102,7 +103,7 @@ class ObjectiveConfig:
     weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
     loss: str = word("mse", f"loss: {', '.join(LOSSES)}")
     shift: float | None = setting(
-        None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: what it is drawn with at this resolution)"
+        None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: that of sampling at this resolution)"
     )
     guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
     params: ObjectiveParams = setting(ObjectiveParams, "options of timesteps, weighting and loss")
@@ -110,31 +111,31 @@ class ObjectiveConfig:
 
 @dataclass(kw_only=True)
 class CheckpointConfig:
-    every: int | None = setting(None, "steps between checkpoints (default: a fifth of the steps); the last step always makes one")
-    keep: int = setting(3, "newest checkpoints that are kept; the one with the lowest held-out loss is kept beside them")
+    every: int | None = setting(None, "steps between checkpoints (default: a fifth of the steps); there is always one of the last step")
+    keep: int = setting(3, "number of newest checkpoints to keep, beside the one with the lowest held-out loss")
 
 
 @dataclass(kw_only=True)
 class HeldoutConfig:
-    path: str | None = setting(None, "folder of pairs that are never trained on (default: heldout/ in data.path, if it is there)")
-    share: float = setting(0.0, "share of data.path that is split off by content when there is no such folder")
+    path: str | None = setting(None, "folder of held-out images with captions, never trained on (default: heldout/ in data.path)")
+    share: float = setting(0.0, "share of data.path split off for validation, by content, when there is no such folder")
     every: int | None = setting(None, "steps between held-out measurements (default: a tenth of the steps)")
 
 
 @dataclass(kw_only=True)
 class PreviewConfig:
     prompts: list[str] | None = setting(
-        None, "what is drawn while training (default: the first held-out captions, else training captions); [] draws nothing"
+        None, "prompts of the sample images (default: the first held-out captions, else training captions); [] draws none"
     )
     every: int | None = setting(None, "steps between previews (default: with each checkpoint)")
-    seed: int = setting(0, "seed of the first prompt's image; the next prompt has the next seed")
-    steps: int | None = setting(None, "denoising steps (default: 20, or the family's own when that is lower)")
+    seed: int = setting(0, "seed of the first prompt's image; each further prompt has the next seed")
+    steps: int | None = setting(None, "sampling steps (default: 20, or the family's default if lower)")
     guidance: float | None = setting(None, "guidance (default: the family's)")
 
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """Everything a run needs. A run's own config.yaml is one of these, resolved."""
+    """All settings of a training run. config.yaml of a run folder is one of these, resolved."""
 
     name: str | None = setting(None, "name of the run and of its adapter (default: the data folder's name)")
     base: str = setting("pocket", "model to train on: a registered name, a path, a sha256: prefix")
@@ -142,7 +143,7 @@ class TrainConfig:
         None, "diffusers folder with component configs and tokenizers, for single files of families that carry none"
     )
     prediction: str | None = setting(
-        None, "what the base predicts where its file does not say it, or says it wrongly: epsilon or v_prediction (default: as it says)"
+        None, "prediction type of the base, epsilon or v_prediction, where its file has none or a wrong one (default: as detected)"
     )
     data: DataConfig = field(default_factory=DataConfig)
     resolution: int | None = setting(
@@ -151,7 +152,7 @@ class TrainConfig:
     batch_size: int = setting(4, "batch size per device")
     accumulate: int = setting(1, "gradient accumulation steps")
     steps: int = setting(1000, "optimizer steps")
-    seed: int = setting(0, "seed of the LoRA's start, of the order and of all noise")
+    seed: int = setting(0, "seed of the LoRA's initial weights, the order of images and all noise")
     lora: LoraConfig = field(default_factory=LoraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -164,12 +165,10 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
-    tracker: str = word(
-        "jsonl", "where curves go beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +"
-    )
-    out: str = setting("runs", "folder that receives <name>/<stamp>/")
+    tracker: str = word("jsonl", "logging beside metrics.jsonl, which is always written: jsonl, wandb, tensorboard, or several joined by +")
+    out: str = setting("runs", "output folder; a run gets <name>/<stamp>/ in it")
     dry_run: bool = setting(False, "print the plan and stop")
-    resume: str | None = setting(None, "run folder to go on with, by its own settings; `latest` is the newest of that name")
+    resume: str | None = setting(None, "run folder to resume, with its own settings; `latest` is the newest of that name")
 
     def __post_init__(self) -> None:
         faults = [f"{name} {must}, got {value!r}." for name, value, good, must in self._rules() if not good]

@@ -1,4 +1,4 @@
-"""The work of a run inside its folder: prepare, take the steps, finish. What a plan promised is done here."""
+"""Runs a plan inside its run folder: prepare, train, finish."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def start(plan: Plan, store: Store, *, report: Report, out: Log) -> Outcome:
-    """Begin a run that was planned: make its folder, then do the work."""
+    """Start a planned run in a new run folder."""
     accelerator = make_accelerator(plan)
     out = out if accelerator.is_main_process else discard
     out(plan.to_text())
@@ -43,10 +43,10 @@ def start(plan: Plan, store: Store, *, report: Report, out: Log) -> Outcome:
 def resume_from(
     plan: Plan, place: Path, newest: checkpoint.Checkpoint | None, store: Store, *, changes: Mapping[str, Any], report: Report, out: Log
 ) -> Outcome:
-    """Go on in a run's folder from a checkpoint, or from step 0."""
+    """Resume in a run folder from a checkpoint, or from step 0."""
     accelerator = make_accelerator(plan)
     out = out if accelerator.is_main_process else discard
-    out(f"going on with {place} after step {newest.step if newest else 0} of {plan.config.steps}")
+    out(f"resuming {place} after step {newest.step if newest else 0} of {plan.config.steps}")
     return _execute(plan, place, newest, store, accelerator, report, out, changes=changes)
 
 
@@ -89,14 +89,14 @@ def _execute(
         work = prepare(plan, place, accelerator, report=report, out=out)
         history = History()
         if newest is not None:
-            restore(work.learner, newest, export.read_adapter(newest.adapter))
+            restore(work.state, newest, export.read_adapter(newest.adapter))
             history = History(**newest.history)
         seconds_before = history.seconds
         trackers = open_trackers(place, plan.config, after=start_step) if main else []
         try:
-            with catch_signals() as wish:
+            with catch_signals() as stop_request:
                 Loop(
-                    learner=work.learner,
+                    state=work.state,
                     folder=place,
                     names=[sample.name for sample in plan.train],
                     probe=work.probe,
@@ -106,7 +106,7 @@ def _execute(
                     history=history,
                     report=report,
                     out=out,
-                    wish=wish,
+                    stop_request=stop_request,
                 ).run(start_step)
         finally:
             for tracker in trackers:

@@ -1,4 +1,4 @@
-"""Which modules learn, and the peft adapter on them: fp32 whatever the base's precision, a target that hits nothing refused."""
+"""The trained modules and the peft adapter on them: fp32 whatever the base's precision; targets without a match are refused."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Weights = list[tuple[str, "Parameter"]]  # `<component>.<name>` and the weight
 
 
 def learning_modules(family: Family, parts: Parts, config: TrainConfig) -> dict[str, Any]:
-    """The modules that a LoRA is put on, by component: the denoiser, then the text encoders where they learn."""
+    """The modules that get a LoRA, by component: the denoiser, then the text encoders that are trained."""
     return {family.denoiser: parts.denoiser} | {name: parts.text_encoders[name] for name in learning_encoders(family, parts, config)}
 
 
 def learning_encoders(family: Family, parts: Parts, config: TrainConfig) -> list[str]:
-    """The text encoders that learn. Raises Refused where the family has none that can."""
+    """The text encoders that are trained. Raises Refused where the family has none that can be."""
     if not config.lora.text_encoder:
         return []
     found = [name for name in family.learning_encoders if name in parts.text_encoders]
@@ -73,7 +73,7 @@ def _regex(pattern: str) -> str:
 
 
 def matched(module: Module, targets: str | Sequence[str]) -> list[str]:
-    """Names of the linear and convolution layers that the targets hit. Raises Refused with what there is for one that hits none.
+    """Names of the linear and convolution layers that the targets match. Raises Refused, listing the layers, for one without a match.
 
     Names match as peft matches them: a list by whole name or last parts, a regular expression in full.
     """
@@ -91,7 +91,7 @@ def matched(module: Module, targets: str | Sequence[str]) -> list[str]:
 
 
 def layers_of(module: Module) -> dict[str, Module]:
-    """Every linear and convolution layer by name: what a LoRA can be put on."""
+    """Every linear and convolution layer by name: those that a LoRA can be added to."""
     from torch import nn
 
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d)) and ".lora_" not in name}
@@ -126,7 +126,7 @@ def parameter_count(module: Module, names: Sequence[str], rank: int) -> int:
 
 
 def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, targets: str | Sequence[str]) -> dict[str, Weights]:
-    """Put the adapter on every module: on the denoiser by `targets`, on text encoders by their own. Weights by component."""
+    """Add the adapter to every module: to the denoiser by `targets`, to text encoders by their own. Gives the weights by component."""
     found = {}
     for component, module in modules.items():
         weights = add_lora(module, config, targets if component == family.denoiser else encoder_targets(family, component, module))
@@ -135,7 +135,7 @@ def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, t
 
 
 def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> Weights:
-    """Put the adapter on and give its weights by name: fp32, A drawn from the seed, B zero (the base unchanged)."""
+    """Add the adapter and give its weights by name: fp32, A drawn from the seed, B zero (the base unchanged)."""
     import torch
     from peft import LoraConfig
 
@@ -154,7 +154,7 @@ def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> 
 
 
 def _peft_targets(module: Any, targets: str | Sequence[str]) -> str | list[str]:
-    """peft's target_modules that hit the matched layers and nothing else: peft stumbles over a block or a dropout of a matching name."""
+    """peft's target_modules that hit the matched layers and nothing else: peft fails on a block or a dropout of a matching name."""
     layers = set(matched(module, targets))
     wanted = targets if isinstance(targets, str) else sorted(targets)
     if isinstance(wanted, str):
@@ -181,7 +181,7 @@ def _number(alpha: float) -> int | float:
 
 @contextmanager
 def adapter_disabled(modules: Mapping[str, Any]) -> Iterator[None]:
-    """The base without its adapter, for as long as the block lasts."""
+    """The adapter disabled inside the block."""
     for module in modules.values():
         _switch(module, on=False)
     try:
@@ -192,7 +192,7 @@ def adapter_disabled(modules: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _switch(module: Any, *, on: bool) -> None:
-    """Adapters on or off, layer by layer: the classes' own switches differ, and transformers' leaves gradients off behind it."""
+    """Adapters on or off, layer by layer: the classes' own switches differ, and transformers' leaves gradients disabled."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for layer in module.modules():
@@ -216,12 +216,12 @@ def lora_tensors(modules: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _inside(component: str, module: Any) -> str:
-    """What stands between the component and the module's own names."""
+    """The prefix between the component and the module's own names."""
     return "text_model." if component.startswith("text_encoder") and not hasattr(module, "text_model") else ""
 
 
 def set_lora_tensors(modules: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Put saved weights, in the keys of `lora_tensors`, into the adapter; every one must have its place. Raises Refused."""
+    """Load saved weights, in the keys of `lora_tensors`, into the adapter; all must match. Raises Refused."""
     import torch
 
     places = {
@@ -233,7 +233,7 @@ def set_lora_tensors(modules: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     if places.keys() != tensors.keys():
         missing, extra = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
         raise Refused(
-            f"The saved adapter does not fit: {len(missing)} weights are missing, {len(extra)} have no place (e.g. {(missing + extra)[0]})."
+            f"The saved adapter does not fit: {len(missing)} weights are missing, {len(extra)} do not match (e.g. {(missing + extra)[0]})."
         )
     with torch.no_grad():
         for name, weight in places.items():

@@ -1,4 +1,4 @@
-"""A training run from its settings to its result: plan, folder, work, export, proof, registration."""
+"""A training run from its settings to its result: plan, start, resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FIXED = (
     "objective.",
     "precision",
 )
-FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these say which run is meant and what to do with it
+FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it
 
 
 def plan(config: TrainConfig, store: Store, *, given: Mapping[str, Any] | None = None, report: Report = silent) -> Plan:
@@ -51,9 +51,9 @@ def plan(config: TrainConfig, store: Store, *, given: Mapping[str, Any] | None =
 def run(
     config: TrainConfig, store: Store, *, given: Mapping[str, Any] | None = None, report: Report = silent, out: Log = discard
 ) -> Outcome:
-    """Train what the settings say; with resume=, go on with that run by its own settings, changed by what was `given`.
+    """Train by these settings; with resume=, resume that run by its own settings, changed by what was `given`.
 
-    Raises Refused before anything is made, JobFailed or Interrupted afterwards; the run folder then goes on with resume.
+    Raises Refused before anything is made, JobFailed or Interrupted afterwards; the run folder can then be resumed.
     """
     if config.resume is not None:
         place = folder.find_folder(config.resume, out=config.out, name=config.name)
@@ -73,14 +73,14 @@ def train_lora(config: TrainConfig, *, store: Store | None = None, report: Repor
 
 
 def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Report = silent, out: Log = discard) -> Outcome:
-    """Go on with a run from its newest sound checkpoint, or from its start where it has none. A finished run tells its result again."""
+    """Resume a run from its newest intact checkpoint, or from step 0. A finished run gives its result again."""
     place = place.absolute()
     before = folder.read_config(place)
     config = resumed_config(place, changes)
     result = folder.read_json_if_there(place / folder.RESULT)
     real = {name: value for name, value in changes.items() if get(before, name) != get(config, name)}
     if result is not None and config.steps <= int(result["steps"]):
-        out(f"{place} is finished: {result['steps']} steps. Give steps= above that to train on.")
+        out(f"{place} is finished: {result['steps']} steps. Give a larger steps= to continue.")
         return Outcome(place, result)
     made = make_plan(config, store, report=report)
     for name in real:
@@ -90,9 +90,7 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
     check_inputs(place, made, store)
     newest = checkpoint.newest(place, out)
     if newest is not None and newest.step > made.config.steps:
-        raise Refused(
-            f"steps={made.config.steps}, but {place.name} has learned {newest.step} steps already. Give more, or start a new run."
-        )
+        raise Refused(f"steps={made.config.steps}, but {place.name} is at step {newest.step} already. Give more, or start a new run.")
     return resume_from(made, place, newest, store, changes={name: _plain(value) for name, value in real.items()}, report=report, out=out)
 
 
@@ -106,7 +104,7 @@ def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
         )
     if get(own, "schedule.name") != changes.get("schedule.name", own.schedule.name):
         options = {name: None for name in dotted_names() if name.startswith("schedule.params.")} | {"schedule.args": None}
-        changes = {**options, **changes}  # those of the schedule that is left
+        changes = {**options, **changes}  # options of the previous schedule
     return changed(own, changes)
 
 

@@ -1,6 +1,6 @@
-"""Samplers by the field's names: which diffusers scheduler draws like it, with which settings.
+"""Samplers by their usual names: the diffusers scheduler of each, and its settings.
 
-The settings stand on top of the base's own betas and prediction type, and are written out in full, so that nothing of the
+The settings are applied over the base's own betas and prediction type, and are written out in full, so that nothing of the
 base's own sampler leaks in. Compared with A1111's k-diffusion functions on an analytic score at 20 steps: `euler`, `heun` and
 `lms` agree to 1e-5 and the others as their notes say. Spacing is the one thing a base may insist on: a base whose own
 scheduler is `trailing` was made to start at its last, almost noise-only step, and keeps that.
@@ -8,18 +8,19 @@ scheduler is `trailing` was made to start at its last, almost noise-only step, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 from registry.errors import Refused
 from registry.names import Table
+from registry.options import Meaning, Option, option_faults, read_options
 from registry.parts import Parts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """One way to step from noise to image. `flow_*` is its form for flow-matching models; None: it has none."""
+    """One sampler. `flow_*` is its form for flow-matching models; None: it has none."""
 
     title: str  # A1111's sampler label
     schedule: str = "Automatic"  # A1111's schedule type
@@ -28,9 +29,33 @@ class Sampler:
     flow_scheduler: str | None = None
     flow_settings: Mapping[str, Any] | None = None
     note: str = ""
+    options: Mapping[str, Option] = field(default_factory=dict)  # of the function that makes it
+    make: Callable[..., Sampler] | None = None  # makes it with other options
+
+    def with_options(self, params: Mapping[str, Any]) -> Sampler:
+        """The sampler with these options. Raises Refused for options that it does not have or values out of range."""
+        if faults := option_faults(self.label, self.options, params, where="sampler."):
+            raise Refused(" ".join(faults))
+        return self.make(**params) if self.make is not None and params else self
+
+    @property
+    def label(self) -> str:
+        """The sampler in A1111's words."""
+        return self.title if self.schedule == "Automatic" else f"{self.title} {self.schedule}"
 
 
 SAMPLERS: Table[Sampler] = Table("sampler")
+
+
+def sampler_function(name: str) -> Callable[[Callable[..., Sampler]], Callable[..., Sampler]]:
+    """Register a function that makes a sampler; its keyword-only parameters are the sampler's options."""
+
+    def keep(function: Callable[..., Sampler]) -> Callable[..., Sampler]:
+        SAMPLERS.add(name)(replace(function(), options=read_options(function), make=function))
+        return function
+
+    return keep
+
 
 _PLAIN: Mapping[str, Any] = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _KARRAS: Mapping[str, Any] = {**_PLAIN, "use_karras_sigmas": True}
@@ -125,21 +150,41 @@ SAMPLERS["pndm"] = Sampler(
     settings={**_LEADING, "skip_prk_steps": True, "set_alpha_to_one": False},
     note="one more call than steps",
 )
-SAMPLERS["unipc"] = Sampler(
-    title="UniPC",
-    scheduler="UniPCMultistepScheduler",
-    settings=_UNIPC,
-    flow_scheduler="UniPCMultistepScheduler",
-    flow_settings={**_UNIPC, **_FLOW},
-)
-SAMPLERS["lcm"] = Sampler(
-    title="LCM",
-    scheduler="LCMScheduler",
-    settings={"clip_sample": False, "set_alpha_to_one": True, "thresholding": False},
-    flow_scheduler="FlowMatchLCMScheduler",
-    flow_settings={},
-    note="for consistency-distilled models and adapters",
-)
+Order = Annotated[int, Meaning("order of the solver: 1 is DDIM, 2 is usual with guidance", 1, 3)]
+
+
+@sampler_function("unipc")
+def unipc(*, order: Order = 2, solver: Annotated[Literal["bh1", "bh2"], Meaning("bh1 suits under 10 steps")] = "bh2") -> Sampler:
+    """UniPC (Zhao et al. 2023)."""
+    settings = {**_UNIPC, "solver_order": order, "solver_type": solver}
+    return Sampler(
+        title="UniPC",
+        scheduler="UniPCMultistepScheduler",
+        settings=settings,
+        flow_scheduler="UniPCMultistepScheduler",
+        flow_settings={**settings, **_FLOW},
+    )
+
+
+@sampler_function("lcm")
+def lcm(
+    *,
+    original_steps: Annotated[
+        int | None, Meaning("steps that the model was distilled over; null: as its scheduler has it", 1, 1000)
+    ] = None,
+) -> Sampler:
+    """Latent consistency (Luo et al. 2023)."""
+    distilled = {} if original_steps is None else {"original_inference_steps": original_steps}
+    return Sampler(
+        title="LCM",
+        scheduler="LCMScheduler",
+        settings={"clip_sample": False, "set_alpha_to_one": True, "thresholding": False, **distilled},
+        flow_scheduler="FlowMatchLCMScheduler",
+        flow_settings={},
+        note="for consistency-distilled models and adapters",
+    )
+
+
 SAMPLERS["tcd"] = Sampler(
     title="TCD",
     scheduler="TCDScheduler",
@@ -149,33 +194,35 @@ SAMPLERS["tcd"] = Sampler(
 
 
 def flow_samplers() -> list[str]:
-    """The names that also step flow-matching models."""
+    """The names that also work with flow-matching models."""
     return sorted(name for name, sampler in SAMPLERS.items() if sampler.flow_scheduler is not None)
 
 
-def check_sampler(sampler: str | None, *, prediction: str) -> None:
-    """Refuse a sampler that does not exist or cannot step what the base predicts; None, the base's own, always can."""
+def check_sampler(sampler: str | None, *, prediction: str, params: Mapping[str, Any] | None = None) -> None:
+    """Refuse a sampler that does not exist, has no such options or does not support the base's prediction type; None is the base's own."""
     if sampler is None:
+        if params:
+            raise Refused(f"The base's own sampler has no options. Name one for {', '.join(params)}.")
         return
-    known = SAMPLERS[sampler]
+    known = SAMPLERS[sampler].with_options(params or {})
     if prediction == "flow" and known.flow_scheduler is None:
         raise Refused(
             f"Sampler {sampler!r} cannot step a flow-matching base. These can: {', '.join(flow_samplers())}; none given is the base's own."
         )
 
 
-def build_scheduler(parts: Parts, sampler: str | None = None) -> Any:
+def build_scheduler(parts: Parts, sampler: str | None = None, params: Mapping[str, Any] | None = None) -> Any:
     """A fresh diffusers scheduler for one image: the base's own, or the named sampler on the base's betas and prediction.
 
     Schedulers keep state: one object an image, and `Family.set_timesteps` before use.
     """
     import diffusers
 
-    check_sampler(sampler, prediction=parts.prediction)
+    check_sampler(sampler, prediction=parts.prediction, params=params)
     own = dict(parts.scheduler_config)
     if sampler is None:
         return getattr(diffusers, parts.scheduler_class).from_config(own)
-    known = SAMPLERS[sampler]
+    known = SAMPLERS[sampler].with_options(params or {})
     if parts.prediction != "flow":
         settings = dict(known.settings)
         if own.get("timestep_spacing") == "trailing":
@@ -197,7 +244,7 @@ SHIFT = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")  
 
 
 def _built(scheduler_class: Any, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """The class on the base's config with the settings that it knows; a setting it does not know would only be a warning.
+    """The class on the base's config with the settings that it accepts: diffusers only warns of others.
 
     The shift's line stays in the config of classes that do not know it, as in diffusers' own `from_config`: families read it there.
     """

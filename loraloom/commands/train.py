@@ -1,6 +1,6 @@
 """`loraloom train KEY=VALUE ...`: a LoRA from an image-caption set, registered with its lineage."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 HELP = "train a LoRA on an image-caption set"
 
@@ -26,7 +26,9 @@ def job() -> "Job[TrainConfig]":
     from loraloom.hydra.job import Job
     from train.config import TrainConfig
 
-    return Job(name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES)
+    return Job(
+        name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES, unmeasured=_unmeasured, labelled=_labelled
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -53,4 +55,21 @@ def _run(request: "Request[TrainConfig]") -> "Finished":
 
     with console.progress() as report:
         outcome = run(request.config, Store(), given=request.given, report=report, out=console.say)
-    return Finished(outcome.folder)
+    heldout = outcome.result.get("heldout") or {}
+    return Finished(outcome.folder, reference=outcome.result["adapter"], value=heldout.get("best"))
+
+
+def _unmeasured(plan: Any) -> str | None:
+    """Why a run of this plan would have no held-out loss."""
+    if plan.heldout:
+        return None
+    return "a search lowers the held-out loss, and there are no held-out images. Give heldout.share=0.1, or heldout.path=DIR"
+
+
+def _labelled(config: "TrainConfig", label: str) -> "TrainConfig":
+    """The settings with a sweep's override in the run's name: ink@lora.rank=4. A resumed run keeps its own."""
+    from dataclasses import replace
+
+    from train.plan.defaults import name_of
+
+    return config if config.resume is not None else replace(config, name=f"{name_of(config)}@{label}")

@@ -1,4 +1,4 @@
-"""The words after `loraloom train`: settings, and the few switches that we and Hydra know."""
+"""The words after `loraloom train`: settings, and the switches of loraloom and of Hydra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,26 @@ from pathlib import Path
 from registry.errors import Refused
 from registry.names import suggest
 
-OURS = {"--help": "help", "-h": "help", "--json": "json", "--multirun": "multirun", "-m": "multirun"}
-HYDRAS = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--resolve": 0}  # switch -> words after it
-
+SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--multirun": "multirun", "-m": "multirun"}
+HYDRA = {  # switch -> how many words belong to it
+    "--cfg": 1,
+    "-c": 1,
+    "--package": 1,
+    "-p": 1,
+    "--resolve": 0,
+    "--hydra-help": 0,
+    "--shell-completion": 0,
+    "-sc": 0,
+}
+NO_OP = ("--run", "-r")  # Hydra's spelling of what is done anyway
 SHOWN = ("job", "hydra", "all")  # by --cfg
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+REFUSED = {
+    "--config-name": "a job has one config, conf/<job>.yaml. Presets of your own: --config-dir DIR, then experiment=mine.",
+    "--config-path": "the presets that come with loraloom are always read. Add a folder of your own: --config-dir DIR.",
+    "--experimental-rerun": "loraloom keeps no pickled configs. `loraloom train resume=RUN_FOLDER` continues a run.",
+}
+SHORT = {"-cn": "--config-name", "-cp": "--config-path"}
 
 
 @dataclass(kw_only=True)
@@ -24,6 +40,11 @@ class Arguments:
     multirun: bool = False
     config_dir: Path | None = None
 
+    @property
+    def completion(self) -> bool:
+        """Whether the words are install=bash, query=zsh and the like, no settings."""
+        return "--shell-completion" in self.hydra or "-sc" in self.hydra
+
 
 def read_arguments(job: str, argv: Sequence[str]) -> Arguments:
     """Settings and switches apart. Raises Refused for an unknown switch, naming the nearest."""
@@ -34,15 +55,17 @@ def read_arguments(job: str, argv: Sequence[str]) -> Arguments:
         switch, equals, value = word.partition("=")
         if not word.startswith("-"):
             found.overrides.append(word)
-        elif word in OURS:
-            setattr(found, OURS[word], True)
-        elif switch in HYDRAS:
-            found.hydra += [word] if equals or not HYDRAS[switch] else [word, _next(word, words)]
+        elif word in SWITCHES:
+            setattr(found, SWITCHES[word], True)
+        elif switch in ("--info", "-i"):
+            found.hydra += ["--info", _info(value if equals else None, words)]
+        elif switch in HYDRA:
+            found.hydra += [word] if equals or not HYDRA[switch] else [word, _next(word, words)]
             if switch in ("--cfg", "-c") and (chosen := value if equals else found.hydra[-1]) not in SHOWN:
                 raise Refused(f"{switch} {chosen} cannot be shown. {suggest(chosen, SHOWN)}")
         elif switch in ("--config-dir", "-cd"):
             found.config_dir = _folder(value if equals else _next(word, words))
-        else:
+        elif word not in NO_OP:
             raise Refused(_unknown(job, switch, equals, value))
     return found
 
@@ -53,6 +76,15 @@ def _next(word: str, words: list[str]) -> str:
     return words.pop(0)
 
 
+def _info(value: str | None, words: list[str]) -> str:
+    """What --info shows: the word after it, where that is no setting; else all of it."""
+    if value is None:
+        value = words.pop(0) if words and not words[0].startswith("-") and "=" not in words[0] else "all"
+    if value not in INFO:
+        raise Refused(f"--info {value} cannot be shown. {suggest(value, INFO)}")
+    return value
+
+
 def _folder(text: str) -> Path:
     path = Path(text).expanduser().absolute()
     if not path.is_dir():
@@ -61,7 +93,10 @@ def _folder(text: str) -> Path:
 
 
 def _unknown(job: str, switch: str, equals: str, value: str) -> str:
+    name = SHORT.get(switch, switch)
+    if name in REFUSED:
+        return f"{switch}: {REFUSED[name]}"
     if equals:
         return f"{switch}={value}: settings have no dashes. Did you mean '{switch.lstrip('-').replace('-', '_')}={value}'?"
-    known = [name for name in (*OURS, *HYDRAS, "--config-dir", "--debug") if name.startswith("--")]
+    known = [name for name in (*SWITCHES, *HYDRA, "--info", "--config-dir", "--debug") if name.startswith("--")]
     return f"loraloom {job} does not know {switch}. {suggest(switch, known)} A setting is KEY=VALUE, without dashes."

@@ -1,13 +1,14 @@
 """The few places that touch Hydra and OmegaConf; what comes out is overrides, dataclasses and Refused."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloom.data_files import data_dir
+from loraloom.hydra.plugins import load_plugins
 from loraloom.hydra.presets import Presets
 from registry.errors import LoomError, Refused
 
@@ -36,29 +37,12 @@ def is_readable(argument: str) -> bool:
     return True
 
 
-def sweep_values(override: "Override") -> list[Any]:
-    """The single values of a sweep that can be enumerated; none of one that only an optimizer can walk."""
-    from hydra.core.override_parser.types import Transformer
-
-    return list(override.sweep_iterator(Transformer.identity)) if override.is_discrete_sweep() else []
-
-
-def sweep_points(overrides: Sequence[str]) -> list[list[str]]:
-    """The single runs of a sweep, each as overrides, in the order in which Hydra's own sweeper takes them."""
-    choices: dict[str, list[str]] = {}
-    for override in map(parse, overrides):
-        key = override.get_key_element()
-        several = override.is_sweep_override() and override.is_discrete_sweep()
-        values = list(override.sweep_string_iterator()) if several else [override.get_value_element_as_str()]
-        choices[key] = [key if override.is_delete() and not value else f"{key}={value}" for value in values]
-    return [list(point) for point in product(*choices.values())]
-
-
 def prepare(name: str, schema: type) -> None:
     """Make a job's schema and our one resolver known to Hydra."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
+    load_plugins()
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     # In presets only: the folder of a set that travels with loraloom, wherever it is installed.
     OmegaConf.register_new_resolver("shipped", lambda shipped: str(data_dir() / shipped), replace=True)
@@ -71,6 +55,16 @@ def compose(name: str, schema: type, overrides: Sequence[str]) -> "DictConfig":
     prepare(name, schema)
     with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
         return hydra.compose(name, overrides=list(overrides))
+
+
+def compose_hydra(name: str, schema: type, overrides: Sequence[str]) -> "DictConfig":
+    """Hydra's own part of the config: its sweeper, its launcher."""
+    import hydra
+
+    prepare(name, schema)
+    with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
+        config: DictConfig = hydra.compose(name, overrides=list(overrides), return_hydra_config=True).hydra
+        return config
 
 
 def to_config(raw: "DictConfig", schema: type[C]) -> C:
@@ -105,16 +99,30 @@ def understandable() -> Iterator[None]:
         raise Refused(f"{where}: {message}" if where else message) from error
 
 
-def call_hydra(name: str, schema: type, words: Sequence[str], task: Callable[["DictConfig"], None]) -> None:
+def call_hydra(name: str, schema: type, words: Sequence[str], task: Callable[["DictConfig"], Any], *, program: str | None = None) -> None:
     """Run Hydra's own main on these words; it reads them from sys.argv."""
     import hydra
 
     prepare(name, schema)
     before = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the traceback and exits by itself
-    sys.argv = [f"loraloom {name}", *words]
+    sys.argv = [program or f"loraloom {name}", *words]
     try:
-        with understandable():
+        with understandable(), _own_logging():
             hydra.main(version_base="1.3", config_path=str(Presets.home()), config_name=name)(task)()
+    except SystemExit as error:  # Hydra ends so after --hydra-help
+        if error.code:
+            raise
     finally:
         sys.argv = before
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Hydra's --info and --hydra-help add handlers to the root logger; ours come back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers, root.level = handlers, level

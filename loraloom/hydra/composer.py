@@ -14,6 +14,7 @@ from loraloom.hydra.bridge import compose, is_readable, parse, to_config, unders
 from loraloom.hydra.job import Job, Request
 from loraloom.hydra.literal import is_open_text, quote_value, take_literally
 from loraloom.hydra.overrides import OverrideChecker
+from loraloom.hydra.points import sweep_values
 from loraloom.hydra.presets import Presets, leaves
 from loraloom.hydra.settings import Schema, read_schema
 from registry.errors import Faults, LoomError
@@ -32,6 +33,7 @@ class Composer:
         self.arguments = arguments
         self.schema: Schema = read_schema(job.schema)
         self.presets = Presets(job.name, extra=arguments.config_dir)
+        self.named_as_settings = self.presets.groups.keys() & self.schema.settings.keys()
         self.overrides: list[str] = [*map(self.literal, arguments.overrides), *self.presets.search_path()]
 
     def request(self) -> Request[Any]:
@@ -56,13 +58,27 @@ class Composer:
             config = to_config(raw, self.job.schema)
         return Request(config, {name: leaf(config, name) for name in touched})
 
+    def _is_value(self, name: str, value: Any) -> bool:
+        """Whether an override of a group is a value of the setting that has its name."""
+        return name in self.named_as_settings and str(value) not in self.presets.groups[name]
+
+    def _take_values(self) -> None:
+        """Make known to Hydra the values of settings that a group of presets has the name of."""
+        for override in map(parse, self.overrides):
+            group = override.key_or_group
+            if group in self.named_as_settings:
+                values = sweep_values(override, self.presets.groups) if override.is_sweep_override() else [override.value()]
+                for value in map(str, values):
+                    if value not in self.presets.groups[group]:
+                        self.presets.take_value(group, value)
+
     def touched(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Dotted name -> value, before any conversion, of what the overrides set, themselves or by a preset."""
         presets: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for override in map(parse, overrides):
             name, value = override.key_or_group, override.value()
-            if name in self.presets.groups and not isinstance(value, dict):
+            if name in self.presets.groups and not isinstance(value, dict) and not self._is_value(name, value):
                 presets |= self.presets.sets(name, value)
             else:
                 own |= {name: value} if name in self.schema.settings else leaves(value, name)
@@ -70,7 +86,11 @@ class Composer:
 
     def literal(self, argument: str) -> str:
         """The argument as Hydra should read it: its value quoted where a text is meant, and no `+`, since our schemas are closed."""
+        if argument.lstrip("+").startswith(("hydra.", "hydra/")):
+            return argument
         argument = argument.lstrip("+") if "=" in argument else argument
+        if argument.partition("=")[0] in self.presets.user_groups:
+            return f"+{argument}"  # it is in no defaults list, so that Hydra has to add it
         quoted = take_literally(argument, self.schema, multirun=self.arguments.multirun)
         if quoted is argument and is_open_text(argument, self.schema) and not is_readable(argument):
             return quote_value(argument)
@@ -78,13 +98,7 @@ class Composer:
 
     def check(self) -> None:
         """Raise Faults with everything that is wrong with the arguments, each checked by itself; note what is ignored."""
-        checker = OverrideChecker(
-            schema_class=self.job.schema,
-            schema=self.schema,
-            presets=self.presets,
-            multirun=self.arguments.multirun,
-            hydra=self.arguments.multirun or bool(self.arguments.hydra),
-        )
+        checker = self.checker
         faults: list[str] = []
         sound: list[str] = self.overrides[len(self.arguments.overrides) :]  # what the presets' search path adds
         for raw, override in zip(self.arguments.overrides, self.overrides, strict=False):
@@ -94,10 +108,28 @@ class Composer:
                 sound.append(override)
         if faults:
             raise Faults(f"loraloom {self.job.name} was not started:", [*faults, *self._out_of_range(sound)])
+        self._take_values()
         last = {argument.partition("=")[0].lstrip("+"): argument for argument in self.arguments.overrides}
         for argument in self.arguments.overrides:
             if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
                 console.say(f"note: {argument} is ignored: overridden by {chosen}")
+
+    @property
+    def hydra_settings(self) -> list[str]:
+        """The overrides that are Hydra's own; the folder of presets is no such setting."""
+        given = self.overrides[: len(self.arguments.overrides)]
+        return [one for one in given if one.lstrip("+~").startswith(("hydra.", "hydra/"))]
+
+    @cached_property
+    def checker(self) -> OverrideChecker:
+        """What finds the faults of single overrides."""
+        return OverrideChecker(
+            schema_class=self.job.schema,
+            schema=self.schema,
+            presets=self.presets,
+            multirun=self.arguments.multirun,
+            shown=bool(self.arguments.hydra),
+        )
 
     def with_what_the_plan_finds(self, error: Faults) -> Faults:
         """The faults of settings, and with them what a plan without those settings finds: the base, the data, the files.

@@ -15,6 +15,9 @@ SWITCHES = """\
   --multirun      run every combination of the comma-separated values: lora.rank=4,8,16 seed=1,2
   --cfg job       print the config that would be used
   --config-dir D  look for presets in the folder D too: D/experiment/mine.yaml is experiment=mine
+  --info [WHAT]   how the config comes about: all, config, defaults, defaults-tree, plugins, searchpath
+  --shell-completion install=bash   print the shell's completion script (zsh, fish): eval "$(...)"
+  --hydra-help    Hydra's own page: its groups (hydra/launcher, hydra/sweeper) and settings
   --json          a dry run answers as JSON
   --debug         an error shows its traceback
 """

@@ -26,10 +26,17 @@ class Request(Generic[C]):
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that left its folder; `exit_code` 1 is one whose result tells of something that failed."""
+    """A run that left its folder; `exit_code` 1 is one whose result holds something that failed."""
 
     folder: Path
     exit_code: int = 0
+    reference: str | None = None  # what it made, as the registry and a grid's axes name it
+    value: float | None = None  # what a search optimizes
+
+
+def no_value(_plan: Any) -> str:
+    """Why a search cannot run over a job that measures nothing."""
+    return "it measures no value that could be optimized; only loraloom train does (its held-out loss)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +49,5 @@ class Job(Generic[C]):
     plan: Callable[[Request[C]], Plan]
     run: Callable[[Request[C]], Finished]
     examples: tuple[str, ...] = ()
+    unmeasured: Callable[[Any], str | None] = no_value  # a plan -> why its run would give no value; None where it gives one
+    labelled: Callable[[C, str], C] | None = None  # the config with a sweep's override in its name; None: runs are not named

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loraloom.hydra.bridge import parse, sweep_values
+from loraloom.hydra.bridge import parse
 from loraloom.hydra.literal import rightly_quoted
+from loraloom.hydra.plugins import choice_fault
+from loraloom.hydra.points import sweep_values
 from loraloom.hydra.presets import Presets, leaves
 from loraloom.hydra.settings import Schema, Setting
 from registry.names import suggest
@@ -13,15 +15,28 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 
+PLUGINS = ("hydra/launcher", "hydra/sweeper")
+IN_SWEEPS = ("hydra.sweeper", "hydra.launcher", *PLUGINS)
+OUT = "runs make their own folders. Give out=DIR, and name=NAME where the job has one"
+NOT_OURS = {  # Hydra's settings that cannot act, and why
+    "hydra.run": OUT,
+    "hydra.sweep": OUT,
+    "hydra.output_subdir": "the run folder has its config.yaml already",
+    "hydra.job.chdir": "paths are relative to where loraloom is started, and runs make their own folders. Give out=DIR",
+    "hydra.mode": "--multirun (-m) is how loraloom is told to sweep",
+    "hydra.help": "--help is loraloom's own page",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class OverrideChecker:
-    """Knows a job's settings and presets. `multirun`: several values are a sweep. `hydra`: Hydra's own settings act."""
+    """Knows a job's settings and presets. `multirun`: several values are a sweep. `shown`: Hydra prints a config and runs nothing."""
 
     schema_class: type
     schema: Schema
     presets: Presets
     multirun: bool
-    hydra: bool
+    shown: bool
 
     def fault(self, raw: str, argument: str) -> str | None:
         """What is wrong with one argument (as typed, and with its text quoted), or None."""
@@ -35,7 +50,7 @@ class OverrideChecker:
             return self._grammar_fault(raw)
         name = override.key_or_group
         if name.partition(".")[0].partition("/")[0] == "hydra":
-            return None if self.hydra else f"{raw}: Hydra's own settings act only with --multirun."
+            return self._hydra_fault(raw, override)
         if name in self.presets.groups and not isinstance(override.value(), dict):
             return self._preset_fault(raw, override)
         if name not in self.schema.settings and name not in self.schema.sections:
@@ -44,8 +59,23 @@ class OverrideChecker:
             return f"{raw}: a setting cannot be taken away. Give it another value."
         if override.is_sweep_override() and not self.multirun:
             return self._comma_fault(raw, name)
-        values = sweep_values(override) if override.is_sweep_override() else [override.value()]
+        values = sweep_values(override, {}) if override.is_sweep_override() else [override.value()]
+        if not values:
+            return f"{raw}: this stands for no value. glob(...) chooses among presets, range(...) ends before its second number."
         return next((found for value in values if (found := self._value_fault(raw, name, value))), None)
+
+    def _hydra_fault(self, raw: str, override: "Override") -> str | None:
+        """What is wrong with a setting of Hydra itself: one that cannot act, or a plug-in that is not there."""
+        name = override.key_or_group
+        if not self.shown:
+            why = next((words for key, words in NOT_OURS.items() if name == key or name.startswith(f"{key}.")), None)
+            if why is not None:
+                return f"{raw}: this setting of Hydra cannot act here: {why}."
+            if not self.multirun and name.startswith(IN_SWEEPS):
+                return f"{raw}: launchers and sweepers act only with --multirun."
+        if name in PLUGINS and not override.is_sweep_override() and not override.is_delete():
+            return choice_fault(name, str(override.value()), self.presets.folders)
+        return None
 
     def _grammar_fault(self, raw: str) -> str:
         """What to say of an argument that Hydra's grammar cannot read."""
@@ -72,10 +102,12 @@ class OverrideChecker:
             return None
         if override.is_sweep_override() and not self.multirun:
             return f"{raw}: several presets make a sweep, which --multirun runs."
-        chosen = sweep_values(override) if override.is_sweep_override() else [override.value()]
+        chosen = sweep_values(override, self.presets.groups) if override.is_sweep_override() else [override.value()]
+        if not chosen:
+            return f"{raw}: fits no preset of {group}. There are: {', '.join(sorted(self.presets.groups[group]))}."
         for one in chosen:
             for name in one if isinstance(one, list) else [one]:
-                if name is not None and str(name) not in self.presets.groups[group]:
+                if name is not None and group not in self.schema.settings and str(name) not in self.presets.groups[group]:
                     return f"{raw}: there is no preset {str(name)!r} of {group}. {self._presets_like(str(name), group)}"
         return None
 

@@ -34,11 +34,24 @@ class Presets:
         pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
         return {name: option for name, option in pairs if not name.startswith("override ")}
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where presets are looked for, ours first."""
+        return [self.home(), *([self.extra] if self.extra else [])]
+
     @cached_property
     def groups(self) -> dict[str, dict[str, Path]]:
-        """Group -> its presets by name, each with its file."""
-        folders = [self.home(), *([self.extra] if self.extra else [])]
-        return {group: {path.stem: path for folder in folders for path in sorted((folder / group).glob("*.yaml"))} for group in self.chosen}
+        """Group -> its presets by name, each with its file; the user's own groups after the job's."""
+        names = [*self.chosen, *self.user_groups]
+        return {group: {path.stem: path for folder in self.folders for path in sorted((folder / group).glob("*.yaml"))} for group in names}
+
+    @cached_property
+    def user_groups(self) -> tuple[str, ...]:
+        """Groups of the user's folder that the job's defaults do not list: Hydra adds such a one with `+group=option`."""
+        if self.extra is None:
+            return ()
+        found = {path.parent.relative_to(self.extra).as_posix() for path in self.extra.rglob("*.yaml")} - {"."}
+        return tuple(sorted(group for group in found if group not in self.chosen and group.partition("/")[0] != "hydra"))
 
     def sets(self, group: str, options: Any) -> dict[str, Any]:
         """The dotted settings that these presets of a group set; ??? is one that the user must give."""
@@ -47,6 +60,12 @@ class Presets:
             if option is not None and str(option) in self.groups[group]:
                 values |= _values(self.groups[group][str(option)], group)
         return values
+
+    def take_value(self, group: str, value: str) -> None:
+        """Let a group that has the name of a setting take a value of the setting too: tracker=wandb+tensorboard."""
+        from hydra.core.config_store import ConfigStore
+
+        ConfigStore.instance().store(group=group, name=value, node={group: value}, package="_global_")
 
     def meaning(self, group: str, option: str) -> str:
         """The comment that a preset begins with."""
@@ -63,9 +82,14 @@ def leaves(value: Any, name: str) -> dict[str, Any]:
 
 
 def _values(path: Path, group: str) -> dict[str, Any]:
+    """What a preset sets; first what the presets beside it set that its defaults list names."""
     import yaml
 
     text = path.read_text(encoding="utf-8")
     values = yaml.safe_load(text) or {}
-    values.pop("defaults", None)
-    return leaves(values, "" if "@package _global_" in text else group.replace("/", "."))
+    shared = [entry for entry in values.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    found: dict[str, Any] = {}
+    for entry in shared:
+        if (beside := path.parent / f"{entry}.yaml").is_file():
+            found |= _values(beside, group)
+    return found | leaves(values, "" if "@package _global_" in text else group.replace("/", "."))

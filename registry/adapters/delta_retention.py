@@ -24,7 +24,7 @@ class Part:
     """One module's share of one tensor of the checkpoint."""
 
     module: Module
-    landing: TargetSlice
+    target: TargetSlice
     weight: float
     bias: bool = False
 
@@ -103,8 +103,8 @@ def change_of(pieces: Pieces, *, parts: Sequence[Part], shape: tuple[int, ...], 
 
 def _rows(part: Part, shape: tuple[int, ...]) -> Rows:
     up, down = factors(part.module)
-    first, last = part.landing.rows or (0, shape[0])
-    up = up[part.landing.origin : part.landing.origin + last - first] * part.weight
+    first, last = part.target.rows or (0, shape[0])
+    up = up[part.target.origin : part.target.origin + last - first] * part.weight
     return Rows(first, last, finite(up, part.module), finite(down, part.module))
 
 
@@ -122,9 +122,9 @@ def _whole(pieces: Pieces, parts: Sequence[Part], shape: tuple[int, ...]) -> Ten
             total.add_(finite(bias, part.module).reshape(shape), alpha=part.weight)
             continue
         change = finite(delta(part.module, base, weight=part.weight), part.module)
-        first, last = part.landing.rows or (0, shape[0])
+        first, last = part.target.rows or (0, shape[0])
         if change.ndim > 1:
-            change = change.reshape(change.shape[0], -1)[part.landing.origin : part.landing.origin + last - first]
+            change = change.reshape(change.shape[0], -1)[part.target.origin : part.target.origin + last - first]
         total[first:last] += change.reshape(total[first:last].shape)
     return total.reshape(-1)
 

@@ -42,7 +42,7 @@ class Module:
     place: tuple[str, str]
     prefix: str  # as the file spells it, "" where it has none
     spelled: str  # the module as the file spells it, behind the prefix
-    component: str  # as the prefix says; "" where there is none
+    component: str  # by the prefix; "" where there is none
     algorithm: str
     stored: Mapping[str, Stored]  # role -> tensor
     keys: Mapping[str, str] = field(repr=False)  # role -> the tensor's key in the file
@@ -50,7 +50,7 @@ class Module:
     alpha: float | None = None  # None: the scale is 1
     rank_stabilised: bool = False
     peft: bool = False  # tensors as peft lays them out, where that differs from LyCORIS
-    declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank that their config tells, whatever the tensors show
+    declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank in their config, whatever the tensors show
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # peft's config, where there is one
 
     @property
@@ -121,7 +121,7 @@ class Adapter:
 
 
 def read_adapter(path: Path | str) -> Adapter:
-    """The modules of an adapter file; tensors stay on the disk until they are asked for. Raises BadFile."""
+    """The modules of an adapter file; tensors are memory-mapped, not read. Raises BadFile."""
     path = Path(path)
     path = path / WEIGHTS if path.is_dir() else path
     header = read_header(path)
@@ -153,7 +153,7 @@ def read_adapter(path: Path | str) -> Adapter:
 
 def _role(name: str, key: AdapterKey) -> str:
     if ".lora_embedding_" in name:
-        return f"table_{key.role}"  # peft's LoRA of an embedding, whose product lies transposed
+        return f"table_{key.role}"  # peft's LoRA of an embedding, whose product is transposed
     return "weight_scale" if key.role == "scale" and key.algorithm == "ia3" else key.role
 
 
@@ -192,7 +192,7 @@ def _module(
 
 
 def _algorithm(roles: Mapping[str, Stored], keys: Mapping[str, AdapterKey]) -> str:
-    """The algorithm of the factors: a DoRA magnitude may stand beside any."""
+    """The algorithm of the factors: a DoRA magnitude may accompany any."""
     named = sorted(keys.values(), key=lambda key: key.role == "dora")
     algorithm = next((key.algorithm for key in named if key.algorithm), "")
     if algorithm == "oft" and "blocks" in roles and len(roles["blocks"].info.shape) == 4:
@@ -217,7 +217,7 @@ class _Scales:
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
 
     def of(self, component: str) -> Mapping[str, Any]:
-        """peft's settings of the adapter on this component; {} where nothing is told."""
+        """peft's settings of the adapter on this component; {} where there are none."""
         prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
         for prefix in prefixes:
             found = {key[len(prefix) :]: value for key, value in self._told.items() if key.startswith(prefix)}

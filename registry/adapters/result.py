@@ -31,7 +31,7 @@ CARRIED = ("ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One module of a result: its name as it will stand in the file, its factors, and for a report what of the change they keep."""
+    """One module of a result: its name in the file, its factors, and for a report what of the change they keep."""
 
     name: str
     place: tuple[str, str]
@@ -40,8 +40,8 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """A finished adapter: where it lies, its hashes and numbers."""
+class AdapterResult:
+    """A finished adapter: its path, hashes and numbers."""
 
     output: Path
     result: Mapping[str, Any]
@@ -79,16 +79,16 @@ def _kohya_name(place: Place, encoders: Mapping[str, str]) -> str:
 
 
 def metadata_of(first: Adapter | None, recipe: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, str]:
-    """What the header says: the base as the first adapter names it, rank and alpha as kohya's readers show them, and the recipe."""
+    """The header's metadata: the base as the first adapter names it, rank and alpha as kohya's readers show them, and the recipe."""
     kept = {key: value for key, value in (first.metadata if first else {}).items() if key in CARRIED}
     ranks = {layer.factors.rank for layer in layers}
-    said = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
-    kept |= {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": said, "ss_network_alpha": said}
+    common = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
+    kept |= {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": common, "ss_network_alpha": common}
     return kept | {RECIPE_KEY: json.dumps(portable(recipe), sort_keys=True, ensure_ascii=False)}
 
 
 def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without places on this machine: sources by name and hash."""
+    """The recipe without this machine's paths: sources by name and hash."""
     sources = [{"ref": source["name"], "sha256": source["sha256"]} for source in recipe["sources"]]
     return {**recipe, "sources": sources}
 
@@ -108,7 +108,7 @@ def save(
     numbers: Mapping[str, Any],
     register: bool = True,
     report: Report = silent,
-) -> Made:
+) -> AdapterResult:
     """Write the file whole and register it with its parents and recipe."""
     output.parent.mkdir(parents=True, exist_ok=True)
     hashes = write_safetensors(output, tensors, metadata={**metadata, **terms.entries()})
@@ -134,4 +134,4 @@ def save(
         "seconds": round(monotonic() - began, 3),
         **numbers,
     }
-    return Made(output=output, result=result, record=record)
+    return AdapterResult(output=output, result=result, record=record)

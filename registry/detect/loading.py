@@ -10,7 +10,7 @@ from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.families import FAMILIES
 from registry.family import Family
 from registry.parts import Parts
-from registry.record import TOLD, Record
+from registry.record import OVERRIDDEN, Record
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ def load_base(
 
 def prediction_override(record: Record) -> str | None:
     """The prediction override of a record; None where there is none."""
-    return record.prediction.value if record.prediction.source == TOLD else None
+    return record.prediction.value if record.prediction.source == OVERRIDDEN else None
 
 
 def load_family(

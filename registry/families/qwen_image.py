@@ -268,6 +268,6 @@ FAMILIES.add("qwen_image")(
         lora_state=partial(transformer_lora, layers=()),
         guided=guided,
         guide=guide,
-        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, asked_once=True),
+        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, conditional_only=True),
     )
 )

@@ -20,7 +20,7 @@ from registry.index.run_checkpoints import checkpoint_step
 from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.references import POCKET, absolute, check_name
+from registry.references import POCKET, absolute, check_alias, without_alias
 
 
 class Annotations(ABC):
@@ -79,12 +79,12 @@ class Annotations(ABC):
 
     def alias(self, reference: str, alias: str, *, remove: bool = False, report: Report = silent) -> Record:
         """Let `name@alias` mean this record; the alias moves here from another record of that name. With `remove`, delete the alias."""
-        check_name(alias)
+        check_alias(alias)
         if checkpoint_step(alias) is not None:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
         record = self.find(reference)
         if not remove:
-            name = record.name.partition("@")[0]
+            name = without_alias(record.name)
             return self._annotate(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
         if alias not in record.aliases:
             raise Refused(f"{record.name} has no alias {alias!r}. {suggest(alias, record.aliases)}")

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a place: seed, key, source and piece decide them, never threads or the order of the work."""
+"""Random numbers by position: seed, key, source and chunk determine them, never threads or the order of the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of one key in all sources, and what can be measured of them without holding them: inner products, thresholds."""
+"""Chunks of one key in all sources, and measurements over them without loading a whole tensor: inner products, thresholds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-CHUNK = 1 << 20  # elements that are written and hashed at a time
+CHUNK = 1 << 20  # elements written and hashed at a time
 BLOCK = 1 << 15  # elements of arithmetic at a time, 128 KiB in fp32: in a core's cache, and small enough that the allocator keeps the
 # pages of a block's many temporaries; at four times this size TIES spends two thirds of its time on page faults
 # Both are fixed: sums are taken block by block and random numbers belong to blocks, whatever the memory and the threads.
 
 
 class Held:
-    """Tensors in memory as Pieces: for methods called by hand."""
+    """Tensors in memory as Pieces, for methods called directly."""
 
     def __init__(self, *tensors: Tensor, scratch: int = 1 << 62) -> None:
         self._tensors = [tensor.reshape(-1) for tensor in tensors]
@@ -58,8 +58,8 @@ def gram(pieces: Pieces, *, against_first: bool = False) -> NDArray[numpy.float6
 def kth_largest(pieces: Pieces, magnitudes: Callable[[tuple[Tensor, ...]], Tensor], ranks: Sequence[int]) -> list[float]:
     """The k-th largest of the values that `magnitudes` makes of the pieces (none negative), for every k in `ranks`, from 1 on.
 
-    The values are held and partitioned; when that is more than `pieces.scratch`, they are counted by their bits instead, in two
-    passes. Both give the same value.
+    The values are collected and partitioned; above `pieces.scratch` bytes they are counted by their bits instead, in two passes.
+    Both give the same value.
     """
 
     def column() -> Iterator[NDArray[numpy.floating]]:
@@ -86,7 +86,7 @@ def _partitioned(count: int, column: Iterator[NDArray[numpy.floating]], ranks: S
 
 
 def _counted(column: Callable[[], Iterator[NDArray[numpy.floating]]], rank: int) -> float:
-    """The value by its bits: floats that are not negative stand in the order of their bits as integers."""
+    """The value by its bits: non-negative floats sort like their bits as integers."""
     import numpy
 
     high = numpy.zeros(1 << 16, dtype=numpy.int64)
@@ -102,7 +102,7 @@ def _counted(column: Callable[[], Iterator[NDArray[numpy.floating]]], rank: int)
 
 
 def _place(counts: NDArray[numpy.int64], rank: int) -> tuple[int, int]:
-    """(how many stand in the bins above, the bin) of the rank-th from the top."""
+    """(count in the bins above, bin) of the rank-th largest."""
     import numpy
 
     above = numpy.cumsum(counts[::-1])

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from registry.errors import Refused
-from registry.references import Weighted, is_hash, looks_like_path, parse_adapters, split_alias
+from registry.references import (
+    NAME,
+    Weighted,
+    is_hash,
+    looks_like_path,
+    names_like,
+    parse_adapters,
+    proper_name,
+    split_alias,
+    without_alias,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +66,23 @@ def test_hashes_paths_and_aliases_are_reported_apart() -> None:
             is_hash(bad)
     assert looks_like_path("a/b") and looks_like_path("./a") and looks_like_path("a.safetensors") and not looks_like_path("ink.v2")
     assert split_alias("ink@best") == ("ink", "best") and split_alias("ink") == ("ink", None) and split_alias("@best") == ("@best", None)
+
+
+def test_a_sweeps_run_is_a_name_with_its_override() -> None:
+    assert NAME.fullmatch("ink@lora.rank=4,seed=1")
+    assert not NAME.fullmatch("ink@step-300") and not NAME.fullmatch("ink@a=1@b=2")
+    assert parse_adapters("ink@lora.rank=4:0.5+hat") == (Weighted("ink@lora.rank=4", 0.5), Weighted("hat"))
+    assert split_alias("ink@lora.rank=4@step-300") == ("ink@lora.rank=4", "step-300")
+    assert [without_alias(name) for name in ("ink", "ink@best", "ink@lora.rank=4", "ink@lora.rank=4@best")] == [
+        "ink",
+        "ink",
+        "ink@lora.rank=4",
+        "ink@lora.rank=4",
+    ]
+    assert proper_name("ink@lora.rank=4") == "ink@lora.rank=4"
+
+
+def test_a_pattern_takes_the_runs_of_a_sweep_in_the_order_of_their_values() -> None:
+    names = ["ink@lora.rank=16", "ink@lora.rank=4", "ink@lora.rank=4@20260102-030405", "ink", "hat@lora.rank=4", "ink@lora.rank=8,seed=1"]
+    assert names_like("ink@lora.rank=*", names) == ["ink@lora.rank=4", "ink@lora.rank=8,seed=1", "ink@lora.rank=16"]
+    assert names_like("ink@optim.lr=*", ["ink@optim.lr=0.001", "ink@optim.lr=1e-05"]) == ["ink@optim.lr=1e-05", "ink@optim.lr=0.001"]

@@ -104,7 +104,7 @@ def test_a_name_that_is_no_unicode_is_refused(store: Store, tmp_path: Path) -> N
 
 def test_reported_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: Path) -> None:
     record = store.add(make(tmp_path / "ink.safetensors"), family="sdxl")
-    assert record.family == "sdxl" and any("told" in reason for reason in record.evidence)
+    assert record.family == "sdxl" and any("override" in reason for reason in record.evidence)
     with pytest.raises(Refused, match="adapter"):
         store.add(tmp_path / "ink.safetensors", kind="adaptr")
 
@@ -123,7 +123,7 @@ def test_what_is_reported_later_stands_above_what_was_seen_and_can_be_taken_back
         ("ink",),
     )
     assert (reported.prediction.value, reported.prediction.source) == ("v_prediction", "told")
-    assert "family sdxl: told; the files show sd1" in reported.evidence and "trigger ink: told" in reported.evidence
+    assert "family sdxl: override; the files show sd1" in reported.evidence and "trigger ink: override" in reported.evidence
     lora(path, sd1_attention(), rank=8)
     store.scan(tmp_path)
     assert store.find("ink").rank == 8 and store.find("ink").family == "sdxl"
@@ -366,3 +366,26 @@ def test_a_missing_file_is_a_warning_and_its_record_stays(store: Store, tmp_path
     assert store.scan(tmp_path / "models").missing == 1
     record = store.find("ink")
     assert record.tags == ("a",) and [warning.code for warning in record.warnings] == ["missing"]
+
+
+def test_a_pattern_expands_to_the_runs_of_a_sweep(store: Store, tmp_path: Path) -> None:
+    for rank in (16, 4):
+        store.add(make(tmp_path / str(rank) / "adapter.safetensors", str(rank)), name=f"ink@lora.rank={rank}")
+    assert [record.name for record in store.expand("ink@lora.rank=*", kind="adapter")] == ["ink@lora.rank=4", "ink@lora.rank=16"]
+    assert store.find("ink@lora.rank=4").name == "ink@lora.rank=4"
+    with pytest.raises(NotFound, match="fits no name that is registered"):
+        store.expand("ink@lora.alpha=*")
+
+
+def test_a_sweeps_run_keeps_its_name_under_an_alias(store: Store, tmp_path: Path) -> None:
+    first = store.add(make(tmp_path / "a" / "adapter.safetensors", "1"), name="ink@lora.rank=4")
+    store.alias("ink@lora.rank=4", "best")
+    assert store.find("ink@lora.rank=4@best").id == first.id
+    second = store.add(make(tmp_path / "b" / "adapter.safetensors", "2"), name="ink@lora.rank=4")
+    assert [record.id for record in store.expand("ink@lora.rank=*")] == [second.id]
+
+
+def test_an_alias_holds_no_equals_sign(store: Store, tmp_path: Path) -> None:
+    store.add(make(tmp_path / "ink.safetensors"))
+    with pytest.raises(Refused, match="cannot be an alias"):
+        store.alias("ink", "rank=4")

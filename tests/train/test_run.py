@@ -223,7 +223,7 @@ def test_truncated_prompts_are_reported(settings: Settings, store: Store, tmp_pa
     folder = tiny.tiny_dataset(tmp_path / "long", 2)
     (folder / "000.txt").write_text("a very long caption about a red disc", encoding="utf-8")
     made = run.plan(settings(data=DataConfig(path=str(folder))), store)
-    assert "1 prompts are longer than the base can read" in made.to_text() and "24 fit" in made.truncated[0]
+    assert "1 prompts exceed the base's token limit" in made.to_text() and "24 fit" in made.truncated[0]
 
 
 def test_a_loss_that_is_no_number_stops_with_its_cause(settings: Settings, store: Store, tmp_path: Path) -> None:

@@ -56,15 +56,15 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
 
     given = {"steps": 6, "checkpoint": CheckpointConfig(every=3), "lora": LORA, "optim": OptimConfig(lr=1e-2, text_lr=1e-3)}
     straight = run.run(settings(out=str(tmp_path / "straight"), **given), store)
-    honest = step.TrainState.take
+    honest = step.TrainState.step
 
-    def dies(self: step.TrainState, number: int) -> step.Trace:
+    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
         if number == 4:
             raise ZeroDivisionError
         return honest(self, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "take", dies)
+        patched.setattr(step.TrainState, "step", dies)
         with pytest.raises(ZeroDivisionError):
             run.run(settings(out=str(tmp_path / "stopped"), **given), store)
     (folder,) = (tmp_path / "stopped" / "discs").iterdir()
@@ -75,11 +75,11 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
 
 
 def test_the_encoders_have_a_rate_of_their_own(prepared: Callable[[TrainConfig], object], settings: Settings) -> None:
-    learner = prepared(settings(lora=LORA, optim=OptimConfig(lr=1e-2, text_lr=1e-4))).learner  # type: ignore[attr-defined]
-    learner.take(0)
-    rates = [group["lr"] for group in learner.optimizer.param_groups]
+    state = prepared(settings(lora=LORA, optim=OptimConfig(lr=1e-2, text_lr=1e-4))).state  # type: ignore[attr-defined]
+    state.take(0)
+    rates = [group["lr"] for group in state.optimizer.param_groups]
     assert rates[1] == pytest.approx(rates[0] / 100) and rates[0] > 0
-    assert {name.split(".")[0] for name, _ in learner.weights} == {"unet", "text_encoder"}
+    assert {name.split(".")[0] for name, _ in state.weights} == {"unet", "text_encoder"}
 
 
 def test_the_plan_tells_what_stays_in_memory(settings: Settings, store: Store) -> None:

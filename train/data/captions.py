@@ -1,4 +1,4 @@
-"""From a caption to the prompt that is learned: how the trigger joins, and what cannot be a caption."""
+"""Captions and the prompts made from them: the trigger word, and texts that cannot be captions."""
 
 import re
 
@@ -15,12 +15,12 @@ def check_caption(caption: str) -> str | None:
 
 
 def has_trigger(caption: str, trigger: str) -> bool:
-    """Whether the trigger stands in the caption as a word of its own, whatever the case."""
+    """Whether the caption contains the trigger as a separate word, ignoring case."""
     return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
 
 
 def prompt_of(caption: str | None, trigger: str | None) -> str:
-    """The prompt that is trained: line breaks become spaces; the trigger goes first, unless the caption has it.
+    """The prompt that is trained: line breaks become spaces; the trigger is prepended, unless the caption contains it.
 
     A set without captions is trained with the trigger alone.
     """

@@ -40,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set that training accepts. `notes` are things a person should know that do not stop it."""
+    """A set that training accepts. `notes` are findings that do not stop training."""
 
     path: str
     samples: tuple[Sample, ...]
@@ -72,7 +72,7 @@ def read_set(config: DataConfig, *, path: str | None = None, report: Report = si
 
 
 def inspect_set(config: DataConfig, *, path: str, report: Report = silent) -> Findings:
-    """Everything there is to say about the set at `path`; what `data lint` shows."""
+    """All findings about the set at `path`, as `data lint` shows them."""
     folder = Path(path).expanduser()
     if folder.is_file():
         from train.data.hub import is_table
@@ -119,7 +119,7 @@ def _inspect_folder(folder: Path, config: DataConfig, report: Report) -> Finding
     _decode_all(found, entries, report)
     rest = [file for file in files if file not in images and file not in tables and file not in sidecars]
     if rest:
-        found.notes.append(f"neither images nor captions, left alone: {_names(rest)}")
+        found.notes.append(f"neither images nor captions, ignored: {_names(rest)}")
     return found
 
 
@@ -138,10 +138,10 @@ def _note_subfolders(folder: Path, found: Findings, *, empty: bool) -> str:
             counts[inner.name] = count
     if not counts:
         return ""
-    told = ", ".join(f"{name}/ ({count} images)" for name, count in counts.items())
+    listed = ", ".join(f"{name}/ ({count} images)" for name, count in counts.items())
     if empty:
-        return f", only in its subfolders: {told}; data.path reads one folder, so name one of them"
-    found.notes.append(f"subfolders are not read: {told}" + (" (heldout/ is for held-out loss)" if "heldout" in counts else ""))
+        return f", only in its subfolders: {listed}; data.path reads one folder, so name one of them"
+    found.notes.append(f"subfolders are not read: {listed}" + (" (heldout/ is for held-out loss)" if "heldout" in counts else ""))
     return ""
 
 
@@ -193,7 +193,7 @@ def _captions_of_table(
         if Path(name).is_absolute() or ".." in Path(name).parts:
             found.faults.append(f"{where}: {name} lies outside the folder")
         elif not file.is_file():
-            found.faults.append(f"{where}: names {name}, which is not there")
+            found.faults.append(f"{where}: names {name}, which does not exist")
         elif file in listed:
             found.faults.append(f"{where}: names {name} a second time")
         else:
@@ -231,12 +231,12 @@ def _check_captions(found: Findings, config: DataConfig) -> None:
     if found.samples and not with_caption and not found.faults and config.trigger is None:
         found.faults.append(
             f"none of its {len(found.samples)} images has a caption, and data.trigger is not set. Write NAME.txt beside each, "
-            "or set data.trigger to the word that alone will be their caption"
+            "or set data.trigger to the word that will be their caption"
         )
 
 
 def _note_twins(found: Findings) -> None:
-    """The same image bytes under two names: trained twice as often, told."""
+    """The same image bytes under two names: trained twice as often, noted."""
     names: dict[str, list[str]] = defaultdict(list)
     for sample in found.samples:
         names[sample.sha256].append(sample.name)

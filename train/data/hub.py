@@ -36,13 +36,13 @@ def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
         table = _open(path, config.split)
     except Exception as error:  # load_dataset raises its builders' errors, the hub's and the network's
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if Path(path).expanduser().exists() else " It is no folder on this machine."
+        hint = "" if Path(path).expanduser().exists() else " There is no such folder on this machine."
         return [], [f"data.path={path!r} cannot be opened ({reason}).{hint}"]
     return _columns(table, path, config)
 
 
 def _mistyped(path: str) -> str | None:
-    """What to say of a path that is not there and cannot be a set on the hub, before the network is asked for it."""
+    """The fault of a path that does not exist and cannot be a set on the hub, found without the network."""
     place = Path(path).expanduser()
     if place.exists() or (HUB_NAME.fullmatch(path) and not place.parent.is_dir()):
         return None
@@ -55,7 +55,7 @@ def _mistyped(path: str) -> str | None:
 def _open(path: str, split: str) -> Any:
     from datasets import disable_progress_bars, load_dataset
 
-    disable_progress_bars()  # the console is not theirs to draw on
+    disable_progress_bars()  # progress is reported by the caller
     file = Path(path).expanduser()
     if file.is_file():
         return load_dataset(BUILDERS[file.suffix.lower()], data_files=str(file), split=split)
@@ -65,7 +65,7 @@ def _open(path: str, split: str) -> Any:
 
 @contextmanager
 def _network_or_cache(path: str) -> Iterator[None]:
-    """Without a network what was fetched before is all there is, told at once: the libraries would try again for most of a minute."""
+    """Without a network only cached sets can be opened, refused at once: the libraries would retry for most of a minute."""
     from huggingface_hub import constants
 
     from datasets import config
@@ -98,8 +98,8 @@ def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], li
         image = images[0]
     faults: list[str] = []
     if image is None:
-        told = f"has the image columns {', '.join(images)}" if images else f"has no image column (columns: {', '.join(names)})"
-        faults.append(f"{path}: {told}; set data.image_column")
+        columns_text = f"has the image columns {', '.join(images)}" if images else f"has no image column (columns: {', '.join(names)})"
+        faults.append(f"{path}: {columns_text}; set data.image_column")
     elif image not in names:
         faults.append(f"{path}: has no column {image!r} (data.image_column). {suggest(image, names)}")
     caption, fault = caption_column_of(names, config.caption_column, where=path)

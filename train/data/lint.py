@@ -1,4 +1,4 @@
-"""What `loraloom data lint` tells: the faults and notes of a set and of its heldout/, sizes, and captions in numbers."""
+"""The report of `loraloom data lint`: the faults and notes of a set and of its heldout/, sizes, and captions in numbers."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Lint:
         lines = [f"{self.path}: {len(self.samples)} images, {captions} captions, {len(self.heldout)} held out"]
         lines += [f"{len(self.faults)} faults; training refuses the set:" if self.faults else "no faults; training accepts the set"]
         lines += [f"  - {fault}" for fault in self.faults]
-        lines += ["to know:", *(f"  - {note}" for note in self.notes)] if self.notes else []
+        lines += ["notes:", *(f"  - {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines)
 
 
 def lint(config: DataConfig, *, resolution: int | None = None, report: Report = silent) -> Lint:
-    """Look the set at config.path over, and its heldout/ where there is one."""
+    """Check the set at config.path, and its heldout/ if there is one."""
     path = str(config.path)
     found = inspect_set(config, path=path, report=report)
     faults, notes = list(found.faults), list(found.notes)
@@ -75,7 +75,7 @@ def _remarks(samples: Sequence[Sample], config: DataConfig, resolution: int | No
     often = [f"{caption!r} ({count} times)" for caption, count in Counter(captions).most_common(5) if count > 1]
     remarks += [f"captions used more than once: {', '.join(often)}"] if often else []
     if config.trigger and captions:
-        remarks.append(f"the trigger stands in {sum(has_trigger(c, config.trigger) for c in captions)} of {len(captions)} captions")
+        remarks.append(f"{sum(has_trigger(c, config.trigger) for c in captions)} of {len(captions)} captions contain the trigger")
     return remarks
 
 

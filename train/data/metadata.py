@@ -46,7 +46,7 @@ def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) 
         return None, f"{where}: has no column {given!r} (data.caption_column). {suggest(given, columns)}"
     there = [name for name in CAPTION_COLUMNS if name in columns]
     if len(there) > 1:
-        return None, f"{where}: has the columns {' and '.join(there)}; say which is the caption with data.caption_column"
+        return None, f"{where}: has the columns {' and '.join(there)}; choose one with data.caption_column"
     return (there[0] if there else None), None
 
 

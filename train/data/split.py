@@ -1,4 +1,4 @@
-"""What is trained and what is held out: chosen before anything is loaded, and never the same image in both."""
+"""The training and held-out images: chosen before models are loaded, and no image is in both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_dataset(config: TrainConfig, report: Report) -> ImageSet:
 
 @dataclass(frozen=True)
 class TrainSplit:
-    """What is trained, what is held out, and in words where that comes from."""
+    """Training images, held-out images, and the source of the latter in words."""
 
     train: tuple[Sample, ...]
     heldout: tuple[Sample, ...]
@@ -30,7 +30,7 @@ class TrainSplit:
     notes: tuple[str, ...] = ()
 
 
-def choose_halves(config: TrainConfig, dataset: ImageSet, report: Report) -> TrainSplit:
+def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> TrainSplit:
     """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
     beside = Path(dataset.path).expanduser() / "heldout"
     given = config.heldout.path
@@ -55,9 +55,9 @@ def choose_halves(config: TrainConfig, dataset: ImageSet, report: Report) -> Tra
     return TrainSplit(dataset.samples, (), why)
 
 
-def check_leaks(halves: TrainSplit) -> None:
+def check_leaks(split: TrainSplit) -> None:
     """Raise Faults for held-out images that are trained on."""
-    trained = {sample.sha256: sample.name for sample in halves.train}
-    leaks = [f"{sample.name} is the training image {trained[sample.sha256]}" for sample in halves.heldout if sample.sha256 in trained]
+    trained = {sample.sha256: sample.name for sample in split.train}
+    leaks = [f"{sample.name} is the training image {trained[sample.sha256]}" for sample in split.heldout if sample.sha256 in trained]
     if leaks:
-        raise Faults("Held-out images are trained on, so their loss would say nothing. Remove them from one of the two:", leaks)
+        raise Faults("Held-out images are trained on, so their loss would be meaningless. Remove them from one of the two:", leaks)

@@ -1,4 +1,4 @@
-"""Checkpoints: folders `checkpoints/step-000300/` that are whole or not there, and hold everything a resume needs.
+"""Checkpoints: folders `checkpoints/step-000300/`, written atomically, with everything a resume needs.
 
 adapter.safetensors     the LoRA as diffusers loads it
 training.pt             optimizer state and random states (tensors and plain values; read with weights_only)
@@ -32,7 +32,7 @@ NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and is sound."""
+    """A checkpoint that was read and verified."""
 
     folder: Path
     step: int
@@ -85,17 +85,17 @@ def steps_of(run: Path) -> dict[int, Path]:
 
 
 def newest(run: Path, out: Callable[[str], None]) -> Checkpoint | None:
-    """The newest sound checkpoint; damaged ones are told and passed over. None when there is none: the run starts at step 0."""
+    """The newest intact checkpoint; damaged ones are reported and skipped. None: the run starts at step 0."""
     for folder in reversed(steps_of(run).values()):
         try:
             return read(folder)
         except JobFailed as error:
-            out(f"{error} The one before it is used.")
+            out(f"{error} The previous one is used.")
     return None
 
 
 def read(folder: Path) -> Checkpoint:
-    """The checkpoint, its files held against their hashes. Raises JobFailed."""
+    """Read a checkpoint and verify its hashes. Raises JobFailed."""
     import torch
 
     try:
@@ -119,12 +119,12 @@ def prune(run: Path, *, keep: int, best: int | None) -> None:
     for step, folder in found.items():
         if step not in kept:
             away = run / f"{UNFINISHED}{secrets.token_hex(8)}"
-            os.rename(folder, away)  # gone in one move: no half a checkpoint is ever seen
+            os.rename(folder, away)  # one atomic rename: a partial checkpoint is never seen
             shutil.rmtree(away, ignore_errors=True)
 
 
 def random_states() -> dict[str, Any]:
-    """The global generators; our own draws need none of them, what the model does might."""
+    """States of the global generators; training draws do not use them, a model's own code may."""
     import numpy
     import torch
 
@@ -141,7 +141,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: Mapping[str, Any]) -> None:
-    """Put the global generators back where they were."""
+    """Restore the global generators."""
     import numpy
     import torch
 

@@ -1,8 +1,8 @@
-"""Images and prompts encoded once and kept on the disk, each under a key made of everything that its value depends on.
+"""Images and prompts encoded once and cached on disk, each under a key of everything that its value depends on.
 
-A latent's key is made of the file's bytes, the transform, the VAE's weights and config, the dtype and this code's version; what is
-kept is the posterior (mean, logvar), so that every step draws its own sample. A text state's key is made of the exact tokens, the
-text encoders' weights and the family's own source. An edited image, another VAE, a new resolution: another key.
+A latent's key: the file's bytes, the transform, the VAE's weights and config, the dtype, the versions of the encoding code (VERSION
+here, `Family.encoding_version` there). The posterior (mean, logvar) is kept, so that every step draws its own sample. A text state's
+key: the exact tokens, the text encoders' weights, the same versions. An edited image, another VAE, another resolution: another key.
 
 Everything is encoded one at a time: a value never depends on what else was encoded beside it.
 """
@@ -12,7 +12,6 @@ Everything is encoded one at a time: a value never depends on what else was enco
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-VERSION = "1"  # of the code below; a change of what it stores is a new version
+VERSION = 1  # of the code that encodes for every family; another value of a latent or a text state needs another number
 
 
 class Cache:
@@ -108,7 +107,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Prompts:
-    """A set's prompts as they are, for text encoders that learn: what they say changes with every step."""
+    """A set's prompts as texts, for text encoders that are trained: their states change with every step."""
 
     prompts: tuple[str, ...]
 
@@ -126,7 +125,7 @@ class Prompts:
         return [self.prompts[i] for i in indices]
 
 
-Told = Conditioning | list[str]  # what the denoiser is told of a batch: the states, or the prompts that are still to be read
+TextInput = Conditioning | list[str]  # of a batch: conditionings, or prompts that are encoded in the forward pass
 
 
 def module_hash(*modules: nn.Module) -> str:
@@ -146,16 +145,6 @@ def module_hash(*modules: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def source_of(family: Family) -> str:
-    """The source of what encodes, with the shared modules that it calls: how a family tokenises, which states it takes, how it scales."""
-    files: set[str] = set()
-    for function in (family.encode_prompts, family.encode_images):
-        files.add(inspect.getfile(function))
-        called = [value for value in vars(inspect.getmodule(function)).values() if inspect.isfunction(value)]
-        files |= {inspect.getfile(value) for value in called if value.__module__.startswith("registry.")}
-    return "\n".join(Path(file).read_text(encoding="utf-8") for file in sorted(files))
-
-
 def encode_latents(
     family: Family, parts: Parts, samples: Sequence[Sample], *, resolution: int, device: torch.device, cache: Cache, report: Report
 ) -> Latents:
@@ -166,7 +155,7 @@ def encode_latents(
         raise JobFailed("There are no images to encode.")
     vae = parts.vae
     common: dict[str, Any] = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
-    common |= {"vae": module_hash(vae), "family": family.name, "source": source_of(family)}
+    common |= {"vae": module_hash(vae), "family": family.name, "encoding": family.encoding_version}
     vae.to(device)
     if any(weight.dtype != torch.float32 for weight in vae.parameters()):  # diffusers warns of every cast
         vae.to(torch.float32)
@@ -201,7 +190,7 @@ def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) ->
 def encode_texts(family: Family, parts: Parts, prompts: Sequence[str], *, device: torch.device, cache: Cache, report: Report) -> Texts:
     """The conditionings of the prompts, from the cache or from the text encoders; equal prompts share one."""
     encoders = list(parts.text_encoders.values())
-    common: dict[str, Any] = {"kind": "text", "version": VERSION, "family": family.name, "source": source_of(family)}
+    common: dict[str, Any] = {"kind": "text", "version": VERSION, "family": family.name, "encoding": family.encoding_version}
     common["encoders"] = module_hash(*encoders)
     common |= {"config": dict(parts.config), "dtype": str(parts.dtype)}
     for encoder in encoders:
@@ -237,12 +226,12 @@ def _text_state(family: Family, parts: Parts, prompt: str) -> Conditioning:
 
 
 def release(parts: Parts) -> None:
-    """Let go of the text encoders; what was encoded is kept."""
+    """Free the text encoders; the encoded prompts are kept."""
     parts.text_encoders.clear()
 
 
 def cached_bytes(latents: Latents, texts: Texts | Prompts) -> int:
-    """Memory that the encoded set takes."""
+    """Bytes of the encoded set."""
     tensors = [
         latents.mean,
         *([latents.logvar] if latents.logvar is not None else []),

@@ -1,4 +1,4 @@
-"""From a plan to a run that is ready to take steps: base loaded, images and prompts encoded, LoRA put on, encoders let go."""
+"""From a plan to a run that is ready to train: base loaded, images and prompts encoded, text encoders freed, LoRA added."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Work:
-    """A run that is ready to take steps."""
+    """A run that is ready to train."""
 
     plan: Plan
     folder: Path
-    learner: TrainState
+    state: TrainState
     probe: Probe | None
     previews: PromptPreviews | None
     report: Report
@@ -41,7 +41,7 @@ class Work:
 
 
 def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Log) -> Work:
-    """Load the base, encode images and prompts, let the encoders go, put the LoRA on."""
+    """Load the base, encode images and prompts, free the text encoders, add the LoRA."""
     config, family = plan.config, plan.base.family
     from torch import nn
 
@@ -53,33 +53,33 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         images = _Encoder(plan, parts, device, report)
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
-        nothing = (
+        unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
     kept = human_bytes(cached_bytes(latents, texts))
-    stays = f"{' and '.join(plan.encoders)} {'learn' if len(plan.encoders) > 1 else 'learns'}" if plan.encoders else None
-    out(f"encoded {len(plan.train) + len(plan.heldout)} images ({kept} in memory); {stays or 'the text encoders are let go'}")
+    trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
+    out(f"encoded {len(plan.train) + len(plan.heldout)} images ({kept} in memory); {trained or 'the text encoders are freed'}")
     if plan.encoders:
         for encoder in parts.text_encoders.values():
             encoder.to(device)
     else:
         release(parts)
-    learner = _learner(plan, parts, accelerator, latents=latents, texts=texts)
+    state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
     probe = None
     if held_latents is not None and held_texts is not None:
         names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
         probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
     previews = None
     if preview_texts is not None:
-        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, nothing=nothing, report=report)
+        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, unconditional=unconditional, report=report)
     else:
-        parts.vae = nn.Module()  # nothing will be decoded: it leaves memory too
+        parts.vae = nn.Module()  # nothing will be decoded: it is freed too
     inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
-    return Work(plan=plan, folder=place, learner=learner, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
+    return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
 
 
-def _learner(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
-    """The LoRA put on, the optimizer over its weights, all on the device and wrapped by accelerate."""
+def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
+    """The LoRA added, the optimizer over its weights, all on the device and wrapped by accelerate."""
     config, family = plan.config, plan.base.family
     objective = objective_of(
         parts.prediction,
@@ -154,7 +154,7 @@ class _Encoder:
         return every.part(0, first), held, every.part(second, sum(counts)) if counts[2] else None
 
     def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None]:
-        """The same as they are, for text encoders that learn."""
+        """The same as texts, for text encoders that are trained."""
         plan = self.plan
         training, held, previews = (tuple(some or ()) for some in (plan.prompts, plan.heldout_prompts, plan.config.preview.prompts))
         return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None

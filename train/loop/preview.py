@@ -1,4 +1,4 @@
-"""Images drawn while training: the same prompts and seeds each time, through infer's own loop, into samples/."""
+"""Sample images while training: the same prompts and seeds each time, through infer's sampling loop, into samples/."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def encode_unconditional(family: Family, parts: Parts, *, guidance: float, devic
 
 @dataclass(kw_only=True)
 class PromptPreviews:
-    """The preview prompts of a run, encoded before the text encoders were let go; read anew each time where these learn."""
+    """The preview prompts of a run, encoded before the text encoders are freed; encoded again for every preview where these are trained."""
 
     config: TrainConfig
     folder: Path
     texts: Texts | Prompts
-    nothing: Conditioning | None
+    unconditional: Conditioning | None
     report: Report
 
-    def draw(self, learner: TrainState, step: int) -> list[Path]:
-        """One image a prompt with the weights as they are; training's own randomness is not touched."""
-        with learner.evaluating():
-            images = self._images(learner)
+    def draw(self, state: TrainState, step: int) -> list[Path]:
+        """One image per prompt with the current weights; the training's random states are left unchanged."""
+        with state.evaluating():
+            images = self._images(state)
         paths = []
         prompts = self.config.preview.prompts or []
         for number, (prompt, image) in enumerate(zip(prompts, images, strict=True), 1):
@@ -61,33 +61,33 @@ class PromptPreviews:
             _write(
                 path,
                 image,
-                self._told(prompt, number, step),
+                self._parameters_text(prompt, number, step),
             )
             paths.append(path)
         return paths
 
-    def _told(self, prompt: str, number: int, step: int) -> str:
-        """A1111's parameters text, so that viewers show what made the image."""
+    def _parameters_text(self, prompt: str, number: int, step: int) -> str:
+        """A1111's parameters text, which image viewers show."""
         settings = self.config.preview
         return f"{prompt}\nSteps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}, trained steps: {step}"
 
     def _seed(self, number: int) -> int:
         return self.config.preview.seed + number - 1
 
-    def _images(self, learner: TrainState) -> Sequence[Image]:
+    def _images(self, state: TrainState) -> Sequence[Image]:
         import torch
 
         from infer.draw.denoise import Job, denoise, to_image
         from infer.draw.samplers import build_scheduler
 
-        family, parts, device = learner.family, learner.parts, learner.device
-        settings, side = self.config.preview, learner.resolution
+        family, parts, device = state.family, state.parts, state.device
+        settings, side = self.config.preview, state.resolution
         assert settings.steps is not None and settings.guidance is not None
-        nothing = None if self.nothing is None else cast(self._nothing(learner), device, parts.dtype)
+        unconditional = None if self.unconditional is None else cast(self._unconditional(state), device, parts.dtype)
         jobs = [
             Job(
-                conditional=cast(self._read(learner, number), device, parts.dtype),
-                unconditional=nothing,
+                conditional=cast(self._read(state, number), device, parts.dtype),
+                unconditional=unconditional,
                 guidance=settings.guidance,
                 steps=settings.steps,
                 scheduler=build_scheduler(parts),
@@ -107,25 +107,25 @@ class PromptPreviews:
             parts.vae.to("cpu")
             torch.set_rng_state(states)
 
-    def _read(self, learner: TrainState, number: int) -> Conditioning:
-        """What the denoiser is told by prompt `number` (from 0)."""
+    def _read(self, state: TrainState, number: int) -> Conditioning:
+        """The conditioning of prompt `number` (from 0)."""
         import torch
 
-        told = self.texts.rows([number])
-        if not isinstance(told, list):
-            return told
+        text = self.texts.rows([number])
+        if not isinstance(text, list):
+            return text
         with torch.no_grad():
-            return learner.family.encode_prompts(learner.parts, told)
+            return state.family.encode_prompts(state.parts, text)
 
-    def _nothing(self, learner: TrainState) -> Conditioning:
-        """What it is told by no negative prompt."""
+    def _unconditional(self, state: TrainState) -> Conditioning:
+        """The conditioning of no negative prompt."""
         import torch
 
         if isinstance(self.texts, Texts):
-            assert self.nothing is not None
-            return self.nothing
+            assert self.unconditional is not None
+            return self.unconditional
         with torch.no_grad():
-            return learner.family.encode_unconditional(learner.parts, 1)
+            return state.family.encode_unconditional(state.parts, 1)
 
 
 def _write(path: Path, image: Image, parameters: str) -> None:

@@ -33,7 +33,7 @@ def _shuffled(seed: int, count: int, epoch: int) -> tuple[int, ...]:
 
 
 def samples_at(seed: int, count: int, positions: Sequence[int]) -> list[int]:
-    """Which of `count` samples stand at these places of the endless order: one shuffled epoch after another, nothing left out."""
+    """Indices of the samples at these positions of the endless order: one shuffled epoch of `count` after another."""
     return [_shuffled(seed, count, position // count)[position % count] for position in positions]
 
 

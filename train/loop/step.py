@@ -1,4 +1,4 @@
-"""One optimizer step: latents drawn from their posteriors, noised, predicted, compared; gradients gathered, clipped, applied."""
+"""One optimizer step: latents sampled, noised, predicted, compared with the target; gradients accumulated, clipped, applied."""
 
 # B images of one pass, C channels, H W latent size
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
-from train.loop.encode import Latents, Prompts, Texts, Told
+from train.loop.encode import Latents, Prompts, TextInput, Texts
 from train.loop.rng import draws_for, samples_at
 from train.objective.targets import Objective
 from train.optim import evaluation_weights, set_rates
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *, side: int, guidance: float) -> Module:
-    """A module whose forward is the family's predict: what accelerate wraps, so that its hooks see every call.
+    """A module whose forward is the family's predict: what accelerate wraps, so that its hooks run at every call.
 
-    It holds every module that learns. Prompts in place of their states are read inside, by encoders that learn.
+    It holds every trained module. Prompts in place of conditionings are encoded inside, by text encoders that are trained.
     """
     from torch import nn
 
@@ -37,9 +37,9 @@ def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *
             super().__init__()
             self.learning = nn.ModuleDict(modules)
 
-        def forward(self, noisy: Tensor, timesteps: Tensor, told: Told) -> Tensor:
-            read = family.encode_prompts(parts, told) if isinstance(told, list) else told
-            conditioning = cast(read, noisy.device, noisy.dtype)
+        def forward(self, noisy: Tensor, timesteps: Tensor, text: TextInput) -> Tensor:
+            encoded = family.encode_prompts(parts, text) if isinstance(text, list) else text
+            conditioning = cast(encoded, noisy.device, noisy.dtype)
             complete = family.complete(parts, conditioning, height=side, width=side, guidance=guidance)
             return family.predict(parts, noisy, timesteps, complete)
 
@@ -52,10 +52,10 @@ def cast(conditioning: Conditioning, device: torch.device, dtype: torch.dtype) -
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What one step did. Tensors stay on the device until they are read together."""
+class StepMetrics:
+    """Metrics of one step. Tensors stay on the device until a window of them is read."""
 
-    step: int  # counted from 1, as people count
+    step: int  # from 1
     rate: float
     losses: Tensor  # (images of this process,), each image's own
     gradient_norm: Tensor  # () before clipping
@@ -65,14 +65,14 @@ class Trace:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """All that a step works on."""
+    """The state of training: model, LoRA weights, optimizer, objective and encoded data."""
 
     config: TrainConfig
     family: Family
     parts: Parts
     accelerator: Any
     model: Any  # the denoiser call, wrapped by accelerate
-    modules: Mapping[str, Any]  # that learn, by component: the denoiser first
+    modules: Mapping[str, Any]  # trained, by component: the denoiser first
     weights: Sequence[tuple[str, Parameter]]  # of all modules; the optimizer has a group a module
     optimizer: Any
     objective: Objective
@@ -87,8 +87,8 @@ class TrainState:
         device: torch.device = self.accelerator.device
         return device
 
-    def take(self, step: int) -> Trace:
-        """Step number `step` (from 0): the same, whatever came before it in this process."""
+    def step(self, step: int) -> StepMetrics:
+        """One optimizer step, number `index` from 0; its draws depend on the number alone."""
         config, processes = self.config, self.accelerator.num_processes
         images = config.images_per_step * processes
         self.optimizer.zero_grad(set_to_none=True)
@@ -111,7 +111,7 @@ class TrainState:
         self.optimizer.step()
         import torch
 
-        return Trace(step + 1, rate, torch.cat(own_losses), norm, tuple(own_samples), torch.cat(own_times))
+        return StepMetrics(step + 1, rate, torch.cat(own_losses), norm, tuple(own_samples), torch.cat(own_times))
 
     def _pass(self, step: int, places: Sequence[int], *, of: int, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(loss of each image (B,), timesteps (B,) on the CPU) of one forward."""
@@ -119,17 +119,17 @@ class TrainState:
         latents = self.latents.rows(samples).sample(draws.posterior)  # (B, C, H, W)
         rows = self.objective.rows(draws.quantiles)
         noisy, target = self.objective.noisy_and_target(latents, draws.noise, rows)
-        answer = self.answer(self.model, noisy, self.objective.timesteps[rows], self.texts.rows(samples))
-        return self.objective.losses(answer, target.to(self.device, non_blocking=True), rows), self.objective.timesteps[rows]
+        prediction = self.predict(self.model, noisy, self.objective.timesteps[rows], self.texts.rows(samples))
+        return self.objective.losses(prediction, target.to(self.device, non_blocking=True), rows), self.objective.timesteps[rows]
 
-    def answer(self, model: Any, noisy: Tensor, timesteps: Tensor, told: Told) -> Tensor:
-        """The denoiser's answer (B, C, H, W) to noisy latents; everything comes from the CPU."""
+    def predict(self, model: Any, noisy: Tensor, timesteps: Tensor, text: TextInput) -> Tensor:
+        """The denoiser's prediction (B, C, H, W) for noisy latents; the arguments are on the CPU."""
         import torch
 
         dtype = precision_dtype(self.precision)
         with self._autocast():
-            answer: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), told)
-        return answer
+            prediction: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), text)
+        return prediction
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -152,7 +152,7 @@ class TrainState:
         return torch.autocast(self.device.type, precision_dtype(self.precision))
 
     def _clip(self) -> Tensor:
-        """The norm of the gradient over all LoRA weights, before it was clipped to optim.clip."""
+        """Gradient norm over all LoRA weights, before clipping to optim.clip."""
         from math import inf
 
         weights = [weight for _, weight in self.weights]

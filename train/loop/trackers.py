@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl always; wandb (offline unless WANDB_MODE says otherwise) and tensorboard when asked."""
+"""Trackers of a run's metrics: metrics.jsonl always; wandb (offline unless WANDB_MODE is set) and tensorboard by setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.names import Table
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"
-Mode = Literal["online", "offline", "disabled", "shared"]  # wandb's words
+Mode = Literal["online", "offline", "disabled", "shared"]  # of wandb
 Row = Mapping[str, Any]  # {"step": int, name: number, ...}
 
 
@@ -43,7 +43,7 @@ def trackers_of(text: str) -> list[str]:
 
 
 def open_trackers(folder: Path, config: TrainConfig, *, after: int) -> list[Tracker]:
-    """The run's trackers; rows of steps later than `after` are forgotten, the resume makes them again."""
+    """The run's trackers; rows of steps later than `after` are dropped, the resume writes them again."""
     return [TRACKERS[name](folder, config, after) for name in trackers_of(config.tracker)]
 
 

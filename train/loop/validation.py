@@ -1,7 +1,7 @@
-"""Held-out loss: images never trained on, each at the same timesteps with the same noise every time, against the base's own loss.
+"""Held-out loss: images never trained on, each at the same timesteps with the same noise every time, compared with the base's loss.
 
-Image, timestep and noise are fixed, so the difference to the base is paired: what is left is what training did. Its interval over
-the images says whether there is anything to tell.
+Image, timestep and noise are fixed, so the difference to the base is paired and due to training alone. Its interval over
+the images gives a verdict.
 """
 
 # N held-out images, K points of each, C channels, H W latent size
@@ -92,30 +92,30 @@ class Probe:
         """Timesteps an image."""
         return min(POINTS[1], max(POINTS[0], math.ceil(32 / len(self.sha256s))))
 
-    def measure(self, learner: TrainState, *, model: Any) -> list[float]:
+    def measure(self, state: TrainState, *, model: Any) -> list[float]:
         """Each image's loss, the mean over its points."""
         import torch
 
         pairs = [(image, point) for image in range(len(self.sha256s)) for point in range(self.points)]
         found: list[Tensor] = []
-        width = max(learner.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
-        with learner.evaluating(), torch.no_grad():
+        width = max(state.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
+        with state.evaluating(), torch.no_grad():
             for begin in range(0, len(pairs), width):
-                found.append(self._losses(learner, model, pairs[begin : begin + width]))
+                found.append(self._losses(state, model, pairs[begin : begin + width]))
         table = torch.cat(found).double().cpu().view(len(self.sha256s), self.points)  # (N, K)
         return [float(value) for value in table.mean(1)]
 
-    def _losses(self, learner: TrainState, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    def _losses(self, state: TrainState, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
         import torch
 
         images = [image for image, _ in pairs]
-        objective = learner.objective
+        objective = state.objective
         count = len(objective.timesteps)
         rows = torch.tensor([int((point + 0.5) / self.points * count) for _, point in pairs])
         noise = torch.stack([self._noise(*pair) for pair in pairs])
         noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
-        answer = learner.answer(model, noisy, objective.timesteps[rows], self.texts.rows(images))
-        return objective.errors(answer, target.to(learner.device))
+        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images))
+        return objective.errors(prediction, target.to(state.device))
 
     def _noise(self, image: int, point: int) -> Tensor:
         """The same for this image and point in every run, whatever the run's seed: runs can be compared."""

@@ -1,7 +1,6 @@
-"""The adapter as a file: diffusers' peft names, alpha and rank in the header, the run's manifest beside them, and never unproven.
+"""The adapter file: diffusers' peft keys, alpha, rank and the run's manifest in the header; verified before it is called saved.
 
-Nothing is called saved before the file was read back, put on a fresh copy of the base through diffusers' own loader, and found to
-give the same products and the same predictions.
+A file counts as saved only after diffusers' own loader has applied it to a fresh copy of the base and products and predictions match.
 """
 
 # B batch, C channels, H W latent size
@@ -75,7 +74,7 @@ def metadata(
 
 
 def write_adapter(path: Path, modules: Mapping[str, Any], header: Mapping[str, str]) -> Hashes:
-    """Write the adapter as it is now. Raises JobFailed for a weight that is not finite: such a file is never made."""
+    """Write the adapter as it is now. Raises JobFailed for a weight that is not finite: no such file is written."""
     import torch
 
     tensors = lora_tensors(modules)
@@ -111,7 +110,7 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the trained model does, kept to hold the saved file against: products B A alpha / r, and predictions."""
+    """Products B A alpha / r and predictions of the trained model, which the saved file must reproduce."""
 
     components: tuple[str, ...]  # that carry the adapter
     products: Mapping[str, Tensor]  # `<component>.<layer>` -> (out, in) or (out, in, kh, kw), fp32 on the CPU
@@ -120,7 +119,7 @@ class Proof:
 
     @property
     def changed(self) -> bool:
-        """Whether the adapter does anything at all."""
+        """Whether any product is not zero."""
         return any(bool((product != 0).any()) for product in self.products.values())
 
 
@@ -152,16 +151,16 @@ def _predict(
     rows = torch.tensor([count // 10, count // 2, count - 1])
     noise = torch.randn(len(rows), *shape, generator=torch.Generator().manual_seed(0))
     device, dtype = parts.device, parts.dtype
-    told = texts.rows([0] * len(rows))
+    text = texts.rows([0] * len(rows))
     was_training = parts.denoiser.training
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.eval()
     with torch.no_grad():
-        read = family.encode_prompts(parts, told) if isinstance(told, list) else told
-        complete = family.complete(parts, cast(read, device, dtype), height=side, width=side, guidance=guidance)
-        answer = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
+        encoded = family.encode_prompts(parts, text) if isinstance(text, list) else text
+        complete = family.complete(parts, cast(encoded, device, dtype), height=side, width=side, guidance=guidance)
+        prediction = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
     parts.denoiser.train(was_training)
-    return answer.float().cpu()
+    return prediction.float().cpu()
 
 
 def _products(modules: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -200,12 +199,12 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
     wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], fresh.dtype)]
     if wrong:
         raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
-    answers = kept.inputs(fresh)
-    difference = float((answers - kept.predictions).abs().max())
+    predictions = kept.inputs(fresh)
+    difference = float((predictions - kept.predictions).abs().max())
     allowed = TOLERANCE[str(fresh.dtype)] * float(kept.predictions.abs().max())
     if not difference <= allowed:
         raise JobFailed(
-            f"The saved file predicts otherwise than what was trained: {NOT} (Largest difference {difference:.3g}, allowed {allowed:.3g}.)"
+            f"The saved file predicts otherwise than the trained model: {NOT} (largest difference {difference:.3g}, allowed {allowed:.3g})"
         )
     return difference
 

@@ -1,4 +1,4 @@
-"""The end of a run: the adapter written, proven on a fresh base and registered; curves, report and result.json."""
+"""The end of a run: the adapter written, verified on a fresh base and registered; curves, report and result.json."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 KOHYA = "kohya"
-LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are told by their number and hash
+LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
 def write_adapter(work: Work, path: Path, step: int) -> Hashes:
-    """The adapter at a step, with everything that made it in its header."""
-    learner, plan = work.learner, work.plan
+    """Write the adapter of a step with its manifest in the header."""
+    state, plan = work.state, work.plan
     header = export.metadata(
-        plan.base.family, learner.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
+        plan.base.family, state.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
     )
-    return export.write_adapter(path, learner.modules, {**header, **_terms(plan).entries()})
+    return export.write_adapter(path, state.modules, {**header, **_terms(plan).entries()})
 
 
 def _spec(work: Work) -> dict[str, str]:
     """ModelSpec keys of this run beside the fixed ones."""
     config = work.plan.config
     facts = {
-        "architecture": f"{work.plan.base.family.architecture_of(work.learner.parts)}/lora",
+        "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "resolution": f"{config.resolution}x{config.resolution}",
         "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
     }
-    prediction = export.PREDICTION.get(work.learner.parts.prediction)
+    prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}
     return facts | ({"trigger_phrase": config.data.trigger} if config.data.trigger else {})
 
 
 def _manifest(work: Work, step: int) -> dict[str, Any]:
-    """What made the adapter: settings, base, every image with its hash and prompt, versions, resumes."""
+    """The adapter's manifest: settings, base, every image with its hash and prompt, versions, resumes."""
     data = dict(work.inputs.get("dataset", {}))
     if len(data.get("files", ())) > LISTED:
         data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
@@ -87,26 +87,26 @@ def _versions() -> dict[str, str]:
 
 
 def finish(work: Work, history: History, store: Store, *, seconds_before: float, begun: float) -> dict[str, Any]:
-    """Export, prove, register, draw the curves, and write result.json last of all."""
+    """Export, verify and register the adapter, draw the curves, and write result.json last."""
     plan, place = work.plan, work.folder
     steps = plan.config.steps
     path = place / f"{plan.config.name}.safetensors"
     report = work.report
     report(Tick("save and prove", 0, 3, "write"))
-    with work.learner.evaluating():
+    with work.state.evaluating():
         hashes = write_adapter(work, path, steps)
         kept = _proof(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
-    _let_go(work)
+    _free_model(work)
     fresh = load(plan.base, plan.config, dtype=precision_dtype(plan.config.precision))
     for module in (fresh.denoiser, *fresh.text_encoders.values()):
-        module.to(work.learner.device)
+        module.to(work.state.device)
     try:
         difference = export.verify(path, plan.base.family, fresh, kept)
     except JobFailed:
         path.rename(path.with_suffix(".refused"))
         raise
-    work.out(f"saved {path}; on a fresh base it predicts the same (largest difference {difference:.2g})")
+    work.out(f"saved {path}; verified on a fresh base (largest difference {difference:.2g})")
     report(Tick("save and prove", 2, 3, "register"))
     files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
     name = register(work, path, hashes, store)
@@ -140,9 +140,9 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
 
 
 def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:
-    """The same adapter in the names that ComfyUI, A1111 and sd-scripts read, its products proven equal: {dialect: path}.
+    """The same adapter in the keys of ComfyUI, A1111 and sd-scripts, its products verified: {dialect: path}.
 
-    Layers that those tools have no name for are told, and then there is no such file: half of it would be another adapter.
+    Layers that those tools have no key for are reported, and then no such file is written: a part would be another adapter.
     """
     from registry.converting.adapters import plan_adapter, write_planned
 
@@ -150,46 +150,46 @@ def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:
     try:
         plan = plan_adapter(path, target, target=KOHYA, family=base.family.name, base=base.path, dtype=None)
     except Refused as error:
-        work.out(f"not written in {KOHYA}'s names: {error}")
+        work.out(f"not written with {KOHYA} keys: {error}")
         return {}
     write_planned(plan, parents=[{"role": "source", "ref": path.name, "sha256": hashes.sha256}])
-    work.out(f"saved {target}: the same in the names that ComfyUI and A1111 read")
+    work.out(f"saved {target}: the same adapter in the keys of ComfyUI and A1111")
     return {KOHYA: str(target)}
 
 
 def _proof(work: Work) -> export.Proof:
-    learner = work.learner
+    state = work.state
     return export.proof(
-        learner.family,
-        learner.parts,
-        learner.modules,
-        learner.objective,
-        learner.texts,
-        shape=learner.latents.shape,
-        side=learner.resolution,
-        guidance=learner.guidance,
+        state.family,
+        state.parts,
+        state.modules,
+        state.objective,
+        state.texts,
+        shape=state.latents.shape,
+        side=state.resolution,
+        guidance=state.guidance,
     )
 
 
-def _let_go(work: Work) -> None:
+def _free_model(work: Work) -> None:
     """Free the trained model before a fresh one is loaded beside it."""
     from torch import nn
 
-    learner = work.learner
-    learner.parts.denoiser = learner.parts.vae = nn.Module()
-    learner.parts.text_encoders.clear()
-    learner.modules = {}
-    learner.model = learner.optimizer = None
-    learner.weights = ()
-    learner.accelerator.free_memory()
+    state = work.state
+    state.parts.denoiser = state.parts.vae = nn.Module()
+    state.parts.text_encoders.clear()
+    state.modules = {}
+    state.model = state.optimizer = None
+    state.weights = ()
+    state.accelerator.free_memory()
 
 
 def _verdict(work: Work, history: History) -> Iterator[str]:
-    """What the held-out images say, in a sentence or two."""
+    """The held-out result in one or two sentences."""
     steps, best = work.plan.config.steps, history.best_step
     found = history.difference(steps)
     if best is None or found is None:
-        yield "no held-out pairs: which step is the best cannot be told"
+        yield "no held-out images: the best step is unknown"
         return
     yield f"held-out loss {history.base_mean:.4f} (base) -> {history.mean(steps):.4f} (LoRA): {found.sentence()}"
     if best != steps:
@@ -201,7 +201,7 @@ def _facts(work: Work, history: History, name: str, seconds: float) -> list[tupl
     rows = [
         ("adapter", name),
         ("base", f"{plan.base.name} ({plan.base.family.title})"),
-        ("pictures", f"{len(plan.train)} trained, {len(plan.heldout)} held out"),
+        ("images", f"{len(plan.train)} trained, {len(plan.heldout)} held out"),
         ("steps", f"{plan.config.steps} of {plan.config.images_per_step} images, {human_seconds(seconds)} in all"),
         ("rank, alpha", f"{plan.config.lora.rank}, {plan.config.alpha:g} on {plan.layers} layers ({plan.parameters:,} weights)"),
     ]
@@ -209,7 +209,7 @@ def _facts(work: Work, history: History, name: str, seconds: float) -> list[tupl
 
 
 def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
-    """Put dataset, run and adapter into the index with their lineage; gives the adapter's name there."""
+    """Register dataset, run and adapter with their lineage; gives the adapter's registered name."""
     plan, inputs = work.plan, work.inputs
     config = to_plain(plan.config)
     base = {"role": "base", "ref": plan.base.name, "sha256": inputs["base"]["sha256"]}
@@ -230,12 +230,12 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
 
 
 def _terms(plan: Plan) -> Terms:
-    """What an adapter inherits of its base; a set of images has no licence here that could be asked."""
+    """The licence terms that an adapter inherits from its base; image sets have none recorded."""
     return inherited([(plan.base.name, plan.base.record.licence)])
 
 
 def _dataset_name(plan: Plan, store: Store) -> str:
-    """The set's name in the index; one that lies on no disk of ours is only named."""
+    """The set's name in the index; a set that is not on this disk is only named."""
     place = Path(plan.dataset.path)
     if not place.exists():
         return plan.dataset.path

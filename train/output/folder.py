@@ -1,4 +1,4 @@
-"""The run folder `<out>/<name>/<stamp>/`: made whole with its settings in it, found again by a resume, held by one process at a time."""
+"""The run folder `<out>/<name>/<stamp>/`: created atomically with its settings, found by a resume, locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNFINISHED = ".tmp-"
 
 
 def make_folder(config: TrainConfig, name: str, inputs: Mapping[str, Any]) -> Path:
-    """A new run folder with config.yaml and inputs.json in it, whole from its first moment. Two in one second do not collide."""
+    """A new run folder with config.yaml and inputs.json in it, created atomically. Two in one second do not collide."""
     parent = Path(config.out).expanduser().absolute() / name
     parent.mkdir(parents=True, exist_ok=True)
     made = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
@@ -57,14 +57,14 @@ def _place(made: Path, parent: Path) -> Path:
 
 
 def find_folder(resume: str, *, out: str, name: str | None) -> Path:
-    """The folder that `resume=` means: a path, or `latest` for the newest run of that name (of any name when none is given)."""
+    """The run folder of `resume=`: a path, or `latest` for the newest run of that name (of any name when none is given)."""
     if resume != "latest":
         folder = Path(resume).expanduser().absolute()
         if (folder / CONFIG).is_file():
             return folder
         if not folder.is_dir():
             raise NotFound(f"resume={resume}: there is no such folder. Give a run folder (it holds {CONFIG}), or latest.")
-        raise Refused(f"resume={resume}: this is no run folder, it has no {CONFIG}. Give one of {out}/<name>/<stamp>.")
+        raise Refused(f"resume={resume}: this is not a run folder, it has no {CONFIG}. Give one of {out}/<name>/<stamp>.")
     root = Path(out).expanduser().absolute()
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
     if name is not None and name not in names:
@@ -103,7 +103,7 @@ def read_json_if_there(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """The folder held by this process; a second one is refused. The system lets go of it when the process dies."""
+    """Lock the folder for this process; a second one is refused. The system releases the lock when the process ends."""
     if os.name == "nt":
         yield
         return
@@ -118,7 +118,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half made."""
+    """Remove temporary files that a killed process left."""
     for place in (folder, folder / "checkpoints", folder / "samples"):
         for entry in place.glob(f"{UNFINISHED}*") if place.is_dir() else ():
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)

@@ -38,10 +38,10 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
 
 
 def check_inputs(place: Path, made: Plan, store: Store) -> None:
-    """Base and data must be those that the run began with. Raises Faults with what differs."""
+    """Check that base and data are those that the run started with. Raises Faults with what differs."""
     before, now = folder.read_json_if_there(place / folder.INPUTS), inputs_of(made, store)
     if before is None:
-        raise Refused(f"{place} has no {folder.INPUTS}: it is not a whole run folder.")
+        raise Refused(f"{place} has no {folder.INPUTS}: it is not a complete run folder.")
     faults = []
     if before["base"]["sha256"] != now["base"]["sha256"]:
         faults.append(
@@ -53,11 +53,11 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
         faults += [f"{part}{name} has another image or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
     if faults:
-        raise Faults(f"{place} was begun with other inputs. Put them back, or start a new run:", sorted(faults))
+        raise Faults(f"{place} was started with other inputs. Restore them, or start a new run:", sorted(faults))
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:
-    """Note the resume in inputs.json, and the settings that now hold in config.yaml."""
+    """Record the resume in inputs.json, and changed settings in config.yaml."""
     inputs = folder.read_json_if_there(place / folder.INPUTS)
     assert inputs is not None
     inputs["resumes"].append({"step": step, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "changes": dict(changes)})

@@ -1,4 +1,4 @@
-"""The model that is trained on: found by reference, seen as a skeleton without weights for the plan, loaded for the work."""
+"""The base model: found by reference, loaded as a skeleton without weights for the plan, and with weights for the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Base:
 
 
 def find_base(config: TrainConfig, store: Store) -> Base:
-    """The base that the settings name. Raises NotFound, Ambiguous, FamilyMismatch, or Refused for a family that is only drawn."""
+    """The base that the settings name. Raises NotFound, Ambiguous, FamilyMismatch, or Refused for a family that cannot be trained."""
     record = store.find(config.base, kind="checkpoint")
     family = family_of(record)
     if family.untrained is not None:
@@ -44,12 +44,12 @@ def find_base(config: TrainConfig, store: Store) -> Base:
 
 
 def load(base: Base, config: TrainConfig, *, dtype: torch.dtype) -> Parts:
-    """The base with all its parts on the CPU; what needs a device is moved when its turn comes."""
+    """The base with all its components on the CPU; each is moved to the device when it is used."""
     return _loaded(base, config, dtype=dtype, device="cpu")
 
 
 def skeleton(base: Base, config: TrainConfig) -> Parts:
-    """The base's structure with tokenizers and without weights (meta device): enough to count, to match and to tokenise."""
+    """The base's structure with tokenizers and without weights (meta device): to count weights, match targets and tokenise."""
     import torch
 
     return _loaded(base, config, dtype=torch.float32, device="meta")
@@ -61,7 +61,7 @@ def _loaded(base: Base, config: TrainConfig, *, dtype: torch.dtype, device: str)
 
 
 def resolve_device(wanted: str) -> torch.device:
-    """The device of the word in the settings; `auto` takes a GPU where there is one. Raises Refused for one that is not there."""
+    """The device of a setting; `auto` is a GPU if there is one. Raises Refused for a device that this machine lacks."""
     import torch
 
     if wanted == "auto":

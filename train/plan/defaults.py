@@ -1,4 +1,4 @@
-"""Settings made definite: every default becomes a value, every path absolute, so that config.yaml says what was done."""
+"""Resolved settings: every default as a value, every path absolute, so that config.yaml records what was done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREVIEW_STEPS = 20
 def defaults_of(
     config: TrainConfig, base: Base, resolution: int, shift: float | None, precision: Any, captions: Sequence[str]
 ) -> dict[str, Any]:
-    """Every setting that was left to its default, by dotted name."""
+    """The value of every setting that has a computed default, by dotted name."""
     family = base.family
     every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
     timesteps = config.objective.timesteps or family.timestep_sampling
@@ -74,7 +74,7 @@ def safe_name(text: str) -> str:
 
 
 def _absolute(path: str | None) -> str | None:
-    """Paths that are there become absolute, so that a resume finds them from anywhere; other words stay."""
+    """Existing paths made absolute, so that a resume finds them from any folder; other texts unchanged."""
     if path is None or not Path(path).expanduser().exists():
         return path
     return str(Path(path).expanduser().absolute())

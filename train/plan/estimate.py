@@ -1,9 +1,8 @@
-"""What a run will take, before it starts: weights counted from shapes, memory and arithmetic traced through the empty model.
+"""Memory and time of a run, before it starts: weights counted from shapes, memory and arithmetic traced through the empty model.
 
 Each stage of a run is traced on its own: what the VAE needs for an image, the text encoders for a prompt, a step of training, a preview.
-On a GPU only the stage at hand lies there (the VAE and the encoders leave it when their work is done), so the run needs what its
-largest stage needs. Memory is near the truth, time is a rough estimate: products a step over what this device does in a short
-matrix product.
+A GPU holds one stage at a time (the VAE and the text encoders are moved off when they are done), so the run needs what its largest
+stage needs. Memory is close, time is a rough estimate: operations per step over this device's rate in a short matrix product.
 """
 
 # B images of one pass, C channels, H W latent size
@@ -127,7 +126,7 @@ def _traces(
         prompts = trace(prompt, list(parts.text_encoders.values()))
         return images, prompts, decoded, _step(family, parts, config, targets, resolution, low)
     except Exception as error:
-        LOG.warning("memory and time cannot be told: the empty model could not be traced (%s: %s)", type(error).__name__, error)
+        LOG.warning("memory and time cannot be estimated: the empty model could not be traced (%s: %s)", type(error).__name__, error)
         return None
 
 
@@ -154,9 +153,9 @@ def _step(
             enable_gradient_checkpointing(module)
 
     def work() -> None:
-        told = read() if len(modules) > 1 else states
+        conditioning = read() if len(modules) > 1 else states
         with torch.device("meta"):
-            complete = family.complete(parts, told, height=resolution, width=resolution, guidance=1.0)
+            complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
         loss = family.predict(parts, noisy, timesteps, complete).float().square().mean()
         backward(loss)
 
@@ -164,7 +163,7 @@ def _step(
 
 
 def products_a_second(device: torch.device, precision: Precision) -> float:
-    """What the device does in a matrix product of a tenth of a second or so."""
+    """Floating point operations per second of the device in a matrix product."""
     import torch
 
     dtype = torch.float32 if precision is Precision.fp32 else torch.bfloat16

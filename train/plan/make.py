@@ -1,4 +1,4 @@
-"""The plan: everything that can be known before the costly part is checked and told here; all faults together."""
+"""Makes the plan of a run: checks everything that can be checked before models are loaded, and reports all faults together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from train.choices import Choice, choose_objective, try_optimizer
 from train.config import TrainConfig, changed
 from train.data.captions import has_trigger, prompt_of
 from train.data.dataset import ImageSet
-from train.data.split import TrainSplit, check_leaks, choose_halves, read_dataset
+from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
@@ -36,7 +36,7 @@ SHOWN = 5  # prompts printed as they are tokenised
 
 
 class Attempts:
-    """Runs checks one after another and keeps what they refuse, so that all faults are told together."""
+    """Runs checks one after another and keeps what they refuse, so that all faults are reported together."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
@@ -71,7 +71,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
     functions = attempts(lambda: choose_objective(config.objective, sampling))
     dataset = attempts(lambda: read_dataset(config, report))
-    heldout = attempts(lambda: choose_halves(config, dataset, report)) if dataset else None
+    heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
@@ -120,7 +120,9 @@ def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
         raise Refused(f"resolution={side}: {base.family.name} needs multiples of {multiple} pixels, for example {near}.")
     most = base.family.largest_side(parts)
     if most is not None and side > most:
-        raise Refused(f"resolution={side}: this build of {base.family.name} has places for {most} pixels a side. Give at most that.")
+        raise Refused(
+            f"resolution={side}: this build of {base.family.name} has position embeddings for {most} pixels a side. Give at most that."
+        )
     return side
 
 
@@ -129,7 +131,7 @@ def _planned(
     base: Base,
     parts: Parts,
     dataset: ImageSet,
-    halves: TrainSplit,
+    split: TrainSplit,
     targets: str | list[str],
     layers: list[str],
     encoders: list[str],
@@ -138,7 +140,7 @@ def _planned(
     precision: Any,
     moments: int,
 ) -> Plan:
-    prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (halves.train, halves.heldout))
+    prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (split.train, split.heldout))
     shift = base.family.shift(parts, resolution, resolution)
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
     inside = {
@@ -148,10 +150,10 @@ def _planned(
     count += sum(parameter_count(parts.text_encoders[name], found, config.lora.rank) for name, found in inside.items())
     shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
-    truncated = [told for prompt in every if (told := _cut(base, parts, prompt))]
+    truncated = [note for prompt in every if (note := _cut(base, parts, prompt))]
     latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
     checkpoint = count * 4 * (1 + moments)
-    disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(halves.train) + len(halves.heldout))
+    disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(split.train) + len(split.heldout))
     free = _free(Path(resolved.out))
     if free < disk * 1.1:
         raise Refused(
@@ -168,13 +170,13 @@ def _planned(
         count=count,
         moments=moments,
     )
-    memory = {**measured.memory, "latents": latent * (len(halves.train) + len(halves.heldout))}
+    memory = {**measured.memory, "latents": latent * (len(split.train) + len(split.heldout))}
     return Plan(
         config=resolved,
         base=base,
-        train=halves.train,
-        heldout=halves.heldout,
-        heldout_source=halves.source,
+        train=split.train,
+        heldout=split.heldout,
+        heldout_source=split.source,
         prompts=tuple(prompts),
         heldout_prompts=tuple(heldout_prompts),
         dataset=dataset,
@@ -187,8 +189,8 @@ def _planned(
         estimate=replace(measured, memory=memory),
         free_bytes=free,
         disk_bytes=disk,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),  # as accelerate and torchrun tell it
-        notes=(*dataset.notes, *(f"held out: {note}" for note in halves.notes), *parts.warnings, *_remarks(resolved, halves, prompts)),
+        processes=int(os.environ.get("WORLD_SIZE", "1")),  # set by accelerate and torchrun
+        notes=(*dataset.notes, *(f"held out: {note}" for note in split.notes), *parts.warnings, *_remarks(resolved, split, prompts)),
     )
 
 
@@ -203,7 +205,7 @@ def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
 
 def _cut(base: Base, parts: Parts, prompt: str) -> str | None:
     needs, fits = base.family.count_tokens(parts, prompt)
-    return f"{prompt!r} needs {needs} tokens, {fits} fit: its end is not read" if needs > fits else None
+    return f"{prompt!r} needs {needs} tokens, {fits} fit: the rest is truncated" if needs > fits else None
 
 
 def _free(place: Path) -> int:
@@ -213,24 +215,22 @@ def _free(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _remarks(config: TrainConfig, halves: TrainSplit, prompts: Sequence[str]) -> list[str]:
-    """What is allowed and yet probably not meant."""
+def _remarks(config: TrainConfig, split: TrainSplit, prompts: Sequence[str]) -> list[str]:
+    """Notes on settings that are allowed but probably not intended."""
     remarks = []
-    seen = config.steps * config.images_per_step / len(halves.train)
+    seen = config.steps * config.images_per_step / len(split.train)
     if seen < 1:
-        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(halves.train)} images once")
+        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(split.train)} images once")
     trigger = config.data.trigger
-    captions = [sample.caption for sample in halves.train if sample.caption]
+    captions = [sample.caption for sample in split.train if sample.caption]
     if trigger and captions:
         inside = sum(has_trigger(caption, trigger) for caption in captions)
         if inside:
-            remarks.append(f"the trigger stands in {inside} of {len(captions)} captions already and is not put before those")
+            remarks.append(f"{inside} of {len(captions)} captions contain the trigger already; it is not prepended to those")
     if trigger is None and not captions:
         remarks.append("no captions")
     if config.alpha < config.lora.rank / 4:
-        remarks.append(
-            f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down, and learns accordingly slower"
-        )
+        remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
     if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
         remarks.append(
             f"adamw_schedule_free averages its steps in place of a schedule; schedule.name is {config.schedule.name}, not constant"

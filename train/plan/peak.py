@@ -1,9 +1,9 @@
-"""What a piece of work keeps in memory at its worst moment, traced on the meta device: shapes without numbers.
+"""Peak memory and arithmetic of a computation, traced on the meta device: shapes without values.
 
 Every tensor that an operation makes is counted from its birth until nothing holds it: activations kept for the backward pass,
 what that pass makes, what gradient checkpointing computes again. Two things that the meta device would do otherwise are done as a
 GPU does them: attention keeps queries, keys, values, its result and one number a row (Dao 2023, algorithm 1), never the matrix of all
-pairs; and half precision casts as torch.autocast's lists for CUDA say.
+pairs; and half precision casts as in torch.autocast's lists for CUDA.
 """
 
 # B batch, N heads, T tokens, S tokens attended to, D width of a head
@@ -26,14 +26,14 @@ HIGH = ("layer_norm", "group_norm", "softmax", "log_softmax", "norm", "sum", "pr
 
 @dataclass(frozen=True)
 class Trace:
-    """The worst moment of a piece of work, without the weights it was given, and its arithmetic."""
+    """Peak memory of a computation without its weights, and its arithmetic."""
 
     peak: int  # bytes
     operations: float  # floating point operations, a product and a sum counted as two
 
 
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:
-    """Do the work on modules that lie on the meta device, and count. `low` is autocast's dtype; None: no autocast."""
+    """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -76,7 +76,7 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
 
 
 def backward(loss: Tensor) -> None:
-    """The backward pass inside a trace, straight in the engine: torch's own front doors to it leave the modes of a trace behind, and
+    """The backward pass inside a trace, by the autograd engine itself: torch's public functions drop the dispatch modes of a trace, and
     gradient checkpointing would compute its layers again without them."""
     import torch
 

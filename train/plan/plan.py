@@ -14,7 +14,7 @@ from train.rate import learning_rate
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will happen. `config` is resolved: every default stands as a value, every path is absolute."""
+    """What a run will do. `config` is resolved: every default is a value, every path absolute."""
 
     config: TrainConfig
     base: Base
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def epochs(self) -> float:
-        """How often each image is seen."""
+        """Epochs: how often each image is trained on."""
         return self.config.steps * self.config.images_per_step * self.processes / len(self.train)
 
     def to_json(self) -> dict[str, Any]:
@@ -90,11 +90,11 @@ def _text(plan: Plan) -> str:
     rows = [
         ("run", f"{config.name}, into {config.out}"),
         ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
-        ("pictures", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
+        ("images", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
         ("cropped", f"{plan.cropped:.1%} of the image area on average" if plan.cropped else "nothing, every image is square"),
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {_images(plan)} images: each image is seen {plan.epochs:.1f} times"),
-        ("learns", _learns(plan)),
+        ("trains", _trained(plan)),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(config)),
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
@@ -108,12 +108,12 @@ def _text(plan: Plan) -> str:
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
     if plan.truncated:
-        lines += [f"{len(plan.truncated)} prompts are longer than the base can read:", *(f"  {told}" for told in plan.truncated)]
+        lines += [f"{len(plan.truncated)} prompts exceed the base's token limit:", *(f"  {note}" for note in plan.truncated)]
     if plan.upscaled:
         lines += [f"{len(plan.upscaled)} images are enlarged:"]
         lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]
     if plan.notes:
-        lines += ["to know:", *(f"  {note}" for note in plan.notes)]
+        lines += ["notes:", *(f"  {note}" for note in plan.notes)]
     return "\n".join(lines)
 
 
@@ -123,7 +123,7 @@ def _images(plan: Plan) -> str:
     return f"{factors} x {plan.processes} processes'" if plan.processes > 1 else factors
 
 
-def _learns(plan: Plan) -> str:
+def _trained(plan: Plan) -> str:
     lora = plan.config.lora
     where = f" of {' and '.join((plan.base.family.denoiser, *plan.encoders))}" if plan.encoders else ""
     return f"{plan.parameters:,} weights on {plan.layers} layers{where}, rank {lora.rank}, alpha / rank {plan.config.alpha / lora.rank:g}"
@@ -141,8 +141,8 @@ def _timesteps(config: TrainConfig) -> str:
 
 def _time(plan: Plan) -> str:
     if plan.seconds is None:
-        return "not known before the first steps"
-    return f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the real rate is shown as it runs"
+        return "unknown before the first steps"
+    return f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the measured rate is shown while it runs"
 
 
 def _saves(plan: Plan) -> str:
@@ -162,7 +162,7 @@ def _memory(plan: Plan) -> str:
 def _trigger(plan: Plan) -> str:
     trigger = plan.config.data.trigger
     if trigger is None:
-        return "none; captions are learned as they are"
+        return "none; captions are used unchanged"
     if not any(sample.caption for sample in plan.train):
         return f"{trigger!r} alone is the caption of every image"
-    return f"{trigger!r} is put before each caption that does not have it: '{trigger}, <caption>'"
+    return f"{trigger!r} is prepended to each caption that lacks it: '{trigger}, <caption>'"

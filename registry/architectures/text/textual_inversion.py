@@ -1,10 +1,10 @@
 """Textual inversion embeddings (Gal et al. 2022): vectors that CLIP's text encoders use for a token of the prompt.
 
-As diffusers loads them: an embedding of several vectors is the token and `token_1`, `token_2`, ... after it. The tokenizers get the
-tokens and the encoders a longer embedding table; both can be restored.
+As diffusers loads them: a token with several vectors becomes `token`, `token_1`, `token_2`, ... The encoders get a longer input
+embedding table, the tokenizers the new tokens; both can be restored to the bit.
 """
 
-# N vectors of an embedding, D width of an encoder
+# N vectors of a token, D width of an encoder
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from registry.parts import Parts
 if TYPE_CHECKING:
     from torch import nn
 
-NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no token: A1111 names the embedding by its file
+NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no token: A1111 uses the file's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextualInversion:
-    """A textual inversion embedding: its token in a prompt, its file, and the key of each text encoder's vectors in it."""
+    """A textual inversion embedding: its token in a prompt, its file, and the key of each text encoder's vectors in the file."""
 
     token: str
     path: Path
@@ -34,9 +34,9 @@ class TextualInversion:
 
 
 def read_textual_inversion(path: Path | str, parts: Parts, *, token: str | None, name: str) -> TextualInversion:
-    """The TextualInversion of a file for this base, from its header alone. Its token is `token`, else the file's own, else `name`.
+    """The embedding of a file for this base, from its header alone; `name` is the token where the file has none and none is given.
 
-    Raises Refused where the base has no CLIP text encoder or one of another width, BadFile for a file that is no embedding.
+    Raises Refused where the base has no CLIP text encoder, or one of another width; BadFile for what is no embedding.
     """
     path = Path(path)
     tensors = read_header(path).tensors
@@ -44,7 +44,7 @@ def read_textual_inversion(path: Path | str, parts: Parts, *, token: str | None,
         raise BadFile(path, "not-an-embedding", "holds no vectors of a textual inversion embedding.")
     encoders = clip_encoders(parts)
     if not encoders:
-        raise Refused(f"{path.name} is a textual inversion embedding for CLIP, but this base has no CLIP text encoder.")
+        raise Refused(f"{path.name} is a textual inversion embedding for CLIP, but this base's text encoders are none: it cannot read it.")
     own = next((key for key in tensors if len(tensors) == 1 and not key.startswith(NAMELESS)), name)
     embedding = TextualInversion(token=token or own, path=path, keys=_keys(path, tensors, encoders))
     _check_token(embedding, parts, tensors)
@@ -52,13 +52,13 @@ def read_textual_inversion(path: Path | str, parts: Parts, *, token: str | None,
 
 
 def clip_encoders(parts: Parts) -> dict[str, Any]:
-    """The CLIP text encoders, by component."""
+    """The text encoders of a CLIP kind, by component."""
     encoders: Mapping[str, Any] = parts.text_encoders
     return {name: encoder for name, encoder in encoders.items() if str(encoder.config.model_type).startswith("clip")}
 
 
 def _keys(path: Path, tensors: Mapping[str, TensorInfo], encoders: Mapping[str, Any]) -> dict[str, str]:
-    """Component -> key of the vectors of its width, clip_l before clip_g where widths are equal."""
+    """Which vectors each encoder reads: those of its width, clip_l before clip_g where widths are alike."""
     free = sorted(tensors, key=lambda key: (key == "clip_g", key))
     keys: dict[str, str] = {}
     for component, encoder in encoders.items():
@@ -66,7 +66,7 @@ def _keys(path: Path, tensors: Mapping[str, TensorInfo], encoders: Mapping[str, 
         found = next((key for key in free if tensors[key].shape[-1] == width), None)
         if found is None:
             widths = ", ".join(str(info.shape[-1]) for info in tensors.values())
-            raise Refused(f"{path.name} has vectors of width {widths}; this base's {component} has embeddings of width {width}.")
+            raise Refused(f"{path.name} has vectors of width {widths}; this base's {component} has width {width}.")
         keys[component] = found
         free.remove(found)
     return keys
@@ -75,15 +75,15 @@ def _keys(path: Path, tensors: Mapping[str, TensorInfo], encoders: Mapping[str, 
 def _check_token(embedding: TextualInversion, parts: Parts, tensors: Mapping[str, TensorInfo]) -> None:
     for component, key in embedding.keys.items():
         count = tensors[key].shape[0] if len(tensors[key].shape) == 2 else 1
-        vocabulary = parts.tokenizers[_tokenizer(component)].get_vocab()
-        if taken := [spelling for spelling in _tokens_of(embedding.token, count) if spelling in vocabulary or not spelling.strip()]:
+        known = parts.tokenizers[_tokenizer(component)].get_vocab()
+        if taken := [spelt for spelt in _spellings(embedding.token, count) if spelt in known or not spelt.strip()]:
             raise Refused(
                 f"The token {embedding.token!r} of {embedding.path.name} is in the base's vocabulary already ({taken[0]!r})."
-                " Give it another: {embedding: NAME, token: '<token>'}."
+                " Give the textual inversion embedding another: {embedding: NAME, token: '<word>'}."
             )
 
 
-def _tokens_of(token: str, count: int) -> list[str]:
+def _spellings(token: str, count: int) -> list[str]:
     return [token, *(f"{token}_{number}" for number in range(1, count))]
 
 
@@ -91,13 +91,13 @@ def _tokenizer(component: str) -> str:
     return component.replace("text_encoder", "tokenizer")
 
 
-class TextualInversionTokenizer:
-    """A tokenizer with the tokens of textual inversion embeddings; one of several vectors becomes that many tokens."""
+class TokenizerWithEmbeddings:
+    """A tokenizer with the tokens of textual inversion embeddings; an embedding of several vectors becomes that many tokens."""
 
     def __init__(self, tokenizer: Any, embeddings: Sequence[tuple[str, int]]) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)
-        self._tokenizer.add_tokens([spelling for token, count in embeddings for spelling in _tokens_of(token, count)])
-        self._several = {token: " ".join(_tokens_of(token, count)) for token, count in embeddings if count > 1}
+        self._tokenizer.add_tokens([spelt for token, count in embeddings for spelt in _spellings(token, count)])
+        self._several = {token: " ".join(_spellings(token, count)) for token, count in embeddings if count > 1}
 
     def __call__(self, text: str | Sequence[str], **options: Any) -> Any:
         texts = self._expanded(text) if isinstance(text, str) else [self._expanded(one) for one in text]
@@ -110,14 +110,14 @@ class TextualInversionTokenizer:
         return len(self._tokenizer)
 
     def _expanded(self, text: str) -> str:
-        present = set(self._tokenizer.tokenize(text)) if self._several else ()
-        for token in present:
+        used = set(self._tokenizer.tokenize(text)) if self._several else ()
+        for token in used:
             text = text.replace(token, self._several.get(token, token))
         return text
 
 
 def with_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> Parts:
-    """The parts with the tokens in their tokenizers; the encoders are unchanged, which is enough to count tokens."""
+    """The parts with the embeddings' tokens in their tokenizers; the encoders are unchanged, which is enough to count tokens."""
     if not embeddings:
         return parts
     headers = {embedding.path: read_header(embedding.path).tensors for embedding in embeddings}
@@ -125,19 +125,19 @@ def with_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> Parts:
     for component in embeddings[0].keys:
         shapes = [headers[embedding.path][embedding.keys[component]].shape for embedding in embeddings]
         counted = [(embedding.token, shape[0] if len(shape) == 2 else 1) for embedding, shape in zip(embeddings, shapes, strict=True)]
-        tokenizers[_tokenizer(component)] = TextualInversionTokenizer(tokenizers[_tokenizer(component)], counted)
+        tokenizers[_tokenizer(component)] = TokenizerWithEmbeddings(tokenizers[_tokenizer(component)], counted)
     return replace(parts, tokenizers=tokenizers)
 
 
 def add_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> dict[str, nn.Module]:
-    """Adds the vectors to the encoders' tables, in the order of `with_tokens`; returns the old tables, for `remove_tokens`."""
+    """Append the embeddings' vectors to the encoders' input embeddings, in the order of `with_tokens`; gives the original tables."""
     import torch
     from safetensors import safe_open
 
-    tables: dict[str, nn.Module] = {}
+    own: dict[str, nn.Module] = {}
     for component in embeddings[0].keys if embeddings else ():
         encoder: Any = parts.text_encoders[component]
-        tables[component] = table = encoder.get_input_embeddings()
+        own[component] = table = encoder.get_input_embeddings()
         rows = [table.weight]
         for embedding in embeddings:
             with safe_open(embedding.path, framework="pt") as file:
@@ -146,11 +146,11 @@ def add_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> dict[str
         longer = torch.nn.Embedding(sum(map(len, rows)), rows[0].shape[1], device="meta")
         longer.weight = torch.nn.Parameter(torch.cat(rows), requires_grad=False)
         encoder.set_input_embeddings(longer)
-    return tables
+    return own
 
 
-def remove_tokens(parts: Parts, tables: Mapping[str, nn.Module]) -> None:
-    """Restores the encoders' embedding tables."""
-    for component, table in tables.items():
+def remove_tokens(parts: Parts, own: Mapping[str, nn.Module]) -> None:
+    """Restore the encoders' original input embeddings."""
+    for component, table in own.items():
         encoder: Any = parts.text_encoders[component]
         encoder.set_input_embeddings(table)

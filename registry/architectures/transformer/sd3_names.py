@@ -92,13 +92,13 @@ class WholeFile:
     implementation = "https://github.com/Stability-AI/sd3-ref"
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The VAE's attention is four 1 x 1 convolutions there (FilePlaces)."""
+        """The VAE's attention is four 1 x 1 convolutions there (FileKeyMap)."""
         return (*shape, 1, 1) if ".mid.attn_1." in key and len(shape) == 2 else shape
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, KeyLocation]:
-        """The parameters of one component (FilePlaces)."""
+        """The parameters of one component (FileKeyMap)."""
         if component == "transformer":
             return FILE_NAMES.places(component, config, shapes, keys)
         return next((piece.places(config, shapes, keys) for piece in PIECES if piece.component == component), {})

@@ -148,3 +148,23 @@ def test_the_base_s_line_of_shifts_holds_under_every_flow_sampler(name: str) -> 
         assert linear_mu(scheduler.config, tokens=4096) == pytest.approx(expected)
         family.set_timesteps(scheduler, 4, height=1024, width=1024)
         assert float(scheduler.timesteps[1]) > float(scheduler.timesteps[2])
+
+
+def test_options_of_a_sampler_reach_its_scheduler(sd1: Any) -> None:
+    assert build_scheduler(sd1, "unipc").config.solver_order == 2 and build_scheduler(sd1, "unipc", {"order": 3}).config.solver_order == 3
+    assert build_scheduler(sd1, "lcm", {"original_steps": 100}).config.original_inference_steps == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("unipc", {"oder": 3}, "UniPC has no option 'oder'. Did you mean 'order'"),
+        ("unipc", {"order": 4}, "order must be a whole number from 1 to 3, got 4"),
+        ("unipc", {"solver": "bh3"}, "solver must be bh1 or bh2, got 'bh3'"),
+        ("euler", {"order": 2}, "Euler Uniform has no option 'order'"),
+        (None, {"order": 2}, "own sampler has no options"),
+    ],
+)
+def test_a_wrong_option_of_a_sampler_is_refused(sd1: Any, name: str | None, params: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        build_scheduler(sd1, name, params)

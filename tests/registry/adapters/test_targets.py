@@ -14,7 +14,7 @@ from registry.tensors.layout import read_layout
 
 def places(path: Path, shapes: dict[str, tuple[int, ...]], family: str | None = None) -> dict[tuple[str, str], tuple[TargetSlice, ...]]:
     save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, path)
-    return dict(places_of(read_layout(path), family).landings)
+    return dict(places_of(read_layout(path), family).targets)
 
 
 def test_a_module_of_an_ldm_file_has_diffusers_name_too(tmp_path: Path) -> None:

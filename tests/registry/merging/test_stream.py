@@ -165,7 +165,7 @@ def test_a_source_that_changes_meanwhile_is_seen(
         os.utime(pair[1], ns=(1, 1))
 
     monkeypatch.setattr(stream, "_reserve", meddle)
-    with pytest.raises(JobFailed, match=r"b\.safetensors was changed while it was read"):
+    with pytest.raises(JobFailed, match=r"b\.safetensors changed while it was read"):
         merge(recipe(*pair), store, tmp_path / "out.safetensors")
     assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".tmp*"))
 

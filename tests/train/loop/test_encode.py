@@ -1,3 +1,4 @@
+import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,12 @@ import torch
 
 from registry.errors import JobFailed
 from registry.families import FAMILIES
+from registry.family import Family
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import silent
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
-from train.loop.encode import Cache, Latents, encode_latents, encode_texts, module_hash, source_of
+from train.loop.encode import Cache, Latents, encode_latents, encode_texts, module_hash
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")
@@ -62,17 +64,30 @@ def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, images
     assert latents.logvar is None and latents.rows([0]).sample(torch.ones(1, 4, 8, 8)).equal(latents.mean[:1])
 
 
-def test_the_source_of_a_key_holds_the_shared_modules_that_encode() -> None:
-    from registry.architectures.text import clip, llm
-    from registry.architectures.vae import kl, video
+def test_keys_follow_the_version_of_the_encoding_and_not_its_source_text(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
+    chosen = samples(images)[:2]
+    encode(parts, chosen, cache)
+    (tmp_path / "edited.py").write_text(
+        "from registry.families import FAMILIES\n\n\ndef encode_images(parts, pixels):\n"
+        "    return FAMILIES['sd1'].encode_images(parts, pixels)  # the same values from another text\n"
+    )
+    spec = importlib.util.spec_from_file_location("edited", tmp_path / "edited.py")
+    assert spec is not None and spec.loader is not None
+    edited = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(edited)
 
-    for family, used, unused in (
-        ("sd1", (clip, kl), (llm, video)),
-        ("qwen_image", (llm, video), (clip, kl)),
-    ):
-        source = source_of(FAMILIES[family])
-        assert all(Path(str(module.__file__)).read_text() in source for module in used)
-        assert not any(Path(str(module.__file__)).read_text() in source for module in unused)
+    def entries(family: Family) -> int:
+        encode_latents(family, parts, chosen, resolution=32, device=CPU, cache=cache, report=silent)
+        return len(list(cache.folder.rglob("*.safetensors")))
+
+    assert entries(replace(SD1, encode_images=edited.encode_images)) == 2
+    assert entries(replace(SD1, encoding_version=SD1.encoding_version + 1)) == 4
+
+
+def test_another_version_encodes_prompts_again(parts: Parts, cache: Cache) -> None:
+    for family in (SD1, SD1, replace(SD1, encoding_version=SD1.encoding_version + 1)):
+        encode_texts(family, parts, ["a cat"], device=CPU, cache=cache, report=silent)
+    assert len(list(cache.folder.rglob("*.safetensors"))) == 2
 
 
 def test_an_edited_image_is_encoded_anew(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,11 @@ from safetensors.torch import load_file
 from registry.errors import Faults, NotFound, Refused
 from registry.store import Store
 from train import run
-from train.config import CheckpointConfig, DataConfig, HeldoutConfig, TrainConfig, to_yaml
+from train.config import CheckpointConfig, DataConfig, HeldoutConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
+from train.loop import checkpoint
+from train.loop.loop import restore, training_state
+from train.lora import lora_tensors
+from train.output import export
 
 Settings = Callable[..., TrainConfig]
 ROOT = Path(__file__).parents[3]
@@ -56,15 +61,15 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
     from train.loop import step
 
-    honest = step.TrainState.take
+    honest = step.TrainState.step
 
-    def dies(self: step.TrainState, number: int) -> step.Trace:
+    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
         if number == 4:
             raise ZeroDivisionError
         return honest(self, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "take", dies)
+        patched.setattr(step.TrainState, "step", dies)
         with pytest.raises(ZeroDivisionError):
             run.run(settings(steps=6, out=str(tmp_path / "stopped"), checkpoint=CheckpointConfig(every=3)), store)
     folder = only_run(tmp_path / "stopped")
@@ -204,7 +209,7 @@ def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:
         find_folder("latest", out=out, name="disks")
     with pytest.raises(NotFound, match="no such folder"):
         find_folder(str(folder / "nothing"), out=out, name=None)
-    with pytest.raises(Refused, match="no run folder"):
+    with pytest.raises(Refused, match="not a run folder"):
         find_folder(str(folder / "samples"), out=out, name=None)
 
 
@@ -214,3 +219,46 @@ def test_a_folder_in_use_is_refused(done: tuple[Path, Store]) -> None:
     folder, _ = done
     with held(folder), pytest.raises(Refused, match="in use"), held(folder):
         pytest.fail("it was held twice")
+
+
+def test_options_of_the_optimizer_cannot_change_and_the_schedule_s_can(done: tuple[Path, Store]) -> None:
+    folder, _ = done
+    with pytest.raises(Faults, match=r"optim\.betas \(\[0\.9, 0\.999\] -> \[0\.8, 0\.9\]\)\n.*optim\.params\.eps \(1e-08 -> 1e-06\)"):
+        run.resumed_config(folder, {"optim.betas": [0.8, 0.9], "optim.params.eps": 1e-6})
+    config = run.resumed_config(folder, {"schedule.name": "linear", "schedule.params.min_factor": 0.1, "optim.weight_decay": 0.2})
+    assert (config.schedule.params.cycles, config.schedule.params.min_factor, config.optim.weight_decay) == (None, 0.1, 0.2)
+
+
+def saved(state: Any, run_folder: Path) -> Path:
+    """A checkpoint of step 2."""
+
+    def write(path: Path) -> None:
+        with state.evaluating():
+            export.write_adapter(path, state.modules, {})
+
+    (run_folder / "checkpoints").mkdir()
+    return checkpoint.save(run_folder, 2, write_adapter=write, training=training_state(state), history={})
+
+
+def test_schedule_free_resumes_from_the_weights_that_train(
+    prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
+) -> None:
+    config = settings(optim=OptimConfig(name="adamw_schedule_free", lr=1e-2), schedule=ScheduleConfig(name="constant"))
+    straight, resumed = prepared(config).state, prepared(config).state
+    for step in range(2):
+        straight.step(step)
+    found = checkpoint.read(saved(straight, tmp_path))
+    average = export.read_adapter(found.adapter)
+    assert not all(torch.equal(average[name], tensor) for name, tensor in lora_tensors(straight.modules).items())
+    restore(resumed, found, average)
+    assert torch.equal(straight.step(2).losses, resumed.step(2).losses)
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(straight.weights, resumed.weights, strict=True))
+
+
+def test_a_changed_weight_decay_acts_after_a_resume(prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path) -> None:
+    before = prepared(settings()).state
+    before.step(0)
+    after = prepared(settings(optim=OptimConfig(lr=1e-2, weight_decay=0.5))).state
+    found = checkpoint.read(saved(before, tmp_path))
+    restore(after, found, export.read_adapter(found.adapter))
+    assert [group["weight_decay"] for group in after.optimizer.param_groups] == [0.5]

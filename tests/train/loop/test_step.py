@@ -13,37 +13,37 @@ Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
 
 
-def gradients(learner: Any) -> torch.Tensor:
-    return torch.cat([weight.grad.flatten() for _, weight in learner.weights])
+def gradients(state: Any) -> torch.Tensor:
+    return torch.cat([weight.grad.flatten() for _, weight in state.weights])
 
 
-def spread(learner: Any) -> None:
+def spread(state: Any) -> None:
     """B away from zero, so that every weight has a gradient."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, weight in learner.weights:
+        for name, weight in state.weights:
             if "lora_B" in name:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
 
 
 def after_a_step(prepared: Prepared, config: TrainConfig) -> tuple[Any, Any]:
-    learner = prepared(config).learner
-    spread(learner)
-    return learner, learner.take(0)
+    state = prepared(config).state
+    spread(state)
+    return state, state.step(0)
 
 
 def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, settings: Settings) -> None:
     import diffusers
 
     work = prepared(settings(batch_size=4))
-    learner = work.learner
-    trace = learner.take(0)
+    state = work.state
+    trace = state.step(0)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(work.plan.base.path, dtype=torch.float32)
     noising = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
     draws = draws_for(0, 0, range(4), of=4, shape=(4, 8, 8))
     for place, number in enumerate(trace.samples):
         caption = (Path(work.plan.dataset.path) / f"{number:03d}.txt").read_text(encoding="utf-8").strip()
-        mean, logvar = learner.latents.mean[number], learner.latents.logvar[number]
+        mean, logvar = state.latents.mean[number], state.latents.logvar[number]
         latents = (mean + (0.5 * logvar).exp() * draws.posterior[place]).unsqueeze(0)
         time = trace.timesteps[place].long().view(1)
         with torch.no_grad():
@@ -81,37 +81,37 @@ def test_clipping_sees_every_weight(prepared: Prepared, settings: Settings) -> N
 
 def test_a_step_depends_on_its_number_alone(prepared: Prepared, settings: Settings) -> None:
     first, _ = after_a_step(prepared, settings())
-    second = prepared(settings()).learner
+    second = prepared(settings()).state
     set_lora_tensors(second.modules, lora_tensors(first.modules))
-    assert torch.equal(first.take(3).losses, second.take(3).losses)
+    assert torch.equal(first.step(3).losses, second.step(3).losses)
 
 
 def test_a_bf16_base_learns_with_fp32_weights(prepared: Prepared, settings: Settings) -> None:
-    learner = prepared(settings(precision=Precision.bf16)).learner
-    before = [weight.detach().clone() for _, weight in learner.weights]
-    trace = learner.take(0)
-    assert learner.parts.dtype == torch.bfloat16 and bool(torch.isfinite(trace.losses).all())
-    assert all(weight.dtype == weight.grad.dtype == torch.float32 for _, weight in learner.weights)
-    assert any(not torch.equal(weight, old) for (_, weight), old in zip(learner.weights, before, strict=True))
+    state = prepared(settings(precision=Precision.bf16)).state
+    before = [weight.detach().clone() for _, weight in state.weights]
+    trace = state.step(0)
+    assert state.parts.dtype == torch.bfloat16 and bool(torch.isfinite(trace.losses).all())
+    assert all(weight.dtype == weight.grad.dtype == torch.float32 for _, weight in state.weights)
+    assert any(not torch.equal(weight, old) for (_, weight), old in zip(state.weights, before, strict=True))
 
 
 def test_only_lora_weights_move(prepared: Prepared, settings: Settings) -> None:
-    learner = prepared(settings(lora=LoraConfig(rank=2, targets="convolutions"))).learner
-    frozen = {name: weight.clone() for name, weight in learner.parts.denoiser.named_parameters() if ".lora_" not in name}
+    state = prepared(settings(lora=LoraConfig(rank=2, targets="convolutions"))).state
+    frozen = {name: weight.clone() for name, weight in state.parts.denoiser.named_parameters() if ".lora_" not in name}
     for step in range(2):
-        learner.take(step)
-    now = dict(learner.parts.denoiser.named_parameters())
+        state.step(step)
+    now = dict(state.parts.denoiser.named_parameters())
     assert all(torch.equal(now[name], weight) for name, weight in frozen.items())
-    assert all(bool(weight.any()) for name, weight in learner.weights if "lora_B" in name)
+    assert all(bool(weight.any()) for name, weight in state.weights if "lora_B" in name)
 
 
 def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prepared: Prepared, settings: Settings) -> None:
     work = prepared(settings())
-    first, again = (work.probe.measure(work.learner, model=work.learner.model) for _ in range(2))
+    first, again = (work.probe.measure(work.state, model=work.state.model) for _ in range(2))
     assert first == again and len(first) == 3
-    with adapter_disabled(work.learner.modules):
-        assert work.probe.measure(work.learner, model=work.learner.model) == first
-    spread(work.learner)
-    changed = work.probe.measure(work.learner, model=work.learner.model)
-    with adapter_disabled(work.learner.modules):
-        assert work.probe.measure(work.learner, model=work.learner.model) == first != changed
+    with adapter_disabled(work.state.modules):
+        assert work.probe.measure(work.state, model=work.state.model) == first
+    spread(work.state)
+    changed = work.probe.measure(work.state, model=work.state.model)
+    with adapter_disabled(work.state.modules):
+        assert work.probe.measure(work.state, model=work.state.model) == first != changed

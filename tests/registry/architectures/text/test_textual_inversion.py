@@ -55,10 +55,10 @@ def test_the_pipeline_s_own_loader(family: str, count: int, tmp_path: Path) -> N
             text_encoder=getattr(pipeline, component),
         )
     word = read_textual_inversion(path, parts, token="<apple>", name="fruit")
-    added = with_tokens(parts, [word])
-    own = add_tokens(added, [word])
+    taught = with_tokens(parts, [word])
+    own = add_tokens(taught, [word])
     with torch.no_grad():
-        actual = seam.encode_prompts(added, [PROMPT])
+        actual = seam.encode_prompts(taught, [PROMPT])
         if family == "sd1":
             expected = {"embeds": pipeline.encode_prompt(PROMPT, "cpu", 1, False)[0]}
         elif family == "sdxl":
@@ -69,13 +69,13 @@ def test_the_pipeline_s_own_loader(family: str, count: int, tmp_path: Path) -> N
             expected = {"embeds": embeds, "pooled": pooled}
         for name, value in expected.items():
             assert float((actual[name] - value).abs().max()) <= 1e-6, name
-        remove_tokens(added, own)
+        remove_tokens(taught, own)
         plain = seam.encode_prompts(parts, [PROMPT])
         assert all(plain[name].equal(value) for name, value in tiny_parts(family)[0].encode_prompts(parts, [PROMPT]).items())
     assert (
         float((plain["pooled" if family == "flux1" else "embeds"] - actual["pooled" if family == "flux1" else "embeds"]).abs().max()) > 1e-3
     )
-    assert added is not parts and "<apple>" not in parts.tokenizers["tokenizer"].get_vocab()
+    assert taught is not parts and "<apple>" not in parts.tokenizers["tokenizer"].get_vocab()
     needed = [seam.count_tokens(one, "an <apple>")[0] for one in (with_tokens(parts, [word]), parts)]
     assert needed[0] == needed[1] - len("<apple>") + count or family == "flux1"  # the tiny tokenizers spell letter by letter
 
@@ -89,21 +89,21 @@ def test_two_words_and_their_names(tmp_path: Path) -> None:
     )
     two = read_textual_inversion(file_of(tmp_path / "two.safetensors", {"<cat>": vectors(1, 32, 2)[0]}), parts, token=None, name="unused")
     assert (one.token, two.token) == ("badhands", "<cat>")  # A1111 calls it by the file's name, diffusers by its key
-    added = with_tokens(parts, [one, two])
-    own = add_tokens(added, [one, two])
+    taught = with_tokens(parts, [one, two])
+    own = add_tokens(taught, [one, two])
     with torch.no_grad():
-        both = seam.encode_prompts(added, ["badhands <cat>"])["embeds"]
+        both = seam.encode_prompts(taught, ["badhands <cat>"])["embeds"]
         for text in ("badhands", "<cat>", "badhand s <cat"):
-            assert not seam.encode_prompts(added, [text])["embeds"].equal(both)
-    remove_tokens(added, own)
+            assert not seam.encode_prompts(taught, [text])["embeds"].equal(both)
+    remove_tokens(taught, own)
 
 
 def test_what_a_base_cannot_read_is_refused(tmp_path: Path) -> None:
     _seam, parts = tiny_parts("sdxl")
-    with pytest.raises(Refused, match="vectors of width 32; this base's text_encoder_2 has embeddings of width 48"):
+    with pytest.raises(Refused, match="vectors of width 32; this base's text_encoder_2 has width 48"):
         read_textual_inversion(file_of(tmp_path / "l.safetensors", {"<a>": vectors(1, 32, 1)}), parts, token=None, name="a")
     _seam, parts = tiny_parts("sd1")
-    with pytest.raises(Refused, match=r"vocabulary already.*token: '<token>'"):
+    with pytest.raises(Refused, match=r"vocabulary already.*token: '<word>'"):
         read_textual_inversion(file_of(tmp_path / "x.safetensors", {"emb_params": vectors(1, 32, 1)}), parts, token=None, name="x")
     with pytest.raises(BadFile, match="no vectors"):
         read_textual_inversion(file_of(tmp_path / "c.safetensors", {"a": vectors(1, 32, 1)[None]}), parts, token=None, name="a")

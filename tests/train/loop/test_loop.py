@@ -1,0 +1,152 @@
+"""The order of what is due after a step, and what stops a run, on a real tiny model with recorders in the places of the rim."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from registry.errors import JobFailed
+from registry.progress import silent
+from registry.store import Store
+from train import run
+from train.config import CheckpointConfig, DataConfig, HeldoutConfig, LoraConfig, OptimConfig, Precision, PreviewConfig, TrainConfig
+from train.execute import make_accelerator
+from train.loop.interrupt import Interrupted, StopRequest
+from train.loop.loop import OVERFLOWS, History, Loop
+from train.loop.prepare import Work, prepare
+from train.loop.step import StepMetrics, TrainState
+from train.output.folder import make_folder
+from train.output.inputs import inputs_of
+
+
+@pytest.fixture(scope="module")
+def work(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """A run that is ready to train; its weights move from test to test, which no test here looks at."""
+    place = tmp_path_factory.mktemp("loop")
+    config = TrainConfig(
+        name="discs",
+        base=str(base),
+        data=DataConfig(path=str(images)),
+        resolution=32,
+        steps=4,
+        batch_size=2,
+        lora=LoraConfig(rank=2),
+        optim=OptimConfig(lr=1e-3),
+        preview=PreviewConfig(prompts=[]),
+        device="cpu",
+        out=str(place / "runs"),
+    )
+    store = Store(place / "home")
+    plan = run.plan(config, store)
+    folder = make_folder(plan.config, "discs", inputs_of(plan, store))
+    return prepare(plan, folder, make_accelerator(plan), report=silent, out=lambda _line: None)
+
+
+@dataclass
+class Recorder:
+    """A tracker, previews and an adapter writer that note their calls in order."""
+
+    calls: list[str] = field(default_factory=list)
+
+    def log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.calls += [f"{next(name for name in row if name != 'step')} {row['step']}" for row in rows]
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def draw(self, state: TrainState, step: int) -> list[Path]:
+        self.calls.append(f"preview {step}")
+        return []
+
+    def write_adapter(self, path: Path, step: int) -> None:
+        self.calls.append(f"adapter {step}")
+        path.write_bytes(b"")
+
+
+def loop_of(work: Work, folder: Path, recorder: Recorder, *, checkpoint: int, heldout: int, preview: int) -> Loop:
+    (folder / "checkpoints").mkdir()
+    config = replace(
+        work.state.config,
+        checkpoint=CheckpointConfig(every=checkpoint),
+        heldout=HeldoutConfig(every=heldout),
+        preview=PreviewConfig(prompts=[], every=preview),
+    )
+    return Loop(
+        state=replace(work.state, config=config),
+        folder=folder,
+        names=[sample.name for sample in work.plan.train],
+        probe=work.probe,
+        previews=recorder,
+        trackers=[recorder],
+        write_adapter=recorder.write_adapter,
+        history=History(),
+        report=silent,
+        out=lambda _line: None,
+        stop_request=StopRequest(),
+    )
+
+
+def test_numbers_held_out_loss_previews_and_checkpoint_come_in_this_order(work: Work, tmp_path: Path) -> None:
+    recorder = Recorder()
+    loop_of(work, tmp_path, recorder, checkpoint=2, heldout=2, preview=2).run(0)
+    before = ["heldout_base 0", "preview 0"]
+    after = [["loss 1", "loss 2", "heldout 2", "preview 2", "adapter 2"], ["loss 3", "loss 4", "heldout 4", "preview 4", "adapter 4"]]
+    assert recorder.calls == [*before, *after[0], *after[1]]
+
+
+def test_a_lower_held_out_loss_is_saved_between_checkpoints(work: Work, tmp_path: Path) -> None:
+    recorder = Recorder()
+    loop = loop_of(work, tmp_path, recorder, checkpoint=4, heldout=1, preview=4)
+    loop.run(0)
+    means = [sum(row["losses"]) for row in loop.history.heldout]
+    lowest = [step for step in range(1, 5) if means[step - 1] < min(means[: step - 1], default=float("inf"))]
+    assert [int(call.removeprefix("adapter ")) for call in recorder.calls if call.startswith("adapter")] == sorted({*lowest, 4})
+
+
+def test_a_stop_request_saves_the_step_and_draws_nothing(work: Work, tmp_path: Path) -> None:
+    recorder = Recorder()
+    loop = loop_of(work, tmp_path, recorder, checkpoint=4, heldout=4, preview=1)
+    loop.stop_request.signal_name = "SIGTERM"
+    loop.history.base = [1.0]
+    with pytest.raises(Interrupted, match=r"Stopped by SIGTERM after step 0 of 4"):
+        loop.run(0)
+    loop.window, recorder.calls = [], []
+    loop._after(2, stop=True)
+    assert recorder.calls == ["adapter 2"]
+
+
+def test_too_little_memory_for_previews_ends_the_previews_alone(work: Work, tmp_path: Path) -> None:
+    class Full(Recorder):
+        def draw(self, state: TrainState, step: int) -> list[Path]:
+            raise torch.OutOfMemoryError
+
+    recorder = Full()
+    loop = loop_of(work, tmp_path, recorder, checkpoint=4, heldout=4, preview=1)
+    loop.run(0)
+    assert loop.previews is None and recorder.calls[-1] == "adapter 4"
+
+
+def metrics(step: int, norm: float) -> StepMetrics:
+    return StepMetrics(step, 1e-4, torch.tensor([0.5, 0.25]), torch.tensor(norm), (0, 1), torch.tensor([10.0, 20.0]))
+
+
+def test_fp16_may_skip_fewer_than_twenty_steps_in_a_row(work: Work, tmp_path: Path) -> None:
+    loop = loop_of(work, tmp_path, Recorder(), checkpoint=4, heldout=4, preview=4)
+    loop.state.precision = Precision.fp16
+    for step in range(1, OVERFLOWS):
+        loop._check(metrics(step, float("inf")), [0.5, 0.25], float("inf"))
+    loop._check(metrics(OVERFLOWS, 1.0), [0.5, 0.25], 1.0)  # a finite step starts the count anew
+    for step in range(1, 20):
+        loop._check(metrics(step, float("inf")), [0.5, 0.25], float("inf"))
+    with pytest.raises(JobFailed, match=r"Step 20: the gradient's norm is inf.*try precision=bf16"):
+        loop._check(metrics(20, float("inf")), [0.5, 0.25], float("inf"))
+
+
+def test_a_loss_that_is_not_finite_names_its_image(work: Work, tmp_path: Path) -> None:
+    loop = loop_of(work, tmp_path, Recorder(), checkpoint=4, heldout=4, preview=4)
+    second = loop._names_of(0, [1])[0]
+    with pytest.raises(JobFailed, match=rf"Step 1: the loss is nan.*Images: {second}\. Timesteps of this process: 10, 20\."):
+        loop._check(metrics(1, 1.0), [0.5, float("nan")], 1.0)

@@ -1,0 +1,42 @@
+"""The end of a run: which step is the best, what result.json holds, what is registered."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from registry.errors import JobFailed, LoomError
+from registry.store import Store
+from train.config import TrainConfig
+from train.loop.loop import History
+from train.output.finish import finish
+
+Settings = Callable[..., TrainConfig]
+Prepared = Callable[[TrainConfig], Any]
+
+
+def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered(
+    prepared: Prepared, settings: Settings, store: Store
+) -> None:
+    work = prepared(settings(steps=2))
+    lines: list[str] = []
+    work.out = lines.append
+    work.state.step(0)
+    rows: list[dict[str, Any]] = [{"step": 1, "losses": [0.5, 0.7, 0.6]}, {"step": 2, "losses": [0.6, 0.7, 0.8]}]
+    result = finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=2.0, begun=0.0)
+    assert result["best_step"] == 1
+    assert result["heldout"] == {"base": pytest.approx(0.9), "final": pytest.approx(0.7), "best": pytest.approx(0.6)}
+    assert any("lowest after step 1 (0.6000); that checkpoint is kept as discs@step-1" in line for line in lines)
+    assert json.loads((work.folder / "result.json").read_text()) == result
+    record = store.find("discs", kind="adapter")
+    assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
+
+
+def test_a_refused_adapter_is_kept_beside_and_not_registered(prepared: Prepared, settings: Settings, store: Store) -> None:
+    work = prepared(settings(steps=1))  # no step is taken: every product is zero
+    with pytest.raises(JobFailed, match="does nothing"):
+        finish(work, History(), store, seconds_before=0.0, begun=0.0)
+    assert (work.folder / "discs.refused").is_file() and not (work.folder / "result.json").exists()
+    with pytest.raises(LoomError):
+        store.find("discs", kind="adapter")

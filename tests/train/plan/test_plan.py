@@ -1,0 +1,64 @@
+"""What only the plan decides: all faults together, every default as a value, notes on what is probably not intended."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registry.errors import Faults, Refused
+from registry.store import Store
+from train import run
+from train.config import ObjectiveConfig, ObjectiveParams, OptimConfig, OptimParams, ScheduleConfig, ScheduleParams, TrainConfig
+
+Settings = Callable[..., TrainConfig]
+
+
+def test_all_faults_of_optimizer_schedule_objective_and_device_are_reported_together(settings: Settings, store: Store) -> None:
+    config = settings(
+        optim=OptimConfig(name="sgd", params=OptimParams(d_coef=2.0)),
+        schedule=ScheduleConfig(name="cosine", params=ScheduleParams(min_factor=2.0)),
+        objective=ObjectiveConfig(weighting="min_srn", params=ObjectiveParams(gamma=5.0)),
+        device="cuda:99",
+    )
+    with pytest.raises(Faults) as caught:
+        run.plan(config, store)
+    text = str(caught.value)
+    for words in (
+        "sgd has no option 'd_coef'",
+        "schedule.params.min_factor must be a number from 0 to 1, got 2.0",
+        "objective.weighting: Unknown loss weighting 'min_srn'. Did you mean 'min_snr'",
+        "cuda:99 is not on this machine",
+    ):
+        assert words in text
+
+
+def test_a_weighting_that_does_not_suit_the_base_is_refused(settings: Settings, store: Store) -> None:
+    with pytest.raises(Refused, match="cosmap is a weighting of flow models; the base predicts epsilon"):
+        run.plan(settings(objective=ObjectiveConfig(weighting="cosmap")), store)
+
+
+def test_the_options_of_what_is_chosen_become_values_and_others_stay_null(settings: Settings, store: Store) -> None:
+    plan = run.plan(settings(objective=ObjectiveConfig(weighting="min_snr")), store)
+    config = plan.config
+    assert (config.optim.betas, config.optim.weight_decay, config.optim.params.eps) == ([0.9, 0.999], 0.01, 1e-8)
+    assert config.optim.params.momentum is None and config.optim.params.d_coef is None
+    assert (config.schedule.params.cycles, config.schedule.params.power) == (1, None)
+    assert (config.objective.params.gamma, config.objective.params.delta) == (5.0, None)
+    assert "mse, weighting min_snr" in plan.to_text()
+    assert run.plan(config, store).config == config  # a resolved config is its own resolution
+
+
+def test_memory_counts_what_the_optimizer_keeps(settings: Settings, store: Store) -> None:
+    adamw, sgd = (run.plan(settings(optim=OptimConfig(name=name, lr=1e-3)), store) for name in ("adamw", "sgd"))
+    part = "LoRA weights, gradients, optimizer"
+    assert adamw.estimate.memory[part] == 16 * adamw.parameters and sgd.estimate.memory[part] == 12 * sgd.parameters
+
+
+def test_a_class_by_its_path_is_planned_and_written_back(settings: Settings, store: Store, tmp_path: Path) -> None:
+    from train.config import read_yaml, to_yaml
+
+    optim = OptimConfig(name="torch.optim.RMSprop", lr=1e-3, args={"alpha": 0.9}, params=OptimParams(momentum=0.5))
+    plan = run.plan(settings(optim=optim), store)
+    (tmp_path / "config.yaml").write_text(to_yaml(plan.config), encoding="utf-8")
+    again = read_yaml(tmp_path / "config.yaml")
+    assert again == plan.config and again.optim.args == {"alpha": 0.9} and again.optim.params.momentum == 0.5
