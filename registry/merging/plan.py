@@ -347,14 +347,14 @@ def disk_faults(output: Path, needed: int) -> list[str]:
     return [f"output {output} needs {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free there. Make room or choose another disk."]
 
 
-def piece_bytes(sources: int) -> int:
-    """Memory that one piece takes while it is merged: sources and work in fp32, the result waiting to be written."""
+def chunk_bytes(sources: int) -> int:
+    """Memory that one chunk takes while it is merged: sources and work in fp32, the result waiting to be written."""
     return CHUNK * 4 * (2 * sources + 4)
 
 
 def _memory_faults(method: Method, keys: Keys, memory_mib: int) -> list[str]:
     most = max((len(key.sources) for key in keys.keys.values()), default=1)
-    needed = 2 * piece_bytes(most) / MIB
+    needed = 2 * chunk_bytes(most) / MIB
     if memory_mib < needed:
         return [f"memory_mib={memory_mib} is too little for {most} sources: at least {needed:.0f}."]
     whole = [

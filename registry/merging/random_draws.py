@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def uniform(like: Tensor, *, seed: int, source: int, at: Place | None) -> Tensor:
-    """Numbers in [0, 1), fp32, one for each element of a piece of source number `source`."""
+    """Numbers in [0, 1), fp32, one for each element of a chunk of source number `source`."""
     import numpy
     import torch
 

@@ -1,6 +1,6 @@
-"""A plan becomes a file: pieces are computed by several threads, and written, hashed and let go in the order of the file.
+"""A plan becomes a file: chunks are computed by several threads, and written, hashed and let go in the order of the file.
 
-Pieces have a fixed length and every random choice belongs to its key, so the same recipe gives the same bytes whatever the
+Chunks have a fixed length and every random choice belongs to its key, so the same recipe gives the same bytes whatever the
 number of threads and the memory. While a file is being written its length word is zero, so that what a killed process leaves
 behind is neither named nor readable as a model.
 """
@@ -25,7 +25,7 @@ from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
 from registry.merging.keys import FLOATS, Key
 from registry.merging.method import Method, Place
-from registry.merging.plan import MIB, MergePlan, piece_bytes
+from registry.merging.plan import MIB, MergePlan, chunk_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 from registry.tensors.chunks import BLOCK, CHUNK, Held
@@ -34,7 +34,7 @@ from registry.tensors.mmap_files import KeyChunks, MappedFiles
 if TYPE_CHECKING:
     from torch import Tensor
 
-AHEAD = 2  # pieces a thread may be ahead of the writer
+AHEAD = 2  # chunks a thread may be ahead of the writer
 MEASURED_AHEAD = 4  # keys measured before their turn
 
 
@@ -130,7 +130,7 @@ def _write_file(
     report: Report,
     last: Callable[[], None] | None = None,
 ) -> None:
-    """One safetensors file of the output, header first, each piece in its place; its hashes go to `written`."""
+    """One safetensors file of the output, header first, each chunk in its place; its hashes go to `written`."""
     infos: dict[str, TensorInfo] = {name: plan.keys.keys[key].out for name, key in names.items()}
     raw, order = header_bytes(infos, metadata)
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
@@ -185,15 +185,15 @@ class _Shares:
 
 def _shares(plan: MergePlan) -> _Shares:
     sources = max((len(key.sources) for key in plan.keys.keys.values()), default=1)
-    cap, piece = plan.memory_mib * MIB, piece_bytes(sources)
+    cap, chunk = plan.memory_mib * MIB, chunk_bytes(sources)
     result = CHUNK * 8
-    threads = max(1, min(plan.threads, cap // (piece + AHEAD * result)))
+    threads = max(1, min(plan.threads, cap // (chunk + AHEAD * result)))
     window = threads * AHEAD
-    return _Shares(threads, window, max(0, cap - threads * piece - window * result) // threads)
+    return _Shares(threads, window, max(0, cap - threads * chunk - window * result) // threads)
 
 
 def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles) -> Iterator[tuple[str, memoryview]]:
-    """(key, bytes) of every piece, in the order of the file; at most a window of them exists at a time."""
+    """(key, bytes) of every chunk, in the order of the file; at most a window of them exists at a time."""
     import torch
 
     shares, before = _shares(plan), torch.get_num_threads()
@@ -228,11 +228,11 @@ def _jobs(
             measured[coming.name] = pool.submit(_measure, coming, plan.method, maps, shares.scratch, plan.recipe.precision)
         known = measured.pop(name, None)
         for begin, count in _spans(key, plan.method):
-            yield name, partial(_piece, key, begin, count, plan, maps, known)
+            yield name, partial(_chunk, key, begin, count, plan, maps, known)
 
 
 def _spans(key: Key, method: Method) -> Iterator[tuple[int, int]]:
-    """(first element, how many) of each piece."""
+    """(first element, how many) of each chunk."""
     block = _block(key, method) if key.merged else CHUNK
     step = max(1, CHUNK // block) * block
     total = key.out.elements
@@ -271,7 +271,7 @@ def _whole_rows(key: Key) -> int | None:
     return TensorInfo(key.out.dtype, key.shared).elements
 
 
-# --- one piece
+# --- one chunk
 
 
 def _arithmetic(key: Key, precision: str) -> Any:
@@ -288,8 +288,8 @@ def _measure(key: Key, method: Method, maps: MappedFiles, scratch: int, precisio
         return method.measure(Held(*_corners(key, maps, precision)), **key.options)
     dtype = _arithmetic(key, precision)
     shape = key.shared if key.shared is not None else key.out.shape
-    pieces = KeyChunks(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
-    return method.measure(pieces, **key.options)
+    chunks = KeyChunks(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
+    return method.measure(chunks, **key.options)
 
 
 def _corners(key: Key, maps: MappedFiles, precision: str) -> list[Tensor]:
@@ -300,7 +300,7 @@ def _corners(key: Key, maps: MappedFiles, precision: str) -> list[Tensor]:
     return [maps.tensor(source, 0, source.info.elements).to(dtype).reshape(source.info.shape)[part].contiguous() for source in key.sources]
 
 
-def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None) -> memoryview:
+def _chunk(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None) -> memoryview:
     """The bytes of one chunk of the result."""
     import torch
 
@@ -311,13 +311,13 @@ def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles,
     if edge is None:
         return _corner(key, plan, maps, extra)
     dtype, block = _arithmetic(key, plan.recipe.precision), _block(key, plan.method)
-    pieces = KeyChunks(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
+    chunks = KeyChunks(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
     result = torch.empty(count, dtype=torch_dtype(key.out.dtype))
     cause = _cause_of(key, maps)
     for first in range(begin, begin + count, block):
         if plan.method.placed:
             extra["at"] = Place(key.name, first, row_width(key.out.shape))
-        values = plan.method.apply(*pieces.at(first), **key.options, **extra)
+        values = plan.method.apply(*chunks.at(first), **key.options, **extra)
         result[first - begin : first - begin + block] = kept(values, key, first, cause)
     return bytes_of(result)
 

@@ -88,7 +88,7 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
 
 
 class KeyChunks:
-    """One key of several sources as Pieces: each in fp32 or fp64, in blocks of a fixed length."""
+    """One key of several sources as Chunks: each in fp32 or fp64, in blocks of a fixed length."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class KeyChunks:
         return KeyChunks(self._maps, chosen, dtype=self._dtype, count=self.count, scratch=self.scratch, step=self._step, shape=self.shape)
 
     def at(self, begin: int) -> tuple[Tensor, ...]:
-        """The piece that begins at this element; copies, which may be written to."""
+        """The chunk that begins at this element; copies, which may be written to."""
         import torch
 
         count = min(self._step, self.count - begin)
