@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
 from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
+from registry.adapters.reader import ModuleId
 from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
-from registry.adapters.targets import Place, TargetSlice, places_of
+from registry.adapters.targets import TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
 from registry.formats.safetensors_header import TensorInfo
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class LayerPair:
     """One layer in both checkpoints."""
 
-    place: Place
+    place: ModuleId
     tuned: TargetSlice
     base: TargetSlice
     shape: tuple[int, ...]
@@ -138,7 +139,7 @@ def _pairs(
     layouts: tuple[Layout, Layout], components: tuple[str, ...] | None, family: str | None
 ) -> tuple[list[LayerPair], list[LayerPair], list[str]]:
     """(layers in both, vectors in both, names of the rest). The two may be spelled differently: a folder and a single file."""
-    tuned, base = (places_of(layout, family) for layout in layouts)
+    tuned, base = (targets_of(layout, family) for layout in layouts)
     pairs: list[LayerPair] = []
     others: list[LayerPair] = []
     unmatched: list[str] = []
@@ -208,10 +209,10 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
     )
 
 
-def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple[list[Layer], dict[Place, float]]:
+def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple[list[Layer], dict[ModuleId, float]]:
     """(factors of every layer that changed, the squared norm of its whole change)."""
     layers: list[Layer] = []
-    changed: dict[Place, float] = {}
+    changed: dict[ModuleId, float] = {}
     names = module_names((pair.place for pair in plan.pairs), plan.family)
     for done, pair in enumerate(plan.pairs, 1):
         name = names[pair.place]
@@ -243,7 +244,7 @@ def difference(plan: ExtractPlan, pair: LayerPair, maps: list[MappedFiles]) -> T
     return change.reshape(pair.shape)
 
 
-def _spectrum(change: Tensor, plan: ExtractPlan, place: Place) -> Spectrum:
+def _spectrum(change: Tensor, plan: ExtractPlan, place: ModuleId) -> Spectrum:
     """The whole, or the first values where only so many are wanted; the random start is the layer's own."""
     if plan.keep.rank is None:
         return dense_spectrum(change)

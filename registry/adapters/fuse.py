@@ -15,7 +15,7 @@ from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
 from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint
 from registry.adapters.reader import Module
 from registry.adapters.shape_check import misshape
-from registry.adapters.targets import Places, TargetSlice, places_of
+from registry.adapters.targets import Targets, TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
@@ -118,7 +118,7 @@ def plan_fuse(
     faults += family_faults(found[0], given)
     covered = Coverage()
     family = next((record.family for record in (found[0], *(one.record for one in given)) if record.family), None)
-    parts = _parts(given, found[1], places_of(found[1], family), covered)
+    parts = _parts(given, found[1], targets_of(found[1], family), covered)
     if covered.share < coverage or not parts:
         advice = "Use an adapter made for this base, or accept less: --coverage 0.8."
         faults.append(
@@ -187,7 +187,7 @@ def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register:
     return replace(done, result=result)
 
 
-def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Places, covered: Coverage) -> dict[str, list[Part]]:
+def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, covered: Coverage) -> dict[str, list[Part]]:
     """Key -> the parts that change it; the coverage is counted on the way."""
     found: dict[str, list[Part]] = {}
     for one in given:
@@ -207,7 +207,7 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Places, covere
     return found
 
 
-def _module_parts(module: Module, targets: Sequence[TargetSlice], places: Places, weight: float) -> list[Part]:
+def _module_parts(module: Module, targets: Sequence[TargetSlice], places: Targets, weight: float) -> list[Part]:
     if weight == 0.0:
         return []
     parts = [Part(module, target, weight) for target in targets] if module.roles - {"diff_b", "b_norm", "alpha"} else []

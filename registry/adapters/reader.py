@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"  # of a peft folder
+ModuleId = tuple[str, str]  # component, canonical module
 
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
     """What an adapter does to one module of the base. `place` is (component, canonical name): equal for every spelling."""
 
-    place: tuple[str, str]
+    place: ModuleId
     prefix: str  # as the file spells it, "" where it has none
     spelled: str  # the module as the file spells it, behind the prefix
     component: str  # by the prefix; "" where there is none

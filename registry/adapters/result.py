@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.factors import Factors
-from registry.adapters.reader import Adapter
+from registry.adapters.reader import Adapter, ModuleId
 from registry.adapters.writer import OutputModule, Pair, adapter_tensors
 from registry.detect.licences import Terms
 from registry.families import FAMILIES
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from registry.store import Store
 
-Place = tuple[str, str]  # component, canonical module
 CARRIED = ("ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_v2", "modelspec.architecture")
 
 
@@ -62,7 +61,7 @@ def _pair(factors: Factors) -> Pair:
     return Pair(factors.down.reshape(rank, factors.shape[1], *kernel), factors.up.reshape(-1, rank, *[1] * len(kernel)), float(rank))
 
 
-def module_names(places: Iterable[Place], family: str | None) -> dict[Place, str]:
+def module_names(places: Iterable[ModuleId], family: str | None) -> dict[ModuleId, str]:
     """(component, canonical module) -> the module's name in kohya's files, with the prefixes of its family where that is known."""
     places = list(places)
     names = FAMILIES[family].adapter_names if family is not None and family in FAMILIES else None
@@ -72,7 +71,7 @@ def module_names(places: Iterable[Place], family: str | None) -> dict[Place, str
     return {place: _kohya_name(place, {**usual, **encoders}) for place in places}
 
 
-def _kohya_name(place: Place, encoders: Mapping[str, str]) -> str:
+def _kohya_name(place: ModuleId, encoders: Mapping[str, str]) -> str:
     component, module = place
     inner = f"text_model_{module}" if component != DENOISER and module.startswith("encoder_layers") else module
     return f"{writing_of('kohya').prefix(component, DENOISER, encoders)}{inner}"

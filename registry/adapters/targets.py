@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from registry.adapters.reader import Module, canonical
+from registry.adapters.reader import Module, ModuleId, canonical
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.detect.module_shapes import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
@@ -25,27 +25,24 @@ class TargetSlice:
     origin: int = 0
 
 
-Place = tuple[str, str]
-
-
 @dataclass(frozen=True)
-class Places:
+class Targets:
     """(component, canonical module) -> its target slices, in order; and the module names for an adapter written for this checkpoint."""
 
-    targets: Mapping[Place, tuple[TargetSlice, ...]]
-    biases: Mapping[Place, str]
-    own: tuple[tuple[Place, str], ...]  # every module once: place, dotted name
+    targets: Mapping[ModuleId, tuple[TargetSlice, ...]]
+    biases: Mapping[ModuleId, str]
+    own: tuple[tuple[ModuleId, str], ...]  # every module once: place, dotted name
 
     def find(self, module: Module) -> tuple[TargetSlice, ...] | None:
         """The target slices of an adapter's module; None: this checkpoint has no such module."""
         return self.targets.get(module.place)
 
 
-def places_of(layout: Layout, family: str | None = None) -> Places:
+def targets_of(layout: Layout, family: str | None = None) -> Targets:
     """The targets in a checkpoint under every name that adapters of its family use for them."""
-    targets: dict[Place, tuple[TargetSlice, ...]] = {}
-    biases: dict[Place, str] = {}
-    own: list[tuple[Place, str]] = []
+    targets: dict[ModuleId, tuple[TargetSlice, ...]] = {}
+    biases: dict[ModuleId, str] = {}
+    own: list[tuple[ModuleId, str]] = []
     for component, keys in _by_component(layout).items():
         layers = layers_per_block(keys)
         for name, target in _modules(component, keys, layout):
@@ -62,7 +59,7 @@ def places_of(layout: Layout, family: str | None = None) -> Places:
                 biases[(component, canonical(component, renamed or bare))] = key
         if component == "denoiser" and (names := names_of(family)) is not None:
             targets = dict(_other_names(names, keys, layout)) | targets
-    return Places(targets, biases, tuple(own))
+    return Targets(targets, biases, tuple(own))
 
 
 def _by_component(layout: Layout) -> dict[str, dict[str, str]]:
@@ -83,7 +80,7 @@ def _by_component(layout: Layout) -> dict[str, dict[str, str]]:
 
 
 def _modules(component: str, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[str, tuple[TargetSlice, ...]]]:
-    """(module, landings) of every weight; OpenCLIP's fused attention as the three modules it is."""
+    """(module, targets) of every weight; OpenCLIP's fused attention as the three modules it is."""
     for name, key in keys.items():
         shape = layout.tensors[key].info.shape
         found = RESBLOCK.fullmatch(name)
@@ -102,7 +99,7 @@ def names_of(family: str | None) -> AdapterNames | None:
     return FAMILIES[family].adapter_names if family is not None and family in FAMILIES else None
 
 
-def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[Place, tuple[TargetSlice, ...]]]:
+def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[ModuleId, tuple[TargetSlice, ...]]]:
     """The denoiser's layers in the other implementation's names: a fused one is several tensors, a single one rows of a fused tensor."""
     modules = {name.removesuffix(".weight"): key for name, key in keys.items() if name.endswith(".weight")}
     for layer in originals(names.layers, modules).values():

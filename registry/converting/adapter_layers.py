@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.adapters.reader import Adapter, Module
-from registry.adapters.targets import places_of
+from registry.adapters.targets import targets_of
 from registry.adapters.writer import Pair
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import ldm_names
@@ -127,7 +127,7 @@ def _spellings(component: str, module: str) -> Iterator[str]:
 def base_names(path: Path) -> dict[str, dict[str, str]]:
     """component -> {any name of a module, dots as underscores: its name in diffusers} of a diffusers folder or a single file."""
     found: dict[str, dict[str, str]] = {}
-    for (component, _), dotted in places_of(read_layout(path)).own:
+    for (component, _), dotted in targets_of(read_layout(path)).own:
         name = dotted if component == DENOISER or dotted.startswith("text_") else f"text_model.{dotted}"
         found.setdefault(component, {})[name.replace(".", "_")] = name
     denoiser = found.setdefault(DENOISER, {})

@@ -16,7 +16,7 @@ from registry.formats.adapter_keys import SCALED, AdapterKey, adapter_keys
 from registry.formats.dialects import DENOISER
 from registry.formats.safetensors_header import DTYPE_BITS, Header
 
-Place = tuple[str, str]  # component, module
+ModuleId = tuple[str, str]  # component, module
 LORA_ONLY = {"lora", ""}
 UNPACK: dict[str, Callable[[bytes], float]] = {
     "F64": lambda raw: float(struct.unpack("<d", raw)[0]),
@@ -58,7 +58,7 @@ def _canonical(key: AdapterKey) -> str:
     return f"{component}:{module} {key.role}"
 
 
-def _place(key: AdapterKey) -> Place:
+def _place(key: AdapterKey) -> ModuleId:
     """Component and module in the one spelling all dialects come to."""
     name = key.module.replace(".processor.", ".").replace(".", "_").removeprefix("text_model_")
     if key.component in (DENOISER, ""):
@@ -66,7 +66,7 @@ def _place(key: AdapterKey) -> Place:
     return key.component or DENOISER, f"{name}_0" if name.endswith("_to_out") else name
 
 
-def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[Place, float] | None:
+def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[ModuleId, float] | None:
     """Module -> alpha as it acts: from its tensor, else from peft's settings in the metadata, else its rank."""
     from registry.formats.peft_config import peft_config
 
@@ -89,9 +89,9 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
 NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+")  # a pattern of peft's that is a module's name or its end; others are not run on a stranger's file
 
 
-def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[Place, float] | None:
+def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[ModuleId, float] | None:
     """Module -> alpha by peft's settings in the metadata; with `use_rslora` the alpha of the same scale without it."""
-    found: dict[Place, float] = {}
+    found: dict[ModuleId, float] = {}
     for name, key in keys.items():
         component = key.component or DENOISER
         for prefix in ("unet.", "transformer.") if component == DENOISER else (f"{component}.",):
@@ -146,7 +146,7 @@ def _product_is_zero(header: Header, keys: Mapping[str, AdapterKey], digests: Ma
     """Whether in every module of a plain LoRA one of the two factors is all zeros."""
     if {key.algorithm for key in keys.values()} - LORA_ONLY:
         return False
-    modules: dict[Place, bool] = {}
+    modules: dict[ModuleId, bool] = {}
     for name, key in keys.items():
         if key.role in ("down", "up"):
             info = header.tensors[name]
