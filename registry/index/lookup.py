@@ -57,8 +57,19 @@ class Finder:
             )
         return [record for _, record in sorted(found.items())]
 
+    def expand(self, reference: str) -> list[str | Record]:
+        """What a pattern stands for: checkpoints of `name@step-*`, references of `name@key=*`; else the reference itself."""
+        name, alias = split_alias(reference)
+        if split_alias(name)[1] is not None and "*" in name:
+            return [found for one in self.names_like(name) for found in self.expand(f"{one}@{alias}")]
+        if alias == "step-*":
+            return [*self.steps(name)]
+        if alias is not None and "*" in alias and "=" in alias:
+            return [*self.names_like(reference)]
+        return [reference]
+
     def names_like(self, pattern: str) -> list[str]:
-        """The names that `ink@lora.rank=*` stands for: those that were given, else those that files have. Raises NotFound."""
+        """The names that match `ink@lora.rank=*`: given names, else file names. Raises NotFound."""
         with self._index.reading() as connection:
             held = {name: rows.ids_by_name(connection, name) for name in names_like(pattern, rows.all_names(connection))}
         found = [name for name, (given, _) in held.items() if given] or [name for name, (_, stems) in held.items() if stems]
