@@ -6,7 +6,7 @@ Conventions (measured on thirteen families):
   predict     returns what `scheduler.step` takes: epsilon or v, or the velocity noise - x0
   guidance    classifier-free guidance is outside `predict`; an embedded scale travels in the Conditioning
 
-What each function takes, gives and raises stands in registry/family_protocols.py; registry/family_defaults.py has functions for it.
+registry/family_protocols.py documents what each function takes, returns and raises; registry/family_defaults.py has ready-made ones.
 A family file imports neither torch nor diffusers at its top: listings must stay cheap.
 """
 

@@ -90,13 +90,15 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by its names, which are diffusers' own."""
-    claim = claim_checkpoint(SIGNATURE, look)
-    if claim is None or not look.is_folder:
+    claim = claim_checkpoint(SIGNATURE, header)
+    if claim is None or not header.is_folder:
         return claim
-    told = "edit-2511" if look.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(look.index.get("_class_name")))
-    return replace(claim, variant=told or claim.variant)
+    variant = (
+        "edit-2511" if header.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(header.index.get("_class_name")))
+    )
+    return replace(claim, variant=variant or claim.variant)
 
 
 # --- loading
@@ -159,7 +161,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
 
 def _inputs(noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
-    """What the transformer and its ControlNets are told alike."""
+    """The inputs that the transformer and its ControlNets share."""
     return {
         "hidden_states": pack(noisy),
         "timestep": timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it

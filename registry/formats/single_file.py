@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, told_prediction
+from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, declared_prediction
 from registry.architectures.unet.ldm_sizes import NoConfig
 from registry.errors import BadFile, Refused
 from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
@@ -116,7 +116,7 @@ def load_single_file(
     declared = (
         (prediction, GIVEN_PREDICTION)
         if prediction is not None
-        else told_prediction(ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata))
+        else declared_prediction(ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata))
     )
     configs = _configs(path, layout, header, folder, declared, warnings)
     empty = str(device) == "meta"

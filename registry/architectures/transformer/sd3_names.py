@@ -1,7 +1,7 @@
-"""The names of Stability's own code for Stable Diffusion 3, as its single files and kohya's adapters use them.
+"""The names of Stability's own code for Stable Diffusion 3, as its single files and kohya's adapters have them.
 
-It fuses q, k and v into one layer and calls the two streams of a block x_block (the image) and context_block (the text). Held
-against diffusers' own converter by a test.
+It fuses q, k and v into one layer and calls the two streams of a block x_block (the image) and context_block (the text). A test
+compares them with diffusers' converter.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ PIECES = (
         tied={"encoder.embed_tokens.weight": "shared.weight"},
     ),
 )
-"""What lies beside the transformer in some files: the VAE in LDM names, the text encoders in transformers' own."""
+"""Components beside the transformer in some files: the VAE in LDM names, the text encoders in transformers' own."""
 
 
 class Published(Container[str]):
@@ -86,7 +86,7 @@ class Published(Container[str]):
 
 
 class WholeFile:
-    """Where every component's parameters stand in a single file: the transformer's by its names, the others' by their pieces."""
+    """Where every component's parameters are in a single file: the transformer's by its names, the others' by their pieces."""
 
     published = Published()
     implementation = "https://github.com/Stability-AI/sd3-ref"

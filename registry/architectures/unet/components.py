@@ -31,7 +31,7 @@ def heads_of_64(sizes: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def unet_piece(*, sizes: Callable[[Mapping[str, Any]], dict[str, Any]], published: Mapping[str, Any]) -> ComponentSpec:
-    """A UNet whose open numbers are `sizes(what the shapes tell)`."""
+    """A UNet whose remaining sizes are `sizes(those read from the shapes)`."""
     return ComponentSpec(
         component="unet",
         library="diffusers",
