@@ -173,7 +173,7 @@ def test_help_lists_our_settings_and_presets(toy: Job[Toy], capsys: pytest.Captu
     assert "knobs.rank   2      how wide" in page  # as composed: the preset taken by default says 2
     assert "model=small * Learns in a minute." in page
     assert "loraloom toy steps=3" in page
-    assert "Hydra" not in page
+    assert "Powered by Hydra" not in page
 
 
 def test_help_as_json(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
