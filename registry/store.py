@@ -189,8 +189,7 @@ class Store(Annotations):
 
         `*` may stand in both: `ink@lora.rank=*@step-300`. Any other reference gives the one that `find` gives.
         """
-        found = self._finder.expand(reference)
-        return [one if isinstance(one, Record) else self.find(one, kind=kind) for one in found]
+        return [one if isinstance(one, Record) else self.find(one, kind=kind) for one in self._finder.expand(reference)]
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that contain every word, ignoring case, in name, tags, notes, triggers, evidence, path, hashes or metadata."""
@@ -287,8 +286,6 @@ class Store(Annotations):
             if record.hashes.sha256 and record.path and os.path.exists(record.path):
                 self.hashed(record, report=report)
         return done
-
-    # --- lineage
 
     def lineage(self, reference: str) -> Lineage:
         """The ancestors of a record, to the roots; a parent that is not registered is a named hole."""
