@@ -20,7 +20,7 @@ from registry.errors import BadFile, Refused
 from registry.formats.dialects import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
-from registry.formats.peft_config import peft_config
+from registry.formats.peft_config import sound_peft_config
 from registry.parts import Parts
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def own_layers(module: nn.Module) -> Iterable[tuple[str, Any]]:
 
 def _settings(adapter: Adapter, read: Mapping[str, Tensor], alphas: Mapping[str, float], *, own_alphas: bool) -> dict[str, Any]:
     """LoraConfig settings of every component, keyed `<component>.<setting>`: the file's metadata where they have them, else counted."""
-    own = peft_config(adapter.metadata)
+    own = sound_peft_config(adapter.path, adapter.metadata)
     components = {key.partition(".")[0] for key in read}
     given = set() if own_alphas else {component for component in components if f"{component}.r" in own}
     settings = {key: value for key, value in own.items() if key.partition(".")[0] in given}

@@ -22,7 +22,7 @@ from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
 from registry.formats.model_folder import read_json
-from registry.formats.peft_config import peft_config
+from registry.formats.peft_config import sound_peft_config
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
 from registry.tensors.mmap_files import MappedFiles
@@ -213,7 +213,7 @@ class _Scales:
     """What is no tensor, such as alpha: diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file."""
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
-        self._told = peft_config(metadata)
+        self._settings = sound_peft_config(path, metadata)
         beside = path.parent / CONFIG
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
 
@@ -221,7 +221,7 @@ class _Scales:
         """peft's settings of the adapter on this component; {} where there are none."""
         prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
         for prefix in prefixes:
-            found = {key[len(prefix) :]: value for key, value in self._told.items() if key.startswith(prefix)}
+            found = {key[len(prefix) :]: value for key, value in self._settings.items() if key.startswith(prefix)}
             if found:
                 return found
         return self._config

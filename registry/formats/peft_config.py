@@ -23,6 +23,14 @@ def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def sound_peft_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The same for what applies the adapter. Raises BadFile where the entry is damaged: the adapter's scale would be a guess."""
+    config = peft_config(metadata)
+    if metadata.get(ENTRY, "").strip() and not config and metadata[ENTRY].strip() != "{}":
+        raise BadFile(path, "bad-header", f"has a damaged {ENTRY} in its header; one JSON object was expected. Its alpha is not known.")
+    return config
+
+
 def config_beside(path: Path, *, beside: Collection[str] | None = None) -> dict[str, Any]:
     """peft's adapter_config.json of an adapter_model.safetensors; {} for other files, and when it is absent or damaged.
 
