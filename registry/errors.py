@@ -1,14 +1,14 @@
-"""The errors of the house. What the user gave is refused (exit 2); what we could not finish has failed (exit 1).
+"""Exceptions with messages for people. Refused input has exit code 2, a failed job has exit code 1.
 
 LoomError
 ├── Refused                 the input cannot be accepted; nothing was changed (exit 2)
-│   ├── UnknownName         a name that stands in no table; the nearest ones are offered
+│   ├── UnknownName         a name that is in no table; the nearest ones are offered
 │   ├── NotFound            a reference that names nothing
 │   ├── Ambiguous           a reference that names several things; they are listed
 │   ├── BadFile             a file that is not what it should be: `code` is a short word with dashes
 │   ├── FamilyMismatch      an adapter, base or setting of another family
 │   ├── IndexDamaged        the index cannot be read; `loraloom registry rebuild` restores its last backup
-│   └── Faults              several refusals told together
+│   └── Faults              several refusals in one
 └── JobFailed               accepted, begun, and not finished (exit 1)
 """
 
@@ -29,14 +29,14 @@ class Refused(LoomError):
 
 
 class UnknownName(Refused, LookupError):
-    """A name that stands in no table; the message offers the nearest ones."""
+    """A name that is in no table; the message offers the nearest ones."""
 
     def __str__(self) -> str:  # LookupError's subclasses may quote their argument
         return str(self.args[0]) if self.args else ""
 
 
 class NotFound(Refused):
-    """A reference that names nothing we know."""
+    """A reference that names nothing."""
 
 
 class Ambiguous(Refused):
@@ -54,7 +54,7 @@ class BadFile(Refused):
 
 
 class FamilyMismatch(Refused):
-    """Something of one family where another is needed."""
+    """A model of one family where another is needed."""
 
 
 class IndexDamaged(Refused):
@@ -67,7 +67,7 @@ class IndexDamaged(Refused):
 
 
 class Faults(Refused):
-    """Several refusals told together, in the order they were found."""
+    """Several refusals in one, in the order they were found."""
 
     def __init__(self, title: str, faults: Iterable[str]) -> None:
         self.faults = list(faults)

@@ -6,7 +6,7 @@ Conventions (measured on thirteen families):
   predict     returns what `scheduler.step` takes: epsilon or v, or the velocity noise - x0
   guidance    classifier-free guidance is outside `predict`; an embedded scale travels in the Conditioning
 
-What each function takes, gives and raises stands in registry/family_protocols.py; registry/family_defaults.py has functions for it.
+registry/family_protocols.py documents what each function takes, returns and raises; registry/family_defaults.py has ready-made ones.
 A family file imports neither torch nor diffusers at its top: listings must stay cheap.
 """
 
@@ -50,7 +50,7 @@ from registry.family_protocols import (
     SetTimesteps,
     UsesGuidance,
 )
-from registry.formats.key_map import FilePlaces
+from registry.formats.key_map import FileKeyMap
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.names import Table
@@ -69,7 +69,7 @@ class Control:
     encode_hint: EncodeHint
     residuals: ControlResiduals
     modes: Callable[[nn.Module], int] = no_control_mode  # control modes of a union net, numbered from 0; 0: it takes none
-    asked_once: bool = False  # the pipeline calls a net with the prompt's conditioning alone, and gives the unconditional row the same
+    conditional_only: bool = False  # a net sees the prompt's conditioning alone; the unconditional row gets the same residuals
     scales_itself: Callable[[nn.Module], bool] = scales_outside  # whether this net's residuals are not proportional to the scale:
     scaled_residuals: ScaledResiduals | None = None  # then this is called instead of `residuals`, and the caller does not scale
 
@@ -105,7 +105,7 @@ class Family:
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     encoding_version: int = 1  # raised when its encode_images or encode_prompts gives other values: cached ones are then encoded again
-    file_names: FilePlaces | None = None  # where its parameters are in single files; None: under their own names
+    file_names: FileKeyMap | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
 
     # --- what its component files are known by, in the published models

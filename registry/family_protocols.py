@@ -27,7 +27,7 @@ class Load(Protocol):
     ) -> Parts:
         """The Parts of a diffusers folder or a single file, without network access, frozen and in eval mode.
 
-        `prediction` is one of the family's `predictions` and overrides configs and file marks; None: as they say. On device "meta" no
+        `prediction` is one of the family's `predictions` and overrides configs and file marks; None: no override. On device "meta" no
         weight is read: a skeleton with tokenizers and configs. Raises BadFile, and Refused naming `base_config` where a single file needs
         component configs or tokenizers that are not bundled.
         """

@@ -1,4 +1,4 @@
-"""Where things lie on this machine: the home of the index and caches, and the embedded base."""
+"""Paths on this machine: the home of the index and caches, and the embedded base."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def home_dir() -> Path:
 
 
 def index_place(home: Path) -> Path | str:
-    """Where the index lies: $LORALOOM_INDEX (a PostgreSQL URL for a team, or a file), else a file in the home."""
+    """The index: $LORALOOM_INDEX (a PostgreSQL URL for a team, or a file), else a file in the home."""
     given = os.environ.get("LORALOOM_INDEX")
     if not given:
         return home / "index.sqlite"

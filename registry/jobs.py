@@ -15,7 +15,7 @@ from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.extract import plan_extract, run_extract
 from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse, run_fuse
-from registry.adapters.result import Made
+from registry.adapters.result import AdapterResult
 from registry.converting.job import Converted, ConvertRequest, plan_convert, run_convert
 from registry.merging import job as merging
 from registry.merging.job import Merged
@@ -91,7 +91,7 @@ def combine_loras(
     name: str | None = None,
     store: Store | None = None,
     report: Report = silent,
-) -> Made:
+) -> AdapterResult:
     """One adapter for several: the weighted sum of their deltas (["ink:0.6", "hat:0.4"], "ink@step-*").
 
     `rank` None is the exact sum, of the sum of the ranks; a number cuts each layer by its singular values (one adapter alone is resized).
@@ -116,7 +116,7 @@ def extract_lora(
     name: str | None = None,
     store: Store | None = None,
     report: Report = silent,
-) -> Made:
+) -> AdapterResult:
     """What a fine-tuned checkpoint changed of its base, as a LoRA: the SVD of each layer's difference.
 
     `energy` keeps this share, above 0 to 1, of each layer's squared Frobenius norm; `rank` is the rank, or beside `energy` the largest

@@ -21,7 +21,7 @@ Residuals = Mapping[str, Sequence["Tensor"]]  # what ControlNets add, by place i
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A family's claim on what it saw: score in (0, 1], the reasons, and what else the header tells."""
+    """A family's claim on what it saw: score in (0, 1], the reasons, and what else the header shows."""
 
     score: float
     evidence: tuple[str, ...]
@@ -67,7 +67,7 @@ class Parts:
     resolution: int  # pixels a side the model was made for, from its config: diffusers' default size
     latent_channels: int | None = None  # of this build, where it is not the published models' number
     config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
-    warnings: tuple[str, ...] = ()  # what was assumed in loading and should be said
+    warnings: tuple[str, ...] = ()  # assumptions made while loading, for the user
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +79,7 @@ class Parts:
 
 
 def collate(states: Sequence[Conditioning]) -> Conditioning:
-    """One batch; states of several lengths are padded at the end, where a mask says so. Raises JobFailed where none does."""
+    """One batch; states of several lengths are padded at the end where they have a mask. Raises JobFailed where none does."""
     import torch
 
     batch: Conditioning = {}

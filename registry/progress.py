@@ -1,4 +1,4 @@
-"""How long work tells where it stands: it calls the Report it was given; only loraloom/console draws."""
+"""Progress reports: jobs call the Report they are given; only loraloom/console prints."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Tick:
-    """One sign of life: `done` of `total` units of `stage`; `values` are numbers worth showing (loss, rate)."""
+    """One progress update: `done` of `total` units of `stage`; `values` are numbers to show (loss, rate)."""
 
     stage: str
     done: int
@@ -19,4 +19,4 @@ Report = Callable[[Tick], None]
 
 
 def silent(_tick: Tick) -> None:
-    """The Report of those who do not listen."""
+    """A Report that does nothing."""

@@ -1,4 +1,4 @@
-"""Record: one registered thing, as every listing and every `--json` shows it. What is not known is None, never guessed."""
+"""Record: one registered model, dataset or run, as every listing and `--json` shows it. Unknown values are None, never guessed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -6,8 +6,8 @@ from typing import Any
 
 KINDS = ("checkpoint", "adapter", "vae", "embedding", "controlnet", "text_encoder", "dataset", "run", "unknown")
 PREDICTIONS = ("epsilon", "v_prediction", "flow")
-TOLD = "told"  # the source of a prediction that a person said
-SAID = ("kind", "family", "variant", "prediction", "licence", "notes", "triggers")  # what a person can say and take back
+OVERRIDDEN = "told"  # the source of a prediction that a person set
+OVERRIDABLE = ("kind", "family", "variant", "prediction", "licence", "notes", "triggers")  # fields that can be overridden and reset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the denoiser predicts (epsilon, v_prediction, flow) and where that was read."""
+    """The prediction type of the denoiser (epsilon, v_prediction, flow) and where it was read."""
 
     value: str | None = None
     source: str | None = None
@@ -28,7 +28,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Hashes:
-    """Typed hashes, hex lower-case. `kohya` = `tensors_sha256` = sha256 of the data section (facts of each: docs in registry/hashing)."""
+    """Typed hashes, hex lower-case. `kohya` = `tensors_sha256` = sha256 of the data section (see registry/formats/hashing)."""
 
     sha256: str | None = None
     autov1: str | None = None
@@ -43,7 +43,7 @@ class Hashes:
 
 @dataclass(frozen=True, kw_only=True)
 class Warn:
-    """Something a person should know of a Record: a short code with dashes, and a sentence."""
+    """A warning about a Record: a short code with dashes, and a sentence."""
 
     code: str
     message: str
@@ -51,7 +51,7 @@ class Warn:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One registered thing. `parents` are {role, ref, sha256}: roles are base, dataset, run, adapter, source."""
+    """One registered model, dataset or run. `parents` are {role, ref, sha256}: roles are base, dataset, run, adapter, source."""
 
     id: str
     name: str
@@ -83,7 +83,7 @@ class Record:
 
     @property
     def path(self) -> str | None:
-        """Where it lies: the file, or the folder given in metadata["root"] for a folder of files."""
+        """The file, or the folder in metadata["root"] for a folder of files."""
         root = self.metadata.get("root")
         return str(root) if root else (self.files[0].path if self.files else None)
 

@@ -1,4 +1,4 @@
-"""References as users write them: `name`, `name@alias`, `name@key=value` (a sweep's run), `sha256:<prefix>`, a path; `ink:0.6+hat:0.4`."""
+"""References: `name`, `name@alias`, `name@key=value` (a sweep's run), `sha256:<prefix>`, a path; with weights `ink:0.6+hat:0.4`."""
 
 import math
 import os
@@ -11,17 +11,24 @@ from registry.errors import Refused
 
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
-SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # what stands before the sign of a number
+SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # text before the sign of a number
 NONE = "none"  # no adapter at all
-POCKET = "pocket"  # the embedded base: always there under this name
-GENERIC = ("model", "diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "lora", "pytorch_model")  # tell nothing
+POCKET = "pocket"  # the embedded base, always registered under this name
+GENERIC = (
+    "model",
+    "diffusion_pytorch_model",
+    "pytorch_lora_weights",
+    "adapter_model",
+    "lora",
+    "pytorch_model",
+)  # file names that identify no model
 PART = r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?"
-NAME = re.compile(rf"{PART}(?:@(?=[^@]*=){PART})?")  # the second part is what a sweep's run has of its own: ink@lora.rank=4
+NAME = re.compile(rf"{PART}(?:@(?=[^@]*=){PART})?")  # the second part is an override of a sweep's run: ink@lora.rank=4
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """A reference and how strongly it is applied; 1.0 is as trained."""
+    """A reference and its weight; 1.0 is as trained."""
 
     reference: str
     weight: float = 1.0
@@ -66,7 +73,7 @@ def _weighted(part: str, text: str) -> Weighted:
 
 
 def split_weight(text: str) -> tuple[str, str | None]:
-    """A text in two: what is named, and the number behind its last colon; None where there is none."""
+    """A text split at its last colon when a number follows; None where there is none."""
     head, colon, tail = text.rpartition(":")
     if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not Path(text).exists():
         return head.strip(), tail.strip()
@@ -84,24 +91,24 @@ def is_hash(reference: str) -> str | None:
 
 
 def looks_like_path(reference: str) -> bool:
-    """Whether a reference is meant as a path: it has a separator, a model file's ending, or a leading `.` or `~`."""
+    """Whether a reference is a path: it has a separator, a model file's suffix, or a leading `.` or `~`."""
     separators = "/" in reference or "\\" in reference
     return separators or reference.startswith((".", "~")) or reference.lower().endswith((".safetensors", ".gguf", ".ckpt", ".pt", ".bin"))
 
 
 def split_alias(reference: str) -> tuple[str, str | None]:
-    """`name@alias` in two; an alias is what stands behind the last `@`, None when there is none."""
+    """`name@alias` in two; the alias is the part after the last `@`, None when there is none."""
     name, at, alias = reference.rpartition("@")
     return (name, alias) if at and name and alias else (reference, None)
 
 
 def absolute(path: Path | str) -> Path:
-    """The path without `..` and `~`; links stay, since people name things by them."""
+    """The path without `..` and `~`; links are not resolved."""
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def spelled(path: Path) -> Path:
-    """The path, refused where its name cannot be written down: bytes that are no Unicode."""
+    """The path. Raises Refused where its name is not valid Unicode."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -111,12 +118,12 @@ def spelled(path: Path) -> Path:
 
 
 def file_name(path: Path) -> str:
-    """What a file is called while nobody has named it: its own name, or its folder's where tools call every file so."""
+    """The default name of a file: its stem, or its folder's name where the stem is GENERIC."""
     return path.parent.name if path.stem in GENERIC and path.parent.name else path.stem
 
 
 def check_name(name: str | None) -> None:
-    """Refuse a name that a reference could not be written with."""
+    """Raise Refused for a name that a reference cannot hold."""
     if name is None:
         return
     if not NAME.fullmatch(name) or name.lower() == "none":
@@ -128,20 +135,20 @@ def check_name(name: str | None) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Refuse an alias that `name@alias` could not be written with."""
+    """Raise Refused for an alias that a reference cannot hold."""
     if not re.fullmatch(PART, alias) or "=" in alias or alias.lower() == NONE:
         raise Refused(f"{alias!r} cannot be an alias. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\ =, and not 'none'.")
 
 
 def without_alias(name: str) -> str:
-    """The registered name in what a Record is called: `ink` of `ink@20260102-030405`; a sweep's `ink@lora.rank=4` is a name."""
+    """The name without an alias: `ink` of `ink@20260102-030405`; a sweep's `ink@lora.rank=4` is a name."""
     return name if NAME.fullmatch(name) else name.rpartition("@")[0] or name
 
 
 def names_like(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that a pattern such as `ink@lora.rank=*` stands for, numbers by their size. A `*` is any text without an `@`."""
-    likeness = re.compile("[^@]*".join(map(re.escape, pattern.split("*"))))
-    return sorted((name for name in names if likeness.fullmatch(name)), key=_by_numbers)
+    """The names that match a pattern such as `ink@lora.rank=*`, sorted by numbers. A `*` is any text without an `@`."""
+    regex = re.compile("[^@]*".join(map(re.escape, pattern.split("*"))))
+    return sorted((name for name in names if regex.fullmatch(name)), key=_by_numbers)
 
 
 def _by_numbers(name: str) -> list[tuple[int, float, str]]:
@@ -151,7 +158,7 @@ def _by_numbers(name: str) -> list[tuple[int, float, str]]:
 
 
 def proper_name(text: str) -> str:
-    """A folder's name as one that references can hold: what they cannot is a `-`."""
+    """A folder's name as a valid name: invalid characters become `-`."""
     if NAME.fullmatch(text) and text.lower() != NONE:
         return text
     name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"

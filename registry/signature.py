@@ -1,7 +1,7 @@
-"""Knows families by sight: a row of names and sizes that tell one from the others, asked of checkpoints, adapters and folders.
+"""Key and shape signatures that identify a family from the header of a checkpoint, an adapter or a folder.
 
-Names are compared after the usual prefixes (model.diffusion_model., transformer., ...) are taken off. registry/known has the rows of
-families without a file of their own; a family's file may hold one too and recognise itself by it.
+Names are compared after the usual prefixes (model.diffusion_model., transformer., ...) are taken off. registry/detect/other_families.py has
+those of families that are only detected; the file of a family that loads may have its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
 from registry.parts import Match
 
-SMALL = 512  # a width below is of a small build of the family, as tests and teaching have them: no published model is so narrow
+SMALL = 512  # a width below is of a small build, as tests have them: no published model is so narrow
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "net.", "transformer.", "unet.")
 Shapes = Mapping[str, TensorInfo]
 
@@ -52,7 +52,7 @@ class Width:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """One family's looks, as regular expressions over whole names of tensors and parts of names of modules."""
+    """One family's signature: regular expressions over whole tensor names and parts of module names."""
 
     family: str
     aliases: Aliases = Aliases()  # of a family that is only detected; one with a file has them in its Family
@@ -62,9 +62,9 @@ class Signature:
     absent: tuple[str, ...] = ()
     needs: tuple[Shape, ...] = ()  # the size must be one of those named; a tensor that is not there is no condition
     variants: tuple[Shape, ...] = ()  # the first whose size is named gives the variant
-    marks: Mapping[str, str] = field(default_factory=dict)  # key -> variant, asked before the sizes
-    tasks: tuple[Shape, ...] = ()  # sizes that say what a variant was made for; the word stands before the variant
-    task_marks: Mapping[str, str] = field(default_factory=dict)  # key -> such a word, asked before the sizes
+    marks: Mapping[str, str] = field(default_factory=dict)  # key -> variant, checked before the sizes
+    tasks: tuple[Shape, ...] = ()  # sizes that give the task, which is put before the variant
+    task_marks: Mapping[str, str] = field(default_factory=dict)  # key -> task, checked before the sizes
     prediction: str | None = None
     pipelines: str = ""  # regular expression of the diffusers pipeline classes
     # an adapter: all expressions of one alternative must be found among its modules, none of `adapter_absent`
@@ -73,21 +73,21 @@ class Signature:
     adapter_absent: tuple[str, ...] = ()
     adapter_widths: tuple[Width, ...] = ()  # where such a module is there, its width must be one of those named
     adapter_blocks: Mapping[str, int] = field(default_factory=dict)  # stack of blocks -> how many the largest variant has
-    adapter_marks: Mapping[str, str] = field(default_factory=dict)  # expression -> variant, asked before the widths
+    adapter_marks: Mapping[str, str] = field(default_factory=dict)  # expression -> variant, checked before the widths
     small_builds: bool = True  # False: a narrower adapter is another family's
 
     def __post_init__(self) -> None:
         asked = (*self.adapter, *self.adapter_shared, self.adapter_absent, self.adapter_marks, [w.module for w in self.adapter_widths])
         for pattern in (pattern for patterns in asked for pattern in patterns if pattern not in EXPRESSIONS):
             EXPRESSIONS[pattern] = re.compile(pattern)
-            _words.cache_clear()
+            _patterns_in.cache_clear()
 
 
-EXPRESSIONS: dict[str, re.Pattern[str]] = {}  # of all rows: each module is looked at once for all of them
+EXPRESSIONS: dict[str, re.Pattern[str]] = {}  # of all signatures: each module is matched once against all of them
 
 
 @lru_cache(maxsize=65536)  # files of one family share their names
-def _words(module: str) -> tuple[str, ...]:
+def _patterns_in(module: str) -> tuple[str, ...]:
     return tuple(pattern for pattern, expression in EXPRESSIONS.items() if expression.search(module))
 
 
@@ -103,14 +103,14 @@ def bare_names(tensors: Shapes) -> dict[str, TensorInfo]:
 # --- checkpoints
 
 
-def claim_checkpoint(row: Signature, look: ModelHeader) -> Match | None:
-    """A row's claim on a single file, or on a diffusers folder by its pipeline's class."""
-    return _recognise_folder(row, look) if look.is_folder else _recognise_file(row, look.cached(bare))
+def claim_checkpoint(row: Signature, header: ModelHeader) -> Match | None:
+    """A signature's claim on a single file, or on a diffusers folder by its pipeline's class."""
+    return _recognise_folder(row, header) if header.is_folder else _recognise_file(row, header.cached(bare))
 
 
-def bare(look: ModelHeader) -> dict[str, TensorInfo]:
-    """The tensors of a single file under their bare names; to be asked `once`."""
-    return bare_names(look.tensors)
+def bare(header: ModelHeader) -> dict[str, TensorInfo]:
+    """The tensors of a single file under their bare names; to be called through `cached`."""
+    return bare_names(header.tensors)
 
 
 def _recognise_file(row: Signature, names: Shapes) -> Match | None:
@@ -123,13 +123,13 @@ def _recognise_file(row: Signature, names: Shapes) -> Match | None:
         if size is not None and size not in shape.means and size >= SMALL:
             return None
         evidence += [f"{shape.key} axis {shape.axis} = {size}"] if size in shape.means else []
-    variant = _told(row.marks, row.variants, names, evidence)
-    task = _told(row.task_marks, row.tasks, names, evidence)
+    variant = _word_of(row.marks, row.variants, names, evidence)
+    task = _word_of(row.task_marks, row.tasks, names, evidence)
     return _match(row, min(0.99, 0.9 + 0.03 * len(evidence)), evidence, "-".join(filter(None, (task, variant))) or None)
 
 
-def _told(marks: Mapping[str, str], shapes: Iterable[Shape], names: Shapes, evidence: list[str]) -> str | None:
-    """The word that the first mark, else the first size, has; its reason is added to the evidence."""
+def _word_of(marks: Mapping[str, str], shapes: Iterable[Shape], names: Shapes, evidence: list[str]) -> str | None:
+    """The variant or task of the first mark, else of the first size; its reason is added to the evidence."""
     for pattern, word in marks.items():
         if (found := _first(pattern, names)) is not None:
             evidence.append(f"key {found}")
@@ -142,13 +142,13 @@ def _told(marks: Mapping[str, str], shapes: Iterable[Shape], names: Shapes, evid
     return None
 
 
-def _recognise_folder(row: Signature, look: ModelHeader) -> Match | None:
-    name = str(look.index.get("_class_name", ""))
+def _recognise_folder(row: Signature, header: ModelHeader) -> Match | None:
+    name = str(header.index.get("_class_name", ""))
     if not row.pipelines or not re.fullmatch(row.pipelines, name):
         return None
-    inside = _recognise_file(row, look.cached(bare)) if look.tensors else None
+    inside = _recognise_file(row, header.cached(bare)) if header.tensors else None
     match = _match(row, 0.95, [f"model_index.json: {name}"], inside.variant if inside else None)
-    scheduler, entry = look.configs.get("scheduler"), look.index.get("scheduler")
+    scheduler, entry = header.configs.get("scheduler"), header.index.get("scheduler")
     if scheduler is None or not isinstance(entry, (list, tuple)) or not entry:
         return match
     prediction = prediction_of(str(entry[-1]), scheduler)
@@ -198,14 +198,14 @@ class _Modules:
         return [module for module in hits if module is not None] if all(hits) else None
 
 
-def _modules(look: ModelHeader) -> _Modules:
-    sizes = layer_sizes(look.adapter_keys or {}, look.tensors)
+def _modules(header: ModelHeader) -> _Modules:
+    sizes = layer_sizes(header.adapter_keys or {}, header.tensors)
     own = {module: size for (component, module), size in sizes.items() if component in (DENOISER, "")}
     widths = {module: size.into or size.flat for module, size in own.items()}
     found: dict[str, str] = {}
     highest: dict[str, int] = {}
     for module in widths:
-        for pattern in _words(module):
+        for pattern in _patterns_in(module):
             found.setdefault(pattern, module)
         stack, number = _block(module)
         if number > highest.get(stack, -1):
@@ -222,9 +222,9 @@ def _block(module: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", -1)
 
 
-def claim_adapter(row: Signature, look: ModelHeader) -> Match | None:
-    """A row's claim on an adapter by the names of its modules, the width of their inputs and the number of its blocks."""
-    modules = look.cached(_modules)
+def claim_adapter(row: Signature, header: ModelHeader) -> Match | None:
+    """A signature's claim on an adapter by the names of its modules, the width of their inputs and the number of its blocks."""
+    modules = header.cached(_modules)
     if any(number >= row.adapter_blocks.get(stack, number + 1) for stack, number in modules.highest.items()):
         return None
     own = next((hits for patterns in row.adapter if (hits := modules.all_of(patterns))), None)

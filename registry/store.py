@@ -40,7 +40,7 @@ from registry.index.storage.managed_files import Removed, delete, keep_files, ma
 from registry.index.storage.verify import Check, verify
 from registry.progress import Report, silent
 from registry.record import Hashes, Record
-from registry.references import POCKET, absolute, check_name, proper_name, spelled, split_alias, without_alias
+from registry.references import POCKET, absolute, check_name, proper_name, spelled, without_alias
 from registry.sources.source import Download, check_expected, download, is_source
 
 
@@ -57,7 +57,7 @@ class Store(Annotations):
 
     @property
     def index_shown(self) -> str:
-        """Where the index lies, without a password."""
+        """The path or URL of the index, without a password."""
         return self._index.shown
 
     def count(self) -> int | None:
@@ -189,14 +189,7 @@ class Store(Annotations):
 
         `*` may stand in both: `ink@lora.rank=*@step-300`. Any other reference gives the one that `find` gives.
         """
-        name, alias = split_alias(reference)
-        if split_alias(name)[1] is not None and "*" in name:
-            return [record for one in self._finder.names_like(name) for record in self.expand(f"{one}@{alias}", kind=kind)]
-        if alias == "step-*":
-            return self._finder.steps(name)
-        if alias is not None and "*" in alias and "=" in alias:
-            return [self.find(one, kind=kind) for one in self._finder.names_like(reference)]
-        return [self.find(reference, kind=kind)]
+        return [one if isinstance(one, Record) else self.find(one, kind=kind) for one in self._finder.expand(reference)]
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that contain every word, ignoring case, in name, tags, notes, triggers, evidence, path, hashes or metadata."""
@@ -293,8 +286,6 @@ class Store(Annotations):
             if record.hashes.sha256 and record.path and os.path.exists(record.path):
                 self.hashed(record, report=report)
         return done
-
-    # --- lineage
 
     def lineage(self, reference: str) -> Lineage:
         """The ancestors of a record, to the roots; a parent that is not registered is a named hole."""

@@ -1,4 +1,4 @@
-"""Adapters on a loaded model: attached by name, weighted per image, and gone without a trace.
+"""Adapters on a loaded model: attached by name, weighted per image, and detached without a trace.
 
 Every tensor of a file must land, or the file is refused: a LoRA that quietly does nothing is worse than an error. A weight
 lives in the layers' scaling, the base's own weights are never touched, and nothing is fused, so that taking adapters off
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
-    """Load each file as an adapter of that name, switched off until `set_weights`. On a refusal the model is as it was."""
+    """Load each file as an adapter of that name, inactive until `set_weights`. On a refusal the model is unchanged."""
     taken = [name for name in adapters if any(name in _configs(module) for module in _modules(family, parts).values())]
     if taken:
         raise Refused(f"Adapters named {', '.join(taken)} are attached already. Detach them first, or give other names.")
@@ -55,7 +55,7 @@ def set_weights(parts: Parts, weights: Mapping[str, float]) -> None:
 
 
 def detach(parts: Parts, names: Iterable[str] | None = None) -> None:
-    """Remove the named adapters (None: all); with the last one the model's own layers are back in place."""
+    """Remove the named adapters (None: all); with the last one, peft's wrappers are replaced by the original layers."""
     from diffusers.utils.peft_utils import recurse_remove_peft_layers
 
     for module in (parts.denoiser, *parts.text_encoders.values()):
@@ -71,7 +71,7 @@ def detach(parts: Parts, names: Iterable[str] | None = None) -> None:
 
 
 def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:
-    """Load one file into every component that it has tensors for, and prove that each landed."""
+    """Load one file into every component that it has tensors for, and check that each was loaded."""
     state, facts = family.lora_state(path, parts)
     modules = _modules(family, parts)
     by_component = _by_component(state)
@@ -80,7 +80,7 @@ def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:
         module = modules[component]
         with _quiet():
             _load_into(module, component, tensors, name=name, facts=facts)
-        _prove_landed(module, component, tensors, name=name, path=path)
+        _check_loaded(module, component, tensors, name=name, path=path)
         for key, weight in module.named_parameters():
             if f".{name}." in key:
                 weight.requires_grad_(False)
@@ -107,7 +107,7 @@ def _by_component(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _refuse_misfits(family: Family, path: Path, by_component: Mapping[str, Mapping[str, Tensor]], modules: Mapping[str, nn.Module]) -> None:
-    """Refuse a file with a tensor that has no place or another shape in this model, with counts and the first few names."""
+    """Refuse a file with tensors that match no layer or have another shape, with counts and the first few names."""
     total = sum(len(tensors) for tensors in by_component.values())
     misfits: list[str] = []
     for component, tensors in by_component.items():
@@ -125,7 +125,7 @@ def _refuse_misfits(family: Family, path: Path, by_component: Mapping[str, Mappi
 
 
 def _misfit(layers: Mapping[str, nn.Module], key: str, tensor: Tensor) -> str | None:
-    """Why a tensor of a LoRA has no place among the layers; None when it has. Other kinds than lora_A, lora_B are left to the loader."""
+    """Why a tensor of a LoRA fits no layer; None when it fits. Other kinds than lora_A, lora_B are left to peft."""
     for factor, axis in (("lora_A", 1), ("lora_B", 0)):
         module_name, found, ending = key.rpartition(f".{factor}.")
         if not found or ending != "weight":
@@ -139,8 +139,8 @@ def _misfit(layers: Mapping[str, nn.Module], key: str, tensor: Tensor) -> str | 
     return None
 
 
-def _prove_landed(module: nn.Module, component: str, tensors: Mapping[str, Tensor], *, name: str, path: Path) -> None:
-    """Refuse when a tensor of the file is not, value for value, in the model now: loaders drop what they do not expect."""
+def _check_loaded(module: nn.Module, component: str, tensors: Mapping[str, Tensor], *, name: str, path: Path) -> None:
+    """Refuse when a tensor of the file is not in the model now, value for value: loaders drop unexpected keys."""
     from peft import get_peft_model_state_dict
 
     landed = get_peft_model_state_dict(module, adapter_name=name)
@@ -175,7 +175,7 @@ def _adapter_layers(module: nn.Module) -> Iterator[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """peft warns of a second adapter as if it were a mistake."""
+    """Without peft's warning about a second adapter."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         yield

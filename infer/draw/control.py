@@ -1,4 +1,4 @@
-"""ControlNets at work: which of them speak at a step, to which rows, and what they add to the denoiser together."""
+"""ControlNets during denoising: which are active at a step, on which rows, and the sum of their residuals."""
 
 # B rows of one forward, N of them that one net steers
 
@@ -28,14 +28,14 @@ class Steering:
     end: float = 1.0
     mode: int | None = None  # of a union net
 
-    def speaks(self, at: int, steps: int) -> bool:
-        """Whether it steers step `at` of so many: the step lies whole within its window."""
-        return self.scale != 0.0 and is_within(at, steps, self.start, self.end)
+    def is_active(self, step: int, steps: int) -> bool:
+        """Whether it acts at `step` of `steps`: the whole step is within its window, and its scale is not 0."""
+        return self.scale != 0.0 and is_within(step, steps, self.start, self.end)
 
 
-def is_within(at: int, steps: int, start: float, end: float) -> bool:
-    """Whether step `at` of so many lies whole within a window of shares, as diffusers counts it."""
-    return at / steps >= start and (at + 1) / steps <= end
+def is_within(step: int, steps: int, start: float, end: float) -> bool:
+    """Whether all of `step` of `steps` is within a window of shares, as diffusers counts it."""
+    return step / steps >= start and (step + 1) / steps <= end
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ControlCall:
 
 
 def control_of(family: Family) -> Control:
-    """The family's way to be steered. Raises Refused with the reason where there is none."""
+    """The family's Control. Raises Refused with the reason where it has none."""
     if isinstance(family.control, str):
         raise Refused(f"{family.title} cannot be steered by a ControlNet: {family.control}.")
     return family.control
@@ -61,35 +61,35 @@ def encode_hints(family: Family, parts: Parts, steerings: Sequence[Steering], ge
 
 
 def steered(
-    family: Family, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[ControlCall]
+    family: Family, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, calls: Sequence[ControlCall]
 ) -> tuple[Residuals | None, int]:
-    """What the nets add to the rows `noisy` (B, C, H, W), all together, and the calls it took; None and 0 where none speaks.
+    """The sum of the nets' residuals for the rows `noisy` (B, C, H, W), and the number of net calls; None and 0 where none is active.
 
-    A row that a net does not steer gets zeros of it. Equal turns of several images share a call.
+    Rows that a net does not steer get zeros. Equal turns of several images share a call.
     """
     groups: dict[tuple[int, int, float, int | None], list[ControlCall]] = {}
-    for ask in asks:
-        groups.setdefault((ask.turn, id(ask.steering.net), ask.steering.scale, ask.steering.mode), []).append(ask)
+    for call in calls:
+        groups.setdefault((call.turn, id(call.steering.net), call.steering.scale, call.steering.mode), []).append(call)
     total: Residuals | None = None
     for group in groups.values():
         control = control_of(family)
-        told = [replace(ask, rows=ask.rows[-1:]) for ask in group] if control.asked_once else group  # the conditional rows come last
-        added, scale = _asked(control, parts, noisy, timesteps, conditioning, told)
-        rows = [row for ask in group for row in ask.rows]
-        if control.asked_once:
-            answers = [answer for answer, ask in enumerate(group) for _row in ask.rows]
+        asked = [replace(call, rows=call.rows[-1:]) for call in group] if control.conditional_only else group  # conditional rows are last
+        added, scale = _residuals_of(control, parts, noisy, timesteps, conditioning, asked)
+        rows = [row for call in group for row in call.rows]
+        if control.conditional_only:
+            answers = [answer for answer, call in enumerate(group) for _row in call.rows]
             added = _each(added, lambda tensor, answers=answers: tensor[answers])  # type: ignore[misc]
         own = _placed(added, None if rows == list(range(len(noisy))) else rows, count=len(noisy), scale=scale)
         total = own if total is None else _sum(total, own)
     return total, len(groups)
 
 
-def _asked(
-    control: Control, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, asks: Sequence[ControlCall]
+def _residuals_of(
+    control: Control, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, calls: Sequence[ControlCall]
 ) -> tuple[Residuals, float]:
-    """What one net says to the rows of these asks (N, ...), and the scale that it has still to be given."""
-    steering = asks[0].steering
-    rows = [row for ask in asks for row in ask.rows]
+    """One net's residuals for the rows of these calls (N, ...), and the scale still to be applied."""
+    steering = calls[0].steering
+    rows = [row for call in calls for row in call.rows]
     everyone = rows == list(range(len(noisy)))
     inputs = (
         parts,
@@ -97,7 +97,7 @@ def _asked(
         noisy if everyone else noisy[rows],
         timesteps if everyone else timesteps[rows],
         conditioning if everyone else {key: value[rows] for key, value in conditioning.items()},
-        _hints(asks),
+        _hints(calls),
     )
     if control.scaled_residuals is not None and control.scales_itself(steering.net):
         return control.scaled_residuals(*inputs, mode=steering.mode, scale=steering.scale), 1.0
@@ -108,11 +108,11 @@ def _hints(group: Sequence[ControlCall]) -> Tensor:
     """(N, ...): each image's hint, once for each of its rows."""
     import torch
 
-    return torch.cat([ask.hint.expand(len(ask.rows), *ask.hint.shape[1:]) for ask in group])
+    return torch.cat([call.hint.expand(len(call.rows), *call.hint.shape[1:]) for call in group])
 
 
 def _placed(added: Residuals, rows: list[int] | None, *, count: int, scale: float) -> Residuals:
-    """The residuals (N, ...) scaled, and as (B, ...) with zeros in the rows that are not theirs."""
+    """The residuals (N, ...) scaled, and as (B, ...) with zeros in all other rows."""
     import torch
 
     def place(tensor: Tensor) -> Tensor:

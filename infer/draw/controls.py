@@ -1,7 +1,7 @@
-"""ControlNets as a person writes them: "NET:PICTURE:SCALE", several joined by `+`, or records {net, image, scale, ...}.
+"""ControlNets as a person writes them: "NET:IMAGE:SCALE", several joined by `+`, or records {net, image, scale, ...}.
 
 A scale is a last `:number`, as a weight is. Where a colon could part net and image in several places, the one whose right side
-is a file is meant; where that leaves several or none, the text is refused and the record says it.
+is a file is meant; where that leaves several or none, the text is refused: give a record.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREPARE["edges"] = edges
 
 KEYS = ("net", "image", "scale", "start", "end", "mode", "prepare")
 PREFIXES = ("sha256", "hf", "")  # a colon behind these parts nothing
-EXAMPLE = "Write NET:PICTURE or NET:PICTURE:SCALE, canny:edges.png:0.8, or a record {net: canny, image: edges.png, scale: 0.8}."
+EXAMPLE = "Write NET:IMAGE or NET:IMAGE:SCALE, canny:edges.png:0.8, or a record {net: canny, image: edges.png, scale: 0.8}."
 
 
 def read_controls(value: object) -> tuple[ControlNet, ...]:
@@ -57,8 +57,8 @@ def _one(part: str, whole: str) -> ControlNet:
     ways = _ways(rest)
     ways = [(net, image) for net, image in ways if Path(image).expanduser().is_file()] or ways
     if len(ways) != 1:
-        told = f" could be {' or '.join(f'{net} with {image}' for net, image in ways)}" if ways else " names no image"
-        raise Refused(f"The ControlNet {part!r}{told}{'' if part == whole else f' (in {whole!r})'}. {EXAMPLE}")
+        problem = f" could be {' or '.join(f'{net} with {image}' for net, image in ways)}" if ways else " names no image"
+        raise Refused(f"The ControlNet {part!r}{problem}{'' if part == whole else f' (in {whole!r})'}. {EXAMPLE}")
     ((net, image),) = ways
     return ControlNet(reference=net, picture=ImageFile(path=image), scale=scale)
 
@@ -97,7 +97,7 @@ def _of_record(record: Mapping[Any, Any]) -> ControlNet:
 
 
 def control_faults(one: ControlNet, *, modes: int | None) -> list[str]:
-    """What is wrong with a ControlNet's numbers; `modes` is how many hint kinds its net tells apart, None where it was not found."""
+    """What is wrong with a ControlNet's numbers; `modes` is how many hint kinds a union net has, None where the net was not found."""
     name, faults = f"The ControlNet {one.reference}", []
     if not abs(one.scale) < 100:
         faults.append(f"{name} has scale {one.scale}. Expected a number such as 0.8; 1 is as trained.")
@@ -109,8 +109,8 @@ def control_faults(one: ControlNet, *, modes: int | None) -> list[str]:
             " Depth, pose and others need models: give their finished hint image."
         )
     if modes and (one.mode is None or not 0 <= one.mode < modes):
-        told = "no mode" if one.mode is None else f"mode {one.mode}"
-        faults.append(f"{name} is a union net and is given {told}. Expected mode 0 to {modes - 1}: its card numbers the kinds.")
+        given = "no mode" if one.mode is None else f"mode {one.mode}"
+        faults.append(f"{name} is a union net and is given {given}. Expected mode 0 to {modes - 1}: its card numbers the kinds.")
     if modes == 0 and one.mode is not None:
         faults.append(f"{name} is given mode {one.mode}, but it is no union net: it takes no mode. Leave it out.")
     return faults

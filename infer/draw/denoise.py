@@ -1,6 +1,6 @@
 """The denoising loop: many images at once, each with its own sampler, steps, guidance, prompt and seed.
 
-One loop for every family. An image is the one the plain diffusers pipeline draws: the seed is
+One loop for every family. An image is the one that the stock diffusers pipeline draws: the seed is
 `torch.Generator("cpu").manual_seed(seed)`, it draws the first noise and then feeds the sampler, one generator an image.
 """
 
@@ -31,7 +31,7 @@ class Job:
     """One image to draw: everything the loop needs beside the model. Conditionings are of batch 1."""
 
     conditional: Conditioning
-    unconditional: Conditioning | None  # used where the family's rule asks for a pass without the prompt (above a scale of 1, as a rule)
+    unconditional: Conditioning | None  # used where the family's rule calls for a pass without the prompt (above a scale of 1, as a rule)
     guidance: float
     steps: int
     scheduler: Any  # a fresh one of infer.draw.samplers.build_scheduler: it keeps this image's state
@@ -53,7 +53,7 @@ class Counter:
 
 @dataclass(kw_only=True)
 class _Walk:
-    """A job on its way: where it stands in its timesteps, and its latents (1, C, H, W)."""
+    """A job in progress: the index of its next timestep, and its latents (1, C, H, W)."""
 
     index: int
     job: Job
@@ -63,7 +63,7 @@ class _Walk:
     timesteps: Tensor  # the scheduler's own, from where this image starts
     latents: Tensor
     step_options: dict[str, Any]
-    ground: InpaintBackground | None = None  # what stays under a mask
+    background: InpaintBackground | None = None  # what stays under a mask
     hints: Sequence[Tensor] = ()  # of the job's steerings, as their nets take them
     at: int = 0
     kind: tuple[Any, ...] = field(default=())  # jobs of one kind can share a forward
@@ -74,7 +74,7 @@ class _Walk:
 
 
 def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None:
-    """Refuse a size that is no multiple of what the family can draw, or beyond what this build has places for."""
+    """Refuse a size that is no multiple of what the family can draw, or beyond the position embeddings of this build."""
     if height <= 0 or width <= 0 or height % family.size_multiple or width % family.size_multiple:
         raise Refused(f"The size is {width}x{height} pixels; {family.name} draws multiples of {family.size_multiple} pixels a side.")
     most = family.largest_side(parts)
@@ -142,10 +142,10 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
             "Leave it out."
         )
     strength = job.start.strength if job.start is not None else None
-    timesteps = set_walk(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
+    timesteps = set_timesteps(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
-    latents, ground = _first_latents(family, parts, job, timesteps, generator)
+    latents, background = _first_latents(family, parts, job, timesteps, generator)
     complete = partial(family.complete, parts, height=job.height, width=job.width, guidance=job.guidance)
     conditional = complete(job.conditional)
     unconditional = job.unconditional
@@ -159,15 +159,15 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         generator=generator,
         timesteps=timesteps,
         latents=latents,
-        ground=ground,
+        background=background,
         step_options=_step_options(job.scheduler, generator),
         hints=hints,
         kind=(job.height, job.width, *((key, value.shape[1:], value.dtype) for key, value in sorted(conditional.items()))),
     )
 
 
-def set_walk(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
-    """Set the scheduler's timesteps, and give those that an image walks: all of them, or a start's share at their end."""
+def set_timesteps(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
+    """Set the scheduler's timesteps, and give those that are run: all of them, or the last ones that image-to-image takes."""
     family.set_timesteps(scheduler, steps, height=height, width=width)
     if strength is None:
         return scheduler.timesteps  # type: ignore[no-any-return]  # diffusers is untyped
@@ -210,7 +210,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
     conditioning = collate(
         [*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]
     )
-    control, calls = steered(family, parts, noisy, timesteps, conditioning, _asks(active, guided))
+    control, calls = steered(family, parts, noisy, timesteps, conditioning, _control_calls(active, guided))
     predicted = family.predict(parts, noisy, timesteps, conditioning, **({} if control is None else {"control": control}))
     counter.control_calls += calls
     counter.forwards += 1
@@ -222,31 +222,31 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
             guess = family.guide(guess, without[walk.index], walk.job.guidance)
         walk.latents = walk.job.scheduler.step(guess, time, walk.latents, return_dict=False, **walk.step_options)[0]
         walk.at += 1
-        if walk.ground is not None:
+        if walk.background is not None:
             coming = None if walk.done else walk.timesteps[walk.at : walk.at + 1]
-            walk.latents = walk.ground.under(walk.latents, walk.job.scheduler, coming)
+            walk.latents = walk.background.blend(walk.latents, walk.job.scheduler, coming)
 
 
-def _asks(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[ControlCall]:
-    """The nets that speak at this step: to an image's unconditional row and to its conditional one."""
-    asks: list[ControlCall] = []
+def _control_calls(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[ControlCall]:
+    """The ControlNets active at this step, with the unconditional and the conditional row of their image."""
+    calls: list[ControlCall] = []
     for row, walk in enumerate(active):
         unconditional = tuple(index for index, other in enumerate(guided) if other is walk)
         for turn, (steering, hint) in enumerate(zip(walk.job.steerings, walk.hints, strict=True)):
-            if steering.speaks(walk.at, len(walk.timesteps)):
-                asks.append(ControlCall(turn, steering, hint, (*unconditional, len(guided) + row)))
-    return asks
+            if steering.is_active(walk.at, len(walk.timesteps)):
+                calls.append(ControlCall(turn, steering, hint, (*unconditional, len(guided) + row)))
+    return calls
 
 
 def _scaled(walk: _Walk, time: Any) -> Tensor:
-    """The latents as the sampler wants the model to see them."""
+    """The latents scaled for the model by the scheduler."""
     scale = getattr(walk.job.scheduler, "scale_model_input", None)
     scaled: Tensor = walk.latents if scale is None else scale(walk.latents, time)
     return scaled
 
 
 def to_image(pixels: Tensor) -> list[Image]:
-    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. JobFailed where a pixel is no number."""
+    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. Raises JobFailed for NaN or infinite pixels."""
     from PIL import Image
 
     finite = pixels.isfinite().flatten(1).all(dim=1)

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 class Prompts:
     """The conditionings of one loaded model, each distinct text encoded once. `encodes` counts the work done.
 
-    `tell` hears of every prompt that is longer than what fits.
+    `on_note` is called with a sentence for every prompt that is truncated.
     """
 
-    def __init__(self, family: Family, parts: Parts, *, tell: Callable[[str], None]) -> None:
+    def __init__(self, family: Family, parts: Parts, *, on_note: Callable[[str], None]) -> None:
         self.encodes = 0
         self._family = family
         self._parts = parts
-        self._tell = tell
+        self._on_note = on_note
         self._known: dict[Hashable, Conditioning] = {}
         self._state: Hashable = ()
 
-    def under(self, state: Hashable) -> None:
-        """What the text encoders carry from now on (adapters and weights); what was encoded under another state is let go."""
+    def set_state(self, state: Hashable) -> None:
+        """Set what the text encoders depend on from now on (adapters, weights, embeddings); a change drops the cached conditionings."""
         if state != self._state:
             self._state = state
             self._known.clear()
@@ -41,14 +41,14 @@ class Prompts:
     def conditioning(self, text: str, *, clip_skip: int | None) -> Conditioning:
         """The conditioning (1, T, D) of a prompt."""
         return self._once(
-            prompt_key(text, clip_skip), lambda: self._family.encode_prompts(self._parts, [self._told(text)], clip_skip=clip_skip)
+            prompt_key(text, clip_skip), lambda: self._family.encode_prompts(self._parts, [self._checked(text)], clip_skip=clip_skip)
         )
 
     def negative(self, text: str | None) -> Conditioning:
         """The conditioning (1, T, D) of a negative prompt, or of none at all (None)."""
         if text is None:
             return self._once(negative_key(self._family, None), lambda: self._family.encode_unconditional(self._parts, 1))
-        return self._once(negative_key(self._family, text), lambda: self._family.negatives(self._parts, [self._told(text)]))
+        return self._once(negative_key(self._family, text), lambda: self._family.negatives(self._parts, [self._checked(text)]))
 
     def _once(self, key: Hashable, encode: Callable[[], Conditioning]) -> Conditioning:
         import torch
@@ -59,25 +59,25 @@ class Prompts:
             self.encodes += 1
         return self._known[key]
 
-    def _told(self, text: str) -> str:
+    def _checked(self, text: str) -> str:
         needed, fit = self._family.count_tokens(self._parts, text)
         if needed > fit:
-            self._tell(tell_truncated(text, needed, fit))
+            self._on_note(truncation_note(text, needed, fit))
         return text
 
 
 def prompt_key(text: str, clip_skip: int | None) -> Hashable:
-    """What a prompt's conditioning is kept under."""
+    """The cache key of a prompt's conditioning."""
     return (text, clip_skip)
 
 
 def negative_key(family: Family, text: str | None) -> Hashable:
-    """What a negative prompt's conditioning is kept under: as the prompt's of that text, unless the family reads them otherwise."""
+    """The cache key of a negative prompt's conditioning: that of a prompt of that text, unless the family encodes negatives differently."""
     return (text, None) if family.encode_negatives is None else (text, None, "negative")
 
 
-def tell_truncated(text: str, needed: int, fit: int) -> str:
-    """The sentence for a prompt that is longer than what fits."""
+def truncation_note(text: str, needed: int, fit: int) -> str:
+    """The sentence for a prompt that is longer than the text encoder's context."""
     shown = text if len(text) <= 60 else f"{text[:57]}..."
     return f"The prompt {shown!r} is truncated: it needs {needed} tokens and {fit} fit; the model does not see its end."
 
@@ -93,7 +93,7 @@ def draw_latents(
     counter: Counter | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """The latents (1, C, H, W) of a resolved Render under whatever adapters are set; an unconditional pass by the family's rule."""
+    """The latents (1, C, H, W) of a resolved Render with the adapters that are set; guided by the family's rule."""
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
@@ -114,7 +114,7 @@ def draw_latents(
 
 
 def draw_image(family: Family, parts: Parts, latents: Tensor) -> Image:
-    """The image of latents (1, C, H, W). JobFailed where a pixel is no number."""
+    """The image of latents (1, C, H, W). Raises JobFailed for NaN or infinite pixels."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Canny's edges (Canny 1986) of an image, white on black: the hint that canny ControlNets were trained on."""
+"""Canny edges (Canny 1986) of an image, white on black: the hint that canny ControlNets were trained on."""
 
 # h w pixels
 

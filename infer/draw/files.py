@@ -50,7 +50,7 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNet:
-    """A ControlNet as it was named, the image it is given, and how: `start` and `end` are shares of the steps.
+    """A ControlNet as it was named, the image it is given, with its scale; `start` and `end` are shares of the steps.
 
     `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the image; None: it is one.
     """
@@ -69,11 +69,11 @@ class ControlNet:
             object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
     def __str__(self) -> str:
-        told = f"{self.reference}:{self.picture}:{number(self.scale)}"
+        text = f"{self.reference}:{self.picture}:{number(self.scale)}"
         extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
         extra += [f"mode {self.mode}"] if self.mode is not None else []
         extra += [self.prepare] if self.prepare else []
-        return f"{told} ({', '.join(extra)})" if extra else told
+        return f"{text} ({', '.join(extra)})" if extra else text
 
     def pinned(self) -> list[Any]:
         """What the pixels depend on."""

@@ -1,4 +1,4 @@
-"""The images a drawing is given: read once, known by the sha256 of their file, and kept in the home so that they can be found again."""
+"""The input images of drawings: read once, identified by the sha256 of their file, and copied into the home to be found again."""
 
 # h w pixels
 
@@ -26,7 +26,7 @@ LARGEST = 1 << 30  # bytes of a file; more is no image
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What is known of an image that was read: its size in pixels once upright; `clear` says that it has see-through ones."""
+    """Facts of an image that was read: its size in pixels, upright; `clear` is whether it has transparent pixels."""
 
     name: str
     sha256: str
@@ -35,7 +35,7 @@ class Seen:
 
 
 class InputImages:
-    """Image files by name and by content. `<home>/images/<two digits>/<sha256>` has a copy of each that was drawn with.
+    """Image files by name and by content. `<home>/pictures/<two digits>/<sha256>` has a copy of each that was used.
 
     They are no blobs: what no record names is garbage there. Only the few that were decoded last are held in memory, however many
     a grid names.
@@ -49,7 +49,7 @@ class InputImages:
         self._decoded: dict[str, Image] = {}  # by content, oldest first
 
     def read(self, file: ImageFile) -> Seen:
-        """What is known of the image, by its content where that is given, wherever it lies now. Raises NotFound or BadFile."""
+        """Facts of the image, by its content where the sha256 is given, wherever the file is now. Raises NotFound or BadFile."""
         digest = file.sha256 or self._named.get(file.path)
         if digest not in self._seen:
             data = self._data(file)
@@ -139,20 +139,20 @@ def _is_clear(data: bytes) -> bool:
     return sum(opacity[:255]) > 0
 
 
-# --- made the drawing's size
+# --- scaling
 
 
 def check_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> None:
-    """Refuse an image of another shape than the drawing's, unless `fit` says what to do with it."""
+    """Refuse an image of another shape than the drawing's, unless `fit` is given."""
     if fit is None and not _same_shape(seen.size, size):
         raise Refused(
             f"{what} {seen.name} is {_spell(seen.size)} pixels, another shape than the drawing's {_spell(size)}."
-            " Say fit=crop (its middle is taken), fit=stretch (it is distorted), or a size of its shape."
+            " Give fit=crop (its middle is taken), fit=stretch (it is distorted), or a size of its shape."
         )
 
 
 def fit_notes(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> str | None:
-    """The sentence for an image that is not of the drawing's size; None for one that is."""
+    """The note on an image that is not of the drawing's size; None for one that is."""
     if seen.size == size:
         return None
     how = "" if _same_shape(seen.size, size) else " its middle is cut out," if fit == "crop" else " it is stretched,"
@@ -175,7 +175,7 @@ def fitted(image: Image, size: tuple[int, int], fit: str | None) -> Image:
 
 
 def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether scaling by one number makes `one` of `other`'s size, to the pixel."""
+    """Whether `one` has the aspect ratio of `other`, to the pixel."""
     longest = max(one[0], one[1], other[0], other[1])
     return abs(one[0] * other[1] - one[1] * other[0]) <= longest
 
@@ -185,7 +185,7 @@ def _spell(size: tuple[int, int]) -> str:
 
 
 def mask_of(image: Image, size: tuple[int, int], fit: str | None) -> Any:
-    """The mask (h, w) as bools: True, white, is drawn anew. Scaled as grey, then halved at the middle, as diffusers does it."""
+    """The mask (h, w) as bools: True (white) is redrawn. Scaled as grey, then halved at the middle, as diffusers does it."""
     import numpy
 
     return numpy.asarray(fitted(image.convert("L"), size, fit)) >= 128

@@ -1,4 +1,4 @@
-"""What the images of a Render come to: their contents, what is wrong with them, and the tensors a drawing is given."""
+"""The input images of a Render: their contents, what is wrong with them, and the tensors for the drawing."""
 
 # h w pixels
 
@@ -48,28 +48,28 @@ def image_faults(render: Render, family: Family, images: InputImages, *, cell: i
     size = _size(render)
     for name, file in render.images.items():
         if file.sha256 is not None:
-            faults += _told(lambda name=name, file=file: check_fit(name, images.read(file), size, render.fit))
+            faults += _refusals(lambda name=name, file=file: check_fit(name, images.read(file), size, render.fit))
     if render.init is not None and render.strength is not None and render.steps and render.steps > 0:
         steps, strength = render.steps, render.strength
-        faults += _told(lambda: check_strength(family, steps=steps, strength=strength))
+        faults += _refusals(lambda: check_strength(family, steps=steps, strength=strength))
     if render.mask is not None and render.mask.sha256 is not None and not faults:
         faults += _mask_faults(render, images, size, cell)
     return faults
 
 
 def _without_use(render: Render) -> Iterable[str]:
-    """Settings that say something of an image that is not given."""
+    """Settings of an image that is not given."""
     if render.mask is not None and render.init is None:
-        yield "mask is given, but no init: it says where an image is drawn anew. Give init=PICTURE, or leave it out."
+        yield "mask is given, but no init: it marks where an image is redrawn. Give init=IMAGE, or leave it out."
     if render.strength is not None and render.init is None:
-        yield "strength is given, but no init: it says how much of an image is drawn anew. Give init=PICTURE, or leave it out."
+        yield "strength is given, but no init: it sets how much of an image is redrawn. Give init=IMAGE, or leave it out."
     if not render.paste and render.mask is None:
-        yield "paste=false is given, but no mask: it leaves what a mask keeps as the VAE gives it back. Give mask=PICTURE, or leave it out."
+        yield "paste=false is given, but no mask: it leaves what a mask keeps as the VAE gives it back. Give mask=IMAGE, or leave it out."
     if render.fit is not None and not render.images:
         yield "fit is given, but no image that it could apply to (init, mask, controls). Leave it out."
 
 
-def _told(check: Any) -> list[str]:
+def _refusals(check: Any) -> list[str]:
     try:
         check()
     except LoomError as error:
@@ -81,23 +81,23 @@ def _mask_faults(render: Render, images: InputImages, size: tuple[int, int], cel
     assert render.mask is not None
     seen = images.read(render.mask)
     if seen.clear:
-        yield f"mask {seen.name} has see-through pixels, neither black nor white. Save it without transparency: white is drawn anew."
+        yield f"mask {seen.name} has see-through pixels, neither black nor white. Save it without transparency: white is redrawn."
         return
     mask = images.mask(render.mask, size, render.fit)
     if not mask.any():
-        yield f"mask {seen.name} is black all over at {size[0]}x{size[1]}: nothing would be drawn. White is drawn anew."
+        yield f"mask {seen.name} is black all over at {size[0]}x{size[1]}: nothing would be drawn. White is redrawn."
     elif not mask[::cell, ::cell].any():
         yield f"mask {seen.name} has no white as wide as a latent cell of {cell} pixels: nothing would be drawn. Make it wider."
 
 
 def image_notes(render: Render, images: InputImages) -> Iterable[str]:
-    """What a person should hear of the images of a resolved Render: how they are scaled, and a mask that masks nothing."""
+    """Notes on the images of a resolved Render: how they are scaled, and a mask that keeps nothing."""
     size = _size(render)
     for name, file in render.images.items():
-        if told := fit_notes(name, images.read(file), size, render.fit):
-            yield told
+        if note := fit_notes(name, images.read(file), size, render.fit):
+            yield note
     if render.mask is not None and bool(images.mask(render.mask, size, render.fit).all()):
-        yield f"mask {render.mask} is white all over: all of the image is drawn anew."
+        yield f"mask {render.mask} is white all over: all of the image is redrawn."
 
 
 def start_of(render: Render, images: InputImages) -> Start | None:
@@ -113,7 +113,7 @@ def start_of(render: Render, images: InputImages) -> Start | None:
 
 
 def pasted(drawn: Image, render: Render, images: InputImages) -> Image:
-    """The image with init's own pixels back where the mask is black, if the Render says so."""
+    """The image with init's own pixels where the mask is black, if `paste` is set."""
     from PIL import Image
 
     if render.init is None or render.mask is None or not render.paste:

@@ -1,4 +1,4 @@
-"""What computes the pixels: the device, and the versions of the libraries that an image's key holds."""
+"""The device, and the versions of the libraries that are part of an image's key."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +25,7 @@ def pick_device(device: str) -> str:
 
 @cache
 def made_with(device: str, *, adapters: bool) -> tuple[tuple[str, str], ...]:
-    """Name and version of what the pixels depend on beside the settings: libraries, and the GPU's name."""
+    """(name, version) of what the pixels depend on besides the settings: libraries, and the GPU's name."""
     names = ["torch", "diffusers", "transformers", *(["peft"] if adapters else [])]
     found = [(name, version_of(name)) for name in names]
     if device.startswith("cuda"):

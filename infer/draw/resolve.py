@@ -1,6 +1,6 @@
-"""From a Render as it was asked for to one that is pinned: references found, defaults put in place, contents hashed.
+"""Resolves a Render: references found, defaults filled in, contents hashed.
 
-Each base and adapter is looked at once, however many cells name it, and nothing is loaded.
+Each file is read once, however many cells name it, and no weights are loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from infer.draw.render import SETTINGS, Render
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
-    from registry.architectures.text.textual_inversion import Word
+    from registry.architectures.text.textual_inversion import TextualInversion
     from registry.family import Family
     from registry.parts import Parts
     from registry.record import Record
@@ -34,7 +34,7 @@ class Base:
     path: Path
     family: Family
     skeleton: Parts
-    prediction: str | None  # as a person said it; None: nobody did, its files say it
+    prediction: str | None  # as a person gave it; None: as its files declare
     sha256: str
     config_sha256: str | None
 
@@ -49,8 +49,8 @@ class Found:
     short_hash: str
 
 
-def _told_of(render: Render) -> tuple[str, str, str]:
-    """What a base is found and loaded by."""
+def _base_key(render: Render) -> tuple[str, str, str]:
+    """The settings a base is found and loaded by."""
     return render.base, render.base_config or "", render.prediction or ""
 
 
@@ -64,7 +64,7 @@ class Resolver:
 
     def base(self, render: Render) -> Base:
         """The base that a Render names. Raises Refused with the reason."""
-        return self._once(("base", *_told_of(render)), lambda: self._find_base(render))  # type: ignore[no-any-return]
+        return self._once(("base", *_base_key(render)), lambda: self._find_base(render))  # type: ignore[no-any-return]
 
     def adapter(self, reference: str) -> Found:
         """The adapter of that name. Raises Refused with the reason."""
@@ -74,19 +74,19 @@ class Resolver:
         """The ControlNet of that name. Raises Refused with the reason."""
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
 
-    def words(self, render: Render) -> list[Word]:
+    def textual_inversions(self, render: Render) -> list[TextualInversion]:
         """The textual inversion embeddings of a Render for its base, in their order. Raises Refused with the reason."""
-        return [self._word(one, render) for one in render.embeddings]
+        return [self._textual_inversion(one, render) for one in render.embeddings]
 
-    def _word(self, one: Embedding, render: Render) -> Word:
-        what = ("word", one.reference, one.token or "", render.base, render.base_config or "")
-        return self._once(what, lambda: self._find_word(one, render))  # type: ignore[no-any-return]
+    def _textual_inversion(self, one: Embedding, render: Render) -> TextualInversion:
+        what = ("textual inversion", one.reference, one.token or "", render.base, render.base_config or "")
+        return self._once(what, lambda: self._find_textual_inversion(one, render))  # type: ignore[no-any-return]
 
-    def _find_word(self, one: Embedding, render: Render) -> Word:
-        from registry.architectures.text.textual_inversion import read_word
+    def _find_textual_inversion(self, one: Embedding, render: Render) -> TextualInversion:
+        from registry.architectures.text.textual_inversion import read_textual_inversion
 
         found, base = self.embedding(one.reference), self.base(render)
-        return read_word(found.path, base.skeleton, token=one.token, name=found.record.name)
+        return read_textual_inversion(found.path, base.skeleton, token=one.token, name=found.record.name)
 
     def embedding(self, reference: str) -> Found:
         """The textual inversion embedding of that name. Raises Refused with the reason."""
@@ -148,23 +148,23 @@ class Resolver:
         embeddings: list[Embedding] = []
         for one in render.embeddings:
             found = _gathered(faults, lambda one=one: self.embedding(one.reference))  # type: ignore[misc]
-            word = _gathered(faults, lambda one=one: self._word(one, render)) if found and base else None  # type: ignore[misc]
-            embeddings.append(replace(one, sha256=found.sha256, token=word.token) if word else one)
+            found_token = _gathered(faults, lambda one=one: self._textual_inversion(one, render)) if found and base else None  # type: ignore[misc]
+            embeddings.append(replace(one, sha256=found.sha256, token=found_token.token) if found_token else one)
         tokens = [one.token for one in embeddings if one.token is not None]
         twice = sorted({token for token in tokens if tokens.count(token) > 1})
         faults += [f"Two textual inversion embeddings are both spelt {token!r}. Give one of them another token." for token in twice]
         return tuple(embeddings)
 
     def _vae_sha256(self, reference: str, render: Render, base: Base | None) -> str:
-        """The content of the VAE, once it is known to be of the base's latent space."""
+        """The content of the VAE, once it is checked against the base's latent space."""
         found = self.vae(reference)
         if base is not None:
-            self._once(("swap", reference, *_told_of(render)), lambda: _checked_vae(found, base))
+            self._once(("swap", reference, *_base_key(render)), lambda: _checked_vae(found, base))
         return found.sha256
 
     def _modes(self, reference: str, render: Render) -> int:
-        """How many hint kinds the net tells apart (0: it takes no mode), once it is known to fit the base."""
-        what = ("modes", reference, *_told_of(render))
+        """How many hint kinds a union net has (0: it takes no mode), once it is checked against the base."""
+        what = ("modes", reference, *_base_key(render))
         return self._once(what, lambda: self._fitting(reference, render))  # type: ignore[no-any-return]
 
     def _fitting(self, reference: str, render: Render) -> int:
@@ -193,18 +193,18 @@ class Resolver:
     def _find_base(self, render: Render) -> Base:
         import torch
 
-        from registry.detect.loading import load_base, told_prediction
+        from registry.detect.loading import load_base, prediction_override
 
         record, base_config = self._store.find(render.base), render.base_config
         path = _path_of(record)
-        said = render.prediction or told_prediction(record)
-        family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=said)
+        prediction = render.prediction or prediction_override(record)
+        family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=prediction)
         return Base(
             record=record,
             path=path,
             family=family,
             skeleton=skeleton,
-            prediction=said,
+            prediction=prediction,
             sha256=self._store.sha256(record),
             config_sha256=self._store.sha256(self._store.find(base_config)) if base_config is not None else None,
         )
@@ -217,7 +217,7 @@ class Resolver:
         return Found(record=record, path=path, sha256=self._store.sha256(record), short_hash=data[:12])
 
     def _check_fit(self, reference: str, render: Render) -> None:
-        self._once(("fit", reference, *_told_of(render)), lambda: self._fit(reference, render))
+        self._once(("fit", reference, *_base_key(render)), lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
         from registry.detect.compatibility import fits
@@ -237,10 +237,10 @@ class Resolver:
 
 def _other_family(adapter: Found, base: Base) -> str:
     """A sentence where the adapter is known to be another family's."""
-    told = adapter.record.family
-    if told is None or told == base.family.name:
+    family = adapter.record.family
+    if family is None or family == base.family.name:
         return ""
-    return f" It is an adapter for {' '.join(filter(None, (told, adapter.record.variant)))}, the base is {base.family.name}."
+    return f" It is an adapter for {' '.join(filter(None, (family, adapter.record.variant)))}, the base is {base.family.name}."
 
 
 def _checked_vae(found: Found, base: Base) -> bool:
@@ -259,7 +259,7 @@ def _path_of(record: Record) -> Path:
 
 
 def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
-    """What `find` gives; a refusal goes to the faults and gives None."""
+    """The result of `find`; a refusal is added to the faults and gives None."""
     try:
         return find()
     except Faults as error:
@@ -270,7 +270,7 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
 
 
 def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> Render:
-    """What the stock pipeline does, in place of what was not given; `size` is the images' own."""
+    """The stock pipeline's defaults for what was not given; `size` is that of the input images."""
     size = size or (base.skeleton.resolution, base.skeleton.resolution)
     strength = render.strength
     if render.init is not None and strength is None:
@@ -300,7 +300,7 @@ def _twice(adapters: Sequence[Adapter]) -> list[str]:
 
 
 def _faults_of(render: Render, base: Base) -> list[str]:
-    """What the base's family cannot do of a Render with defaults in place."""
+    """Faults of a Render with its defaults, by the base's family."""
     from infer.draw.denoise import check_size
     from infer.draw.samplers import check_sampler
 
@@ -319,7 +319,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
 
 
 def _try_clip_skip(base: Base, clip_skip: int) -> bool:
-    """True where the family itself, asked on the empty model, can leave out so many layers of its text encoders. Raises Refused."""
+    """True where the family can skip so many layers of its text encoders, tried on the empty model. Raises Refused."""
     import torch
 
     with torch.no_grad():

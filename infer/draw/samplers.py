@@ -1,6 +1,6 @@
-"""Samplers by the field's names: which diffusers scheduler draws like it, with which settings.
+"""Samplers by their usual names: the diffusers scheduler of each, and its settings.
 
-The settings stand on top of the base's own betas and prediction type, and are written out in full, so that nothing of the
+The settings are applied over the base's own betas and prediction type, and are written out in full, so that nothing of the
 base's own sampler leaks in. Compared with A1111's k-diffusion functions on an analytic score at 20 steps: `euler`, `heun` and
 `lms` agree to 1e-5 and the others as their notes say. Spacing is the one thing a base may insist on: a base whose own
 scheduler is `trailing` was made to start at its last, almost noise-only step, and keeps that.
@@ -20,7 +20,7 @@ from registry.parts import Parts
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """One way to step from noise to image. `flow_*` is its form for flow-matching models; None: it has none."""
+    """One sampler. `flow_*` is its form for flow-matching models; None: it has none."""
 
     title: str  # A1111's sampler label
     schedule: str = "Automatic"  # A1111's schedule type
@@ -194,12 +194,12 @@ SAMPLERS["tcd"] = Sampler(
 
 
 def flow_samplers() -> list[str]:
-    """The names that also step flow-matching models."""
+    """The names that also work with flow-matching models."""
     return sorted(name for name, sampler in SAMPLERS.items() if sampler.flow_scheduler is not None)
 
 
 def check_sampler(sampler: str | None, *, prediction: str, params: Mapping[str, Any] | None = None) -> None:
-    """Refuse a sampler that does not exist, has no such options or cannot step what the base predicts; None is the base's own."""
+    """Refuse a sampler that does not exist, has no such options or does not support the base's prediction type; None is the base's own."""
     if sampler is None:
         if params:
             raise Refused(f"The base's own sampler has no options. Name one for {', '.join(params)}.")
@@ -244,7 +244,7 @@ SHIFT = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")  
 
 
 def _built(scheduler_class: Any, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """The class on the base's config with the settings that it knows; a setting it does not know would only be a warning.
+    """The class on the base's config with the settings that it accepts: diffusers only warns of others.
 
     The shift's line stays in the config of classes that do not know it, as in diffusers' own `from_config`: families read it there.
     """

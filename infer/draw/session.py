@@ -1,4 +1,4 @@
-"""A loaded base at work: adapters put on and taken off, prompts encoded once, images as labelled PNG bytes."""
+"""A loaded base and its state: adapters attached and detached, prompts encoded once, images as labelled PNG bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png
-from registry.architectures.text.textual_inversion import forget, teach, with_words
+from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
 from registry.detect.loading import load_base
 from registry.family import Family
@@ -33,14 +33,14 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Counts:
-    """The work of a run, and what a person should hear of it."""
+    """The work of a run, and notes on it for a person."""
 
     model_loads: int = 0
     encodes: int = 0
     forwards: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def tell(self, note: str) -> None:
+    def note(self, note: str) -> None:
         """Keep a note once."""
         if note not in self.notes:
             self.notes.append(note)
@@ -48,7 +48,7 @@ class Counts:
 
 
 class Session:
-    """A loaded base with the adapters its Renders need: attached at first use, taken off after the last."""
+    """A loaded base with the adapters its Renders need: attached at first use, detached after the last."""
 
     def __init__(self, resolver: Resolver, renders: Sequence[Render], counts: Counts, *, report: Report = silent) -> None:
         import torch
@@ -76,11 +76,11 @@ class Session:
         )
         counts.model_loads += 1
         for warning in self.parts.warnings:
-            counts.tell(warning)
-        self._said: tuple[Embedding, ...] = ()
-        self._own_tables: dict[str, Any] = {}  # of words, of the text encoders that were taught some
+            counts.note(warning)
+        self._active_embeddings: tuple[Embedding, ...] = ()
+        self._own_embedding_tables: dict[str, Any] = {}  # the original input embeddings of the text encoders that were extended
         self._own_tokenizers = self.parts.tokenizers
-        self._prompts = Prompts(self.family, self.parts, tell=counts.tell)
+        self._prompts = Prompts(self.family, self.parts, on_note=counts.note)
         report(Tick("load", 1, 1, note=self._base.record.name))
 
     def draw(self, index: int) -> tuple[bytes, int]:
@@ -93,14 +93,14 @@ class Session:
         finally:
             self._counts.forwards += counter.forwards
             self._counts.encodes += self._prompts.encodes - encodes
-            self._let_go(index)
+            self._release(index)
 
     def close(self) -> None:
-        """Let the model go; `free_memory` gives its memory back before the next one is loaded."""
-        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn, self._own_tables
+        """Drop the model; `free_memory` returns its memory before the next one is loaded."""
+        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn, self._own_embedding_tables
 
     def _latents(self, index: int, parts: Parts, counter: Counter) -> Tensor:
-        """The Render's latents, kept for as long as a later Render differs from it in its VAE alone."""
+        """The Render's latents, kept while a later Render shares them (it differs in what acts after the latents)."""
         render = self._renders[index]
         key = render.latents_key()
         if key not in self._drawn:
@@ -117,7 +117,7 @@ class Session:
         return self._drawn.pop(key) if self._last_drawn[key] == index else self._drawn[key]
 
     def _parts(self, render: Render) -> Parts:
-        """The loaded Parts, with the Render's own VAE where it names one."""
+        """The loaded Parts, with the VAE that the Render names, if any."""
         if render.vae is None:
             return self.parts
         key = str(render.vae_sha256)
@@ -126,25 +126,25 @@ class Session:
         return replace(self.parts, vae=self._vaes[key])
 
     def _set_adapters(self, render: Render) -> None:
-        """Exactly the Render's adapters at its weights, in the order of their contents."""
+        """Activate exactly the Render's adapters at its weights, in the order of their sha256."""
         for one in render.active:
             self._attach(_name(one.sha256), one.reference)
         active_adapters = {_name(one.sha256): one.weight for one in render.active}
         set_weights(self.parts, active_adapters)
-        self._know(render)
-        said = tuple((one.sha256, one.token) for one in render.embeddings)
-        self._prompts.under((said, *((name, weight) for name, weight in active_adapters.items() if self._attached[name])))
+        self._set_textual_inversions(render)
+        tokens = tuple((one.sha256, one.token) for one in render.embeddings)
+        self._prompts.set_state((tokens, *((name, weight) for name, weight in active_adapters.items() if self._attached[name])))
 
-    def _know(self, render: Render) -> None:
-        """Exactly the Render's textual inversion embeddings, in the tokenizers and the text encoders."""
-        if render.embeddings == self._said:
+    def _set_textual_inversions(self, render: Render) -> None:
+        """Activate exactly the Render's textual inversion embeddings, in the tokenizers and the text encoders."""
+        if render.embeddings == self._active_embeddings:
             return
-        forget(self.parts, self._own_tables)
-        self._said, self._own_tables = (), {}
-        words = self._resolver.words(render)
-        self._own_tables = teach(self.parts, words)
-        self._said = render.embeddings
-        self.parts.tokenizers = with_words(replace(self.parts, tokenizers=self._own_tokenizers), words).tokenizers
+        remove_tokens(self.parts, self._own_embedding_tables)
+        self._active_embeddings, self._own_embedding_tables = (), {}
+        textual_inversions = self._resolver.textual_inversions(render)
+        self._own_embedding_tables = add_tokens(self.parts, textual_inversions)
+        self._active_embeddings = render.embeddings
+        self.parts.tokenizers = with_tokens(replace(self.parts, tokenizers=self._own_tokenizers), textual_inversions).tokenizers
 
     def _attach(self, name: str, reference: str) -> None:
         if name in self._refused:
@@ -159,7 +159,7 @@ class Session:
         self._attached[name] = any(name in getattr(encoder, "peft_config", {}) for encoder in self.parts.text_encoders.values())
 
     def _steerings(self, render: Render) -> list[Steering]:
-        """The Render's ControlNets at work, each loaded at its first use."""
+        """The Render's ControlNets with their hints, each net loaded at its first use."""
         from infer.draw.control import control_of
 
         for one in render.steering:
@@ -181,8 +181,8 @@ class Session:
             for one in render.steering
         ]
 
-    def _let_go(self, index: int) -> None:
-        """Take off the adapters that no later Render of this base needs: memory stays flat however many there are."""
+    def _release(self, index: int) -> None:
+        """Detach the adapters and drop the ControlNets that no later Render of this base needs, so that memory stays flat."""
         for one in self._renders[index].steering:
             if self._last_net[one.sha256] == index:
                 self._nets.pop(str(one.sha256), None)
@@ -202,15 +202,15 @@ def _name(sha256: str | None) -> str:
 
 
 def model_names(resolver: Resolver, render: Render) -> ModelNames:
-    """What an image's text calls the files of a resolved Render."""
+    """The names and short hashes of a resolved Render's files, for its `parameters` text."""
     base = resolver.base(render)
     adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
-    words = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}
+    embeddings = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}
     vae = resolver.vae(render.vae).record.name if render.vae is not None else None
     return ModelNames(
         vae=vae,
-        embeddings=words,
+        embeddings=embeddings,
         base=base.record.name,
         scheduler=base.skeleton.scheduler_class,
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},
@@ -222,7 +222,7 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
 
 
 def free_memory() -> None:
-    """Give back what closed sessions held: modules are in reference cycles, and CUDA keeps what was freed."""
+    """Return the memory of closed sessions: modules are in reference cycles, and CUDA caches what was freed."""
     import torch
 
     gc.collect()

@@ -34,7 +34,7 @@ class FieldAxis:
 
     help: str
     name: str = ""  # one word; "": the setting's name
-    read: Callable[[object], Sequence[Any]] | None = None  # one given value -> the values it stands for
+    read: Callable[[object], Sequence[Any]] | None = None  # one given value -> its values: "1-4" is four
     spell: Callable[[Any], str] | None = None  # a value -> its label
     across: int = 5  # see infer.grid.axes.Axis
 

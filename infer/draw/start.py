@@ -1,4 +1,4 @@
-"""Where an image starts that is not drawn from noise alone: image-to-image, and redrawing what a mask shows.
+"""Initial latents for image-to-image and inpainting.
 
 The recipe is that of diffusers' image-to-image and inpainting pipelines, for every family: the VAE's posterior is sampled, then
 the noise is drawn, both from the image's generator; the image is noised to the first timestep of a shortened walk.
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The image that a drawing starts from, and how much of it is drawn anew."""
+    """The init image of a drawing, and how much of it is redrawn."""
 
     pixels: Tensor  # (1, 3, h, w) in [-1, 1], of the drawing's size
     strength: float  # in (0, 1]: 1 walks all steps
-    mask: Tensor | None = None  # (1, 1, h, w) of 0 and 1; 1 is drawn anew, 0 stays
+    mask: Tensor | None = None  # (1, 1, h, w) of 0 and 1; 1 is redrawn, 0 stays
 
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintBackground:
-    """What stays where a mask does not redraw: the start's latents and the image's noise (1, C, H, W), and the mask (1, 1, H, W)."""
+    """What inpainting keeps outside the mask: the init image's latents and noise (1, C, H, W), and the mask (1, 1, H, W)."""
 
     clean: Tensor
     noise: Tensor
     mask: Tensor
 
-    def under(self, latents: Tensor, scheduler: Any, timestep: Tensor | None) -> Tensor:
-        """`latents` where the mask is 1, elsewhere the start, noised to the next `timestep` (1,); None: there is none, it is clean."""
-        ground = self.clean if timestep is None else noised(scheduler, self.clean, self.noise, timestep)
-        return (1 - self.mask) * ground + self.mask * latents
+    def blend(self, latents: Tensor, scheduler: Any, timestep: Tensor | None) -> Tensor:
+        """`latents` where the mask is 1, elsewhere the init image noised to the next `timestep` (1,); None after the last: clean."""
+        background = self.clean if timestep is None else noised(scheduler, self.clean, self.noise, timestep)
+        return (1 - self.mask) * background + self.mask * latents
 
 
 def first_step(family: Family, scheduler: Any, steps: int, strength: float) -> int:
-    """The index in `scheduler.timesteps` where a start of this strength enters, as the family's own pipeline counts it."""
+    """The index in `scheduler.timesteps` at which a start of this strength begins, as the family's pipeline counts it."""
     return family.start_step(steps, strength) * int(getattr(scheduler, "order", 1))
 
 
@@ -55,21 +55,21 @@ def check_strength(family: Family, *, steps: int, strength: float) -> None:
         raise Refused(f"strength is {strength}. Expected more than 0 and at most 1: the share of the steps that redraws the image.")
     if family.start_step(steps, strength) >= steps:
         raise Refused(
-            f"strength {strength:g} of {steps} steps is not one whole step. Give more steps, or a strength of at least {1 / steps:.3g}."
+            f"strength {strength:g} of {steps} steps is less than one step. Give more steps, or a strength of at least {1 / steps:.3g}."
         )
 
 
 def start_latents(
     family: Family, parts: Parts, start: Start, scheduler: Any, timesteps: Tensor, generator: torch.Generator, noise: Callable[[], Tensor]
 ) -> tuple[Tensor, InpaintBackground | None]:
-    """The first latents (1, C, H, W) of a walk over `timesteps`, and what stays under a mask. `noise` draws from the generator too."""
+    """The initial latents (1, C, H, W) for `timesteps`, and the background of a mask. `noise` draws from the generator too."""
     clean = _sample(family, parts, start.pixels, generator)
     fresh = noise()
     clean = clean.to(fresh.dtype)
     if start.mask is not None:
         clean = clean.contiguous()  # the inpainting pipelines copy it, the image-to-image ones do not: strides choose convolutions
-    whole = start.mask is not None and start.strength == 1.0  # the inpainting pipelines forget the image then
-    latents = fresh * getattr(scheduler, "init_noise_sigma", 1.0) if whole else noised(scheduler, clean, fresh, timesteps[:1])
+    pure_noise = start.mask is not None and start.strength == 1.0  # the inpainting pipelines start from pure noise then
+    latents = fresh * getattr(scheduler, "init_noise_sigma", 1.0) if pure_noise else noised(scheduler, clean, fresh, timesteps[:1])
     if start.mask is None:
         return latents, None
     _sample(family, parts, start.pixels * (start.mask < 0.5), generator)  # for the generator: the pipelines do so, and do not use it

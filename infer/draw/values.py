@@ -1,4 +1,4 @@
-"""Values as a person gives and reads them: readers of one given value -> the values it stands for, and the way back to text.
+"""Readers of values as a person gives them ("1-4" is 1, 2, 3, 4), and their spelling.
 
 Each reader raises Refused with what it takes.
 """
@@ -13,7 +13,7 @@ from registry.errors import Refused
 _INTEGERS = re.compile(r"\s*(\d+)\s*(?:-|\.\.)\s*(\d+)\s*")  # 1-4, 1..4: both ends
 _NUMBERS = re.compile(r"\s*([-+]?[\d.]+?)\s*\.\.\s*([-+]?[\d.]+)\s*/\s*(\d+)\s*")  # 0..1/5: five values, both ends
 _SIZE = re.compile(r"\s*(\d+)(?:\s*[xX×]\s*(\d+))?\s*")
-MOST = 100_000  # values of one range; more is a slip of the finger
+MOST = 100_000  # values of one range; more is a typing mistake
 
 
 class Fit(Enum):
@@ -77,7 +77,7 @@ def integers(value: object) -> Sequence[int]:
             first, last = int(match[1]), int(match[2])
             step = 1 if last >= first else -1
             if abs(last - first) >= MOST:
-                raise Refused(f"{value!r} is {abs(last - first) + 1} values; at most {MOST} stand in one range.")
+                raise Refused(f"{value!r} is {abs(last - first) + 1} values; a range has at most {MOST}.")
             return range(first, last + step, step)
         if re.fullmatch(r"\s*-?\d+\s*", value):
             return (int(value),)

@@ -38,7 +38,7 @@ def _just(value: Any, _store: "Store") -> Sequence[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis. `read` turns one given value into those it stands for ("1-4"), `widen` asks the store ("ink@step-*")."""
+    """One axis. `read` turns one given value into several ("1-4"), `widen` does so with the store ("ink@step-*")."""
 
     name: str
     help: str
@@ -61,7 +61,7 @@ def axis(
     widen: Callable[[Any, "Store"], Sequence[Any]] = _just,
     across: int = 5,
 ) -> Callable[[Callable[[Render, Any], Render]], Callable[[Render, Any], Render]]:
-    """Keep the decorated function (Render, value) -> Render as the axis of that name."""
+    """Register the decorated function (Render, value) -> Render as the axis of that name."""
 
     def keep(apply: Callable[[Render, Any], Render]) -> Callable[[Render, Any], Render]:
         AXES.add(name)(Axis(name=name, help=help, apply=apply, read=read, spell=spell, widen=widen, across=across))
@@ -71,7 +71,7 @@ def axis(
 
 
 def field_axes(*names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _just) -> None:
-    """Keep the plain axes of these fields of Render: each sets its field and nothing else."""
+    """Register the plain axes of these fields of Render: each sets its field and nothing else."""
     for one in (SETTINGS[name] for name in names):
         assert one.axis is not None
         read, spell = BY_TYPE.get(one.scalar, (texts, str))
@@ -86,7 +86,7 @@ def field_axes(*names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _ju
 
 
 def _setter(setting: Setting) -> Callable[[Render, Any], Render]:
-    """A Render with the setting of this value; what the resolver found out of the old one is forgotten."""
+    """A Render with the setting of this value; the sha256 of the old one is dropped."""
     found = f"{setting.field}_sha256"
     forgotten: dict[str, Any] = {found: None} if any(one.name == found for one in fields(Render)) else {}
 
@@ -97,17 +97,17 @@ def _setter(setting: Setting) -> Callable[[Render, Any], Render]:
 
 
 def _each_file(value: str | None, _store: "Store") -> list[str | None]:
-    """The images that a `*` stands for, in the order of their names; any other value as it is."""
+    """The images that a pattern with `*` matches, sorted by name; any other value unchanged."""
     if value is None or "*" not in value or Path(value).expanduser().exists():
         return [value]
     found = sorted(glob(str(Path(value).expanduser())))
     if not found:
-        raise Refused(f"{value!r} fits no file. Give the path of an image, or a pattern such as photos/*.png.")
+        raise Refused(f"{value!r} matches no file. Give the path of an image, or a pattern such as photos/*.png.")
     return [*found]
 
 
 def _each_checkpoint(value: str, store: "Store") -> list[str]:
-    """The values a `@step-*` stands for, one for each checkpoint; any other value as it is."""
+    """One value for each checkpoint that `@step-*` matches; any other value unchanged."""
     choices: list[list[str]] = []
     for one in parse_adapters(value):
         names = [record.name for record in store.expand(one.reference, kind="adapter")] if "*" in one.reference else [one.reference]
@@ -136,7 +136,7 @@ field_axes("prompt", "negative", "seed", "sampler", "steps", "guidance", "width"
 
 @axis(
     "init",
-    help='images to draw anew: paths, "photos/*.png" (each of them); null is none',
+    help='images to redraw: paths, "photos/*.png" (each of them); null is none',
     read=texts,
     spell=file_name,
     widen=_each_file,
@@ -148,16 +148,16 @@ def init(render: Render, value: str | None) -> Render:
     return replace(render, init=ImageFile(path=value))
 
 
-@axis("strength", help="how much of init is drawn anew: 0.6, or 0.2..1/5", read=numbers, spell=number)
+@axis("strength", help="how much of init is redrawn: 0.6, or 0.2..1/5", read=numbers, spell=number)
 def strength(render: Render, value: float) -> Render:
     if render.init is None:
-        raise Refused("axes.strength says how much of an image is drawn anew, and this cell has none. Give init, or the init axis.")
+        raise Refused("axes.strength sets how much of an image is redrawn, and this cell has none. Give init, or the init axis.")
     return replace(render, strength=value)
 
 
 @axis(
     "mask",
-    help="images that show in white where init is drawn anew; null is all of it",
+    help="masks: init is redrawn where they are white; null is all of it",
     read=texts,
     spell=file_name,
     widen=_each_file,

@@ -1,4 +1,4 @@
-"""The store of cells: what was drawn, by the key of its Render. A grid that is run again draws only what is missing.
+"""The cell store: drawn images by the key of their Render. A grid that is run again draws only what is missing.
 
 `<home>/cells/<two digits>/<key>.png` and beside it `<key>.json`, which is written last: a cell is there when both are, and
 whole when the image's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
@@ -19,7 +19,7 @@ from registry.home import home_dir
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A cell of the store: the PNG's bytes, and what drawing it took."""
+    """A cell of the store: the PNG's bytes, and the time and denoiser calls it took."""
 
     key: str
     png: bytes
@@ -30,7 +30,7 @@ class Stored:
 
 
 class CellError(LoomError):
-    """A cell that is there and not whole; the message says what is wrong with it."""
+    """A stored cell is damaged; the message is the reason."""
 
 
 class CellStore:
@@ -44,21 +44,21 @@ class CellStore:
         return self._json(key).is_file() and self._png(key).is_file()
 
     def get(self, key: str) -> Stored | None:
-        """The cell, or None when it is not there. Raises CellError when it is not whole."""
+        """The cell, or None when it is not there. Raises CellError when it is damaged."""
         try:
             entry = json.loads(self._json(key).read_bytes())
             png = self._png(key).read_bytes()
-            told = {name: entry[name] for name in ("png_sha256", "seconds", "forwards", "render")}
+            values = {name: entry[name] for name in ("png_sha256", "seconds", "forwards", "render")}
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CellError(f"{self._json(key)} cannot be read ({error})") from error
-        if sha256(png).hexdigest() != told.pop("png_sha256"):
+        if sha256(png).hexdigest() != values.pop("png_sha256"):
             raise CellError(f"{self._png(key)} is not the image that was written")
-        return Stored(key=key, png=png, path=self._png(key), **told)
+        return Stored(key=key, png=png, path=self._png(key), **values)
 
     def put(self, render: Render, png: bytes, *, seconds: float, forwards: int) -> Stored:
-        """Keep an image under its Render's key: the PNG first, then the JSON that makes it count."""
+        """Keep an image under its Render's key: the PNG first, then the JSON that makes it valid."""
         key = render.key()
         self._png(key).parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self._png(key)) as file:
@@ -82,7 +82,7 @@ class CellStore:
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # a damaged entry tells no time; it is told when its own cell is wanted
+                continue  # a damaged entry has no time; it is reported when its own cell is wanted
         return sorted(found)[len(found) // 2] if found else None
 
     def _png(self, key: str) -> Path:
@@ -96,4 +96,4 @@ def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
-        return 0.0  # gone since it was listed
+        return 0.0  # deleted since it was listed

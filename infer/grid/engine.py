@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What came of one Render: `status` is rendered, reused or failed; `path` is the image in the cell store."""
+    """The result of one Render: `status` is rendered, reused or failed; `path` is the image in the cell store."""
 
     key: str
     render: Render
@@ -47,11 +47,11 @@ def render_cells(
     resolver: Resolver | None = None,
     on_result: Callable[[CellResult], None] | None = None,
 ) -> list[CellResult]:
-    """One result a Render, in order; equal images are drawn once, and none that the store has whole.
+    """One result a Render, in order; equal images are drawn once, and none that the store has.
 
     Everything is checked before a model is loaded (Faults). A cell that fails is a result with its error; under `strict` it
-    is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cell it hits. `on_result` hears
-    each distinct cell as it is done.
+    is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cell it hits. `on_result` is
+    called for each distinct cell as it is done.
     """
     counts = counts if counts is not None else Counts()
     resolver = resolver if resolver is not None else Resolver(store)
@@ -83,17 +83,17 @@ def render_cells(
 
 
 def look_up(cells: CellStore, key: str, counts: Counts) -> Stored | None:
-    """The cell when it is there and whole; a damaged one is told, and as good as missing."""
+    """The stored cell, or None where it is missing or damaged; damage is noted."""
     try:
         return cells.get(key)
     except CellError as error:
-        counts.tell(f"A stored cell was damaged and is drawn again: {error}.")
+        counts.note(f"A stored cell was damaged and is drawn again: {error}.")
         return None
 
 
 def _resolve_all(renders: Sequence[Render], resolver: Resolver) -> list[Render]:
     resolved: list[Render] = []
-    faults: dict[str, None] = {}  # told once each, in order
+    faults: dict[str, None] = {}  # each once, in order
     for render in renders:
         try:
             resolved.append(resolver.resolve(render))
@@ -110,12 +110,12 @@ def _resolve_all(renders: Sequence[Render], resolver: Resolver) -> list[Render]:
 
 
 def loading(render: Render) -> tuple[Hashable, ...]:
-    """What a loaded model serves: Renders that share it need one load."""
+    """What a model is loaded by: Renders with an equal one share a load."""
     return (render.base_sha256, render.base_config_sha256, render.prediction, render.precision, render.device)
 
 
 def in_order(renders: Sequence[Render]) -> list[Render]:
-    """The Renders so that bases, then sets of adapters, then their weights change as rarely as can be; else as they came."""
+    """The Renders in the order with the fewest changes of base, then adapters, then weights, then embeddings; else as given."""
     levels: list[Callable[[Render], Hashable]] = [
         loading,
         lambda render: tuple(one.sha256 for one in render.active),
@@ -153,7 +153,7 @@ def _draw_all(
             free_memory()
         try:
             session = Session(resolver, group, counts, report=report)
-        except Exception as error:  # whatever a loader throws is told in every cell that needed it
+        except Exception as error:  # whatever a loader raises fails every cell of this base
             problem = error
         for index, render in enumerate(group):
             keep(_draw_one(session, problem, index, render, cells, strict=strict))
@@ -172,10 +172,10 @@ def _draw_one(
         png, forwards = session.draw(index)
         stored = cells.put(render, png, seconds=monotonic() - began, forwards=forwards)
         return CellResult(key=key, render=render, status="rendered", seconds=stored.seconds, path=stored.path)
-    except Exception as error:  # the grid goes on: one cell's fault is its own
-        told = f"{error}" if isinstance(error, LoomError) else f"{type(error).__name__}: {error}"
-        LOG.warning("A cell failed: %s", told)
+    except Exception as error:  # one failed cell does not end the grid
+        message = f"{error}" if isinstance(error, LoomError) else f"{type(error).__name__}: {error}"
+        LOG.warning("A cell failed: %s", message)
         LOG.debug("The cell's traceback", exc_info=error)
         if strict:
-            raise JobFailed(f"A cell failed, and strict=true stops there. {told} What was drawn before is kept.") from error
-        return CellResult(key=key, render=render, status="failed", seconds=monotonic() - began, error=told)
+            raise JobFailed(f"A cell failed, and strict=true stops there. {message} What was drawn before is kept.") from error
+        return CellResult(key=key, render=render, status="failed", seconds=monotonic() - began, error=message)

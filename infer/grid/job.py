@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GridOutcome:
-    """A finished grid: its folder (absolute), the dict of result.json, and what a person should hear."""
+    """A finished grid: its folder (absolute), the dict of result.json, and notes for a person."""
 
     folder: Path
     result: Mapping[str, Any]
@@ -119,7 +119,7 @@ def _finish(
     images = [_image(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
     write_text(folder / "cells.jsonl", "".join(_line(image, cell, folder) for image, cell in zip(images, planned.cells, strict=True)))
     for note in look_alikes(images):
-        counts.tell(note)
+        counts.note(note)
     statuses = [one.status for one in results.values()]
     result: dict[str, Any] = {
         "cells": len(planned.cells),
@@ -148,10 +148,10 @@ def _finish(
     )
     report(Tick("write", 1, 3, note="sheet"))
     for note in write_sheet(folder / "sheet.png", gallery):
-        counts.tell(note)
+        counts.note(note)
     report(Tick("write", 2, 3, note="report"))
     for note in write_report(folder / "report.html", gallery):
-        counts.tell(note)
+        counts.note(note)
     write_json(folder / "result.json", result)
     report(Tick("write", 3, 3))
     return GridOutcome(folder=folder, result=result, notes=tuple(counts.notes))

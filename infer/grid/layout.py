@@ -17,7 +17,7 @@ from registry.names import suggest
 if TYPE_CHECKING:
     from registry.store import Store
 
-MOST_CELLS = 100_000  # a slip of the finger more often than a wish
+MOST_CELLS = 100_000  # more is a typing mistake more often than intended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +132,15 @@ def _zipped(config: GridConfig, values: Mapping[str, Sequence[Any]], gather: Gat
     groups = [tuple(map(str, every(group))) for group in (given if any(not isinstance(item, str) for item in given) else [given]) if group]
     good: list[tuple[str, ...]] = []
     for group in groups:
-        told = f"zip=[{','.join(group)}]"
-        faults = [f"{told} names {name!r}, which this grid does not vary. {suggest(name, values)}" for name in group if name not in values]
+        shown = f"zip=[{','.join(group)}]"
+        faults = [f"{shown} names {name!r}, which this grid does not vary. {suggest(name, values)}" for name in group if name not in values]
         if len(group) < 2:
-            faults.append(f"{told} names one axis; at least two go side by side.")
+            faults.append(f"{shown} names one axis; at least two go side by side.")
         if taken := [name for name in group if sum(name in other for other in groups) > 1 or group.count(name) > 1]:
-            faults.append(f"{told} names {taken[0]!r}, which is zipped twice.")
+            faults.append(f"{shown} names {taken[0]!r}, which is zipped twice.")
         if not faults and len({len(values[name]) for name in group}) > 1:
             counts = ", ".join(f"{name} has {len(values[name])}" for name in group)
-            faults.append(f"{told} needs as many values on each axis, but {counts}.")
+            faults.append(f"{shown} needs as many values on each axis, but {counts}.")
         for fault in faults:
             gather(fault)
         good += [] if faults else [group]
@@ -162,16 +162,16 @@ def _dimensions(values: Mapping[str, Sequence[Any]], zipped: Sequence[tuple[str,
 
 
 def _layout(config: GridConfig, dimensions: tuple[Dimension, ...], gather: Gather) -> Layout:
-    """What goes down and what across: as asked, else sentences down and the finest comparison across."""
-    asked: dict[str, int | None] = {"rows": None, "columns": None}
-    for side in asked:
+    """Which axis goes down and which across: as configured, else prompts down and the finest comparison across."""
+    sides: dict[str, int | None] = {"rows": None, "columns": None}
+    for side in sides:
         name = getattr(config, side)
         if name is not None:
-            asked[side] = next((index for index, one in enumerate(dimensions) if name in one.axes), None)
-            if asked[side] is None:
+            sides[side] = next((index for index, one in enumerate(dimensions) if name in one.axes), None)
+            if sides[side] is None:
                 varied = [axis for one in dimensions for axis in one.axes]
                 gather(f"{side}={name} is not an axis that this grid varies. {suggest(name, varied)}")
-    rows, columns = asked["rows"], asked["columns"]
+    rows, columns = sides["rows"], sides["columns"]
     if rows is not None and rows == columns:
         gather(f"rows and columns both name {dimensions[rows].name}. Give two different axes.")
         columns = None

@@ -1,4 +1,4 @@
-"""The plan of a grid: everything checked, nothing loaded. Faults are told together; what it will cost is told before."""
+"""The plan of a grid: everything checked, nothing loaded. Faults are reported together, the cost beforehand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import is_within
-from infer.draw.draw import negative_key, prompt_key, tell_truncated
+from infer.draw.draw import negative_key, prompt_key, truncation_note
 from infer.draw.inputs import image_notes
 from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
@@ -16,7 +16,7 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand
-from registry.architectures.text.textual_inversion import with_words
+from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GridPlan:
-    """A grid that can be drawn: its cells with resolved Renders, and the work that is left of it."""
+    """A grid that can be drawn: its cells with resolved Renders, and the work that remains."""
 
     config: GridConfig
     layout: Layout
@@ -88,7 +88,9 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
         missing = [render for key, render in distinct.items() if not cells.has(key)]
-        denoised = {render.latents_key(): render for render in reversed(missing)}  # images that differ in their VAE alone share it
+        denoised = {
+            render.latents_key(): render for render in reversed(missing)
+        }  # images that differ in what acts after the latents share them
         forwards = [costs.forwards(render) if denoised[render.latents_key()] is render else 0 for render in missing]
     if faults:
         raise Faults("This grid cannot be drawn:", faults)
@@ -103,7 +105,9 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         forwards=sum(forwards),
         control_calls=sum(_control_calls(render, count) for render, count in zip(missing, forwards, strict=True)),
         seconds=_seconds(missing, forwards, cells),
-        notes=tuple(dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values()), *_unsaid(list(distinct.values()))])),
+        notes=tuple(
+            dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values()), *_unused_tokens(list(distinct.values()))])
+        ),
         resolver=resolver,
     )
 
@@ -119,7 +123,7 @@ def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None]) -> Cell |
 
 
 class _Costs:
-    """What Renders will take, told from configs alone."""
+    """The cost of Renders, from configs alone."""
 
     def __init__(self, resolver: Resolver, faults: dict[str, None]) -> None:
         self._resolver = resolver
@@ -127,7 +131,7 @@ class _Costs:
         self._forwards: dict[Hashable, int] = {}
 
     def forwards(self, render: Render) -> int:
-        """Denoiser calls of a Render: the length of its sampler's own table. What the sampler refuses is a fault."""
+        """Denoiser calls of a Render: the number of its scheduler's timesteps. What the scheduler refuses is a fault."""
         base = self._base(render)
         what = (base.sha256, render.sampler, render.steps, render.width, render.height, render.strength)
         if what not in self._forwards:
@@ -135,44 +139,44 @@ class _Costs:
         return self._forwards[what]
 
     def texts(self, render: Render) -> Iterable[Hashable]:
-        """What is encoded for a Render: each text under what its text encoders carry."""
+        """What is encoded for a Render: each text with the state of its text encoders (adapters, embeddings)."""
         active_adapters = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
         wanted = [prompt_key(render.prompt, render.clip_skip)]
         if render.guided:
             wanted.append(negative_key(self._base(render).family, render.negative))
-        said = tuple((one.sha256, one.token) for one in render.embeddings)
-        return [(loading(render), active_adapters, said, key) for key in wanted]
+        tokens = tuple((one.sha256, one.token) for one in render.embeddings)
+        return [(loading(render), active_adapters, tokens, key) for key in wanted]
 
     def notes(self, renders: Sequence[Render]) -> Iterable[str]:
-        """What loading would assume, a guidance that nothing is guided by, and each text that is longer than what fits."""
+        """Notes: what loading assumes, a guidance without effect, adapters of another family, image sizes, truncated prompts."""
         renders = list(renders)
         bases = {render.base_sha256: self._base(render) for render in renders}
         yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
-        yield from (_idle_guidance(self._base(render), render) for render in renders if self._waits_for_negative(render))
-        yield from (note for render in renders for one in render.active if (note := self._stranger(render, one.reference)))
+        yield from (_idle_guidance(self._base(render), render) for render in renders if self._lacks_negative(render))
+        yield from (note for render in renders for one in render.active if (note := self._other_family(render, one.reference)))
         yield from (note for render in renders for note in image_notes(render, self._resolver.images))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
         texts = {
             (render.base_sha256, render.embeddings, text): render for render in renders for text in (render.prompt, render.negative) if text
         }
         skeletons: dict[Hashable, Parts] = {}
-        for (sha256, words, text), render in texts.items():
+        for (sha256, textual_inversions, text), render in texts.items():
             base = self._base(render)
-            if (sha256, words) not in skeletons:
-                skeletons[sha256, words] = with_words(base.skeleton, self._resolver.words(render))
-            needed, fit = base.family.count_tokens(skeletons[sha256, words], str(text))
+            if (sha256, textual_inversions) not in skeletons:
+                skeletons[sha256, textual_inversions] = with_tokens(base.skeleton, self._resolver.textual_inversions(render))
+            needed, fit = base.family.count_tokens(skeletons[sha256, textual_inversions], str(text))
             if needed > fit:
-                yield tell_truncated(str(text), needed, fit)
+                yield truncation_note(str(text), needed, fit)
 
-    def _waits_for_negative(self, render: Render) -> bool:
+    def _lacks_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
         if render.guidance is None or render.guided or render.negative is not None:
             return False
         base = self._base(render)
         return base.family.guided(base.skeleton, render.guidance, negative=True)
 
-    def _stranger(self, render: Render, reference: str) -> str | None:
-        """What to say of an adapter that fits a base of another family than its own (FLUX.1's blocks are Chroma's)."""
+    def _other_family(self, render: Render, reference: str) -> str | None:
+        """The note on an adapter that fits a base of another family than its own (FLUX.1's blocks are Chroma's)."""
         family, base = self._resolver.adapter(reference).record.family, self._base(render).family
         if family is None or family == base.name:
             return None
@@ -185,16 +189,16 @@ class _Costs:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
 
     def _count(self, base: Base, render: Render) -> int:
-        from infer.draw.denoise import set_walk
+        from infer.draw.denoise import set_timesteps
         from infer.draw.samplers import build_scheduler
 
         steps = render.steps or 0
         try:
             scheduler = build_scheduler(base.skeleton, render.sampler)
-            timesteps = set_walk(
+            timesteps = set_timesteps(
                 base.family, scheduler, steps, strength=render.strength, height=render.height or 0, width=render.width or 0
             )
-        except Exception as error:  # a scheduler's own refusal, of whatever kind it is
+        except Exception as error:  # schedulers raise errors of many types
             self._faults[f"sampler {render.sampler or base.skeleton.scheduler_class} does not take {steps} steps: {error}"] = None
             return 0
         return len(timesteps)
@@ -220,19 +224,19 @@ def _idle_guidance(base: Base, render: Render) -> str:
 
 
 def _unused(renders: Iterable[Render]) -> Iterable[str]:
-    """Settings that change nothing where they are."""
+    """Negative prompts without effect."""
     idle = {render.guidance for render in renders if render.negative and not render.guided}
     if idle:
         shown = ", ".join(number(each) for each in sorted(each for each in idle if each is not None))
         yield f"The negative prompt has no effect at a guidance of {shown}: there is no unconditional pass that would read it."
 
 
-def _unsaid(renders: Sequence[Render]) -> Iterable[str]:
-    """Textual inversion embeddings that stand in no prompt."""
+def _unused_tokens(renders: Sequence[Render]) -> Iterable[str]:
+    """Textual inversion embeddings whose token is in no prompt."""
     for token in dict.fromkeys(str(one.token) for render in renders for one in render.embeddings):
-        said = (render.prompt + (render.negative or "") for render in renders if token in [one.token for one in render.embeddings])
-        if not any(token.lower() in text.lower() for text in said):
-            yield f"The textual inversion embedding {token!r} stands in no prompt: it has no effect. Write it where its meaning belongs."
+        prompts = (render.prompt + (render.negative or "") for render in renders if token in [one.token for one in render.embeddings])
+        if not any(token.lower() in text.lower() for text in prompts):
+            yield f"The token {token!r} of a textual inversion embedding is in no prompt: it has no effect. Write it in the prompt."
 
 
 def duration(seconds: float) -> str:
@@ -248,7 +252,7 @@ def _control_calls(render: Render, steps: int) -> int:
 
 
 def _large(render: Render, base: Base) -> str | None:
-    """The sentence for a drawing whose size is its image's and far from what the base was made for."""
+    """The note on a drawing whose size is its input image's and far above the base's resolution."""
     made, drawn = base.skeleton.resolution, max(render.width or 0, render.height or 0)
     if not render.images or drawn <= 1.5 * made:
         return None

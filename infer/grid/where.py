@@ -27,11 +27,11 @@ _COMBINE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 _TAKEN = "It takes axis names, numbers, quoted texts, null, lists, == != < <= > >= in, and or not, + - * / %."
 
-NULL = "null"  # as an axis spells a value that is not given
+NULL = "null"  # the word for a value that is not given
 
 
 class Where:
-    """A checked expression: called with the axis values of a cell, it says whether the cell is drawn."""
+    """A checked expression: called with the axis values of a cell, it gives whether the cell is drawn."""
 
     def __init__(self, text: str, axes: Iterable[str]) -> None:
         self.text = text
@@ -45,15 +45,15 @@ class Where:
         try:
             return bool(_value(self._tree, values))
         except (TypeError, ZeroDivisionError) as error:
-            told = ", ".join(f"{name}={value!r}" for name, value in values.items())
-            raise Refused(f"where={self.text!r} does not work for {told}: {error}.") from None
+            given = ", ".join(f"{name}={value!r}" for name, value in values.items())
+            raise Refused(f"where={self.text!r} does not work for {given}: {error}.") from None
 
     def _check(self, tree: ast.expr, axes: list[str]) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 if node.id not in axes and node.id != NULL:
-                    told = suggest(node.id, axes) if axes else "This grid varies no axis."
-                    raise Refused(f"where={self.text!r} names {node.id!r}, which is not an axis of this grid. {told}")
+                    hint = suggest(node.id, axes) if axes else "This grid varies no axis."
+                    raise Refused(f"where={self.text!r} names {node.id!r}, which is not an axis of this grid. {hint}")
             elif isinstance(node, ast.Constant):
                 if not isinstance(node.value, str | int | float | bool | None):
                     raise Refused(f"where={self.text!r} holds {node.value!r}. {_TAKEN}")

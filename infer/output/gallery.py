@@ -12,14 +12,14 @@ from infer.output.infotext import OWN
 
 @dataclass(frozen=True, kw_only=True)
 class CellImage:
-    """One cell as it is shown. `path` None is a cell without an image; `error` says why."""
+    """One cell as it is shown. `path` None is a cell without an image; `error` is the reason."""
 
     place: tuple[int, ...]
     key: str
     status: str  # rendered, reused, failed, missing
     path: Path | None
     settings: Mapping[str, str]  # for people, in order
-    details: Mapping[str, str] = field(default_factory=dict)  # hashes and versions: what the settings meant
+    details: Mapping[str, str] = field(default_factory=dict)  # hashes and versions
     parameters: str = ""  # A1111's text
     seconds: float = 0.0
     error: str | None = None
@@ -44,11 +44,11 @@ class Gallery:
 
 def spell_settings(render: Render, *, base: str, scheduler: str | None) -> dict[str, str]:
     """All settings of a resolved Render as a person reads them; those that are not in use are left out."""
-    told = {one.label: one.show(one.value(render)) for one in SETTINGS.values()}
-    told |= {"base": base, "device": dict(render.versions).get("gpu", render.device)}
+    shown = {one.label: one.show(one.value(render)) for one in SETTINGS.values()}
+    shown |= {"base": base, "device": dict(render.versions).get("gpu", render.device)}
     if render.sampler is None:
-        told["sampler"] = _own_sampler(scheduler)
-    return {name: value for name, value in told.items() if value is not None}
+        shown["sampler"] = _own_sampler(scheduler)
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _own_sampler(scheduler: str | None) -> str:
@@ -56,9 +56,9 @@ def _own_sampler(scheduler: str | None) -> str:
 
 
 def spell_details(render: Render) -> dict[str, str]:
-    """What the names of a resolved Render meant: hashes and versions."""
-    told = {f"{name} sha256": content or "" for name, content in render.contents()}
-    return told | {"drawn with": ", ".join(f"{name} {version}" for name, version in render.versions)}
+    """The hashes and versions behind the names of a resolved Render."""
+    hashes = {f"{name} sha256": content or "" for name, content in render.contents()}
+    return hashes | {"drawn with": ", ".join(f"{name} {version}" for name, version in render.versions)}
 
 
 def shared_settings(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:

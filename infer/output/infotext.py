@@ -17,7 +17,7 @@ from infer.draw.values import number
 
 NEGATIVE = "Negative prompt:"
 
-# the order of the keys: A1111's, with ours among them
+# the order of the keys: A1111's, with the additional ones among them
 ORDER = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
     *("Denoising strength", "Clip skip", "Init image hash", "RNG", "Mask blur", "Mask mode", "Masked content", "Inpaint area"),
@@ -41,7 +41,7 @@ OWN = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNames:
-    """What an image's text says of the files: the base's name and hash, its own scheduler, each adapter's name and short hash."""
+    """The names of an image's files for its text: the base's name and hash, its own scheduler, each adapter's name and short hash."""
 
     base: str
     scheduler: str | None = None
@@ -148,11 +148,11 @@ WRITERS: dict[str, Callable[[Render, ModelNames], dict[str, object]]] = {
 
 
 def quote(value: object) -> str:
-    """The value as it stands in the last line: as JSON when it holds a comma, a colon or a newline."""
+    """The value as it is written in the last line: as JSON when it holds a comma, a colon or a newline."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",\n:") else text
 
 
 def _tag(name: str) -> str:
-    """A name that can stand in `<lora:NAME:1>` and in the hashes: without what the grammar takes as its own."""
+    """A name for `<lora:NAME:1>` and the hashes: without the characters of the grammar."""
     return re.sub(r"[:,<>]", "", name)

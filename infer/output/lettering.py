@@ -1,4 +1,4 @@
-"""Text for images: fonts that are there, measured wrapping, and no sign that silently becomes an empty box.
+"""Text for images: installed fonts, measured wrapping, and no character that silently becomes an empty box.
 
 DejaVu Sans, which travels with matplotlib, holds Latin, Greek, Cyrillic and much more. For what it lacks (Chinese, Japanese,
 Korean, ...) the machine's own fonts are asked; what none of them holds is written as its code point.
@@ -47,12 +47,15 @@ class Style:
 
 
 def legible(text: str, style: Style) -> str:
-    """The text with each sign that no font has as its code point, [732B]: ugly, and not lost."""
-    return "".join(sign if sign == "\n" or _file_of(sign, style.bold) else " " if sign.isspace() else f"[{ord(sign):04X}]" for sign in text)
+    """The text with each character that no font has as its code point, [732B]: nothing is lost."""
+    return "".join(
+        character if character == "\n" or _file_of(character, style.bold) else " " if character.isspace() else f"[{ord(character):04X}]"
+        for character in text
+    )
 
 
 def width(text: str, style: Style) -> int:
-    """Pixels from the first sign's origin to the end of the last, rounded up."""
+    """Pixels from the first character's origin to the end of the last, rounded up."""
     return -int(-sum(_font(file, style.size).getlength(run) for run, file in _runs(text, style)) // 1)
 
 
@@ -95,12 +98,12 @@ def wrap(text: str, style: Style, room: int) -> tuple[str, ...]:
 
 
 def _pieces(word: str, style: Style, room: int) -> list[str]:
-    """A word in pieces no wider than the room; at least one sign a piece."""
+    """A word in pieces no wider than the room; at least one character a piece."""
     pieces = [""]
-    for sign in word:
-        if pieces[-1] and width(pieces[-1] + sign, style) > room:
+    for character in word:
+        if pieces[-1] and width(pieces[-1] + character, style) > room:
             pieces.append("")
-        pieces[-1] += sign
+        pieces[-1] += character
     return pieces
 
 
@@ -134,7 +137,7 @@ def _signs(file: str) -> frozenset[int]:
 
     try:
         return frozenset(FT2Font(file).get_charmap())
-    except (OSError, RuntimeError):  # a font of the machine that is broken has nothing for us
+    except (OSError, RuntimeError):  # a font of the machine that is broken is skipped
         return frozenset()
 
 
@@ -148,16 +151,16 @@ def _others() -> tuple[str, ...]:
 
 
 @cache
-def _file_of(sign: str, bold: bool) -> str | None:
-    """The font file that has the sign: DejaVu before any other; None when no font has it."""
-    if ord(sign) in _signs(_dejavu(bold)):
+def _file_of(character: str, bold: bool) -> str | None:
+    """The font file that has the character: DejaVu before any other; None when no font has it."""
+    if ord(character) in _signs(_dejavu(bold)):
         return _dejavu(bold)
-    if not sign.isprintable():
+    if not character.isprintable():
         return None
-    return next((file for file in _others() if ord(sign) in _signs(file)), None)
+    return next((file for file in _others() if ord(character) in _signs(file)), None)
 
 
 def _runs(text: str, style: Style) -> Iterator[tuple[str, str]]:
-    """(run of signs, the font file that has them); `text` is legible."""
-    for file, signs in groupby(text, lambda sign: _file_of(sign, style.bold) or _dejavu(style.bold)):
-        yield "".join(signs), file
+    """(run of characters, the font file that has them); `text` is legible."""
+    for file, characters in groupby(text, lambda character: _file_of(character, style.bold) or _dejavu(style.bold)):
+        yield "".join(characters), file

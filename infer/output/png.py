@@ -24,7 +24,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What an image says of itself: the Render, its key, the sha256 of the pixels, and the `parameters` text."""
+    """The metadata of an image: the Render, its key, the sha256 of the pixels, and the `parameters` text."""
 
     render: Render
     key: str
@@ -45,15 +45,15 @@ def label_png(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: s
     made = f"LoRA Loom {version_of('loraloom')}"
     if pixels_sha256 is None:
         pixels_sha256 = read_carried(png).pixels_sha256
-    ours = {"made_by": made, "key": render.key(), "pixels_sha256": pixels_sha256, "render": render.to_json()}
-    texts = {"parameters": infotext(render, names, version=made), KEY: json.dumps(ours, ensure_ascii=False, sort_keys=True)}
+    own = {"made_by": made, "key": render.key(), "pixels_sha256": pixels_sha256, "render": render.to_json()}
+    texts = {"parameters": infotext(render, names, version=made), KEY: json.dumps(own, ensure_ascii=False, sort_keys=True)}
     chunks = [(kind, data) for kind, data in _chunks(png) if kind not in (b"tEXt", b"iTXt", b"zTXt")]
     labelled = [chunks[0], *(_text_chunk(keyword, text) for keyword, text in texts.items()), *chunks[1:]]
     return SIGNATURE + b"".join(_packed(kind, data) for kind, data in labelled)
 
 
 def read_png(path: Path) -> Carried:
-    """What the image at `path` says of itself. Raises BadFile when it is no PNG, or none of ours."""
+    """The metadata of the image at `path`. Raises BadFile for a file that is no PNG, or was not written by `loraloom grid`."""
     try:
         return read_carried(path.read_bytes(), path)
     except OSError as error:
@@ -66,7 +66,7 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
 
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            image.load()  # text may stand after the pixels
+            image.load()  # text chunks may come after the pixels
             texts = dict(getattr(image, "text", {}))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zlib.error) as error:
         raise BadFile(path, "not-a-png", f"is not a PNG that can be read ({error}).") from error
@@ -77,12 +77,12 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
             "carries no Render of LoRA Loom. Expected an image that `loraloom grid` wrote, not edited or sent through a chat since.",
         )
     try:
-        ours = json.loads(texts[KEY])
-        render = Render.from_json(ours["render"])
+        own = json.loads(texts[KEY])
+        render = Render.from_json(own["render"])
         return Carried(
             render=render,
-            key=str(ours["key"]),
-            pixels_sha256=str(ours["pixels_sha256"]),
+            key=str(own["key"]),
+            pixels_sha256=str(own["pixels_sha256"]),
             parameters=texts.get("parameters", ""),
             made_with=dict(render.versions),
         )
@@ -91,7 +91,7 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
 
 
 def hash_pixels(image: "Image") -> str:
-    """sha256 of mode, size and pixels: what stays when a file is compressed anew."""
+    """sha256 of mode, size and pixels: unchanged when a file is compressed again."""
     return sha256(f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()).hexdigest()
 
 

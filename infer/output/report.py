@@ -11,12 +11,12 @@ from infer.draw.machine import version_of
 from infer.output.gallery import CellImage, Gallery
 from registry.formats.atomic_file import write_text
 
-LARGEST = 64_000_000  # bytes of images in the page; beyond it they are embedded smaller, and that is told
+LARGEST = 64_000_000  # bytes of images in the page; beyond it they are embedded smaller, with a note
 TILE = (160, 256)  # pixels a cell at first: for small images, for those of 512 and more
 
 
 def write_report(path: Path, gallery: Gallery) -> list[str]:
-    """Write the report; gives what a person should hear: images that had to be embedded smaller."""
+    """Write the report; gives notes on images that had to be embedded smaller."""
     files = dict.fromkeys(one.path for one in gallery.images if one.path is not None)
     images, kind, notes = embed([file.read_bytes() for file in files])
     numbers = {file: index for index, file in enumerate(files)}
@@ -32,12 +32,12 @@ def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
         smaller = [_webp(png, side) for png in pngs]
         if sum(map(len, smaller)) <= LARGEST:
             break
-    told = "" if side is None else f", at most {side} pixels a side"
+    limit = "" if side is None else f", at most {side} pixels a side"
     size = f"{sum(map(len, pngs)) / 1e6:.0f} MB"
     return (
         [_uri("webp", one) for one in smaller],
         "webp",
-        [f"The report shows its images as WebP{told}: the PNGs are {size}. They are in images/."],
+        [f"The report shows its images as WebP{limit}: the PNGs are {size}. They are in images/."],
     )
 
 
@@ -50,7 +50,7 @@ def page(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: st
     environment = Environment(loader=loader, autoescape=select_autoescape(default=True), undefined=StrictUndefined)
 
     def own(name: str) -> Markup:
-        return Markup(loader.get_source(environment, name)[0])  # ours, and holds nothing that a person gave
+        return Markup(loader.get_source(environment, name)[0])  # our own file: it holds no text a person gave
 
     return environment.get_template("report.html").render(
         title=gallery.title,
@@ -103,13 +103,13 @@ def _cell(image: CellImage, numbers: dict[Path, int]) -> dict[str, Any]:
 
 def _summary(gallery: Gallery) -> str:
     result = gallery.result
-    told = [f"{len(gallery.images)} cells"]
-    told += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]
+    parts = [f"{len(gallery.images)} cells"]
+    parts += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]
     if missing := sum(one.status == "missing" for one in gallery.images):
-        told.append(f"{missing} not drawn")
+        parts.append(f"{missing} not drawn")
     if result.get("seconds"):
-        told.append(f"{result['seconds']:.1f} s")
-    return " · ".join(told)
+        parts.append(f"{result['seconds']:.1f} s")
+    return " · ".join(parts)
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Draw an image again from what it says of itself, and compare the pixels."""
+"""Draw an image again from its own metadata, and compare the pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What came of it. `edited`: the file's pixels are not those it was written with; `notes` name what differs in this machine."""
+    """The result. `edited`: the file's pixels are not those it was written with; `notes` name what differs on this machine."""
 
     path: Path
     equal: bool
@@ -47,14 +47,14 @@ class Reproduction:
     def to_text(self) -> str:
         """One paragraph for a person."""
         if self.equal:
-            told = f"{self.path}: the same pixels, drawn again in {self.seconds:.1f} s."
+            verdict = f"{self.path}: the same pixels, drawn again in {self.seconds:.1f} s."
         else:
-            told = (
+            verdict = (
                 f"{self.path}: not the same pixels. The largest difference is {self.max_difference} of 255;"
                 f" {self.share_different:.1%} of the pixels differ."
             )
         edited = ["The file was edited: its own pixels are not those it was written with."] if self.edited else []
-        return "\n".join([told, *edited, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([verdict, *edited, *(f"note: {note}" for note in self.notes)])
 
 
 def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduction:
@@ -117,7 +117,7 @@ def compare(first: Image, second: Image) -> tuple[int, float]:
 
 
 def _with_found_files(render: Render, store: Store) -> Render:
-    """The Render with references that this machine can follow: by content, wherever the files lie now."""
+    """The Render with references that exist on this machine: files are found by sha256, wherever they are now."""
     faults: list[str] = []
 
     def found(reference: str, sha256: str | None, kind: str) -> str:

@@ -1,7 +1,7 @@
 """The contact sheet: one PNG with every cell and every label, measured first and painted after.
 
 Two axes make a table; each combination of further axes is a table of its own, below the last. Labels wrap and make room for
-themselves: none is cut, shrunk or painted over. What does not fit under the size limit is told.
+themselves: none is cut, shrunk or painted over. What does not fit under the size limit is noted.
 """
 
 import io
@@ -86,7 +86,7 @@ class Block:
     """One table of the sheet."""
 
     title: str
-    rows: tuple[str, ...]  # labels; () where there are no rows to tell apart
+    rows: tuple[str, ...]  # labels; () where there are no rows
     columns: tuple[str, ...]
     rows_axis: str
     columns_axis: str
@@ -94,7 +94,7 @@ class Block:
 
 
 def write_sheet(path: Path, gallery: Gallery) -> list[str]:
-    """Write the sheet; gives what a person should hear: cells made smaller or left to the report."""
+    """Write the sheet; gives notes on cells made smaller or left to the report."""
     sheet, notes = fit(gallery)
     whole = io.BytesIO()
     paint(sheet).save(whole, "PNG", compress_level=6)
@@ -157,7 +157,7 @@ def _first(blocks: Sequence[Block], rows: int) -> list[Block]:
     return kept
 
 
-# --- what stands where
+# --- layout
 
 
 def tables(gallery: Gallery) -> list[Block]:

@@ -1,4 +1,4 @@
-"""`loraloom lora ...`: the algebra of adapters, done on what they change: fuse, combine, resize, extract, inspect, diff."""
+"""`loraloom lora ...`: the algebra of adapters, on their deltas: fuse, combine, resize, extract, inspect, diff."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTED = "REF or REF:WEIGHT, weight 1 when not given; several joined by `+`"
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `lora` and what it can do to the command line."""
+    """Add `lora` and its subcommands to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser("lora", help=HELP, description=HELP)
     words = parser.add_subparsers(metavar="WHAT", required=True)
     _add_fuse(words)
@@ -42,19 +42,23 @@ def _command(words: Any, name: str, run: Any, about: str, *, writes: bool = True
 
 
 def _add_fuse(words: Any) -> None:
-    parser = _command(words, "fuse", fuse, "a checkpoint with adapters fused in: base + weight x change of each")
+    parser = _command(words, "fuse", fuse, "a checkpoint with adapters fused in: base + weight x delta of each")
     parser.add_argument("base", metavar="BASE", help=f"the checkpoint: {REFERENCE}")
     parser.add_argument("--adapter", action="append", default=[], metavar="REF:WEIGHT", help=f"{WEIGHTED}; may be given again")
     parser.add_argument("--dtype", help="of the result: fp32, fp16, bf16, fp8_e4m3, fp8_e5m2; default: the base's, tensor by tensor")
     parser.add_argument(
-        "--coverage", type=float, default=1.0, metavar="SHARE", help="share of the modules that must have a place; default 1"
+        "--coverage",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="least share of the adapters' modules that the base must have; default 1",
     )
     parser.add_argument("--memory-mib", type=int, default=512, help="memory beyond mapped pages; default 512")
     parser.add_argument("--threads", type=int, help="default: one a core, at most 4")
 
 
 def _add_combine(words: Any) -> None:
-    parser = _command(words, "combine", combine, "several adapters as one: the weighted sum of what they change")
+    parser = _command(words, "combine", combine, "several adapters as one: the weighted sum of their deltas")
     parser.add_argument("adapters", nargs="+", metavar="REF:WEIGHT", help=f"{WEIGHTED}; `name@step-*` is all checkpoints of a run")
     parser.add_argument("--rank", default="exact", help="exact (default: the sum of the ranks), or a number")
     parser.add_argument("--average", action="store_true", help="divide the weights by their sum")
@@ -62,7 +66,7 @@ def _add_combine(words: Any) -> None:
 
 
 def _add_resize(words: Any) -> None:
-    about = "an adapter at another rank, cut by the singular values of each layer; LyCORIS becomes LoRA"
+    about = "an adapter at another rank, by truncated SVD of each layer; LyCORIS becomes LoRA"
     parser = _command(words, "resize", resize, about)
     parser.add_argument("adapter", metavar="REF", help=REFERENCE)
     _add_keep(parser)
@@ -70,7 +74,7 @@ def _add_resize(words: Any) -> None:
 
 
 def _add_extract(words: Any) -> None:
-    parser = _command(words, "extract", extract, "what a tuned checkpoint changed of its base, as a LoRA")
+    parser = _command(words, "extract", extract, "the difference between a fine-tuned checkpoint and its base, as a LoRA")
     parser.add_argument("tuned", metavar="TUNED", help=f"the tuned checkpoint: {REFERENCE}")
     parser.add_argument("base", metavar="BASE", help="the checkpoint it was made from")
     _add_keep(parser)
@@ -149,7 +153,7 @@ def _told(result: Any) -> str:
     elif "left_out" in result:
         lines.append(f"  {result['modules']} layers changed, {result['unchanged']} did not; rank up to {max(result['ranks'].values())}")
         lines.append(
-            f"  {result['retained_all']:.2%} of the change is kept, {result['left_out']:.2%} lies where no LoRA reaches (norms, embeddings)"
+            f"  {result['retained_all']:.2%} of the change is kept, {result['left_out']:.2%} is in norms and embeddings, beyond any LoRA"
         )
     else:
         lines.append(
@@ -213,7 +217,7 @@ def resize(arguments: argparse.Namespace) -> int:
 
     keep, store = _keep(arguments), _store()
     if not keep.to_plain():
-        raise Refused("Say how much to keep: --rank N, or --energy, --sv-fro, --sv-ratio.")
+        raise Refused("Give how much to keep: --rank N, or --energy, --sv-fro, --sv-ratio.")
     plan = plan_combine(
         [Weighted(arguments.adapter)], store, arguments.output, keep=keep, dtype=arguments.dtype, name=arguments.name, tool="resize"
     )
@@ -240,7 +244,7 @@ def extract(arguments: argparse.Namespace) -> int:
 
 
 def _check_image(path: Path) -> None:
-    """Refuse a place where the image cannot be written, before anything is counted."""
+    """Refuse a path where the image cannot be written, before anything is computed."""
     if path.suffix.lower() != ".png" or path.is_dir():
         raise Refused(f"--image {path}: a PNG file is drawn; give a name that ends with .png.")
     if not path.absolute().parent.is_dir():
@@ -264,7 +268,7 @@ def inspect(arguments: argparse.Namespace) -> int:
         for name, values in report.blocks().items()
     ]
     console.answer_table(["block", "modules", "norm", "effective rank"], rows)
-    for state, words in (("zero", "do nothing"), ("broken", "are broken"), ("base", "need the base to tell")):
+    for state, words in (("zero", "do nothing"), ("broken", "are broken"), ("base", "cannot be computed without the base")):
         names = [module.name for module in report.modules if module.state == state]
         if names:
             console.answer(f"{len(names)} modules {words}, the first: {names[0]}")

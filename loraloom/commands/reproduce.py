@@ -1,4 +1,4 @@
-"""`loraloom reproduce IMAGE.png`: draw an image again from what it says of itself, and compare the pixels."""
+"""`loraloom reproduce IMAGE.png`: draw an image again from its own metadata, and compare the pixels."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several adapters as one, and one adapter at another rank: the weighted sum of what they change, exact or cut by its own SVD."""
+"""Several adapters as one, and one adapter at another rank: the weighted sum of their deltas, exact or truncated by its SVD."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
 from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
-from registry.adapters.named_sources import Given, find_adapters, place_faults, source_entries
+from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries
 from registry.adapters.reader import Adapter, Module
-from registry.adapters.result import Layer, Made, metadata_of, module_names, save, tensors_of
+from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
 from registry.detect.licences import inherited
 from registry.errors import Faults
@@ -32,7 +32,7 @@ TOLERANCE = 1e-6  # singular values of an exact decomposition below this share o
 class CombinePlan:
     """A combination that can be run."""
 
-    given: tuple[Given, ...]
+    given: tuple[NamedAdapter, ...]
     references: tuple[str, ...]
     keep: Keep | None  # None: exact
     output: Path
@@ -120,13 +120,13 @@ def plan_combine(
     )
 
 
-def _widest(given: Sequence[Given]) -> str:
+def _widest(given: Sequence[NamedAdapter]) -> str:
     """The first adapter's dtype, or fp32 when they differ: a sum needs the wider one."""
     dtypes = {one.adapter.dtype for one in given}
     return dtypes.pop() if len(dtypes) == 1 else "F32"
 
 
-def _module_faults(given: Sequence[Given]) -> list[str]:
+def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
     """Modules that cannot be summed without their base, or twice the same place in one file, or other shapes."""
     faults = []
     shapes: dict[tuple[str, str], dict[tuple[int, ...], str]] = {}
@@ -172,7 +172,7 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if all(size == 1 for size in shape[2:]) else shape
 
 
-def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> Made:
+def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
     began = monotonic()
     records = [one.record for one in plan.given]
@@ -223,7 +223,7 @@ def _unchanged(plan: CombinePlan) -> bool:
 
 
 def _says_its_scale(module: Module, adapter: Adapter) -> bool:
-    """Whether the file alone tells a module's scale: an alpha in an adapter_config.json beside it would be lost."""
+    """Whether the file itself has a module's scale: an alpha in an adapter_config.json beside it would be lost."""
     return module.alpha is None or "alpha" in module.roles or "lora_adapter_metadata" in adapter.metadata
 
 
@@ -281,13 +281,13 @@ def _sum(parts: Sequence[tuple[Module, float]]) -> Tensor:
 # --- names
 
 
-def _spelling(given: Sequence[Given]) -> str:
+def _spelling(given: Sequence[NamedAdapter]) -> str:
     """The adapters' own spelling when they agree, else kohya's, which all readers know."""
     spellings = {one.adapter.spelling for one in given}
     return spellings.pop() if len(spellings) == 1 else "kohya"
 
 
-def _names(given: Sequence[Given]) -> dict[tuple[str, str], str]:
+def _names(given: Sequence[NamedAdapter]) -> dict[tuple[str, str], str]:
     """Place -> the module's name in the result: as the first adapter that has it spells it, or kohya's when they spell differently."""
     if len({one.adapter.spelling for one in given}) > 1:
         family = next((one.record.family for one in given if one.record.family), None)

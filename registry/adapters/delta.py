@@ -132,7 +132,7 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
 
 
 def _glora(module: Module, base: Tensor | None) -> Tensor:
-    """B + W A (Chavan et al. 2023): (b1 b2 + (W a1) a2) scale, in LyCORIS's naming; the first release had 1 and 2 the other way round.
+    """B + W A (Chavan et al. 2023): (b1 b2 + (W a1) a2) scale, in LyCORIS's naming; the first release had 1 and 2 swapped.
 
     `bm` is a Tucker core between b1 and b2.
     """
@@ -185,15 +185,15 @@ def _is_whole_scale(module: Module) -> bool:
 
 
 def _by_input(module: Module) -> bool:
-    """Whether IA3 scales the inputs. peft's linear layers tell it by shape, (1, I) or (O, 1); its convolutions by their config."""
+    """Whether IA3 scales the inputs. By shape for peft's linear layers, (1, I) or (O, 1); by the config for its convolutions."""
     if not _is_whole_scale(module):
         return bool(module.tensor("on_input").item())
     shape = module.stored["weight_scale"].info.shape
     if len(shape) == 2:
         return shape[0] == 1 and shape[1] > 1
-    told = module.settings.get("feedforward_modules") or ()
+    feedforward = module.settings.get("feedforward_modules") or ()
     bare = module.name.removeprefix("base_model.model.")
-    return any(bare == name or bare.endswith(f".{name}") for name in ([told] if isinstance(told, str) else told))
+    return any(bare == name or bare.endswith(f".{name}") for name in ([feedforward] if isinstance(feedforward, str) else feedforward))
 
 
 DELTAS: dict[str, Delta] = {
@@ -214,7 +214,7 @@ DELTAS: dict[str, Delta] = {
 
 @dataclass(frozen=True)
 class Needs:
-    """The tensors of an algorithm: all of `all`, all of one of each of `either`, and what may stand beside them."""
+    """The tensors of an algorithm: all of `all`, all of one of each of `either`, and what may accompany them."""
 
     all: frozenset[str]
     either: tuple[tuple[frozenset[str], ...], ...] = ()

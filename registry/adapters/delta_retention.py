@@ -13,7 +13,7 @@ from registry.adapters.delta import bias_delta, delta, factors, finite
 from registry.adapters.reader import Module
 from registry.adapters.targets import TargetSlice
 from registry.formats.atomic_file import torch_dtype
-from registry.merging.method import Method, Pieces, Place
+from registry.merging.method import Chunks, Method, Place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class Part:
     """One module's share of one tensor of the checkpoint."""
 
     module: Module
-    landing: TargetSlice
+    target: TargetSlice
     weight: float
     bias: bool = False
 
@@ -42,7 +42,7 @@ class Retention:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, at: Place, kept: float, wanted: float, moved: float) -> None:
-        """One piece's (W' - W) . D, |D|^2 and |W' - (W + D)|^2."""
+        """One chunk's (W' - W) . D, |D|^2 and |W' - (W + D)|^2."""
         with self.lock:
             self.parts[(at.key, at.begin)] = (kept, wanted, moved)
 
@@ -81,7 +81,7 @@ class Change:
     factors: tuple[Rows, ...]
     rest: Tensor | None
 
-    def piece(self, begin: int, count: int, width: int) -> Tensor:
+    def chunk(self, begin: int, count: int, width: int) -> Tensor:
         """Elements begin..begin+count of the change, whole rows of this width; fp32."""
         import torch
 
@@ -94,26 +94,26 @@ class Change:
         return found
 
 
-def change_of(pieces: Pieces, *, parts: Sequence[Part], shape: tuple[int, ...], **_options: Any) -> Change:
+def change_of(chunks: Chunks, *, parts: Sequence[Part], shape: tuple[int, ...], **_options: Any) -> Change:
     """What all parts together add to a tensor. Raises JobFailed for an adapter's numbers that are none."""
     by_rows = [_rows(part, shape) for part in parts if part.by_rows]
     others = [part for part in parts if not part.by_rows]
-    return Change(tuple(by_rows), _whole(pieces, others, shape) if others else None)
+    return Change(tuple(by_rows), _whole(chunks, others, shape) if others else None)
 
 
 def _rows(part: Part, shape: tuple[int, ...]) -> Rows:
     up, down = factors(part.module)
-    first, last = part.landing.rows or (0, shape[0])
-    up = up[part.landing.origin : part.landing.origin + last - first] * part.weight
+    first, last = part.target.rows or (0, shape[0])
+    up = up[part.target.origin : part.target.origin + last - first] * part.weight
     return Rows(first, last, finite(up, part.module), finite(down, part.module))
 
 
-def _whole(pieces: Pieces, parts: Sequence[Part], shape: tuple[int, ...]) -> Tensor:
+def _whole(chunks: Chunks, parts: Sequence[Part], shape: tuple[int, ...]) -> Tensor:
     import torch
 
     base: Tensor | None = None
     if any(part.module.needs_base for part in parts):
-        base = torch.cat([piece[0].float() for piece in pieces]).reshape(shape)
+        base = torch.cat([chunk[0].float() for chunk in chunks]).reshape(shape)
     total = torch.zeros(shape)
     for part in parts:
         if part.bias:
@@ -122,9 +122,9 @@ def _whole(pieces: Pieces, parts: Sequence[Part], shape: tuple[int, ...]) -> Ten
             total.add_(finite(bias, part.module).reshape(shape), alpha=part.weight)
             continue
         change = finite(delta(part.module, base, weight=part.weight), part.module)
-        first, last = part.landing.rows or (0, shape[0])
+        first, last = part.target.rows or (0, shape[0])
         if change.ndim > 1:
-            change = change.reshape(change.shape[0], -1)[part.landing.origin : part.landing.origin + last - first]
+            change = change.reshape(change.shape[0], -1)[part.target.origin : part.target.origin + last - first]
         total[first:last] += change.reshape(total[first:last].shape)
     return total.reshape(-1)
 
@@ -133,7 +133,7 @@ def add_change(
     base: Tensor, *, parts: Sequence[Part], shape: tuple[int, ...], dtype: str, retained: Retention, known: Change, at: Place
 ) -> Tensor:
     """W + D, and a note of what the output's dtype leaves of D."""
-    change = known.piece(at.begin, base.numel(), at.width)
+    change = known.chunk(at.begin, base.numel(), at.width)
     merged = base + change
     rounded = merged.to(torch_dtype(dtype)).to(base.dtype)
     wanted, moved = change.double(), (rounded - merged).double()

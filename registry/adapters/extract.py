@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_spectrum, one_thread
 from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
-from registry.adapters.result import Layer, Made, metadata_of, module_names, save, tensors_of
-from registry.adapters.targets import Place, TargetSlice, places_of
+from registry.adapters.reader import ModuleId
+from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
+from registry.adapters.targets import TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
 from registry.formats.safetensors_header import TensorInfo
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LayerPair:
     """One layer in both checkpoints."""
 
-    place: Place
+    place: ModuleId
     tuned: TargetSlice
     base: TargetSlice
     shape: tuple[int, ...]
@@ -46,8 +47,8 @@ class ExtractPlan:
     records: tuple[Record, Record]
     references: tuple[str, str]
     layouts: tuple[Layout, Layout]
-    pairs: tuple[Pair, ...]
-    others: tuple[Pair, ...]  # vectors: a LoRA cannot hold their change, but its size is told
+    pairs: tuple[LayerPair, ...]
+    others: tuple[LayerPair, ...]  # vectors: a LoRA cannot hold their change, but its size is reported
     keep: Keep
     components: tuple[str, ...] | None
     seed: int
@@ -110,14 +111,14 @@ def plan_extract(
     families = {record.family for record in records if record.family}
     if len(families) > 1:
         faults.append(f"{records[0].name} is {records[0].family}, {records[1].name} is {records[1].family}: not tuned from it.")
-    pairs, others, strangers = _pairs(layouts, components, next(iter(sorted(families)), None))
+    pairs, others, unmatched = _pairs(layouts, components, next(iter(sorted(families)), None))
     if not pairs:
         faults.append("the two have no layer in common that a LoRA could change. Are both checkpoints of one family?")
     if faults:
         raise Faults("This extraction was not started:", faults)
     notes = inherited((record.name, record.licence) for record in records).notes()
-    if strangers:
-        notes.append(f"{len(strangers)} layers are in one only, or of another shape, and are left out: {some(strangers)}")
+    if unmatched:
+        notes.append(f"{len(unmatched)} layers are in one only, or of another shape, and are left out: {some(unmatched)}")
     return ExtractPlan(
         records=records,
         references=(tuned, base),
@@ -136,35 +137,35 @@ def plan_extract(
 
 def _pairs(
     layouts: tuple[Layout, Layout], components: tuple[str, ...] | None, family: str | None
-) -> tuple[list[Pair], list[Pair], list[str]]:
+) -> tuple[list[LayerPair], list[LayerPair], list[str]]:
     """(layers in both, vectors in both, names of the rest). The two may be spelled differently: a folder and a single file."""
-    tuned, base = (places_of(layout, family) for layout in layouts)
-    pairs: list[Pair] = []
-    others: list[Pair] = []
-    strangers: list[str] = []
+    tuned, base = (targets_of(layout, family) for layout in layouts)
+    pairs: list[LayerPair] = []
+    others: list[LayerPair] = []
+    unmatched: list[str] = []
     for place, name in base.own:
         if components is not None and place[0] not in components:
             continue
-        theirs, ours = tuned.landings.get(place), base.landings[place]
-        if theirs is None or len(theirs) != 1 or len(ours) != 1:
-            strangers.append(name)
+        in_tuned, in_base = tuned.targets.get(place), base.targets[place]
+        if in_tuned is None or len(in_tuned) != 1 or len(in_base) != 1:
+            unmatched.append(name)
             continue
-        shapes = [_shape(layout, landing) for layout, landing in zip(layouts, (theirs[0], ours[0]), strict=True)]
-        dtypes = {layout.tensors[landing.key].info.dtype for layout, landing in zip(layouts, (theirs[0], ours[0]), strict=True)}
+        shapes = [_shape(layout, target) for layout, target in zip(layouts, (in_tuned[0], in_base[0]), strict=True)]
+        dtypes = {layout.tensors[target.key].info.dtype for layout, target in zip(layouts, (in_tuned[0], in_base[0]), strict=True)}
         if TensorInfo("F32", shapes[0]).elements != TensorInfo("F32", shapes[1]).elements or shapes[0][0] != shapes[1][0]:
-            strangers.append(name)
+            unmatched.append(name)
         elif dtypes <= set(FLOATS):
-            pair = Pair(place, theirs[0], ours[0], shapes[1])
+            pair = LayerPair(place, in_tuned[0], in_base[0], shapes[1])
             (pairs if len(shapes[1]) in (2, 4) and "embedding" not in name else others).append(pair)
-    return pairs, others, strangers
+    return pairs, others, unmatched
 
 
-def _shape(layout: Layout, landing: TargetSlice) -> tuple[int, ...]:
-    shape = layout.tensors[landing.key].info.shape
-    return (landing.rows[1] - landing.rows[0], *shape[1:]) if landing.rows else shape
+def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
+    shape = layout.tensors[target.key].info.shape
+    return (target.rows[1] - target.rows[0], *shape[1:]) if target.rows else shape
 
 
-def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> Made:
+def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
     began = monotonic()
     recipe = {
@@ -208,10 +209,10 @@ def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, reg
     )
 
 
-def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple[list[Layer], dict[Place, float]]:
+def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple[list[Layer], dict[ModuleId, float]]:
     """(factors of every layer that changed, the squared norm of its whole change)."""
     layers: list[Layer] = []
-    changed: dict[Place, float] = {}
+    changed: dict[ModuleId, float] = {}
     names = module_names((pair.place for pair in plan.pairs), plan.family)
     for done, pair in enumerate(plan.pairs, 1):
         name = names[pair.place]
@@ -227,15 +228,15 @@ def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple
     return layers, changed
 
 
-def difference(plan: ExtractPlan, pair: Pair, maps: list[MappedFiles]) -> Tensor:
+def difference(plan: ExtractPlan, pair: LayerPair, maps: list[MappedFiles]) -> Tensor:
     """tuned - base of one layer, fp32, in the base's shape. Raises JobFailed for numbers that are none."""
     import torch
 
     sides = []
-    for layout, landing, mapped in zip(plan.layouts, (pair.tuned, pair.base), maps, strict=True):
-        stored = layout.tensors[landing.key]
+    for layout, target, mapped in zip(plan.layouts, (pair.tuned, pair.base), maps, strict=True):
+        stored = layout.tensors[target.key]
         width = stored.info.elements // stored.info.shape[0]
-        first, last = landing.rows or (0, stored.info.shape[0])
+        first, last = target.rows or (0, stored.info.shape[0])
         sides.append(mapped.tensor(stored, first * width, (last - first) * width).to(torch.float32, copy=True))
     change = sides[0] - sides[1]
     if not bool(torch.isfinite(change).all()):
@@ -243,7 +244,7 @@ def difference(plan: ExtractPlan, pair: Pair, maps: list[MappedFiles]) -> Tensor
     return change.reshape(pair.shape)
 
 
-def _spectrum(change: Tensor, plan: ExtractPlan, place: Place) -> Spectrum:
+def _spectrum(change: Tensor, plan: ExtractPlan, place: ModuleId) -> Spectrum:
     """The whole, or the first values where only so many are wanted; the random start is the layer's own."""
     if plan.keep.rank is None:
         return dense_spectrum(change)

@@ -1,6 +1,6 @@
-"""Adapters fused into a checkpoint: W + sum of what each changes, streamed like any merge, with what was placed and what was kept.
+"""Adapters fused into a checkpoint: W + the sum of their deltas, streamed like any merge, with coverage and retention reported.
 
-Every change is taken from the base's own weight, so the order of the adapters does not matter.
+Every delta is computed from the base's own weight, so the order of the adapters does not matter.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.delta import changes_bias
 from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
-from registry.adapters.named_sources import Given, family_faults, find_adapters, find_checkpoint
+from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint
 from registry.adapters.reader import Module
 from registry.adapters.shape_check import misshape
-from registry.adapters.targets import Places, TargetSlice, places_of
+from registry.adapters.targets import Targets, TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
@@ -44,7 +44,7 @@ LEAST_RETAINED = 0.95  # share of the change; where the output's dtype leaves le
 
 @dataclass
 class Coverage:
-    """How many of the adapters' modules have their place, by component, and which have none."""
+    """How many of the adapters' modules the base has, by component, and which it has not."""
 
     placed: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class FusePlan:
 
     def to_text(self) -> str:
         """The plan for a person."""
-        return f"{self.merge.to_text()}\n  modules placed: {self.coverage.to_text()}"
+        return f"{self.merge.to_text()}\n  modules applied: {self.coverage.to_text()}"
 
 
 def plan_fuse(
@@ -101,10 +101,10 @@ def plan_fuse(
     memory_mib: int = 512,
     threads: int | None = None,
 ) -> FusePlan:
-    """Everything checked, nothing written. `coverage` is the share of the adapters' modules that must have a place. Raises Faults."""
+    """Everything checked, nothing written. `coverage` is the share of the adapters' modules that must be in the base. Raises Faults."""
     faults: list[str] = []
     output = Path(output).expanduser().absolute()
-    found = find_checkpoint(base, store, faults, told="a checkpoint was expected as the base. Adapters follow --adapter.")
+    found = find_checkpoint(base, store, faults, expected="a checkpoint was expected as the base. Adapters follow --adapter.")
     given = find_adapters(adapters, store, faults)
     layout = found[1] if found else None
     if not adapters:
@@ -118,11 +118,11 @@ def plan_fuse(
     faults += family_faults(found[0], given)
     covered = Coverage()
     family = next((record.family for record in (found[0], *(one.record for one in given)) if record.family), None)
-    parts = _parts(given, found[1], places_of(found[1], family), covered)
+    parts = _parts(given, found[1], targets_of(found[1], family), covered)
     if covered.share < coverage or not parts:
-        advice = "Use an adapter made for this base, or say what is enough: --coverage 0.8."
+        advice = "Use an adapter made for this base, or accept less: --coverage 0.8."
         faults.append(
-            f"{covered.share:.1%} of the adapters' modules have a place, {coverage:.0%} are asked for: {covered.to_text()}. {advice}"
+            f"{covered.share:.1%} of the adapters' modules are in the base, {coverage:.0%} are required: {covered.to_text()}. {advice}"
         )
     recipe = Recipe(
         method="fuse",
@@ -143,7 +143,7 @@ def plan_fuse(
 def _merge_plan(
     recipe: Recipe,
     base: tuple[Record, Layout],
-    given: Sequence[Given],
+    given: Sequence[NamedAdapter],
     keys: Keys,
     covered: Coverage,
     output: Path,
@@ -151,12 +151,12 @@ def _merge_plan(
     memory_mib: int,
     threads: int | None,
 ) -> MergePlan:
-    """The fusion as a merge of the base alone, whose method knows the adapters."""
+    """The fusion as a merge of the base alone, whose method adds the adapters."""
     records = (base[0], *(one.record for one in given))
     terms = inherited((record.name, record.licence) for record in records)
     notes = [*keys.notes, *terms.notes()]
     if covered.share < 1.0:
-        notes.append(f"not everything has a place: {covered.to_text()}")
+        notes.append(f"not every module is in the base: {covered.to_text()}")
     return MergePlan(
         recipe=recipe,
         method=FUSE,
@@ -187,7 +187,7 @@ def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register:
     return replace(done, result=result)
 
 
-def _parts(given: Sequence[Given], layout: Layout, places: Places, covered: Coverage) -> dict[str, list[Part]]:
+def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, covered: Coverage) -> dict[str, list[Part]]:
     """Key -> the parts that change it; the coverage is counted on the way."""
     found: dict[str, list[Part]] = {}
     for one in given:
@@ -195,39 +195,39 @@ def _parts(given: Sequence[Given], layout: Layout, places: Places, covered: Cove
         for module in one.adapter.modules:
             component = module.place[0]
             covered.total[component] = covered.total.get(component, 0) + 1
-            landings = places.find(module)
-            if landings is None:
+            targets = places.find(module)
+            if targets is None:
                 covered.missing.append(module.name)
-            elif wrong := misfit(module, landings, layout):
+            elif wrong := misfit(module, targets, layout):
                 covered.mismatched.append(f"{module.name} ({wrong})")
             else:
                 covered.placed[component] = covered.placed.get(component, 0) + 1
-                for part in _module_parts(module, landings, places, one.weight):
-                    found.setdefault(part.landing.key, []).append(part)
+                for part in _module_parts(module, targets, places, one.weight):
+                    found.setdefault(part.target.key, []).append(part)
     return found
 
 
-def _module_parts(module: Module, landings: Sequence[TargetSlice], places: Places, weight: float) -> list[Part]:
+def _module_parts(module: Module, targets: Sequence[TargetSlice], places: Targets, weight: float) -> list[Part]:
     if weight == 0.0:
         return []
-    parts = [Part(module, landing, weight) for landing in landings] if module.roles - {"diff_b", "b_norm", "alpha"} else []
+    parts = [Part(module, target, weight) for target in targets] if module.roles - {"diff_b", "b_norm", "alpha"} else []
     bias = places.biases.get(module.place)
     if bias is not None and changes_bias(module):
         parts.append(Part(module, TargetSlice(bias), weight, bias=True))
     return parts
 
 
-def misfit(module: Module, landings: Sequence[TargetSlice], layout: Layout) -> str | None:
-    """Why a module's change cannot be added where it would land, as far as headers tell; None when it can."""
-    whole = len(landings) == 1 and landings[0].rows is None
+def misfit(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> str | None:
+    """Why a module's change cannot be added to its targets, by headers alone; None when it can."""
+    whole = len(targets) == 1 and targets[0].rows is None
     if module.needs_base and not whole:
         return f"{module.algorithm} on a part of a fused layer"
-    target = layout.tensors[landings[0].key].info.shape
-    return misshape(module, (sum(_rows(landing, layout) for landing in landings), *target[1:]))
+    target = layout.tensors[targets[0].key].info.shape
+    return misshape(module, (sum(_rows(target, layout) for target in targets), *target[1:]))
 
 
-def _rows(landing: TargetSlice, layout: Layout) -> int:
-    return landing.rows[1] - landing.rows[0] if landing.rows else layout.tensors[landing.key].info.shape[0]
+def _rows(target: TargetSlice, layout: Layout) -> int:
+    return target.rows[1] - target.rows[0] if target.rows else layout.tensors[target.key].info.shape[0]
 
 
 def _keys(layout: Layout, parts: Mapping[str, Sequence[Part]], dtype: str | None, retained: Retention) -> Keys:

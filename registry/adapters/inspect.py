@@ -32,7 +32,7 @@ class ModuleFacts:
     norm: float | None
     largest: float | None  # singular value
     effective_rank: float | None
-    state: str  # ok, zero (does nothing), broken (numbers that are none), base (needs the base to tell)
+    state: str  # ok, zero (does nothing), broken (numbers that are none), base (cannot be computed without the base)
 
 
 @dataclass(frozen=True, kw_only=True)

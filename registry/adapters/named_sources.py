@@ -1,4 +1,4 @@
-"""The adapters and checkpoints that a command names, found and read, with what is wrong told together."""
+"""The adapters and checkpoints that a command names, found and read; all faults are collected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Given:
+class NamedAdapter:
     """An adapter that a command names: its Record, its modules, its weight."""
 
     record: Record
@@ -29,7 +29,7 @@ class Given:
     reference: str = ""  # as it was given; a run's checkpoint by its own name
 
 
-def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str]) -> list[Given]:
+def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str]) -> list[NamedAdapter]:
     """The adapters of these references, a run's checkpoints by `name@step-*`, a sweep's by `name@key=*`; faults are collected."""
     found = []
     for one in references:
@@ -40,13 +40,13 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
                     faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.{advice}")
                     continue
                 own = record.name if "@" in one.reference and "*" in one.reference else weights_named(one.reference)
-                found.append(Given(record, read_adapter(str(record.path)), one.weight, own))
+                found.append(NamedAdapter(record, read_adapter(str(record.path)), one.weight, own))
         except LoomError as error:
             faults.append(str(error))
     families = {given.record.family for given in found if given.record.family}
     if len(families) > 1:
-        told = ", ".join(f"{given.record.name} is {given.record.family or 'unknown'}" for given in found)
-        faults.append(f"the adapters are of different families: {told}. Only adapters of one family can be combined.")
+        found_families = ", ".join(f"{given.record.name} is {given.record.family or 'unknown'}" for given in found)
+        faults.append(f"the adapters are of different families: {found_families}. Only adapters of one family can be combined.")
     return found
 
 
@@ -57,7 +57,7 @@ def weights_named(reference: str) -> str:
     return str(inside) if inside.is_file() and (path / CONFIG).is_file() else reference
 
 
-def family_faults(base: Record, given: Sequence[Given]) -> list[str]:
+def family_faults(base: Record, given: Sequence[NamedAdapter]) -> list[str]:
     """Adapters that were made for another family than the base's, where both are known."""
     return [
         f"{one.record.name} is for {one.record.family}, and {base.name} is {base.family}. Pick a {one.record.family} base."
@@ -67,13 +67,13 @@ def family_faults(base: Record, given: Sequence[Given]) -> list[str]:
 
 
 def find_checkpoint(
-    reference: str, store: Store, faults: list[str], *, told: str = "a checkpoint was expected."
+    reference: str, store: Store, faults: list[str], *, expected: str = "a checkpoint was expected."
 ) -> tuple[Record, Layout] | None:
-    """A checkpoint's Record and layout; None with a fault told."""
+    """A checkpoint's Record and layout; None after a fault was added."""
     try:
         record = store.find(reference)
         if record.kind in ("adapter", "embedding", "dataset", "run"):
-            faults.append(f"{reference} is of kind {record.kind}; {told}")
+            faults.append(f"{reference} is of kind {record.kind}; {expected}")
             return None
         layout = read_layout(str(record.path))
         if strange := quantised(layout.tensors):

@@ -1,6 +1,6 @@
 """An adapter as diffusers and peft load it: peft keys by the model's own module names, with rank and alpha of each module.
 
-kohya names (`lora_unet_down_blocks_0_..._to_q`) have lost their dots, and no rule brings them back: they are looked up among
+kohya names (`lora_unet_down_blocks_0_..._to_q`) have lost their dots, and no rule restores them: they are looked up among
 the model's own modules. diffusers' readers lose tensors in places (0.42: CLIP attention without out_proj, FLUX's time, text
 and guidance layers), so every tensor is placed here, and a file with one that has no place is refused.
 """
@@ -20,7 +20,7 @@ from registry.errors import BadFile, Refused
 from registry.formats.dialects import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
-from registry.formats.peft_config import peft_config
+from registry.formats.peft_config import sound_peft_config
 from registry.parts import Parts
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Original:
     """A layer in the names of the original implementation: the modules its rows are here, in order."""
 
     modules: tuple[str, ...]
-    swapped: bool = False  # its two halves of rows stand the other way round
+    swapped: bool = False  # its two halves of rows are in the other order
 
 
 def originals_in(module: nn.Module, layers: Iterable[Layer]) -> dict[str, Original]:
@@ -147,7 +147,7 @@ class _Places:
         return cls(names=flat | known, widths={name: int(layer.weight.shape[0]) for name, layer in layers.items()})
 
     def find(self, module: str) -> Original | None:
-        """The place of a module as a file spells it."""
+        """The layer of a module as a file spells it."""
         plain = module.replace(".processor.", ".")  # diffusers' attention processors, before 0.22
         for spelling in (plain, plain.removeprefix("text_model."), f"{plain}.0" if plain.endswith("to_out") else plain):
             if spelling in self.names:
@@ -162,7 +162,7 @@ class _Places:
             return [tensor.clone() for _module in place.modules]
         rows = [self.widths[module] for module in place.modules]
         if sum(rows) != len(tensor):
-            return [tensor.clone() for _module in place.modules]  # of another width: told with both widths when it is attached
+            return [tensor.clone() for _module in place.modules]  # of another width: `attach` reports it with both widths
         if place.swapped:
             first, second = tensor.chunk(2)
             tensor = second.new_empty(tensor.shape)
@@ -183,7 +183,7 @@ def own_layers(module: nn.Module) -> Iterable[tuple[str, Any]]:
 
 def _settings(adapter: Adapter, read: Mapping[str, Tensor], alphas: Mapping[str, float], *, own_alphas: bool) -> dict[str, Any]:
     """LoraConfig settings of every component, keyed `<component>.<setting>`: the file's metadata where they have them, else counted."""
-    own = peft_config(adapter.metadata)
+    own = sound_peft_config(adapter.path, adapter.metadata)
     components = {key.partition(".")[0] for key in read}
     given = set() if own_alphas else {component for component in components if f"{component}.r" in own}
     settings = {key: value for key, value in own.items() if key.partition(".")[0] in given}

@@ -22,7 +22,7 @@ from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
 from registry.formats.model_folder import read_json
-from registry.formats.peft_config import peft_config
+from registry.formats.peft_config import sound_peft_config
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
 from registry.tensors.mmap_files import MappedFiles
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"  # of a peft folder
+ModuleId = tuple[str, str]  # component, canonical module
 
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
     """What an adapter does to one module of the base. `place` is (component, canonical name): equal for every spelling."""
 
-    place: tuple[str, str]
+    place: ModuleId
     prefix: str  # as the file spells it, "" where it has none
     spelled: str  # the module as the file spells it, behind the prefix
-    component: str  # as the prefix says; "" where there is none
+    component: str  # by the prefix; "" where there is none
     algorithm: str
     stored: Mapping[str, Stored]  # role -> tensor
     keys: Mapping[str, str] = field(repr=False)  # role -> the tensor's key in the file
@@ -50,7 +51,7 @@ class Module:
     alpha: float | None = None  # None: the scale is 1
     rank_stabilised: bool = False
     peft: bool = False  # tensors as peft lays them out, where that differs from LyCORIS
-    declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank that their config tells, whatever the tensors show
+    declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank in their config, whatever the tensors show
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # peft's config, where there is one
 
     @property
@@ -121,7 +122,7 @@ class Adapter:
 
 
 def read_adapter(path: Path | str) -> Adapter:
-    """The modules of an adapter file; tensors stay on the disk until they are asked for. Raises BadFile."""
+    """The modules of an adapter file; tensors are memory-mapped, not read. Raises BadFile."""
     path = Path(path)
     path = path / WEIGHTS if path.is_dir() else path
     header = read_header(path)
@@ -153,7 +154,7 @@ def read_adapter(path: Path | str) -> Adapter:
 
 def _role(name: str, key: AdapterKey) -> str:
     if ".lora_embedding_" in name:
-        return f"table_{key.role}"  # peft's LoRA of an embedding, whose product lies transposed
+        return f"table_{key.role}"  # peft's LoRA of an embedding, whose product is transposed
     return "weight_scale" if key.role == "scale" and key.algorithm == "ia3" else key.role
 
 
@@ -192,7 +193,7 @@ def _module(
 
 
 def _algorithm(roles: Mapping[str, Stored], keys: Mapping[str, AdapterKey]) -> str:
-    """The algorithm of the factors: a DoRA magnitude may stand beside any."""
+    """The algorithm of the factors: a DoRA magnitude may accompany any."""
     named = sorted(keys.values(), key=lambda key: key.role == "dora")
     algorithm = next((key.algorithm for key in named if key.algorithm), "")
     if algorithm == "oft" and "blocks" in roles and len(roles["blocks"].info.shape) == 4:
@@ -212,15 +213,15 @@ class _Scales:
     """What is no tensor, such as alpha: diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file."""
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
-        self._told = peft_config(metadata)
+        self._settings = sound_peft_config(path, metadata)
         beside = path.parent / CONFIG
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
 
     def of(self, component: str) -> Mapping[str, Any]:
-        """peft's settings of the adapter on this component; {} where nothing is told."""
+        """peft's settings of the adapter on this component; {} where there are none."""
         prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
         for prefix in prefixes:
-            found = {key[len(prefix) :]: value for key, value in self._told.items() if key.startswith(prefix)}
+            found = {key[len(prefix) :]: value for key, value in self._settings.items() if key.startswith(prefix)}
             if found:
                 return found
         return self._config

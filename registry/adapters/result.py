@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.factors import Factors
-from registry.adapters.reader import Adapter
+from registry.adapters.reader import Adapter, ModuleId
 from registry.adapters.writer import OutputModule, Pair, adapter_tensors
 from registry.detect.licences import Terms
 from registry.families import FAMILIES
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 
     from registry.store import Store
 
-Place = tuple[str, str]  # component, canonical module
 CARRIED = ("ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_v2", "modelspec.architecture")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One module of a result: its name as it will stand in the file, its factors, and for a report what of the change they keep."""
+    """One module of a result: its name in the file, its factors, and for a report what of the change they keep."""
 
     name: str
     place: tuple[str, str]
@@ -40,8 +39,8 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """A finished adapter: where it lies, its hashes and numbers."""
+class AdapterResult:
+    """A finished adapter: its path, hashes and numbers."""
 
     output: Path
     result: Mapping[str, Any]
@@ -62,7 +61,7 @@ def _pair(factors: Factors) -> Pair:
     return Pair(factors.down.reshape(rank, factors.shape[1], *kernel), factors.up.reshape(-1, rank, *[1] * len(kernel)), float(rank))
 
 
-def module_names(places: Iterable[Place], family: str | None) -> dict[Place, str]:
+def module_names(places: Iterable[ModuleId], family: str | None) -> dict[ModuleId, str]:
     """(component, canonical module) -> the module's name in kohya's files, with the prefixes of its family where that is known."""
     places = list(places)
     names = FAMILIES[family].adapter_names if family is not None and family in FAMILIES else None
@@ -72,23 +71,23 @@ def module_names(places: Iterable[Place], family: str | None) -> dict[Place, str
     return {place: _kohya_name(place, {**usual, **encoders}) for place in places}
 
 
-def _kohya_name(place: Place, encoders: Mapping[str, str]) -> str:
+def _kohya_name(place: ModuleId, encoders: Mapping[str, str]) -> str:
     component, module = place
     inner = f"text_model_{module}" if component != DENOISER and module.startswith("encoder_layers") else module
     return f"{writing_of('kohya').prefix(component, DENOISER, encoders)}{inner}"
 
 
 def metadata_of(first: Adapter | None, recipe: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, str]:
-    """What the header says: the base as the first adapter names it, rank and alpha as kohya's readers show them, and the recipe."""
+    """The header's metadata: the base as the first adapter names it, rank and alpha as kohya's readers show them, and the recipe."""
     kept = {key: value for key, value in (first.metadata if first else {}).items() if key in CARRIED}
     ranks = {layer.factors.rank for layer in layers}
-    said = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
-    kept |= {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": said, "ss_network_alpha": said}
+    common = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
+    kept |= {"format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": common, "ss_network_alpha": common}
     return kept | {RECIPE_KEY: json.dumps(portable(recipe), sort_keys=True, ensure_ascii=False)}
 
 
 def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without places on this machine: sources by name and hash."""
+    """The recipe without this machine's paths: sources by name and hash."""
     sources = [{"ref": source["name"], "sha256": source["sha256"]} for source in recipe["sources"]]
     return {**recipe, "sources": sources}
 
@@ -108,7 +107,7 @@ def save(
     numbers: Mapping[str, Any],
     register: bool = True,
     report: Report = silent,
-) -> Made:
+) -> AdapterResult:
     """Write the file whole and register it with its parents and recipe."""
     output.parent.mkdir(parents=True, exist_ok=True)
     hashes = write_safetensors(output, tensors, metadata={**metadata, **terms.entries()})
@@ -134,4 +133,4 @@ def save(
         "seconds": round(monotonic() - began, 3),
         **numbers,
     }
-    return Made(output=output, result=result, record=record)
+    return AdapterResult(output=output, result=result, record=record)

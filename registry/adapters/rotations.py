@@ -24,7 +24,7 @@ def rotation_fault(module: Module) -> str | None:
     if module.algorithm == "boft" and module.stored["blocks"].info.shape[0] != 1:
         return "is boft of several butterfly factors in peft's order, which is not read here; merge it with peft."
     if module.algorithm == "oft" and "use_cayley_neumann" not in module.settings:
-        return "is peft's oft, and the adapter_config.json that tells which transform it was trained with is not there."
+        return "is peft's oft, and the adapter_config.json with the transform it was trained with is missing."
     if module.settings.get("coft"):
         return "is peft's constrained oft (coft), which is not read here; merge it with peft."
     return None

@@ -30,20 +30,20 @@ def misshape(module: Module, shape: tuple[int, ...]) -> str | None:
     """What keeps a module's change from being added to a weight of this shape; None when nothing does."""
     if fault := tensor_fault(module):
         return fault.rstrip(".")
-    told = f"the base has {list(shape)}"
+    expected = f"the base has {list(shape)}"
     if not module.roles - {"diff_b", "b_norm", "alpha"}:
         return None
     if module.algorithm in ROTATIONS:
         return turn_fault(module, shape)
     if module.algorithm == "ia3":
         count = module.stored["weight_scale"].info.elements
-        return None if count in shape[:2] else f"{count} scales where {told}"
+        return None if count in shape[:2] else f"{count} scales where {expected}"
     try:
         found = outline_shape(module, shape if module.needs_base else None)
     except RuntimeError:  # torch's own word for factors that do not fit each other, or the base
-        return f"factors that do not fit where {told}"
+        return f"factors that do not fit where {expected}"
     same = found[0] == shape[0] and TensorInfo("F32", found).elements == TensorInfo("F32", shape).elements
-    return None if same else f"{list(found)} where {told}"
+    return None if same else f"{list(found)} where {expected}"
 
 
 def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...]:

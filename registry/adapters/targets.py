@@ -1,6 +1,6 @@
-"""Where an adapter's modules lie in a checkpoint: the tensor, and the rows of it where layers are fused.
+"""The tensors of a checkpoint that an adapter's modules change: whole, or rows of fused layers.
 
-The other way round they are the modules that an adapter made of this checkpoint would have.
+Read in reverse, they are the modules that an adapter for this checkpoint can have.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from registry.adapters.reader import Module, canonical
+from registry.adapters.reader import Module, ModuleId, canonical
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.detect.module_shapes import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
@@ -25,44 +25,41 @@ class TargetSlice:
     origin: int = 0
 
 
-Place = tuple[str, str]
-
-
 @dataclass(frozen=True)
-class Places:
-    """(component, canonical module) -> its landings, in order; and the names that an adapter for this checkpoint is written with."""
+class Targets:
+    """(component, canonical module) -> its target slices, in order; and the module names for an adapter written for this checkpoint."""
 
-    landings: Mapping[Place, tuple[TargetSlice, ...]]
-    biases: Mapping[Place, str]
-    own: tuple[tuple[Place, str], ...]  # every module once: place, dotted name
+    targets: Mapping[ModuleId, tuple[TargetSlice, ...]]
+    biases: Mapping[ModuleId, str]
+    own: tuple[tuple[ModuleId, str], ...]  # every module once: place, dotted name
 
     def find(self, module: Module) -> tuple[TargetSlice, ...] | None:
-        """Where a module of an adapter lands; None: nowhere in this checkpoint."""
-        return self.landings.get(module.place)
+        """The target slices of an adapter's module; None: this checkpoint has no such module."""
+        return self.targets.get(module.place)
 
 
-def places_of(layout: Layout, family: str | None = None) -> Places:
-    """The places of a checkpoint's weights under every name that adapters of its family use for them."""
-    landings: dict[Place, tuple[TargetSlice, ...]] = {}
-    biases: dict[Place, str] = {}
-    own: list[tuple[Place, str]] = []
+def targets_of(layout: Layout, family: str | None = None) -> Targets:
+    """The targets in a checkpoint under every name that adapters of its family use for them."""
+    targets: dict[ModuleId, tuple[TargetSlice, ...]] = {}
+    biases: dict[ModuleId, str] = {}
+    own: list[tuple[ModuleId, str]] = []
     for component, keys in _by_component(layout).items():
         layers = layers_per_block(keys)
-        for name, landing in _modules(component, keys, layout):
-            told = diffusers_module(name, layers=layers) if component == "denoiser" else None
-            place = (component, canonical(component, told or name))
-            if place not in landings:
-                landings[place] = landing
-                own.append((place, told or name))
-            landings.setdefault((component, canonical(component, name)), landing)
+        for name, target in _modules(component, keys, layout):
+            renamed = diffusers_module(name, layers=layers) if component == "denoiser" else None
+            place = (component, canonical(component, renamed or name))
+            if place not in targets:
+                targets[place] = target
+                own.append((place, renamed or name))
+            targets.setdefault((component, canonical(component, name)), target)
         for name, key in keys.items():
             if name.endswith(".bias"):
                 bare = name.removesuffix(".bias")
-                told = diffusers_module(bare, layers=layers) if component == "denoiser" else None
-                biases[(component, canonical(component, told or bare))] = key
+                renamed = diffusers_module(bare, layers=layers) if component == "denoiser" else None
+                biases[(component, canonical(component, renamed or bare))] = key
         if component == "denoiser" and (names := names_of(family)) is not None:
-            landings = dict(_other_names(names, keys, layout)) | landings
-    return Places(landings, biases, tuple(own))
+            targets = dict(_other_names(names, keys, layout)) | targets
+    return Targets(targets, biases, tuple(own))
 
 
 def _by_component(layout: Layout) -> dict[str, dict[str, str]]:
@@ -83,7 +80,7 @@ def _by_component(layout: Layout) -> dict[str, dict[str, str]]:
 
 
 def _modules(component: str, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[str, tuple[TargetSlice, ...]]]:
-    """(module, landings) of every weight; OpenCLIP's fused attention as the three modules it is."""
+    """(module, targets) of every weight; OpenCLIP's fused attention as the three modules it is."""
     for name, key in keys.items():
         shape = layout.tensors[key].info.shape
         found = RESBLOCK.fullmatch(name)
@@ -102,8 +99,8 @@ def names_of(family: str | None) -> AdapterNames | None:
     return FAMILIES[family].adapter_names if family is not None and family in FAMILIES else None
 
 
-def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[Place, tuple[TargetSlice, ...]]]:
-    """The denoiser's layers under the other code's names: fused ones as rows of single ones, single ones as parts of the fused."""
+def _other_names(names: AdapterNames, keys: Mapping[str, str], layout: Layout) -> Iterator[tuple[ModuleId, tuple[TargetSlice, ...]]]:
+    """The denoiser's layers in the other implementation's names: a fused one is several tensors, a single one rows of a fused tensor."""
     modules = {name.removesuffix(".weight"): key for name, key in keys.items() if name.endswith(".weight")}
     for layer in originals(names.layers, modules).values():
         own = [modules.get(module) for module in layer.modules]
@@ -138,6 +135,6 @@ def _below(keys: list[str], layout: Layout, layer: Layer) -> tuple[TargetSlice, 
 
 
 def _halves(key: str, rows: int) -> tuple[TargetSlice, ...]:
-    """A weight whose halves stand the other way round in the other code."""
+    """A weight whose halves are in the other order in the other implementation."""
     half = rows // 2
     return TargetSlice(key, (0, half), half), TargetSlice(key, (half, rows), 0)

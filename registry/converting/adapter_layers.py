@@ -1,6 +1,6 @@
-"""An adapter file as units that can be renamed: the layer each belongs to, found by whatever name the file has for it.
+"""An adapter file's modules with the layer that each belongs to, found by whatever name the file has for it.
 
-Flat names have lost their dots and no rule brings them back: they are looked up in the family's table of layers, or among the
+Flat names have lost their dots and no rule restores them: they are looked up in the family's table of layers, or among the
 modules of a base where one is given.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.adapters.reader import Adapter, Module
-from registry.adapters.targets import places_of
+from registry.adapters.targets import targets_of
 from registry.adapters.writer import Pair
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import ldm_names
@@ -42,7 +42,7 @@ class AdapterLayer:
 
     @property
     def whole(self) -> bool:
-        """Whether it stands for several of diffusers' modules."""
+        """Whether it covers several of diffusers' modules."""
         return self.part is None and len(self.layer.modules) > 1
 
     @property
@@ -52,7 +52,7 @@ class AdapterLayer:
 
 
 def adapter_layers(adapter: Adapter, names: AdapterNames | None, *, base: Path | None) -> list[AdapterLayer]:
-    """The units of an adapter. Raises Refused with every name that no layer has."""
+    """The layers of an adapter. Raises Refused with every name that no layer has."""
     table = _Table(names or NO_NAMES, base, peft=adapter.spelling == "peft")
     found: list[AdapterLayer] = []
     lost: list[str] = []
@@ -127,7 +127,7 @@ def _spellings(component: str, module: str) -> Iterator[str]:
 def base_names(path: Path) -> dict[str, dict[str, str]]:
     """component -> {any name of a module, dots as underscores: its name in diffusers} of a diffusers folder or a single file."""
     found: dict[str, dict[str, str]] = {}
-    for (component, _), dotted in places_of(read_layout(path)).own:
+    for (component, _), dotted in targets_of(read_layout(path)).own:
         name = dotted if component == DENOISER or dotted.startswith("text_") else f"text_model.{dotted}"
         found.setdefault(component, {})[name.replace(".", "_")] = name
     denoiser = found.setdefault(DENOISER, {})

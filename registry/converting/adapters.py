@@ -1,4 +1,4 @@
-"""An adapter in another dialect: planned whole, written, read back, compared with its source, and only then called saved."""
+"""An adapter in another dialect: planned whole, written, read back and compared with its source before it is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from registry.adapters.reader import CONFIG, Adapter, read_adapter
 from registry.adapters.writer import adapter_tensors, write_adapter
 from registry.converting.adapter_layers import AdapterLayer, adapter_layers
 from registry.converting.proof import prove
-from registry.converting.request import ConvertRequest, Written
+from registry.converting.request import ConversionResult, ConvertRequest
 from registry.converting.respelling import Respelled, respelled
 from registry.detect.loading import known_family
 from registry.errors import Refused
@@ -22,7 +22,7 @@ from registry.formats.dialects import DIALECTS, Writing, writing_of
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
 
-OWN_TO_THE_FORM = (  # metadata that speak of the source's form or bytes
+OWN_TO_THE_FORM = (  # metadata about the source's form or bytes
     "lora_adapter_metadata",
     "sshs_model_hash",
     "sshs_legacy_hash",
@@ -144,9 +144,9 @@ class AdapterConversion:
     plan: AdapterPlan
 
     @classmethod
-    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, base: Path | None) -> AdapterConversion:
-        """The way for a file. Raises Refused."""
-        return cls(plan_adapter(path, wish.output, target=wish.target, family=family, base=base, dtype=wish.dtype))
+    def of(cls, path: Path, request: ConvertRequest, *, family: str | None, base: Path | None) -> AdapterConversion:
+        """The conversion of a file. Raises Refused."""
+        return cls(plan_adapter(path, request.output, target=request.target, family=family, base=base, dtype=request.dtype))
 
     @property
     def family(self) -> str:
@@ -160,11 +160,11 @@ class AdapterConversion:
     def notes(self) -> tuple[str, ...]:
         return self.plan.notes
 
-    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
         return write_planned(self.plan, parents=parents, report=report)
 
 
-def write_planned(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> Written:
+def write_planned(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], report: Report = silent) -> ConversionResult:
     """Write what was planned. Raises JobFailed with nothing left behind where the result is not the source's equal."""
     metadata = metadata_of(plan, parents)
     if plan.folder:
@@ -178,7 +178,7 @@ def write_planned(plan: AdapterPlan, *, parents: Sequence[Mapping[str, Any]], re
             hashes = write_adapter(temporary, plan.spelled.modules, plan.writing, metadata=metadata, dtype=plan.dtype)
             difference = _proven(plan, temporary, report)
         file = plan.output
-    return Written(file=file, hashes=hashes, facts={"difference": difference})
+    return ConversionResult(file=file, hashes=hashes, facts={"difference": difference})
 
 
 def _proven(plan: AdapterPlan, path: Path, report: Report) -> float:
@@ -187,12 +187,12 @@ def _proven(plan: AdapterPlan, path: Path, report: Report) -> float:
 
 
 def metadata_of(plan: AdapterPlan, parents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The source's metadata without what speaks of its form, and what the readers of the target dialect look for."""
+    """The source's metadata without those about its form, and those that readers of the target dialect need."""
     names = plan.family.adapter_names
     kept = {key: value for key, value in plan.adapter.metadata.items() if key not in OWN_TO_THE_FORM}
     kept.setdefault("format", "pt")
     kept.setdefault("modelspec.sai_model_spec", "1.0.1")
-    if isinstance(plan.family.architecture, str):  # of a family whose builds differ it is the base that tells
+    if isinstance(plan.family.architecture, str):  # in a family whose builds differ, the base has it
         kept.setdefault("modelspec.architecture", f"{plan.family.architecture}/lora")
     kept.setdefault("modelspec.title", plan.adapter.path.stem)
     kept["modelspec.implementation"] = plan.writing.implementation

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.writer import held
-from registry.converting.request import ConvertRequest, Written
+from registry.converting.request import ConversionResult, ConvertRequest
 from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import proven_file, torch_dtype, write_lazily
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
@@ -37,7 +37,7 @@ class Cast:
 
     @classmethod
     def of(cls, dtype: str | None, layout: Layout) -> Cast:
-        """The cast that is asked for. Raises Refused for weights that are no plain numbers."""
+        """The requested cast. Raises Refused for weights that are no plain numbers."""
         if dtype is not None and DTYPES.get(dtype) not in FLOATS:
             raise Refused(f"--dtype {dtype} is not known. Give {', '.join(DTYPES)}.")
         strange = quantised(layout.tensors)
@@ -56,7 +56,7 @@ class Cast:
 
 @dataclass(frozen=True)
 class Planned:
-    """A tensor of the result: where its numbers lie, and what it is written as."""
+    """A tensor of the result: its numbers on the disk, and the dtype it is written in."""
 
     stored: Stored
     info: TensorInfo
@@ -118,41 +118,41 @@ def bytes_of(tensors: Mapping[str, Planned]) -> int:
 class DtypeConversion:
     """A single file whose tensors keep their names and change their dtype."""
 
-    wish: ConvertRequest
+    request: ConvertRequest
     layout: Layout
     tensors: Mapping[str, Planned]
     family: str | None
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, kind: str) -> DtypeConversion:
-        """The way for a safetensors file. Raises Refused."""
-        if wish.dtype is None:
+    def of(cls, path: Path, request: ConvertRequest, *, family: str | None, kind: str) -> DtypeConversion:
+        """The conversion of a safetensors file. Raises Refused."""
+        if request.dtype is None:
             raise Refused(f"{path.name} is safetensors already. Give --dtype to change its dtype, or another --to.")
         if path.is_dir():
             raise Refused(f"{path.name} is a folder. Give --to single-file, or --to folder with --dtype.")
         layout = read_layout(path)
-        cast = Cast.of(wish.dtype, layout)
+        cast = Cast.of(request.dtype, layout)
         if cast.to in SMALL and kind != "checkpoint":
             raise Refused(f"{path.name} is of kind {kind}; fp8 is for a checkpoint's denoiser. Give bf16 or fp16.")
         tensors = planned(layout.tensors, cast, lambda key: layout.component(key) == "denoiser")
-        return cls(wish, layout, tensors, family, cast_notes(cast, tensors))
+        return cls(request, layout, tensors, family, cast_notes(cast, tensors))
 
     @property
     def facts(self) -> dict[str, Any]:
         changed = sum(one.info.dtype != one.stored.info.dtype for one in self.tensors.values())
         tensors = {"tensors": len(self.tensors), "cast": changed, "bytes": bytes_of(self.tensors)}
-        return {"from": "safetensors", "dtype": self.wish.dtype, **tensors}
+        return {"from": "safetensors", "dtype": self.request.dtype, **tensors}
 
-    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
         maps = MappedFiles([self.layout.path])
         refuse_overflow([self.tensors], maps, report)
         kept = {key: value for key, value in self.layout.metadata.items() if key not in OWN_TO_THE_BYTES}
         metadata = {**kept, "format": "pt", "loraloom.parents": plain_parents(parents)}
-        with proven_file(self.wish.output) as temporary:
+        with proven_file(self.request.output) as temporary:
             hashes = write_planned(temporary, self.tensors, maps, metadata=metadata, report=report)
             maps.check()
-        return Written(file=self.wish.output, hashes=hashes)
+        return ConversionResult(file=self.request.output, hashes=hashes)
 
 
 def plain_parents(parents: Sequence[Mapping[str, Any]]) -> str:
@@ -161,6 +161,6 @@ def plain_parents(parents: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cast_notes(cast: Cast, tensors: Mapping[str, Planned]) -> tuple[str, ...]:
-    """What should be said of a cast."""
+    """Notes on a cast."""
     kept = sum(one.info.dtype != cast.to and one.info.dtype in FLOATS for one in tensors.values())
     return (f"fp8 is for the denoiser's matrices: {kept} tensors keep their dtype.",) if cast.to in SMALL and kept else ()

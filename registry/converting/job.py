@@ -1,4 +1,4 @@
-"""A conversion as a job: what was named is found, the way is chosen by what it is and what it shall become, the result is registered."""
+"""A conversion as a job: the source is found, the conversion is chosen by its kind and the target, the result is registered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from registry.converting.pickles import PickleConversion, is_pickle
 from registry.converting.request import FORMS, ConversionPlan, ConvertRequest
 from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
-from registry.detect.loading import told_prediction
+from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
@@ -36,56 +36,59 @@ __all__ = ["ConvertPlan", "ConvertRequest", "Converted", "plan_convert", "run_co
 class ConvertPlan:
     """A conversion that can be run."""
 
-    wish: ConvertRequest
+    request: ConvertRequest
     record: Record
     name: str
-    way: ConversionPlan
+    conversion: ConversionPlan
 
     @property
     def notes(self) -> list[str]:
-        return list(self.way.notes)
+        return list(self.conversion.notes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
         return {
             "source": str(self.record.path),
-            "output": str(self.wish.output),
-            "to": self.wish.target,
+            "output": str(self.request.output),
+            "to": self.request.target,
             "kind": self.record.kind,
-            "family": self.way.family,
-            **self.way.facts,
-            "name": self.name if self.wish.register else None,
+            "family": self.conversion.family,
+            **self.conversion.facts,
+            "name": self.name if self.request.register else None,
             "notes": self.notes,
         }
 
     def to_text(self) -> str:
         """The plan for a person."""
-        told = ", ".join(f"{name} {value}" for name, value in self.way.facts.items() if value not in (None, 0, []))
-        lines = [f"{self.record.name} ({self.way.family or 'family unknown'}) to {self.wish.target}: {self.wish.output}", f"  {told}"]
+        facts = ", ".join(f"{name} {value}" for name, value in self.conversion.facts.items() if value not in (None, 0, []))
+        lines = [
+            f"{self.record.name} ({self.conversion.family or 'family unknown'}) to {self.request.target}: {self.request.output}",
+            f"  {facts}",
+        ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What a conversion left: the numbers for machines, what should be said, and its Record where it was registered."""
+    """A finished conversion: plain values, notes, and its Record where it was registered."""
 
     result: Mapping[str, Any]
     notes: Sequence[str] = ()
     record: Record | None = None
 
 
-def plan_convert(wish: ConvertRequest, store: Store) -> ConvertPlan:
+def plan_convert(request: ConvertRequest, store: Store) -> ConvertPlan:
     """Everything checked, nothing written. Raises Refused."""
-    if wish.target not in (*writable(), *FORMS):
-        raise Refused(f"Cannot convert to {wish.target!r}. {suggest(wish.target, (*writable(), *FORMS))}")
-    record = _found(wish, store)
-    folder = wish.target == "folder" or (_is_folder_dialect(wish.target) and wish.output.suffix != ".safetensors")
-    faults = output_faults(wish.output, [Path(str(record.path))], folder=folder)
-    faults += name_faults(wish.name) if wish.name else []
+    if request.target not in (*writable(), *FORMS):
+        raise Refused(f"Cannot convert to {request.target!r}. {suggest(request.target, (*writable(), *FORMS))}")
+    record = _found(request, store)
+    folder = request.target == "folder" or (_is_folder_dialect(request.target) and request.output.suffix != ".safetensors")
+    faults = output_faults(request.output, [Path(str(record.path))], folder=folder)
+    faults += name_faults(request.name) if request.name else []
     if faults:
         raise Faults("This conversion was not started:", faults)
-    base = Path(str(store.find(wish.base, kind="checkpoint").path)) if wish.base else None
-    return ConvertPlan(wish=wish, record=record, name=_name(wish, record), way=_way(wish, record, base))
+    base = Path(str(store.find(request.base, kind="checkpoint").path)) if request.base else None
+    return ConvertPlan(request=request, record=record, name=_name(request, record), conversion=_conversion(request, record, base))
 
 
 def _is_folder_dialect(target: str) -> bool:
@@ -93,37 +96,37 @@ def _is_folder_dialect(target: str) -> bool:
     return writing is not None and writing.folder
 
 
-def _way(wish: ConvertRequest, record: Record, base: Path | None) -> ConversionPlan:
-    """How this becomes that."""
+def _conversion(request: ConvertRequest, record: Record, base: Path | None) -> ConversionPlan:
+    """The conversion from this record to the target."""
     path = Path(str(record.path))
-    if wish.family is None and record.family is None and record.candidates:
-        raise Refused(f"{path.name} may be for {' or '.join(record.candidates)}; nothing in it tells. Say which: --family NAME")
+    if request.family is None and record.family is None and record.candidates:
+        raise Refused(f"{path.name} may be for {' or '.join(record.candidates)}; nothing in it decides. Give --family NAME")
     if record.dialect == "pickle":
-        if wish.target != "safetensors":
+        if request.target != "safetensors":
             raise Refused(f"{path.name} is a pickle. Convert it to safetensors first: --to safetensors --output FILE.safetensors")
-        return PickleConversion(path, wish)
+        return PickleConversion(path, request)
     if record.dialect == "gguf":
         raise Refused(
             f"{path.name} is a GGUF file, whose weights are rounded in blocks of a few bits. Convert the safetensors file it was made from."
         )
-    if wish.target in writable():
+    if request.target in writable():
         if record.kind not in ("adapter", "unknown"):
-            raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of adapters.")
-        return AdapterConversion.of(path, wish, family=wish.family or record.family, base=base)
-    family = wish.family or record.family
-    if wish.target == "safetensors":
-        return DtypeConversion.of(path, wish, family=family, kind=record.kind)
+            raise Refused(f"{request.reference} is of kind {record.kind}; {request.target} is a form of adapters.")
+        return AdapterConversion.of(path, request, family=request.family or record.family, base=base)
+    family = request.family or record.family
+    if request.target == "safetensors":
+        return DtypeConversion.of(path, request, family=family, kind=record.kind)
     if record.kind not in ("checkpoint", "unknown"):
-        raise Refused(f"{wish.reference} is of kind {record.kind}; {wish.target} is a form of checkpoints.")
-    if wish.target == "single-file":
-        return SingleFileConversion.of(path, wish, family=family, prediction=told_prediction(record))
-    return FolderConversion.of(path, wish, family=family, base=base, prediction=told_prediction(record))
+        raise Refused(f"{request.reference} is of kind {record.kind}; {request.target} is a form of checkpoints.")
+    if request.target == "single-file":
+        return SingleFileConversion.of(path, request, family=family, prediction=prediction_override(record))
+    return FolderConversion.of(path, request, family=family, base=base, prediction=prediction_override(record))
 
 
-def _found(wish: ConvertRequest, store: Store) -> Record:
-    """The Record that is meant; a peft folder is its weights, a pickle has a Record of its path alone."""
-    path = Path(wish.reference).expanduser()
-    if looks_like_path(wish.reference) and path.is_dir() and (path / CONFIG).is_file():
+def _found(request: ConvertRequest, store: Store) -> Record:
+    """The source's Record; a peft folder is its weights, a pickle has a Record of its path alone."""
+    path = Path(request.reference).expanduser()
+    if looks_like_path(request.reference) and path.is_dir() and (path / CONFIG).is_file():
         weights = weight_files(path)
         if not weights:
             raise Refused(f"{path} is a peft folder without safetensors weights. Name a folder with adapter_model.safetensors.")
@@ -133,14 +136,14 @@ def _found(wish: ConvertRequest, store: Store) -> Record:
         return Record(
             id="", name=file.stem, kind="unknown", dialect="pickle", files=(FileEntry(path=str(file), bytes=file.stat().st_size),)
         )
-    return store.find(wish.reference)
+    return store.find(request.reference)
 
 
-def _name(wish: ConvertRequest, record: Record) -> str:
+def _name(request: ConvertRequest, record: Record) -> str:
     """The registered name: the one given, else the output's, with the form behind it where the source has that name."""
-    stem = wish.output.stem if wish.output.suffix else wish.output.name
+    stem = request.output.stem if request.output.suffix else request.output.name
     taken = bool(record.id) and stem == without_alias(record.name)
-    return wish.name or (f"{stem}-{wish.target}" if taken else stem)
+    return request.name or (f"{stem}-{request.target}" if taken else stem)
 
 
 def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> Converted:
@@ -150,10 +153,10 @@ def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> 
     sha256 = store.sha256(plan.record, report=report) if plan.record.dialect != "pickle" else str(hash_file(path, report=report)[0].sha256)
     source = {"role": "source", "ref": path.stem, "sha256": sha256}
     kept = [dict(parent) for parent in plan.record.parents if parent.get("role") == "base"]
-    plan.wish.output.parent.mkdir(parents=True, exist_ok=True)
-    written = plan.way.write(parents=[*kept, source], report=report)
+    plan.request.output.parent.mkdir(parents=True, exist_ok=True)
+    written = plan.conversion.write(parents=[*kept, source], report=report)
     parents = [*kept, {**source, "ref": plan.record.name}]
-    record = _registered(plan, store, written.file, parents, sha256, report) if plan.wish.register else None
+    record = _registered(plan, store, written.file, parents, sha256, report) if plan.request.register else None
     hashes = written.hashes or (record.hashes if record is not None else Hashes())
     notes = [*plan.notes, *written.notes]
     result = {
@@ -176,9 +179,14 @@ def _registered(plan: ConvertPlan, store: Store, file: Path, parents: list[dict[
     return store.add(
         file,
         name=plan.name,
-        family=plan.way.family,
+        family=plan.conversion.family,
         parents=parents,
-        recipe={"tool": "convert", "to": plan.wish.target, "dtype": plan.wish.dtype, "source": {"ref": record.name, "sha256": sha256}},
+        recipe={
+            "tool": "convert",
+            "to": plan.request.target,
+            "dtype": plan.request.dtype,
+            "source": {"ref": record.name, "sha256": sha256},
+        },
         licence=record.licence,
         triggers=record.triggers,
         report=report,

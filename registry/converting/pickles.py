@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.converting.request import ConvertRequest, Written
+from registry.converting.request import ConversionResult, ConvertRequest
 from registry.errors import BadFile, JobFailed, Refused
 from registry.formats.atomic_file import proven_file
 from registry.formats.hashing import hash_file
@@ -24,7 +24,7 @@ ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 ROOM_MIB = 8192  # address space beside the file's own: torch alone maps some gigabytes of libraries
 COPIES = 3  # of the file that may be in memory: as it is read, in another dtype, as it is written
 SECONDS = 120  # of CPU time, and a second more for each 20 MB
-NO_MEMORY = ("MemoryError", "not enough memory", "allocate memory", "failed to map segment")  # as Python, torch and the loader say it
+NO_MEMORY = ("MemoryError", "not enough memory", "allocate memory", "failed to map segment")  # as Python, torch and the loader word it
 BYTES_A_SECOND = 20_000_000
 
 
@@ -38,12 +38,12 @@ class Unpickled:
     left: Mapping[str, str]
 
     def notes(self) -> list[str]:
-        """What should be said of it."""
+        """Notes for the user."""
         notes = []
         if self.left:
-            told = ", ".join(f"{name} ({kind})" for name, kind in list(self.left.items())[:6])
+            report = ", ".join(f"{name} ({kind})" for name, kind in list(self.left.items())[:6])
             more = f" and {len(self.left) - 6} more" if len(self.left) > 6 else ""
-            notes.append(f"left out, since they are no weights: {told}{more}.")
+            notes.append(f"left out, since they are no weights: {report}{more}.")
         if self.ema:
             notes.append(
                 f"{self.ema} tensors are a second, averaged copy of the weights (EMA). `loraloom merge +preset=prune` leaves it out."
@@ -58,17 +58,17 @@ class PickleConversion:
     """A pickle as safetensors. What is in it is not known before it is read: nothing of it is loaded for a plan."""
 
     path: Path
-    wish: ConvertRequest
+    request: ConvertRequest
 
     def __post_init__(self) -> None:
-        if self.wish.output.suffix != ".safetensors":
-            raise Refused(f"--output {self.wish.output.name} must end in .safetensors.")
-        if self.wish.dtype is not None and DTYPES.get(self.wish.dtype) not in ("F32", "F16", "BF16"):
-            raise Refused(f"--dtype {self.wish.dtype} is not for pickles. Give fp32, fp16 or bf16.")
+        if self.request.output.suffix != ".safetensors":
+            raise Refused(f"--output {self.request.output.name} must end in .safetensors.")
+        if self.request.dtype is not None and DTYPES.get(self.request.dtype) not in ("F32", "F16", "BF16"):
+            raise Refused(f"--dtype {self.request.dtype} is not for pickles. Give fp32, fp16 or bf16.")
 
     @property
     def family(self) -> str | None:
-        return self.wish.family
+        return self.request.family
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -78,19 +78,19 @@ class PickleConversion:
     def notes(self) -> tuple[str, ...]:
         return ("A pickle is read when it is converted, in a process of its own that runs none of its code.",)
 
-    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
         metadata = {"format": "pt", "loraloom.parents": json.dumps(list(parents), sort_keys=True, ensure_ascii=False)}
-        dtype = DTYPES[self.wish.dtype] if self.wish.dtype is not None else None
-        with proven_file(self.wish.output) as temporary:
-            found = unpickle(self.path, temporary, dtype=dtype, metadata=metadata, memory_mib=self.wish.memory_mib)
+        dtype = DTYPES[self.request.dtype] if self.request.dtype is not None else None
+        with proven_file(self.request.output) as temporary:
+            found = unpickle(self.path, temporary, dtype=dtype, metadata=metadata, memory_mib=self.request.memory_mib)
             read_header(temporary)
-        hashes = hash_file(self.wish.output, report=report)[0]
+        hashes = hash_file(self.request.output, report=report)[0]
         facts = {"tensors": found.tensors, "shared": found.shared, "left_out": dict(found.left)}
-        return Written(file=self.wish.output, hashes=hashes, facts=facts, notes=found.notes())
+        return ConversionResult(file=self.request.output, hashes=hashes, facts=facts, notes=found.notes())
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle, by its first bytes, or by its ending where they say nothing."""
+    """Whether a file is a pickle, by its first bytes, or by its file name where they do not decide."""
     with open_regular(path) as file:
         start = file.read(SNIFF)
     found = sniff(start)
@@ -114,13 +114,13 @@ def unpickle(source: Path, target: Path, *, dtype: str | None, metadata: Mapping
         )
     except subprocess.TimeoutExpired as error:
         raise BadFile(source, "pickle", f"was not unpickled within {10 * seconds} s, and was given up.") from error
-    told = _told(done)
-    if "refused" in told:
-        raise BadFile(source, "pickle", str(told["refused"]))
-    return Unpickled(told["tensors"], told["shared"], told["ema"], told["left"])
+    report = _report(done)
+    if "refused" in report:
+        raise BadFile(source, "pickle", str(report["refused"]))
+    return Unpickled(report["tensors"], report["shared"], report["ema"], report["left"])
 
 
-def _told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The one JSON document on the process's stdout."""
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines:
@@ -131,7 +131,7 @@ def _told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     errors = done.stderr.strip().splitlines()
     if any(word in line for line in errors for word in NO_MEMORY):
         return {"refused": "needs more memory to unpickle than a file of its size may take, and was stopped. --memory-mib gives it more."}
-    raise JobFailed(f"Unpickling ended with code {done.returncode}: {errors[-1] if errors else 'nothing was said'}")
+    raise JobFailed(f"Unpickling ended with code {done.returncode}: {errors[-1] if errors else 'no message'}")
 
 
 def _environment() -> dict[str, str]:

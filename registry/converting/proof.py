@@ -26,9 +26,11 @@ def prove(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer], *, dtyp
 
     Raises JobFailed where a layer is missing, is there too much, or does something else.
     """
-    mine, theirs = _by_layer(before), _by_layer(after)
+    before_layers, after_layers = _by_layer(before), _by_layer(after)
     apart = [
-        f"{component} {module}" for component, module in mine.keys() ^ theirs.keys() if _does_something(mine, theirs, (component, module))
+        f"{component} {module}"
+        for component, module in before_layers.keys() ^ after_layers.keys()
+        if _does_something(before_layers, after_layers, (component, module))
     ]
     if apart:
         raise JobFailed(
@@ -36,15 +38,15 @@ def prove(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer], *, dtyp
         )
     worst = 0.0
     limit = TOLERANCE.get(dtype or "F32", TOLERANCE["F32"])
-    for number, place in enumerate(sorted(mine.keys() & theirs.keys()), 1):
-        found = _difference(mine[place], theirs[place])
+    for number, place in enumerate(sorted(before_layers.keys() & after_layers.keys()), 1):
+        found = _difference(before_layers[place], after_layers[place])
         worst = max(worst, found)
         if not found <= limit:
             raise JobFailed(
-                f"{mine[place][0].source.name} does something else in the converted file: its product differs by {found:.3g} of its norm, "
+                f"{before_layers[place][0].source.name} has another product in the converted file: it differs by {found:.3g} of its norm; "
                 f"at most {limit:g} is rounding. Nothing is kept." + (" Write a wider --dtype." if dtype else "")
             )
-        report(Tick("compare", number, len(mine), place[1]))
+        report(Tick("compare", number, len(before_layers), place[1]))
     return worst
 
 
@@ -55,9 +57,9 @@ def _by_layer(units: Sequence[AdapterLayer]) -> Layers:
     return found
 
 
-def _does_something(mine: Layers, theirs: Layers, place: tuple[str, str]) -> bool:
+def _does_something(before_layers: Layers, after_layers: Layers, place: tuple[str, str]) -> bool:
     """Whether a layer of one of both changes anything: one that does not may be left out."""
-    units = mine.get(place) or theirs[place]
+    units = before_layers.get(place) or after_layers[place]
     return any(not unit.is_pair or "dora" in unit.source.roles or bool(pair_of(unit).up.any()) for unit in units)
 
 
@@ -67,11 +69,11 @@ def _difference(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer]) -
         return 0.0 if _same_tensors(before[0], after[0]) else math.inf
     if _same_factors(before, after):
         return 0.0
-    mine, its = _blocks(before), _blocks(after)
-    if mine is None or its is None or not _same_magnitudes(mine, its):
+    before_layers, its = _blocks(before), _blocks(after)
+    if before_layers is None or its is None or not _same_magnitudes(before_layers, its):
         return math.inf
     norm = away = 0.0
-    for one, other in zip(mine, its, strict=True):
+    for one, other in zip(before_layers, its, strict=True):
         if one is not None and other is not None and _size(one) != _size(other):
             return math.inf
         squares = inner(one, one), inner(other, other)
@@ -115,11 +117,11 @@ def _blocks(units: Sequence[AdapterLayer]) -> list[Pair | None] | None:
     return [Pair(whole.down, whole.up[begin:end], whole.alpha, dora) for (begin, end), dora in zip(bounds, doras, strict=True)]
 
 
-def _same_magnitudes(mine: Sequence[Pair | None], its: Sequence[Pair | None]) -> bool:
+def _same_magnitudes(before_layers: Sequence[Pair | None], its: Sequence[Pair | None]) -> bool:
     """Whether DoRA's magnitudes of every row are there on both sides, equal but for rounding."""
-    for one, other in zip(mine, its, strict=True):
-        ours, theirs = (pair.dora if pair is not None else None for pair in (one, other))
-        if (ours is None) != (theirs is None) or (ours is not None and theirs is not None and not _close(ours.float(), theirs.float())):
+    for one, other in zip(before_layers, its, strict=True):
+        first, second = (pair.dora if pair is not None else None for pair in (one, other))
+        if (first is None) != (second is None) or (first is not None and second is not None and not _close(first.float(), second.float())):
             return False
     return True
 
@@ -141,7 +143,7 @@ def _same_factors(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer])
     if None in magnitudes and magnitudes != (None, None):
         return False
     pairs = [(one.up, other.up), (one.down, other.down), *([magnitudes] if one.dora is not None else [])]
-    return one.alpha == other.alpha and all(same_bits(mine, its) for mine, its in pairs)  # type: ignore[arg-type]  # both are there
+    return one.alpha == other.alpha and all(same_bits(before_layers, its) for before_layers, its in pairs)  # type: ignore[arg-type]  # both are there
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What is asked of a conversion, and what every way of converting answers with."""
+"""The request of a conversion, the plan that answers it, and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMS = ("safetensors", "single-file", "folder")  # targets that are no dialect 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:
-    """What is asked for: a reference, the form it shall have, and where."""
+    """The request: a reference, the target form, and the output."""
 
     reference: str
     target: str
@@ -29,8 +29,8 @@ class ConvertRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
-    """What was written: the file or folder to register, its hashes where they were taken, more facts and notes."""
+class ConversionResult:
+    """What was written: the file or folder to register, its hashes where they were computed, more facts and notes."""
 
     file: Path
     hashes: Hashes | None = None
@@ -43,7 +43,7 @@ class ConversionPlan(Protocol):
 
     @property
     def family(self) -> str | None:
-        """What the result is of; None: it is looked at when it is registered."""
+        """What the result is of; None: it is detected when it is registered."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -51,7 +51,7 @@ class ConversionPlan(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What should be said before."""
+        """Notes for the user before it runs."""
 
-    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
-        """The output, whole and proven, or not there."""
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
+        """Write the output whole and verified, or leave nothing."""

@@ -111,10 +111,10 @@ def _apart(spelling: _Spelling, units: Sequence[AdapterLayer]) -> Respelled:
                 continue
             found.add(spelling.name(unit.component, module), pair)
             component = spelling.family.denoiser if unit.component == DENOISER else unit.component
-            told = f"{component}.{module.removeprefix(OUTER)}"
-            settings[f"{told}.lora_A.weight"] = pair.down
-            settings |= {f"{told}.lora_magnitude_vector": pair.dora} if pair.dora is not None else {}
-            alphas[told] = pair.alpha
+            setting = f"{component}.{module.removeprefix(OUTER)}"
+            settings[f"{setting}.lora_A.weight"] = pair.down
+            settings |= {f"{setting}.lora_magnitude_vector": pair.dora} if pair.dora is not None else {}
+            alphas[setting] = pair.alpha
     if spelling.writing.alpha is None:
         found.settings = lean(lora_settings(settings, alphas))
     return found
@@ -161,7 +161,7 @@ def rows_of(layer: Layer, pair: Pair) -> tuple[int, ...]:
 
 
 def swaps(layer: Layer, pair: Pair) -> bool:
-    """Whether the halves of this layer's rows stand the other way round in the original implementation."""
+    """Whether the halves of this layer's rows are in the other order in the original implementation."""
     return layer.swaps(len(pair.up), int(pair.down.shape[1]))
 
 
@@ -249,7 +249,7 @@ def _kind(unit: AdapterLayer) -> str:
 
 
 def is_pefts(module: Module) -> bool:
-    """Whether a module of another algorithm than LoRA is peft's: its alpha stands in a config, and some of its tensors lie otherwise."""
+    """Whether a module of another algorithm is peft's: alpha is in a config, and some of its tensors are laid out otherwise."""
     told_elsewhere = module.alpha is not None and "alpha" not in module.roles
     return module.peft or told_elsewhere or module.name.startswith("base_model.")
 

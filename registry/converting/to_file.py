@@ -12,7 +12,7 @@ from typing import Any
 
 from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK
 from registry.converting.casting import SHOWN, Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
-from registry.converting.request import ConvertRequest, Written
+from registry.converting.request import ConversionResult, ConvertRequest
 from registry.detect.loading import known_family, load_family
 from registry.errors import BadFile, JobFailed, LoomError, Refused
 from registry.families import Family
@@ -34,24 +34,24 @@ PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; 
 class SingleFileConversion:
     """A diffusers folder as one file in the original implementation's names."""
 
-    wish: ConvertRequest
+    request: ConvertRequest
     layout: Layout
     known: Family
     parts: Parts
     tensors: Mapping[str, Planned]
     components: tuple[str, ...]
     notes: tuple[str, ...]
-    marks: tuple[str, ...]  # empty tensors that say what is predicted
+    marks: tuple[str, ...]  # empty tensors that mark the prediction
 
     @classmethod
-    def of(cls, path: Path, wish: ConvertRequest, *, family: str | None, prediction: str | None = None) -> SingleFileConversion:
-        """The way for a folder. Raises Refused with every parameter that has no name in the original implementation."""
+    def of(cls, path: Path, request: ConvertRequest, *, family: str | None, prediction: str | None = None) -> SingleFileConversion:
+        """The conversion of a folder. Raises Refused with every parameter that has no name in the original implementation."""
         import torch
 
         if not path.is_dir():
             raise Refused(f"{path.name} is a single file already. Give --to safetensors with --dtype to change its dtype.")
         known, layout = known_family(family, path), read_layout(path)
-        cast = Cast.of(wish.dtype, layout)
+        cast = Cast.of(request.dtype, layout)
         parts = load_family(known, path, dtype=torch.float32, device="meta", base_config=None, prediction=prediction)
         found: dict[str, Stored] = {}
         denoiser: set[str] = set()
@@ -71,11 +71,11 @@ class SingleFileConversion:
             )
         if not found:
             raise Refused(f"{path.name} has no component that a single file of {known.title} holds.")
-        told = ", ".join(f"{name} ({count} tensors)" for name, count in left.items())
-        notes = [f"single files of {known.title} do not hold all components; not in the file: {told}"] if left else []
+        listed = ", ".join(f"{name} ({count} tensors)" for name, count in left.items())
+        notes = [f"single files of {known.title} do not hold all components; not in the file: {listed}"] if left else []
         components = tuple(component for component in _by_component(layout) if component not in left)
         tensors = planned(found, cast, denoiser.__contains__)
-        return cls(wish, layout, known, parts, tensors, components, (*notes, *cast_notes(cast, tensors)), _marks(parts))
+        return cls(request, layout, known, parts, tensors, components, (*notes, *cast_notes(cast, tensors)), _marks(parts))
 
     @property
     def family(self) -> str:
@@ -85,22 +85,22 @@ class SingleFileConversion:
     def facts(self) -> dict[str, Any]:
         return {
             "from": "folder",
-            "dtype": self.wish.dtype,
+            "dtype": self.request.dtype,
             "components": list(self.components),
             "tensors": len(self.tensors) + len(self.marks),
             "bytes": bytes_of(self.tensors),
         }
 
-    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
         maps = MappedFiles(file for one in self.tensors.values() for file in one.stored.files)
         refuse_overflow([self.tensors], maps, report)
         empty = Planned(next(iter(self.tensors.values())).stored.rows(0, 0).shaped((0,)), TensorInfo("F32", (0,)))
         tensors = {**self.tensors, **dict.fromkeys(self.marks, empty)}
-        with proven_file(self.wish.output) as temporary:
+        with proven_file(self.request.output) as temporary:
             hashes = write_planned(temporary, tensors, maps, metadata=self._metadata(parents), report=report)
             maps.check()
             opened(self.known, temporary, base=self.layout.path)
-        return Written(file=self.wish.output, hashes=hashes)
+        return ConversionResult(file=self.request.output, hashes=hashes)
 
     def _metadata(self, parents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         path, names = self.layout.path, self.known.file_names
@@ -114,8 +114,8 @@ class SingleFileConversion:
         if self.parts.prediction in PREDICTIONS:
             spec["prediction_type"] = PREDICTIONS[self.parts.prediction]
         configs = component_configs(path, self.components) if len(self.components) > 1 else {}
-        told = {f"modelspec.{key}": value for key, value in spec.items()}
-        return {"format": "pt", "loraloom.parents": plain_parents(parents), **configs, **told}
+        listed = {f"modelspec.{key}": value for key, value in spec.items()}
+        return {"format": "pt", "loraloom.parents": plain_parents(parents), **configs, **listed}
 
 
 def _by_component(layout: Layout) -> dict[str, list[str]]:
@@ -150,7 +150,7 @@ def _under_file_keys(known: Family, layout: Layout, component: str, names: Seque
 
 
 def _marks(parts: Parts) -> tuple[str, ...]:
-    """The empty tensors that tell other tools what the model predicts."""
+    """The empty tensors by which other tools know the model's prediction."""
     if parts.prediction != "v_prediction":
         return ()
     return (V_MARKS[0], *([ZERO_SNR_MARK] if parts.scheduler_config.get("rescale_betas_zero_snr") else []))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.converting.casting import Cast, Planned, bytes_of, cast_notes, plain_parents, planned, refuse_overflow, write_planned
-from registry.converting.request import ConvertRequest, Written
+from registry.converting.request import ConversionResult, ConvertRequest
 from registry.converting.to_file import opened
 from registry.detect.loading import known_family, load_family
 from registry.errors import Refused
@@ -28,7 +28,7 @@ from registry.tensors.mmap_files import MappedFiles
 from registry.tensors.relayout import cut
 
 WEIGHTS = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
-OUTER = "text_model."  # stands before the names of CLIP's parameters in published folders; newer classes dropped it and read both
+OUTER = "text_model."  # precedes the names of CLIP's parameters in published folders; newer classes dropped it and read both
 ABSENT = ("safety_checker", "feature_extractor", "image_encoder")  # that a pipeline may have and we do not write
 
 
@@ -36,7 +36,7 @@ ABSENT = ("safety_checker", "feature_extractor", "image_encoder")  # that a pipe
 class FolderConversion:
     """One file as a diffusers folder."""
 
-    wish: ConvertRequest
+    request: ConvertRequest
     layout: Layout
     known: Family
     parts: Parts
@@ -46,9 +46,9 @@ class FolderConversion:
 
     @classmethod
     def of(
-        cls, path: Path, wish: ConvertRequest, *, family: str | None, base: Path | None, prediction: str | None = None
+        cls, path: Path, request: ConvertRequest, *, family: str | None, base: Path | None, prediction: str | None = None
     ) -> FolderConversion:
-        """The way for a single file; `prediction` is what was told of it.
+        """The conversion of a single file; `prediction` is the user's override.
 
         Raises Refused, with the word base where the file alone does not say enough.
         """
@@ -59,7 +59,7 @@ class FolderConversion:
         if base is not None and not base.is_dir():
             raise Refused(f"--base must be a diffusers folder of the same build; {base} is a file.")
         known, layout = known_family(family, path), read_layout(path)
-        cast = Cast.of(wish.dtype, layout)
+        cast = Cast.of(request.dtype, layout)
         try:
             parts = load_family(known, path, dtype=torch.float32, device="meta", base_config=base, prediction=prediction)
         except Refused as error:
@@ -76,7 +76,7 @@ class FolderConversion:
         if left:
             notes.append(f"{len(left)} tensors of the file have no place in a folder and are left out, the first: {left[0]}")
         casts = [note for tensors in weights.values() for note in cast_notes(cast, tensors)]
-        return cls(wish, layout, known, parts, base, weights, tuple(dict.fromkeys([*notes, *casts])))
+        return cls(request, layout, known, parts, base, weights, tuple(dict.fromkeys([*notes, *casts])))
 
     @property
     def family(self) -> str:
@@ -86,17 +86,17 @@ class FolderConversion:
     def facts(self) -> dict[str, Any]:
         return {
             "from": "single-file",
-            "dtype": self.wish.dtype,
+            "dtype": self.request.dtype,
             "components": list(self.weights),
             "tensors": sum(len(tensors) for tensors in self.weights.values()),
             "bytes": sum(bytes_of(tensors) for tensors in self.weights.values()),
         }
 
-    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> Written:
+    def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
         maps = MappedFiles([self.layout.path])
         refuse_overflow(list(self.weights.values()), maps, report)
         modules = _modules(self.known, self.parts)
-        with atomic_folder(self.wish.output) as folder:
+        with atomic_folder(self.request.output) as folder:
             for component, tensors in self.weights.items():
                 module = modules[component]
                 place = folder / component / WEIGHTS[_library(module)]
@@ -106,7 +106,7 @@ class FolderConversion:
             self._write_rest(folder, modules)
             maps.check()
             opened(self.known, folder, base=None)
-        return Written(file=self.wish.output)
+        return ConversionResult(file=self.request.output)
 
     def _write_rest(self, folder: Path, modules: Mapping[str, Any]) -> None:
         """What is no weight of the file: copied from the base, else written from what the loader has made."""

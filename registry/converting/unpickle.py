@@ -3,7 +3,7 @@
     python -m registry.converting.unpickle IN OUT '{"memory_mib": .., "seconds": .., "dtype": .., "metadata": {..}}'
 
 The loader runs no code of the file. Names that it does not know are refused, but for those that trainers leave beside the weights:
-they become inert objects. What was found is told as one JSON document on stdout; a refusal has the key `refused`.
+they become inert objects. What was found is reported as one JSON document on stdout; a refusal has the key `refused`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ GLOBAL = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
 TORCHS_WORDS = "WeightsUnpickler error:"  # before the reason, in torch's long message
 READ = 1 << 20  # bytes of a bare pickle that are looked through for names
 TURNS = 64  # names replaced at most
-# where the weights stand: the first that has tensors
+# keys of the weights: the first that has tensors counts
 WEIGHTS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params", "weights", "net", "network")
 TRAINING = re.compile(r"optim|scheduler|scaler|callbacks|rng|loops|hparams|hyper_parameters", re.IGNORECASE)
 
 
 def main(arguments: list[str]) -> int:
-    """Load, write, tell."""
+    """Load, write, report."""
     source, target, words = Path(arguments[0]), Path(arguments[1]), json.loads(arguments[2])
     limit(words["memory_mib"], words["seconds"])
     try:
-        told = extract(source, target, dtype=words["dtype"], metadata=words["metadata"])
+        report = extract(source, target, dtype=words["dtype"], metadata=words["metadata"])
     except Unacceptable as error:
-        told = {"refused": str(error)}
+        report = {"refused": str(error)}
     except LoomError as error:
-        told = {"refused": f"cannot be written so: {error}"}
+        report = {"refused": f"cannot be written so: {error}"}
     except MemoryError:
-        told = {
+        report = {
             "refused": f"needs more than the {words['memory_mib']:,} MiB that unpickling may take. Give --memory-mib for a file you trust."
         }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(report) + "\n")
     return 0
 
 
@@ -107,7 +107,7 @@ def _compare(target: Path, tensors: Mapping[str, Tensor], same_bits: Any) -> Non
 
 
 class Inert:
-    """Stands for an object of a class that is not loaded: takes whatever it is given and does nothing."""
+    """Replaces an object of a class that is not loaded: accepts anything and does nothing."""
 
     state: Any = None  # what it was to be filled with
 
@@ -138,7 +138,11 @@ def load(source: Path) -> Any:
         except pickle.UnpicklingError as error:
             name = GLOBAL.search(str(error))
             if name is None:
-                named = [told for told in names_in(source) if not told.startswith(("torch.", "collections.")) and not HARMLESS.match(told)]
+                named = [
+                    report
+                    for report in names_in(source)
+                    if not report.startswith(("torch.", "collections.")) and not HARMLESS.match(report)
+                ]
                 asks = f" It asks for {', '.join(named[:3])} when it is loaded, which may run code." if named else ""
                 reason = f"is no pickle that torch's weights-only loader reads ({_first_line(error)}). It was not loaded.{asks}"
                 raise Unacceptable(reason) from error
@@ -211,8 +215,8 @@ def _inner(loaded: Mapping[Any, Any], left: dict[str, str]) -> Mapping[Any, Any]
     candidates = [name for name, value in loaded.items() if _holds_tensors(value) and not TRAINING.search(str(name))]
     named = [name for name in WEIGHTS if name in candidates]
     if not candidates or (not named and len(candidates) > 1):
-        told = ", ".join(f"{name} ({_kind(value)})" for name, value in list(loaded.items())[:6])
-        raise Unacceptable(f"does not say which of its parts is the model: {told}.")
+        report = ", ".join(f"{name} ({_kind(value)})" for name, value in list(loaded.items())[:6])
+        raise Unacceptable(f"does not show which of its parts is the model: {report}.")
     chosen = named[0] if named else candidates[0]
     for name, value in loaded.items():
         if name != chosen:

@@ -1,4 +1,4 @@
-"""What an adapter is, told from its header: algorithms, rank, alpha, DoRA, components. No tensor is read."""
+"""Facts of an adapter from its header: algorithms, rank, alpha, DoRA, components. No tensor is read."""
 
 import math
 import re
@@ -21,14 +21,14 @@ class AdapterFacts:
     dora: bool
     rank: int | None
     ranks: Mapping[int, int]
-    alpha_tensors: bool  # its alpha stands in tensors, which a header does not show
+    alpha_tensors: bool  # its alphas are tensors, whose values a header does not show
     dialect: str
     language_model: bool
-    others: int  # tensors that are no adapter's
+    others: int  # tensors that do not belong to an adapter
     other: str | None  # the first of them
 
     def alpha_by(self, metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
-        """(alpha, where it was read) with a header's metadata; the rank where there is none anywhere, since the scale is 1 then."""
+        """(alpha, where it was read) with a header's metadata; the rank where there is none: the scale is 1 then."""
         alpha, source = _alpha(metadata)
         if source is None and set(self.algorithms) & SCALED and self.rank is not None and not self.alpha_tensors:
             return float(self.rank), "no alpha in the file: the scale is 1"
@@ -57,7 +57,7 @@ def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorIn
 
 
 def _algorithms(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> set[str]:
-    found = {key.algorithm for key in keys.values() if key.role != "dora"} - {""}  # a magnitude may stand beside any algorithm's factors
+    found = {key.algorithm for key in keys.values() if key.role != "dora"} - {""}  # a DoRA magnitude goes with any algorithm
     if "oft" in found:  # one key name for both: three axes are OFT, four are BOFT
         axes = {len(tensors[name].shape) for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"}
         found = (found - {"oft"}) | ({"boft"} if axes == {4} else {"oft", "boft"} if 4 in axes else {"oft"})
@@ -80,7 +80,7 @@ def module_ranks(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInf
 
 def _components(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
     names = {key.component for key in keys.values()}
-    if "" in names:  # peft's own files do not say whose modules they change; their names do
+    if "" in names:  # peft's files do not name the component; the module names do
         modules = {key.module for key in keys.values() if not key.component}
         names |= (
             {"text_encoder" if TEXT_MODULE.search(module) else DENOISER for module in modules} if not is_language_model(keys) else set()
@@ -99,9 +99,9 @@ TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")
 
 
 def _alpha(metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
-    told = _number(metadata.get("ss_network_alpha"))
-    if told is not None:
-        return told, "ss_network_alpha"
+    alpha = _number(metadata.get("ss_network_alpha"))
+    if alpha is not None:
+        return alpha, "ss_network_alpha"
     config = peft_config(metadata)
     values = {value for name, value in config.items() if name.rpartition(".")[2] == "lora_alpha" and isinstance(value, int | float)}
     words = [
@@ -115,8 +115,8 @@ def _alpha(metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
         source += ", with rsLoRA: the scale is alpha by the root of the rank"
     if len(values) == 1 and not words:
         return float(values.pop()), source
-    told_all = [f"{value:g}" for value in sorted(values)] + words
-    return None, f"{source}: {', '.join(told_all)}" if told_all else None
+    values_text = [f"{value:g}" for value in sorted(values)] + words
+    return None, f"{source}: {', '.join(values_text)}" if values_text else None
 
 
 def _numbers(entry: object) -> list[tuple[str, float]]:

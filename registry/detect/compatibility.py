@@ -1,4 +1,4 @@
-"""Whether an adapter fits a base: its modules and shapes against that very base's header, per component."""
+"""Whether an adapter fits a base: its modules and shapes against the base's header, per component."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 3  # modules named in an explanation
 
 @dataclass(frozen=True)
 class ComponentFit:
-    """How many of an adapter's modules in one component the base has in the same shape."""
+    """Number of an adapter's modules in one component that the base has with the same shape."""
 
     matched: int
     total: int
@@ -27,7 +27,7 @@ class ComponentFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """How an adapter fits a base. `missing` are modules the base has not, `mismatched` those of another shape, each in words."""
+    """How an adapter fits a base. `missing` are modules that the base lacks, `mismatched` those of another shape, each described."""
 
     adapter: str
     base: str
@@ -37,13 +37,13 @@ class Fit:
 
     @property
     def share(self) -> float:
-        """Matched modules of all, 0 to 1."""
+        """Share of matched modules, 0 to 1."""
         total = sum(part.total for part in self.components.values())
         return sum(part.matched for part in self.components.values()) / total if total else 0.0
 
     @property
     def ok(self) -> bool:
-        """Every module of the adapter has its place in the base."""
+        """Whether every module of the adapter matches."""
         return self.share == 1.0
 
     def explain(self) -> str:
@@ -101,22 +101,22 @@ def fits(adapter: Path | str, base: Path | str) -> Fit:
     return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched))
 
 
-def _mismatch(told: LayerSize, base: ModuleShape) -> str | None:
-    """The sizes an adapter's layer was made for, in words, when they are not the base's; None when they agree."""
+def _mismatch(layer: LayerSize, base: ModuleShape) -> str | None:
+    """The sizes that an adapter's layer needs, described, where they differ from the base's; None when they agree."""
     area = math.prod(base.kernel or ())
     agrees = (
-        told.out in (None, base.out)
-        and told.into in (None, base.into)
-        and (base.kernel is None or told.kernel in (None, base.kernel))
-        and (told.flat is None or base.into is None or told.flat == base.into * area)
-        and (told.either is None or told.either in (base.out, base.into))
+        layer.out in (None, base.out)
+        and layer.into in (None, base.into)
+        and (base.kernel is None or layer.kernel in (None, base.kernel))
+        and (layer.flat is None or base.into is None or layer.flat == base.into * area)
+        and (layer.either is None or layer.either in (base.out, base.into))
     )
     if agrees:
         return None
-    if told.either is not None:
-        return f"for {told.either} numbers"
-    into = told.into or (told.flat // area if told.flat else base.into)
-    return str(ModuleShape(told.out or base.out, into, told.kernel or base.kernel))
+    if layer.either is not None:
+        return f"for width {layer.either}"
+    into = layer.into or (layer.flat // area if layer.flat else base.into)
+    return str(ModuleShape(layer.out or base.out, into, layer.kernel or base.kernel))
 
 
 __all__ = ["BaseModules", "ComponentFit", "Fit", "fits"]

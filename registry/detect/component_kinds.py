@@ -1,4 +1,4 @@
-"""The small kinds of model file, told by their keys: VAE, embedding, ControlNet, text encoder."""
+"""Component files identified by their keys: VAE, embedding, ControlNet, text encoder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ EMBEDDING_TOKENS = 256  # at most, a tensor
 
 @dataclass(frozen=True)
 class SmallKind:
-    """A kind with its reasons; several families mean that the keys cannot tell them apart."""
+    """A kind with its reasons; several families mean that the keys fit them all."""
 
     kind: str
     evidence: tuple[str, ...]
@@ -27,7 +27,7 @@ class SmallKind:
 
 
 def kind_by_keys(tensors: Tensors) -> SmallKind | None:
-    """The small kind a file is; None for checkpoints and for what nobody knows."""
+    """The component kind of a file; None for checkpoints and for unknown files."""
     return _controlnet(tensors) or _embedding(tensors) or _vae(tensors) or _text_encoder(tensors) or _diffusers_unet(tensors)
 
 
@@ -82,8 +82,8 @@ def _embedding(tensors: Tensors) -> SmallKind | None:
     if not all(1 <= len(shape) <= 2 and _tokens(shape) <= EMBEDDING_TOKENS for shape in shapes):
         return None
     name = next(iter(tensors))
-    told = name == "emb_params" or name.startswith(("string_to_param", "<"))  # of any width: small builds have their own
-    if not told and ("." in name or not all(_of_embedding(shape[-1]) for shape in shapes)):
+    marked = name == "emb_params" or name.startswith(("string_to_param", "<"))  # of any width: small builds have their own
+    if not marked and ("." in name or not all(_of_embedding(shape[-1]) for shape in shapes)):
         return None
     dialect = "a1111" if name == "emb_params" or name.startswith("string_to_param") else "diffusers"
     return SmallKind("embedding", (f"key {name} {shapes[0]}",), _of_embedding(shapes[0][-1]), None, dialect, ("text_encoder",))
@@ -99,7 +99,7 @@ def _tokens(shape: tuple[int, ...]) -> int:
 
 
 def _vae(tensors: Tensors) -> SmallKind | None:
-    """Encoder and decoder on their own; the latent channels say whose they may be."""
+    """Encoder and decoder on their own; the latent channels give the possible families."""
     for prefix in ("", "first_stage_model.", "vae."):
         conv = tensors.get(f"{prefix}decoder.conv_in.weight")
         if conv is None or len(conv.shape) not in (4, 5) or any(not name.startswith(prefix) for name in tensors if prefix):

@@ -1,4 +1,4 @@
-"""What a file's own metadata says: ModelSpec, sd-scripts' ss_* keys and our manifest, as facts with their sources."""
+"""Facts in a file's own metadata: ModelSpec, sd-scripts' ss_* keys and our manifest, each with its source."""
 
 import json
 from collections.abc import Mapping
@@ -84,10 +84,10 @@ def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _parents(metadata: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
-    """What it was made from, as far as the file says: our manifest, sd-scripts' base hash, ModelSpec's merged_from."""
-    ours = read_json_value(metadata.get("loraloom.parents"))
-    if isinstance(ours, list):
-        parents = [_parent(entry) for entry in ours if isinstance(entry, dict)]
+    """What it was made from, as far as the file records it: our manifest, sd-scripts' base hash, ModelSpec's merged_from."""
+    written = read_json_value(metadata.get("loraloom.parents"))
+    if isinstance(written, list):
+        parents = [_parent(entry) for entry in written if isinstance(entry, dict)]
         if parents:
             return tuple(parents)
     made = _trained_from(read_object(metadata, "loraloom.manifest")) or _merged_from(read_object(metadata, "loraloom_recipe"))
@@ -129,7 +129,7 @@ def _merged_from(recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 def with_peft(facts: MetadataFacts, config: Mapping[str, Any]) -> MetadataFacts:
-    """The facts with what peft's adapter_config.json beside the file says of the base."""
+    """The facts with the base named by peft's adapter_config.json beside the file."""
     base = config.get("base_model_name_or_path")
     if facts.parents or not isinstance(base, str) or not base.strip():
         return facts

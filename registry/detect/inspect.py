@@ -1,7 +1,7 @@
-"""Says what a model on the disk is, with reasons, from names, shapes and configs alone: no tensor is read.
+"""Detects what a model on the disk is, with evidence, from names, shapes and configs alone: no tensor is read.
 
 Every family gives a scored claim; the highest wins, equal ones are reported as candidates and never settled by order.
-What nothing claims is kept as unknown.
+A model that no family claims is `unknown`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from registry.references import file_name
 __all__ = ["Fit", "ModelHeader", "fits", "inspect", "look", "record_of"]
 
 
-# --- looking
+# --- reading headers
 
 
 def look(path: Path | str) -> ModelHeader:
-    """What detection sees of a file or a diffusers folder. Raises BadFile."""
+    """The ModelHeader of a file or a diffusers folder. Raises BadFile."""
     path = Path(path)
     if path.is_dir():
         return _look_folder(path)
@@ -73,7 +73,7 @@ def _look_folder(path: Path) -> ModelHeader:
     return ModelHeader(path=path, index=index, configs=configs, tensors=tensors)
 
 
-# --- judging
+# --- records
 
 
 def inspect(path: Path | str) -> Record:
@@ -86,7 +86,7 @@ def inspect(path: Path | str) -> Record:
 
 
 def record_of(path: Path, size: int, metadata: Mapping[str, str], table: TableFacts, *, beside: Collection[str] | None = None) -> Record:
-    """The unsaved Record of a single file of `size` bytes. `beside` are the names in its folder, where they are at hand."""
+    """The unsaved Record of a single file of `size` bytes. `beside` are the names in its folder, if known."""
     facts = with_sidecars(metadata_facts(metadata), path, beside=beside)
     base: dict[str, Any] = {
         "id": "",
@@ -120,7 +120,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFact
         )
         verdict.warnings.append(Warn(code="other-tensors", message=message))
     if not adapter.algorithms:
-        message = "Its tensors are of an algorithm that nothing here can apply."
+        message = "Its algorithm is not supported."
         verdict.warnings.append(Warn(code="unknown-algorithm", message=message))
     kept = dict(base["metadata"])
     if len(adapter.ranks) > 1:
@@ -142,7 +142,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFact
 
 
 def _model(base: dict[str, Any], metadata: Mapping[str, str], table: TableFacts, facts: MetadataFacts) -> Record:
-    """A single file that is no adapter: by its keys one of the small kinds, else a checkpoint when a family claims it."""
+    """A single file that is no adapter: a component by its keys, else a checkpoint when a family claims it."""
     small, gguf = table.small, str(base["files"][0].path).lower().endswith(".gguf")
     if gguf and small is None and (language := _language_model(metadata)):
         return _record(base, Verdict(evidence=[language], warnings=[NOT_DIFFUSION]), kind="text_encoder", dialect="gguf")
@@ -178,7 +178,7 @@ SHARDS = "*-00001-of-*.safetensors"
 
 
 def _inspect_shards(path: Path) -> Record:
-    """A folder that holds one single-file checkpoint in shards."""
+    """A folder with one single-file checkpoint in shards."""
     first = next(iter(sorted(path.glob(SHARDS))))
     facts = metadata_facts(read_header(first).metadata)
     seen = ModelHeader(path=path, tensors=weights_of(path), metadata=read_header(first).metadata)
@@ -204,7 +204,7 @@ COMPONENT_KINDS = {
 
 
 def is_lone_component(folder: Path) -> bool:
-    """Whether the folder's config.json names a component that is of use on its own: a VAE, a ControlNet, a text encoder."""
+    """Whether the folder's config.json names a component that is used on its own: a VAE, a ControlNet, a text encoder."""
     try:
         return _component_kind(_component_class(read_json(folder / "config.json"))) != "unknown"
     except (BadFile, OSError):
@@ -222,7 +222,7 @@ def _component_kind(class_name: str) -> str:
 
 
 def _inspect_component(path: Path) -> Record:
-    """One component of a diffusers folder on its own, by the class its config names."""
+    """One component of a diffusers folder, by the class in its config."""
     config = read_json(path / "config.json")
     name = _component_class(config)
     kind = _component_kind(name)
@@ -234,7 +234,7 @@ def _inspect_component(path: Path) -> Record:
 
 
 def _steered_by(class_name: str, cross_width: object) -> list[str]:
-    """The families that ControlNets of this class are for; where the class is several's, the one whose text states are so wide."""
+    """The families of ControlNets of this class; where several share it, the one with this cross-attention width."""
     families = [name for name, family in FAMILIES.items() if isinstance(family.control, Control) and class_name in family.control.classes]
     by_width = [name for name in families if name in of_cross_attention(cross_width)]
     return by_width or families
@@ -262,11 +262,11 @@ def _denoiser_of(family: str) -> str:
     return FAMILIES[family].denoiser if family in FAMILIES else "transformer"  # every family with a UNet is loaded
 
 
-NOT_DIFFUSION = Warn(code="not-diffusion", message="This is a language model: of use only where a family takes it as its text encoder.")
+NOT_DIFFUSION = Warn(code="not-diffusion", message="This is a language model: only usable as a family's text encoder.")
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen2vl", "qwen3", "gemma", "gemma2", "gemma3", "mistral", "t5", "t5encoder", "phi3")
 
 
 def _language_model(metadata: Mapping[str, str]) -> str | None:
-    """The reason to take a GGUF file for a language model or a text encoder; None for others."""
-    told = metadata.get("general.architecture", "").lower()
-    return f"general.architecture {told!r}" if told in LANGUAGE_MODELS else None
+    """Evidence that a GGUF file is a language model or a text encoder; None for others."""
+    architecture = metadata.get("general.architecture", "").lower()
+    return f"general.architecture {architecture!r}" if architecture in LANGUAGE_MODELS else None

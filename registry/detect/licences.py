@@ -26,14 +26,14 @@ ENTRY = "loraloom.licences"  # in a derived file's metadata: {name of a source: 
 
 @dataclass(frozen=True)
 class Terms:
-    """What follows from all sources: the licence that holds (None: none is known), theirs by name, and whose is not known."""
+    """What follows from all sources: the licence that holds (None: none is known), each source's, the sources without one."""
 
     licence: str | None
     sources: Mapping[str, str | None]
     unknown: tuple[str, ...]
 
     def warnings(self) -> tuple[Warn, ...]:
-        """What a person should know before the derived file is shared."""
+        """What to know before the derived file is shared."""
         found = []
         if self.unknown:
             message = f"the licence of {', '.join(self.unknown)} is not known: it may forbid more than {self.licence or 'anything'}."
@@ -52,18 +52,18 @@ class Terms:
     def entries(self) -> dict[str, str]:
         """A derived file's metadata: ModelSpec's licence where one is known, and every source's own."""
         spec = {"modelspec.license": self.licence} if self.licence else {}
-        told = json.dumps(dict(self.sources), ensure_ascii=False, sort_keys=True)
-        return {**spec, ENTRY: told} if any(self.sources.values()) else {}
+        declared = json.dumps(dict(self.sources), ensure_ascii=False, sort_keys=True)
+        return {**spec, ENTRY: declared} if any(self.sources.values()) else {}
 
 
 def strictness(licence: str) -> int | None:
-    """How much a licence forbids, 0 to 5; None for one nobody here knows."""
+    """How much a licence forbids, 0 to 5; None for an unknown one."""
     levels = [level for level, pattern in LEVELS if re.search(pattern, licence.lower())]
     return max(levels, default=None)
 
 
 def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
-    """What follows from (name, licence) of all sources."""
+    """The Terms that follow from (name, licence) of all sources."""
     given = list(dict.fromkeys(sources))
     single = [part.strip() for _, licence in given for part in (licence or "").split(" AND ") if part.strip()]
     known = {part: level for part in single if (level := strictness(part)) is not None}
@@ -73,11 +73,11 @@ def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
 
 
 def declared_terms(metadata: Mapping[str, str]) -> Terms | None:
-    """The Terms that a derived file's metadata tell; None where there are none, or damaged ones."""
+    """The Terms in a derived file's metadata; None where they are missing or damaged."""
     try:
-        told = json.loads(metadata.get(ENTRY, "null"))
+        declared = json.loads(metadata.get(ENTRY, "null"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict) or not all(value is None or isinstance(value, str) for value in told.values()):
+    if not isinstance(declared, dict) or not all(value is None or isinstance(value, str) for value in declared.values()):
         return None
-    return inherited(told.items())
+    return inherited(declared.items())

@@ -1,4 +1,4 @@
-"""A base model from its reference to Parts: detection names the family, the family loads."""
+"""A base model from its reference to Parts: detection finds the family, the family loads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.families import FAMILIES
 from registry.family import Family
 from registry.parts import Parts
-from registry.record import TOLD, Record
+from registry.record import OVERRIDDEN, Record
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def family_of(record: Record) -> Family:
         return FAMILIES[record.family]
     loadable = ", ".join(sorted(FAMILIES))
     if record.family is not None:
-        raise FamilyMismatch(f"{record.name} is a {record.family} model, which is known but not loaded yet. Loadable families: {loadable}.")
+        raise FamilyMismatch(f"{record.name} is a {record.family} model, which is detected but not loaded. Loadable families: {loadable}.")
     saw = f" Candidates: {', '.join(record.candidates)}." if record.candidates else ""
     why = f" Seen: {'; '.join(record.evidence)}." if record.evidence else ""
     raise Refused(f"{record.name} is of no family we know.{saw}{why} Loadable families: {loadable}.")
@@ -63,19 +63,19 @@ def load_base(
     family = family_of(base)
     if base.path is None:
         raise NotFound(f"{base.name} is registered, but none of its files is known to this machine. Scan its folder again.")
-    said = prediction or told_prediction(base)
-    return family, load_family(family, Path(base.path), dtype=dtype, device=device, base_config=base_config, prediction=said)
+    override = prediction or prediction_override(base)
+    return family, load_family(family, Path(base.path), dtype=dtype, device=device, base_config=base_config, prediction=override)
 
 
-def told_prediction(record: Record) -> str | None:
-    """What a person said that it predicts; None where nobody did."""
-    return record.prediction.value if record.prediction.source == TOLD else None
+def prediction_override(record: Record) -> str | None:
+    """The prediction override of a record; None where there is none."""
+    return record.prediction.value if record.prediction.source == OVERRIDDEN else None
 
 
 def load_family(
     family: Family, path: Path, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None, prediction: str | None
 ) -> Parts:
-    """The Parts of a path under a person's word for what it predicts (None: none was given). Refused where the family knows no such."""
+    """The Parts of a path with a prediction override (None: none). Raises Refused where the family has no such prediction."""
     if prediction is not None and prediction not in family.predictions:
         raise Refused(
             f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."

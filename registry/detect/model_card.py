@@ -9,25 +9,25 @@ LONGEST = 64_000  # bytes of a head that is read
 
 
 def card_licence(folder: Path) -> str | None:
-    """The `license:` of the folder's card: an SPDX id or the hub's word (openrail++); of `other` its `license_name`. None: none told."""
+    """The `license:` of the folder's card: an SPDX id or the hub's id (openrail++); of `other` its `license_name`. None: none given."""
     head = _head(folder / CARD)
     if "\nlicense" not in f"\n{head}":
         return None
     import yaml
 
     try:
-        told = yaml.safe_load(head)
+        values = yaml.safe_load(head)
     except yaml.YAMLError:
         return None
-    if not isinstance(told, dict):
+    if not isinstance(values, dict):
         return None
-    licence, name = told.get("license"), told.get("license_name")
+    licence, name = values.get("license"), values.get("license_name")
     chosen = name if licence == "other" and name else licence
     return str(chosen) if isinstance(chosen, (str, int, float)) else None
 
 
 def _head(file: Path) -> str:
-    """What stands between the first two lines of dashes; "" where the file does not begin with one."""
+    """The text between the first two lines of dashes; "" where the file does not begin with one."""
     try:
         with file.open(encoding="utf-8", errors="replace") as text:
             begin = text.read(LONGEST)

@@ -43,7 +43,7 @@ class BaseModules:
     components: Mapping[str, Mapping[str, ModuleShape]]
 
     def find(self, component: str, module: str) -> tuple[str, ModuleShape] | None:
-        """(component, sizes) of a module by any of its names; without a component all are looked through."""
+        """(component, sizes) of a module by any of its names; without a component all are searched."""
         name = underscored(module)
         wanted = [self.denoiser] if component == DENOISER else [component] if component else list(self.components)
         for candidate in wanted:
@@ -73,8 +73,8 @@ def _tables(path: Path, tensors: Mapping[str, TensorInfo]) -> list[AdapterNames]
     from registry.families import FAMILIES
 
     claims = sorted(checkpoint_claims(ModelHeader(path=path, tensors=tensors)), key=lambda claim: -claim.match.score)
-    told = [claims[0].family] if claims and claims[0].family in FAMILIES else list(FAMILIES)
-    return [names for name in told if (names := FAMILIES[name].adapter_names) is not None]
+    names_of = [claims[0].family] if claims and claims[0].family in FAMILIES else list(FAMILIES)
+    return [names for name in names_of if (names := FAMILIES[name].adapter_names) is not None]
 
 
 def _folder_modules(path: Path) -> BaseModules:
@@ -144,9 +144,9 @@ def _denoiser_names(tensors: Mapping[str, TensorInfo], tables: Iterable[AdapterN
     if any(name.startswith(UNET) for name in modules):
         layers = layers_per_block(tensors)
         for name, shape in list(modules.items()):
-            told = diffusers_module(name, layers=layers)
-            if told:
-                modules.setdefault(told, shape)
+            renamed = diffusers_module(name, layers=layers)
+            if renamed:
+                modules.setdefault(renamed, shape)
         modules.update(_ldm_names(modules))
         return modules
     for names in tables:

@@ -1,4 +1,4 @@
-"""The families we know by sight and have no file for: one row of looks each. A family with a file in registry/families is not asked here.
+"""Families that are detected and not loaded: one Signature each. A family with a file in registry/families has its signature there.
 
 Sources: diffusers' single_file_utils and model classes, ComfyUI's model_detection, SwarmUI's T2IModelClassSorter, InvokeAI's configs.
 """

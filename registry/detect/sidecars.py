@@ -1,4 +1,4 @@
-"""What other tools keep beside a model: Civitai's .civitai.info, A1111's .json and .txt, preview images. Read, never written."""
+"""Sidecar files of other tools: Civitai's .civitai.info, A1111's .json and .txt, preview images. Read, never written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAG = re.compile(r"<[^>]+>")
 
 @dataclass(frozen=True)
 class Sidecars:
-    """What lies beside a model file; `kept` goes into its metadata."""
+    """Facts of a model file's sidecars; `kept` goes into its metadata."""
 
     family: str | None = None
     family_source: str | None = None
@@ -31,7 +31,7 @@ class Sidecars:
 
 
 def sidecars_of(path: Path, *, beside: Collection[str] | None = None) -> Sidecars:
-    """The facts in the files beside a model; damaged and foreign ones are passed over. `beside`: the names there, if they are at hand."""
+    """The facts in the files beside a model; damaged and foreign ones are skipped. `beside`: the names there, if they are at hand."""
     folder, stem = path.parent, path.stem
 
     def there(name: str) -> bool:
@@ -49,7 +49,7 @@ def sidecars_of(path: Path, *, beside: Collection[str] | None = None) -> Sidecar
 
 
 def with_sidecars(facts: MetadataFacts, path: Path, *, beside: Collection[str] | None = None) -> MetadataFacts:
-    """The facts of a header and of what lies beside the file; the header's own come first."""
+    """The facts of a header and of the file's sidecars; the header's come first."""
     found = sidecars_of(path, beside=beside)
     if found == Sidecars():
         return facts
@@ -77,7 +77,7 @@ def _civitai(values: Mapping[str, Any], name: str) -> Sidecars:
 
 
 def _permissions(model: Mapping[str, Any]) -> str | None:
-    """What Civitai's switches forbid, in words that licences are judged by; None where they forbid nothing, or are not there."""
+    """What Civitai's switches forbid, in words that licences.strictness reads; None where they forbid nothing, or are not there."""
     uses = model.get("allowCommercialUse")
     closed = [
         word

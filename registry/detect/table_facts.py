@@ -55,7 +55,7 @@ def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
     seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata))  # no path: the same table gives the same facts
     keys = seen.adapter_keys
     if keys is None and tensors and all(name.startswith("base_model.") for name in tensors):
-        keys = {}  # peft's, of a kind whose tensors nothing here knows: VeRA, FourierFT, ...
+        keys = {}  # of peft, with an unsupported algorithm: VeRA, FourierFT, ...
     dtype = dtype_of(tensors)
     if keys is not None:
         return TableFacts(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
@@ -79,7 +79,7 @@ UNET_WORDS = ("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_b
 
 
 def _is_unet(keys: Mapping[str, AdapterKey]) -> bool:
-    """Whether the first module of the denoiser is one of a UNet, by its name; peft's own files do not say what is the denoiser."""
+    """Whether the first module of the denoiser is one of a UNet, by its name; peft's files do not name the denoiser."""
     first = next((key for key in keys.values() if key.component in (DENOISER, "")), None)
     return first is not None and (first.prefix == "unet." or any(word in first.module for word in UNET_WORDS))
 
@@ -98,8 +98,8 @@ def _components(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
 def _dialect(tensors: Mapping[str, TensorInfo]) -> str:
     if any("double_blocks." in name for name in tensors):
         return "bfl"
-    ours = any(name.endswith((".to_q.weight", ".to_qkv_mlp_proj.weight")) for name in tensors)
-    return "diffusers" if ours and not any("input_blocks." in name for name in tensors) else "ldm"
+    renamed = any(name.endswith((".to_q.weight", ".to_qkv_mlp_proj.weight")) for name in tensors)
+    return "diffusers" if renamed and not any("input_blocks." in name for name in tensors) else "ldm"
 
 
 # --- the cache

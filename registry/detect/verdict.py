@@ -91,7 +91,7 @@ def _reasons(claim: Claim) -> list[str]:
 def apply_metadata(verdict: Verdict, facts: MetadataFacts) -> None:
     """Add what the file declares: it settles what the tensors leave open, and is a warning where it disagrees with them."""
     if facts.family:
-        source = f"{facts.family_source} says {facts.family}"
+        source = f"{facts.family_source} declares {facts.family}"
         if verdict.family is None and (not verdict.candidates or facts.family in verdict.candidates):
             verdict.family, verdict.candidates = facts.family, ()
             verdict.evidence.append(source)

@@ -1,4 +1,4 @@
-"""An export as a job: every model's place in the tool's folder, planned whole, then linked, converted or copied. Nothing is overwritten."""
+"""An export as a job: every model's path in the tool's folder is planned, then linked, converted or copied. Nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LONGEST = 200  # bytes of a name; systems take 255 with what is put behind it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class ExportItem:
     """One model: where it goes, and how: link, convert, or already there."""
 
     record: Record
@@ -62,7 +62,7 @@ class ExportPlan:
 
     layout: str
     folder: Path
-    items: tuple[Item, ...]
+    items: tuple[ExportItem, ...]
 
     def to_json(self, done: Mapping[Path, str] | None = None) -> dict[str, Any]:
         """Plain values with stable keys; `done` has how each was made."""
@@ -75,7 +75,7 @@ def plan_export(references: Sequence[str], store: Store, folder: Path, *, layout
     tool = LAYOUTS[layout]
     root = folder.parent if folder.name == "models" and layout == "comfyui" else folder  # its models folder was named
     faults: list[str] = []
-    items: list[Item] = []
+    items: list[ExportItem] = []
     taken: dict[Path, Record] = {}
     if folder.exists() and not folder.is_dir():
         faults.append(f"{folder} is a file; the tool's folder was expected.")
@@ -95,7 +95,7 @@ def plan_export(references: Sequence[str], store: Store, folder: Path, *, layout
 
 
 def _records(references: Sequence[str], store: Store, faults: list[str]) -> list[Record]:
-    """The Records that are meant, each once."""
+    """The referenced Records, each once."""
     found: dict[str, Record] = {}
     for reference in references:
         try:
@@ -106,8 +106,8 @@ def _records(references: Sequence[str], store: Store, faults: list[str]) -> list
     return list(found.values())
 
 
-def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Mapping[Path, Record]) -> Item:
-    """One model's place and way. Raises Refused for what the tool does not read in any form."""
+def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Mapping[Path, Record]) -> ExportItem:
+    """One model's target and how it gets there. Raises Refused for what the tool does not read in any form."""
     source = Path(str(record.path))
     if not source.exists():
         raise Refused(f"its file {source} is not there.")
@@ -120,19 +120,19 @@ def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Map
     ending = source.suffix if source.is_file() else ""
     target, there = _free_place(root / place, record, ending if form is None else ".safetensors", store, taken, converted=form is not None)
     if form is None:
-        return Item(record=record, target=target, how="already there" if there else "link")
+        return ExportItem(record=record, target=target, how="already there" if there else "link")
     if there:
-        return Item(record=record, target=target, how="already there")
-    wish = ConvertRequest(reference=record.id or str(source), target=form, output=target, register=False)
-    conversion = plan_convert(wish, store)
+        return ExportItem(record=record, target=target, how="already there")
+    request = ConvertRequest(reference=record.id or str(source), target=form, output=target, register=False)
+    conversion = plan_convert(request, store)
     own = tool.place(record.kind, denoiser_alone=_holds_denoiser_alone(conversion))
     if own != place:  # a folder's transformer is a file of another kind
         target, there = _free_place(root / str(own), record, ".safetensors", store, taken, converted=True)
         if there:
-            return Item(record=record, target=target, how="already there")
-        conversion = plan_convert(replace(wish, output=target), store)
-    told = f"converted to {form}: it is of a form ({record.dialect or 'not known'}) that is not read by {tool.title}"
-    return Item(record=record, target=target, how="convert", conversion=conversion, notes=(told, *conversion.notes))
+            return ExportItem(record=record, target=target, how="already there")
+        conversion = plan_convert(replace(request, output=target), store)
+    note = f"converted to {form}: it is of a form ({record.dialect or 'not known'}) that is not read by {tool.title}"
+    return ExportItem(record=record, target=target, how="convert", conversion=conversion, notes=(note, *conversion.notes))
 
 
 def _form(record: Record, source: Path, tool: ToolLayout) -> str | None:
@@ -151,7 +151,7 @@ def _is_denoiser_alone(record: Record) -> bool:
 
 
 def _holds_denoiser_alone(conversion: ConvertPlan) -> bool:
-    components = conversion.way.facts.get("components")
+    components = conversion.conversion.facts.get("components")
     return bool(components) and all(component in DENOISERS for component in components or [])
 
 
@@ -168,7 +168,7 @@ def safe_file_name(name: str) -> str:
 def _free_place(
     folder: Path, record: Record, ending: str, store: Store, taken: Mapping[Path, Record], *, converted: bool
 ) -> tuple[Path, bool]:
-    """(a place that nothing has, whether this model lies there already)."""
+    """(a free path, whether this model is there already)."""
     name = safe_file_name(record.name)
     for stem in (name, f"{name}-{str(store.sha256(record))[:DIGITS]}"):
         target = folder / f"{stem}{ending}"
@@ -182,7 +182,7 @@ def _free_place(
 
 
 def _was_made_of(record: Record, target: Path, store: Store) -> bool:
-    """Whether a file says in its header that it was converted from this model."""
+    """Whether a file's header names this model as the source it was converted from."""
     try:
         parents = read_json_value(read_header(target).metadata.get("loraloom.parents"))
     except BadFile:
@@ -241,7 +241,7 @@ ORDER = ("hard link", "symbolic link", "copy")
 
 def _place_file(source: Path, target: Path) -> str:
     real = source.resolve()
-    for way, make in (("hard link", os.link), ("symbolic link", os.symlink)):
+    for conversion, make in (("hard link", os.link), ("symbolic link", os.symlink)):
         try:
             make(real, target)
         except FileExistsError as error:
@@ -249,7 +249,7 @@ def _place_file(source: Path, target: Path) -> str:
         except (OSError, RuntimeError):  # another disk, or a system without such links
             continue
         sync_folder(target.parent)
-        return way
+        return conversion
     _copy(real, target)
     return "copy"
 

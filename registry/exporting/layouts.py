@@ -12,7 +12,7 @@ from registry.names import Table
 
 @dataclass(frozen=True, kw_only=True)
 class ToolLayout:
-    """A tool's own folder: its place for each kind, and the forms it reads as they are."""
+    """A tool's own folder: a subfolder for each kind, and the forms it reads as they are."""
 
     name: str
     title: str

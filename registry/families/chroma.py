@@ -20,7 +20,7 @@ from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_control, refuse_other_factor, transformer_loader
-from registry.architectures.transformer.packing import pack, places, unpack
+from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
@@ -57,8 +57,8 @@ LAYERS: tuple[Layer, ...] = (
 FILE_NAMES = FileNames(
     title="Chroma",
     class_name="ChromaTransformer2DModel",
-    own="transformer_blocks.0.attn.to_q.weight",
-    theirs="double_blocks.0.img_attn.qkv.weight",
+    diffusers_key="transformer_blocks.0.attn.to_q.weight",
+    original_key="double_blocks.0.img_attn.qkv.weight",
     layers=LAYERS,
     others={**NORMS, f"{TIME}.norms.*.weight": f"{TIME}.norms.*.scale"},
 )
@@ -72,14 +72,14 @@ _BLOCKS = (
 # --- what it is
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
+def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim by what the metadata declare, else by layers that only Chroma has: its blocks are named and sized as FLUX.1's."""
-    told = claim_adapter(SIGNATURE, look)
+    match = claim_adapter(SIGNATURE, header)
     for key in ("modelspec.architecture", "ss_base_model_version"):
-        declared = look.metadata.get(key, "").strip().lower()
-        if declared.startswith("chroma") and look.adapter_keys is not None:
+        declared = header.metadata.get(key, "").strip().lower()
+        if declared.startswith("chroma") and header.adapter_keys is not None:
             return Match(score=0.99, evidence=(f"{key} {declared!r}",))
-    return told
+    return match
 
 
 # --- loading
@@ -148,7 +148,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
             timestep=timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it: bf16 rounds 826.06 to 828
             encoder_hidden_states=embeds,
             txt_ids=embeds.new_zeros(embeds.shape[1], 3),
-            img_ids=places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
+            img_ids=position_ids(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
             attention_mask=mask,
             return_dict=False,
         )[0]

@@ -20,7 +20,7 @@ from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_
 from registry.architectures.transformer.flux_control import block_residuals, flux_control
 from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_other_factor, same_guidance, transformer_loader
-from registry.architectures.transformer.packing import pack, places, unpack
+from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
@@ -45,8 +45,8 @@ KEY_NORM = "double_blocks.0.img_attn.norm.key_norm.scale"
 FILE_NAMES = FileNames(
     title="FLUX.1",
     class_name="FluxTransformer2DModel",
-    own="transformer_blocks.0.attn.to_q.weight",
-    theirs="double_blocks.0.img_attn.qkv.weight",
+    diffusers_key="transformer_blocks.0.attn.to_q.weight",
+    original_key="double_blocks.0.img_attn.qkv.weight",
     layers=FLUX_LAYERS,
     others=NORMS,
     implementation="https://github.com/black-forest-labs/flux",
@@ -62,11 +62,11 @@ _MODULATION = r"norm(1|1_context)?\.linear"
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by Black Forest Labs' or diffusers' names."""
-    if look.is_folder:
-        return _recognise_folder(look)
-    names = look.cached(bare)
+    if header.is_folder:
+        return _recognise_folder(header)
+    names = header.cached(bare)
     guided = next((mark for mark in GUIDED if mark in names), None)
     if any(name in names for name in NOT_FLUX1):
         return None
@@ -100,15 +100,15 @@ DIFFUSERS_MARKS = (
 )
 
 
-def _recognise_folder(look: ModelHeader) -> Match | None:
-    class_name = look.index.get("_class_name")
-    entry = look.index.get("transformer")
+def _recognise_folder(header: ModelHeader) -> Match | None:
+    class_name = header.index.get("_class_name")
+    entry = header.index.get("transformer")
     if class_name not in (*PIPELINES, *SPECIAL) or not isinstance(entry, (list, tuple)) or entry[1] != "FluxTransformer2DModel":
         return None
-    transformer, scheduler = look.configs.get("transformer", {}), look.configs.get("scheduler")
+    transformer, scheduler = header.configs.get("transformer", {}), header.configs.get("scheduler")
     channels = transformer.get("in_channels", 64)
     variant = {384: "fill", 128: "control"}.get(channels) or ("dev" if transformer.get("guidance_embeds") else "schnell")
-    scheduler_class = look.index["scheduler"][1] if isinstance(look.index.get("scheduler"), (list, tuple)) else ""
+    scheduler_class = header.index["scheduler"][1] if isinstance(header.index.get("scheduler"), (list, tuple)) else ""
     return Match(
         score=0.95,
         evidence=(f"model_index.json: {class_name}", f"transformer.guidance_embeds {bool(transformer.get('guidance_embeds'))}"),
@@ -118,36 +118,36 @@ def _recognise_folder(look: ModelHeader) -> Match | None:
     )
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
+def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
-    keys = look.adapter_keys
+    keys = header.adapter_keys
     marks = {name: _mark(name, key.module) for name, key in keys.items()} if keys is not None else {}
-    told = {mark.place for mark in marks.values()}
-    if keys is None or "foreign" in told or not told & {"double", "ours"}:
+    kinds = {mark.place for mark in marks.values()}
+    if keys is None or "foreign" in kinds or not kinds & {"double", "diffusers"}:
         return None
-    shapes = [look.tensors[name].shape for name, mark in marks.items() if mark.reads and keys[name].role == "down"]
+    shapes = [header.tensors[name].shape for name, mark in marks.items() if mark.reads and keys[name].role == "down"]
     widths = {shape[1] for shape in shapes if len(shape) == 2}
     if any(number >= BLOCKS.get(mark.stack, number + 1) for mark in marks.values() for number in (mark.number,)):
         return None
     width = next(iter(widths)) if len(widths) == 1 else WIDTH  # a small build is as wide as what reads its states
-    outs = {look.tensors[name].shape[0] // width for name, mark in marks.items() if mark.fused and keys[name].role == "up"}
+    outs = {header.tensors[name].shape[0] // width for name, mark in marks.items() if mark.fused and keys[name].role == "up"}
     if outs - {4, 7}:  # img_mlp.0 gives 4 widths and linear1 3 + 4; FLUX.2 of the same width gives 6 and 9
         return None
-    names = "double_blocks and single_blocks" if "double" in told else "single_transformer_blocks"
+    names = "double_blocks and single_blocks" if "double" in kinds else "single_transformer_blocks"
     if widths == {WIDTH}:
         return Match(score=0.95, evidence=(names, f"{WIDTH} wide"))
-    declared = look.metadata.get("modelspec.architecture", "").lower()
+    declared = header.metadata.get("modelspec.architecture", "").lower()
     if declared.startswith("flux-1"):
         return Match(score=0.9, evidence=(names, f"modelspec.architecture {declared!r}"))
     return Match(score=0.6, evidence=(names, f"widths {sorted(widths)}"))
 
 
 class _Mark(NamedTuple):
-    """What the name of one tensor says."""
+    """What the name of one tensor shows."""
 
-    place: str | None  # foreign (of a family with like names), double (Black Forest Labs' names), ours (diffusers')
+    place: str | None  # foreign (of a family with like names), double (Black Forest Labs' names), diffusers
     reads: bool  # of a layer whose input is as wide as the transformer
-    fused: bool  # of a layer whose output tells FLUX.1 from FLUX.2
+    fused: bool  # of a layer whose output width differs between FLUX.1 and FLUX.2
     stack: str
     number: int  # of its block
 
@@ -167,7 +167,7 @@ STACK = re.compile(r"((?:[a-z]+_)*blocks)[._](\d+)[._]")
 def _mark(name: str, module: str) -> _Mark:
     place = "foreign" if FOREIGN.search(name) else "double" if DOUBLE.search(name) else None
     if place is None and "single_transformer_blocks" in name:
-        place = "ours"
+        place = "diffusers"
     block = STACK.match(module)
     stack, number = (block[1], int(block[2])) if block else ("", -1)
     return _Mark(place, bool(READS.search(module)), bool(FUSED.search(module)), stack, number)
@@ -241,7 +241,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
         pooled_projections=conditioning["pooled"],
         encoder_hidden_states=embeds,
         txt_ids=embeds.new_zeros(embeds.shape[1], 3),
-        img_ids=places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
+        img_ids=position_ids(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
         **block_residuals(control),
         return_dict=False,
     )[0]

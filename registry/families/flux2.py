@@ -1,7 +1,7 @@
 """FLUX.2: 128-channel latents (2 x 2 cells of its VAE in one, normalised by a batch norm's statistics), and a language model for text.
 
 Two kinds of builds: dev has its guidance embedded and Mistral's states, klein has classifier-free guidance and Qwen3's, unless it is
-distilled: then it has neither. Three layers of the language model stand side by side in the states; its padding is attended.
+distilled: then it has neither. The states of three layers of the language model are concatenated; its padding is attended.
 """
 
 # B batch, C channels, H W latent size (pixels / 16), T text tokens, D width
@@ -20,7 +20,7 @@ from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import chat_texts, count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import refuse_control, same_guidance, transformer_loader
-from registry.architectures.transformer.packing import places
+from registry.architectures.transformer.packing import position_ids
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
@@ -73,7 +73,7 @@ SIGNATURE = Signature(
             module=r"^(double_blocks[._]\d+[._](img|txt)_attn[._]qkv|single_blocks[._]\d+[._]linear1)$",
             means=SIZES,
         ),
-        # what tells the smallest of them from FLUX.1, which is as wide: there they give 3 + 4 and 4 times the width
+        # separates klein-4b from FLUX.1, which is as wide: its outputs are 3 + 4 and 4 times the width
         Width(module=r"^single_blocks[._]\d+[._]linear1$", means={9 * width: build for width, build in SIZES.items()}, output=True),
         Width(
             module=r"^double_blocks[._]\d+[._](img|txt)_mlp[._]0$", means={6 * width: build for width, build in SIZES.items()}, output=True
@@ -113,9 +113,12 @@ INNER: Mapping[str, tuple[str, ...]] = {
     "txt_mlp.2": ("ff_context.linear_out",),
 }
 LAYERS: tuple[Layer, ...] = (
-    *(Layer(theirs, (ours,)) for theirs, ours in OUTER.items()),
+    *(Layer(original_key, (diffusers_key,)) for original_key, diffusers_key in OUTER.items()),
     Layer("final_layer.adaLN_modulation.1", ("norm_out.linear",), swapped=True),
-    *(Layer(f"double_blocks.*.{theirs}", every("transformer_blocks.*.", ours)) for theirs, ours in INNER.items()),
+    *(
+        Layer(f"double_blocks.*.{original_key}", every("transformer_blocks.*.", diffusers_key))
+        for original_key, diffusers_key in INNER.items()
+    ),
     Layer("single_blocks.*.linear1", ("single_transformer_blocks.*.attn.to_qkv_mlp_proj",)),
     Layer("single_blocks.*.linear2", ("single_transformer_blocks.*.attn.to_out",)),
 )
@@ -123,14 +126,14 @@ _NAMES = AdapterNames(layers=LAYERS, base_version="flux2")
 FILE_NAMES = FileNames(
     title="FLUX.2",
     class_name="Flux2Transformer2DModel",
-    own="single_stream_modulation.linear.weight",
-    theirs="single_stream_modulation.lin.weight",
+    diffusers_key="single_stream_modulation.linear.weight",
+    original_key="single_stream_modulation.lin.weight",
     layers=LAYERS,
     implementation="https://github.com/black-forest-labs/flux2",
     others={
         **{
-            f"transformer_blocks.*.attn.{ours}.weight": f"double_blocks.*.{theirs}.scale"
-            for ours, theirs in {
+            f"transformer_blocks.*.attn.{diffusers_key}.weight": f"double_blocks.*.{original_key}.scale"
+            for diffusers_key, original_key in {
                 "norm_q": "img_attn.norm.query_norm",
                 "norm_k": "img_attn.norm.key_norm",
                 "norm_added_q": "txt_attn.norm.query_norm",
@@ -153,57 +156,57 @@ PRESETS = {
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by the modulation that all blocks share."""
-    match = claim_checkpoint(SIGNATURE, look)
+    match = claim_checkpoint(SIGNATURE, header)
     if match is None:
         return None
-    if look.is_folder:
-        dev = bool(look.configs.get("transformer", {}).get("guidance_embeds"))
+    if header.is_folder:
+        dev = bool(header.configs.get("transformer", {}).get("guidance_embeds"))
     else:
-        names = look.cached(bare)
+        names = header.cached(bare)
         dev = any(name in names for name in ("guidance_in.in_layer.weight", "time_guidance_embed.guidance_embedder.linear_1.weight"))
     if match.variant == "dev" or (match.variant is None and dev):  # by its width, else by the guidance that only dev has
         return replace(match, variant="dev")
-    base = "-base" if look.is_folder and not look.index.get("is_distilled") else ""
+    base = "-base" if header.is_folder and not header.index.get("is_distilled") else ""
     return replace(match, variant=f"klein{base}{(match.variant or '').removeprefix('klein')}")
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
-    """A claim by names, widths and heights of its layers, and by what the file declares, which also tells a build that no width tells."""
-    claims = [claim for claim in (_claim_by_heights(look), claim_adapter(SIGNATURE, look)) if claim is not None]
+def recognise_adapter(header: ModelHeader) -> Match | None:
+    """A claim by names, widths and heights of its layers, and by what the file declares, which can name a build that no width shows."""
+    claims = [claim for claim in (_claim_by_heights(header), claim_adapter(SIGNATURE, header)) if claim is not None]
     match = max(claims, key=lambda claim: claim.score, default=None)
-    declared = _declared(look)
-    if declared is None or (match is None and not _all_known(look)):
+    declared = _declared(header)
+    if declared is None or (match is None and not _all_known(header)):
         return match
-    told, build = declared
+    entry, build = declared
     variant = (match.variant if match else None) or build
-    evidence = (*(match.evidence if match else ()), told)
+    evidence = (*(match.evidence if match else ()), entry)
     return Match(score=0.99, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
 
 
-def _all_known(look: ModelHeader) -> bool:
+def _all_known(header: ModelHeader) -> bool:
     """Whether every layer of an adapter has a name of FLUX.2's."""
-    keys = look.adapter_keys or {}
+    keys = header.adapter_keys or {}
     return bool(keys) and all(_NAMES.denoiser.find(module) is not None for module in {key.module for key in keys.values()})
 
 
 DECLARED = re.compile(r"flux[-._ ]?2[-._ ]*(?P<build>dev|klein(?:[-_]base)?(?P<size>[-_]\d+b)?)?")
 
 
-def _declared(look: ModelHeader) -> tuple[str, str | None] | None:
-    """(what the file's metadata say, the build in it or None), where they say FLUX.2; adapters of klein's base are klein's."""
+def _declared(header: ModelHeader) -> tuple[str, str | None] | None:
+    """(the entry that declares FLUX.2, its build or None); None where none does; adapters of klein's base are klein's."""
     for key in ("modelspec.architecture", "ss_base_model_version"):
-        told = look.metadata.get(key, "").strip().lower()
-        if found := DECLARED.match(told):
+        value = header.metadata.get(key, "").strip().lower()
+        if found := DECLARED.match(value):
             build = found["build"]
-            return f"{key} {told!r}", f"klein{(found['size'] or '').replace('_', '-')}" if build and build != "dev" else build
+            return f"{key} {value!r}", f"klein{(found['size'] or '').replace('_', '-')}" if build and build != "dev" else build
     return None
 
 
-def _claim_by_heights(look: ModelHeader) -> Match | None:
+def _claim_by_heights(header: ModelHeader) -> Match | None:
     """Matches an adapter in the original implementation's names (FLUX.1 shares them) by layer sizes that only FLUX.2 has."""
-    for (_component, module), size in layer_sizes(look.adapter_keys or {}, look.tensors).items():
+    for (_component, module), size in layer_sizes(header.adapter_keys or {}, header.tensors).items():
         for pattern, high, wide in HEIGHTS:
             if size.out and size.into and pattern.search(module) and size.out * wide == size.into * high:
                 evidence = (f"module {module}", f"{module} takes {size.into} and gives {size.out}")
@@ -222,7 +225,7 @@ def architecture_of(parts: Parts) -> str:
 
 
 def same_build(adapter: str, base: str) -> bool:
-    """Whether builds are one in all but size (where one of them does not tell it) and distillation."""
+    """Whether two builds differ at most in distillation, or in a size that one of them does not state."""
     mine, its = adapter.replace("klein-base", "klein"), base.replace("klein-base", "klein")
     return mine.startswith(its) or its.startswith(mine)
 
@@ -261,9 +264,9 @@ def _settled_layers(parts: Parts, width: int) -> tuple[int, ...]:
     """
     encoder: Any = parts.text_encoders["text_encoder"]
     config = getattr(encoder.config, "text_config", encoder.config)
-    told = parts.config.get(LAYERS_SETTING)
-    layers = tuple(told) if told is not None else LAYERS_READ.get(type(encoder).__name__, ())
-    if told is None and (not layers or max(layers) > config.num_hidden_layers):
+    setting = parts.config.get(LAYERS_SETTING)
+    layers = tuple(setting) if setting is not None else LAYERS_READ.get(type(encoder).__name__, ())
+    if setting is None and (not layers or max(layers) > config.num_hidden_layers):
         count = width // config.hidden_size
         layers = tuple(range(config.num_hidden_layers - count + 1, config.num_hidden_layers + 1))
         parts.warnings = (
@@ -393,7 +396,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
         guidance=conditioning["guidance"] if config.guidance_embeds else None,  # left out, a dev build would answer all the same
         encoder_hidden_states=embeds,
         txt_ids=text,
-        img_ids=places(noisy.shape[-2], noisy.shape[-1], like=text, axes=4),
+        img_ids=position_ids(noisy.shape[-2], noisy.shape[-1], like=text, axes=4),
         return_dict=False,
     )[0]
     return velocity.transpose(1, 2).reshape(noisy.shape)  # type: ignore[no-any-return]  # diffusers is untyped

@@ -1,6 +1,6 @@
 """Krea 2: one stream of text and image tokens, latents of sixteen channels from Qwen's video VAE, many layers of Qwen3-VL's states.
 
-A prompt is padded before the template's end, not after it: padding stands in the middle, takes no position and is masked. Guidance is
+A prompt is padded before the template's end, not after it: padding is in the middle, takes no position and is masked. Guidance is
 counted from 0: conditional + g (conditional - unconditional). A distilled build has a time shift that no size changes.
 """
 
@@ -19,7 +19,7 @@ from registry.architectures.text.clip import refuse_clip_skip
 from registry.architectures.text.llm import count_text_tokens, hidden_states
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import refuse_control, transformer_loader
-from registry.architectures.transformer.packing import pack, places, unpack
+from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.video import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
@@ -96,17 +96,25 @@ NORMS = {
     "postnorm.scale": "norm2.weight",
 }
 LAYERS: tuple[Layer, ...] = (
-    *(Layer(theirs, (ours,)) for theirs, ours in OUTER.items()),
-    *(Layer(f"{block}.{theirs}", (f"{own}.{ours}",)) for block, own in BLOCKS.items() for theirs, ours in INNER.items()),
+    *(Layer(original_key, (diffusers_key,)) for original_key, diffusers_key in OUTER.items()),
+    *(
+        Layer(f"{block}.{original_key}", (f"{stack}.{diffusers_key}",))
+        for block, stack in BLOCKS.items()
+        for original_key, diffusers_key in INNER.items()
+    ),
 )
 FILE_NAMES = FileNames(
     title="Krea 2",
     class_name="Krea2Transformer2DModel",
-    own="text_fusion.projector.weight",
-    theirs="txtfusion.projector.weight",
+    diffusers_key="text_fusion.projector.weight",
+    original_key="txtfusion.projector.weight",
     layers=LAYERS,
     others={
-        **{f"{own}.{ours}": f"{block}.{theirs}" for block, own in BLOCKS.items() for theirs, ours in NORMS.items()},
+        **{
+            f"{stack}.{diffusers_key}": f"{block}.{original_key}"
+            for block, stack in BLOCKS.items()
+            for original_key, diffusers_key in NORMS.items()
+        },
         "transformer_blocks.*.scale_shift_table": "blocks.*.mod.lin",
         "txt_in.norm.weight": "txtmlp.0.scale",
         "final_layer.norm.weight": "last.norm.scale",
@@ -122,12 +130,12 @@ MLP = ("ff.gate", "ff.up", "ff.down")
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by the projector of its text fusion."""
-    match = claim_checkpoint(SIGNATURE, look)
-    if match is None or not look.is_folder:
+    match = claim_checkpoint(SIGNATURE, header)
+    if match is None or not header.is_folder:
         return match
-    return replace(match, variant="distilled" if look.index.get("is_distilled") else "base")
+    return replace(match, variant="distilled" if header.index.get("is_distilled") else "base")
 
 
 # --- loading
@@ -209,12 +217,12 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
     refuse_control(control, NO_CONTROL)
     embeds = conditioning["embeds"]
-    text = torch.zeros(embeds.shape[1], 3, device=noisy.device)  # all text stands at the origin; float32, as bf16 rounds places
+    text = torch.zeros(embeds.shape[1], 3, device=noisy.device)  # all text is at the origin; float32, as bf16 rounds positions
     velocity = parts.denoiser(
         hidden_states=pack(noisy),
         encoder_hidden_states=embeds,
         timestep=(timesteps / 1000).to(noisy.dtype),  # divided first, then cast, unlike FLUX's
-        position_ids=torch.cat([text, places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=text)]),
+        position_ids=torch.cat([text, position_ids(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=text)]),
         encoder_attention_mask=conditioning["mask"],
         return_dict=False,
     )[0]

@@ -1,6 +1,6 @@
 """Lumina-Image 2: a single stream transformer with flow matching, sixteen latent channels, Gemma 2's states of a prompt in an instruction.
 
-A negative prompt stands without the instruction, as in the pipeline.
+A negative prompt is encoded without the instruction, as in the pipeline.
 """
 
 # B batch, C channels, H W latent size, T text tokens, D width
@@ -55,7 +55,7 @@ SIGNATURE = Signature(
 )
 
 STACKS = ("layers.*.", "noise_refiner.*.", "context_refiner.*.")
-TOLD = STACKS[:2]  # the context is not told the time
+TIMED = STACKS[:2]  # the context refiner has no time modulation
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MLP = every("feed_forward.", ("linear_1", "linear_2", "linear_3"))
 MODULATION = "norm1.linear"
@@ -70,18 +70,18 @@ LAYERS = (
     *(Layer(f"{stack}attention.qkv", every(f"{stack}attn.", ("to_q", "to_k", "to_v")), widths=(1, SHARED, SHARED)) for stack in STACKS),
     *(Layer(f"{stack}attention.out", (f"{stack}attn.to_out.0",)) for stack in STACKS),
     *(Layer(f"{stack}feed_forward.w{n}", (f"{stack}feed_forward.linear_{n}",)) for stack in STACKS for n in (1, 2, 3)),
-    *(Layer(f"{stack}adaLN_modulation.1", (f"{stack}{MODULATION}",)) for stack in TOLD),
+    *(Layer(f"{stack}adaLN_modulation.1", (f"{stack}{MODULATION}",)) for stack in TIMED),
 )
 FILE_NAMES = FileNames(
     title="Lumina-Image 2",
     class_name="Lumina2Transformer2DModel",
-    own="layers.0.attn.to_q.weight",
-    theirs="layers.0.attention.qkv.weight",
+    diffusers_key="layers.0.attn.to_q.weight",
+    original_key="layers.0.attention.qkv.weight",
     layers=LAYERS,
     others={
         "time_caption_embed.caption_embedder.0.weight": "cap_embedder.0.weight",
         **{f"{stack}attn.norm_{x}.weight": f"{stack}attention.{x}_norm.weight" for stack in STACKS for x in "qk"},
-        **{f"{stack}norm1.norm.weight": f"{stack}attention_norm1.weight" for stack in TOLD},
+        **{f"{stack}norm1.norm.weight": f"{stack}attention_norm1.weight" for stack in TIMED},
         f"{STACKS[2]}norm1.weight": f"{STACKS[2]}attention_norm1.weight",
         **{f"{stack}norm2.weight": f"{stack}attention_norm2.weight" for stack in STACKS},
     },
@@ -115,7 +115,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
 
 
 def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
-    """The states of negative prompts, which stand alone."""
+    """The states of negative prompts, without the instruction."""
     return _encoded(parts, negatives)
 
 

@@ -81,8 +81,8 @@ SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "joint_atten
 FILE_NAMES = FileNames(
     title="Qwen-Image",
     class_name="QwenImageTransformer2DModel",
-    own="transformer_blocks.0.attn.add_k_proj.weight",
-    theirs="transformer_blocks.0.attn.add_k_proj.weight",
+    diffusers_key="transformer_blocks.0.attn.add_k_proj.weight",
+    original_key="transformer_blocks.0.attn.add_k_proj.weight",
     layers=LAYERS,
 )
 
@@ -90,13 +90,15 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by its names, which are diffusers' own."""
-    claim = claim_checkpoint(SIGNATURE, look)
-    if claim is None or not look.is_folder:
+    claim = claim_checkpoint(SIGNATURE, header)
+    if claim is None or not header.is_folder:
         return claim
-    told = "edit-2511" if look.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(look.index.get("_class_name")))
-    return replace(claim, variant=told or claim.variant)
+    variant = (
+        "edit-2511" if header.configs.get("transformer", {}).get("zero_cond_t") else VARIANTS.get(str(header.index.get("_class_name")))
+    )
+    return replace(claim, variant=variant or claim.variant)
 
 
 # --- loading
@@ -159,7 +161,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
 
 def _inputs(noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> dict[str, Any]:
-    """What the transformer and its ControlNets are told alike."""
+    """The inputs that the transformer and its ControlNets share."""
     return {
         "hidden_states": pack(noisy),
         "timestep": timesteps.to(noisy.dtype) / 1000,  # cast first, then divided, as the pipeline does it
@@ -266,6 +268,6 @@ FAMILIES.add("qwen_image")(
         lora_state=partial(transformer_lora, layers=()),
         guided=guided,
         guide=guide,
-        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, asked_once=True),
+        control=Control(classes=CONTROLS, load=load_control, encode_hint=encode_hint, residuals=residuals, conditional_only=True),
     )
 )

@@ -1,6 +1,6 @@
 """Sana: a transformer with linear attention and flow matching, 32 latent channels of 32 pixels, Gemma 2's states of a rewriting request.
 
-A prompt is read in lower case behind a long request to enhance it; a negative prompt stands alone. The stock pipeline draws at the
+A prompt is read in lower case behind a long request to enhance it; a negative prompt is encoded alone. The stock pipeline draws at the
 nearest size of its own list and scales the image; here an image is drawn at the size asked for.
 """
 
@@ -94,8 +94,8 @@ SAME = ("in_channels", "num_attention_heads", "attention_head_dim", "caption_cha
 FILE_NAMES = FileNames(
     title="Sana",
     class_name="SanaTransformer2DModel",
-    own="transformer_blocks.0.ff.conv_inverted.weight",
-    theirs="blocks.0.mlp.inverted_conv.conv.weight",
+    diffusers_key="transformer_blocks.0.ff.conv_inverted.weight",
+    original_key="blocks.0.mlp.inverted_conv.conv.weight",
     layers=LAYERS,
     others={
         "caption_norm.weight": "attention_y_norm.weight",
@@ -142,7 +142,7 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
 
 
 def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
-    """The states of negative prompts, which stand alone."""
+    """The states of negative prompts, without the request."""
     return _encoded(parts, [_plain(negative) for negative in negatives], TEXT_TOKENS)
 
 
@@ -185,7 +185,7 @@ def decode(parts: Parts, latents: Tensor) -> Tensor:
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None) -> Tensor:
-    """The velocity noise - x0 like `noisy` (B, 32, H, W), in float32; `timesteps` (B,) in 0..1000. `control` is told by block."""
+    """The velocity noise - x0 like `noisy` (B, 32, H, W), in float32; `timesteps` (B,) in 0..1000. `control` is keyed by block."""
     config: Any = parts.denoiser.config
     velocity: Tensor = parts.denoiser(
         noisy.to(parts.dtype),

@@ -35,26 +35,26 @@ ARCHITECTURE = "stable-diffusion-v1"
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 1.x."""
-    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+    return _recognise_folder(header) if header.is_folder else _recognise_single_file(header)
 
 
-def _recognise_folder(look: ModelHeader) -> Match | None:
-    unet = look.configs.get("unet", {})
-    if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") is not None:
+def _recognise_folder(header: ModelHeader) -> Match | None:
+    unet = header.configs.get("unet", {})
+    if header.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") is not None:
         return None
-    if unet.get("use_linear_projection") or look.class_of("text_encoder") != "CLIPTextModel":
+    if unet.get("use_linear_projection") or header.class_of("text_encoder") != "CLIPTextModel":
         return None  # a linear projection is SD 2.x
-    evidence = [f"model_index.json: {look.index['_class_name']}", "unet: convolutional projections, no added conditioning"]
+    evidence = [f"model_index.json: {header.index['_class_name']}", "unet: convolutional projections, no added conditioning"]
     width = unet.get("cross_attention_dim")
     if width == WIDTH:
         evidence.append(f"unet.cross_attention_dim {WIDTH}")
-    return folder_match(look, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
+    return folder_match(header, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
 
 
-def _recognise_single_file(look: ModelHeader) -> Match | None:
-    file = unet_file(look)
+def _recognise_single_file(header: ModelHeader) -> Match | None:
+    file = unet_file(header)
     if file is None or file.added_width is not None or not file.conv_projection or file.text not in (None, "clip"):
         return None
     evidence = ["UNet in LDM names with convolutional projections and no label_emb"]
@@ -63,15 +63,15 @@ def _recognise_single_file(look: ModelHeader) -> Match | None:
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
     score = 0.95 if file.cross_width == WIDTH else 0.85 if file.text == "clip" else 0.6
-    return file_match(look, file, score=score, evidence=evidence)
+    return file_match(header, file, score=score, evidence=evidence)
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
+def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the width of the text states it attends to, else by what its metadata declare."""
-    adapter = unet_adapter(look)
+    adapter = unet_adapter(header)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
         return None
-    declared = declared_unet_family(look.metadata)
+    declared = declared_unet_family(header.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if declared is not None:

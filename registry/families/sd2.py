@@ -42,25 +42,25 @@ WIDTH = 1024  # of OpenCLIP H's text states
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SD 2.x."""
-    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+    return _recognise_folder(header) if header.is_folder else _recognise_single_file(header)
 
 
-def _recognise_folder(look: ModelHeader) -> Match | None:
-    unet, pipeline = look.configs.get("unet", {}), look.index.get("_class_name")
+def _recognise_folder(header: ModelHeader) -> Match | None:
+    unet, pipeline = header.configs.get("unet", {}), header.index.get("_class_name")
     if pipeline not in (*PIPELINES, *UNCLIP) or not unet.get("use_linear_projection") or unet.get("addition_embed_type") is not None:
         return None  # convolutional projections are SD 1's
     width = unet.get("cross_attention_dim")
     evidence = [f"model_index.json: {pipeline}", "unet: linear projections, no added conditioning"]
     if width == WIDTH:
         evidence.append(f"unet.cross_attention_dim {WIDTH}")
-    match = folder_match(look, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
+    match = folder_match(header, score=0.95 if width == WIDTH else 0.9, evidence=evidence)
     return replace(match, variant="unclip") if pipeline in UNCLIP else match
 
 
-def _recognise_single_file(look: ModelHeader) -> Match | None:
-    file = unet_file(look)
+def _recognise_single_file(header: ModelHeader) -> Match | None:
+    file = unet_file(header)
     if file is None or file.conv_projection or file.text not in (None, "open_clip"):
         return None
     if file.added_width is not None and file.text is None and file.cross_width != WIDTH:
@@ -73,16 +73,16 @@ def _recognise_single_file(look: ModelHeader) -> Match | None:
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
     score = 0.95 if file.cross_width == WIDTH else 0.85 if file.text == "open_clip" else 0.6
-    match = file_match(look, file, score=score, evidence=evidence)
+    match = file_match(header, file, score=score, evidence=evidence)
     return replace(match, variant="unclip") if file.added_width is not None else match
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
+def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the width of the text states it attends to, by its text encoder's, else by what its metadata declare."""
-    adapter = unet_adapter(look)
+    adapter = unet_adapter(header)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
         return None
-    declared = declared_unet_family(look.metadata)
+    declared = declared_unet_family(header.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if declared is not None:

@@ -1,8 +1,8 @@
 """Stable Diffusion 3 and 3.5: a transformer of joint blocks with flow matching, unpacked latents of sixteen channels, three text encoders.
 
-CLIP-L's and OpenCLIP bigG's states stand side by side, filled up to T5's width, and T5's behind them; nothing is masked, so the text
-length is part of the result. T5 may be missing: zeros stand in its place, as in the stock pipeline. The shift is static in the
-published models and lies in the scheduler's own table, whose low end is therefore shifted twice.
+CLIP-L's and OpenCLIP bigG's states are concatenated, padded to T5's width, and T5's appended; nothing is masked, so the text
+length is part of the result. T5 may be missing: zeros take its place, as in the stock pipeline. The shift is static in the
+published models and is in the scheduler's own table, whose low end is therefore shifted twice.
 """
 
 # B batch, C channels, H W latent size, T text tokens, D width, P pooled width
@@ -121,13 +121,13 @@ def load(
     if not with_t5:
         parts.warnings = (
             *warnings,
-            f"{folder.name} has no T5 (text_encoder_3): zeros stand for its text states, as in the stock pipeline.",
+            f"{folder.name} has no T5 (text_encoder_3): zeros replace its text states, as in the stock pipeline.",
         )
     return _checked(parts)
 
 
 def _has_t5(folder: Path) -> bool:
-    """Whether the folder's index names T5. Refused where it does and T5 is not there: it is left out by a word, not by a gap."""
+    """Whether the folder's index names T5. Raises Refused where it does and the folder is missing: nulls in the index leave T5 out."""
     entry = read_json(folder / "model_index.json").get("text_encoder_3")
     named = isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
     if named and not (folder / "text_encoder_3").is_dir():
@@ -139,7 +139,7 @@ def _has_t5(folder: Path) -> bool:
 
 
 def _file_parts(path: Path, folder: Path, *, dtype: torch.dtype, empty: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the file holds (a transformer always; a VAE and text encoders often), by component, and what should be said of it."""
+    """What the file holds (a transformer always; a VAE and text encoders often), by component, and warnings for the user."""
     pieces = [piece for piece in PIECES if piece.component != "text_encoder_3" or _has_t5(folder)]
     others, keys = load_pieces(path, pieces, folder, dtype=dtype, empty=empty)
     check = partial(_same_build, path, folder)
@@ -151,10 +151,10 @@ def _same_build(path: Path, folder: Path, config: Mapping[str, Any], names: Mapp
     """Refuse a file and a folder of different builds before their shapes differ in hundreds of places."""
     blocks = {name.split(".")[1] for name in names if name.startswith(("joint_blocks.", "transformer_blocks."))}
     doubled = sum(1 for name in names if name.endswith(("x_block.attn2.qkv.weight", "attn2.to_q.weight")))
-    told, expected = (len(blocks), doubled), (config["num_layers"], len(config["dual_attention_layers"]))
-    if told != expected:
+    found, expected = (len(blocks), doubled), (config["num_layers"], len(config["dual_attention_layers"]))
+    if found != expected:
         raise Refused(
-            f"{path.name} has {told[0]} blocks, {told[1]} of them with a second attention; base_config={folder} has {expected[0]} and "
+            f"{path.name} has {found[0]} blocks, {found[1]} of them with a second attention; base_config={folder} has {expected[0]} and "
             f"{expected[1]}. Give the folder of the same build (3 medium: 24 and 0, 3.5 medium: 24 and 13, 3.5 large: 38 and 0)."
         )
 
@@ -216,7 +216,7 @@ def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
 
 
 def largest_side(parts: Parts) -> int:
-    """Pixels a side of the transformer's table of places."""
+    """Pixels a side of the transformer's position table."""
     config: Any = parts.denoiser.config
     return int(config.pos_embed_max_size * config.patch_size * parts.latent_factor)
 
@@ -264,7 +264,7 @@ def architecture(parts: Parts) -> str:
 def lora_state(path: Path | str, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The file's LoRA in peft keys, and the alphas it carries; fused layers of the original implementation are split.
 
-    diffusers reads files in kohya's names to no effect and without a word; here every tensor has its place or the file is refused.
+    diffusers ignores files in kohya's names without a warning; here every tensor is mapped or the file is refused.
     """
     return read_lora(path, parts, denoiser="transformer", originals=originals_in(parts.denoiser, LAYERS))
 

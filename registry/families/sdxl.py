@@ -41,23 +41,23 @@ ATTENDED = {"down_blocks.1": 640, "down_blocks.2": 1280, "mid_block": 1280, "up_
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SDXL's base model."""
-    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+    return _recognise_folder(header) if header.is_folder else _recognise_single_file(header)
 
 
-def _recognise_folder(look: ModelHeader) -> Match | None:
-    unet = look.configs.get("unet", {})
-    if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
+def _recognise_folder(header: ModelHeader) -> Match | None:
+    unet = header.configs.get("unet", {})
+    if header.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
         return None
-    if look.class_of("text_encoder") is None or look.class_of("text_encoder_2") is None:
+    if header.class_of("text_encoder") is None or header.class_of("text_encoder_2") is None:
         return None  # the refiner has the second encoder only
-    evidence = (f"model_index.json: {look.index['_class_name']}", "unet.addition_embed_type text_time", "two text encoders")
-    return folder_match(look, score=0.95, evidence=evidence)
+    evidence = (f"model_index.json: {header.index['_class_name']}", "unet.addition_embed_type text_time", "two text encoders")
+    return folder_match(header, score=0.95, evidence=evidence)
 
 
-def _recognise_single_file(look: ModelHeader) -> Match | None:
-    file = unet_file(look)
+def _recognise_single_file(header: ModelHeader) -> Match | None:
+    file = unet_file(header)
     if file is None or file.added_width is None or file.text not in (None, "embedders"):
         return None
     if file.text is None and file.cross_width != WIDTH:
@@ -67,15 +67,15 @@ def _recognise_single_file(look: ModelHeader) -> Match | None:
         evidence.append("two text models at conditioner.embedders")
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
-    return file_match(look, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
+    return file_match(header, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
+def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the width it attends to, by its second text encoder, by its depth, else by its metadata."""
-    adapter = unet_adapter(look)
+    adapter = unet_adapter(header)
     if adapter is None:
         return None
-    declared = declared_unet_family(look.metadata)
+    declared = declared_unet_family(header.metadata)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if adapter.cross_width in (768, 1024, 1280):  # SD 1, SD 2, the refiner

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PIPELINES = ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline")
 WIDTH = 1280  # of OpenCLIP bigG's states
 ADDED = 2560  # the published added vector: five size numbers of 256 and the pooled state
-SCORE, NEGATIVE_SCORE = 6.0, 2.5  # of the pipeline's call: what an image to be drawn, and one to be avoided, would be rated
+SCORE, NEGATIVE_SCORE = 6.0, 2.5  # of the pipeline's call: the scores of a wanted and of an unwanted image
 SCORED_NUMBERS = 5  # height, width, crop top, crop left, score; six are SDXL's, with the target size in the score's place
 
 FINISHES = (
@@ -42,23 +42,23 @@ FINISHES = (
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by class and config, on a single file by the LDM names of SDXL's refiner."""
-    return _recognise_folder(look) if look.is_folder else _recognise_single_file(look)
+    return _recognise_folder(header) if header.is_folder else _recognise_single_file(header)
 
 
-def _recognise_folder(look: ModelHeader) -> Match | None:
-    unet = look.configs.get("unet", {})
-    if look.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
+def _recognise_folder(header: ModelHeader) -> Match | None:
+    unet = header.configs.get("unet", {})
+    if header.index.get("_class_name") not in PIPELINES or unet.get("addition_embed_type") != "text_time":
         return None
-    if look.class_of("text_encoder") is not None or look.class_of("text_encoder_2") is None:
+    if header.class_of("text_encoder") is not None or header.class_of("text_encoder_2") is None:
         return None  # SDXL's base has both encoders
-    evidence = (f"model_index.json: {look.index['_class_name']}", "unet.addition_embed_type text_time", "the second text encoder only")
-    return folder_match(look, score=0.95, evidence=evidence)
+    evidence = (f"model_index.json: {header.index['_class_name']}", "unet.addition_embed_type text_time", "the second text encoder only")
+    return folder_match(header, score=0.95, evidence=evidence)
 
 
-def _recognise_single_file(look: ModelHeader) -> Match | None:
-    file = unet_file(look)
+def _recognise_single_file(header: ModelHeader) -> Match | None:
+    file = unet_file(header)
     if file is None or file.added_width is None or file.text not in (None, "refiner"):
         return None
     if file.text is None and (file.cross_width, file.added_width) != (WIDTH, ADDED):
@@ -68,17 +68,17 @@ def _recognise_single_file(look: ModelHeader) -> Match | None:
         evidence.append("one text model at conditioner.embedders")
     if file.cross_width == WIDTH:
         evidence.append(f"attn2.to_k takes {WIDTH}")
-    return file_match(look, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
+    return file_match(header, file, score=0.95 if file.cross_width == WIDTH else 0.85, evidence=evidence)
 
 
-def recognise_adapter(look: ModelHeader) -> Match | None:
+def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the width it attends to, else by what its metadata declare."""
-    adapter = unet_adapter(look)
+    adapter = unet_adapter(header)
     if adapter is None or "text_encoder" in adapter.text_widths:
         return None
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
-    declared = declared_unet_family(look.metadata)
+    declared = declared_unet_family(header.metadata)
     return Match(score=0.9, evidence=(declared[1],)) if declared is not None and declared[0] == "sdxl_refiner" else None
 
 
@@ -149,12 +149,12 @@ def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int | Non
 
 
 def encode_negatives(parts: Parts, negatives: Sequence[str]) -> Conditioning:
-    """As prompts, with the score of what is to be avoided."""
+    """As prompts, with the negative score."""
     return _scored(encode_beside(parts, negatives), NEGATIVE_SCORE)
 
 
 def encode_unconditional(parts: Parts, count: int) -> Conditioning:
-    """The encoding of "" (zeros where the pipeline's config says so), with the score of what is to be avoided."""
+    """The encoding of "" (zeros where the pipeline's config says so), with the negative score."""
     return _scored(encode_zeros(parts, count), NEGATIVE_SCORE)
 
 

@@ -1,7 +1,7 @@
 """Z-Image: a single stream transformer with flow matching, sixteen latent channels, Qwen3's states of each prompt's own length.
 
 Its guidance counts from 0: conditional + guidance (conditional - unconditional), with an unconditional pass at any scale above 0. The
-base wants 5, Turbo wants 0. No shape tells one from the other, so the default is the pipeline's, and its guidance is told in a note.
+base wants 5, Turbo wants 0. No shape differs between them, so the default is the pipeline's, and a warning names Turbo's guidance.
 """
 
 # B batch, C channels, H W latent size, T text tokens, D width
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 FACTOR = 8  # pixels a latent cell
 ALIKE = (
-    "Z-Image and Z-Image-Turbo cannot be told apart: the defaults (50 steps, guidance 5) are the base's. Turbo wants steps=9 guidance=0."
+    "Z-Image and Z-Image-Turbo have the same keys and shapes: the defaults (50 steps, guidance 5) are the base's. "
+    "Turbo takes steps=9 guidance=0."
 )
 TEXT_TOKENS = 512  # the stock pipeline's max_sequence_length
 
@@ -69,15 +70,15 @@ LAYERS = (
     *(Layer(f"{stack}attention.qkv", every(f"{stack}attention.", ("to_q", "to_k", "to_v"))) for stack in STACKS),
     *(Layer(f"{stack}attention.out", (f"{stack}attention.to_out.0",)) for stack in STACKS),
     *same_names(*every(STACKS, MLP)),
-    *same_names(*every(STACKS[:2], (MODULATION,))),  # the context is not told the time
+    *same_names(*every(STACKS[:2], (MODULATION,))),  # the context refiner has no time modulation
 )
 CONTROLS = ("ZImageControlNetModel",)
 FILLED = 32  # tokens that captions and images are filled up to a multiple of
 FILE_NAMES = FileNames(
     title="Z-Image",
     class_name="ZImageTransformer2DModel",
-    own="layers.0.attention.to_q.weight",
-    theirs="layers.0.attention.qkv.weight",
+    diffusers_key="layers.0.attention.to_q.weight",
+    original_key="layers.0.attention.qkv.weight",
     layers=LAYERS,
     others={f"{stack}attention.norm_{x}.weight": f"{stack}attention.{x}_norm.weight" for stack in STACKS for x in "qk"},
 )
@@ -86,10 +87,10 @@ FILE_NAMES = FileNames(
 # --- what it is
 
 
-def recognise_checkpoint(look: ModelHeader) -> Match | None:
+def recognise_checkpoint(header: ModelHeader) -> Match | None:
     """A claim on a diffusers folder by its class, on a single file by either spelling's names; base and Turbo look alike."""
-    claim = claim_checkpoint(SIGNATURE, look)
-    return replace(claim, evidence=(*claim.evidence, "base or turbo: no name and no size tells them apart")) if claim else None
+    claim = claim_checkpoint(SIGNATURE, header)
+    return replace(claim, evidence=(*claim.evidence, "base or turbo: they have the same keys and shapes")) if claim else None
 
 
 # --- loading
@@ -141,7 +142,7 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
     """The velocity noise - x0 like `noisy` (B, 16, H, W), in float32; `timesteps` (B,) in 0..1000.
 
     The transformer counts time from noise (0) to image (1) and its velocity the other way; it takes lists, one entry an image,
-    and captions of each one's own length. `control` is told by layer.
+    and captions of each one's own length. `control` is keyed by layer.
     """
     import torch
 
@@ -164,7 +165,7 @@ def _sequence(noisy: Tensor, caption: int) -> int:
 
 
 def _captions(embeds: Tensor, mask: Tensor) -> list[Tensor]:
-    """(T_i, D) each: a caption's own tokens. On the meta device there is nothing to tell them by, and all count."""
+    """(T_i, D) each: a caption's own tokens. On the meta device the mask has no values, and all tokens count."""
     return list(embeds) if embeds.device.type == "meta" else [states[own] for states, own in zip(embeds, mask, strict=True)]
 
 
@@ -183,7 +184,7 @@ def load_control(path: Path | str, parts: Parts, *, dtype: torch.dtype, device: 
 
 
 def _refuse_file(_tensors: Any) -> nn.Module:
-    raise Refused("Which layers a Z-Image ControlNet steers stands in none of its tensors. Put its config.json beside the file.")
+    raise Refused("Which layers a Z-Image ControlNet steers is in none of its tensors. Put its config.json beside the file.")
 
 
 def encode_hint(parts: Parts, net: Any, pixels: Tensor, generator: torch.Generator) -> Tensor:

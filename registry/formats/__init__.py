@@ -1,1 +1,1 @@
-"""How model files spell things: the key dialects of adapters and checkpoints, read both ways."""
+"""Model file formats: bytes to tensors and names, and the key dialects of adapters and checkpoints."""

@@ -1,4 +1,4 @@
-"""The keys of adapter files: which module a tensor belongs to, what part it plays there, and whose spelling it is."""
+"""The keys of adapter files: each tensor's module, its role there, and the dialect it is spelled in."""
 
 import re
 from collections import Counter
@@ -16,14 +16,14 @@ LANGUAGE_MODEL = re.compile(r"(^|\.)(model\.layers|transformer\.h|gpt_neox\.laye
 
 @dataclass(frozen=True)
 class AdapterKey:
-    """One tensor of an adapter: component, module name in the file's own spelling, role, algorithm, whose spelling."""
+    """One tensor of an adapter: component, module name in the file's own spelling, role, algorithm, dialect."""
 
-    component: str  # denoiser, text_encoder, text_encoder_2, ...; "" where the file does not say
+    component: str  # denoiser, text_encoder, text_encoder_2, ...; "" where the key has no prefix
     module: str
     role: str
     algorithm: str
     spelling: str  # of the ending
-    prefix: str  # as it stands in the file
+    prefix: str  # as in the file
     prefix_spelling: str
 
 

@@ -1,4 +1,4 @@
-"""The sizes of the layers an adapter was made for, as its own tensors tell them: products for LoKr, flat kernels for LoHa."""
+"""The sizes of the layers an adapter was made for, from its own tensors: products for LoKr, flat kernels for LoHa."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from functools import lru_cache
 from registry.formats.adapter_keys import AdapterKey
 from registry.formats.safetensors_header import TensorInfo
 
-Place = tuple[str, str]  # component, module
+ModuleId = tuple[str, str]  # component, module
 Shapes = Mapping[str, tuple[int, ...]]  # `algorithm.role` -> shape
 
 
@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]  # `algorithm.role` -> shape
 class LayerSize:
     """What is known of a layer's weight (out, into, *kernel).
 
-    `flat` is into times the kernel's area where only that is told, `either` a number that is the one or the other.
+    `flat` is into times the kernel's area where only that is known, `either` a number that is the one or the other.
     """
 
     out: int | None = None
@@ -26,9 +26,9 @@ class LayerSize:
     either: int | None = None
 
 
-def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[Place, LayerSize]:
+def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[ModuleId, LayerSize]:
     """(component, module) -> LayerSize of every layer an adapter touches, in the file's order; bundled embeddings touch none."""
-    modules: dict[Place, dict[str, tuple[int, ...]]] = {}
+    modules: dict[ModuleId, dict[str, tuple[int, ...]]] = {}
     for name, key in keys.items():
         if key.role == "on_input" and (scale := tensors.get(f"{name.removesuffix('.on_input')}.weight")) is not None:
             modules.setdefault((key.component, key.module), {})["ia3.numbers"] = (scale.elements,)
@@ -39,8 +39,8 @@ def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo
 
 
 @lru_cache(maxsize=8192)  # a file's modules have few sizes, and files share them
-def _size(told: tuple[tuple[str, tuple[int, ...]], ...]) -> LayerSize:
-    known, shapes = LayerSize(), dict(told)
+def _size(shapes_by_role: tuple[tuple[str, tuple[int, ...]], ...]) -> LayerSize:
+    known, shapes = LayerSize(), dict(shapes_by_role)
     for part in (*_lora(shapes), *_hadamard(shapes), *_kronecker(shapes), *_whole(shapes), *_turned(shapes)):
         known = LayerSize(
             known.out or part.out,
@@ -117,5 +117,5 @@ def _turned(shapes: Shapes) -> Iterator[LayerSize]:
     scale = shapes.get("ia3.scale") or shapes.get("boft.scale") or shapes.get("oft.scale")
     if scale and len(scale) > 1:
         yield LayerSize(out=scale[0]) if set(scale[1:]) == {1} else LayerSize(into=scale[1])
-    if numbers := shapes.get("ia3.numbers"):  # whether of inputs or outputs stands in a tensor
+    if numbers := shapes.get("ia3.numbers"):  # whether of inputs or outputs is in a tensor
         yield LayerSize(either=numbers[0])

@@ -188,7 +188,7 @@ def proven_file(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
-    """A file to write, which stands under `path` only when the block ends well: temporary name beside it, fsync, rename."""
+    """A file to write, which appears under `path` only when the block succeeds: temporary name beside it, fsync, rename."""
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
@@ -238,7 +238,7 @@ def atomic_folder(final: Path | str) -> Iterator[Path]:
 
 def _refuse_existing(final: Path) -> None:
     if final.exists() or final.is_symlink():
-        raise Refused(f"{final} exists already. Choose another place or remove it.")
+        raise Refused(f"{final} exists already. Choose another path or remove it.")
 
 
 def _sync_tree(folder: Path) -> None:

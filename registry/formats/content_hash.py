@@ -1,4 +1,4 @@
-"""What reading all of a file tells: the content hash, equal in every dialect, and an adapter's alpha and zero product."""
+"""Facts that only reading the whole file shows: the content hash, equal in every dialect, an adapter's alpha, a zero product."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ from registry.formats.adapter_keys import SCALED, AdapterKey, adapter_keys
 from registry.formats.dialects import DENOISER
 from registry.formats.safetensors_header import DTYPE_BITS, Header
 
-Place = tuple[str, str]  # component, module
+ModuleId = tuple[str, str]  # component, module
 LORA_ONLY = {"lora", ""}
 UNPACK: dict[str, Callable[[bytes], float]] = {
     "F64": lambda raw: float(struct.unpack("<d", raw)[0]),
@@ -33,7 +33,7 @@ def content_sha256(header: Header, digests: Mapping[str, str], small: Mapping[st
 
     A plain LoRA's canonical names are those of diffusers with dots as underscores, so that kohya, diffusers and peft files
     of the same weights have one hash; each module has its alpha beside, the rank where none is written. Other files go by
-    their own names. None where an adapter's alpha cannot be told. `digests` has the blake3 of each tensor's bytes, `small`
+    their own names. None where an adapter's alpha is unknown. `digests` has the blake3 of each tensor's bytes, `small`
     the bytes of the smallest tensors.
     """
     keys = adapter_keys(header.tensors)
@@ -47,7 +47,9 @@ def content_sha256(header: Header, digests: Mapping[str, str], small: Mapping[st
             return None
         extra = [f"{component}:{module} alpha {value:.9g}" for (component, module), value in scales.items()]
     infos = header.tensors
-    lines = [f"{told} {infos[name].dtype} {','.join(map(str, infos[name].shape))} {digests[name]}" for name, told in names.items()]
+    lines = [
+        f"{canonical} {infos[name].dtype} {','.join(map(str, infos[name].shape))} {digests[name]}" for name, canonical in names.items()
+    ]
     return hashlib.sha256("\n".join(sorted(lines + extra)).encode()).hexdigest()
 
 
@@ -56,7 +58,7 @@ def _canonical(key: AdapterKey) -> str:
     return f"{component}:{module} {key.role}"
 
 
-def _place(key: AdapterKey) -> Place:
+def _place(key: AdapterKey) -> ModuleId:
     """Component and module in the one spelling all dialects come to."""
     name = key.module.replace(".processor.", ".").replace(".", "_").removeprefix("text_model_")
     if key.component in (DENOISER, ""):
@@ -64,7 +66,7 @@ def _place(key: AdapterKey) -> Place:
     return key.component or DENOISER, f"{name}_0" if name.endswith("_to_out") else name
 
 
-def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[Place, float] | None:
+def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[ModuleId, float] | None:
     """Module -> alpha as it acts: from its tensor, else from peft's settings in the metadata, else its rank."""
     from registry.formats.peft_config import peft_config
 
@@ -77,19 +79,19 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
     alphas |= by_settings
     for name, key in keys.items():
         if key.role == "alpha":
-            told = scalar(header, name, small)
-            if told is None or _place(key) not in alphas:
+            value = scalar(header, name, small)
+            if value is None or _place(key) not in alphas:
                 return None
-            alphas[_place(key)] = told
+            alphas[_place(key)] = value
     return alphas
 
 
 NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+")  # a pattern of peft's that is a module's name or its end; others are not run on a stranger's file
 
 
-def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[Place, float] | None:
-    """Module -> alpha as peft's settings in the metadata tell it; with `use_rslora` that which gives the same scale without it."""
-    found: dict[Place, float] = {}
+def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[ModuleId, float] | None:
+    """Module -> alpha by peft's settings in the metadata; with `use_rslora` the alpha of the same scale without it."""
+    found: dict[ModuleId, float] = {}
     for name, key in keys.items():
         component = key.component or DENOISER
         for prefix in ("unet.", "transformer.") if component == DENOISER else (f"{component}.",):
@@ -106,7 +108,7 @@ def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[st
 
 
 def _matches(pattern: str, module: str) -> bool:
-    """Whether a module has this name, or ends with it where the pattern is not bound to the beginning."""
+    """Whether a module has this name, or ends with it where the pattern is not anchored."""
     name = pattern.removeprefix("^").replace("\\", "")
     return module == name or (not pattern.startswith("^") and module.endswith(f".{name}"))
 
@@ -126,25 +128,25 @@ def adapter_contents(header: Header, digests: Mapping[str, str], small: Mapping[
     keys = adapter_keys(header.tensors)
     if keys is None:
         return {}
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     scaled = {key.algorithm for key in keys.values()} & SCALED
     alphas = Counter(scalar(header, name, small) for name, key in keys.items() if key.role == "alpha" and scaled)
     if len(alphas) == 1 and None not in alphas:
-        told["alpha"] = next(iter(alphas))
+        found["alpha"] = next(iter(alphas))
     elif len(alphas) > 1 and None not in alphas:
-        told["metadata"] = {"alphas": {f"{alpha:g}": count for alpha, count in sorted(alphas.items(), key=str)}}
+        found["metadata"] = {"alphas": {f"{alpha:g}": count for alpha, count in sorted(alphas.items(), key=str)}}
     if _product_is_zero(header, keys, digests):
-        told["warnings"] = [
+        found["warnings"] = [
             {"code": "zero-delta", "message": "Its product is zero everywhere: it changes nothing. Was it saved before training?"}
         ]
-    return told
+    return found
 
 
 def _product_is_zero(header: Header, keys: Mapping[str, AdapterKey], digests: Mapping[str, str]) -> bool:
     """Whether in every module of a plain LoRA one of the two factors is all zeros."""
     if {key.algorithm for key in keys.values()} - LORA_ONLY:
         return False
-    modules: dict[Place, bool] = {}
+    modules: dict[ModuleId, bool] = {}
     for name, key in keys.items():
         if key.role in ("down", "up"):
             info = header.tensors[name]

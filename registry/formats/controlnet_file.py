@@ -1,6 +1,6 @@
 """A ControlNet from the disk, as every family loads its own: a diffusers folder, or a single file of the base's build.
 
-A single file says nothing of what no shape tells (heads, norm groups). It takes the config.json that lies beside it; else the
+Heads and norm groups are in no tensor's shape. A single file takes the config.json beside it; else the
 net is a copy of the base's own first half, and the base's config is the net's.
 """
 
@@ -49,7 +49,7 @@ def load_controlnet(
     with no_progress_bars():
         if path.is_dir():
             name = _class_name(path, read_json(path / "config.json"), family, classes)
-            weights_in(path)  # told before the rest is loaded
+            weights_in(path)  # refused before the rest is loaded
             net = load_module(getattr(diffusers, name), path, dtype=dtype, empty=empty)
         else:
             net = _single_file(path, family, classes, build, rename, dtype=dtype, empty=empty)
@@ -57,7 +57,7 @@ def load_controlnet(
 
 
 def refuse_other_build(what: str, net: Any, base: Any, names: Sequence[str]) -> None:
-    """Refuse a net whose config has other sizes than the base's under one of these names. All are told."""
+    """Refuse a net whose config has other sizes than the base's under one of these names; all are reported."""
     other = [f"{name} is {net[name]}, the base's {base[name]}" for name in names if _plain(net[name]) != _plain(base[name])]
     if other:
         raise Refused(f"The ControlNet {what} was made for another build than this base: {'; '.join(other)}.")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
-UNREAD = re.compile(r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\.")  # of language models: nothing here looks or speaks
+UNREAD = re.compile(
+    r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\."
+)  # of language models: their text states are all that is used
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 
 
@@ -24,8 +26,8 @@ def prediction_of(scheduler_class: str, config: Mapping[str, Any]) -> str:
     """epsilon, v_prediction or flow, from a scheduler's class and config; diffusers' own default where the key is absent."""
     if scheduler_class in FLOW_CLASSES or config.get("use_flow_sigmas"):
         return "flow"
-    told = config.get("prediction_type", "epsilon")
-    return "flow" if told == "flow_prediction" else str(told)
+    declared = config.get("prediction_type", "epsilon")
+    return "flow" if declared == "flow_prediction" else str(declared)
 
 
 def latent_factor_of(vae: Mapping[str, Any]) -> int:
@@ -93,7 +95,7 @@ def load_folder(
 
 
 def pipeline_settings(index: Mapping[str, Any]) -> dict[str, Any]:
-    """What model_index.json says beside the components: those are pairs of a library and a class, or of nulls."""
+    """Pipeline settings of model_index.json beside the components: those are pairs of a library and a class, or of nulls."""
     return {key: value for key, value in index.items() if not key.startswith("_") and not is_component(value)}
 
 
@@ -119,7 +121,7 @@ def refuse_base_config(path: Path, base_config: Path | str | None) -> None:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """transformers and diffusers draw bars for what they load; the console is not theirs to draw on."""
+    """transformers and diffusers draw bars for what they load; the console is loraloom's."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -134,7 +136,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
-    """The classes model_index.json names for the wanted components; all faults are told together."""
+    """The classes model_index.json names for the wanted components; all faults are reported together."""
     import importlib
 
     classes: dict[str, Any] = {}
@@ -187,8 +189,8 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
     if all(".fp16." in name for name in weights):
         variant = "fp16"
     options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
-    module, told = model_class.from_pretrained(folder, **options, output_loading_info=True)
-    missing = sorted(name for name in told["missing_keys"] if not UNREAD.search(name))
+    module, declared = model_class.from_pretrained(folder, **options, output_loading_info=True)
+    missing = sorted(name for name in declared["missing_keys"] if not UNREAD.search(name))
     if missing:
         raise BadFile(
             folder, "missing-weights", f"lacks {len(missing)} of its model's weights (first: {missing[0]}). Copy the whole folder again."

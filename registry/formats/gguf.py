@@ -32,7 +32,7 @@ TYPES = {
 def read_gguf(path: Path) -> Header:
     """The header of a GGUF file, shapes turned to torch's order; `metadata` has the settings that are numbers and texts.
 
-    `offsets` is empty: blocks of quantised types are not ours to cut. Raises BadFile (truncated, bad-header, unreadable).
+    `offsets` is empty: blocks of quantised types are not sliced here. Raises BadFile (truncated, bad-header, unreadable).
     """
     with open_regular(path) as file:
         size = file.seek(0, 2)
@@ -90,7 +90,7 @@ def _settings(reader: _Reader, count: int) -> dict[str, str]:
 
 
 def _value(reader: _Reader, kind: int) -> Any:
-    """A setting's value; None for long lists and lists of lists, which nothing here asks for."""
+    """A setting's value; None for long lists and lists of lists, which nothing here reads."""
     if kind == TEXT:
         return reader.text()
     if kind in NUMBERS:

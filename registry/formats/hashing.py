@@ -32,7 +32,7 @@ from registry.record import Hashes
 CHUNK = 8 << 20  # bytes a read
 WINDOW = (0x100000, 0x110000)  # the 64 KiB after the first MiB that AutoV1 covers
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-TOLD = 64 << 20  # bytes from which the progress of a file is worth telling
+REPORTED = 64 << 20  # bytes of a file from which progress is reported
 KEPT = 64  # bytes: tensors up to this size are kept for the content hash, which needs the value of alpha
 PARALLEL = 1 << 20  # bytes from which the digests of a chunk run in threads (hashlib and blake3 let go of the interpreter lock)
 
@@ -41,9 +41,9 @@ class Hasher:
     """Takes the bytes of a file from its first to its last, gives all its Hashes. `header` None: no safetensors file."""
 
     def __init__(self, header: Header | None = None, *, config: Mapping[str, Any] | None = None) -> None:
-        """`config`: peft's adapter_config.json, where one stands beside the file: an adapter's content has an alpha."""
+        """`config`: peft's adapter_config.json, if there is one beside the file: it may state the alpha."""
         self._header = header
-        self._told = replace(header, metadata=with_config(header.metadata, config)) if header and config else header
+        self._with_config = replace(header, metadata=with_config(header.metadata, config)) if header and config else header
         self._position = 0
         self._sha256 = hashlib.sha256()
         self._blake3 = blake3()
@@ -55,7 +55,7 @@ class Hasher:
         self._pool: ThreadPoolExecutor | None = None
 
     def start(self, chunk: bytes | memoryview) -> list[Future[None]]:
-        """Begin to digest the next bytes; the buffer must stay as it is until the futures are done."""
+        """Start hashing the next bytes; the buffer must stay as it is until the futures are done."""
         view = memoryview(chunk)
         begin, self._position = self._position, self._position + len(view)
         jobs: list[Callable[[], None]] = [lambda: self._sha256.update(view), lambda: self._rest(view, begin)]
@@ -103,12 +103,12 @@ class Hasher:
                 "tensors_sha256": data,
                 "autov3": autov3(self._header.metadata),
                 "kohya_legacy": self._legacy.hexdigest()[:8] if self._legacy_shift is not None else None,
-                "content_sha256": content_sha256(self._told or self._header, self._tensors.finish(), self._tensors.small),
+                "content_sha256": content_sha256(self._with_config or self._header, self._tensors.finish(), self._tensors.small),
             }
         return Hashes(**values)
 
     def learned(self) -> dict[str, Any]:
-        """What the tensors themselves tell of an adapter: its alpha where a header has none, a product that is zero."""
+        """Facts from an adapter's tensors: its alpha where the header has none, a zero product."""
         if self._header is None or self._tensors is None:
             return {}
         return adapter_contents(self._header, self._tensors.finish(), self._tensors.small)
@@ -132,7 +132,7 @@ class TensorDigests:
         self.small: dict[str, bytes] = {}
 
     def update(self, data: memoryview, at: int) -> None:
-        """The next bytes of the data section; `at` is where they begin in it."""
+        """The next bytes of the data section; `at` is their offset in it."""
         end_of_data = at + len(data)
         while self._next < len(self._spans):
             (begin, end), name = self._spans[self._next]
@@ -159,15 +159,15 @@ class TensorDigests:
 
 
 def _cut(view: memoryview, begin: int, first: int, last: int) -> memoryview:
-    """What of the file's bytes first..last lies in a view that begins at `begin`."""
+    """The part of the file's bytes first..last that is in a view starting at `begin`."""
     return view[max(0, first - begin) : max(0, last - begin)]
 
 
 def _legacy_shift(header: Header) -> int | None:
-    """Bytes by which the data would lie further back with the ss_* metadata alone; None where that file cannot be told.
+    """Bytes by which the data would lie further back with the ss_* metadata alone; None where it cannot be computed.
 
     sd-scripts saves the tensors again before hashing, so the data must already lie in the library's order, and the window
-    must begin behind both headers.
+    must start after both headers.
     """
     names = sorted(header.offsets, key=lambda name: header.offsets[name])
     if names != data_order(header.tensors):
@@ -191,7 +191,7 @@ def autov3(metadata: Mapping[str, str]) -> str | None:
 
 
 def hash_file(path: Path | str, *, report: Report = silent) -> tuple[Hashes, dict[str, Any]]:
-    """(all hashes of one file, what else the read told: `alpha`, `warnings`), in one read.
+    """(all hashes of one file, facts from its tensors: `alpha`, `warnings`), in one read.
 
     A file that is no sound safetensors file has the hashes of the whole file only. Raises BadFile when it cannot be read.
     """
@@ -225,7 +225,7 @@ def _stream(descriptor: int, hasher: Hasher, total: int, path: Path, report: Rep
             break
         waiting = hasher.start(memoryview(buffers[turn])[:count])
         done, turn = done + count, 1 - turn
-        if total > TOLD:
+        if total > REPORTED:
             report(Tick("hash", done, total, path.name))
     if done != total:
         raise BadFile(path, "unreadable", f"changed while it was read: {total:,} bytes were expected, {done:,} came.")

@@ -1,4 +1,4 @@
-"""Where a component's parameters stand in a single file: what families' tables of names are asked, whatever code made the file."""
+"""The key maps of single files: where a component's parameters are, whatever code wrote the file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class KeyLocation:
 
 
 class EveryKey(Container[str]):
-    """Keys of a file that is still to be written: whichever is asked for will be there."""
+    """Keys of a file that is still to be written: every key will be there."""
 
     def __contains__(self, key: object) -> bool:
         return True
 
 
-class FilePlaces(Protocol):
+class FileKeyMap(Protocol):
     """A family's knowledge of its single files."""
 
     @property
@@ -42,4 +42,4 @@ class FilePlaces(Protocol):
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, KeyLocation]:
         """Parameter of a component, in diffusers' or transformers' names, -> its KeyLocation among a file's keys; {} for a component such
-        files do not hold. Raises KeyError where the config does not say what the names depend on."""
+        files do not hold. Raises KeyError where the config lacks a setting that the names depend on."""

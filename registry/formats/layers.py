@@ -22,7 +22,7 @@ class Layer:
 
     original: str
     modules: tuple[str, ...]
-    swapped: bool = False  # its two halves of rows stand the other way round in the original implementation: ask `swaps`
+    swapped: bool = False  # its two halves of rows are in the other order in the original implementation: see `swaps`
     widths: tuple[int | Fraction, ...] = ()
     swapped_height: int | None = None  # they do so only where there are so many rows an input (SD3's last block); None: always
 
@@ -31,7 +31,7 @@ class Layer:
         return tuple(int(width * inputs) for width in self.widths or (1,) * len(self.modules))
 
     def swaps(self, rows: int, inputs: int) -> bool:
-        """Whether the halves of a layer of this size stand the other way round in the original implementation."""
+        """Whether the halves of a layer of this size are in the other order in the original implementation."""
         return self.swapped and self.swapped_height in (None, rows / inputs)
 
     def numbered(self, numbers: Iterable[str]) -> Layer:
@@ -72,8 +72,8 @@ class AdapterNames:
 
     layers: tuple[Layer, ...]  # of the denoiser; every layer an adapter may carry, fused ones as the original implementation has them
     encoders: Mapping[str, str] = field(default_factory=dict)  # text encoder component -> its prefix in kohya's files
-    base_version: str | None = None  # `ss_base_model_version` as sd-scripts writes it: what A1111 tells families by
-    metadata: Mapping[str, str] = field(default_factory=dict)  # what else it is told by, such as ss_v2
+    base_version: str | None = None  # `ss_base_model_version` as sd-scripts writes it: A1111 identifies families by it
+    metadata: Mapping[str, str] = field(default_factory=dict)  # other metadata that identify it, such as ss_v2
     original: Callable[[Mapping[str, int]], bool] | None = None
     """Whether a build with these modules (name -> in-width) is the published one, whose original names the table has. Where it
     is not, files are written with diffusers' names, dots as underscores. None: the names fit every build."""

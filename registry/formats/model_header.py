@@ -1,4 +1,4 @@
-"""What is known of a model on the disk before any tensor is read: the names and shapes of its header, its configs and metadata."""
+"""The header of a model on the disk: names and shapes of tensors, configs, metadata. No tensor is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def declared_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelHeader:
-    """What detection sees of a model on the disk, without reading a tensor.
+    """What detection sees of a model, without reading a tensor.
 
     A diffusers folder has `index` (model_index.json) and `configs` (component -> config.json); `tensors` are those of the
     denoiser. A single file has `tensors` and `metadata` from its header.
@@ -48,12 +48,12 @@ class ModelHeader:
         """The parsed keys of an adapter; None where the file is none."""
         return self.cached(_adapter_keys)
 
-    def cached(self, tell: Callable[[ModelHeader], T]) -> T:
-        """What `tell` says of this model; asked once, however many families want to know."""
-        told: dict[Callable[[ModelHeader], Any], Any] = self.__dict__.setdefault("_told", {})
-        if tell not in told:
-            told[tell] = tell(self)
-        answer: T = told[tell]
+    def cached(self, function: Callable[[ModelHeader], T]) -> T:
+        """The result of a function of this header, computed once."""
+        results: dict[Callable[[ModelHeader], Any], Any] = self.__dict__.setdefault("_results", {})
+        if function not in results:
+            results[function] = function(self)
+        answer: T = results[function]
         return answer
 
 

@@ -1,4 +1,4 @@
-"""What of an adapter is no tensor: alpha and its kin, in diffusers' `lora_adapter_metadata` or in the adapter_config.json beside peft's."""
+"""LoraConfig settings of an adapter: diffusers' `lora_adapter_metadata` or peft's adapter_config.json beside the file."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def sound_peft_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The same for what applies the adapter. Raises BadFile where the entry is damaged: the adapter's scale would be a guess."""
+    config = peft_config(metadata)
+    if metadata.get(ENTRY, "").strip() and not config and metadata[ENTRY].strip() != "{}":
+        raise BadFile(path, "bad-header", f"has a damaged {ENTRY} in its header; one JSON object was expected. Its alpha is not known.")
+    return config
+
+
 def config_beside(path: Path, *, beside: Collection[str] | None = None) -> dict[str, Any]:
     """peft's adapter_config.json of an adapter_model.safetensors; {} for other files, and when it is absent or damaged.
 
@@ -37,9 +45,9 @@ def config_beside(path: Path, *, beside: Collection[str] | None = None) -> dict[
 
 
 def with_config(metadata: Mapping[str, str], config: Mapping[str, Any]) -> Mapping[str, str]:
-    """A header's metadata with the settings that stand beside the file, as diffusers would have written them into it."""
-    told = {name: config[name] for name in ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora") if name in config}
-    told |= {"lora_alpha": config["alpha"]} if "alpha" in config else {}  # as LoHa and LoKr call it
-    if "lora_alpha" not in told or ENTRY in metadata:
+    """A header's metadata with the settings of the config beside the file, as diffusers would have written them into it."""
+    settings = {name: config[name] for name in ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora") if name in config}
+    settings |= {"lora_alpha": config["alpha"]} if "alpha" in config else {}  # as LoHa and LoKr call it
+    if "lora_alpha" not in settings or ENTRY in metadata:
         return metadata
-    return {**metadata, ENTRY: json.dumps({f"unet.{name}": value for name, value in told.items()})}
+    return {**metadata, ENTRY: json.dumps({f"unet.{name}": value for name, value in settings.items()})}

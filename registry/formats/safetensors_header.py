@@ -1,4 +1,4 @@
-"""Reads the header of a safetensors file, strictly, and says what a file is when it is something else.
+"""Reads the header of a safetensors file strictly, and names the format of a file that is none.
 
 Every rule of the format is checked here, since our readers do not go through the reference library: the length, the 100 MB
 limit, duplicate keys, dtypes, shapes whose bytes must agree with their offsets, holes, overlaps and trailing bytes.
@@ -64,7 +64,7 @@ class TensorInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the data: tensors, their (begin, end) bytes counted from `data_start`, and the metadata."""
+    """The part before the data: tensors, their (begin, end) bytes counted from `data_start`, and the metadata."""
 
     tensors: Mapping[str, TensorInfo]
     offsets: Mapping[str, tuple[int, int]]
@@ -87,7 +87,7 @@ def read_header(path: Path | str) -> Header:
 
 
 def read_header_bytes(path: Path) -> tuple[int, bytes]:
-    """(bytes of the whole file, the JSON of its header as it stands there). Raises BadFile as `read_header` does."""
+    """(bytes of the whole file, the JSON of its header as written). Raises BadFile as `read_header` does."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(SNIFF)
@@ -155,7 +155,7 @@ PLAIN_LENGTH = len('"":{"dtype":"],"data_offsets":[,]},')  # of an entry without
 
 
 def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
-    """(metadata, the text behind it: all tensors) of a header whose metadata stand first or are not there; None for other forms.
+    """(metadata, the text behind it: all tensors) of a header whose metadata come first or are absent; None for other forms.
 
     The metadata have been checked, the tensors have not. The spaces that pad a header are not in the text.
     """
@@ -186,7 +186,7 @@ def _plain_header(raw: bytes, file_bytes: int) -> Header | None:
     body = text[1:-1] + ","
     found = PLAIN_ENTRY.findall(body)
     if not found or PLAIN_LENGTH * len(found) + sum(map(len, chain.from_iterable(found))) != len(body):
-        return None  # something else stands between the entries
+        return None  # something else is between the entries
     names, kinds, begins, ends = zip(*found, strict=True)
     sized = [_sized(kind) for kind in kinds]
     starts, stops = [*map(int, begins)], [*map(int, ends)]
@@ -230,7 +230,7 @@ def _json(raw: bytes, path: Path) -> dict[str, Any]:
 
 
 class _Duplicate(ValueError):
-    """A key that stands twice in one object."""
+    """A duplicate key in one object."""
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -377,7 +377,7 @@ def _refuse_strangers(path: Path, start: bytes, size: int) -> None:
         raise BadFile(path, "truncated", f"{what}; a safetensors file begins with a length of 8 bytes. Fetch it again.")
 
 
-# --- the way back
+# --- writing
 
 
 def header_bytes(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:

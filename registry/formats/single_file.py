@@ -1,8 +1,8 @@
-"""A single-file checkpoint read into Parts, with no network: the configs and tokenizers it lacks come from somewhere named.
+"""A single-file checkpoint read into Parts, with no network: where its configs and tokenizers come from is fixed.
 
-In this order: a diffusers folder given as `base_config`; configs that we wrote into the file's own header; the file's shapes.
-Shapes that are the published model's settle everything. Other shapes leave numbers open that no shape tells (heads, norm
-groups): the family's constants are assumed for them, and the Parts say so. Where even that is not possible the file is
+Configs come from, in this order: a diffusers folder given as `base_config`; the file's own header, if loraloom wrote it; the shapes.
+The published model's shapes determine everything. Other shapes leave numbers open that are in no shape (heads, norm
+groups): the family's constants are assumed for them, with a warning. Where that is not possible the file is
 refused with the word `base_config`.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, told_prediction
+from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, declared_prediction
 from registry.architectures.unet.ldm_sizes import NoConfig
 from registry.errors import BadFile, Refused
 from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 CONFIGS_ENTRY = "loraloom.components"  # header metadata: one JSON {component: config}
-SAID = "what was said of it"
+GIVEN_PREDICTION = "the user's setting"
 CLIP_TOKENS = 49408  # entries of CLIP's own table, the only one carried
 HINT = "Give base_config=FOLDER, a diffusers folder of the same build."
-UNUSED = re.compile(  # tensors of a checkpoint that drawing has no use for
+UNUSED = re.compile(  # tensors of a checkpoint that inference does not use
     r"(^|\.)(position_ids|logit_scale|alphas_cumprod\w*|betas|sqrt_\w+|log_one_\w+|posterior_\w+|lvlb_weights|v_pred|ztsnr|edm_\w+(\.\w+)?)$"
     r"|^model_ema\.|\.loss\.|^denoiser\.sigmas$|^edm_|^cond_stage_model\.transformer\.(text_model\.)?text_projection"
 )
 
 
-Told = tuple[str, str] | tuple[None, None]  # (prediction, where that was read or said); nothing where nobody says
+DeclaredPrediction = tuple[str, str] | tuple[None, None]  # (prediction, its source), or neither
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class ComponentSpec:
     """One component as a single file holds it."""
 
     component: str  # unet, vae, text_encoder, ...
@@ -53,14 +53,14 @@ class Piece:
     class_name: str
     prefix: str
     location: Callable[[Mapping[str, Any], str, tuple[int, ...]], KeyLocation | None]  # (config, parameter, shape), without the prefix
-    sizes: Callable[[Mapping[str, TensorInfo]], dict[str, Any]]  # shapes -> what they tell of the config; NoConfig
-    constants: Callable[[Mapping[str, Any]], dict[str, Any]]  # sizes -> what no shape tells
+    sizes: Callable[[Mapping[str, TensorInfo]], dict[str, Any]]  # shapes -> the config's sizes; raises NoConfig
+    constants: Callable[[Mapping[str, Any]], dict[str, Any]]  # sizes -> the settings that are in no shape
     published: Mapping[str, Any]  # the sizes of the published model, for which the constants are known to be right
     spare: Callable[[Mapping[str, Any], str], bool] = lambda _config, _name: False  # (config, name) the model has no use for, as published
     identities: tuple[str, ...] = ()  # parameters that are the identity where the file has none
 
     def places(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]) -> dict[str, KeyLocation]:
-        """Its parameters among a file's keys (FilePlaces)."""
+        """Its parameters among a file's keys (FileKeyMap)."""
         found: dict[str, KeyLocation] = {}
         for name, shape in shapes.items():
             location = self.location(config, name, shape)
@@ -72,9 +72,9 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a family's single files are made of, and what they lack."""
+    """The components of a family's single files, and the defaults for what they lack."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ComponentSpec, ...]
     tokenizers: Mapping[str, tuple[str, str]]  # component -> (the text encoder it feeds, its pad token)
     scheduler: Callable[[str, bool], tuple[str, dict[str, Any]]]  # (prediction, zero terminal SNR) -> class, config
     pipeline: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings
@@ -85,13 +85,13 @@ class Layout:
     implementation = "https://github.com/Stability-AI/generative-models"  # as ModelSpec has it for the whole line
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The VAE's attention is four 1 x 1 convolutions there (FilePlaces)."""
+        """The VAE's attention is four 1 x 1 convolutions there (FileKeyMap)."""
         return (*shape, 1, 1) if ".mid.attn_1." in key and len(shape) == 2 else shape
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, KeyLocation]:
-        """The parameters of one of its pieces in a file (FilePlaces)."""
+        """The parameters of one of its pieces in a file (FileKeyMap)."""
         return next((piece.places(config, shapes, keys) for piece in self.pieces if piece.component == component), {})
 
 
@@ -107,27 +107,27 @@ def load_single_file(
 ) -> Parts:
     """Parts of a single file, frozen and in eval mode, every weight in `dtype`. Raises BadFile or Refused (`base_config`).
 
-    `prediction` is what a person says that it predicts: it stands above the file's own marks and any config.
+    `prediction` is the user's override of the file's own marks and of any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     """
     header = read_header(path)
     folder = Path(base_config) if base_config is not None else None
     warnings: list[str] = []
-    told = (
-        (prediction, SAID)
+    declared = (
+        (prediction, GIVEN_PREDICTION)
         if prediction is not None
-        else told_prediction(ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata))
+        else declared_prediction(ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata))
     )
-    configs = _configs(path, layout, header, folder, told, warnings)
+    configs = _configs(path, layout, header, folder, declared, warnings)
     empty = str(device) == "meta"
     modules = {
         piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty)
         for piece in layout.pieces
     }
-    _tell_leftovers(layout, configs, modules, header, warnings)
+    _warn_of_leftovers(layout, configs, modules, header, warnings)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
-    scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, told, warnings)
+    scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, declared, warnings)
     return Parts(
         denoiser=modules[denoiser],
         vae=modules["vae"],
@@ -145,7 +145,7 @@ def load_single_file(
 
 
 def load_pieces(
-    path: Path, pieces: Sequence[Piece], folder: Path, *, dtype: torch.dtype, empty: bool
+    path: Path, pieces: Sequence[ComponentSpec], folder: Path, *, dtype: torch.dtype, empty: bool
 ) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
     """({component: its module}, {component: its keys}) of the pieces that a file holds, their configs from a diffusers folder."""
     header = read_header(path)
@@ -163,7 +163,9 @@ def load_pieces(
 # --- configs
 
 
-def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, told: Told, warnings: list[str]) -> dict[str, dict[str, Any]]:
+def _configs(
+    path: Path, layout: Layout, header: Header, folder: Path | None, declared: DeclaredPrediction, warnings: list[str]
+) -> dict[str, dict[str, Any]]:
     """The config of every component, of the scheduler and of the pipeline where they are known."""
     if folder is not None:
         return _folder_configs(layout, folder)
@@ -175,7 +177,7 @@ def _configs(path: Path, layout: Layout, header: Header, folder: Path | None, to
         return written
     counted = {piece.component: _counted(path, piece, header, warnings) for piece in layout.pieces}
     if layout.settle is not None:
-        layout.settle(counted, _prediction(path, layout, told))
+        layout.settle(counted, _prediction(path, layout, declared))
     return counted
 
 
@@ -198,7 +200,7 @@ def component_configs(folder: Path, components: Sequence[str]) -> dict[str, str]
     return {CONFIGS_ENTRY: json.dumps(configs, sort_keys=True)}
 
 
-def _counted(path: Path, piece: Piece, header: Header, warnings: list[str]) -> dict[str, Any]:
+def _counted(path: Path, piece: ComponentSpec, header: Header, warnings: list[str]) -> dict[str, Any]:
     """A component's config from the file's shapes and the family's constants."""
     shapes = _inside(header.tensors, piece.prefix)
     if not shapes:
@@ -212,7 +214,7 @@ def _counted(path: Path, piece: Piece, header: Header, warnings: list[str]) -> d
     if unusual:
         assumed = ", ".join(f"{name} {value}" for name, value in constants.items() if name in ASSUMED)
         warnings.append(
-            f"{path.name}: its {piece.component} is not of the published size ({', '.join(unusual)}). No shape tells the rest, so it is "
+            f"{path.name}: its {piece.component} is not of the published size ({', '.join(unusual)}). The rest is in no shape, so it is "
             f"assumed: {assumed}. base_config=FOLDER settles it."
         )
     return {**constants, **sizes}
@@ -230,7 +232,7 @@ def _inside(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, TensorI
 
 def _build(
     path: Path,
-    piece: Piece,
+    piece: ComponentSpec,
     config: Mapping[str, Any],
     header: Header,
     folder: Path | None,
@@ -260,7 +262,7 @@ def _build(
     return module
 
 
-def read_piece(path: Path, piece: Piece, config: Mapping[str, Any], *, dtype: torch.dtype, empty: bool) -> nn.Module:
+def read_piece(path: Path, piece: ComponentSpec, config: Mapping[str, Any], *, dtype: torch.dtype, empty: bool) -> nn.Module:
     """One component alone from a single file, by a config that is known. Raises BadFile or Refused."""
     return _build(path, piece, config, read_header(path), None, dtype, [], empty=empty)
 
@@ -280,14 +282,14 @@ def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, p
 
 
 def _present(tensors: Container[str], prefix: str, key: str) -> str | None:
-    """The key as the file spells it: CLIP stands with `text_model.` or, in some merges, without."""
+    """The key as the file spells it: CLIP's names have `text_model.` or, in some merges, not."""
     for spelling in (prefix + key, prefix + key.removeprefix("text_model.")):
         if spelling in tensors:
             return spelling
     return None
 
 
-def _tell_leftovers(
+def _warn_of_leftovers(
     layout: Layout, configs: Mapping[str, Mapping[str, Any]], modules: Mapping[str, nn.Module], header: Header, warnings: list[str]
 ) -> None:
     """Warn of tensors that no component took."""
@@ -310,34 +312,34 @@ def _is_spare(layout: Layout, configs: Mapping[str, Mapping[str, Any]], key: str
 # --- scheduler and tokenizers
 
 
-def _prediction(path: Path, layout: Layout, told: Told) -> str:
-    """What the file predicts: as it was told, else as the family assumes. Refused where there is nothing to assume."""
-    if told[0] is not None:
-        return told[0]
+def _prediction(path: Path, layout: Layout, declared: DeclaredPrediction) -> str:
+    """The file's prediction: the declared one, else the family's default. Refused where there is none."""
+    if declared[0] is not None:
+        return declared[0]
     if layout.assumed_prediction is None:
         raise Refused(
-            f"{path.name} does not say whether it predicts epsilon or v, and no shape tells: models of this build were published for both "
-            "(512 pixels: epsilon, 768: v), and the wrong one draws noise. Say prediction=v_prediction or prediction=epsilon "
-            "(`loraloom registry set REF --prediction ...` says it once), or give base_config=FOLDER, a diffusers folder of the same "
-            "build, whose scheduler config says it."
+            f"{path.name} has no mark of whether it predicts epsilon or v, and its shapes are no help: this build was published for both "
+            "(512 pixels: epsilon, 768: v), and the wrong one draws noise. Set prediction=v_prediction or prediction=epsilon "
+            "(`loraloom registry set REF --prediction ...` does so once), or give base_config=FOLDER, a diffusers folder of the same "
+            "build, whose scheduler config has it."
         )
     return layout.assumed_prediction
 
 
 def _scheduler(
-    path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], told: Told, warnings: list[str]
+    path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], declared: DeclaredPrediction, warnings: list[str]
 ) -> tuple[str, dict[str, Any]]:
-    """The scheduler's class and config: the given one, with the prediction that was told or that the file's own marks tell."""
-    prediction, why = told
+    """The scheduler's class and config: the given one, with the prediction of the user or of the file's own marks."""
+    prediction, why = declared
     if "scheduler" not in configs:
-        assumed = _prediction(path, layout, told)
+        assumed = _prediction(path, layout, declared)
         if prediction is None:
-            warnings.append(f"{path.name} does not say what it predicts; {assumed} is assumed, as in the published models.")
+            warnings.append(f"{path.name} has no mark of its prediction; {assumed} is assumed, as in the published models.")
         return layout.scheduler(assumed, any(mark in header.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
     given = {key: value for key, value in configs["scheduler"].items() if not key.startswith("_")}
     scheduler_class = str(configs["scheduler"]["_class_name"])
     if prediction is not None and prediction_of(scheduler_class, given) != prediction:
-        warnings.append(f"{path.name} predicts {prediction} by {why}; the given scheduler config says otherwise and is overruled.")
+        warnings.append(f"{path.name} predicts {prediction} by {why}; the given scheduler config differs and is overridden.")
         given["prediction_type"] = prediction
     return scheduler_class, given
 

@@ -34,34 +34,34 @@ class FileNames:
 
     title: str  # for people: FLUX.1
     class_name: str  # in diffusers
-    own: str  # a tensor that tells diffusers' names
-    theirs: str  # a tensor that tells the original implementation's names
+    diffusers_key: str  # a tensor that only files in diffusers' names have
+    original_key: str  # a tensor that only files in the original implementation's names have
     layers: tuple[Layer, ...]  # their `.weight` and `.bias`
     others: Mapping[str, str] = field(default_factory=dict)  # any other parameter -> its tensor in the file, `*` for numbers
-    vectors: tuple[str, ...] = ()  # endings of the file's keys of tables that stand there as one vector, row after row
+    vectors: tuple[str, ...] = ()  # endings of the file's keys of tables stored as one vector, row after row
     implementation: str | None = None  # the original implementation's address, as ModelSpec wants it
 
     @property
     def published(self) -> Container[str]:
-        """The original implementation's names, without a prefix (FilePlaces)."""
-        return (self.theirs,)
+        """The original implementation's names, without a prefix (FileKeyMap)."""
+        return (self.original_key,)
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """As it is, but for tables that stand there as a vector (FilePlaces)."""
+        """As it is, but for tables stored as a vector (FileKeyMap)."""
         return (math.prod(shape),) if self.vectors and key.endswith(self.vectors) else shape
 
     def prefix(self, keys: Container[str]) -> str | None:
-        """What stands before the transformer's names in a file; None where it holds none."""
-        return next((prefix for prefix in PREFIXES if prefix + self.own in keys or prefix + self.theirs in keys), None)
+        """The prefix of the transformer's names in a file; None where it holds none."""
+        return next((prefix for prefix in PREFIXES if prefix + self.diffusers_key in keys or prefix + self.original_key in keys), None)
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, KeyLocation]:
-        """The transformer's parameters in a file of either spelling (FilePlaces)."""
+        """The transformer's parameters in a file of either spelling (FileKeyMap)."""
         prefix = self.prefix(keys) if component == "transformer" else None
         if prefix is None:
             return {}
-        found = {name: KeyLocation(name) for name in shapes} if prefix + self.own in keys else _places(self, shapes)
+        found = {name: KeyLocation(name) for name in shapes} if prefix + self.diffusers_key in keys else _places(self, shapes)
         return {name: replace(place, key=prefix + place.key) for name, place in found.items()}
 
 
@@ -75,7 +75,7 @@ def load_transformer(
     check: Callable[[Mapping[str, Any], Mapping[str, TensorInfo]], None] | None = None,
     beside: Mapping[str, frozenset[str]] | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The transformer with its weights from the file and its config from the folder, and what should be said of it.
+    """The transformer with its weights from the file and its config from the folder, and notes for the user.
 
     `check(config, tensors without prefix)` refuses a file and a folder of different builds; `beside` are components that are taken
     from the file too, with their keys. Raises BadFile.
@@ -87,7 +87,9 @@ def load_transformer(
     prefix = names.prefix(tensors)
     if prefix is None:
         raise BadFile(
-            path, "not-a-model", f"has no {names.title} transformer: neither {names.theirs} nor {names.own}, with any known prefix."
+            path,
+            "not-a-model",
+            f"has no {names.title} transformer: {names.original_key} and {names.diffusers_key} are missing, with any prefix.",
         )
     found = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
     _refuse_scaled(path, found)
@@ -108,10 +110,10 @@ def load_transformer(
     left = [key for key in tensors if key not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
     if beside:
-        said = f"{path.name} holds transformer, {', '.join(beside)}; all else is that of {base_config}."
+        source_note = f"{path.name} holds transformer, {', '.join(beside)}; all else is that of {base_config}."
     else:
-        said = f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}."
-    return module, (said, *rest)
+        source_note = f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}."
+    return module, (source_note, *rest)
 
 
 def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
@@ -125,7 +127,7 @@ def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
 
 
 def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, KeyLocation]:
-    """Parameter -> where it stands in the original implementation's names; one without a name there keeps its own."""
+    """Parameter -> its location under the original implementation's names; one without a name there keeps its own."""
     spellings = Spellings(names.layers)
     places: dict[str, KeyLocation] = {}
     for name in shapes:
@@ -149,7 +151,7 @@ def _other(others: Mapping[str, str], name: str) -> str | None:
     pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
     if pattern not in others:
         return None
-    theirs = others[pattern]
+    original = others[pattern]
     for number in re.findall(r"(?<=\.)\d+(?=\.)", name):
-        theirs = theirs.replace("*", number, 1)
-    return theirs
+        original = original.replace("*", number, 1)
+    return original

@@ -1,1 +1,1 @@
-"""Records in a database and on the disk: SQLite or PostgreSQL, search, lineage, what a person said."""
+"""The index of records: SQLite or PostgreSQL, scanning, search, lineage, annotations."""

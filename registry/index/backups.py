@@ -69,7 +69,7 @@ def made_at(backup: Path) -> datetime | None:
 
 
 def holds_anything(path: Path) -> bool:
-    """Whether an index has a record, or a tag or note of one. True where it is too damaged to say."""
+    """Whether an index has a record, or a tag or note of one. True where it is too damaged to be read."""
     try:
         with contextlib.closing(_connect(path)) as connection:
             return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("record", "given", "label"))
@@ -100,7 +100,7 @@ def fault(path: Path) -> str | None:
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether an error of SQLite says that the file is damaged, or that something else lies in its place."""
+    """Whether an error of SQLite means a damaged file, or a file that is not an index."""
     return any(word in str(error) for word in DAMAGE)
 
 
@@ -147,7 +147,7 @@ def _age(backup: Path | None) -> str:
 
 
 def restore(path: Path, reason: str) -> str:
-    """Replace a damaged index by its newest sound backup and say what was done. Without one, an empty index is made at the next use.
+    """Replace a damaged index by its newest sound backup; gives a report. Without a backup, the next use makes an empty index.
 
     The damaged file is kept aside. A kill at any moment leaves the damaged index or the restored one.
     """

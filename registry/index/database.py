@@ -1,4 +1,4 @@
-"""The index: a SQLite file, or a PostgreSQL server for a team; safe for several processes at once, kept up to date by migrations."""
+"""The index: a SQLite file, or a PostgreSQL server for a team. Safe for concurrent processes; the schema is migrated on opening."""
 
 import contextlib
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ OF_A_RECORD = (location, content, given, given_name, alias, label)  # tables wit
 
 
 class Database(Protocol):
-    """What an index needs of the database it lies in."""
+    """The database that holds an index."""
 
     shown: str
 
@@ -120,7 +120,7 @@ class Database(Protocol):
 
 
 class Index:
-    """An open index: `place` is a file, or a URL. Made and brought up to date at the first use.
+    """An open index: `place` is a file, or a URL. Created and migrated at the first use.
 
     A damaged file raises IndexDamaged until `restore` puts its last backup in its place.
     """
@@ -131,22 +131,22 @@ class Index:
 
     @property
     def shown(self) -> str:
-        """Where it lies, without a password."""
+        """Its path or URL, without a password."""
         return self._database.shown
 
     def is_there(self) -> bool:
-        """Whether there is one; a server's is taken to be."""
+        """Whether the index exists; a server's index is assumed to."""
         return not isinstance(self._database, SqliteFile) or self._database.path.exists()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection that sees one state of the index."""
+        """A read transaction: sees one state of the index."""
         with self._explained(), self._open().connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A connection that is the only writer until the block ends; everything in it is kept, or nothing."""
+        """A write transaction: the only writer until the block ends, committed as a whole or not at all."""
         with self._explained(), self._open().connect().execution_options(loom_writes=True) as connection, connection.begin():
             self._database.back_up_daily()  # the state before this write
             yield connection
@@ -178,7 +178,7 @@ class Index:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Errors of the database as errors for a person. What damage makes of the code that reads it is reported as damage."""
+        """Raises errors of the database as LoomErrors. An exception that a damaged value caused is reported as damage."""
         try:
             yield
         except (IntegrityError, LoomError):
@@ -209,7 +209,7 @@ def database_of(place: Path | str) -> Database:
 
 
 def open_index(database: Database) -> Engine:
-    """The engine of an index that is up to date. Raises IndexDamaged, Refused for one of a newer LoRA Loom."""
+    """The engine of a migrated index. Raises IndexDamaged, Refused for one of a newer LoRA Loom."""
     engine = database.engine()
     try:
         _migrate(database, engine)
@@ -232,7 +232,7 @@ ABSURD = 1 << 16  # no index ever has a format of that number
 
 
 def _migrate(database: Database, engine: Engine) -> None:
-    """Run the migrations this index has not seen; several processes may come here at once."""
+    """Run the missing migrations; several processes may do so at once."""
     steps = migrations()
     newest = steps[-1][0]
     with engine.connect() as connection, connection.begin():

@@ -1,4 +1,4 @@
-"""The same content more than once: the same file in several places, the same weights under other names, metadata or dialects."""
+"""Duplicates: copies of a file, and the same weights under other names, metadata or dialects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_MODELS = ("dataset", "run")
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Records and places of one content. `same` is file (sha256) or weights (content_sha256)."""
+    """Records and paths of one content. `same` is file (sha256) or weights (content_sha256)."""
 
     same: str
     hash: str
@@ -21,7 +21,7 @@ class Duplicate:
 
     @property
     def paths(self) -> list[str]:
-        """Every place of the content."""
+        """Every path of the content."""
         return [str(path) for record in self.records for path in (record.path, *record.metadata.get("copies", ())) if path]
 
     def to_json(self) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class Duplicate:
 
 
 def duplicates(records: Sequence[Record]) -> list[Duplicate]:
-    """Everything that is there more than once, of the records that have their hashes; by name. Weights that are one file are told once."""
+    """Duplicates among hashed records, sorted by name. Copies of one file are not listed again as equal weights."""
     found: list[Duplicate] = []
     for same, name in (("file", "sha256"), ("weights", "content_sha256")):
         groups: dict[str, list[Record]] = {}

@@ -1,4 +1,4 @@
-"""What a record was made from: a tree of parents to the roots, with named holes where one is not registered."""
+"""Lineage: a tree of parents to the roots, with a named hole for each that is not registered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Resolve = Callable[[Mapping[str, Any]], Record | None]
 
 @dataclass(frozen=True)
 class Node:
-    """One record of a lineage, or the hole where one should be. `role` is what it was to its child; None for the first."""
+    """One record of a lineage, or a hole. `role` is its role for the child; None for the first."""
 
     role: str | None
     name: str
@@ -48,34 +48,34 @@ class Node:
 
 @dataclass(frozen=True)
 class Lineage:
-    """The tree above a record, and the names of what was made from it."""
+    """The ancestors of a record, and the names of models derived from it."""
 
     root: Node
     derived: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
-        told = self.inherited()
+        terms = self.inherited()
         return {
             **self.root.to_json(),
-            "inherited_licence": told.licence,
-            "licence_unknown": list(told.unknown),
-            "licences": dict(told.sources),
+            "inherited_licence": terms.licence,
+            "licence_unknown": list(terms.unknown),
+            "licences": dict(terms.sources),
             "derived": list(self.derived),
         }
 
     def inherited(self) -> Terms:
-        """What the licences of everything it was made from come to; a run is no source."""
+        """The licence that follows from those of all its sources; a run is no source."""
         return inherited(_sources(self.root))
 
     def to_text(self) -> str:
-        """An indented tree for people."""
+        """An indented tree, as text."""
         lines = list(_text(self.root, "", ""))
-        told = self.inherited()
-        if told.licence:
-            lines.append(f"licence that follows from its sources: {told.licence}")
-        if told.unknown:
-            lines.append(f"licence not known: {', '.join(told.unknown)}")
+        terms = self.inherited()
+        if terms.licence:
+            lines.append(f"licence that follows from its sources: {terms.licence}")
+        if terms.unknown:
+            lines.append(f"licence not known: {', '.join(terms.unknown)}")
         if self.derived:
             lines.append(f"made from it: {', '.join(self.derived)}")
         return "\n".join(lines)
@@ -89,7 +89,7 @@ class Lineage:
 
 
 def trace(record: Record, resolve: Resolve, everything: Sequence[Record]) -> Lineage:
-    """The Lineage of a record; `resolve` finds the record a parent entry means. Titles and file names are looked for in `everything`."""
+    """The Lineage of a record; `resolve` finds the record of a parent entry. Titles and file names are searched in `everything`."""
     titles = _by_title(everything)
 
     def find(parent: Mapping[str, Any]) -> Record | None:
@@ -106,7 +106,7 @@ def trace(record: Record, resolve: Resolve, everything: Sequence[Record]) -> Lin
 
 
 def _bare(name: str) -> str:
-    """A title or a file's name as other tools write them into what was made from it: with its ending, or without."""
+    """A title or file name without the suffix, as other tools write it into derived models."""
     return PurePath(name).stem if PurePath(name).suffix in ENDINGS else name
 
 
@@ -114,7 +114,7 @@ ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".gguf")
 
 
 def _by_title(everything: Sequence[Record]) -> dict[str, list[Record]]:
-    """Models by what ModelSpec's `merged_from` and sd-scripts' `ss_sd_model_name` call them: title, file name, name."""
+    """Models by title, file name and name, as ModelSpec's `merged_from` and sd-scripts' `ss_sd_model_name` use them."""
     found: dict[str, list[Record]] = {}
     for record in everything:
         if record.kind in ("dataset", "run"):
@@ -126,7 +126,7 @@ def _by_title(everything: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _words(record: Record) -> set[str]:
-    """All that a parent entry may call a record by: hashes, names, places."""
+    """Everything that a parent entry may name a record by: hashes, names, paths."""
     hashes = (record.hashes.sha256, record.hashes.tensors_sha256, record.hashes.content_sha256)
     files = [PurePath(entry.path) for entry in record.files[:1]] + [PurePath(record.path or "")]
     names = [record.name, record.id, record.path, record.metadata.get("modelspec.title"), *record.aliases]
@@ -135,7 +135,7 @@ def _words(record: Record) -> set[str]:
 
 
 def _may_mean(parent: Mapping[str, Any], words: set[str]) -> bool:
-    """Whether it is worth looking a parent up: most are of others, and each look-up asks the index."""
+    """A cheap test before a parent is resolved: each resolution queries the index."""
     ref = str(parent.get("ref") or "")
     return parent.get("sha256") in words or ref in words or _bare(ref) in words or PurePath(ref).name in words
 
@@ -151,18 +151,18 @@ def _node(record: Record, role: str | None, resolve: Resolve, above: frozenset[s
     parents = []
     for parent in record.parents:
         found = resolve(parent)
-        told = str(parent.get("role") or "source")
+        parent_role = str(parent.get("role") or "source")
         if found is None or found.id in above or found.id == record.id:
             digest = parent.get("sha256")
             name = parent.get("ref") or (f"sha256:{digest[:12]}" if digest else "unnamed")
-            parents.append(Node(told, str(name), None, None, digest, None))
+            parents.append(Node(parent_role, str(name), None, None, digest, None))
         else:
-            parents.append(_node(found, told, resolve, above | {record.id}))
+            parents.append(_node(found, parent_role, resolve, above | {record.id}))
     return Node(role, record.name, record.kind, record.family, record.hashes.sha256, record.id, record.licence, tuple(parents))
 
 
 def _sources(node: Node) -> dict[tuple[str, str | None], None]:
-    """(name, licence) of all that is above a node: of those with a licence of their own, what is above them is settled."""
+    """(name, licence) of a node's ancestors, up to the nearest with a licence of its own on each branch."""
     found: dict[tuple[str, str | None], None] = {}
     for parent in node.parents:
         if parent.licence or (parent.kind != "run" and parent.role != "run" and not parent.parents):

@@ -1,4 +1,4 @@
-"""Finds the Records that a reference, a parent entry or some words mean."""
+"""Resolves references and parent entries to Records."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from registry.references import POCKET, absolute, is_hash, looks_like_path, name
 from registry.sources.source import is_source, same_source
 
 ID = re.compile("[0-9a-f]{16}")
-LISTED = 20  # names told to one who mistyped one; of more their number
+LISTED = 20  # names listed after a mistyped one; above that only their number
 
 
 class Finder:
-    """Looks through an index, the embedded base and the disk. Adds nothing."""
+    """Searches the index, the embedded base and the disk. Read-only."""
 
     def __init__(self, index: Index, digests: Digests, embedded: Embedded) -> None:
         self._index = index
@@ -57,8 +57,19 @@ class Finder:
             )
         return [record for _, record in sorted(found.items())]
 
+    def expand(self, reference: str) -> list[str | Record]:
+        """What a pattern stands for: checkpoints of `name@step-*`, references of `name@key=*`; else the reference itself."""
+        name, alias = split_alias(reference)
+        if split_alias(name)[1] is not None and "*" in name:
+            return [found for one in self.names_like(name) for found in self.expand(f"{one}@{alias}")]
+        if alias == "step-*":
+            return [*self.steps(name)]
+        if alias is not None and "*" in alias and "=" in alias:
+            return [*self.names_like(reference)]
+        return [reference]
+
     def names_like(self, pattern: str) -> list[str]:
-        """The names that `ink@lora.rank=*` stands for: those that were given, else those that files have. Raises NotFound."""
+        """The names that match `ink@lora.rank=*`: given names, else file names. Raises NotFound."""
         with self._index.reading() as connection:
             held = {name: rows.ids_by_name(connection, name) for name in names_like(pattern, rows.all_names(connection))}
         found = [name for name, (given, _) in held.items() if given] or [name for name, (_, stems) in held.items() if stems]
@@ -84,11 +95,11 @@ class Finder:
         found += [record for record in pocket if self._sha256(record).startswith(prefix)]
         by_content: dict[str | None, Record] = {}
         for record in found:
-            by_content.setdefault(record.hashes.sha256, record)  # one content under two names is one thing
+            by_content.setdefault(record.hashes.sha256, record)  # two records of one content are one match
         return list(by_content.values())
 
     def _by_source(self, reference: str) -> list[Record]:
-        """What was brought from there: of that very revision and file, or where the reference leaves them open, the only one."""
+        """Records downloaded from a source: of the same revision and file, or of any where the reference leaves them open."""
         source = same_source(reference)
         with self._index.reading() as connection:
             found = records.load(connection, rows.ids_by_source(connection, source))
@@ -142,7 +153,7 @@ class Finder:
     def _not_found(self, reference: str, kind: str | None) -> NotFound:
         what = kind or "model"
         if is_source(reference):
-            return NotFound(f"{reference} is not registered. Bring it first: loraloom registry add {reference}")
+            return NotFound(f"{reference} is not registered. Download it first: loraloom registry add {reference}")
         if looks_like_path(reference):
             return NotFound(
                 f"There is no file or folder {reference!r}, and no {what} is registered under that name. {self._nearest(reference)}"
@@ -154,14 +165,14 @@ class Finder:
             known = rows.all_names(connection) | {record.name for record in self._embedded.records(connection)}
         head, colon, tail = reference.rpartition(":")
         if colon and head in known:
-            return f"{head!r} is; what stands behind its colon is a weight, a number such as {head}:0.6, not {tail!r}."
+            return f"{head!r} is; the part after the colon must be a weight, a number such as {head}:0.6, not {tail!r}."
         return suggest(reference, known, listed=LISTED)
 
     def _sha256(self, record: Record) -> str:
         return record.hashes.sha256 or str(self._digests.of_record(record, silent)[0].sha256)
 
     def parent(self, connection: Connection, parent: Mapping[str, Any]) -> list[Record]:
-        """The record a parent entry means: by its hash, else by its name when no hash says otherwise."""
+        """The record of a parent entry: by its hash, else by its name when it has no hash."""
         digest, ref = parent.get("sha256"), parent.get("ref")
         if digest:
             found = records.load(connection, rows.ids_by_sha256(connection, str(digest)))
@@ -181,12 +192,12 @@ class Finder:
 
 
 def _is_of(held: str, asked: str) -> bool:
-    """Whether a source with a revision or a file is one that a shorter reference means."""
+    """Whether a shorter reference covers a source with a revision or file."""
     return held.startswith((f"{asked}@", f"{asked}/")) or re.sub(r"@[^/]+", "", held) == asked
 
 
 def _narrowed(found: list[Record], kind: str | None) -> list[Record]:
-    """Of several, those of the kind that is asked for; without one, models before runs and datasets."""
+    """Of several, those of the wanted kind; without one, models before runs and datasets."""
     if kind is not None:
         return [record for record in found if record.kind == kind] or found
     return [record for record in found if record.kind not in ("dataset", "run")] or found
@@ -204,7 +215,7 @@ def _wrong_kind(reference: str, record: Record, kind: str) -> str:
 
 
 def seen_at(record: Record, path: Path) -> Record:
-    """The record seen from one of its places."""
+    """The record with one of its paths shown first."""
     if "root" in record.metadata or record.path == str(path) or not record.files:
         return record
     return replace(record, files=(replace(record.files[0], path=str(path)),))

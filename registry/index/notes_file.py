@@ -1,7 +1,7 @@
-"""What people said, in a JSON file and back: names, aliases, tags, notes, triggers, and what they told over the files' heads.
+"""Annotations as a JSON file: names, aliases, tags, notes, triggers and overrides.
 
-An entry is known again by its content, else by its id or its place; so a file of one machine can be read on another. Reading
-adds to what is said already and overwrites nothing unless it is asked to.
+An entry is matched by content, else by id or path, so that a file of one machine can be imported on another. Importing adds to
+what is there and overwrites nothing unless asked to.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from registry.references import POCKET
 
 FORMAT = "loraloom-notes"
 VERSION = 1
-SAID = ("kind", "family", "variant", "prediction", "licence", "notes", "parents", "recipe", "metadata")
+FIELDS = ("kind", "family", "variant", "prediction", "licence", "notes", "parents", "recipe", "metadata")
 PLAIN = ("kind", "family", "variant", "prediction", "licence", "notes")  # texts; the others are JSON
 IDENTITY = ("sha256", "tensors_sha256", "content_sha256")
 
@@ -43,24 +43,24 @@ class Imported:
 
 
 def notes_of(connection: Connection, known: Sequence[Record]) -> dict[str, Any]:
-    """A document of everything that was said of these records; those of which nothing was said are left out."""
-    said = records.gather(connection, None)
-    entries = [entry for record in known if (entry := _entry(record, said))]
+    """A document of all annotations of these records; records without any are left out."""
+    extra = records.gather(connection, None)
+    entries = [entry for record in known if (entry := _entry(record, extra))]
     return {"format": FORMAT, "version": VERSION, "created": rows.now(), "records": entries}
 
 
-def _entry(record: Record, said: records.Said) -> dict[str, Any] | None:
-    given, labels = said.given.get(record.id), said.labels.get(record.id, [])
-    values = {name: value for name in SAID if given is not None and (value := getattr(given, name)) is not None}
-    names = sorted(said.names.get(record.id, []), key=lambda row: row.turn)
-    told = {
+def _entry(record: Record, extra: records.Annotated) -> dict[str, Any] | None:
+    given, labels = extra.given.get(record.id), extra.labels.get(record.id, [])
+    values = {name: value for name in FIELDS if given is not None and (value := getattr(given, name)) is not None}
+    names = sorted(extra.names.get(record.id, []), key=lambda row: row.turn)
+    annotations = {
         "said": {name: value if name in PLAIN else json.loads(value) for name, value in values.items()},
         "names": [{"name": row.name, "shelf": row.shelf, "current": bool(row.current)} for row in names],
-        "aliases": [{"name": row.name, "alias": row.alias} for row in said.aliases.get(record.id, [])],
+        "aliases": [{"name": row.name, "alias": row.alias} for row in extra.aliases.get(record.id, [])],
         "tags": sorted(row.value for row in labels if row.kind == "tag"),
         "triggers": [row.value for row in labels if row.kind == "trigger"],
     }
-    if not any(told.values()):
+    if not any(annotations.values()):
         return None
     return {
         "id": record.id,
@@ -69,7 +69,7 @@ def _entry(record: Record, said: records.Said) -> dict[str, Any] | None:
         "paths": [path for path in (record.path, *record.metadata.get("copies", ())) if path],
         "bytes": sum(entry.bytes for entry in record.files),
         "hashes": {name: getattr(record.hashes, name) for name in IDENTITY},
-        **told,
+        **annotations,
     }
 
 
@@ -104,8 +104,8 @@ def _fault(entry: object, what: str) -> str | None:
         texts += [row.get(key) if isinstance(row, dict) else None for key in keys]
     if not all(isinstance(text, str) for text in texts):
         return f"{what} ({entry.get('name')!r}) holds something else where a text should be"
-    unknown = set(entry["said"]) - set(SAID)
-    return f"{what} ({entry['name']!r}) says {', '.join(sorted(unknown))}, which is not known" if unknown else None
+    unknown = set(entry["said"]) - set(FIELDS)
+    return f"{what} ({entry['name']!r}) has unknown fields: {', '.join(sorted(unknown))}" if unknown else None
 
 
 def may_match(entries: Sequence[Mapping[str, Any]], known: Sequence[Record]) -> list[Record]:
@@ -116,7 +116,7 @@ def may_match(entries: Sequence[Mapping[str, Any]], known: Sequence[Record]) -> 
 
 
 def import_entries(connection: Connection, entries: Sequence[Mapping[str, Any]], *, replace: bool) -> Imported:
-    """Add what the entries say of the records they match. With `replace` an entry wins over what is here."""
+    """Add the entries' annotations to the records they match. With `replace` they overwrite."""
     done = Imported()
     for entry in entries:
         record_id = match(connection, entry)
@@ -128,7 +128,7 @@ def import_entries(connection: Connection, entries: Sequence[Mapping[str, Any]],
 
 
 def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:
-    """The id of the record an entry speaks of: the same content, else the same id, else the same place and size."""
+    """The id of the record an entry matches: the same content, else the same id, else the same path and size."""
     if entry["id"] == POCKET:
         return POCKET
     shelf = rows.shelf_of(entry["kind"])
@@ -154,23 +154,23 @@ def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:
 
 
 def _differs(connection: Connection, record_id: str, entry: Mapping[str, Any]) -> bool:
-    """Whether a record's own hash, or its size where it has none, says that it is something else."""
+    """Whether a record's hash, or its size where it has none, differs from the entry's."""
     record = records.load(connection, [record_id])[0]
     if record.kind in ("dataset", "run"):
         return bool(record.hashes.sha256 and entry["hashes"].get("sha256") and record.hashes.sha256 != entry["hashes"]["sha256"])
-    mine, theirs = (
+    mine, stated = (
         record.hashes.tensors_sha256 or record.hashes.sha256,
         entry["hashes"].get("tensors_sha256") or entry["hashes"].get("sha256"),
     )
-    if mine and theirs:
-        return bool(mine != theirs)
+    if mine and stated:
+        return bool(mine != stated)
     return sum(one.bytes for one in record.files) != entry.get("bytes")
 
 
 def apply(connection: Connection, record_id: str, entry: Mapping[str, Any], done: Imported, *, replace: bool) -> None:
-    """Add what an entry says to a record."""
+    """Add an entry's annotations to a record."""
     before = _state(connection, record_id)
-    _apply_said(connection, record_id, entry, done, replace)
+    _apply_fields(connection, record_id, entry, done, replace)
     rows.put_labels(connection, record_id, "tag", entry["tags"])
     rows.put_labels(connection, record_id, "trigger", entry["triggers"])
     for one in entry["names"]:
@@ -187,7 +187,7 @@ def apply(connection: Connection, record_id: str, entry: Mapping[str, Any], done
         done.applied += 1
 
 
-def _apply_said(connection: Connection, record_id: str, entry: Mapping[str, Any], done: Imported, replace: bool) -> None:
+def _apply_fields(connection: Connection, record_id: str, entry: Mapping[str, Any], done: Imported, replace: bool) -> None:
     has = connection.execute(select(tables.given).where(tables.given.c.record_id == record_id)).first()
     values: dict[str, Any] = {}
     for name, value in entry["said"].items():

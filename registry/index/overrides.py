@@ -1,4 +1,4 @@
-"""What a person says of a model where detection could not see it, or saw wrong: it stands above what the files show."""
+"""Overrides of detected facts (kind, family, variant, prediction, triggers) by a person."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from registry.errors import Refused
 from registry.index import database as tables
 from registry.index import rows
 from registry.names import suggest
-from registry.record import KINDS, PREDICTIONS, TOLD, Prediction, Record
+from registry.record import KINDS, OVERRIDDEN, PREDICTIONS, Prediction, Record
 
 
 def families() -> list[str]:
-    """Every family that can be told: those that load, and those known by sight."""
+    """Names of all families: those that load, and those that are only detected."""
     from registry.detect.other_families import DETECT_ONLY
     from registry.families import FAMILIES
 
@@ -23,7 +23,7 @@ def families() -> list[str]:
 
 
 def validate_overrides(values: Mapping[str, Any]) -> None:
-    """Refuse a kind, family or prediction that is none."""
+    """Raise Refused for an unknown kind, family or prediction."""
     known = {"kind": KINDS, "prediction": PREDICTIONS, "family": families() if values.get("family") else ()}
     for name, words in known.items():
         if values.get(name) is not None and values[name] not in words:
@@ -33,7 +33,7 @@ def validate_overrides(values: Mapping[str, Any]) -> None:
 def write_overrides(
     connection: Connection, record_id: str, values: Mapping[str, Any], triggers: Iterable[str], forget: Iterable[str]
 ) -> None:
-    """Keep what is told, after what is to be forgotten is gone."""
+    """Write overrides, after those in `forget` are removed."""
     table, label = tables.given, tables.label
     for name in forget:
         if name == "triggers":
@@ -45,16 +45,16 @@ def write_overrides(
 
 
 def apply_overrides(record: Record, given: Row[Any] | None, triggers: Iterable[str]) -> dict[str, Any]:
-    """The fields a person said other than the files show, with evidence of who said it."""
-    told: dict[str, Any] = {}
+    """The overridden fields of a record, with their evidence."""
+    overrides: dict[str, Any] = {}
     evidence = list(record.evidence)
     for name in ("kind", "family", "variant", "prediction"):
         value = getattr(given, name) if given is not None else None
         shown = record.prediction.value if name == "prediction" else getattr(record, name)
         if value is not None and value != shown:
-            told[name] = Prediction(value=value, source=TOLD) if name == "prediction" else value
-            evidence.append(f"{name} {value}: told; the files show {shown or 'nothing'}")
-    evidence += [f"trigger {word}: told" for word in triggers]
-    if "family" in told:
-        told["candidates"] = ()
-    return {**told, "evidence": tuple(evidence)} if len(evidence) > len(record.evidence) else {}
+            overrides[name] = Prediction(value=value, source=OVERRIDDEN) if name == "prediction" else value
+            evidence.append(f"{name} {value}: override; the files show {shown or 'nothing'}")
+    evidence += [f"trigger {word}: override" for word in triggers]
+    if "family" in overrides:
+        overrides["candidates"] = ()
+    return {**overrides, "evidence": tuple(evidence)} if len(evidence) > len(record.evidence) else {}

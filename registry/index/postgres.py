@@ -1,6 +1,6 @@
-"""The index on a PostgreSQL server, for a team: writers take turns as they do on SQLite, readers see one state.
+"""The index on a PostgreSQL server, for a team: one writer at a time as on SQLite, readers see one state.
 
-Places are paths as every machine sees them: a team shares its models' file system. The wish for one index is `LORALOOM_INDEX`.
+Paths must be the same on every machine: a team shares its models' file system. `LORALOOM_INDEX` selects the server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 
 class PostgresServer:
-    """An index in the schema that a URL's user sees first."""
+    """An index in the current schema of a URL's user."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -42,20 +42,20 @@ class PostgresServer:
 
     def version(self, connection: Connection) -> int:
         """The number of the last migration; 0 before the first."""
-        # asked as a table, not as to_regclass: what another process made while we waited for the lock is not in this session's name cache
+        # pg_tables, not to_regclass: a table made by another process while we waited for the lock is not in this session's name cache
         there = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'loraloom_format'"
         if connection.exec_driver_sql(there).first() is None:
             return 0
         return int(connection.exec_driver_sql("SELECT coalesce(max(version), 0) FROM loraloom_format").scalar_one())
 
     def put_version(self, connection: Connection, number: int) -> None:
-        """Say which migration was the last; part of its transaction."""
+        """Store the number of the last migration, in its transaction."""
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS loraloom_format (version INTEGER NOT NULL)")
         connection.exec_driver_sql("DELETE FROM loraloom_format")
         connection.exec_driver_sql(f"INSERT INTO loraloom_format VALUES ({number:d})")
 
     def columns(self, connection: Connection) -> set[tuple[str, str]]:
-        """(table, column) of everything there is."""
+        """(table, column) of every column."""
         found = connection.exec_driver_sql(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
         )
@@ -84,13 +84,13 @@ class PostgresServer:
         raise self.damaged(reason)
 
     def alone(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing is restored here, so nobody has to wait."""
+        """No lock: nothing is restored here."""
         return contextlib.nullcontext()
 
     def explain(self, error: DatabaseError) -> str:
         """What a person can do about an error."""
         reason = " ".join(str(error.orig).split()).removesuffix(" Is the server running on that host and accepting TCP/IP connections?")
-        return f"The index {self.shown} cannot be used: {reason}. Check that the server runs, and what LORALOOM_INDEX says of it."
+        return f"The index {self.shown} cannot be used: {reason}. Check that the server runs, and the URL in LORALOOM_INDEX."
 
 
 def _begin(connection: Connection) -> None:

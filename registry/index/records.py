@@ -1,4 +1,4 @@
-"""Records put together from the index: what the headers show, under what a person or a job said."""
+"""Records composed from the index: facts from the headers, overlaid with annotations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from registry.references import without_alias
 
 
 @dataclass
-class Said:
-    """Everything about some records that is not derived from their headers, by record id."""
+class Annotated:
+    """The rows of some records beside their header facts, by record id."""
 
     places: dict[str, list[Row[Any]]]
     contents: dict[str, Row[Any]]
@@ -31,8 +31,8 @@ class Said:
 def load(connection: Connection, ids: Collection[str] | None = None) -> list[Record]:
     """The Records of these ids, or all of them, oldest first."""
     rows = select_many(connection, tables.record, tables.record.c.id, ids)
-    said = gather(connection, [row.id for row in rows] if ids is not None else None)
-    records = [_placed(compose(_derived(row), said), said.places.get(row.id, [])) for row in rows]
+    extra = gather(connection, [row.id for row in rows] if ids is not None else None)
+    records = [_placed(compose(_derived(row), extra), extra.places.get(row.id, [])) for row in rows]
     return sorted(_with_twins(connection, records), key=lambda record: (record.created or "", record.name))
 
 
@@ -40,8 +40,8 @@ def _derived(row: Row[Any]) -> Record:
     return replace(Record.from_json({"id": row.id, "name": row.stem, **json.loads(row.data)}), created=row.created)
 
 
-def gather(connection: Connection, ids: Collection[str] | None) -> Said:
-    """What is said of these records, or of all."""
+def gather(connection: Connection, ids: Collection[str] | None) -> Annotated:
+    """The rows beside the derived facts of these records, or of all."""
 
     def grouped(table: Any) -> dict[str, list[Row[Any]]]:
         found: dict[str, list[Row[Any]]] = {}
@@ -49,7 +49,7 @@ def gather(connection: Connection, ids: Collection[str] | None) -> Said:
             found.setdefault(row.record_id, []).append(row)
         return found
 
-    return Said(
+    return Annotated(
         places=grouped(tables.location),
         contents={key: rows[0] for key, rows in grouped(tables.content).items()},
         given={key: rows[0] for key, rows in grouped(tables.given).items()},
@@ -59,13 +59,13 @@ def gather(connection: Connection, ids: Collection[str] | None) -> Said:
     )
 
 
-def compose(derived: Record, said: Said) -> Record:
-    """The Record as it is shown: the header's facts, under what a person said."""
-    given = said.given.get(derived.id)
-    labels = said.labels.get(derived.id, [])
+def compose(derived: Record, extra: Annotated) -> Record:
+    """The Record as it is shown: the header's facts overlaid with annotations."""
+    given = extra.given.get(derived.id)
+    labels = extra.labels.get(derived.id, [])
     values: dict[str, Any] = {
-        "name": display_name(derived, said),
-        "aliases": _alias_names(derived, said),
+        "name": display_name(derived, extra),
+        "aliases": _alias_names(derived, extra),
         "tags": tuple(sorted(row.value for row in labels if row.kind == "tag")),
         "triggers": tuple(dict.fromkeys([row.value for row in labels if row.kind == "trigger"] + list(derived.triggers))),
     }
@@ -76,12 +76,12 @@ def compose(derived: Record, said: Said) -> Record:
         values |= {"metadata": {**derived.metadata, **json.loads(given.metadata)}} if given.metadata else {}
     values |= apply_overrides(derived, given, [row.value for row in labels if row.kind == "trigger"])
     record = replace(derived, **values)
-    content = said.contents.get(derived.id)
+    content = extra.contents.get(derived.id)
     return with_content(record, Hashes(**json.loads(content.hashes)), json.loads(content.learned)) if content is not None else record
 
 
 def with_content(record: Record, hashes: Hashes, learned: Mapping[str, Any]) -> Record:
-    """The Record with its hashes, and what reading all of the file has told."""
+    """The Record with its hashes and the facts that only reading the whole file shows."""
     return replace(
         record,
         hashes=hashes,
@@ -92,9 +92,9 @@ def with_content(record: Record, hashes: Hashes, learned: Mapping[str, Any]) -> 
 
 
 def _placed(record: Record, places: Sequence[Row[Any]]) -> Record:
-    """With the newest place that is there first, the others as copies, and a warning when none is left."""
+    """With the newest existing path first, the others as copies, and a warning when none exists."""
     if not places:
-        message = f"{record.path} holds something else now, or was moved. Scan the folder it moved to."
+        message = f"{record.path} holds another file now, or was moved. Scan the folder it moved to."
         return replace(record, warnings=(*record.warnings, Warn(code="missing", message=message)))
     ordered = sorted(places, key=lambda place: (place.missing, -place.turn))
     first, metadata = ordered[0], dict(record.metadata)
@@ -114,7 +114,7 @@ def _placed(record: Record, places: Sequence[Row[Any]]) -> Record:
 
 
 def _with_twins(connection: Connection, records: list[Record]) -> list[Record]:
-    """With a warning on each record whose weights another record has too, in whatever dialect or under whatever name."""
+    """With a warning on each record whose weights another record has too, in any dialect."""
     table = tables.content
     ids_of: dict[tuple[str, str], set[str]] = {}
     for kind in ("sha256", "content_sha256"):
@@ -123,41 +123,41 @@ def _with_twins(connection: Connection, records: list[Record]) -> list[Record]:
             ids_of.setdefault((kind, getattr(row, kind)), set()).add(row.record_id)
     if all(len(ids) < 2 for ids in ids_of.values()):
         return records
-    told = []
+    marked = []
     for record in records:
         same = ids_of.get(("sha256", record.hashes.sha256 or ""), set()) - {record.id}
         alike = ids_of.get(("content_sha256", record.hashes.content_sha256 or ""), set()) - {record.id} - same
         warnings = [Warn(code="duplicate", message=f"The same file is registered as {_names(connection, same)}.")] if same else []
         warnings += [Warn(code="duplicate", message=f"{_names(connection, alike)} holds the same weights.")] if alike else []
-        told.append(replace(record, warnings=(*record.warnings, *warnings)))
-    return told
+        marked.append(replace(record, warnings=(*record.warnings, *warnings)))
+    return marked
 
 
 def _names(connection: Connection, ids: set[str]) -> str:
-    said = gather(connection, ids)
-    return ", ".join(sorted(display_name(_derived(row), said) for row in select_many(connection, tables.record, tables.record.c.id, ids)))
+    extra = gather(connection, ids)
+    return ", ".join(sorted(display_name(_derived(row), extra) for row in select_many(connection, tables.record, tables.record.c.id, ids)))
 
 
 def _moved(entry: FileEntry, old: str, new: str) -> FileEntry:
     return entry if old == new else FileEntry(path=new + entry.path.removeprefix(old), bytes=entry.bytes)
 
 
-def display_name(derived: Record, said: Said) -> str:
-    """The newest name that is the record's own; of one whose name went to another, `name@alias`; else the file's."""
-    names = sorted(said.names.get(derived.id, []), key=lambda row: (-row.current, -row.turn))
+def display_name(derived: Record, extra: Annotated) -> str:
+    """The newest current name; `name@alias` where another record took the name; else the file's."""
+    names = sorted(extra.names.get(derived.id, []), key=lambda row: (-row.current, -row.turn))
     if not names:
         return derived.name
     if names[0].current:
         return str(names[0].name)
-    alias = next((row.alias for row in said.aliases.get(derived.id, []) if row.name == names[0].name), None)
+    alias = next((row.alias for row in extra.aliases.get(derived.id, []) if row.name == names[0].name), None)
     return f"{names[0].name}@{alias}" if alias else str(names[0].name)
 
 
-def _alias_names(derived: Record, said: Said) -> tuple[str, ...]:
-    """`alias` under its own name or one that its file had, `name@alias` under another that it was given, and its other names."""
-    name = display_name(derived, said)
-    others = {row.name for row in said.names.get(derived.id, [])} - {without_alias(name)}
-    aliases = said.aliases.get(derived.id, [])
+def _alias_names(derived: Record, extra: Annotated) -> tuple[str, ...]:
+    """Aliases, as `name@alias` where they belong to another given name, and the record's other names."""
+    name = display_name(derived, extra)
+    others = {row.name for row in extra.names.get(derived.id, [])} - {without_alias(name)}
+    aliases = extra.aliases.get(derived.id, [])
     found = [f"{row.name}@{row.alias}" if row.name in others else row.alias for row in aliases]
-    found += [row.name for row in said.names.get(derived.id, []) if row.current and row.name != name]
+    found += [row.name for row in extra.names.get(derived.id, []) if row.current and row.name != name]
     return tuple(sorted(set(found)))

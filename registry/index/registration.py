@@ -52,9 +52,9 @@ def register(connection: Connection, new: Registration) -> Record:
 
 
 def _same(connection: Connection, new: Registration) -> str | None:
-    """The id of the record this is: the same content of the same kind, else what lies in the same place.
+    """The id of the existing record: the same content of the same kind, else the same place.
 
-    A changed dataset is another dataset, so that what was made from the first can still name it.
+    A changed dataset is a new record, so that the lineage of models trained on the first stays valid.
     """
     sha256, shelf = new.hashes.sha256, rows.shelf_of(new.kind)
     same = records.load(connection, rows.ids_by_sha256(connection, sha256)) if sha256 else []

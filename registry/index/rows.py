@@ -1,4 +1,4 @@
-"""Rows of the index, written and looked up: derived facts and what a person said are kept apart. registry/compose puts them together."""
+"""Rows of the index: derived facts and annotations, in separate tables. registry/index/records composes them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from registry.record import Hashes, Record
 
 DERIVED = ("name", "kind", "family", "variant", "prediction", "dialect", "algorithms", "dora", "rank", "alpha", "dtype", "components",
            "files", "triggers", "licence", "parents", "metadata", "evidence", "candidates", "warnings")  # fmt: skip
-MANY = 500  # ids asked for in one query
-SHELVES = {"dataset": "dataset", "run": "run"}  # names are apart for models, datasets and runs
+MANY = 500  # ids in one query
+SHELVES = {"dataset": "dataset", "run": "run"}  # separate namespaces for models, datasets and runs
 
 
 def shelf_of(kind: str) -> str:
-    """Among which records a name is one's own."""
+    """The namespace of a kind's names."""
     return SHELVES.get(kind, "model")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file or folder lies and what the system says of it; two equal ones are the same unchanged content."""
+    """The path and stat of a file or folder; two equal ones are the same unchanged content."""
 
     path: str
     bytes: int
@@ -44,7 +44,7 @@ class Place:
 
     @property
     def signature(self) -> tuple[int, str, int, int]:
-        """Without the device, whose number may be another after a restart and on another machine."""
+        """Without the device, whose number can change after a restart."""
         return (self.bytes, self.inode, self.mtime_ns, self.ctime_ns)
 
 
@@ -66,7 +66,7 @@ def new_id() -> str:
 
 
 def select_many(connection: Connection, table: Any, column: Any, values: Collection[str] | None) -> list[Row[Any]]:
-    """Rows whose column has one of the values, or all rows; many values are asked for in several queries."""
+    """Rows whose column has one of the values, or all rows; many values take several queries."""
     if values is None:
         return list(connection.execute(select(table)))
     found: list[Row[Any]] = []
@@ -94,7 +94,7 @@ def _record_row(record: Record) -> dict[str, Any]:
 
 
 def put_place(connection: Connection, record_id: str, place: Place, *, turn: int | None = None) -> None:
-    """Say that a record lies in a place; a place holds one record. The place of the highest turn is shown first: the last one put."""
+    """Set a record's place; a place holds one record. The place of the highest turn, the last one written, is shown first."""
     connection.execute(delete(tables.location).where(tables.location.c.path == place.path))
     connection.execute(
         insert(tables.location).values(record_id=record_id, missing=0, turn=time.time_ns() if turn is None else turn, **asdict(place))
@@ -102,7 +102,7 @@ def put_place(connection: Connection, record_id: str, place: Place, *, turn: int
 
 
 def put_fresh(connection: Connection, fresh: Sequence[tuple[Record, Place]]) -> None:
-    """Write records nobody has seen before, each with its place, many at once."""
+    """Insert many new records, each with its place."""
     if not fresh:
         return
     created, turn = now(), time.time_ns()
@@ -112,12 +112,12 @@ def put_fresh(connection: Connection, fresh: Sequence[tuple[Record, Place]]) -> 
 
 
 def empty_place(connection: Connection, path: str) -> None:
-    """Nothing is known to lie there any more."""
+    """Delete a place."""
     connection.execute(delete(tables.location).where(tables.location.c.path == path))
 
 
 def put_content(connection: Connection, record_id: str, hashes: Hashes, learned: Mapping[str, Any]) -> None:
-    """Keep a record's hashes, and what reading all of it has told beside."""
+    """Store a record's hashes and the facts that only reading the whole file shows."""
     connection.execute(delete(tables.content).where(tables.content.c.record_id == record_id))
     connection.execute(
         insert(tables.content).values(
@@ -137,20 +137,20 @@ def drop_content(connection: Connection, record_id: str) -> None:
 
 
 def put_given(connection: Connection, record_id: str, values: Mapping[str, Any]) -> None:
-    """Keep what a person said; None leaves what was said before."""
-    said = {
+    """Store annotations; None leaves the earlier value."""
+    stored = {
         key: json.dumps(value, ensure_ascii=False) if key in ("parents", "recipe", "metadata") else value
         for key, value in values.items()
         if value is not None
     }
     if not connection.execute(select(tables.given.c.record_id).where(tables.given.c.record_id == record_id)).first():
-        connection.execute(insert(tables.given).values(record_id=record_id, **said))
-    elif said:
-        connection.execute(update(tables.given).where(tables.given.c.record_id == record_id).values(**said))
+        connection.execute(insert(tables.given).values(record_id=record_id, **stored))
+    elif stored:
+        connection.execute(update(tables.given).where(tables.given.c.record_id == record_id).values(**stored))
 
 
 def put_name(connection: Connection, record_id: str, name: str, shelf: str) -> None:
-    """Give a record a name. One of the same shelf that had it keeps it as `name@<when it was registered>`."""
+    """Give a record a name. A record of the same shelf that had it keeps it as `name@<registration time>`."""
     names = tables.given_name
     held = select(names.c.record_id).where(
         names.c.name == name, names.c.shelf == shelf, names.c.current == 1, names.c.record_id != record_id
@@ -175,7 +175,7 @@ def _free_stamp(connection: Connection, name: str, created: str) -> str:
 
 
 def put_alias(connection: Connection, record_id: str, name: str, alias: str) -> None:
-    """Let `name@alias` mean this record, and no other any more."""
+    """Point `name@alias` to this record only."""
     connection.execute(delete(tables.alias).where(tables.alias.c.name == name, tables.alias.c.alias == alias))
     connection.execute(insert(tables.alias).values(name=name, alias=alias, record_id=record_id))
 
@@ -199,14 +199,14 @@ def put_labels(connection: Connection, record_id: str, kind: str, values: Iterab
 
 
 def forget(connection: Connection, record_id: str) -> None:
-    """Take everything about a record out of the index."""
+    """Delete a record and everything about it."""
     for table in tables.OF_A_RECORD:
         connection.execute(delete(table).where(table.c.record_id == record_id))
     connection.execute(delete(tables.record).where(tables.record.c.id == record_id))
 
 
 def join(connection: Connection, record_id: str, other_id: str) -> None:
-    """Make two records of the same content one: it has the other's places and facts, and what was said of both."""
+    """Merge two records of the same content: places and facts of the other, annotations of both."""
     for table in (tables.label, tables.given_name):
         keys = [column.name for column in table.primary_key if column.name != "record_id"]
         has = {tuple(row) for row in connection.execute(select(*(table.c[key] for key in keys)).where(table.c.record_id == record_id))}
@@ -259,17 +259,17 @@ def looks_known(connection: Connection, place: Place) -> bool:
 
 
 def ids_by_path(connection: Connection, path: str) -> list[str]:
-    """The record that lies there, if one is known."""
+    """The record at a path, if there is one."""
     return [str(row.record_id) for row in connection.execute(select(tables.location.c.record_id).where(tables.location.c.path == path))]
 
 
 def ids_by_paths(connection: Connection, paths: Collection[str]) -> dict[str, str]:
-    """Path -> the record that lies there, of those that are known."""
+    """Path -> record, of those that have one."""
     return {row.path: row.record_id for row in select_many(connection, tables.location, tables.location.c.path, paths)}
 
 
 def ids_that_are(connection: Connection, ids: Collection[str]) -> set[str]:
-    """Those of the ids that have a record."""
+    """The ids that have a record."""
     return {str(row.id) for row in select_many(connection, tables.record, tables.record.c.id, ids)}
 
 
@@ -286,7 +286,7 @@ def ids_by_sha256(connection: Connection, prefix: str) -> list[str]:
 
 
 def ids_by_name(connection: Connection, name: str) -> tuple[list[str], list[str]]:
-    """(records that were given this name and still have it, records whose file is called so and have no given name)."""
+    """(records with this given name, records without a given name whose file has it)."""
     names = tables.given_name
     given = [str(row.record_id) for row in connection.execute(select(names.c.record_id).where(names.c.name == name, names.c.current == 1))]
     named = select(names.c.record_id).where(names.c.record_id == tables.record.c.id).exists()
@@ -295,7 +295,7 @@ def ids_by_name(connection: Connection, name: str) -> tuple[list[str], list[str]
 
 
 def ids_by_alias(connection: Connection, name: str, alias: str) -> list[str]:
-    """The record that `name@alias` means: the one it was given to under that name, or one that has both after its file was renamed."""
+    """The record of `name@alias`: the one with that name, or one that has both after its file was renamed."""
     table = tables.alias
     having = {str(row.record_id): str(row.name) for row in connection.execute(select(table).where(table.c.alias == alias))}
     exact = [record_id for record_id, under in having.items() if under == name]
@@ -304,7 +304,7 @@ def ids_by_alias(connection: Connection, name: str, alias: str) -> list[str]:
 
 
 def ids_by_source(connection: Connection, source: str) -> list[str]:
-    """Records that were brought from a source, or from a revision or file of it."""
+    """Records downloaded from a source, or from a revision or file of it."""
     beginning = json.dumps({"source": re.match(r"(?:hf:)?[^@]*?(?=@|$)", source)[0]})[1:-2]  # type: ignore[index]  # matches every text
     table = tables.given
     found = connection.execute(select(table.c.record_id).where(table.c.metadata.contains(beginning, autoescape=True)))
@@ -319,7 +319,7 @@ def all_names(connection: Connection) -> set[str]:
 
 
 def mark_missing(connection: Connection, paths: Iterable[str], missing: bool) -> None:
-    """Say that places are empty, or filled again."""
+    """Mark places as missing, or as present again."""
     rows = [{"which": path} for path in paths]
     if rows:
         connection.execute(update(tables.location).where(tables.location.c.path == bindparam("which")).values(missing=int(missing)), rows)

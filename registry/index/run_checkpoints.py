@@ -8,7 +8,7 @@ ADAPTER = "adapter.safetensors"  # the file of a checkpoint that a grid can use
 
 
 def checkpoint_step(alias: str) -> int | None:
-    """The step that an alias or a folder's name means: step-300 and step-000300 are one; None for other words."""
+    """The step in an alias or folder name, step-300 or step-000300; None for other names."""
     found = STEP.fullmatch(alias)
     return int(found[1]) if found else None
 

@@ -1,6 +1,6 @@
-"""Full-text search over everything that is known of a model, the same on every database.
+"""Full-text search over all facts and annotations of a model, the same on every database.
 
-The database narrows by the plain letters of each word; what is left is compared here, where case and accents are known.
+The database filters by the ASCII letters of each word; the rest is compared here, with case and accents.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from registry.index import records
 from registry.index.embedded import Embedded
 from registry.record import Record
 
-PLAIN = re.compile(r"[a-z0-9_.-]+")  # letters that every database lowers alike, and JSON writes as they are
+PLAIN = re.compile(r"[a-z0-9_.-]+")  # characters that every database lower-cases and JSON does not escape
 TEXTS = (
     (tables.record.c.id, (tables.record.c.data, tables.record.c.kind)),
     (tables.location.c.record_id, (tables.location.c.path,)),
@@ -33,7 +33,7 @@ TEXTS = (
 
 
 def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> list[Record]:
-    """Records that hold every word, in whatever case; those that hold them in their name first, then in what people said."""
+    """Records that contain every word, ignoring case; matches in names first, then in annotations."""
     wanted = [_plain(word) for word in words]
     found = [*embedded.records(connection), *records.load(connection, _narrowed(connection, wanted))]
     ranked = [(rank, record) for record in found if (rank := _rank(record, wanted)) is not None]
@@ -41,7 +41,7 @@ def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> 
 
 
 def _narrowed(connection: Connection, wanted: Sequence[str]) -> set[str] | None:
-    """Ids of the records that may hold every word; None where a word has no letter that the database can look for."""
+    """Ids of the records that may contain every word; None where no word has an ASCII letter."""
     found: set[str] | None = None
     for word in wanted:
         run = max(PLAIN.findall(word), key=len, default="")
@@ -57,15 +57,15 @@ def _narrowed(connection: Connection, wanted: Sequence[str]) -> set[str] | None:
 
 
 def _rank(record: Record, wanted: Sequence[str]) -> int | None:
-    """0: all words in its names; 1: in what people said; 2: anywhere; None: not all of them."""
+    """0: all words in its names; 1: in annotations; 2: anywhere; None: not all of them."""
     names = _plain("\n".join([record.name, *record.aliases]))
     if all(word in names for word in wanted):
         return 0
-    said = names + "\n" + _plain("\n".join([*record.tags, *record.triggers, record.notes or "", record.licence or ""]))
-    if all(word in said for word in wanted):
+    annotated = names + "\n" + _plain("\n".join([*record.tags, *record.triggers, record.notes or "", record.licence or ""]))
+    if all(word in annotated for word in wanted):
         return 1
     seen = [record.kind, record.family, record.variant, record.dialect, record.prediction.value, *record.algorithms]
-    text = said + "\n" + _plain("\n".join(str(one) for one in [*seen, record.path, *vars(record.hashes).values()] if one))
+    text = annotated + "\n" + _plain("\n".join(str(one) for one in [*seen, record.path, *vars(record.hashes).values()] if one))
     text += "\n" + _plain("\n".join(_flat(record.metadata)))
     return 2 if all(word in text for word in wanted) else None
 

@@ -1,4 +1,4 @@
-"""The index as a SQLite file: WAL, writers wait for each other, made whole or not at all; damage is told apart from other faults."""
+"""The index as a SQLite file: WAL, one writer at a time, created atomically; damage is distinguished from other errors."""
 
 import contextlib
 import logging
@@ -36,11 +36,11 @@ class SqliteFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
                 self._make()
-            elif self.path.stat().st_size == 0:  # SQLite would take it for a new one
+            elif self.path.stat().st_size == 0:  # SQLite takes it for a new one
                 raise self.damaged("the file is empty")
         except OSError as error:
             raise Refused(
-                f"The home {self.path.parent} cannot be made ({error.strerror}). Set LORALOOM_HOME to a folder of yours."
+                f"The home {self.path.parent} cannot be made ({error.strerror}). Set LORALOOM_HOME to a folder that you can write to."
             ) from error
         engine = sqlalchemy.create_engine(URL.create("sqlite", database=str(self.path)), connect_args={"timeout": BUSY_SECONDS})
         sqlalchemy.event.listen(engine, "connect", _prepare)
@@ -48,7 +48,7 @@ class SqliteFile:
         return engine
 
     def _make(self) -> None:
-        """An empty database under the final name: so an index of 0 bytes is a damaged one, never one in the making."""
+        """An empty database, renamed to its final name: an index of 0 bytes is damaged, never unfinished."""
         temporary = self.path.with_name(f".tmp-{secrets.token_hex(8)}")
         try:
             with contextlib.closing(sqlite3.connect(temporary)) as connection:
@@ -66,18 +66,18 @@ class SqliteFile:
         return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
     def put_version(self, connection: Connection, number: int) -> None:
-        """Say which migration was the last; part of its transaction."""
+        """Store the number of the last migration, in its transaction."""
         connection.exec_driver_sql(f"PRAGMA user_version = {number:d}")
 
     def columns(self, connection: Connection) -> set[tuple[str, str]]:
-        """(table, column) of everything there is."""
+        """(table, column) of every column."""
         found = connection.exec_driver_sql(
             "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table'"
         )
         return {(str(table), str(column)) for table, column in found}
 
     def is_damage(self, error: DatabaseError) -> bool:
-        """Whether the error says that the file is damaged, or that something else lies in its place."""
+        """Whether the error means a damaged file, or a file that is not an index."""
         return backups.is_damage(error.orig)
 
     def explain(self, error: DatabaseError) -> str:
@@ -112,7 +112,7 @@ class SqliteFile:
             ) from error
 
     def back_up_daily(self) -> None:
-        """Make the day's backup, unless there is one or nothing to keep. Where it cannot be written a warning says so, and work goes on."""
+        """Make the day's backup, unless there is one or the index is empty. A backup that cannot be written is a warning only."""
         today = f"{datetime.now(UTC):%Y%m%d}"
         if self._checked_on == today:
             return
@@ -136,7 +136,7 @@ class SqliteFile:
 
 
 def _put_if_free(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless another process was quicker."""
+    """Rename a file, unless another process was quicker."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -147,7 +147,7 @@ def _put_if_free(temporary: Path, path: Path) -> None:
 
 
 def _prepare(connection: Any, _record: Any) -> None:
-    """A new connection: transactions are ours to begin, writers wait for each other."""
+    """Configure a connection: explicit transactions, writers wait for each other."""
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
@@ -157,7 +157,7 @@ def _prepare(connection: Any, _record: Any) -> None:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """WAL mode, once for the file. The switch does not wait for others by itself, so it is tried again."""
+    """Switch the file to WAL mode once. The switch does not wait for locks, so it is retried."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:

@@ -128,7 +128,7 @@ PRESETS.update(
 
 
 def block_weights(given: Any, blocks: list[str]) -> Mapping[str, float] | str:
-    """Block -> weight of a preset's name, a list with a number a block, or {gradient: [...]}; a text says what is wrong with it."""
+    """Block -> weight of a preset's name, a list with a number a block, or {gradient: [...]}; a text describes the fault."""
     if not blocks:
         return "weights: this model has no blocks that could be weighted. Use rules with regular expressions."
     count = len(blocks)

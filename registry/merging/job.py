@@ -35,7 +35,7 @@ SHORT_LIVED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """A finished merge: where it lies, its hashes, the recipe with pinned sources, the numbers of result.json."""
+    """A finished merge: its output, the recipe with pinned sources, the values of result.json."""
 
     output: Path
     recipe: Recipe
@@ -87,12 +87,12 @@ def pinned(plan: MergePlan, store: Store, report: Report) -> Recipe:
 
 
 def _lasting(ref: str, record: Record) -> str:
-    """A reference that means the same from another folder: a path in full, a hash as the name it found."""
+    """A reference that is valid from any folder: an absolute path, the name of a hash."""
     return str(record.path) if looks_like_path(ref) else record.name if is_hash(ref) else ref
 
 
 def metadata_of(plan: MergePlan, recipe: Recipe) -> dict[str, str]:
-    """The output's metadata: what the first source says of the model (ModelSpec), what it was merged from, and the recipe.
+    """The output's metadata: the first source's ModelSpec entries, the merged models, and the recipe.
 
     No dates and no paths: the same recipe gives the same bytes.
     """
@@ -135,5 +135,5 @@ def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -
         report=report,
     )
     if record.hashes.sha256 != merged.result["sha256"]:
-        raise JobFailed(f"{merged.output} does not read back as it was written: look at the disk.")
+        raise JobFailed(f"{merged.output} does not read back as it was written: check the disk.")
     return record

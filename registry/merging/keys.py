@@ -14,7 +14,7 @@ from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
 from registry.tensors.layout import Layout, Stored
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # what is averaged; everything else is copied
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # merged; other dtypes are copied
 SHOWN = 3  # keys named in a fault
 
 
@@ -36,7 +36,7 @@ class Key:
 
 @dataclass(kw_only=True)
 class Keys:
-    """All keys of a merge, what is wrong, and what a person should know."""
+    """All keys of a merge, faults, and notes."""
 
     keys: dict[str, Key] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)  # left out by a rule
@@ -117,7 +117,7 @@ def _check_components(recipe: Recipe, layout: Layout, found: Keys) -> None:
 def _compare(recipe: Recipe, layouts: Sequence[Layout], found: Keys) -> set[str]:
     """The keys of the first source that another lacks; missing and extra ones are faults unless the recipe allows them.
 
-    Components that are only copied are not compared, nor what a folder never holds and drawing never needs.
+    Components that are only copied are not compared, nor buffers that a folder never has.
     """
     first, mixed = layouts[0], any(layout.translated for layout in layouts)
     incomplete: set[str] = set()
@@ -131,19 +131,19 @@ def _compare(recipe: Recipe, layouts: Sequence[Layout], found: Keys) -> set[str]
         lacking = [name for name in lacking if _counts(name, recipe, first, mixed)]
         beyond = [name for name in beyond if _counts(name, recipe, layout, mixed)]
         allowed = recipe.missing == "first"
-        told = found.notes if allowed else found.faults
+        messages = found.notes if allowed else found.faults
         advice = "" if allowed else f" {_advice(recipe, first, layout)}"
         if lacking:
-            told.append(f"{who} lacks {len(lacking)} of the first source's {len(first.tensors)} keys: {some(lacking)}.{advice}")
+            messages.append(f"{who} lacks {len(lacking)} of the first source's {len(first.tensors)} keys: {some(lacking)}.{advice}")
         if beyond and not _wanted(recipe, beyond, number):
-            told.append(f"{who} has {len(beyond)} keys that the first source has not: {some(beyond)}.{advice}")
+            messages.append(f"{who} has {len(beyond)} keys that the first source has not: {some(beyond)}.{advice}")
         found.lacking[number], found.beyond[number] = lacking, beyond
     found.extra = list(extra)
     return incomplete
 
 
 def _counts(name: str, recipe: Recipe, owner: Layout, mixed: bool) -> bool:
-    """Whether a key that only one source has should be told."""
+    """Whether a key that only one source has is reported."""
     if recipe.components is not None and owner.component(name) not in recipe.components:
         return False
     return not (mixed and UNUSED.search(name))
@@ -151,9 +151,9 @@ def _counts(name: str, recipe: Recipe, owner: Layout, mixed: bool) -> bool:
 
 def _advice(recipe: Recipe, first: Layout, other: Layout) -> str:
     """What to do when keys differ: often one source holds the denoiser alone."""
-    theirs = set(other.components)
-    both = [component for component in first.components if component in theirs]
-    if recipe.components is None and both and set(first.components) != theirs:
+    other_components = set(other.components)
+    both = [component for component in first.components if component in other_components]
+    if recipe.components is None and both and set(first.components) != other_components:
         return f"If they hold different components: components=[{','.join(both)}] merges what both have and copies the rest."
     return "Different models? Else missing=first copies the first source's own keys and leaves out the others'."
 
@@ -259,8 +259,8 @@ def _key(
         return _copy(name, first, recipe, why)
     sources = tuple(layout.tensors[name] for layout in layouts)
     if strange := next((source for source in sources if source.info.dtype not in FLOATS), None):
-        told = f"{first.info.dtype} in the first source and {strange.info.dtype} in {strange.file.name}"
-        return f"{name} is {told}; only floating numbers are merged."
+        dtypes = f"{first.info.dtype} in the first source and {strange.info.dtype} in {strange.file.name}"
+        return f"{name} is {dtypes}; only floating numbers are merged."
     out = TensorInfo(DTYPES[recipe.dtype] if recipe.dtype else first.info.dtype, first.info.shape)
     shapes = [source.info.shape for source in sources]
     shared: tuple[int, ...] | None = None
@@ -292,9 +292,11 @@ def _copy(name: str, source: Stored, recipe: Recipe, why: str) -> Key:
 
 def _shared(name: str, shapes: Sequence[tuple[int, ...]], recipe: Recipe) -> tuple[int, ...] | str:
     """The leading part that all shapes have, when the recipe merges it; else the fault."""
-    told = " and ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
+    different = " and ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
     if recipe.mismatch != "overlap":
-        return f"{name} has different shapes: {told}. mismatch=overlap merges what they share, mismatch=first copies the first source's."
+        return (
+            f"{name} has different shapes: {different}. mismatch=overlap merges what they share, mismatch=first copies the first source's."
+        )
     if len({len(shape) for shape in shapes}) > 1:
-        return f"{name} has different numbers of axes: {told}. mismatch=first copies the first source's."
+        return f"{name} has different numbers of axes: {different}. mismatch=first copies the first source's."
     return tuple(min(sizes) for sizes in zip(*shapes, strict=True))

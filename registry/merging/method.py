@@ -3,7 +3,7 @@
     @merge_method("weighted_sum", sources=2)
     def weighted_sum(a: Tensor, b: Tensor, *, alpha: Alpha = 0.5) -> Tensor: ...
 
-The tensors it gets are fp32 (or fp64) pieces of one key, all from the same place; a method that must know the whole tensor
+The tensors it gets are fp32 (or fp64) chunks of one key, all from the same place; a method that must know the whole tensor
 first (its length, its k-th largest value) has a `measure`, whose answer comes to it as `known`.
 """
 
@@ -30,15 +30,15 @@ Seed = Annotated[int, Meaning("seed of the random choice; every key and source d
 
 @dataclass(frozen=True)
 class Place:
-    """Where a piece comes from: what a random method draws its numbers by."""
+    """Where a chunk comes from: what a random method draws its numbers by."""
 
     key: str
-    begin: int  # first element of the piece in the flattened tensor
+    begin: int  # first element of the chunk in the flattened tensor
     width: int = 0  # length of the tensor's last axis, for methods that work row by row
 
 
-class Pieces(Protocol):
-    """One key of all sources, for a `measure`: pieces in their order, as often as asked."""
+class Chunks(Protocol):
+    """One key of all sources, for a `measure`: chunks in their order, as often as asked."""
 
     @property
     def count(self) -> int:
@@ -52,8 +52,8 @@ class Pieces(Protocol):
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape; its product is `count`."""
 
-    def pick(self, *sources: int) -> Pieces:
-        """The pieces of these sources alone."""
+    def pick(self, *sources: int) -> Chunks:
+        """The chunks of these sources alone."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
 
@@ -69,8 +69,8 @@ class Method:
     base: bool  # the first source is the base the others are compared with
     options: Mapping[str, Option]
     measure: Callable[..., Any] | None = None
-    placed: bool = False  # takes `at`: the Place of its piece
-    rowwise: bool = False  # pieces are whole rows of the last axis
+    placed: bool = False  # takes `at`: the Place of its chunk
+    rowwise: bool = False  # chunks are whole rows of the last axis
     copies: bool = False  # merges nothing: the first source as it is, changed by rules, dtype and shards alone
     holds: bool = False  # what it measures is as large as the tensor, so one key is measured at a time
     check: Callable[..., str | None] | None = None  # what is wrong with these options together

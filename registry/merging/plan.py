@@ -1,4 +1,4 @@
-"""From a recipe to a plan, by headers alone: what happens to each key, what it will cost, and everything that is wrong, at once."""
+"""Plans a merge from a recipe, by headers alone: what happens to each key, the cost, and all faults at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OutFile:
 
 @dataclass(frozen=True, kw_only=True)
 class MergePlan:
-    """A merge that can be run."""
+    """A checked merge, ready to run."""
 
     recipe: Recipe
     method: Method
@@ -120,7 +120,7 @@ class MergePlan:
         return self.layouts[number - 1] if number <= len(self.layouts) else None
 
     def to_text(self) -> str:
-        """The plan for a person."""
+        """The plan as text."""
         counts = self.keys.counts()
         lines = [f"{self.method.name}: {self.method.summary}"]
         for number, (source, record) in enumerate(zip(self.recipe.sources, self.records, strict=True), 1):
@@ -149,7 +149,7 @@ def size_of(info: TensorInfo) -> int:
 
 
 def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: int = 512, threads: int | None = None) -> MergePlan:
-    """The plan of a recipe. Raises Faults with everything that is wrong; reads no tensor and writes nothing."""
+    """The plan of a recipe. Raises Faults with all faults; reads no tensor and writes nothing."""
     from registry.merging import methods  # noqa: F401  # fills the table
 
     faults: list[str] = []
@@ -231,29 +231,29 @@ def _source(source: Source, store: Store, number: int, faults: list[str]) -> tup
 def _kinship_faults(recipe: Recipe, records: Sequence[Record]) -> list[str]:
     """Kinds, families and prediction types must agree where they are known."""
     faults = []
-    kinds = {record.kind for record in records} - {"unknown", *NO_CHECKPOINT}  # those are told one by one
+    kinds = {record.kind for record in records} - {"unknown", *NO_CHECKPOINT}  # reported one by one
     if len(kinds) > 1:
         faults.append(f"the sources are of different kinds: {_each(records, 'kind')}.")
     if _of_other_families(records):
         faults.append(f"the sources are of different families: {_each(records, 'family')}. Only models of one family can be merged.")
     predictions = {record.prediction.value for record in records if record.prediction.value}
     if len(predictions) > 1 and not recipe.mixed_prediction:
-        told = ", ".join(
+        predicted = ", ".join(
             f"{record.name}: {record.prediction.value} ({record.prediction.source})" for record in records if record.prediction.value
         )
         faults.append(
-            f"the sources predict different things, and their mean predicts neither: {told}. If that is meant: mixed_prediction=true."
+            f"the sources have different prediction types, and their mean has neither: {predicted}. To merge anyway: mixed_prediction=true."
         )
     return faults
 
 
 def _of_other_families(records: Sequence[Record]) -> bool:
-    """Whether the sources are known to be of several families, so that their keys say nothing more."""
+    """Whether the sources are known to be of several families, so that comparing their keys is pointless."""
     return len({record.family for record in records if record.family}) > 1
 
 
 def _in_one_form(layouts: list[Layout], records: Sequence[Record], faults: list[str]) -> list[Layout]:
-    """Every source under the keys of the first; what cannot be brought there goes to the faults."""
+    """Every source under the keys of the first; what cannot be mapped is a fault."""
     family = next((record.family for record in records if record.family), None)
     found = layouts[:1]
     for layout, record in zip(layouts[1:], records[1:], strict=True):
@@ -275,7 +275,7 @@ def _dtype_notes(recipe: Recipe, layouts: Sequence[Layout]) -> list[str]:
     others = [f"source {number} is {dtype}" for number, dtype in enumerate(usual[1:], 2) if dtype != usual[0]]
     if not others or recipe.dtype is not None:
         return []
-    return [f"{', '.join(others)}, the first {usual[0]}: the result is {usual[0]}, unless dtype says otherwise."]
+    return [f"{', '.join(others)}, the first {usual[0]}: the result is {usual[0]}, unless dtype is given."]
 
 
 def _usual_dtype(layout: Layout) -> str:
@@ -300,14 +300,14 @@ def _kinship_notes(records: Sequence[Record]) -> list[str]:
 
 
 def as_folder(first: Layout, shard_mib: int | None, output: Path) -> bool:
-    """Whether the result is a folder: as the first source is; a file asked for in shards becomes one, shards may be joined to a file."""
+    """Whether the result is a folder: as the first source is; a file with shard_mib becomes one; shards can be joined to a file."""
     if first.is_folder:
         return first.diffusers or output.suffix != ".safetensors" or bool(shard_mib)
     return bool(shard_mib)
 
 
 def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, shards: bool = False) -> list[str]:
-    """What is wrong with the place of the result."""
+    """Faults of the output path."""
     faults = []
     if output.exists() or output.is_symlink():
         faults.append(f"output {output} exists already. Choose another name or remove it.")
@@ -320,7 +320,7 @@ def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, shards
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
         faults.append(f"output {output} cannot be written: {parent} is no folder that may be written to.")
     if any(source.is_dir() and output.is_relative_to(source.absolute()) for source in sources):
-        faults.append(f"output {output} lies inside one of the sources.")
+        faults.append(f"output {output} is inside one of the sources.")
     return faults
 
 
@@ -347,14 +347,14 @@ def disk_faults(output: Path, needed: int) -> list[str]:
     return [f"output {output} needs {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free there. Make room or choose another disk."]
 
 
-def piece_bytes(sources: int) -> int:
-    """Memory that one piece takes while it is merged: sources and work in fp32, the result waiting to be written."""
+def chunk_bytes(sources: int) -> int:
+    """Memory that one chunk takes while it is merged: sources and work in fp32, the result waiting to be written."""
     return CHUNK * 4 * (2 * sources + 4)
 
 
 def _memory_faults(method: Method, keys: Keys, memory_mib: int) -> list[str]:
     most = max((len(key.sources) for key in keys.keys.values()), default=1)
-    needed = 2 * piece_bytes(most) / MIB
+    needed = 2 * chunk_bytes(most) / MIB
     if memory_mib < needed:
         return [f"memory_mib={memory_mib} is too little for {most} sources: at least {needed:.0f}."]
     whole = [
@@ -369,9 +369,9 @@ def _memory_faults(method: Method, keys: Keys, memory_mib: int) -> list[str]:
 
 
 def files_of(layouts: Sequence[Layout], keys: Keys, shard_mib: int | None, *, folder: bool) -> tuple[OutFile, ...]:
-    """The files as the first source has them, or in shards of the size asked for; one file where the result is no folder.
+    """The files as the first source has them, or in shards of shard_mib; one file where the result is no folder.
 
-    Keys that a rule brought go to the first file of their component.
+    Keys that a rule takes from another source go to the first file of their component.
     """
     first = layouts[0]
     groups: dict[str, list[str]] = {file.relative: [key for key in file.keys if key in keys.keys] for file in first.files}

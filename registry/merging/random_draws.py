@@ -1,4 +1,4 @@
-"""Random numbers that belong to a place: seed, key, source and piece decide them, never threads or the order of the work."""
+"""Random numbers by position: seed, key, source and chunk determine them, never threads or the order of the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def uniform(like: Tensor, *, seed: int, source: int, at: Place | None) -> Tensor:
-    """Numbers in [0, 1), fp32, one for each element of a piece of source number `source`."""
+    """Numbers in [0, 1), fp32, one for each element of a chunk of source number `source`."""
     import numpy
     import torch
 

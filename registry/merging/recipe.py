@@ -1,4 +1,4 @@
-"""A merge as it is written down: YAML <-> Recipe. It names everything that the result depends on, sources by their hash."""
+"""Merge recipes: YAML <-> Recipe. A recipe has everything that the result depends on, sources by hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMIT = 1 << 20  # bytes of a recipe file
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A source: how the user named it; once pinned also its registered name and its sha256."""
+    """A source: the user's reference; when pinned also its registered name and sha256."""
 
     ref: str
     name: str | None = None
@@ -60,7 +60,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides the bytes of a merge. Memory and threads do not, and so are not in it."""
+    """Everything that determines the bytes of a merge. Memory and threads do not, so they are not part of it."""
 
     method: str
     sources: tuple[Source, ...]
@@ -116,14 +116,14 @@ def read_recipe(path: Path | str) -> Recipe:
     try:
         plain = yaml.safe_load(raw.decode("utf-8"))
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise Refused(f"{path} is not YAML ({error}). Expected method:, sources: and what else a recipe has.") from error
+        raise Refused(f"{path} is not YAML ({error}). Expected method:, sources: and the other settings of a recipe.") from error
     return recipe_of(plain, where=str(path))
 
 
 def recipe_of(plain: Any, *, where: str = "The recipe") -> Recipe:
-    """The Recipe of plain values. Raises Faults with everything that has no place or another form."""
+    """The Recipe of plain values. Raises Faults with all unknown and malformed entries."""
     if not isinstance(plain, Mapping):
-        raise Refused(f"{where} is {type(plain).__name__}; expected method:, sources: and what else a recipe has.")
+        raise Refused(f"{where} is {type(plain).__name__}; expected method:, sources: and the other settings of a recipe.")
     known = {item.name for item in fields(Recipe)}
     faults = [f"there is no setting {key!r} in a recipe. {suggest(str(key), known)}" for key in plain if key not in known]
     faults += [f"{key} must be given{REQUIRED[key]()}." for key in REQUIRED if plain.get(key) in (None, [], "")]
@@ -213,7 +213,7 @@ def _rule(item: Any, number: int) -> Rule:
     options = {key: value for key, value in item.items() if key not in ("match", "take", "drop", "optional")}
     if (take is not None) + drop + bool(options) != 1:
         raise ValueError(
-            f"rule {number} ({item['match']}) must say one thing: options such as alpha, or take: a source's number, or drop: true."
+            f"rule {number} ({item['match']}) must have one of: options such as alpha, or take: a source's number, or drop: true."
         )
     return Rule(match=item["match"], options=options, take=take, drop=drop, optional=item.get("optional", False))
 

@@ -45,9 +45,9 @@ class Reproduction:
 def reproduce(
     reference: str, store: Store, scratch: Path, *, memory_mib: int = 512, threads: int | None = None, report: Report = silent
 ) -> Reproduction:
-    """Make again what a Record's recipe says, into the folder `scratch`, and compare the hashes. Nothing is registered.
+    """Repeat a Record's recipe into the folder `scratch`, and compare the hashes. Nothing is registered.
 
-    Sources are looked for by their hash first, so they may have been moved or renamed. Raises NotFound without a recipe.
+    Sources are found by their hash first, so they may have been moved or renamed. Raises NotFound without a recipe.
     """
     record = store.find(reference)
     plain = recipe_of_record(record)
@@ -68,11 +68,11 @@ def recipe_of_record(record: Record) -> dict[str, Any]:
     """The recipe of a Record, or of the file's own metadata, as plain values. Raises NotFound."""
     if str((record.recipe or {}).get("tool", "")).startswith(("merge", "lora ")):
         return dict(record.recipe or {})
-    told = read_layout(str(record.path)).metadata.get(RECIPE_KEY)
-    if told is None:
+    stated = read_layout(str(record.path)).metadata.get(RECIPE_KEY)
+    if stated is None:
         raise NotFound(f"{record.name} has no recipe: it was made neither by loraloom merge nor by loraloom lora.")
     try:
-        plain = json.loads(told)
+        plain = json.loads(stated)
     except ValueError as error:
         raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
     return dict(plain)
@@ -80,12 +80,12 @@ def recipe_of_record(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Then:
-    """What the sources were when the file was made, as its header tells: their licences may have been told since."""
+    """The sources' licences by the file's header: they may have been overridden since."""
 
     licences: Mapping[str, str | None]
 
     def record(self, record: Record, source: Source) -> Record:
-        """The record under the name and the licence that it had: both stand in the result's header."""
+        """The record with its earlier name and licence: both are in the result's header."""
         name = source.name or record.name
         return replace(record, name=name, licence=self.licences.get(name))
 
@@ -93,8 +93,8 @@ class Then:
 def _licences_of(record: Record) -> Mapping[str, str | None]:
     path = Path(str(record.path))
     metadata = read_header(path).metadata if path.is_file() else read_layout(path).metadata
-    told = declared_terms(metadata)
-    return told.sources if told is not None else {}
+    stated = declared_terms(metadata)
+    return stated.sources if stated is not None else {}
 
 
 def _merged(

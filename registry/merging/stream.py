@@ -1,6 +1,6 @@
-"""A plan becomes a file: pieces are computed by several threads, and written, hashed and let go in the order of the file.
+"""A plan becomes a file: chunks are computed by several threads, and written, hashed and let go in the order of the file.
 
-Pieces have a fixed length and every random choice belongs to its key, so the same recipe gives the same bytes whatever the
+Chunks have a fixed length and every random choice belongs to its key, so the same recipe gives the same bytes whatever the
 number of threads and the memory. While a file is being written its length word is zero, so that what a killed process leaves
 behind is neither named nor readable as a model.
 """
@@ -25,7 +25,7 @@ from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
 from registry.merging.keys import FLOATS, Key
 from registry.merging.method import Method, Place
-from registry.merging.plan import MIB, MergePlan, piece_bytes
+from registry.merging.plan import MIB, MergePlan, chunk_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 from registry.tensors.chunks import BLOCK, CHUNK, Held
@@ -34,7 +34,7 @@ from registry.tensors.mmap_files import KeyChunks, MappedFiles
 if TYPE_CHECKING:
     from torch import Tensor
 
-AHEAD = 2  # pieces a thread may be ahead of the writer
+AHEAD = 2  # chunks a thread may be ahead of the writer
 MEASURED_AHEAD = 4  # keys measured before their turn
 
 
@@ -78,7 +78,9 @@ def _room(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise JobFailed(f"The disk of {output} is full. Nothing was left there; make room or choose another output.") from error
+            raise JobFailed(
+                f"The disk of {output} is full. Nothing was written there; free some space or choose another output."
+            ) from error
         raise
 
 
@@ -88,7 +90,7 @@ def _copy_small(origin: Path, place: Path) -> None:
 
 
 def _file_metadata(plan: MergePlan, relative: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """Of a folder's files the first carries the recipe; the others say what the first source's did."""
+    """The metadata of one file: a folder's first file has the recipe, the others only the format."""
     first = plan.files[0].relative
     return metadata if relative == first else {"format": "pt"}
 
@@ -128,7 +130,7 @@ def _write_file(
     report: Report,
     last: Callable[[], None] | None = None,
 ) -> None:
-    """One safetensors file of the output, header first, each piece in its place; its hashes go to `written`."""
+    """One safetensors file of the output, header first, each chunk in its place; its hashes go to `written`."""
     infos: dict[str, TensorInfo] = {name: plan.keys.keys[key].out for name, key in names.items()}
     raw, order = header_bytes(infos, metadata)
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
@@ -156,7 +158,7 @@ def _write_file(
 
 
 def _reserve(file: BinaryIO, size: int) -> None:
-    """Take the space now, so that a full disk is told before the work; where the file system cannot, later."""
+    """Allocate the space, so that a full disk fails before the work, where the file system supports it."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -174,24 +176,24 @@ def _put(file: BinaryIO, hasher: Hasher, data: memoryview) -> None:
 
 @dataclass(frozen=True)
 class _Shares:
-    """How the allowed memory is spent."""
+    """How the memory limit is divided."""
 
     threads: int
-    window: int  # pieces under way or waiting to be written
+    window: int  # chunks in progress or waiting to be written
     scratch: int  # bytes each measuring thread may hold
 
 
 def _shares(plan: MergePlan) -> _Shares:
     sources = max((len(key.sources) for key in plan.keys.keys.values()), default=1)
-    cap, piece = plan.memory_mib * MIB, piece_bytes(sources)
+    cap, chunk = plan.memory_mib * MIB, chunk_bytes(sources)
     result = CHUNK * 8
-    threads = max(1, min(plan.threads, cap // (piece + AHEAD * result)))
+    threads = max(1, min(plan.threads, cap // (chunk + AHEAD * result)))
     window = threads * AHEAD
-    return _Shares(threads, window, max(0, cap - threads * piece - window * result) // threads)
+    return _Shares(threads, window, max(0, cap - threads * chunk - window * result) // threads)
 
 
 def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles) -> Iterator[tuple[str, memoryview]]:
-    """(key, bytes) of every piece, in the order of the file; at most a window of them exists at a time."""
+    """(key, bytes) of every chunk, in the order of the file; at most a window of them exists at a time."""
     import torch
 
     shares, before = _shares(plan), torch.get_num_threads()
@@ -214,7 +216,7 @@ def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles) -
 def _jobs(
     keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles, pool: ThreadPoolExecutor, shares: _Shares
 ) -> Iterator[tuple[str, Callable[[], memoryview]]]:
-    """The work of every piece. What must be known of whole tensors is measured a few keys ahead, by the same threads."""
+    """The work for every chunk. Measurements of whole tensors run a few keys ahead, in the same threads."""
     measured: dict[str, Future[Any]] = {}
     most = 1 if plan.method.holds else MEASURED_AHEAD
     todo = deque(keys)
@@ -226,11 +228,11 @@ def _jobs(
             measured[coming.name] = pool.submit(_measure, coming, plan.method, maps, shares.scratch, plan.recipe.precision)
         known = measured.pop(name, None)
         for begin, count in _spans(key, plan.method):
-            yield name, partial(_piece, key, begin, count, plan, maps, known)
+            yield name, partial(_chunk, key, begin, count, plan, maps, known)
 
 
 def _spans(key: Key, method: Method) -> Iterator[tuple[int, int]]:
-    """(first element, how many) of each piece."""
+    """(first element, how many) of each chunk."""
     block = _block(key, method) if key.merged else CHUNK
     step = max(1, CHUNK // block) * block
     total = key.out.elements
@@ -269,11 +271,11 @@ def _whole_rows(key: Key) -> int | None:
     return TensorInfo(key.out.dtype, key.shared).elements
 
 
-# --- one piece
+# --- one chunk
 
 
 def _arithmetic(key: Key, precision: str) -> Any:
-    """fp32, or fp64 when asked for or when a source is."""
+    """fp32; fp64 when requested or when a source is fp64."""
     import torch
 
     return torch.float64 if precision == "fp64" or any(source.info.dtype == "F64" for source in key.sources) else torch.float32
@@ -286,20 +288,20 @@ def _measure(key: Key, method: Method, maps: MappedFiles, scratch: int, precisio
         return method.measure(Held(*_corners(key, maps, precision)), **key.options)
     dtype = _arithmetic(key, precision)
     shape = key.shared if key.shared is not None else key.out.shape
-    pieces = KeyChunks(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
-    return method.measure(pieces, **key.options)
+    chunks = KeyChunks(maps, key.sources, dtype=dtype, count=edge, scratch=scratch, step=_block(key, method), shape=shape)
+    return method.measure(chunks, **key.options)
 
 
 def _corners(key: Key, maps: MappedFiles, precision: str) -> list[Tensor]:
-    """The part of each source that all shapes share."""
+    """The leading part of each source that all shapes share."""
     assert key.shared is not None
     part = tuple(slice(size) for size in key.shared)
     dtype = _arithmetic(key, precision)
     return [maps.tensor(source, 0, source.info.elements).to(dtype).reshape(source.info.shape)[part].contiguous() for source in key.sources]
 
 
-def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None) -> memoryview:
-    """The bytes of one piece of the result."""
+def _chunk(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None) -> memoryview:
+    """The bytes of one chunk of the result."""
     import torch
 
     edge = _whole_rows(key) if key.merged else 0
@@ -309,14 +311,14 @@ def _piece(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles,
     if edge is None:
         return _corner(key, plan, maps, extra)
     dtype, block = _arithmetic(key, plan.recipe.precision), _block(key, plan.method)
-    pieces = KeyChunks(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
+    chunks = KeyChunks(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
     result = torch.empty(count, dtype=torch_dtype(key.out.dtype))
-    teller = _teller(key, maps)
+    cause = _cause_of(key, maps)
     for first in range(begin, begin + count, block):
         if plan.method.placed:
             extra["at"] = Place(key.name, first, row_width(key.out.shape))
-        values = plan.method.apply(*pieces.at(first), **key.options, **extra)
-        result[first - begin : first - begin + block] = kept(values, key, first, teller)
+        values = plan.method.apply(*chunks.at(first), **key.options, **extra)
+        result[first - begin : first - begin + block] = kept(values, key, first, cause)
     return bytes_of(result)
 
 
@@ -330,11 +332,11 @@ def _corner(key: Key, plan: MergePlan, maps: MappedFiles, extra: dict[str, Any])
         extra["at"] = Place(key.name, 0, row_width(tuple(corners[0].shape)))
     values = plan.method.apply(*[corner.reshape(-1) for corner in corners], **key.options, **extra)
     merged[part] = values.reshape(corners[0].shape)
-    return bytes_of(kept(merged.reshape(-1), key, 0, _teller(key, maps)))
+    return bytes_of(kept(merged.reshape(-1), key, 0, _cause_of(key, maps)))
 
 
 def _copied(key: Key, begin: int, count: int, maps: MappedFiles) -> memoryview:
-    """The bytes of the first source, in the output's dtype; floating numbers are looked at on the way."""
+    """The bytes of the first source, in the output's dtype; floating-point values are checked."""
     import torch
 
     source = key.sources[0]
@@ -345,12 +347,12 @@ def _copied(key: Key, begin: int, count: int, maps: MappedFiles) -> memoryview:
         return maps.raw(source, begin * bits, (begin + count) * bits)
     stored = maps.tensor(source, begin, count)
     same = source.info.dtype == key.out.dtype
-    teller, wide = _teller(key, maps), torch.float64 if source.info.dtype == "F64" else torch.float32
-    parts = [kept(stored[first : first + BLOCK].to(wide), key, begin + first, teller) for first in range(0, count, BLOCK)]
+    cause, wide = _cause_of(key, maps), torch.float64 if source.info.dtype == "F64" else torch.float32
+    parts = [kept(stored[first : first + BLOCK].to(wide), key, begin + first, cause) for first in range(0, count, BLOCK)]
     return bytes_of(stored if same else torch.cat(parts))
 
 
-def kept(values: Tensor, key: Key, begin: int, teller: Callable[[int], str]) -> Tensor:
+def kept(values: Tensor, key: Key, begin: int, cause: Callable[[int], str]) -> Tensor:
     """The values in the output's dtype. Raises JobFailed with key and place for what it cannot hold."""
     import torch
 
@@ -358,7 +360,7 @@ def kept(values: Tensor, key: Key, begin: int, teller: Callable[[int], str]) -> 
     limit = torch.finfo(dtype).max
     low, high = (float(bound) for bound in torch.aminmax(values))
     if not (low >= -limit and high <= limit):  # NaN fails both
-        raise JobFailed(_trouble(values, key, begin, limit, teller))
+        raise JobFailed(_trouble(values, key, begin, limit, cause))
     return values.to(dtype)
 
 
@@ -369,7 +371,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(tensor.contiguous().view(torch.uint8).numpy())  # type: ignore[arg-type]  # numpy arrays are buffers
 
 
-def _trouble(values: Tensor, key: Key, begin: int, limit: float, teller: Callable[[int], str]) -> str:
+def _trouble(values: Tensor, key: Key, begin: int, limit: float, cause: Callable[[int], str]) -> str:
     flat = values.reshape(-1)
     bad = ~(flat.abs() <= limit)
     place = int(bad.nonzero()[0, 0])
@@ -377,14 +379,14 @@ def _trouble(values: Tensor, key: Key, begin: int, limit: float, teller: Callabl
     many = int(bad.sum())
     more = f" and {many - 1} more near it" if many > 1 else ""
     if value - value != 0:
-        return f"{key.name} is {value} at {where}{more}: {teller(begin + place)}. Nothing was written."
-    told = f"{key.name} is {value:g} at {where}{more}, more than {key.out.dtype} holds ({limit:g})"
-    return f"{told}. Write dtype=bf16 or dtype=fp32. Nothing was written."
+        return f"{key.name} is {value} at {where}{more}: {cause(begin + place)}. Nothing was written."
+    message = f"{key.name} is {value:g} at {where}{more}, more than {key.out.dtype} holds ({limit:g})"
+    return f"{message}. Write dtype=bf16 or dtype=fp32. Nothing was written."
 
 
-def _teller(key: Key, maps: MappedFiles) -> Callable[[int], str]:
-    def tell(place: int) -> str:
-        """Which source has a number there that is none."""
+def _cause_of(key: Key, maps: MappedFiles) -> Callable[[int], str]:
+    def cause_at(place: int) -> str:
+        """Which source has a non-finite value there."""
         for source in key.sources:
             if place < source.info.elements:
                 value = float(maps.tensor(source, place, 1))
@@ -392,7 +394,7 @@ def _teller(key: Key, maps: MappedFiles) -> Callable[[int], str]:
                     return f"{source.file.name} has {value} there"
         return "the sources are finite there, the method's result is not"
 
-    return tell
+    return cause_at
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -404,7 +406,7 @@ def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def anonymous_mib() -> float:
-    """Memory of this process beyond mapped files, in MiB; where the system does not tell it apart, the most it ever held."""
+    """Memory of this process beyond mapped files, in MiB; the peak of all memory where the system does not report it."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             for line in status:

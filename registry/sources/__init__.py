@@ -1,1 +1,1 @@
-"""Where models come from when they are not on this machine yet: the hub, an address on the web."""
+"""Sources that models are downloaded from: the Hugging Face Hub and the web."""

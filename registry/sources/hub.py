@@ -42,7 +42,7 @@ class HubSource:
 
 @dataclass(frozen=True)
 class FromHub:
-    """What came: its place in the hub's cache, the commit it is of, the hashes the hub tells by path, its licence."""
+    """A download: its path in the hub's cache, its commit, the hub's hashes by path, its licence."""
 
     path: Path
     commit: str | None
@@ -60,11 +60,11 @@ def parse_hub(text: str) -> HubSource:
 
 
 def fetch_hub(source: HubSource, report: Report) -> FromHub:
-    """Bring a file, or the diffusers folder of a repository. What the cache has is not fetched again. Raises Refused, JobFailed."""
+    """Download a file, or the diffusers folder of a repository. Cached files are not downloaded again. Raises Refused, JobFailed."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()  # the console is not theirs to draw on
+    disable_progress_bars()  # loraloom/console draws its own
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     if constants.HF_HUB_OFFLINE:
         return _cached(source, f"{source} is not in the cache of this machine, and HF_HUB_OFFLINE keeps it from the network.")
@@ -73,7 +73,7 @@ def fetch_hub(source: HubSource, report: Report) -> FromHub:
     except JobFailed as error:
         return _cached(source, str(error))
     try:
-        with _told(source, endpoint):
+        with _explained(source, endpoint):
             info = HfApi(endpoint=endpoint).model_info(source.repo, revision=source.revision, files_metadata=True, timeout=ANSWER_SECONDS)
     except NotFound:
         if source.file is None:
@@ -102,18 +102,18 @@ def fetch_hub(source: HubSource, report: Report) -> FromHub:
 def _download(source: HubSource, name: str, endpoint: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    with _told(source, endpoint):
+    with _explained(source, endpoint):
         return Path(str(hf_hub_download(source.repo, name, revision=source.revision, endpoint=endpoint, etag_timeout=ANSWER_SECONDS)))
 
 
 def _file_alone(source: HubSource, name: str, endpoint: str) -> FromHub:
-    """The file from a mirror that gives files and tells nothing of repositories."""
+    """The file from a mirror that serves files and no repository metadata."""
     path = _download(source, name, endpoint)
     return FromHub(path, path.parents[len(PurePosixPath(name).parts) - 1].name, {}, None)
 
 
 def _cached(source: HubSource, otherwise: str) -> FromHub:
-    """What an earlier call has brought."""
+    """The cached result of an earlier call."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -176,13 +176,13 @@ def _check_room(source: HubSource, needed: int) -> None:
     free = shutil.disk_usage(standing).free
     if needed > free:
         raise JobFailed(
-            f"{source} has {needed:,} bytes; {standing} has room for {free:,}. Free some space, or set HF_HOME to another disk."
+            f"{source} has {needed:,} bytes; {standing} has {free:,} bytes free. Free some space, or set HF_HOME to another disk."
         )
 
 
 @contextmanager
-def _told(source: HubSource, endpoint: str) -> Iterator[None]:
-    """The hub's errors, said for a person."""
+def _explained(source: HubSource, endpoint: str) -> Iterator[None]:
+    """Raises the hub's errors as LoomErrors."""
     from huggingface_hub import errors
 
     try:
@@ -203,4 +203,6 @@ def _told(source: HubSource, endpoint: str) -> Iterator[None]:
         if getattr(getattr(error, "response", None), "status_code", None) == 404:
             raise NotFound(f"{source}: {endpoint} does not have it (HTTP 404).") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise JobFailed(f"{source} was not fetched: {reason}. What came is kept: give the command again to go on.") from error
+        raise JobFailed(
+            f"{source} was not fetched: {reason}. The part that was downloaded is kept: run the command again to resume."
+        ) from error

@@ -1,4 +1,4 @@
-"""Whether there is a network at all, asked before a library begins to try again and again."""
+"""A quick network check, before a library starts to retry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REACH_SECONDS = 5
 
 
 def check_reachable(url: str, *, wanted: str) -> None:
-    """Raises JobFailed, in seconds, when the machine of a URL does not answer; `wanted` is what it was to give. Proxies are honoured."""
+    """Raise JobFailed within seconds when a URL's host does not answer; `wanted` is what was to be downloaded. Proxies are honoured."""
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "loraloom"})
     try:
         with urllib.request.urlopen(request, timeout=REACH_SECONDS):
@@ -22,7 +22,7 @@ def check_reachable(url: str, *, wanted: str) -> None:
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):
-            return  # it answers; certificates are its client's to judge
+            return  # it answers; the client checks certificates
         raise JobFailed(
-            f"{wanted} was not fetched: {url} cannot be reached ({reason}). Check the network, and HTTPS_PROXY where there is a proxy."
+            f"{wanted} was not downloaded: {url} cannot be reached ({reason}). Check the network, and HTTPS_PROXY where there is a proxy."
         ) from error

@@ -33,7 +33,7 @@ class Download:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The entries of a record's metadata that say where it is from."""
+        """The entries of a record's metadata that state its source."""
         return {"source": self.source, **({"source_commit": self.commit} if self.commit else {})}
 
 
@@ -111,7 +111,7 @@ def _checked(arrived: Arrived, source: str) -> Path:
         inspect(checked)
     except BadFile as error:
         checked.unlink()
-        raise Refused(f"{source} is the file of that hash, and no model: it {error.message} It was thrown away.") from error
+        raise Refused(f"{source} has the expected hash, but is no model: it {error.message} The file was deleted.") from error
     return checked
 
 

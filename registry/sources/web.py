@@ -1,4 +1,4 @@
-"""A file from an address on the web: what came is kept in quarantine, gone on with, and given out when its hash is right."""
+"""Downloads from the web: kept in quarantine, resumed, and released when the hash is right."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ from registry.index.storage.locks import held
 from registry.progress import Report, Tick
 
 CHUNK = 1 << 20  # bytes a read
-TRIES = 4  # connections in a row that bring nothing new
+TRIES = 4  # connections in a row without new bytes
 PAUSE_SECONDS = 0.4  # before the second try; doubled before each that follows
-QUIET_SECONDS = 30  # without a byte, before the connection is given up
+QUIET_SECONDS = 30  # without a byte, until the connection is closed
 SPARE = 64 << 20  # bytes of the disk that stay free
 HEX64 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """A whole file in quarantine, and what the server calls it."""
+    """A complete file in quarantine, and its name on the server."""
 
     path: Path
     name: str
 
 
 def check_address(url: str) -> None:
-    """Refuse an address that is neither https nor on this machine."""
+    """Raise Refused for an address that is neither https nor on this machine."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
         return
     if parts.scheme != "https" or not parts.hostname:
-        raise Refused(f"{shown(url)} is not https. What comes over http may be changed on the way; give an https address.")
+        raise Refused(f"{shown(url)} is not https. A file sent over http can be changed on the way; give an https address.")
 
 
 def check_sha256(sha256: str | None, url: str) -> str:
     """The 64 digits, lower-case. Raises Refused."""
     text = (sha256 or "").strip().lower().removeprefix("sha256:")
     if not text:
-        raise Refused(f"{shown(url)} needs the hash of the file it should give: --sha256, 64 hex digits, as its page tells.")
+        raise Refused(f"{shown(url)} needs the hash of the file it should give: --sha256, 64 hex digits, from its download page.")
     if not HEX64.fullmatch(text):
         raise Refused(f"--sha256 {sha256!r} is not a sha256: 64 hex digits were expected.")
     return text
 
 
 def fetch_web(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arrived:
-    """Fetch a file whose hash is known, going on with what came before. Raises Refused, JobFailed.
+    """Download a file with a known hash, resuming an earlier download. Raises Refused, JobFailed.
 
     `quarantine` is a folder. Two processes that want the same file wait for each other.
     """
@@ -69,17 +69,17 @@ def fetch_web(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arr
     part = quarantine / f"{sha256}.part"
     with held(part):
         resumed = part.exists() and part.stat().st_size > 0
-        with _told_when_full(quarantine):
+        with _disk_full_explained(quarantine):
             name = _fetch(url, part, report)
             found = _sha256(part)
-            if found != sha256 and resumed:  # what was there already may have been of another file
+            if found != sha256 and resumed:  # the earlier part may be of another file
                 part.unlink()
                 name = _fetch(url, part, report)
                 found = _sha256(part)
         _facts_of(part).unlink(missing_ok=True)
         if found != sha256:
             part.unlink()
-            raise Refused(f"{shown(url)} gave a file with sha256 {found}; {sha256} was expected. It was thrown away. Check both.")
+            raise Refused(f"{shown(url)} gave a file with sha256 {found}; {sha256} was expected. The file was deleted. Check both.")
     return Arrived(part, name)
 
 
@@ -87,7 +87,7 @@ def fetch_web(url: str, *, sha256: str, quarantine: Path, report: Report) -> Arr
 
 
 def _fetch(url: str, part: Path, report: Report) -> str:
-    """Bring the rest of the file; gives its name."""
+    """Download the rest of the file; gives its name."""
     tries, before = 0, -1
     while True:
         here = part.stat().st_size if part.exists() else 0
@@ -96,7 +96,7 @@ def _fetch(url: str, part: Path, report: Report) -> str:
         try:
             name, whole = _connection(url, part, here, report)
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing behind what we have: it is whole, or not the file it was
+            if error.code == 416:  # nothing after the part we have: it is complete, or another file
                 return _named_by(url, None)
             if error.code not in (408, 425, 429, 500, 502, 503, 504) or tries >= TRIES:
                 raise _refused(url, error) from error
@@ -114,7 +114,7 @@ def _fetch(url: str, part: Path, report: Report) -> str:
 
 
 def _connection(url: str, part: Path, here: int, report: Report) -> tuple[str, bool]:
-    """(the file's name, whether all of it is there) after one connection."""
+    """(file name, whether it is complete) after one connection."""
     facts = _read_facts(part)
     headers = {"User-Agent": "loraloom", "Accept-Encoding": "identity"}
     if here and facts.get("url") == url:
@@ -149,7 +149,7 @@ def _copy(answer: Any, file: BinaryIO, begin: int, total: int | None, report: Re
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to https only, also from there on."""
+    """Follows redirects to https only."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_address(newurl)
@@ -164,9 +164,9 @@ def _starts_at(answer: Any, begin: int) -> bool:
 
 
 def _named_by(url: str, disposition: str | None) -> str:
-    """The file's own name, without a folder."""
-    told = re.search(r"filename\*=(?:UTF-8'')?\"?([^\";]+)|filename=\"?([^\";]+)", disposition or "", re.IGNORECASE)
-    name = urllib.parse.unquote((told[1] or told[2]) if told else urllib.parse.urlsplit(url).path)
+    """The file name, without a folder."""
+    named = re.search(r"filename\*=(?:UTF-8'')?\"?([^\";]+)|filename=\"?([^\";]+)", disposition or "", re.IGNORECASE)
+    name = urllib.parse.unquote((named[1] or named[2]) if named else urllib.parse.urlsplit(url).path)
     return re.split(r"[/\\]", name.strip())[-1]
 
 
@@ -174,31 +174,35 @@ def _check_room(part: Path, needed: int, url: str) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > 0 and free < needed + SPARE:
         raise JobFailed(
-            f"{shown(url)} has {needed:,} bytes more; {part.parent} has room for {max(free - SPARE, 0):,}. Free some space first."
+            f"{shown(url)} has {needed:,} bytes more; {part.parent} has {max(free - SPARE, 0):,} bytes free. Free some space first."
         )
 
 
 @contextlib.contextmanager
-def _told_when_full(folder: Path) -> Iterator[None]:
+def _disk_full_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise JobFailed(f"The disk of {folder} is full. What came is kept: free some space and give the command again.") from error
+        raise JobFailed(
+            f"The disk of {folder} is full. The part that was downloaded is kept: free some space and run the command again."
+        ) from error
 
 
 def _refused(url: str, error: urllib.error.HTTPError) -> Refused | JobFailed:
     if error.code in (404, 410):
-        return Refused(f"{shown(url)} is not there (HTTP {error.code}). Check the address.")
+        return Refused(f"{shown(url)} does not exist (HTTP {error.code}). Check the address.")
     if error.code in (401, 403):
-        return Refused(f"{shown(url)} wants a login (HTTP {error.code}). Download it in a browser, and add the file.")
-    return JobFailed(f"{shown(url)} cannot be had: HTTP {error.code} {error.reason}. Try again later.")
+        return Refused(f"{shown(url)} needs a login (HTTP {error.code}). Download it in a browser, and add the file.")
+    return JobFailed(f"{shown(url)} failed: HTTP {error.code} {error.reason}. Try again later.")
 
 
 def _cut(url: str, reason: object, part: Path) -> str:
     kept = part.stat().st_size if part.exists() else 0
-    then = f"{kept:,} bytes came and are kept: give the command again to go on." if kept else "Check the network and the address."
+    then = (
+        f"{kept:,} bytes were downloaded and are kept: run the command again to resume." if kept else "Check the network and the address."
+    )
     return f"{shown(url)} cannot be reached ({reason}). {then}"
 
 

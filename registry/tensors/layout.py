@@ -1,6 +1,6 @@
-"""Where the tensors of a model lie: a single file, a diffusers folder, or one model in shards; read from headers alone.
+"""Locations of a model's tensors in a single file, a diffusers folder or shards, read from headers alone.
 
-A key is the tensor's own name; in a diffusers folder `component/name`.
+A key is the tensor's name; in a diffusers folder `component/name`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, 
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf")  # not copied beside merged weights
 INDEX = re.compile(r"\.safetensors\.index(\.[\w-]+)?\.json$")
-EMA = ("model_ema.", "ema.", "ema_model.")  # a second copy of the weights that training leaves in a file
+EMA = ("model_ema.", "ema.", "ema_model.")  # EMA weights that training leaves in a file
 QUANTISED = re.compile(
     r"\.(absmax|quant_map|quant_state\.\S+|nested_absmax|SCB|scale_weight|scale_input|weight_scale|qweight|qzeros)$|(^|\.)scaled_fp8$"
 )
@@ -27,8 +27,8 @@ QUANTISED = re.compile(
 class Stored:
     """One tensor on the disk: `begin` is its first byte in the file.
 
-    A tensor that another form of the model keeps otherwise lies in several `parts`, one below the other, or `turned`
-    (transposed); file and begin are then those of the first part.
+    A tensor that is stored differently than needed consists of `parts`, concatenated along axis 0, or is `turned` (transposed);
+    file and begin are then those of the first part.
     """
 
     file: Path
@@ -43,26 +43,26 @@ class Stored:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that it lies in."""
+        """The files that hold it."""
         return tuple(dict.fromkeys(part.file for part in self.parts)) or (self.file,)
 
     def rows(self, first: int, last: int) -> Stored:
-        """The rows first..last of a tensor that lies in one piece."""
+        """The rows first..last of a contiguous tensor."""
         shape = (last - first, *self.info.shape[1:])
         width = TensorInfo(self.info.dtype, self.info.shape[1:]).elements * DTYPE_BITS[self.info.dtype] // 8
         return Stored(self.file, self.begin + first * width, TensorInfo(self.info.dtype, shape))
 
     def transposed(self) -> Stored:
-        """A matrix the other way round."""
+        """The transposed matrix."""
         return replace(self, info=TensorInfo(self.info.dtype, self.info.shape[::-1]), turned=not self.turned)
 
     def shaped(self, shape: tuple[int, ...]) -> Stored:
-        """The same numbers in another shape of as many."""
+        """The same elements in another shape."""
         return replace(self, info=TensorInfo(self.info.dtype, shape))
 
 
 def joined(parts: Sequence[Stored]) -> Stored:
-    """Tensors one below the other."""
+    """Tensors concatenated along axis 0."""
     if len(parts) == 1:
         return parts[0]
     shape = (sum(part.info.shape[0] for part in parts), *parts[0].info.shape[1:])
@@ -71,7 +71,7 @@ def joined(parts: Sequence[Stored]) -> Stored:
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One safetensors file of a model: its place in the model's folder ("" for a single file), its keys, its metadata."""
+    """One safetensors file of a model: its path in the model's folder ("" for a single file), its keys, its metadata."""
 
     relative: str
     keys: tuple[str, ...]
@@ -88,11 +88,11 @@ class Layout:
     tensors: Mapping[str, Stored]
     files: tuple[WeightFile, ...]
     others: tuple[str, ...] = ()
-    translated: bool = False  # its keys are those of another form than its own
+    translated: bool = False  # its keys were mapped to another layout
 
     @property
     def kind(self) -> str:
-        """In words, for messages."""
+        """The kind of layout, for messages."""
         return "a diffusers folder" if self.diffusers else "a folder of shards" if self.is_folder else "a single file"
 
     @property
@@ -111,7 +111,7 @@ class Layout:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """All its components, in the order of the keys."""
+        """Its components, in the order of the keys."""
         return tuple(dict.fromkeys(self.component(key) for key in self.tensors))
 
 
@@ -157,7 +157,7 @@ def _read_folder(path: Path, folders: Mapping[str, Path]) -> Layout:
 
 
 def _refuse_bare(path: Path, folder: Path, found: Iterable[Path]) -> None:
-    """Refuse a component whose weights are in another format only: it would be missing from the result."""
+    """Raise BadFile for a component with weights in another format only: it would be missing from the result."""
     if list(found):
         return
     other = next((file for file in sorted(folder.iterdir()) if file.suffix.lower() in WEIGHTS), None)
@@ -170,5 +170,5 @@ def _stored(path: Path, header: Header) -> dict[str, Stored]:
 
 
 def quantised(keys: Iterable[str]) -> str | None:
-    """The first key that belongs to quantised weights, whose numbers are not the model's; None when there is none."""
+    """The first key of quantised weights; None when there is none."""
     return next((key for key in keys if QUANTISED.search(key)), None)

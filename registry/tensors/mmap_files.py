@@ -1,4 +1,4 @@
-"""Tensors of files on the disk as memory maps: nothing is read before it is used, nothing is held after."""
+"""Memory-mapped tensors: read when used, not kept in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class MappedFiles:
-    """The files of a merge, mapped; and a watch on them, since what was planned and hashed must be what is read."""
+    """Memory-mapped files, with a check that none changed since they were opened."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._maps: dict[Path, mmap.mmap] = {}
@@ -36,11 +36,11 @@ class MappedFiles:
             raise BadFile(path, "unreadable", f"cannot be mapped: {error}.") from error
 
     def raw(self, stored: Stored, begin: int, end: int) -> memoryview:
-        """Bytes begin..end of a tensor, as they are on the disk."""
+        """Bytes begin..end of a tensor, as on the disk."""
         return memoryview(self._maps[stored.file])[stored.begin + begin : stored.begin + end]
 
     def tensor(self, stored: Stored, begin: int, count: int) -> Tensor:
-        """Elements begin..begin+count of the flattened tensor, in its own dtype; a copy only where it lies in pieces or turned."""
+        """Elements begin..begin+count of the flattened tensor, in its own dtype; a copy only where it is in parts or transposed."""
         import torch
 
         if stored.parts:
@@ -48,7 +48,7 @@ class MappedFiles:
         if stored.turned:
             return self._turned(stored, begin, count)
         dtype = torch_dtype(stored.info.dtype)
-        if count == 0:  # marks such as v_pred; a buffer of nothing is refused
+        if count == 0:  # markers such as v_pred; torch refuses an empty buffer
             return torch.empty(0, dtype=dtype)
         offset = stored.begin + begin * dtype.itemsize
         if offset % dtype.itemsize:  # allowed by the format, and rare
@@ -80,7 +80,7 @@ class MappedFiles:
             except OSError as error:
                 raise JobFailed(f"{path} went away while it was read ({error.strerror}).") from error
             if now != signature:
-                raise JobFailed(f"{path} was changed while it was read; the result was thrown away. Run it again.")
+                raise JobFailed(f"{path} changed while it was read; the result was deleted. Run the command again.")
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
 
 
 class KeyChunks:
-    """One key of several sources as Pieces: each in fp32 or fp64, in blocks of a fixed length."""
+    """One key of several sources as Chunks: each in fp32 or fp64, in blocks of a fixed length."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class KeyChunks:
         return KeyChunks(self._maps, chosen, dtype=self._dtype, count=self.count, scratch=self.scratch, step=self._step, shape=self.shape)
 
     def at(self, begin: int) -> tuple[Tensor, ...]:
-        """The piece that begins at this element; copies, which may be written to."""
+        """The chunk that begins at this element; copies, which may be written to."""
         import torch
 
         count = min(self._step, self.count - begin)

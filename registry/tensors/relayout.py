@@ -1,6 +1,6 @@
-"""One model in the form of another: a diffusers folder under a single file's keys or the other way round, a lone VAE inside a checkpoint.
+"""Maps a model to the layout of another: a diffusers folder to a single file's keys or back, a lone VAE to a checkpoint's.
 
-Nothing is read: a key is only told where its numbers lie, in parts where one form fuses what the other keeps apart.
+No tensor is read: a key gets the location of its elements, in parts where one layout fuses what the other keeps apart.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from registry.architectures.unet.ldm_names import vae_name
 from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
 from registry.families import FAMILIES
-from registry.formats.key_map import FilePlaces, KeyLocation
+from registry.formats.key_map import FileKeyMap, KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.transformer_file import PREFIXES
 from registry.tensors.layout import Layout, Stored, joined
 
 DENOISERS = ("unet", "transformer", "prior")
-TEXT = "text_model."  # stands in CLIP's names or, in some files and newer classes, does not
+TEXT = "text_model."  # in CLIP's names, except in some files and newer classes
 
 
 def match_layout(layout: Layout, first: Layout, *, family: str | None, kind: str) -> Layout:
-    """A source under the keys of the first one, as it is where they have the same form.
+    """A source under the keys of the first one; unchanged where they have the same layout.
 
-    What has no counterpart keeps its own key, and is told as extra. Raises BadFile where a folder does not say what it is built like.
+    A tensor without a counterpart keeps its key, and counts as extra. Raises BadFile where a folder's config.json is missing.
     """
     if kind not in ("checkpoint", "unknown"):
         return _part_of(layout, first, kind=kind, family=family)
@@ -74,7 +74,7 @@ def _components(folder: Layout) -> Iterator[tuple[str, list[str]]]:
 
 
 def _places(component: str, folder: Layout, names: list[str], keys: Container[str], family: str | None) -> dict[str, KeyLocation]:
-    """Where a folder's parameters stand among a single file's keys; by the family's table, else under their usual names."""
+    """Locations of a folder's parameters among a single file's keys: by the family's table, else under their usual names."""
     shapes = {name: folder.tensors[f"{component}/{name}"].info.shape for name in names}
     config_file = folder.path / component / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
@@ -82,8 +82,8 @@ def _places(component: str, folder: Layout, names: list[str], keys: Container[st
     try:
         found = table.places(component, config, shapes, keys) if table is not None else {}
     except (KeyError, TypeError) as error:
-        told = f"has no {component}/config.json that says how its {component} is built ({error}); a single file's names depend on it."
-        raise BadFile(folder.path, "bad-config", told) from error
+        message = f"has no {component}/config.json with the architecture of its {component} ({error}); a single file's names depend on it."
+        raise BadFile(folder.path, "bad-config", message) from error
     return found or dict(_usual_places(component, names, keys))
 
 
@@ -108,7 +108,7 @@ def modern(name: str) -> str:
 
 
 def gathered(tensors: Mapping[str, Stored], places: Mapping[str, KeyLocation]) -> dict[str, Stored]:
-    """Parameters under a file's keys: rows of one key stand one below the other, and only where all of them are there."""
+    """Parameters under a file's keys: the rows of one key are concatenated, only where all of them are present."""
     groups: dict[str, list[tuple[int, KeyLocation, Stored]]] = {}
     for name, place in places.items():
         groups.setdefault(place.key, []).append((place.rows[0] if place.rows else 0, place, tensors[name]))
@@ -148,7 +148,7 @@ def cut(stored: Stored | None, place: KeyLocation) -> Stored | None:
 
 
 def _shaped_like(layout: Layout, first: Layout) -> Layout:
-    """1 x 1 convolutions and linear layers hold the same numbers: the first source's shape is taken."""
+    """1 x 1 convolutions and linear layers have the same elements: the first source's shape is used."""
     tensors = {}
     for key, stored in layout.tensors.items():
         wanted = first.tensors[key].info.shape if key in first.tensors else stored.info.shape
@@ -183,13 +183,13 @@ def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
     table = FAMILIES[family].file_names if family is not None and family in FAMILIES else None
     if table is None or all(key in simple.tensors for key in first.tensors):
         return simple
-    ours, theirs = ({_bare_name(key): stored for key, stored in one.tensors.items()} for one in (layout, first))
+    own, first_names = ({_bare_name(key): stored for key, stored in one.tensors.items()} for one in (layout, first))
     component = FAMILIES[family or ""].denoiser
-    forth = _table_places(table, component, ours, first.tensors)
-    back = _table_places(table, component, theirs, layout.tensors)
+    forth = _table_places(table, component, own, first.tensors)
+    back = _table_places(table, component, first_names, layout.tensors)
     known = {_bare_name(key): key for key in first.tensors}
     pieces = {known[name]: cut(layout.tensors.get(place.key), place) for name, place in back.items()}
-    ways = (simple.tensors, gathered(ours, forth), {key: stored for key, stored in pieces.items() if stored is not None})
+    ways = (simple.tensors, gathered(own, forth), {key: stored for key, stored in pieces.items() if stored is not None})
     found = max(ways, key=lambda way: sum(key in first.tensors for key in way))
     if found is simple.tensors:
         return simple
@@ -198,7 +198,7 @@ def _renamed(layout: Layout, first: Layout, family: str | None) -> Layout:
     return _shaped_like(replace(layout, tensors={**found, **rest}, translated=True), first)
 
 
-def _table_places(table: FilePlaces, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, KeyLocation]:
+def _table_places(table: FileKeyMap, component: str, tensors: Mapping[str, Stored], keys: Container[str]) -> dict[str, KeyLocation]:
     try:
         return table.places(component, {}, {name: stored.info.shape for name, stored in tensors.items()}, keys)
     except KeyError:  # names that depend on a config, as a UNet's do: such files have one spelling

@@ -93,7 +93,7 @@ def test_what_a_new_user_would_try_is_answered(capsys: pytest.CaptureFixture[str
     assert "must be exact or a whole number" in refused(
         capsys, "lora", "combine", "ink.safetensors", "--rank", "few", "--output", "x.safetensors"
     )
-    assert "Say how much to keep" in refused(capsys, "lora", "resize", "ink.safetensors", "--output", "x.safetensors")
+    assert "Give how much to keep" in refused(capsys, "lora", "resize", "ink.safetensors", "--output", "x.safetensors")
 
 
 def test_adapters_from_the_command_line(capsys: pytest.CaptureFixture[str], place: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_name_that_is_no_unicode_is_refused(store: Store, tmp_path: Path) -> N
 
 def test_reported_kind_and_family_stand_above_what_was_seen(store: Store, tmp_path: Path) -> None:
     record = store.add(make(tmp_path / "ink.safetensors"), family="sdxl")
-    assert record.family == "sdxl" and any("told" in reason for reason in record.evidence)
+    assert record.family == "sdxl" and any("override" in reason for reason in record.evidence)
     with pytest.raises(Refused, match="adapter"):
         store.add(tmp_path / "ink.safetensors", kind="adaptr")
 
@@ -123,7 +123,7 @@ def test_what_is_reported_later_stands_above_what_was_seen_and_can_be_taken_back
         ("ink",),
     )
     assert (reported.prediction.value, reported.prediction.source) == ("v_prediction", "told")
-    assert "family sdxl: told; the files show sd1" in reported.evidence and "trigger ink: told" in reported.evidence
+    assert "family sdxl: override; the files show sd1" in reported.evidence and "trigger ink: override" in reported.evidence
     lora(path, sd1_attention(), rank=8)
     store.scan(tmp_path)
     assert store.find("ink").rank == 8 and store.find("ink").family == "sdxl"

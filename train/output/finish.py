@@ -97,15 +97,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         hashes = write_adapter(work, path, steps)
         kept = _proof(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
-    _free_model(work)
-    fresh = load(plan.base, plan.config, dtype=precision_dtype(plan.config.precision))
-    for module in (fresh.denoiser, *fresh.text_encoders.values()):
-        module.to(work.state.device)
-    try:
-        difference = export.verify(path, plan.base.family, fresh, kept)
-    except JobFailed:
-        path.rename(path.with_suffix(".refused"))
-        raise
+    difference = _verified(work, path, kept)
     work.out(f"saved {path}; verified on a fresh base (largest difference {difference:.2g})")
     report(Tick("save and prove", 2, 3, "register"))
     files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
@@ -137,6 +129,22 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     for line in _verdict(work, history):
         work.out(line)
     return result
+
+
+def _verified(work: Work, path: Path, kept: export.Proof) -> float:
+    """Largest difference between the trained model's predictions and those of the file on a fresh base.
+
+    Raises JobFailed for another adapter than was trained; the file is then renamed to .refused.
+    """
+    _free_model(work)
+    fresh = load(work.plan.base, work.plan.config, dtype=precision_dtype(work.plan.config.precision))
+    for module in (fresh.denoiser, *fresh.text_encoders.values()):
+        module.to(work.state.device)
+    try:
+        return export.verify(path, work.plan.base.family, fresh, kept)
+    except JobFailed:
+        path.rename(path.with_suffix(".refused"))
+        raise
 
 
 def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.detect.loading import family_of, load_family, told_prediction
+from registry.detect.loading import family_of, load_family, prediction_override
 from registry.errors import NotFound, Refused
 from registry.family import Family
 from registry.parts import Parts
@@ -56,7 +56,7 @@ def skeleton(base: Base, config: TrainConfig) -> Parts:
 
 
 def _loaded(base: Base, config: TrainConfig, *, dtype: torch.dtype, device: str) -> Parts:
-    said = config.prediction or told_prediction(base.record)
+    said = config.prediction or prediction_override(base.record)
     return load_family(base.family, base.path, dtype=dtype, device=device, base_config=config.base_config, prediction=said)
 
 

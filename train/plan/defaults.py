@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from registry.detect.loading import told_prediction
+from registry.detect.loading import prediction_override
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
 from train.config import TrainConfig
 from train.dotted import is_dotted
@@ -30,7 +30,7 @@ def defaults_of(
         "name": name_of(config),
         "base": _absolute(config.base),
         "base_config": _absolute(config.base_config),
-        "prediction": config.prediction or told_prediction(base.record),
+        "prediction": config.prediction or prediction_override(base.record),
         "data.path": _absolute(config.data.path),
         "heldout.path": _absolute(config.heldout.path),
         "out": str(Path(config.out).expanduser().absolute()),

@@ -62,7 +62,7 @@ def estimate(
     targets: str | Sequence[str],
     precision: Precision,
     device: torch.device,
-    resolution: int,
+    side: int,
     count: int,
     moments: int,
 ) -> Estimate:
@@ -77,7 +77,7 @@ def estimate(
     }
     if parts.device.type != "meta":
         return Estimate(memory, None, None, None)
-    traced = _traces(family, parts, config, targets, precision, resolution)
+    traced = _traces(family, parts, config, targets, precision, side)
     if traced is None:
         return Estimate(memory, None, None, None)
     images, prompts, preview, step = traced

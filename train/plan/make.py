@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,7 @@ from registry.progress import Report, silent
 from registry.store import check_name
 from train.choices import Choice, choose_objective, try_optimizer
 from train.config import TrainConfig, changed
-from train.data.captions import has_trigger, prompt_of
+from train.data.captions import prompt_of
 from train.data.dataset import ImageSet
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.loop.trackers import trackers_of
@@ -24,6 +24,7 @@ from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.defaults import defaults_of
 from train.plan.estimate import estimate, human_bytes
+from train.plan.notes import settings_notes
 from train.plan.plan import Plan
 from train.rate import learning_rate
 
@@ -143,34 +144,16 @@ def _planned(
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (split.train, split.heldout))
     shift = base.family.shift(parts, resolution, resolution)
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
-    inside = {
-        name: matched(encoder, encoder_targets(base.family, name, encoder)) for name in encoders for encoder in [parts.text_encoders[name]]
-    }
-    count = parameter_count(parts.denoiser, layers, config.lora.rank)
-    count += sum(parameter_count(parts.text_encoders[name], found, config.lora.rank) for name, found in inside.items())
-    shown = [_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]]
+    layer_count, count = _counted(base, parts, config.lora.rank, layers, encoders)
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
-    truncated = [note for prompt in every if (note := _cut(base, parts, prompt))]
     latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
     checkpoint = count * 4 * (1 + moments)
     disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(split.train) + len(split.heldout))
-    free = _free(Path(resolved.out))
-    if free < disk * 1.1:
-        raise Refused(
-            f"The run needs about {human_bytes(disk)} in {resolved.out}, and {human_bytes(free)} are free. Make room, or set out=."
-        )
-    measured = estimate(
-        base.family,
-        parts,
-        resolved,
-        targets=targets,
-        precision=precision,
-        device=device,
-        resolution=resolution,
-        count=count,
-        moments=moments,
+    free = _free(Path(resolved.out), needed=disk)
+    traced = estimate(
+        base.family, parts, resolved, targets=targets, precision=precision, device=device, side=resolution, count=count, moments=moments
     )
-    memory = {**measured.memory, "latents": latent * (len(split.train) + len(split.heldout))}
+    memory = {**traced.memory, "latents": latent * (len(split.train) + len(split.heldout))}
     return Plan(
         config=resolved,
         base=base,
@@ -182,16 +165,26 @@ def _planned(
         dataset=dataset,
         targets=targets,
         encoders=tuple(encoders),
-        layers=len(layers) + sum(map(len, inside.values())),
+        layers=layer_count,
         parameters=count,
-        shown=tuple(shown),
-        truncated=tuple(truncated),
-        estimate=replace(measured, memory=memory),
+        shown=tuple(_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]),
+        truncated=tuple(note for prompt in every if (note := _cut(base, parts, prompt))),
+        estimate=replace(traced, memory=memory),
         free_bytes=free,
         disk_bytes=disk,
         processes=int(os.environ.get("WORLD_SIZE", "1")),  # set by accelerate and torchrun
-        notes=(*dataset.notes, *(f"held out: {note}" for note in split.notes), *parts.warnings, *_remarks(resolved, split, prompts)),
+        notes=(*dataset.notes, *(f"held out: {note}" for note in split.notes), *parts.warnings, *settings_notes(resolved, split, prompts)),
     )
+
+
+def _counted(base: Base, parts: Parts, rank: int, layers: list[str], encoders: list[str]) -> tuple[int, int]:
+    """(layers, weights) of the LoRA on the denoiser and on the text encoders that are trained."""
+    count, number = parameter_count(parts.denoiser, layers, rank), len(layers)
+    for name in encoders:
+        encoder = parts.text_encoders[name]
+        inside = matched(encoder, encoder_targets(base.family, name, encoder))
+        count, number = count + parameter_count(encoder, inside, rank), number + len(inside)
+    return number, count
 
 
 def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
@@ -208,36 +201,12 @@ def _cut(base: Base, parts: Parts, prompt: str) -> str | None:
     return f"{prompt!r} needs {needs} tokens, {fits} fit: the rest is truncated" if needs > fits else None
 
 
-def _free(place: Path) -> int:
-    """Free bytes where the folder will be."""
+def _free(out: Path, *, needed: int) -> int:
+    """Free bytes where the run folder will be. Raises Refused when they are too few."""
+    place = out
     while not place.exists():
         place = place.parent
-    return shutil.disk_usage(place).free
-
-
-def _remarks(config: TrainConfig, split: TrainSplit, prompts: Sequence[str]) -> list[str]:
-    """Notes on settings that are allowed but probably not intended."""
-    remarks = []
-    seen = config.steps * config.images_per_step / len(split.train)
-    if seen < 1:
-        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(split.train)} images once")
-    trigger = config.data.trigger
-    captions = [sample.caption for sample in split.train if sample.caption]
-    if trigger and captions:
-        inside = sum(has_trigger(caption, trigger) for caption in captions)
-        if inside:
-            remarks.append(f"{inside} of {len(captions)} captions contain the trigger already; it is not prepended to those")
-    if trigger is None and not captions:
-        remarks.append("no captions")
-    if config.alpha < config.lora.rank / 4:
-        remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
-    if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
-        remarks.append(
-            f"adamw_schedule_free averages its steps in place of a schedule; schedule.name is {config.schedule.name}, not constant"
-        )
-    if config.optim.name == "prodigy" and config.optim.lr < 0.1:
-        remarks.append(f"optim.lr is {config.optim.lr:g}: prodigy multiplies its own estimate by it, and 1 is usual")
-    same = len(prompts) - len(set(prompts))
-    if same and len(set(prompts)) == 1 and captions:
-        remarks.append("every image has the same caption")
-    return remarks
+    free = shutil.disk_usage(place).free
+    if free < needed * 1.1:
+        raise Refused(f"The run needs about {human_bytes(needed)} in {out}, and {human_bytes(free)} are free. Make room, or set out=.")
+    return free

@@ -213,8 +213,8 @@ function fillFacts(cell) {
       button.addEventListener("click", () => flip(index, by_));
       return button;
     };
-    const told = make("span", {}, make("small", {}, `${axis.name} · ${cell.place[index] + 1} of ${axis.labels.length}`), axis.labels[cell.place[index]]);
-    return make("div", { class: "stepper" }, step(-1, "Previous"), told, step(1, "Next"));
+    const label = make("span", {}, make("small", {}, `${axis.name} · ${cell.place[index] + 1} of ${axis.labels.length}`), axis.labels[cell.place[index]]);
+    return make("div", { class: "stepper" }, step(-1, "Previous"), label, step(1, "Next"));
   });
   by("steppers").replaceChildren(...steppers);
   by("fault").hidden = !cell.error;

@@ -26,16 +26,16 @@ def add_parsers(words: Any) -> None:
     parser = add_command(words, "add", add, "register a model file, a diffusers folder or an image-caption set")
     parser.add_argument("path", metavar="SOURCE", help="a path, hf:owner/repo[@revision][/file], or an https address with --sha256")
     parser.add_argument("--sha256", help="the hash its file must have; needed for an address on the web")
-    parser.add_argument("--name", help="what to call it; default: the file's name")
-    parser.add_argument("--replace", action="store_true", help="take the name from what has it; that stays NAME@<its date>")
-    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=f"say what it is, where that cannot be seen: {', '.join(KINDS)}")
-    parser.add_argument("--family", help="say its family, where that cannot be seen: sd1, sdxl, flux1, ...")
+    parser.add_argument("--name", help="registered name; default: the file's name")
+    parser.add_argument("--replace", action="store_true", help="take the name from the record that has it, which becomes NAME@<its date>")
+    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=f"override the detected kind: {', '.join(KINDS)}")
+    parser.add_argument("--family", help="override the detected family: sd1, sdxl, flux1, ...")
     parser.add_argument(
-        "--parent", action="append", default=[], metavar="ROLE=REF", help=f"what it was made from; ROLE: {', '.join(PARENT_ROLES)}"
+        "--parent", action="append", default=[], metavar="ROLE=REF", help=f"a model it was made from; ROLE: {', '.join(PARENT_ROLES)}"
     )
     parser.add_argument("--licence", help="its licence")
     parser.add_argument("--tag", action="append", default=[], help="a tag; may be given again")
-    parser.add_argument("--trigger", action="append", default=[], help="a word that calls it; may be given again")
+    parser.add_argument("--trigger", action="append", default=[], help="a trigger word; may be given again")
     parser.add_argument("--note", help="a note")
 
 
@@ -62,7 +62,7 @@ def add(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_taken(store: Store, path: str, name: str, kind: str | None) -> None:
-    """Refuse a name that other content of the same shelf has."""
+    """Raise Refused for a name that other content has."""
     from registry.sources.source import is_source, same_source
 
     try:
@@ -87,7 +87,7 @@ def _differs(store: Store, holder: Record, path: str) -> bool:
 
 
 def _parent(store: Store, text: str) -> Mapping[str, Any]:
-    """ROLE=REF as a parent; a reference that names nothing is kept as a name without a hash."""
+    """ROLE=REF as a parent; an unknown reference is kept without a hash."""
     role, equals, reference = text.partition("=")
     if not equals or role not in PARENT_ROLES or not reference:
         raise Refused(f"--parent {text!r} is not ROLE=REF. ROLE is one of {', '.join(PARENT_ROLES)}.")

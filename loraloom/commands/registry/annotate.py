@@ -9,7 +9,7 @@ from loraloom import console
 from loraloom.commands.registry.answers import answer
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.errors import Refused
-from registry.record import KINDS, PREDICTIONS, SAID
+from registry.record import KINDS, OVERRIDABLE, PREDICTIONS
 
 PLACE = 70
 
@@ -35,8 +35,8 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("--prediction", choices=PREDICTIONS, metavar="TYPE", help=", ".join(PREDICTIONS))
     parser.add_argument("--licence", help="its licence")
     parser.add_argument("--trigger", action="append", default=[], help="a trigger word; may be given again")
-    forgettable = f"remove an override: {', '.join(SAID)}"
-    parser.add_argument("--forget", action="append", default=[], choices=SAID, metavar="FIELD", help=forgettable)
+    forgettable = f"remove an override: {', '.join(OVERRIDABLE)}"
+    parser.add_argument("--forget", action="append", default=[], choices=OVERRIDABLE, metavar="FIELD", help=forgettable)
 
 
 def tag(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Records, told to people and to machines."""
+"""Shows Records as text or JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom import console
 if TYPE_CHECKING:
     from registry.record import Record
 
-DIGITS = 12  # of a hash, where people read it
+DIGITS = 12  # of a hash, in text
 
 
 def answer(record: Record, arguments: argparse.Namespace) -> int:
@@ -26,9 +26,9 @@ def answer(record: Record, arguments: argparse.Namespace) -> int:
     rows += [(f"made from {parent.get('role')}", f"{parent.get('ref') or ''} {_short(parent.get('sha256'))}") for parent in record.parents]
     rows += [("recipe", f"{len(record.recipe)} settings; --json shows them" if record.recipe else None)]
     rows += [("path", record.path), ("size", console.spell_bytes(sum(entry.bytes for entry in record.files)))]
-    told = [(name, value) for name, value in rows if value]
-    width = max(len(name) for name, _ in told)
-    console.answer("\n".join(f"{name.ljust(width)}  {value}" for name, value in told))
+    shown = [(name, value) for name, value in rows if value]
+    width = max(len(name) for name, _ in shown)
+    console.answer("\n".join(f"{name.ljust(width)}  {value}" for name, value in shown))
     return 0
 
 
@@ -57,7 +57,7 @@ def answer_all(records: list[Record], arguments: argparse.Namespace) -> int:
 
 
 def show_table(records: list[Record]) -> None:
-    """A table of Records for people."""
+    """Show Records as a table."""
     rows = [
         [
             record.name,

@@ -1,4 +1,4 @@
-"""`registry keep` and `fetch`: lasting copies in the blob store, and back."""
+"""`registry keep` and `fetch`: copies in the blob store, and back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PLACE = 25
 
 def add_parsers(words: Any) -> None:
     """Add the subcommands."""
-    parser = add_command(words, "keep", keep, "copy a model into the blob store, in the home or where LORALOOM_BLOBS says")
+    parser = add_command(words, "keep", keep, "copy a model into the blob store: in the home, or LORALOOM_BLOBS")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
-    parser = add_command(words, "fetch", fetch, "bring a model whose file is gone back, from the blob store or from where it came")
+    parser = add_command(words, "fetch", fetch, "restore a model whose file is gone, from the blob store or its source")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
 
 
@@ -32,7 +32,7 @@ def keep(arguments: argparse.Namespace) -> int:
 
 
 def fetch(arguments: argparse.Namespace) -> int:
-    """Bring a model back."""
+    """Restore a model."""
     with console.progress() as report:
         record = open_store().fetch(arguments.reference, report=report)
     return answer(record, arguments)

@@ -11,9 +11,9 @@ from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_s
 from registry.formats.dialects import writable
 
 PLACE = 55
-ABOUT = "a model in another form, proven equal before it is saved"
+ABOUT = "a model in another form, verified equal before it is saved"
 FORMS = {
-    "safetensors": "a pickle (.ckpt, .pt, .pth, .bin), of which no code is run; or a file in another --dtype",
+    "safetensors": "a pickle (.ckpt, .pt, .pth, .bin), loaded without running its code; or a file in another --dtype",
     "single-file": "checkpoint: a diffusers folder as one file, as ComfyUI and A1111 load it",
     "folder": "checkpoint: one file as a diffusers folder",
 }
@@ -33,8 +33,8 @@ def add_parsers(words: Any) -> None:
         metavar="REF",
         help="of the same build: a checkpoint, for adapters of unpublished builds; a folder, for what a single file lacks",
     )
-    parser.add_argument("--family", help="sd1, sdxl, flux1, ..., where it cannot be seen")
-    parser.add_argument("--memory-mib", type=int, help="that reading a pickle may take; default: by its size")
+    parser.add_argument("--family", help="sd1, sdxl, flux1, ..., where it is not detected")
+    parser.add_argument("--memory-mib", type=int, help="memory limit for reading a pickle; default: by its size")
     parser.add_argument("--name", help="registered name; default: the output's")
     parser.add_argument("--no-register", action="store_true", help="write the file only")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")

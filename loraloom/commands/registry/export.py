@@ -1,4 +1,4 @@
-"""`registry export`: models put where other tools look for them."""
+"""`registry export`: models linked into the folders of other tools."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def _given(arguments: argparse.Namespace) -> tuple[list[str], str, Path]:
-    """(references, tool, folder): the folder stands behind the tool, or last of all."""
+    """(references, tool, folder): the folder follows the tool, or comes last."""
     layout, *behind = arguments.layout
     if layout not in LAYOUTS:
         raise Refused(f"--layout {layout!r} is not known. {suggest(layout, LAYOUTS)}")
@@ -56,5 +56,5 @@ def _given(arguments: argparse.Namespace) -> tuple[list[str], str, Path]:
     if len(behind) == 1:
         return references, layout, Path(behind[0])
     if behind or len(references) < 2:
-        raise Refused(f"Say where: loraloom registry export REF ... --layout {layout} DIR")
+        raise Refused(f"Give the folder: loraloom registry export REF ... --layout {layout} DIR")
     return references[:-1], layout, Path(references[-1])

@@ -1,4 +1,4 @@
-"""`registry export-notes`, `import-notes` and `rebuild`: what people said, kept apart from what the files show."""
+"""`registry export-notes`, `import-notes` and `rebuild`: annotations as a file, and a rebuilt index."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ PLACE = 90
 
 def add_parsers(words: Any) -> None:
     """Add the subcommands."""
-    parser = add_command(words, "export-notes", export_notes, "write all that was said (names, aliases, tags, notes, ...) as JSON")
+    parser = add_command(words, "export-notes", export_notes, "write all annotations (names, aliases, tags, notes, ...) as JSON")
     parser.add_argument("file", metavar="FILE", nargs="?", help="default: on stdout")
-    parser = add_command(words, "import-notes", import_notes, "add what such a file says; exit code 1 when a model is not registered")
+    parser = add_command(
+        words, "import-notes", import_notes, "add the annotations of such a file; exit code 1 when a model is not registered"
+    )
     parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--replace", action="store_true", help="where something else is said here, let the file be right")
+    parser.add_argument("--replace", action="store_true", help="overwrite annotations that differ")
     parser = add_command(
         words, "rebuild", rebuild, "inspect every registered model again; a damaged index is restored from its last backup first"
     )
-    parser.add_argument("--hash", action="store_true", help="take every hash again as well")
+    parser.add_argument("--hash", action="store_true", help="hash all files again as well")
 
 
 def export_notes(arguments: argparse.Namespace) -> int:
-    """Write what was said."""
+    """Write annotations."""
     from registry.formats.atomic_file import write_json
 
     document = open_store().export_notes()
@@ -39,29 +41,29 @@ def export_notes(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json({"file": str(path), "records": len(document["records"])})
     else:
-        console.answer(f"{path}: what was said of {len(document['records'])} models.")
+        console.answer(f"{path}: annotations of {len(document['records'])} models.")
     return 0
 
 
 def import_notes(arguments: argparse.Namespace) -> int:
-    """Read what was said."""
+    """Read annotations."""
     with console.progress() as report:
         done = open_store().import_notes(arguments.file, replace=arguments.replace, report=report)
     if arguments.json:
         console.answer_json(asdict(done))
     else:
-        console.answer(f"{done.applied} applied, {done.unchanged} said already, {len(done.unmatched)} not registered")
+        console.answer(f"{done.applied} applied, {done.unchanged} there already, {len(done.unmatched)} not registered")
         lines = [f"not registered: {name}" for name in done.unmatched] + done.conflicts
         console.answer("\n".join(lines)) if lines else None
         if done.conflicts:
-            console.say("note: what is said here stays where the file says something else; --replace lets the file be right.")
+            console.say("note: annotations that differ were kept; --replace overwrites them.")
     if done.unmatched:
-        console.say("note: scan or add the models that are not registered, and import the file again.")
+        console.say("note: scan or add the models that are not registered, then import the file again.")
     return 1 if done.unmatched else 0
 
 
 def rebuild(arguments: argparse.Namespace) -> int:
-    """Make the index again."""
+    """Rebuild the index."""
     with console.progress() as report:
         done = open_store().rebuild(hash=arguments.hash, report=report)
     if arguments.json:

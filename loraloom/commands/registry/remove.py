@@ -1,4 +1,4 @@
-"""`registry rm` and `gc`: forget a model, and be rid of what nothing needs any more."""
+"""`registry rm` and `gc`: remove models, and delete unreferenced files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ PLACE = 80
 
 def add_parsers(words: Any) -> None:
     """Add the subcommands."""
-    parser = add_command(words, "rm", remove, "forget a model and what was said of it; its files stay")
+    parser = add_command(words, "rm", remove, "remove a model and its annotations from the index; its files stay")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
-    parser.add_argument("--delete-files", action="store_true", help="delete what LoRA Loom made or brought itself; nothing else")
-    parser = add_command(
-        words, "gc", collect, "what nothing needs any more: blobs of no model, leftovers of downloads and killed processes"
-    )
-    parser.add_argument("--apply", action="store_true", help="delete it; without this it is only listed")
-    parser.add_argument("--missing", action="store_true", help="also forget models whose files are gone, with what was said of them")
+    parser.add_argument("--delete-files", action="store_true", help="also delete files that LoRA Loom wrote or downloaded itself")
+    parser = add_command(words, "gc", collect, "list unreferenced files: orphaned blobs, leftovers of downloads and killed processes")
+    parser.add_argument("--apply", action="store_true", help="delete them; without this they are only listed")
+    parser.add_argument("--missing", action="store_true", help="also remove models whose files are gone, with their annotations")
     parser.add_argument("--caches", action="store_true", help="also the caches of images, latents and embeddings; they are made again")
     parser.add_argument("--elsewhere", action="store_true", help="also blobs of LORALOOM_BLOBS that this index does not know")
 
@@ -40,7 +38,7 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def collect(arguments: argparse.Namespace) -> int:
-    """List or delete what nothing needs."""
+    """List or delete unreferenced files."""
     found = open_store().garbage(apply=arguments.apply, missing=arguments.missing, caches=arguments.caches, elsewhere=arguments.elsewhere)
     if arguments.json:
         console.answer_json(found.to_json())

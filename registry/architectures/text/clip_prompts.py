@@ -1,4 +1,4 @@
-"""Prompts of the models whose text is CLIP's alone: one encoder's normed state, or the last but one states of all side by side."""
+"""Prompts of the models whose text is CLIP's alone: one encoder's normed state, or the concatenated penultimate states of all."""
 
 # B batch, T tokens, D width, P pooled width
 
@@ -23,7 +23,7 @@ def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = 
 
 
 def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
-    """{"embeds": (B, T, D1 + D2), "pooled": (B, P)}: the encoders' last but one states, and the last one's projection.
+    """{"embeds": (B, T, D1 + D2), "pooled": (B, P)}: the encoders' penultimate states, and the last one's projection.
 
     `clip_skip` counts from the last but one state, as in diffusers: None is what SDXL was trained on.
     """
@@ -37,7 +37,7 @@ def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None
 
 
 def encode_zeros(parts: Parts, count: int) -> Conditioning:
-    """Zeros for both states where the pipeline's config says so (force_zeros_for_empty_prompt), else the encoding of ""."""
+    """Zeros for both states where the pipeline's config has force_zeros_for_empty_prompt, else the encoding of ""."""
     import torch
 
     conditioning = encode_beside(parts, [""])

@@ -1,7 +1,7 @@
 """Language models as text encoders (Qwen, Gemma, Mistral): a template around the prompt, ids with their mask, hidden states.
 
-A prompt of theirs has a length of its own, so a mask travels with its states, always: a batch is padded by it, and padding is never
-attended. `hidden_states[0]` are the embeddings, `[-1]` is the last layer after the final norm.
+Prompts differ in length, so a mask always goes with the states: a batch is padded by it, and padding is never attended.
+ `hidden_states[0]` are the embeddings, `[-1]` is the last layer after the final norm.
 """
 
 # B batch, T tokens, D width
@@ -29,7 +29,7 @@ def chat_texts(tokenizer: Any, prompts: Sequence[str], **options: bool) -> list[
 def token_ids(tokenizer: Any, texts: Sequence[str], *, limit: int, fill: bool) -> tuple[Tensor, Tensor]:
     """(ids (B, T), mask (B, T) bool) on the CPU, cut to `limit` tokens; `fill` pads to the limit, else to the longest of the texts.
 
-    Padding stands behind, whatever side the tokenizer's config says: the pipelines that count on it set it so themselves.
+    Padded on the right, whatever the tokenizer's config: the pipelines that depend on it set it so themselves.
     """
     tokens = tokenizer(
         list(texts), padding="max_length" if fill else True, max_length=limit, truncation=True, padding_side="right", return_tensors="pt"

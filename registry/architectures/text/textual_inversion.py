@@ -1,10 +1,10 @@
-"""Textual inversion embeddings (textual inversion, Gal et al. 2022): vectors that CLIP's text encoders read for a word of the prompt.
+"""Textual inversion embeddings (Gal et al. 2022): vectors that CLIP's text encoders use for a token of the prompt.
 
-As diffusers loads them: a word of several vectors stands for itself and `word_1`, `word_2`, ... after it. The encoders get a
-longer table of words, the tokenizers the words; both are given back as they were.
+As diffusers loads them: a token with several vectors becomes `token`, `token_1`, `token_2`, ... The encoders get a longer input
+embedding table, the tokenizers the new tokens; both can be restored to the bit.
 """
 
-# N vectors of a word, D width of an encoder
+# N vectors of a token, D width of an encoder
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from registry.parts import Parts
 if TYPE_CHECKING:
     from torch import nn
 
-NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no word: A1111 calls it by the file's name
+NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no token: A1111 uses the file's name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word:
-    """A textual inversion embedding: its spelling in a prompt, its file, and the key of each text encoder's vectors in it."""
+class TextualInversion:
+    """A textual inversion embedding: its token in a prompt, its file, and the key of each text encoder's vectors in the file."""
 
     token: str
     path: Path
     keys: Mapping[str, str]  # component (text_encoder, text_encoder_2) -> key
 
 
-def read_word(path: Path | str, parts: Parts, *, token: str | None, name: str) -> Word:
-    """The Word of a file for this base, from its header alone; `name` is its word where the file has none and none is given.
+def read_textual_inversion(path: Path | str, parts: Parts, *, token: str | None, name: str) -> TextualInversion:
+    """The embedding of a file for this base, from its header alone; `name` is the token where the file has none and none is given.
 
-    Raises Refused where the base reads no such words, or has other widths; BadFile for what is no embedding.
+    Raises Refused where the base has no CLIP text encoder, or one of another width; BadFile for what is no embedding.
     """
     path = Path(path)
     tensors = read_header(path).tensors
@@ -46,9 +46,9 @@ def read_word(path: Path | str, parts: Parts, *, token: str | None, name: str) -
     if not encoders:
         raise Refused(f"{path.name} is a textual inversion embedding for CLIP, but this base's text encoders are none: it cannot read it.")
     own = next((key for key in tensors if len(tensors) == 1 and not key.startswith(NAMELESS)), name)
-    word = Word(token=token or own, path=path, keys=_keys(path, tensors, encoders))
-    _check_token(word, parts, tensors)
-    return word
+    embedding = TextualInversion(token=token or own, path=path, keys=_keys(path, tensors, encoders))
+    _check_token(embedding, parts, tensors)
+    return embedding
 
 
 def clip_encoders(parts: Parts) -> dict[str, Any]:
@@ -66,20 +66,20 @@ def _keys(path: Path, tensors: Mapping[str, TensorInfo], encoders: Mapping[str, 
         found = next((key for key in free if tensors[key].shape[-1] == width), None)
         if found is None:
             widths = ", ".join(str(info.shape[-1]) for info in tensors.values())
-            raise Refused(f"{path.name} has vectors of width {widths}; this base's {component} reads words of {width}.")
+            raise Refused(f"{path.name} has vectors of width {widths}; this base's {component} has width {width}.")
         keys[component] = found
         free.remove(found)
     return keys
 
 
-def _check_token(word: Word, parts: Parts, tensors: Mapping[str, TensorInfo]) -> None:
-    for component, key in word.keys.items():
+def _check_token(embedding: TextualInversion, parts: Parts, tensors: Mapping[str, TensorInfo]) -> None:
+    for component, key in embedding.keys.items():
         count = tensors[key].shape[0] if len(tensors[key].shape) == 2 else 1
         known = parts.tokenizers[_tokenizer(component)].get_vocab()
-        if taken := [spelt for spelt in _spellings(word.token, count) if spelt in known or not spelt.strip()]:
+        if taken := [spelt for spelt in _spellings(embedding.token, count) if spelt in known or not spelt.strip()]:
             raise Refused(
-                f"The textual inversion embedding {word.token!r} of {word.path.name} is in the base's vocabulary already ({taken[0]!r})."
-                " Give it another: {embedding: NAME, token: '<word>'}."
+                f"The token {embedding.token!r} of {embedding.path.name} is in the base's vocabulary already ({taken[0]!r})."
+                " Give the textual inversion embedding another: {embedding: NAME, token: '<word>'}."
             )
 
 
@@ -91,16 +91,16 @@ def _tokenizer(component: str) -> str:
     return component.replace("text_encoder", "tokenizer")
 
 
-class WordTokenizer:
-    """A tokenizer that knows textual inversion embeddings, and reads one of several vectors as that many tokens."""
+class TokenizerWithEmbeddings:
+    """A tokenizer with the tokens of textual inversion embeddings; an embedding of several vectors becomes that many tokens."""
 
-    def __init__(self, tokenizer: Any, words: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, tokenizer: Any, embeddings: Sequence[tuple[str, int]]) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)
-        self._tokenizer.add_tokens([spelt for token, count in words for spelt in _spellings(token, count)])
-        self._several = {token: " ".join(_spellings(token, count)) for token, count in words if count > 1}
+        self._tokenizer.add_tokens([spelt for token, count in embeddings for spelt in _spellings(token, count)])
+        self._several = {token: " ".join(_spellings(token, count)) for token, count in embeddings if count > 1}
 
     def __call__(self, text: str | Sequence[str], **options: Any) -> Any:
-        texts = self._spelt(text) if isinstance(text, str) else [self._spelt(one) for one in text]
+        texts = self._expanded(text) if isinstance(text, str) else [self._expanded(one) for one in text]
         return self._tokenizer(texts, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -109,39 +109,39 @@ class WordTokenizer:
     def __len__(self) -> int:
         return len(self._tokenizer)
 
-    def _spelt(self, text: str) -> str:
-        said = set(self._tokenizer.tokenize(text)) if self._several else ()
-        for token in said:
+    def _expanded(self, text: str) -> str:
+        used = set(self._tokenizer.tokenize(text)) if self._several else ()
+        for token in used:
             text = text.replace(token, self._several.get(token, token))
         return text
 
 
-def with_words(parts: Parts, words: Sequence[Word]) -> Parts:
-    """The parts with tokenizers that know the words; the encoders are as they were, which is enough to count tokens."""
-    if not words:
+def with_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> Parts:
+    """The parts with the embeddings' tokens in their tokenizers; the encoders are unchanged, which is enough to count tokens."""
+    if not embeddings:
         return parts
-    headers = {word.path: read_header(word.path).tensors for word in words}
+    headers = {embedding.path: read_header(embedding.path).tensors for embedding in embeddings}
     tokenizers = dict(parts.tokenizers)
-    for component in words[0].keys:
-        shapes = [headers[word.path][word.keys[component]].shape for word in words]
-        counted = [(word.token, shape[0] if len(shape) == 2 else 1) for word, shape in zip(words, shapes, strict=True)]
-        tokenizers[_tokenizer(component)] = WordTokenizer(tokenizers[_tokenizer(component)], counted)
+    for component in embeddings[0].keys:
+        shapes = [headers[embedding.path][embedding.keys[component]].shape for embedding in embeddings]
+        counted = [(embedding.token, shape[0] if len(shape) == 2 else 1) for embedding, shape in zip(embeddings, shapes, strict=True)]
+        tokenizers[_tokenizer(component)] = TokenizerWithEmbeddings(tokenizers[_tokenizer(component)], counted)
     return replace(parts, tokenizers=tokenizers)
 
 
-def teach(parts: Parts, words: Sequence[Word]) -> dict[str, nn.Module]:
-    """Give the encoders the vectors of the words, in the order `with_words` numbers them; gives their own tables, for `forget`."""
+def add_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> dict[str, nn.Module]:
+    """Append the embeddings' vectors to the encoders' input embeddings, in the order of `with_tokens`; gives the original tables."""
     import torch
     from safetensors import safe_open
 
     own: dict[str, nn.Module] = {}
-    for component in words[0].keys if words else ():
+    for component in embeddings[0].keys if embeddings else ():
         encoder: Any = parts.text_encoders[component]
         own[component] = table = encoder.get_input_embeddings()
         rows = [table.weight]
-        for word in words:
-            with safe_open(word.path, framework="pt") as file:
-                vectors = file.get_tensor(word.keys[component])  # (D) or (N, D)
+        for embedding in embeddings:
+            with safe_open(embedding.path, framework="pt") as file:
+                vectors = file.get_tensor(embedding.keys[component])  # (D) or (N, D)
             rows.append(vectors.reshape(-1, vectors.shape[-1]).to(table.weight.device, table.weight.dtype))
         longer = torch.nn.Embedding(sum(map(len, rows)), rows[0].shape[1], device="meta")
         longer.weight = torch.nn.Parameter(torch.cat(rows), requires_grad=False)
@@ -149,8 +149,8 @@ def teach(parts: Parts, words: Sequence[Word]) -> dict[str, nn.Module]:
     return own
 
 
-def forget(parts: Parts, own: Mapping[str, nn.Module]) -> None:
-    """Give the encoders their own tables back."""
+def remove_tokens(parts: Parts, own: Mapping[str, nn.Module]) -> None:
+    """Restore the encoders' original input embeddings."""
     for component, table in own.items():
         encoder: Any = parts.text_encoders[component]
         encoder.set_input_embeddings(table)

@@ -1,7 +1,7 @@
 """ControlNets of FLUX's transformer: a residual for each double and each single block.
 
 A hint is a VAE latent in packed tokens, sampled with the image's generator as the pipeline does it; nets with a hint block of
-their own (XLabs') take pixels. A union net is told the kind of hint by its mode.
+their own (XLabs') take pixels. A union net takes the kind of hint as its mode.
 """
 
 # B batch, N packed tokens, D width, h w pixels
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.architectures.transformer.packing import pack, places
+from registry.architectures.transformer.packing import pack, position_ids
 from registry.architectures.vae.kl import encode_kl
 from registry.errors import Refused
 from registry.family import Control
@@ -98,7 +98,7 @@ def residuals(
         pooled_projections=conditioning["pooled"],
         encoder_hidden_states=embeds,
         txt_ids=embeds.new_zeros(embeds.shape[1], 3),
-        img_ids=places(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
+        img_ids=position_ids(noisy.shape[-2] // 2, noisy.shape[-1] // 2, like=noisy),
         return_dict=False,
     )
     config: Any = parts.denoiser.config

@@ -41,8 +41,8 @@ SINGLE: Mapping[str, tuple[str, ...]] = {
 }
 NORMS: Mapping[str, str] = {  # the scale of an RMS norm: `.weight` in diffusers, `.scale` in the file
     **{
-        f"transformer_blocks.*.attn.{ours}.weight": f"double_blocks.*.{theirs}.scale"
-        for ours, theirs in {
+        f"transformer_blocks.*.attn.{diffusers_key}.weight": f"double_blocks.*.{original_key}.scale"
+        for diffusers_key, original_key in {
             "norm_q": "img_attn.norm.query_norm",
             "norm_k": "img_attn.norm.key_norm",
             "norm_added_q": "txt_attn.norm.query_norm",
@@ -50,25 +50,28 @@ NORMS: Mapping[str, str] = {  # the scale of an RMS norm: `.weight` in diffusers
         }.items()
     },
     **{
-        f"single_transformer_blocks.*.attn.{ours}.weight": f"single_blocks.*.norm.{theirs}.scale"
-        for ours, theirs in {"norm_q": "query_norm", "norm_k": "key_norm"}.items()
+        f"single_transformer_blocks.*.attn.{diffusers_key}.weight": f"single_blocks.*.norm.{original_key}.scale"
+        for diffusers_key, original_key in {"norm_q": "query_norm", "norm_k": "key_norm"}.items()
     },
 }
-HALVES_SWAPPED = "norm_out.linear"  # shift and scale stand the other way round in the file
+HALVES_SWAPPED = "norm_out.linear"  # shift and scale are swapped in the file
 
 
 MLP_RATIO = 4  # of the published transformer: a single block's first MLP layer is as wide as four inputs
 
 FLUX_LAYERS: tuple[Layer, ...] = (
-    *(Layer(theirs, (ours,), ours == HALVES_SWAPPED) for theirs, ours in OUTER.items()),
-    *(Layer(f"double_blocks.*.{theirs}", tuple(f"transformer_blocks.*.{module}" for module in ours)) for theirs, ours in DOUBLE.items()),
+    *(Layer(original_key, (diffusers_key,), diffusers_key == HALVES_SWAPPED) for original_key, diffusers_key in OUTER.items()),
+    *(
+        Layer(f"double_blocks.*.{original_key}", tuple(f"transformer_blocks.*.{module}" for module in diffusers_key))
+        for original_key, diffusers_key in DOUBLE.items()
+    ),
     *(
         Layer(
-            f"single_blocks.*.{theirs}",
-            tuple(f"single_transformer_blocks.*.{module}" for module in ours),
-            widths=(1, 1, 1, MLP_RATIO) if len(ours) > 1 else (),
+            f"single_blocks.*.{original_key}",
+            tuple(f"single_transformer_blocks.*.{module}" for module in diffusers_key),
+            widths=(1, 1, 1, MLP_RATIO) if len(diffusers_key) > 1 else (),
         )
-        for theirs, ours in SINGLE.items()
+        for original_key, diffusers_key in SINGLE.items()
     ),
 )
 """Every linear layer of a FLUX.1 transformer, `*` for the number of its block."""

@@ -1,6 +1,6 @@
-"""Latents as the tokens of a transformer: each 2 x 2 patch of cells is one token, and a token has a place (0, row, column)."""
+"""Latents as the tokens of a transformer: each 2 x 2 patch of cells is one token, with the position (0, row, column)."""
 
-# B batch, C channels, H W latent size, N packed tokens (H/2 * W/2), A axes of a place
+# B batch, C channels, H W latent size, N packed tokens (H/2 * W/2), A axes of a position
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unpack(tokens: Tensor, *, like: Tensor) -> Tensor:
     return tokens.view(b, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c, h, w)
 
 
-def places(rows: int, columns: int, *, like: Tensor, axes: int = 3) -> Tensor:
+def position_ids(rows: int, columns: int, *, like: Tensor, axes: int = 3) -> Tensor:
     """(rows * columns, A): 0, row and column of each token, zeros on the axes after them; dtype and device of `like`."""
     import torch
 

@@ -1,7 +1,7 @@
-"""The names of Stability's own code for Stable Diffusion 3, as its single files and kohya's adapters use them.
+"""The names of Stability's own code for Stable Diffusion 3, as its single files and kohya's adapters have them.
 
-It fuses q, k and v into one layer and calls the two streams of a block x_block (the image) and context_block (the text). Held
-against diffusers' own converter by a test.
+It fuses q, k and v into one layer and calls the two streams of a block x_block (the image) and context_block (the text). A test
+compares them with diffusers' converter.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ NORMS: Mapping[str, str] = {  # of queries and keys, in 3.5
 FILE_NAMES = FileNames(
     title="Stable Diffusion 3",
     class_name="SD3Transformer2DModel",
-    own="transformer_blocks.0.attn.to_q.weight",
-    theirs="joint_blocks.0.x_block.attn.qkv.weight",
+    diffusers_key="transformer_blocks.0.attn.to_q.weight",
+    original_key="joint_blocks.0.x_block.attn.qkv.weight",
     layers=LAYERS,
     others={**NORMS, "pos_embed.pos_embed": "pos_embed"},
 )
@@ -75,30 +75,30 @@ PIECES = (
         tied={"encoder.embed_tokens.weight": "shared.weight"},
     ),
 )
-"""What lies beside the transformer in some files: the VAE in LDM names, the text encoders in transformers' own."""
+"""Components beside the transformer in some files: the VAE in LDM names, the text encoders in transformers' own."""
 
 
 class Published(Container[str]):
     """The keys of a whole file as it is published: every one, but none in diffusers' names."""
 
     def __contains__(self, key: object) -> bool:
-        return not str(key).endswith(FILE_NAMES.own)
+        return not str(key).endswith(FILE_NAMES.diffusers_key)
 
 
 class WholeFile:
-    """Where every component's parameters stand in a single file: the transformer's by its names, the others' by their pieces."""
+    """Where every component's parameters are in a single file: the transformer's by its names, the others' by their pieces."""
 
     published = Published()
     implementation = "https://github.com/Stability-AI/sd3-ref"
 
     def shape_in_file(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The VAE's attention is four 1 x 1 convolutions there (FilePlaces)."""
+        """The VAE's attention is four 1 x 1 convolutions there (FileKeyMap)."""
         return (*shape, 1, 1) if ".mid.attn_1." in key and len(shape) == 2 else shape
 
     def places(
         self, component: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], keys: Container[str]
     ) -> dict[str, KeyLocation]:
-        """The parameters of one component (FilePlaces)."""
+        """The parameters of one component (FileKeyMap)."""
         if component == "transformer":
             return FILE_NAMES.places(component, config, shapes, keys)
         return next((piece.places(config, shapes, keys) for piece in PIECES if piece.component == component), {})

@@ -9,7 +9,7 @@ from registry.architectures.unet.header import UNET_PREFIX
 from registry.architectures.unet.ldm_names import clip_name, open_clip_name, unet_name, vae_name
 from registry.architectures.unet.ldm_sizes import clip_sizes, open_clip_sizes, unet_sizes, vae_sizes
 from registry.formats.key_map import KeyLocation
-from registry.formats.single_file import Piece
+from registry.formats.single_file import ComponentSpec
 
 HEAD = 64  # channels of one CLIP head, in every published text encoder of this line
 BOS, EOS = 49406, 49407  # CLIP's marks
@@ -30,9 +30,9 @@ def heads_of_64(sizes: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(max(1, channels // 64) for channels in sizes["block_out_channels"])
 
 
-def unet_piece(*, sizes: Callable[[Mapping[str, Any]], dict[str, Any]], published: Mapping[str, Any]) -> Piece:
-    """A UNet whose open numbers are `sizes(what the shapes tell)`."""
-    return Piece(
+def unet_piece(*, sizes: Callable[[Mapping[str, Any]], dict[str, Any]], published: Mapping[str, Any]) -> ComponentSpec:
+    """A UNet whose remaining sizes are `sizes(those read from the shapes)`."""
+    return ComponentSpec(
         component="unet",
         library="diffusers",
         class_name="UNet2DConditionModel",
@@ -57,9 +57,9 @@ def _unet_and_added_sizes(shapes: Mapping[str, Any]) -> dict[str, Any]:
     return sizes
 
 
-def vae_piece(*, scaling_factor: float, sample_size: int) -> Piece:
+def vae_piece(*, scaling_factor: float, sample_size: int) -> ComponentSpec:
     """An AutoencoderKL with 32 norm groups; the scale is the family's."""
-    return Piece(
+    return ComponentSpec(
         component="vae",
         library="diffusers",
         class_name="AutoencoderKL",
@@ -71,9 +71,9 @@ def vae_piece(*, scaling_factor: float, sample_size: int) -> Piece:
     )
 
 
-def clip_piece(*, prefix: str) -> Piece:
+def clip_piece(*, prefix: str) -> ComponentSpec:
     """OpenAI's CLIP-L text model in its own names."""
-    return Piece(
+    return ComponentSpec(
         component="text_encoder",
         library="transformers",
         class_name="CLIPTextModel",
@@ -87,9 +87,9 @@ def clip_piece(*, prefix: str) -> Piece:
 
 def named_piece(
     *, component: str, class_name: str, prefix: str, identities: tuple[str, ...] = (), tied: Mapping[str, str] | None = None
-) -> Piece:
+) -> ComponentSpec:
     """A text encoder of transformers in its own names; its config is a folder's. `tied` parameters lie under another's name."""
-    return Piece(
+    return ComponentSpec(
         component=component,
         library="transformers",
         class_name=class_name,
@@ -102,9 +102,9 @@ def named_piece(
     )
 
 
-def open_clip_piece(*, component: str, prefix: str) -> Piece:
+def open_clip_piece(*, component: str, prefix: str) -> ComponentSpec:
     """OpenCLIP's bigG text tower, q, k and v fused, with its projection."""
-    return Piece(
+    return ComponentSpec(
         component=component,
         library="transformers",
         class_name="CLIPTextModelWithProjection",
@@ -116,7 +116,7 @@ def open_clip_piece(*, component: str, prefix: str) -> Piece:
     )
 
 
-def penultimate_open_clip_piece(*, prefix: str) -> Piece:
+def penultimate_open_clip_piece(*, prefix: str) -> ComponentSpec:
     """OpenCLIP's H text tower without its last layer and projection, which Stable Diffusion 2 has in the file and never runs."""
     published = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "max_position_embeddings": 77}
 
@@ -129,7 +129,7 @@ def penultimate_open_clip_piece(*, prefix: str) -> Piece:
     def spare(config: Mapping[str, Any], name: str) -> bool:
         return name == "text_projection" or name.startswith(f"transformer.resblocks.{config['num_hidden_layers']}.")
 
-    return Piece(
+    return ComponentSpec(
         component="text_encoder",
         library="transformers",
         class_name="CLIPTextModel",

@@ -1,6 +1,6 @@
 """ControlNets of the UNet families (Zhang et al. 2023): residuals on every skip of the down half, and one in the middle.
 
-A hint is pixels in [0, 1]. A union net (ControlNetUnionModel) knows several kinds of hint and is told which by its mode.
+A hint is pixels in [0, 1]. A union net (ControlNetUnionModel) takes several kinds of hint, selected by its mode.
 """
 
 # B batch, C channels, h w pixels, H W latent size
@@ -102,7 +102,7 @@ def residuals(
 
 
 def added(conditioning: Conditioning) -> dict[str, Tensor] | None:
-    """What SDXL's build is told beside the prompt's states; None for the others."""
+    """SDXL's added conditioning (diffusers' added_cond_kwargs); None for the others."""
     return {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]} if "time_ids" in conditioning else None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from registry.architectures.unet.ldm_names import RESNET as LDM_RESNET
 
-RESNET = {theirs: ours for ours, theirs in LDM_RESNET.items()}
+RESNET = {original_key: diffusers_key for diffusers_key, original_key in LDM_RESNET.items()}
 TOP = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
@@ -21,7 +21,7 @@ LAYERS = 2  # resnets a level in every published UNet of this build
 
 
 def layers_per_block(names: Iterable[str]) -> int:
-    """Resnets a level: the first downsampler stands right behind those of the first level."""
+    """Resnets a level: the first downsampler comes right after those of the first level."""
     found = [int(match[1]) for name in names if (match := DOWNSAMPLER.search(name))]
     return min(found) - 1 if found else LAYERS
 
@@ -68,5 +68,5 @@ def diffusers_underscored(module: str) -> str:
     rest = found[7] if found[5] else found[4]
     dotted = RESNET_UNDERSCORED.get(rest, rest)
     name = f"middle_block.{found[6]}.{dotted}" if found[5] else f"{found[1]}.{found[2]}.{found[3]}.{dotted}"
-    told = diffusers_module(name)
-    return told.replace(".", "_") if told else module
+    diffusers = diffusers_module(name)
+    return diffusers.replace(".", "_") if diffusers else module

@@ -1,6 +1,6 @@
-"""What the headers of the Stable Diffusion line's files say: a UNet's build, an adapter's widths, the prediction.
+"""Facts in the headers of the Stable Diffusion line's files: a UNet's build, an adapter's widths, the prediction.
 
-SD 1, SD 2 and SDXL share their layer names; what tells them apart are widths, depths and the text encoders beside them.
+SD 1, SD 2 and SDXL share their layer names; they differ in widths, depths and the text encoders beside them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.model_header import ModelHeader
 
 UNET_PREFIX = "model.diffusion_model."
-V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that say v-prediction; `ztsnr` beside them says zero terminal SNR
+V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that mark v-prediction; `ztsnr` beside them marks zero terminal SNR
 ZERO_SNR_MARK = "ztsnr"
-SPEC_PREDICTIONS = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}  # ModelSpec's ids that tell it
+SPEC_PREDICTIONS = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}  # ModelSpec ids that imply it
 NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
 DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
 BLOCK = re.compile(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks")
@@ -39,9 +39,9 @@ class UNetFile:
     prefix: str
 
 
-def unet_file(look: ModelHeader) -> UNetFile | None:
+def unet_file(header: ModelHeader) -> UNetFile | None:
     """The UNet in a single file's header; None where there is none."""
-    tensors = look.tensors
+    tensors = header.tensors
     prefix = UNET_PREFIX if f"{UNET_PREFIX}input_blocks.0.0.weight" in tensors else ""
     first = tensors.get(f"{prefix}input_blocks.0.0.weight")
     if first is None or len(first.shape) != 4:
@@ -72,18 +72,18 @@ def _text_in(tensors: Mapping[str, object]) -> str | None:
     return None
 
 
-def told_prediction(look: ModelHeader) -> tuple[str, str] | tuple[None, None]:
-    """(prediction, where that was read) of a single file of the Stable Diffusion line; nothing where its header does not say."""
+def declared_prediction(header: ModelHeader) -> tuple[str, str] | tuple[None, None]:
+    """(prediction, where that was read) of a single file of the Stable Diffusion line; (None, None) where it declares none."""
     for mark in V_MARKS:
-        if mark in look.tensors:
+        if mark in header.tensors:
             return "v_prediction", f"the key {mark!r}"
     for entry in ("modelspec.prediction_type", "modelspec.predict_key"):
-        told = look.metadata.get(entry, "").strip().lower()
-        if told in ("v", "v_prediction", "v-prediction"):
+        value = header.metadata.get(entry, "").strip().lower()
+        if value in ("v", "v_prediction", "v-prediction"):
             return "v_prediction", entry
-        if told in ("epsilon", "eps"):
+        if value in ("epsilon", "eps"):
             return "epsilon", entry
-    architecture = look.metadata.get("modelspec.architecture", "").strip().lower()
+    architecture = header.metadata.get("modelspec.architecture", "").strip().lower()
     for beginning, prediction in SPEC_PREDICTIONS.items():
         if architecture.startswith(beginning):
             return prediction, f"modelspec.architecture {architecture!r}"
@@ -97,7 +97,7 @@ def declared_unet_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class UNetAdapter:
-    """What an adapter's keys and shapes say of the UNet and encoders it was trained for."""
+    """What an adapter's keys and shapes show of the UNet and encoders it was trained for."""
 
     unet: bool
     cross_width: int | None  # in-width of attn2.to_k and to_v; None: no such layer in it
@@ -105,19 +105,19 @@ class UNetAdapter:
     text_widths: Mapping[str, int | None]  # text_encoder, text_encoder_2 -> in-width of its q, k, v
 
 
-def unet_adapter(look: ModelHeader) -> UNetAdapter | None:
-    """The facts of an adapter for a UNet of this line; None where its keys speak of something else."""
-    return look.cached(_unet_adapter)
+def unet_adapter(header: ModelHeader) -> UNetAdapter | None:
+    """The facts of an adapter for a UNet of this line; None where its keys are of another architecture."""
+    return header.cached(_unet_adapter)
 
 
-def _unet_adapter(look: ModelHeader) -> UNetAdapter | None:
-    if look.is_folder or not look.tensors:
+def _unet_adapter(header: ModelHeader) -> UNetAdapter | None:
+    if header.is_folder or not header.tensors:
         return None
     unet = blocks = False
     cross: int | None = None
     depth = 0
     text: dict[str, int | None] = {}
-    for key, info in look.tensors.items():
+    for key, info in header.tensors.items():
         mark = _mark(key)
         if mark.foreign:
             return None
@@ -130,11 +130,11 @@ def _unet_adapter(look: ModelHeader) -> UNetAdapter | None:
             cross = info.shape[1]
     if (not unet and not text) or (unet and not blocks):
         return None
-    return UNetAdapter(unet=unet, cross_width=cross or _cross_of_products(look), depth=depth, text_widths=text)
+    return UNetAdapter(unet=unet, cross_width=cross or _cross_of_products(header), depth=depth, text_widths=text)
 
 
 class _Mark(NamedTuple):
-    """What the name of one tensor says."""
+    """What the name of one tensor shows."""
 
     foreign: bool  # of another architecture
     unet: bool
@@ -160,10 +160,10 @@ def _mark(key: str) -> _Mark:
     )
 
 
-def _cross_of_products(look: ModelHeader) -> int | None:
+def _cross_of_products(header: ModelHeader) -> int | None:
     """The width of the text states where no tensor has it for an axis: LoKr's factors, whole differences."""
-    keys = look.adapter_keys or {}
-    sizes = layer_sizes(keys, look.tensors).items()
+    keys = header.adapter_keys or {}
+    sizes = layer_sizes(keys, header.tensors).items()
     return next((size.into or size.flat for (_, module), size in sizes if CROSS.search(f"{module}.") and (size.into or size.flat)), None)
 
 

@@ -74,9 +74,9 @@ def unet_name(config: Mapping[str, Any], name: str) -> str | None:
 
 def _replaced_part(rest: str, parts: Mapping[str, str]) -> str:
     """`.conv1.weight` -> `.in_layers.2.weight`."""
-    for ours, theirs in parts.items():
-        if rest == f".{ours}" or rest.startswith(f".{ours}."):
-            return f".{theirs}{rest[len(ours) + 1 :]}"
+    for diffusers_key, original_key in parts.items():
+        if rest == f".{diffusers_key}" or rest.startswith(f".{diffusers_key}."):
+            return f".{original_key}{rest[len(diffusers_key) + 1 :]}"
     return rest
 
 
@@ -120,8 +120,8 @@ def open_clip_name(name: str) -> tuple[str, int | None]:
     name = name.removeprefix("text_model.")
     if name == "text_projection.weight":
         return "text_projection", None
-    for ours, theirs in OPEN_CLIP.items():
-        name = name.replace(ours, theirs)
+    for diffusers_key, original_key in OPEN_CLIP.items():
+        name = name.replace(diffusers_key, original_key)
     found = re.fullmatch(r"(.*)\.self_attn\.([qkv])_proj\.(weight|bias)", name)
     if found:
         return f"{found[1]}.attn.in_proj_{found[3]}", "qkv".index(found[2])

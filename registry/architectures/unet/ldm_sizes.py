@@ -1,6 +1,6 @@
-"""Component configs read out of the shapes of a single file in LDM names, as far as shapes tell them.
+"""Component configs read out of the shapes of a single file in LDM names, as far as shapes show them.
 
-What no shape tells (the number of heads, the norm groups, the activation) is the family's own constant, given by the caller.
+What no shape shows (the number of heads, the norm groups, the activation) is the family's own constant, given by the caller.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Shapes = Mapping[str, TensorInfo]
 
 
 class NoConfig(Exception):
-    """The shapes are not of a build that can be told: the message says what is odd. Callers turn it into a refusal."""
+    """The shapes are of no known build; the message names the fault. Callers turn it into a refusal."""
 
 
 def unet_sizes(shapes: Shapes) -> dict[str, Any]:

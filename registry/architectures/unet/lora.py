@@ -46,13 +46,13 @@ UNET_LAYERS: tuple[Layer, ...] = same_names(
 def ldm_layers(config: Mapping[str, Any]) -> tuple[Layer, ...]:
     """Every layer of a UNet of this config with its name in the original implementation, as kohya's files of SDXL have it."""
     found: list[Layer] = []
-    for ours, theirs in unet_prefixes(config):
-        if ".resnets." in ours:
-            found += [Layer(f"{theirs}.{RESNET[part]}", (f"{ours}.{part}",)) for part in INSIDE_RESNET]
-        elif ".attentions." in ours:
-            found += [Layer(f"{theirs}.{part}", (f"{ours}.{part}",)) for part in INSIDE_ATTENTION]
+    for diffusers_key, original_key in unet_prefixes(config):
+        if ".resnets." in diffusers_key:
+            found += [Layer(f"{original_key}.{RESNET[part]}", (f"{diffusers_key}.{part}",)) for part in INSIDE_RESNET]
+        elif ".attentions." in diffusers_key:
+            found += [Layer(f"{original_key}.{part}", (f"{diffusers_key}.{part}",)) for part in INSIDE_ATTENTION]
         else:
-            found.append(Layer(theirs, (ours,)))
+            found.append(Layer(original_key, (diffusers_key,)))
     return tuple(found)
 
 

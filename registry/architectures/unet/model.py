@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.unet.control import added, unet_residuals
-from registry.architectures.unet.header import UNetFile, told_prediction
+from registry.architectures.unet.header import UNetFile, declared_prediction
 from registry.errors import BadFile
 from registry.family_protocols import Load
 from registry.formats.diffusers_folder import load_folder, prediction_of, refuse_base_config
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 
 
-def folder_match(look: ModelHeader, *, score: float, evidence: Sequence[str]) -> Match:
-    """A claim on a diffusers folder, with the variant of its UNet and what its scheduler says that it predicts."""
-    scheduler = look.configs.get("scheduler")
+def folder_match(header: ModelHeader, *, score: float, evidence: Sequence[str]) -> Match:
+    """A claim on a diffusers folder, with the variant of its UNet and the prediction type of its scheduler."""
+    scheduler = header.configs.get("scheduler")
     return Match(
         score=score,
         evidence=tuple(evidence),
-        variant=VARIANTS.get(look.configs.get("unet", {}).get("in_channels", 4)),
-        prediction=prediction_of(look.class_of("scheduler") or "", scheduler) if scheduler is not None else None,
+        variant=VARIANTS.get(header.configs.get("unet", {}).get("in_channels", 4)),
+        prediction=prediction_of(header.class_of("scheduler") or "", scheduler) if scheduler is not None else None,
         prediction_source="scheduler/scheduler_config.json" if scheduler is not None else None,
     )
 
 
-def file_match(look: ModelHeader, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
-    """A claim on a single file, with the variant of its UNet and what its header says that it predicts, if it does."""
-    prediction, source = told_prediction(look)
+def file_match(header: ModelHeader, file: UNetFile, *, score: float, evidence: Sequence[str]) -> Match:
+    """A claim on a single file, with the variant of its UNet and the prediction type that its header declares, if it does."""
+    prediction, source = declared_prediction(header)
     return Match(
         score=score,
         evidence=tuple(evidence),
@@ -51,7 +51,7 @@ def file_match(look: ModelHeader, file: UNetFile, *, score: float, evidence: Seq
 def unet_loader(layout: Layout, *, settle: Callable[[Parts], Parts] | None = None) -> Load:
     """A family's `load`: a diffusers folder or a single file in LDM names; `settle` checks and completes the Parts.
 
-    The loader raises BadFile for a UNet that needs inputs nobody gives here (inpainting, depth, a distilled scale).
+    The loader raises BadFile for a UNet that needs inputs not given here (inpainting, depth, a distilled scale).
     """
 
     def load(
@@ -86,10 +86,13 @@ def unet_loader(layout: Layout, *, settle: Callable[[Parts], Parts] | None = Non
 
 
 def _override_prediction(parts: Parts, prediction: str | None) -> None:
-    """Take a person's word above the folder's scheduler config, and say so."""
+    """Apply the prediction override over the folder's scheduler config, with a warning."""
     if prediction is None or prediction == parts.prediction:
         return
-    parts.warnings = (*parts.warnings, f"{parts.source.name} predicts {prediction} as it was told; its scheduler says {parts.prediction}.")
+    parts.warnings = (
+        *parts.warnings,
+        f"{parts.source.name} predicts {prediction} by override; its scheduler's config has {parts.prediction}.",
+    )
     parts.scheduler_config = {**parts.scheduler_config, "prediction_type": prediction}
     parts.prediction = prediction
 
@@ -104,17 +107,19 @@ def _refuse_other_inputs(parts: Parts) -> None:
             f"has a UNet for {kind} ({config.in_channels} input channels); only text-to-image ones ({config.out_channels}) are loaded.",
         )
     if config.time_cond_proj_dim is not None:
-        raise BadFile(parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not feed.")
+        raise BadFile(
+            parts.source, "variant", "is a guidance-distilled UNet (time_cond_proj_dim is set), which this family does not support."
+        )
     if config.class_embed_type is not None:
         raise BadFile(
             parts.source,
             "variant",
-            f"has a UNet that takes a class or image embedding ({config.class_embed_type}), which is not fed here.",
+            f"has a UNet that takes a class or image embedding ({config.class_embed_type}), which is not supported here.",
         )
 
 
 def with_full_vae(parts: Parts) -> Parts:
-    """The parts, their VAE made float32 where it overflows in float16, as its config says (SDXL's does)."""
+    """The parts, their VAE made float32 where it overflows in float16, by `force_upcast` in its config (SDXL's)."""
     import torch
 
     vae: Any = parts.vae

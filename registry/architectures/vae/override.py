@@ -1,6 +1,6 @@
-"""Another VAE for a loaded base: from a diffusers folder, or a single file in diffusers' or LDM's names. One of the same latent space.
+"""A VAE override for a loaded base: from a diffusers folder, or a single file in diffusers' or LDM's names. One of the same latent space.
 
-A single file says nothing of its scale and shift: it takes the config.json beside it, else the config of the base's own VAE.
+A single file does not hold its scale and shift: it takes the config.json beside it, else the config of the base's own VAE.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def load_vae(path: Path | str, parts: Parts, *, device: torch.device | str) -> n
     if config.get("_class_name", type(own).__name__) != type(own).__name__:
         raise Refused(f"The VAE {path.name} is a {config['_class_name']}, but this base draws with a {type(own).__name__}.")
     if path.is_dir():
-        weights_in(path)  # told before the rest is loaded
+        weights_in(path)  # raises before the rest is loaded
     with no_progress_bars():
         vae: Any = load_module(type(own), path, dtype=_dtype(own), empty=empty) if path.is_dir() else _file(path, own, config, empty)
     _same_space(path, vae, own)
     if vae.dtype == torch.float16 and vae.config.get("force_upcast") and not own.config.force_upcast:  # type: ignore[union-attr]  # diffusers is untyped
-        vae.to(torch.float32)  # it overflows in float16, as its config says
+        vae.to(torch.float32)  # force_upcast: it overflows in float16
     return vae.requires_grad_(False).eval().to(device)  # type: ignore[no-any-return]
 
 
@@ -80,7 +80,7 @@ def _file(path: Path, own: Any, config: dict[str, Any], empty: bool) -> Any:
 
 
 def _same_space(path: Path, vae: Any, own: Any) -> None:
-    """Refuse a VAE whose latents mean something else than the base's."""
+    """Refuse a VAE of another latent space than the base's."""
     differ = [
         f"{name} is {vae.config.get(name)}, the base's {own.config.get(name)}"
         for name in SPACE

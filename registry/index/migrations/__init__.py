@@ -1,4 +1,4 @@
-"""The steps by which the index came to its present shape: modules m001_..., each with `up(connection)`, run in order, once."""
+"""Migrations of the index: modules m001_..., each with `up(connection)`, run once, in order."""
 
 from importlib import import_module
 from pkgutil import iter_modules

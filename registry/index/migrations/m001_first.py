@@ -1,11 +1,11 @@
-"""The first shape of the index. Derived tables can be rebuilt from the files; user tables hold what only a person knows."""
+"""The first schema. Derived tables can be rebuilt from the files; user tables cannot."""
 
 import re
 
 from sqlalchemy import Connection
 
 STATEMENTS = (
-    # derived: what inspecting and hashing the files gives
+    # derived from the files by inspecting and hashing
     """CREATE TABLE record (
         id VARCHAR(40) PRIMARY KEY,
         kind VARCHAR(20) NOT NULL,
@@ -52,7 +52,7 @@ STATEMENTS = (
         PRIMARY KEY (device, inode, bytes, mtime_ns, ctime_ns)
     )""",
     "CREATE INDEX file_hash_inode ON file_hash (inode)",
-    # user: what was said by a person or by the job that made the file
+    # user: annotations by a person, or facts from the job that wrote the file
     """CREATE TABLE given (
         record_id VARCHAR(40) PRIMARY KEY,
         kind VARCHAR(20),
@@ -88,7 +88,7 @@ STATEMENTS = (
 )
 
 
-# PostgreSQL would compare texts by the rules of a language; paths and hashes are asked for by ranges of their bytes.
+# PostgreSQL would collate text by language; paths and hashes are queried by ranges of bytes.
 BYTEWISE = re.compile(r"\b(TEXT|VARCHAR\(\d+\))")
 
 

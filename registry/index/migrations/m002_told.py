@@ -1,9 +1,9 @@
-"""A person may say the prediction type and the variant too, where neither can be seen."""
+"""Overrides of the prediction type and the variant."""
 
 from sqlalchemy import Connection
 
 
 def up(connection: Connection) -> None:
-    """Two more columns of what was said."""
+    """Add two columns to `given`."""
     for name in ("prediction", "variant"):
         connection.exec_driver_sql(f"ALTER TABLE given ADD COLUMN {name} VARCHAR(40)")

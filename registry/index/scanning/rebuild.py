@@ -1,4 +1,4 @@
-"""The derived half of the index made again from the files; what people said stays as it is."""
+"""Rebuilds the derived half of the index from the files; annotations stay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 100  # records written in one transaction
 
 @dataclass
 class Rebuilt:
-    """What a rebuild did; `recovered` says which backup was restored when the index was damaged."""
+    """What a rebuild did; `recovered` names the backup that was restored when the index was damaged."""
 
     recovered: str | None = None
     rebuilt: int = 0

@@ -1,4 +1,4 @@
-"""A record as its file is now: looked at again when it was written to, found where it went, told when it is gone."""
+"""Refreshes one record from its file: changed, moved, or missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from registry.detect.inspect import inspect
 from registry.index import records, rows
 from registry.index.database import Index
-from registry.index.scanning.record_matcher import Digest, Places, Seen, place_with_fingerprint
+from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, place_with_fingerprint
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import upsert
 from registry.record import Record
@@ -17,25 +17,25 @@ from registry.references import POCKET
 
 
 def refresh_record(record: Record, index: Index, digest: Digest) -> Record:
-    """The record, brought up to date when the system says that its file changed. Folders are looked at by a scan."""
+    """The record, inspected again when the stat of its file changed. Folders are refreshed by a scan only."""
     path = record.path
     if not record.id or record.id == POCKET or path is None:
         return record
     if not os.path.lexists(path):
-        return _gone(record, path, index, digest)
+        return _missing_now(record, path, index, digest)
     if any(warning.code == "missing" for warning in record.warnings):
-        return _back(record, path, index, digest)
+        return _found_again(record, path, index, digest)
     if "root" in record.metadata or not os.path.isfile(path):
         return record
     with index.reading() as connection:
         if rows.is_known(connection, rows.place_of(path)):
             return record
         known = rows.ids_by_path(connection, path)
-    return _written_to(Path(path), index, digest) if known else _relocated(record, Path(path), index)
+    return _changed_on_disk(Path(path), index, digest) if known else _relocated(record, Path(path), index)
 
 
-def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
-    """The record seen from a place where it still lies; with a warning where there is none."""
+def _missing_now(record: Record, path: str, index: Index, digest: Digest) -> Record:
+    """The record at another of its places; with a warning where none exists."""
     if any(warning.code == "missing" for warning in record.warnings):
         return record
     with index.writing() as connection:
@@ -44,18 +44,18 @@ def _gone(record: Record, path: str, index: Index, digest: Digest) -> Record:
     return refresh_record(found, index, digest) if found.path != path else found
 
 
-def _back(record: Record, path: str, index: Index, digest: Digest) -> Record:
-    """The record of a place that was empty and is not any more: a drive that was away, a file that another machine could not see."""
+def _found_again(record: Record, path: str, index: Index, digest: Digest) -> Record:
+    """The record of a place that exists again: a drive that was unmounted, a file that another machine could not see."""
     with index.writing() as connection:
         if rows.ids_by_path(connection, path) != [record.id]:
-            return record  # another record's file lies there
+            return record  # another record's file is there
         rows.mark_missing(connection, [path], False)
         found = records.load(connection, [record.id])[0]
     return refresh_record(found, index, digest)
 
 
 def _relocated(record: Record, path: Path, index: Index) -> Record:
-    """The record of a file whose place the index has lost, to damage."""
+    """The record of a file whose place is not in the index."""
     seen = inspect(path)
     with index.writing() as connection:
         rows.put_record(connection, replace(seen, id=record.id))
@@ -64,10 +64,10 @@ def _relocated(record: Record, path: Path, index: Index) -> Record:
         return records.load(connection, [record.id])[0]
 
 
-def _written_to(path: Path, index: Index, digest: Digest) -> Record:
-    """The record of what lies there now; what lay there is found where it went, when that is a place the index knows."""
-    places, found = Places(index, digest), ScanReport(index)
-    chain = [Path(one) for one in places.chain_of(str(path))]
-    upsert(index, [Seen(place_with_fingerprint(one), inspect(one)) for one in chain], found, places)
+def _changed_on_disk(path: Path, index: Index, digest: Digest) -> Record:
+    """The record of the file that is there now; a swapped file is matched where it went, when the index knows that place."""
+    matcher, found = RecordMatcher(index, digest), ScanReport(index)
+    cycle = [Path(one) for one in matcher.swap_cycle(str(path))]
+    upsert(index, [Seen(place_with_fingerprint(one), inspect(one)) for one in cycle], found, matcher)
     with index.reading() as connection:
         return records.load(connection, rows.ids_by_path(connection, str(path)))[0]

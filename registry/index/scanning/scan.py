@@ -1,6 +1,6 @@
-"""Walks folders for models: stat and headers only. What cannot be read is a row in `problems`, never a crash.
+"""Scans folders for models: stat and headers only. What cannot be read is a row in `problems`, never an exception.
 
-Which record a file is, registry/settle decides. Links are followed, loops are not. Nothing is moved, changed or deleted.
+record_matcher and scan_write decide which record a file is. Links are followed, loops are not. No file is changed.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from registry.formats.safetensors_header import read_header_bytes
 from registry.index import database as tables
 from registry.index import rows
 from registry.index.database import Index
-from registry.index.scanning.record_matcher import Digest, Places, Seen, fingerprint
+from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, fingerprint
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import mark_missing, upsert
 from registry.index.scanning.walk import Entry, Problem, walk
 from registry.progress import Report, Tick
 
-TOLD_EVERY = 16  # files
+REPORT_EVERY = 16  # files
 BATCH = 200  # files written in one transaction
 
 
 def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Digest) -> ScanReport:
-    """Bring the index up to date with what lies below a folder. Raises BadFile when the folder itself cannot be read."""
+    """Update the index from the files below a folder. Raises BadFile when the folder itself cannot be read."""
     if not folder.is_dir():
         raise BadFile(folder, "unreadable", "is no folder. Give a folder to scan, or `registry add` a file.")
     found = ScanReport(index)
     with index.reading() as connection:
         known = _known_below(connection, folder)
-    places, reader = Places(index, digest), TableReader()
+    matcher, reader = RecordMatcher(index, digest), TableReader()
     batch: list[Seen] = []
     changed: list[Seen] = []
-    there: set[str] = set()
+    present: set[str] = set()
     for number, entry in enumerate(walk(folder, pocket, found.problems, known), 1):
-        there.add(entry.path)
-        seen = _look(entry, known, found, reader)
+        present.add(entry.path)
+        seen = _inspect_changed(entry, known, found, reader)
         if seen is not None:
             (changed if entry.path in known else batch).append(seen)
         if len(batch) >= BATCH:
-            upsert(index, batch, found, places)
+            upsert(index, batch, found, matcher)
             batch = []
-        if number % TOLD_EVERY == 0 or entry.folder:
+        if number % REPORT_EVERY == 0 or entry.folder:
             report(Tick("scan", number, 0, os.path.basename(entry.path)))
-    upsert(index, batch, found, places)
-    upsert(index, changed, found, places)  # last: what was in these places may have been found elsewhere
-    mark_missing(index, [row for path, row in known.items() if path not in there], found, places)
+    upsert(index, batch, found, matcher)
+    upsert(index, changed, found, matcher)  # last: files that were in these places may have been matched elsewhere
+    mark_missing(index, [row for path, row in known.items() if path not in present], found, matcher)
     return found
 
 
-# --- looking at one
+# --- one entry
 
 
 def _known_below(connection: Connection, folder: Path) -> dict[str, Any]:
@@ -68,17 +68,17 @@ def _known_below(connection: Connection, folder: Path) -> dict[str, Any]:
     return {row.path: row for row in connection.execute(select(table).where(where))}
 
 
-def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableReader) -> Seen | None:
-    """The entry inspected, when it is new or changed; else it is counted here."""
+def _inspect_changed(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableReader) -> Seen | None:
+    """The entry inspected, when it is new or changed; otherwise it is counted."""
     row = known.get(entry.path)
     try:
-        print_of_folder = _folder_fingerprint(entry.path) if entry.folder else None
-        if row is not None and not row.missing and _is_unchanged(entry.stat, print_of_folder, row):
+        folder_print = _folder_fingerprint(entry.path) if entry.folder else None
+        if row is not None and not row.missing and _is_unchanged(entry.stat, folder_print, row):
             found.unchanged += 1
             found.ids[row.record_id] = None
             return None
         if entry.folder or entry.path.lower().endswith(".gguf"):
-            return Seen(rows.place_of(entry.path, entry.stat, fingerprint=print_of_folder), inspect(entry.path))
+            return Seen(rows.place_of(entry.path, entry.stat, fingerprint=folder_print), inspect(entry.path))
         path = Path(entry.path)
         size, raw = read_header_bytes(path)
         metadata, table = reader.read(path, size, raw)
@@ -91,16 +91,16 @@ def _look(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableR
     return None
 
 
-def _is_unchanged(seen: os.stat_result, print_of_folder: str | None, row: Any) -> bool:
-    """Whether the system says that nothing changed. A folder's own times say little: its files' do."""
-    if print_of_folder is not None:
-        return bool(print_of_folder == row.fingerprint)
+def _is_unchanged(seen: os.stat_result, folder_print: str | None, row: Any) -> bool:
+    """Whether the stat is unchanged. For a folder that is the fingerprint of its files."""
+    if folder_print is not None:
+        return bool(folder_print == row.fingerprint)
     times = seen.st_mtime_ns == row.mtime_ns and seen.st_ctime_ns == row.ctime_ns
     return bool(times and seen.st_size == row.bytes and str(seen.st_ino) == row.inode)
 
 
 def _folder_fingerprint(path: str) -> str:
-    """One word for the stat of every file below a diffusers folder."""
+    """A hash of the stat of every file below a diffusers folder."""
     digest = hashlib.sha256()
     for root, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -111,8 +111,8 @@ def _folder_fingerprint(path: str) -> str:
                 seen = os.stat(os.path.join(root, name))
             except OSError:
                 continue
-            told = f"{os.path.relpath(os.path.join(root, name), path)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
-            digest.update(told.encode("utf-8", "surrogateescape"))
+            line = f"{os.path.relpath(os.path.join(root, name), path)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

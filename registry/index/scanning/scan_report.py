@@ -1,4 +1,4 @@
-"""What a scan tells: how many it knew, found, found again and missed, what could not be read, and the records."""
+"""The report of a scan: counts, problems, and records."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writes into the index what was seen on the disk: which record each file is, and which places are empty now.
+"""Writes the result of a scan: the record of each file, and the places that are missing now.
 
-Identity is content. A file that moved, was swapped with another or had its metadata edited on the way keeps its record, with
-all that was said of it; a record whose file is gone and whose copy has a record of its own is joined with that one.
+Identity is content. A file that moved, was swapped or had its metadata edited keeps its record and annotations; a record whose
+file is gone and whose copy has a record of its own is merged with that one.
 """
 
 from __future__ import annotations
@@ -18,81 +18,81 @@ from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.rows import Place
-from registry.index.scanning.record_matcher import Places, Seen
+from registry.index.scanning.record_matcher import RecordMatcher, Seen
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.storage.hash_cache import cached_hashes
 from registry.record import Record
 
 
-def upsert(index: Index, batch: Sequence[Seen], found: ScanReport, places: Places) -> None:
-    """Write what was seen, in one transaction. What another process wrote meanwhile is looked at again."""
+def upsert(index: Index, batch: Sequence[Seen], found: ScanReport, matcher: RecordMatcher) -> None:
+    """Write a batch of files in one transaction; matches that another process changed meanwhile are decided again."""
     if not batch:
         return
-    homes = {seen.place.path: places.home_of(seen) for seen in batch}
+    matches = {seen.place.path: matcher.match(seen) for seen in batch}
     with index.writing() as connection:
         known = rows.ids_by_paths(connection, [seen.place.path for seen in batch])
-        alive = rows.ids_that_are(connection, [home for home, _ in homes.values() if home is not None])
+        alive = rows.ids_that_are(connection, [record_id for record_id, _ in matches.values() if record_id is not None])
         hashes = cached_hashes(connection, [seen.place for seen in batch if "root" not in seen.record.metadata])
-        fresh: list[tuple[Record, Place]] = []
+        new: list[tuple[Record, Place]] = []
         for seen in batch:
             path = seen.place.path
-            home, how = homes[path]
-            if home is None or home not in alive:  # or forgotten by another process
-                home, how = _home(seen, known.get(path), places)
-            places.keep(seen.place, home)
-            setattr(found, how, getattr(found, how) + 1)
-            found.ids[home] = None
-            if how == "added":
+            record_id, action = matches[path]
+            if record_id is None or record_id not in alive:  # or removed by another process
+                record_id, action = _record_for(seen, known.get(path), matcher)
+            matcher.remember(seen.place, record_id)
+            setattr(found, action, getattr(found, action) + 1)
+            found.ids[record_id] = None
+            if action == "added":
                 if path in known:
                     rows.empty_place(connection, path)
-                fresh.append((replace(seen.record, id=home), seen.place))
-            elif how == "unchanged":  # another link to a file that has its record
-                rows.put_place(connection, home, seen.place, turn=0)
+                new.append((replace(seen.record, id=record_id), seen.place))
+            elif action == "unchanged":  # another link to a file that has its record
+                rows.put_place(connection, record_id, seen.place, turn=0)
             else:
-                _put_again(connection, home, seen, how, path in hashes, places)
-            if how != "unchanged" and path in hashes:
-                rows.put_content(connection, home, *hashes[path])
-        rows.put_fresh(connection, fresh)
+                _update(connection, record_id, seen, action, path in hashes, matcher)
+            if action != "unchanged" and path in hashes:
+                rows.put_content(connection, record_id, *hashes[path])
+        rows.put_fresh(connection, new)
 
 
-def _home(seen: Seen, there: str | None, places: Places) -> tuple[str, str]:
-    """The record that was in this place, unless its own file was found elsewhere; a twin's; or a new one."""
-    if there is not None and there not in places.claimed:
+def _record_for(seen: Seen, there: str | None, matcher: RecordMatcher) -> tuple[str, str]:
+    """(record id, action): the record of this place, unless its file was matched elsewhere; that of a hard link; or a new one."""
+    if there is not None and there not in matcher.matched:
         return there, "updated"
-    twin = places.twin_of(seen.place) if there is None else None
-    return (twin, "unchanged") if twin else (rows.new_id(), "added")
+    linked = matcher.hardlink_of(seen.place) if there is None else None
+    return (linked, "unchanged") if linked else (rows.new_id(), "added")
 
 
-def _put_again(connection: Connection, home: str, seen: Seen, how: str, hashed: bool, places: Places) -> None:
-    rows.put_record(connection, replace(seen.record, id=home))
+def _update(connection: Connection, record_id: str, seen: Seen, action: str, hashed: bool, matcher: RecordMatcher) -> None:
+    rows.put_record(connection, replace(seen.record, id=record_id))
     table = tables.location
-    left = [row.path for row in places.left().get(home, ())] if how == "relinked" else []
-    connection.execute(delete(table).where(table.c.record_id == home, table.c.path.in_(left)))
+    vacated = [row.path for row in matcher.vacated().get(record_id, ())] if action == "relinked" else []
+    connection.execute(delete(table).where(table.c.record_id == record_id, table.c.path.in_(vacated)))
     same = rows.looks_known(connection, seen.place)  # it was away, or restored
-    rows.put_place(connection, home, seen.place)
-    if how == "updated" and not hashed and not same:
-        rows.drop_content(connection, home)
+    rows.put_place(connection, record_id, seen.place)
+    if action == "updated" and not hashed and not same:
+        rows.drop_content(connection, record_id)
 
 
-def mark_missing(index: Index, unseen: Sequence[Any], found: ScanReport, places: Places) -> None:
-    """Say which known places are empty. A place whose record was found elsewhere is dropped."""
+def mark_missing(index: Index, unseen: Sequence[Any], found: ScanReport, matcher: RecordMatcher) -> None:
+    """Mark known places as missing. A place whose record was matched elsewhere is deleted."""
     gone = [row for row in unseen if not os.path.lexists(row.path)]
     if not gone:
         return
-    heirs = {row.record_id: _surviving_copy(index, row, copies, places) for row in gone if (copies := places.copies_of(row))}
+    copies = {row.record_id: _surviving_copy(index, row, alike, matcher) for row in gone if (alike := matcher.copies_of(row))}
     with index.writing() as connection:
         for row in gone:
             there = rows.ids_by_path(connection, row.path)
             if not there:
                 continue  # found elsewhere in this scan
             others = select(tables.location.c.path).where(tables.location.c.record_id == there[0], tables.location.c.path != row.path)
-            heir = heirs.get(there[0])
+            copy = copies.get(there[0])
             if any(os.path.lexists(other.path) for other in connection.execute(others)):
                 rows.empty_place(connection, row.path)
-            elif heir is not None and rows.ids_that_are(connection, [heir]):
-                rows.join(connection, there[0], heir)
+            elif copy is not None and rows.ids_that_are(connection, [copy]):
+                rows.join(connection, there[0], copy)
                 rows.empty_place(connection, row.path)
-                found.ids.pop(heir, None)
+                found.ids.pop(copy, None)
                 found.ids[there[0]] = None
                 found.relinked += 1
             else:
@@ -100,8 +100,8 @@ def mark_missing(index: Index, unseen: Sequence[Any], found: ScanReport, places:
                 rows.mark_missing(connection, [row.path], True)
 
 
-def _surviving_copy(index: Index, row: Any, copies: Sequence[str], places: Places) -> str | None:
-    """Of the records whose files look like the one that is gone from this place, the one that is a copy: it is hashed for that."""
+def _surviving_copy(index: Index, row: Any, copies: Sequence[str], matcher: RecordMatcher) -> str | None:
+    """Of the records with a file of the same header, the id of one with the same hash; they are hashed for that."""
     with index.reading() as connection:
         record = next(iter(records.load(connection, [row.record_id])), None)
         others = records.load(connection, copies)
@@ -109,7 +109,7 @@ def _surviving_copy(index: Index, row: Any, copies: Sequence[str], places: Place
         return None
     for other in others:
         try:
-            if places.digest(other).sha256 == record.hashes.sha256 and rows.shelf_of(other.kind) == rows.shelf_of(record.kind):
+            if matcher.digest(other).sha256 == record.hashes.sha256 and rows.shelf_of(other.kind) == rows.shelf_of(record.kind):
                 return other.id
         except (BadFile, OSError):
             continue

@@ -1,4 +1,4 @@
-"""Every model below a folder, with what cannot be read told: links are followed, loops are not, hidden things are passed over."""
+"""Walks a folder for models: links are followed, loops are not, hidden entries are skipped; what cannot be read is a Problem."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from registry.detect.inspect import is_lone_component
 
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
-NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # said to be there, not read
+NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # reported, not read
 COMPONENT_WEIGHTS = re.compile(r"diffusion_pytorch_model(\.\w+)?(-\d+-of-\d+)?\.safetensors")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be registered, and why."""
+    """A path that could not be registered, and why."""
 
     path: str
     code: str
@@ -32,11 +32,11 @@ class Entry(NamedTuple):
     path: str
     stat: os.stat_result
     folder: bool
-    beside: Collection[str] = ()  # names in the folder it lies in
+    beside: Collection[str] = ()  # names in its folder
 
 
 def walk(folder: Path, pocket: Path, problems: list[Problem], known: Collection[str] = ()) -> Iterator[Entry]:
-    """Every model below a folder, sorted by name; hidden and unfinished things are passed over. A file of the `known` paths stays one."""
+    """Every model below a folder, sorted by name; hidden and unfinished entries are skipped. Files among `known` stay models."""
     visited: set[tuple[int, int]] = set()
     waiting = [str(folder)]
     while waiting:

@@ -1,7 +1,7 @@
-"""Files by their content: `<root>/<ab>/<sha256><ending>`, on this machine or in any store that fsspec knows.
+"""Content-addressed files: `<root>/<ab>/<sha256><suffix>`, on this machine or in any store that fsspec supports.
 
-A store elsewhere (`LORALOOM_BLOBS=s3://bucket/models`) holds the lasting copies; this machine then has working copies in its
-home. A blob is read as it is written and counts only when its hash is right; the same content is there once.
+A remote store (`LORALOOM_BLOBS=s3://bucket/models`) holds the lasting copies; the home then has working copies. A blob is hashed
+as it is copied and kept only when the hash is right; the same content is stored once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOB = re.compile(r"([0-9a-f]{64})(\.[A-Za-z0-9]{1,12})?")
 
 @dataclass(frozen=True)
 class Blob:
-    """One file of a store: its address there, its content's hash, its size, whether it lies on this machine."""
+    """One file of a store: its address, hash and size, and whether it is on this machine."""
 
     address: str
     sha256: str
@@ -36,7 +36,7 @@ class Blob:
 
 
 class Blobs:
-    """The store of a home: local, and elsewhere where `url` says so."""
+    """The store of a home: local, and remote where `url` names one."""
 
     def __init__(self, home: Path, url: str | None = None) -> None:
         given = os.environ.get("LORALOOM_BLOBS") if url is None else url
@@ -47,24 +47,24 @@ class Blobs:
 
     @property
     def shown(self) -> str:
-        """Where lasting copies lie, without a password."""
+        """The address of the store, without a password."""
         return re.sub(r"//[^/@]*@", "//", self._url) if self._url else str(self.local)
 
     def downloading(self) -> AbstractContextManager[None]:
-        """Held while a file is on its way into the store and not registered yet; several may hold it."""
+        """A shared lock, held while a file is added to the store and not registered yet."""
         return held(self.local, shared=True)
 
     def alone(self) -> AbstractContextManager[bool]:
-        """Whether nobody is bringing anything now, nor begins to while this is held."""
+        """Whether no other process is adding a file, nor can while this is held."""
         return held_if_free(self.local)
 
     def find(self, sha256: str) -> Path | None:
-        """The file of this content on this machine."""
+        """The local file of this content."""
         folder = self.local / sha256[:2]
         return next((path for path in sorted(folder.glob(f"{sha256}*")) if BLOB.fullmatch(path.name)), None)
 
     def take(self, file: Path, sha256: str, ending: str, report: Report = silent) -> Path:
-        """Move a file of ours, whose hash is known to be right, into the store; gives its place on this machine."""
+        """Move a downloaded, checked file into the store; gives its path."""
         if self._url:
             self._put_remote(file, sha256, ending, report)
         kept = self.find(sha256)
@@ -79,7 +79,7 @@ class Blobs:
         return place
 
     def keep(self, file: Path, sha256: str, report: Report = silent) -> str:
-        """Copy somebody's file into the store; gives its address. Raises JobFailed when it is not of that hash any more."""
+        """Copy a file into the store; gives its address. Raises JobFailed when its hash has changed."""
         if self._url:
             return str(self._elsewhere()[0].unstrip_protocol(self._put_remote(file, sha256, file.suffix.lower(), report)))
         kept = self.find(sha256)
@@ -88,12 +88,12 @@ class Blobs:
         place = self._place(sha256, file.suffix.lower())
         place.parent.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source, atomic_file(place) as target:
-            _copy(source, target, sha256, file.stat().st_size, f"{file} is written to", report)
+            _copy(source, target, sha256, file.stat().st_size, f"{file} changed while it was copied", report)
         os.chmod(place, 0o444)
         return str(place)
 
     def fetch(self, sha256: str, report: Report = silent) -> Path | None:
-        """The file on this machine, brought from the store elsewhere where it is there; None where it is nowhere."""
+        """The file on this machine, downloaded from the remote store where needed; None where neither has it."""
         kept = self.find(sha256)
         if kept is not None or not self._url:
             return kept
@@ -109,17 +109,17 @@ class Blobs:
         return place
 
     def __iter__(self) -> Iterator[Blob]:
-        """Every blob, of this machine and elsewhere."""
+        """Every blob, local and remote."""
         for path in sorted(self.local.glob("??/*")):
-            told = BLOB.fullmatch(path.name)
-            if told:
-                yield Blob(str(path), told[1], path.stat().st_size, True)
+            named = BLOB.fullmatch(path.name)
+            if named:
+                yield Blob(str(path), named[1], path.stat().st_size, True)
         if self._url:
             files, root = self._elsewhere()
             for address, facts in sorted(files.find(root, detail=True).items()):
-                told = BLOB.fullmatch(address.rpartition("/")[2])
-                if told:
-                    yield Blob(str(files.unstrip_protocol(address)), told[1], int(facts.get("size") or 0), False)
+                named = BLOB.fullmatch(address.rpartition("/")[2])
+                if named:
+                    yield Blob(str(files.unstrip_protocol(address)), named[1], int(facts.get("size") or 0), False)
 
     def remove(self, blob: Blob) -> None:
         """Delete one blob."""
@@ -129,16 +129,16 @@ class Blobs:
             self._elsewhere()[0].rm(blob.address)
 
     def leftovers(self) -> list[Path]:
-        """What a killed process left half written on this machine."""
+        """Unfinished files of killed processes."""
         return sorted(self.local.glob(f"??/{TEMPORARY}*"))
 
     def _place(self, sha256: str, ending: str) -> Path:
         return self.local / sha256[:2] / f"{sha256}{ending}"
 
-    # --- elsewhere
+    # --- the remote store
 
     def _elsewhere(self) -> tuple[Any, str]:
-        """(the file system, the root there)."""
+        """(file system, root)."""
         if self._remote is None:
             import fsspec
 
@@ -158,10 +158,10 @@ class Blobs:
             found = files.ls(folder, detail=False)
         except FileNotFoundError:
             return None
-        return next((str(one) for one in found if (told := BLOB.fullmatch(str(one).rpartition("/")[2])) and told[1] == sha256), None)
+        return next((str(one) for one in found if (named := BLOB.fullmatch(str(one).rpartition("/")[2])) and named[1] == sha256), None)
 
     def _put_remote(self, file: Path, sha256: str, ending: str, report: Report) -> str:
-        """Write a blob and look at it again; what is not right is taken away."""
+        """Write a blob and check its size; a wrong one is deleted."""
         files, root = self._elsewhere()
         size = file.stat().st_size
         known = self._remote_address(sha256)
@@ -171,7 +171,7 @@ class Blobs:
         try:
             files.makedirs(f"{root}/{sha256[:2]}", exist_ok=True)
             with file.open("rb") as source, files.open(address, "wb") as target:
-                _copy(source, target, sha256, size, f"{file} is written to", report)
+                _copy(source, target, sha256, size, f"{file} changed while it was copied", report)
             if int(files.size(address) or 0) != size:
                 raise JobFailed(f"{address} has {files.size(address)} bytes after {size:,} were written. Try again.")
         except BaseException as error:
@@ -184,14 +184,14 @@ class Blobs:
 
 
 def _local_path(url: str) -> Path | None:
-    """The folder that a plain path or a file URL names; None for a store elsewhere."""
+    """The folder of a path or a file URL; None for a remote store."""
     if "://" not in url:
         return Path(url).expanduser().absolute()
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
 
 
 def _copy(source: BinaryIO, target: BinaryIO, sha256: str, total: int, wrong: str, report: Report) -> None:
-    """Copy and compare with the hash. Raises JobFailed before the target is closed as a whole file."""
+    """Copy and hash. Raises JobFailed before the target gets its name."""
     digest, done = hashlib.sha256(), 0
     while data := source.read(CHUNK):
         digest.update(data)

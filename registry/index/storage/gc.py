@@ -1,7 +1,6 @@
-"""What nothing needs any more: blobs of no record, downloads that were given up, what killed processes left half written.
+"""Unreferenced files and rows: orphaned blobs, abandoned downloads, unfinished files of killed processes.
 
-On request also the rows of models whose files are gone, the caches (they are made again), and a store elsewhere, which other
-indexes may use. Nothing of a person's is ever among it but such rows.
+On request also rows of models whose files are gone, the caches, and blobs of a remote store, which other indexes may use.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.storage.blobs import Blob, Blobs
 
-YOUNG_SECONDS = 600  # what is unfinished and younger may still be written
+YOUNG_SECONDS = 600  # younger unfinished files may still be written
 CACHES = ("cache", "cells")  # in the home: latents and embeddings, images
 
 
 @dataclass(frozen=True)
-class Item:
-    """One thing to be rid of. `why`: orphan-blob, quarantine, unfinished, cache, missing-row."""
+class GarbageItem:
+    """One deletable item. `why`: orphan-blob, quarantine, unfinished, cache, missing-row."""
 
     why: str
     path: str
@@ -39,15 +38,15 @@ class Item:
 
 @dataclass
 class Garbage:
-    """What was found, whether it is gone, and what was left for now."""
+    """The deletable items, whether they were deleted, and what was left."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[GarbageItem] = field(default_factory=list)
     applied: bool = False
     left: list[str] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
-        """What it frees, or has freed."""
+        """Bytes that it frees."""
         return sum(item.bytes for item in self.items)
 
     def to_json(self) -> dict[str, Any]:
@@ -57,35 +56,35 @@ class Garbage:
 
 
 def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, caches: bool, elsewhere: bool) -> Garbage:
-    """Look, and change nothing."""
+    """Find deletable items."""
     found = Garbage()
     with index.reading() as connection:
         needed = _needed(connection)
         found.items += _rows(connection) if missing else []
     for blob in blobs:
         if blob.sha256 not in needed and (blob.local or elsewhere):
-            found.items.append(Item("orphan-blob", blob.address, blob.bytes, blob=blob))
+            found.items.append(GarbageItem("orphan-blob", blob.address, blob.bytes, blob=blob))
     quarantine = home / "quarantine"
     for path in sorted(quarantine.glob("*")) if quarantine.is_dir() else ():
         if path.suffix != ".lock":
-            found.items.append(Item("quarantine", str(path), path.stat().st_size))
+            found.items.append(GarbageItem("quarantine", str(path), path.stat().st_size))
     for path in _unfinished(home, blobs):
         if time.time() - path.stat().st_mtime < YOUNG_SECONDS:
             found.left.append(f"{path} is younger than {YOUNG_SECONDS // 60} minutes: it may still be written.")
         else:
-            found.items.append(Item("unfinished", str(path), _size(path)))
+            found.items.append(GarbageItem("unfinished", str(path), _size(path)))
     for name in CACHES if caches else ():
         if (home / name).is_dir():
-            found.items.append(Item("cache", str(home / name), _size(home / name)))
+            found.items.append(GarbageItem("cache", str(home / name), _size(home / name)))
     return found
 
 
 def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
-    """Be rid of what was found. Blobs and downloads stay while another process brings one."""
-    gone: list[Item] = []
+    """Delete what was found. Blobs and downloads stay while another process is downloading."""
+    gone: list[GarbageItem] = []
     with blobs.alone() as alone:
         if not alone:
-            found.left.append("Another process is bringing a model: blobs and downloads are left as they are.")
+            found.left.append("Another process is downloading a model: blobs and downloads are left as they are.")
         with index.writing() as connection:
             needed = _needed(connection)
             for item in found.items:
@@ -105,7 +104,7 @@ def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
 
 
 def _needed(connection: Connection) -> set[str]:
-    """Hashes of every file of every record."""
+    """Hashes of all files of all records."""
     needed: set[str] = set()
     for record in records.load(connection):
         needed |= {record.hashes.sha256} if record.hashes.sha256 else set()
@@ -115,12 +114,12 @@ def _needed(connection: Connection) -> set[str]:
     return needed
 
 
-def _rows(connection: Connection) -> Iterator[Item]:
-    """Records of which no place holds anything any more. A run or data set whose folder is gone stays: its children name it."""
+def _rows(connection: Connection) -> Iterator[GarbageItem]:
+    """Records whose files are all gone. A run or dataset whose folder is gone stays: its children refer to it."""
     for record in records.load(connection):
         paths = [path for path in (record.path, *record.metadata.get("copies", ())) if path]
         if record.kind not in ("dataset", "run") and not any(os.path.lexists(path) for path in paths):
-            yield Item("missing-row", f"{record.name} ({record.path})", 0, record_id=record.id)
+            yield GarbageItem("missing-row", f"{record.name} ({record.path})", 0, record_id=record.id)
 
 
 def _unfinished(home: Path, blobs: Blobs) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Hashes of registered files: computed once, and known for as long as the system says that a file has not changed."""
+"""Hashes of registered files, cached until the stat of a file changes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from registry.progress import Report, Tick, silent
 from registry.record import Hashes, Record
 
 AT_ONCE = 50  # files whose hashes are written in one transaction
-KEEP_SECONDS = 5.0  # at most between two of them: so much work a stop may cost, and the file it was reading
-Found = tuple[Hashes, dict[str, Any]]  # hashes, and what reading all of the file has told beside
+KEEP_SECONDS = 5.0  # at most between two of them: an interruption loses no more work
+Found = tuple[Hashes, dict[str, Any]]  # hashes, and the facts that only reading the whole file shows
 
 
 class Digests:
@@ -33,12 +33,12 @@ class Digests:
         self._index = index
 
     def unchanged(self, record: Record) -> bool:
-        """Whether the cache knows every file as it is now."""
+        """Whether the cache has every file in its current state."""
         with self._index.reading() as connection:
             try:
                 places = [place_of(path) for path in hashed_files(record)]
             except OSError:
-                return True  # the file is gone: its hash is what is left of it
+                return True  # the file is gone: its hash is all that is left
             return len(cached_hashes(connection, places)) == len(places)
 
     def digest(self, record: Record) -> Hashes:
@@ -53,7 +53,7 @@ class Digests:
         return folder_hashes(root, {path: self.of_file(Path(path), report)[0].sha256 for path in hashed_files(record)})
 
     def of_file(self, path: Path, report: Report) -> Found:
-        """(hashes, what was learned) of one file, from the cache when the system says that it has not changed."""
+        """(hashes, learned facts) of one file, from the cache while its stat is unchanged."""
         try:
             place = place_of(path)
         except OSError as error:
@@ -70,7 +70,7 @@ class Digests:
         return hashes, learned
 
     def fill(self, records: Sequence[Record], report: Report) -> list[Problem]:
-        """Hash all of these records that are models, keeping the hashes as it goes; what cannot be read is told and left out."""
+        """Hash all models among the records, storing as it goes; unreadable files are returned as problems."""
         models = [record for record in records if record.kind not in ("dataset", "run")]
         problems: list[Problem] = []
         places = {record.id: place for record in models if (place := _place_if_there(record)) is not None}
@@ -95,7 +95,7 @@ class Digests:
         return problems
 
     def _read(self, record: Record, place: Place | None, report: Report) -> tuple[Place | None, Found]:
-        """(the file's place where its hashes are still to be kept, what reading it gave)."""
+        """(the file's place where its hashes are not cached yet, hashes and learned facts)."""
         if "root" in record.metadata:
             return None, self.of_record(record, report)
         path = Path(str(record.path))
@@ -116,14 +116,14 @@ class Digests:
                     put_content(connection, record.id, hashes, learned)
 
     def remember(self, path: Path, hashes: Hashes, learned: Mapping[str, Any]) -> None:
-        """Keep the hashes that a writer took as it wrote: the file is not read again for as long as it stays as it is."""
+        """Cache the hashes that a writer computed while it wrote."""
         place = place_of(path)
         with self._index.writing() as connection:
             cache_hashes(connection, place, hashes, learned)
 
 
 def cached_hashes(connection: Connection, places: Iterable[Place]) -> dict[str, Found]:
-    """Path -> (hashes, what was learned) of the files that were hashed and have not changed since."""
+    """Path -> (hashes, learned facts) of the files that are cached and unchanged."""
     wanted = list(places)
     known = {
         tuple(getattr(row, name) for name in KEY): row
@@ -141,7 +141,7 @@ KEY = ("device", "inode", "bytes", "mtime_ns", "ctime_ns")
 
 
 def cache_hashes(connection: Connection, place: Place, hashes: Hashes, learned: Mapping[str, Any]) -> None:
-    """Keep a file's hashes for as long as the system says that it has not changed."""
+    """Cache a file's hashes until its stat changes."""
     table = tables.file_hash
     key = {name: getattr(place, name) for name in KEY}
     connection.execute(delete(table).where(*(getattr(table.c, name) == value for name, value in key.items())))

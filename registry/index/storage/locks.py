@@ -1,4 +1,4 @@
-"""Locks between processes; the system lets go of them when a process dies. Where there are none (Windows) all is granted."""
+"""File locks between processes, released when a process dies. On Windows every lock is granted."""
 
 import contextlib
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def held(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """The file `<path>.lock` held by this process, alone or with others that share it; who cannot have it waits."""
+    """The file `<path>.lock` held by this process, exclusively or shared; waits for it."""
     with _locked(path, shared=shared, wait=True):
         yield
 
 
 @contextlib.contextmanager
 def held_if_free(path: Path) -> Iterator[bool]:
-    """Whether `<path>.lock` is held by this process alone now; nobody waits."""
+    """Whether `<path>.lock` could be taken exclusively; does not wait."""
     with _locked(path, shared=False, wait=False) as granted:
         yield granted
 

@@ -1,4 +1,4 @@
-"""Whether files are still what they were: every byte is read again and compared with the hash it was registered with."""
+"""Verifies files: every byte is read again and compared with the registered hash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.record import FileEntry, Record
 
 @dataclass(frozen=True)
 class Check:
-    """What verifying a Record gave: ok, new, skipped, changed, rotten or missing. `files` are those that differ or are not there."""
+    """The result for one Record: ok, new, skipped, changed, rotten or missing. `files` are those that differ or are missing."""
 
     id: str
     name: str
@@ -35,31 +35,31 @@ class Check:
 
 
 def verify(record: Record, digests: Digests, report: Report) -> Check:
-    """Read all files of a Record again, copies too, whatever the cache knows."""
+    """Read all files of a Record again, copies too, without the cache."""
 
-    def told(status: str, message: str, files: tuple[str, ...] = ()) -> Check:
+    def check(status: str, message: str, files: tuple[str, ...] = ()) -> Check:
         return Check(record.id, record.name, status, message, record.path, files)
 
     path, known = Path(str(record.path)), record.hashes.sha256
     if not path.exists():
-        return told("missing", f"{path} is not there", (str(path),))
+        return check("missing", f"{path} is missing", (str(path),))
     if record.kind in ("dataset", "run"):
-        return told("skipped", f"a {record.kind} is checked by the job that uses it")
+        return check("skipped", f"a {record.kind} is checked by the job that uses it")
     if known is None:
-        return told("new", "it has no hash yet to be compared with")
-    worst = told("ok", f"sha256:{known[:12]}")
+        return check("new", "it had no hash to compare with")
+    worst = check("ok", f"sha256:{known[:12]}")
     for place in _places(record):
-        unwritten = digests.unchanged(place)
+        untouched = digests.unchanged(place)
         try:
             found, differing = _read(place, report)
         except BadFile as error:
-            return told("rotten" if unwritten else "changed", f"{error.path} {error.message}", (str(error.path),))
+            return check("rotten" if untouched else "changed", f"{error.path} {error.message}", (str(error.path),))
         if found == known:
             continue
         became = f"sha256:{known[:12]} became {str(found)[:12]}"
-        if unwritten:
-            return told("rotten", f"its bytes changed though nobody wrote to it: {became}", differing)
-        worst = told("changed", f"it was written to since it was registered: {became}", differing)
+        if untouched:
+            return check("rotten", f"its content changed while its size and times did not: {became}", differing)
+        worst = check("changed", f"it has changed since it was registered: {became}", differing)
     return worst
 
 
@@ -71,7 +71,7 @@ def _places(record: Record) -> Iterator[Record]:
 
 
 def _read(record: Record, report: Report) -> tuple[str | None, tuple[str, ...]]:
-    """(the hash as it is now, the files that differ from what was registered)."""
+    """(current hash, files that differ from the registered ones)."""
     root = Path(str(record.path))
     now: dict[str, str | None] = {file: hash_file(file, report=report)[0].sha256 for file in hashed_files(record)}
     if "root" not in record.metadata:

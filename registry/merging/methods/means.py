@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
 
-from registry.merging.method import Pieces, Scale, Weights, merge_method
+from registry.merging.method import Chunks, Scale, Weights, merge_method
 from registry.merging.methods.linear import combination
 from registry.options import Meaning
 from registry.tensors.chunks import Held, gram
@@ -22,14 +22,14 @@ CLOSE = 1e-7  # change of the mean at which the iteration has arrived, relative 
 EPSILON = 1e-6  # the least distance Weiszfeld's step divides by (as in sd-mecha)
 
 
-def measure_gram(pieces: Pieces, **_options: Any) -> NDArray[numpy.float64]:
+def measure_gram(chunks: Chunks, **_options: Any) -> NDArray[numpy.float64]:
     """Inner products of the sources."""
-    return gram(pieces)
+    return gram(chunks)
 
 
-def measure_differences(pieces: Pieces, **_options: Any) -> NDArray[numpy.float64]:
+def measure_differences(chunks: Chunks, **_options: Any) -> NDArray[numpy.float64]:
     """Inner products of the differences from the first source."""
-    return gram(pieces, against_first=True)
+    return gram(chunks, against_first=True)
 
 
 def normalised(weights: Sequence[float] | None, count: int) -> list[float]:

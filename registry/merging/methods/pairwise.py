@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from registry.merging.method import Alpha, Pieces, Place, merge_method
+from registry.merging.method import Alpha, Chunks, Place, merge_method
 from registry.options import Meaning
 from registry.tensors.chunks import Held
 
@@ -47,13 +47,13 @@ class Cosines:
     whole: float
 
 
-def measure_cosines(pieces: Pieces, **_options: Any) -> Cosines:
+def measure_cosines(chunks: Chunks, **_options: Any) -> Cosines:
     """The cosines, from sums over the rows; a vector is one column."""
     import numpy
 
-    width = math.prod(pieces.shape[1:]) if len(pieces.shape) > 1 else 1
+    width = math.prod(chunks.shape[1:]) if len(chunks.shape) > 1 else 1
     sums = numpy.zeros((3, width))
-    for a, b in pieces:
+    for a, b in chunks:
         one, two = (tensor.reshape(-1, width).numpy().astype(numpy.float64) for tensor in (a, b))
         sums += numpy.stack([(one * two).sum(axis=0), (one * one).sum(axis=0), (two * two).sum(axis=0)])
     columns = sums[0] / numpy.sqrt(numpy.maximum(sums[1] * sums[2], 1e-300))

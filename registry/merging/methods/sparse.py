@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from registry.merging.method import Density, Pieces, Place, Scale, Seed, Weights, merge_method
+from registry.merging.method import Chunks, Density, Place, Scale, Seed, Weights, merge_method
 from registry.merging.methods.linear import combination
 from registry.merging.random_draws import uniform
 from registry.options import Meaning
@@ -25,18 +25,18 @@ Divide = Annotated[
 ]
 
 
-def measure_cut(pieces: Pieces, *, density: float, **_options: object) -> list[float]:
+def measure_cut(chunks: Chunks, *, density: float, **_options: object) -> list[float]:
     """The magnitude of the last value that each source keeps; 0 keeps all."""
-    sources = range(1, len(next(iter(pieces))))
+    sources = range(1, len(next(iter(chunks))))
     if density >= 1.0:
         return [0.0 for _ in sources]
-    kept = max(1, int(density * pieces.count))
-    return [kth_largest(pieces.pick(0, source), magnitude, [kept])[0] for source in sources]
+    kept = max(1, int(density * chunks.count))
+    return [kth_largest(chunks.pick(0, source), magnitude, [kept])[0] for source in sources]
 
 
-def magnitude(piece: tuple[Tensor, ...]) -> Tensor:
+def magnitude(chunk: tuple[Tensor, ...]) -> Tensor:
     """|x - base|."""
-    return (piece[1] - piece[0]).abs_()
+    return (chunk[1] - chunk[0]).abs_()
 
 
 def trimmed(delta: Tensor, cut: float) -> Tensor:
@@ -119,13 +119,13 @@ def magnitude_prune(
 Outliers = Annotated[float, Meaning("share of the largest values that is left out as outliers", 0.0, 1.0)]
 
 
-def measure_band(pieces: Pieces, *, density: float, outliers: float, **_options: object) -> list[tuple[float, float]]:
+def measure_band(chunks: Chunks, *, density: float, outliers: float, **_options: object) -> list[tuple[float, float]]:
     """(least magnitude that is kept, least that is left out as an outlier) of each source; infinite: no outliers."""
-    count = pieces.count
+    count = chunks.count
     kept, top = max(1, int(density * count)), int(outliers * count)
     last = min(count, kept + top)
     ranks = [last, top] if top else [last]
-    found = [kth_largest(pieces.pick(0, source), magnitude, ranks) for source in range(1, len(next(iter(pieces))))]
+    found = [kth_largest(chunks.pick(0, source), magnitude, ranks) for source in range(1, len(next(iter(chunks))))]
     return [(values[0], values[1] if top else float("inf")) for values in found]
 
 
@@ -234,26 +234,26 @@ def _by_rank(delta: Tensor, density: float, epsilon: float, seed: int, source: i
 # --- SCE
 
 
-def measure_variance(pieces: Pieces, *, density: float, **_options: object) -> tuple[float, list[float]]:
+def measure_variance(chunks: Chunks, *, density: float, **_options: object) -> tuple[float, list[float]]:
     """(least variance that is kept, share of each source): the shares are those of the kept squares."""
     import numpy
 
     cut = 0.0
     if density < 1.0:
-        (cut,) = kth_largest(pieces, _variance, [max(1, int(density * pieces.count))])
-    squares = [0.0] * (len(next(iter(pieces))) - 1)
-    for piece in pieces:
-        kept = _variance(piece) >= cut
-        for index, model in enumerate(piece[1:]):
-            values = ((model - piece[0]) * kept).double().numpy()
+        (cut,) = kth_largest(chunks, _variance, [max(1, int(density * chunks.count))])
+    squares = [0.0] * (len(next(iter(chunks))) - 1)
+    for chunk in chunks:
+        kept = _variance(chunk) >= cut
+        for index, model in enumerate(chunk[1:]):
+            values = ((model - chunk[0]) * kept).double().numpy()
             squares[index] += float(numpy.add.reduce(values * values, axis=None))
     whole = sum(squares)
     return cut, [square / whole for square in squares] if whole > 0 else [1 / len(squares)] * len(squares)
 
 
-def _variance(piece: tuple[Tensor, ...]) -> Tensor:
+def _variance(chunk: tuple[Tensor, ...]) -> Tensor:
     """The variance between the differences, place by place."""
-    deltas = [model - piece[0] for model in piece[1:]]
+    deltas = [model - chunk[0] for model in chunk[1:]]
     mean = combination(deltas, [1 / len(deltas)] * len(deltas))
     return combination([(delta - mean).square() for delta in deltas], [1 / len(deltas)] * len(deltas))
 

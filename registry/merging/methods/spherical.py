@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from registry.merging.method import Alpha, Pieces, merge_method
+from registry.merging.method import Alpha, Chunks, merge_method
 from registry.merging.methods.linear import combination
 from registry.options import Meaning
 from registry.tensors.chunks import Held, gram
@@ -19,9 +19,9 @@ STRAIGHT = 0.9995  # cosine from which the arc is taken as a line (mergekit's th
 Norms = Annotated[bool, Meaning("give the result the interpolated length of the sources")]
 
 
-def measure_angle(pieces: Pieces, **_options: Any) -> NDArray[numpy.float64]:
+def measure_angle(chunks: Chunks, **_options: Any) -> NDArray[numpy.float64]:
     """Inner products of the whole tensors."""
-    return gram(pieces)
+    return gram(chunks)
 
 
 @merge_method("slerp", sources=2, measure=measure_angle)

@@ -136,8 +136,8 @@ def test_two_nets_and_their_windows(family: str) -> None:
     hints = [image(family), image(family, 1)]
     assert apart(steered, plain(family, "plain", nets, hints, [0.7, 0.4], start=[0.0, 0.3], end=[0.5, 1.0])) <= TOLERANCE
     steps = len(one.scheduler.timesteps)
-    speaking = sum(step.speaks(at, steps) for step in one.steerings for at in range(steps))
-    assert counter.control_calls == speaking < 2 * steps  # a net that is out of its window is not called
+    active_steps = sum(step.is_active(at, steps) for step in one.steerings for at in range(steps))
+    assert counter.control_calls == active_steps < 2 * steps  # a net that is out of its window is not called
 
 
 def test_no_unconditional_pass() -> None:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 def test_a_drawing_reads_its_negative_without_the_instruction() -> None:
     """The grid's own way to a conditioning, which keeps both readings of one text apart."""
     family, parts = tiny_parts("lumina2")
-    prompts = Prompts(family, parts, tell=lambda _note: None)
+    prompts = Prompts(family, parts, on_note=lambda _note: None)
     positive, negative = prompts.conditioning("a dog", clip_skip=None), prompts.negative("a dog")
     assert positive["mask"].sum() > negative["mask"].sum() and prompts.encodes == 2
     assert prompts.negative("a dog") is negative and prompts.encodes == 2

@@ -105,7 +105,7 @@ def test_contents_count_and_not_names(shelf: Shelf, tmp_path: Path) -> None:
     assert run(config(shelf, init=first), shelf.store).result["rendered"] == 1
 
 
-def test_a_image_is_upright_and_on_white(tmp_path: Path) -> None:
+def test_an_image_is_upright_and_on_white(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (4, 2), (255, 0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
@@ -163,7 +163,7 @@ def test_a_mask_is_grey_halved_at_the_middle() -> None:
             {"init": "in", "mask": "tall", "strength": 1.5},
             ["32x48 pixels, another shape than the drawing's 32x32", "strength is 1.5"],
         ),
-        ({"init": "in", "strength": 0.1}, ["strength 0.1 of 4 steps is not one whole step", "at least 0.25"]),
+        ({"init": "in", "strength": 0.1}, ["strength 0.1 of 4 steps is less than one step", "at least 0.25"]),
         ({"init": "gone", "mask": "half"}, ["init: There is no image"]),
         ({"init": "text"}, ["init:", "no image format"]),
         ({"init": "moving"}, ["init:", "2 frames"]),
@@ -192,7 +192,7 @@ def test_what_cannot_be_drawn_is_reported_all_at_once(shelf: Shelf, tmp_path: Pa
 # --- sizes
 
 
-def test_a_image_of_another_size_is_scaled_and_told(shelf: Shelf, tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_scaled_with_a_note(shelf: Shelf, tmp_path: Path) -> None:
     asked = config(shelf, init=noise(tmp_path / "in.png", (64, 64)), size=32)
     assert any("64x64 pixels: it is scaled to 32x32" in note for note in plan(asked, shelf.store).notes)
     cropped = plan(config(shelf, init=noise(tmp_path / "w.png", (96, 64)), size=32, fit=Fit.crop), shelf.store)
@@ -395,20 +395,20 @@ def word(path: Path, key: str, *, count: int = 2, seed: int = 1) -> str:
     return str(path)
 
 
-def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
+def test_textual_inversions_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
     shelf.store.add(word(tmp_path / "apple.safetensors", "<apple>"), name="apple")
     hands = word(tmp_path / "hands.safetensors", "emb_params", count=1, seed=2)
     record = {"embedding": hands, "token": "<h>"}
     asked = config(shelf, {"embedding": ["none", "apple", record, f"apple+{hands}"]}, prompt="an <apple> and <h>", sampler="ddim")
     planned = plan(asked, shelf.store)
-    assert [note for note in planned.notes if "stands in no prompt" in note] == [
-        "The textual inversion embedding 'hands' stands in no prompt: it has no effect. Write it where its meaning belongs."
+    assert [note for note in planned.notes if "is in no prompt" in note] == [
+        "The token 'hands' of a textual inversion embedding is in no prompt: it has no effect. Write it in the prompt."
     ]
     outcome = run(asked, shelf.store)
     assert (outcome.result["encodes"], outcome.result["rendered"]) == (planned.encodes, 4)
     reported = lines(outcome.folder)
     drawn = [pixels(outcome.folder, line).tobytes() for line in reported]
-    assert len(set(drawn[:3])) == 3 and drawn[3] == drawn[1]  # `hands` is not said in the last
+    assert len(set(drawn[:3])) == 3 and drawn[3] == drawn[1]  # `hands` is not in the last prompt
     assert reported[2]["render"]["embeddings"][0]["token"] == "<h>"
     assert read_png(outcome.folder / reported[1]["image"]).parameters.count("TI hashes: ") == 1
     for line in reported:
@@ -426,7 +426,7 @@ def test_learned_words_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
         ("wide", "vectors of width 48"),
     ],
 )
-def test_learned_words_that_cannot_be_read_are_refused(shelf: Shelf, tmp_path: Path, given: Any, reported: str) -> None:
+def test_textual_inversions_that_cannot_be_read_are_refused(shelf: Shelf, tmp_path: Path, given: Any, reported: str) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -441,4 +441,4 @@ def test_a_pattern_is_each_image(shelf: Shelf, tmp_path: Path) -> None:
         noise(tmp_path / f"{name}.png", seed=ord(name))
     planned = plan(config(shelf, {"init": [f"{tmp_path}/*.png"]}), shelf.store)
     assert planned.layout.dimensions[0].labels == ("a.png", "b.png")
-    assert "fits no file" in faults(config(shelf, {"init": [f"{tmp_path}/*.jpg"]}), shelf)
+    assert "matches no file" in faults(config(shelf, {"init": [f"{tmp_path}/*.jpg"]}), shelf)

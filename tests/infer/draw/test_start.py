@@ -152,7 +152,7 @@ def test_starts_share_forwards_with_images_from_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strength", "reported"), [(0.0, "more than 0"), (1.5, "at most 1"), (-1.0, "more than 0"), (0.1, "not one whole step")]
+    ("strength", "reported"), [(0.0, "more than 0"), (1.5, "at most 1"), (-1.0, "more than 0"), (0.1, "less than one step")]
 )
 def test_a_strength_that_draws_nothing_is_refused(strength: float, reported: str) -> None:
     with pytest.raises(Refused, match=reported):

@@ -138,7 +138,7 @@ def test_nothing_heavy_is_imported_for_the_settings() -> None:
     import subprocess
     import sys
 
-    heavy = ("torch", "diffusers", "transformers", "peft", "PIL", "sqlalchemy")
+    heavy = ("torch", "diffusers", "transformers", "peft", "PIL", "numpy", "sqlalchemy")
     code = f"import sys, infer.grid.config, infer.grid.layout, infer.draw.render; print([m for m in sys.modules if m in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert done.stdout.strip() == "[]"

@@ -234,7 +234,7 @@ def test_an_adapter_that_finds_no_place_is_refused_with_its_coverage(store: Stor
     values[f"{NAMES[TEXT][0]}.lora_down.weight"] = random(1, 2, 7)
     written(path, values)
     with pytest.raises(
-        Faults, match=r"50\.0% of the adapters' modules have a place, 100% are asked for: text_encoder 0 of 1, denoiser 2 of 3"
+        Faults, match=r"50\.0% of the adapters' modules are in the base, 100% are required: text_encoder 0 of 1, denoiser 2 of 3"
     ) as refused:
         fuse(store, tmp_path / "out.safetensors", base, (path, 1.0))
     assert "not in the base: lora_unet_up_blocks_3" in str(refused.value) and "[6, 7] where the base has [6, 5]" in str(refused.value)

@@ -94,3 +94,15 @@ def test_a_checkpoint_is_no_adapter(tmp_path: Path) -> None:
     save_file({"model.diffusion_model.out.2.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
     with pytest.raises(BadFile, match="has no keys of an adapter"):
         read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("entry", ["{", "[1]", "null"])
+def test_damaged_settings_are_refused_and_their_scale_never_guessed(entry: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors", f"unet.{DOTTED}", ".lora_A.weight", ".lora_B.weight", lora_adapter_metadata=entry)
+    with pytest.raises(BadFile, match="damaged lora_adapter_metadata"):
+        read_adapter(path)
+
+
+def test_empty_settings_are_sound(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors", f"unet.{DOTTED}", ".lora_A.weight", ".lora_B.weight", lora_adapter_metadata="{}")
+    assert only(path).scale(2) == 1.0

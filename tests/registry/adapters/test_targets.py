@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from registry.adapters.targets import TargetSlice, places_of
+from registry.adapters.targets import TargetSlice, targets_of
 from registry.tensors.layout import read_layout
 
 
 def places(path: Path, shapes: dict[str, tuple[int, ...]], family: str | None = None) -> dict[tuple[str, str], tuple[TargetSlice, ...]]:
     save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, path)
-    return dict(places_of(read_layout(path), family).landings)
+    return dict(targets_of(read_layout(path), family).targets)
 
 
 def test_a_module_of_an_ldm_file_has_diffusers_name_too(tmp_path: Path) -> None:
@@ -63,6 +63,6 @@ def test_biases_are_found_under_their_module(tmp_path: Path) -> None:
         tmp_path / "a.safetensors",
     )
     assert (
-        places_of(read_layout(tmp_path / "a.safetensors")).biases["denoiser", "double_blocks_0_img_mlp_0"]
+        targets_of(read_layout(tmp_path / "a.safetensors")).biases["denoiser", "double_blocks_0_img_mlp_0"]
         == "double_blocks.0.img_mlp.0.bias"
     )

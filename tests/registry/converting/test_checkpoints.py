@@ -265,7 +265,7 @@ def test_what_was_reported_of_a_file_s_prediction_goes_into_its_folder(tmp_path:
     store = Store(tmp_path / "home")
     source = tiny.shared_folder("sd2", variant="v-standard")
     file = tiny.tiny_single_file(source, tmp_path / "two.safetensors", family="sd2")
-    with pytest.raises(Refused, match="tell REF --prediction"):
+    with pytest.raises(Refused, match="set REF --prediction"):
         convert(store, file, tmp_path / "untold", "folder")
     store.add(file)
     store.override("two", prediction="epsilon")

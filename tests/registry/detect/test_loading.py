@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry.detect.loading import load_base, told_prediction
+from registry.detect.loading import load_base, prediction_override
 from registry.errors import Faults, Refused
 from registry.families import FAMILIES
 from registry.record import PREDICTIONS
@@ -32,9 +32,9 @@ def test_what_was_reported_of_a_record_is_heard_when_it_is_loaded(file: Path, tm
     store.add(file)
     with pytest.raises(Refused, match="prediction=v_prediction"):
         meta(store.find("two"))
-    assert told_prediction(store.find("two")) is None
+    assert prediction_override(store.find("two")) is None
     store.override("two", prediction="v_prediction")
-    assert told_prediction(store.find("two")) == "v_prediction"
+    assert prediction_override(store.find("two")) == "v_prediction"
     assert meta(store.find("two")).prediction == "v_prediction"
     assert meta(store.find("two"), prediction="epsilon").prediction == "epsilon"  # a setting is nearer than what was told once
 

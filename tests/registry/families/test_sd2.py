@@ -98,7 +98,7 @@ def test_its_adapters_are_reported_by_width_and_metadata(
 
 def test_a_file_that_does_not_say_is_refused_with_the_word_that_helps(file: Path) -> None:
     with pytest.raises(
-        Refused, match=r"does not say whether it predicts epsilon or v.* Say prediction=v_prediction .* give base_config=FOLDER"
+        Refused, match=r"has no mark of whether it predicts epsilon or v.* Set prediction=v_prediction .* give base_config=FOLDER"
     ):
         loaded(file)
 
@@ -113,7 +113,7 @@ def test_a_person_s_word_stands_above_marks_and_configs(prediction: str, file: P
     for path, config, contradicted in ((file, None, False), (marked, None, False), (file, folder, True), (folder, None, True)):
         parts = FAMILIES["sd2"].load(path, dtype=torch.float32, device="meta", base_config=config, prediction=prediction)
         assert parts.prediction == parts.scheduler_config["prediction_type"] == prediction
-        assert bool([warning for warning in parts.warnings if "told" in warning or "was said" in warning]) is contradicted
+        assert bool([warning for warning in parts.warnings if "the user's setting" in warning or "by override" in warning]) is contradicted
 
 
 def test_the_file_is_the_folder_s_model_without_the_last_layer(file: Path) -> None:

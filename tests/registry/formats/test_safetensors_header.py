@@ -4,9 +4,10 @@ import json
 import os
 import random
 import re
-import stat
 import struct
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,28 @@ def test_pipes_folders_and_locked_files_are_unreadable(tmp_path: Path) -> None:
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
     for name in ("pipe", "folder", "loop", "absent"):
         assert code_of(tmp_path / f"{name}.safetensors") == "unreadable"
-    locked = written(tmp_path, raw_file(b"{}"), "locked.safetensors")
-    locked.chmod(0)
-    if os.geteuid() != 0:  # root reads everything
-        assert code_of(locked) == "unreadable"
-    locked.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder, while the process has no more rights than any user: root reads every file."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to others
+        os.chmod(name, 0o777)
+        if root:
+            os.seteuid(65534)  # nobody
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_file_without_read_permission_is_unreadable(unprivileged: Path) -> None:
+    path = written(unprivileged, raw_file({"a": ONE}, bytes(4)), "locked.safetensors")
+    assert list(read_header(path).tensors) == ["a"]
+    path.chmod(0)
+    assert code_of(path) == "unreadable"
 
 
 def mutated(random_: random.Random, raw: bytes) -> bytes:

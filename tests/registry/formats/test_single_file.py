@@ -236,7 +236,7 @@ def test_a_mark_overrules_the_folder_s_scheduler(published: dict[str, tuple[Path
     folder, file = published["sd1"]
     parts = loaded("sd1", rewritten(file, tmp_path / "v.safetensors", add={"v_pred": torch.empty(0)}), folder)
     assert parts.prediction == "v_prediction"
-    assert any("is overruled" in warning for warning in parts.warnings)
+    assert any("is overridden" in warning for warning in parts.warnings)
 
 
 def test_tensors_that_nobody_took_are_reported_and_training_leftovers_are_not(

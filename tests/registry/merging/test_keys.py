@@ -104,3 +104,18 @@ def test_a_merge_of_nothing_is_a_fault() -> None:
 def test_long_lists_are_cut() -> None:
     assert some("abcde") == "a, b, c and 2 more"
     assert some("abc") == "a, b, c"
+
+
+def test_an_integer_tensor_in_a_later_source_is_a_fault() -> None:
+    (fault,) = keys_of(floats(OUT), floats(OUT, dtype="I64")).faults
+    assert fault == f"{OUT} is F32 in the first source and I64 in b.safetensors; only floating numbers are merged."
+
+
+def test_shapes_of_different_numbers_of_axes_do_not_overlap() -> None:
+    (fault,) = keys_of(floats(OUT), floats(OUT, shape=(6,)), mismatch="overlap").faults
+    assert fault.startswith(f"{OUT} has different numbers of axes: [2, 3] and [6].")
+
+
+def test_a_rule_that_takes_from_a_source_that_is_not_there_is_a_fault() -> None:
+    faults = keys_of(floats(OUT), floats(OUT), rules=[{"match": "out", "take": 3}]).faults
+    assert "rule 1 takes source 3; there are 2." in faults

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from registry.merging.method import METHODS, Pieces, Place
+from registry.merging.method import METHODS, Chunks, Place
 from registry.merging.methods.linear import add_difference, average, task_arithmetic, weighted_sum
 from registry.merging.methods.means import geometric_median, karcher, model_stock
 from registry.merging.methods.pairwise import cosine, nearswap, train_difference
@@ -313,7 +313,7 @@ def test_sce_by_hand() -> None:
 
 
 class Counted(Held):
-    """Pieces that may hold nothing, so that values are counted by their bits."""
+    """Chunks that may hold nothing, so that values are counted by their bits."""
 
     scratch = 0
 
@@ -326,12 +326,12 @@ def test_selection_by_partition_and_by_counting_bits_is_one(rank: int) -> None:
     values = some(5, 1000)
     values[:300] = values[0]  # many equal ones
     wanted = float(values.abs().sort(descending=True).values[rank - 1])
-    for pieces in (Held(values), Counted(values)):
-        assert kth_largest(_typed(pieces), lambda piece: piece[0].abs(), [rank]) == [wanted]
+    for chunks in (Held(values), Counted(values)):
+        assert kth_largest(_typed(chunks), lambda chunk: chunk[0].abs(), [rank]) == [wanted]
 
 
-def _typed(pieces: Pieces) -> Pieces:
-    return pieces
+def _typed(chunks: Chunks) -> Chunks:
+    return chunks
 
 
 # --- options

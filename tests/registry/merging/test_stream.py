@@ -51,7 +51,7 @@ def test_weight_nothing_gives_the_first_source_to_the_bit(pair: tuple[Path, Path
 def test_the_bytes_do_not_depend_on_threads_or_memory(
     method: str, params: dict[str, object], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "CHUNK", 1 << 10)  # many pieces a tensor, an odd last one
+    monkeypatch.setattr(stream, "CHUNK", 1 << 10)  # many chunks a tensor, an odd last one
     monkeypatch.setattr(stream, "BLOCK", 1 << 8)
     paths = [written(tmp_path / f"{n}.safetensors", tensors(n, shape=(37, 91), dtype=torch.float16)) for n in (1, 2, 3)]
     sources = paths[:2] if method in ("weighted_sum", "slerp", "cosine") else paths
@@ -165,7 +165,7 @@ def test_a_source_that_changes_meanwhile_is_seen(
         os.utime(pair[1], ns=(1, 1))
 
     monkeypatch.setattr(stream, "_reserve", meddle)
-    with pytest.raises(JobFailed, match=r"b\.safetensors was changed while it was read"):
+    with pytest.raises(JobFailed, match=r"b\.safetensors changed while it was read"):
         merge(recipe(*pair), store, tmp_path / "out.safetensors")
     assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".tmp*"))
 

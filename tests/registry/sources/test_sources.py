@@ -76,7 +76,7 @@ def test_a_broken_connection_is_gone_on_with(store: Store, server: Server, ink: 
 def test_what_came_before_a_failure_is_kept_and_gone_on_with_by_the_next_command(store: Store, server: Server, ink: bytes) -> None:
     server.files["/ink.safetensors"] = ink
     server.cut["/ink.safetensors"] = [10_000, 0, 0, 0, 0, 0, 0]
-    with pytest.raises(JobFailed, match=r"10,000 bytes came and are kept"):
+    with pytest.raises(JobFailed, match=r"10,000 bytes were downloaded and are kept"):
         store.add(f"{server.url}/ink.safetensors", sha256=sha256(ink))
     assert quarantined(store) == [f"{sha256(ink)}.json", f"{sha256(ink)}.part"] and store.records(kind="adapter") == []
     server.cut.clear()
@@ -112,8 +112,8 @@ def test_a_wrong_hash_leaves_nothing(store: Store, server: Server, ink: bytes) -
 @pytest.mark.parametrize(
     ("path", "status", "expected", "error"),
     [
-        ("/absent.safetensors", None, "is not there", Refused),
-        ("/secret.safetensors", 403, "wants a login", Refused),
+        ("/absent.safetensors", None, "does not exist", Refused),
+        ("/secret.safetensors", 403, "needs a login", Refused),
         ("/down.safetensors", 418, "HTTP 418", JobFailed),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_full_disk_is_reported_and_what_came_is_kept(
     server.files["/ink.safetensors"] = ink
     seen = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: seen._replace(free=1000))
-    with pytest.raises(JobFailed, match="room for 0"):
+    with pytest.raises(JobFailed, match="0 bytes free"):
         store.add(f"{server.url}/ink.safetensors", sha256=sha256(ink))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: seen)
 

@@ -128,7 +128,7 @@ def test_a_folder_without_configs_says_what_is_missing(store: Store, tmp_path: P
     bare = tmp_path / "bare"
     shutil.copytree(a, bare)
     (bare / "unet" / "config.json").unlink()
-    with pytest.raises(Faults, match=r"has no unet/config\.json that says how its unet is built"):
+    with pytest.raises(Faults, match=r"has no unet/config\.json with the architecture of its unet"):
         plan_merge(recipe(bare, b_file), store, tmp_path / "out")
 
 

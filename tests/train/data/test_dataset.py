@@ -98,7 +98,7 @@ def test_other_files_are_reported_not_passed_over(tmp_path: Path) -> None:
     (folder / "lost.txt").write_text("a caption of nothing")
     (folder / "._000.png").write_bytes(b"a Finder's shadow")
     notes = " ".join(read_set(DataConfig(path=str(folder))).notes)
-    assert "left alone: LICENSE" in notes and "no image of their name: lost.txt" in notes and "not read: ._000.png" in notes
+    assert "ignored: LICENSE" in notes and "no image of their name: lost.txt" in notes and "not read: ._000.png" in notes
 
 
 def test_the_same_image_twice_is_told(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_metadata_and_folder_must_tell_the_same(tmp_path: Path) -> None:
         tmp_path, [{"file_name": "a.png", "text": "a"}, {"file_name": "gone.png", "text": "g"}, {"file_name": "a.png", "text": "again"}]
     )
     text = reported(tmp_path)
-    assert "metadata.jsonl, row 2: names gone.png, which is not there" in text
+    assert "metadata.jsonl, row 2: names gone.png, which does not exist" in text
     assert "metadata.jsonl, row 3: names a.png a second time" in text
     assert "b.png: is not listed in metadata.jsonl" in text
 
@@ -156,7 +156,7 @@ def test_a_mistyped_column_offers_the_nearest(tmp_path: Path) -> None:
 def test_two_caption_columns_must_be_reported_apart(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     metadata(tmp_path, [{"file_name": "a.png", "text": "a", "caption": "b"}])
-    assert "text and caption; say which" in reported(tmp_path)
+    assert "text and caption; choose one" in reported(tmp_path)
     assert read_set(DataConfig(path=str(tmp_path), caption_column="caption")).samples[0].caption == "b"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry.architectures.text.textual_inversion import forget, read_word, teach, with_words
+from registry.architectures.text.textual_inversion import add_tokens, read_textual_inversion, remove_tokens, with_tokens
 from registry.errors import BadFile, Refused
 from tests.tiny import plain_pipeline, tiny_parts
 
@@ -54,9 +54,9 @@ def test_the_pipeline_s_own_loader(family: str, count: int, tmp_path: Path) -> N
             tokenizer=getattr(pipeline, component.replace("text_encoder", "tokenizer")),
             text_encoder=getattr(pipeline, component),
         )
-    word = read_word(path, parts, token="<apple>", name="fruit")
-    taught = with_words(parts, [word])
-    own = teach(taught, [word])
+    word = read_textual_inversion(path, parts, token="<apple>", name="fruit")
+    taught = with_tokens(parts, [word])
+    own = add_tokens(taught, [word])
     with torch.no_grad():
         actual = seam.encode_prompts(taught, [PROMPT])
         if family == "sd1":
@@ -69,14 +69,14 @@ def test_the_pipeline_s_own_loader(family: str, count: int, tmp_path: Path) -> N
             expected = {"embeds": embeds, "pooled": pooled}
         for name, value in expected.items():
             assert float((actual[name] - value).abs().max()) <= 1e-6, name
-        forget(taught, own)
+        remove_tokens(taught, own)
         plain = seam.encode_prompts(parts, [PROMPT])
         assert all(plain[name].equal(value) for name, value in tiny_parts(family)[0].encode_prompts(parts, [PROMPT]).items())
     assert (
         float((plain["pooled" if family == "flux1" else "embeds"] - actual["pooled" if family == "flux1" else "embeds"]).abs().max()) > 1e-3
     )
     assert taught is not parts and "<apple>" not in parts.tokenizers["tokenizer"].get_vocab()
-    needed = [seam.count_tokens(one, "an <apple>")[0] for one in (with_words(parts, [word]), parts)]
+    needed = [seam.count_tokens(one, "an <apple>")[0] for one in (with_tokens(parts, [word]), parts)]
     assert needed[0] == needed[1] - len("<apple>") + count or family == "flux1"  # the tiny tokenizers spell letter by letter
 
 
@@ -84,28 +84,30 @@ def test_two_words_and_their_names(tmp_path: Path) -> None:
     import torch
 
     seam, parts = tiny_parts("sd1")
-    one = read_word(file_of(tmp_path / "one.safetensors", {"emb_params": vectors(2, 32, 1)}), parts, token=None, name="badhands")
-    two = read_word(file_of(tmp_path / "two.safetensors", {"<cat>": vectors(1, 32, 2)[0]}), parts, token=None, name="unused")
+    one = read_textual_inversion(
+        file_of(tmp_path / "one.safetensors", {"emb_params": vectors(2, 32, 1)}), parts, token=None, name="badhands"
+    )
+    two = read_textual_inversion(file_of(tmp_path / "two.safetensors", {"<cat>": vectors(1, 32, 2)[0]}), parts, token=None, name="unused")
     assert (one.token, two.token) == ("badhands", "<cat>")  # A1111 calls it by the file's name, diffusers by its key
-    taught = with_words(parts, [one, two])
-    own = teach(taught, [one, two])
+    taught = with_tokens(parts, [one, two])
+    own = add_tokens(taught, [one, two])
     with torch.no_grad():
         both = seam.encode_prompts(taught, ["badhands <cat>"])["embeds"]
         for text in ("badhands", "<cat>", "badhand s <cat"):
             assert not seam.encode_prompts(taught, [text])["embeds"].equal(both)
-    forget(taught, own)
+    remove_tokens(taught, own)
 
 
 def test_what_a_base_cannot_read_is_refused(tmp_path: Path) -> None:
     _seam, parts = tiny_parts("sdxl")
-    with pytest.raises(Refused, match="vectors of width 32; this base's text_encoder_2 reads words of 48"):
-        read_word(file_of(tmp_path / "l.safetensors", {"<a>": vectors(1, 32, 1)}), parts, token=None, name="a")
+    with pytest.raises(Refused, match="vectors of width 32; this base's text_encoder_2 has width 48"):
+        read_textual_inversion(file_of(tmp_path / "l.safetensors", {"<a>": vectors(1, 32, 1)}), parts, token=None, name="a")
     _seam, parts = tiny_parts("sd1")
     with pytest.raises(Refused, match=r"vocabulary already.*token: '<word>'"):
-        read_word(file_of(tmp_path / "x.safetensors", {"emb_params": vectors(1, 32, 1)}), parts, token=None, name="x")
+        read_textual_inversion(file_of(tmp_path / "x.safetensors", {"emb_params": vectors(1, 32, 1)}), parts, token=None, name="x")
     with pytest.raises(BadFile, match="no vectors"):
-        read_word(file_of(tmp_path / "c.safetensors", {"a": vectors(1, 32, 1)[None]}), parts, token=None, name="a")
+        read_textual_inversion(file_of(tmp_path / "c.safetensors", {"a": vectors(1, 32, 1)[None]}), parts, token=None, name="a")
     for encoder in parts.text_encoders.values():
         encoder.config.model_type = "qwen3"
     with pytest.raises(Refused, match="textual inversion embedding for CLIP"):
-        read_word(tmp_path / "x.safetensors", parts, token=None, name="<x>")
+        read_textual_inversion(tmp_path / "x.safetensors", parts, token=None, name="<x>")

@@ -1,0 +1,37 @@
+"""Notes of a plan on settings that are allowed but probably not intended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from train.config import TrainConfig
+from train.data.captions import has_trigger
+from train.data.split import TrainSplit
+
+
+def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str]) -> list[str]:
+    """Notes on settings that are allowed but probably not intended."""
+    remarks = []
+    seen = config.steps * config.images_per_step / len(split.train)
+    if seen < 1:
+        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(split.train)} images once")
+    trigger = config.data.trigger
+    captions = [sample.caption for sample in split.train if sample.caption]
+    if trigger and captions:
+        inside = sum(has_trigger(caption, trigger) for caption in captions)
+        if inside:
+            remarks.append(f"{inside} of {len(captions)} captions contain the trigger already; it is not prepended to those")
+    if trigger is None and not captions:
+        remarks.append("no captions")
+    if config.alpha < config.lora.rank / 4:
+        remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
+    if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
+        remarks.append(
+            f"adamw_schedule_free averages its steps in place of a schedule; schedule.name is {config.schedule.name}, not constant"
+        )
+    if config.optim.name == "prodigy" and config.optim.lr < 0.1:
+        remarks.append(f"optim.lr is {config.optim.lr:g}: prodigy multiplies its own estimate by it, and 1 is usual")
+    same = len(prompts) - len(set(prompts))
+    if same and len(set(prompts)) == 1 and captions:
+        remarks.append("every image has the same caption")
+    return remarks
