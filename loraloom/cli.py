@@ -81,7 +81,7 @@ def run(words: list[str]) -> int:
     if unknown:
         raise Refused(_unknown(unknown, _asked(parser, words)))
     if not hasattr(arguments, "run"):
-        raise Refused(f"loraloom {name} needs to be told what to do: loraloom {name} --help lists it.")
+        raise Refused(f"loraloom {name} needs a subcommand: loraloom {name} --help lists them.")
     return int(arguments.run(arguments))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 Merges checkpoints of one family, tensor by tensor, in bounded memory. The plan (dry_run=true) is made from headers alone; all
-faults are told before a byte is written. The result names its sources by hash, and is registered with them and its recipe.
+faults are reported before a byte is written. The result names its sources by hash, and is registered with them and its recipe.
 
   loraloom merge reproduce REF [--json]    merge again what REF's recipe says, and compare the hashes"""
 
@@ -63,7 +63,7 @@ def _file_name(name: str, recipe: "Recipe", store: Any) -> str:
 
     try:
         folder = bool(recipe.shard_mib) or "root" in store.find(recipe.sources[0].ref).metadata
-    except LoomError:  # told by the plan, with everything else
+    except LoomError:  # reported by the plan, with everything else
         folder = False
     return name if folder else f"{name}.safetensors"
 

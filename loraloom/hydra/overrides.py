@@ -23,7 +23,7 @@ NOT_OURS = {  # Hydra's settings that cannot act, and why
     "hydra.sweep": OUT,
     "hydra.output_subdir": "the run folder has its config.yaml already",
     "hydra.job.chdir": "paths are relative to where loraloom is started, and runs make their own folders. Give out=DIR",
-    "hydra.mode": "--multirun (-m) is how loraloom is told to sweep",
+    "hydra.mode": "use --multirun (-m) to sweep",
     "hydra.help": "--help is loraloom's own page",
 }
 

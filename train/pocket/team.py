@@ -50,9 +50,9 @@ class Team:
         """Rank 0's value, on every rank."""
         if self.size == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(told, 0)
-        return float(told.item())
+        decided = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(decided, 0)
+        return float(decided.item())
 
 
 class Clock:
