@@ -55,8 +55,8 @@ def _run(request: "Request[TrainConfig]") -> "Finished":
 
     with console.progress() as report:
         outcome = run(request.config, Store(), given=request.given, report=report, out=console.say)
-    heldout = outcome.result.get("heldout") or {}
-    return Finished(outcome.folder, reference=outcome.result["adapter"], value=heldout.get("best"))
+    heldout = outcome.result.get("heldout") or {}  # only the first process of several has a result
+    return Finished(outcome.folder, reference=outcome.result.get("adapter"), value=heldout.get("best"))
 
 
 def _unmeasured(plan: Any) -> str | None:

@@ -105,7 +105,7 @@ def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request
         ("hydra/launcher=basic", "launchers and sweepers act only with --multirun."),
         ("hydra.mode=MULTIRUN", "--multirun (-m) is how loraloom is told to sweep"),
         ("--config-name=x", "a job has one config"),
-        ("--info=defalts", "Did you mean 'defaults'?"),
+        ("--info=defalts", "Did you mean 'defaults'"),
         ("--steps=5", "settings have no dashes. Did you mean 'steps=5'?"),
         ("--cfg=jb", "Did you mean 'job'?"),
         ("--cfg", "--cfg needs a value after it."),
@@ -173,7 +173,7 @@ def test_help_lists_our_settings_and_presets(toy: Job[Toy], capsys: pytest.Captu
     assert "knobs.rank   2      how wide" in page  # as composed: the preset taken by default says 2
     assert "model=small * Learns in a minute." in page
     assert "loraloom toy steps=3" in page
-    assert "Hydra" not in page
+    assert "Powered by Hydra" not in page
 
 
 def test_help_as_json(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,3 +68,43 @@ def test_a_damaged_blob_elsewhere_is_not_brought(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="LORALOOM_BLOBS"):
         list(Blobs(tmp_path, "nosuch://user:secret@host/x"))
+
+
+@pytest.mark.slow
+def test_blobs_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """s3fs against moto's server: kept, listed, brought to a second machine, taken away; damage there is noticed."""
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        for name, value in {
+            "ACCESS_KEY_ID": "test",
+            "SECRET_ACCESS_KEY": "test",
+            "ENDPOINT_URL": endpoint,
+            "DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("models")
+        monkeypatch.setenv("LORALOOM_BLOBS", "s3://models/blobs")
+        here, there = Blobs(tmp_path / "here"), Blobs(tmp_path / "there")
+        file, sha256 = made(tmp_path / "a.safetensors", b"weights" * 1_000_000)
+        address = here.keep(file, sha256)
+        assert address == f"s3://models/blobs/{sha256[:2]}/{sha256}.safetensors"
+        assert here.keep(file, sha256) == address
+        assert [(blob.sha256, blob.bytes, blob.local) for blob in here] == [(sha256, 7_000_000, False)]
+        fetched = there.fetch(sha256)
+        assert fetched is not None and fetched.read_bytes() == file.read_bytes() and there.fetch("0" * 64) is None
+        other, digest = made(tmp_path / "b.safetensors", b"other")
+        fsspec.filesystem("s3").pipe(f"models/blobs/{digest[:2]}/{digest}.safetensors", b"damaged")
+        with pytest.raises(JobFailed, match="is damaged"):
+            there.fetch(digest)
+        for blob in list(here):
+            here.remove(blob)
+        assert list(here) == []
+        assert other.is_file()
+    finally:
+        server.stop()
