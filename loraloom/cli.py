@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def take_switch(words: list[str], *spellings: str) -> bool:
-    """Whether one of the switches stands among the words before a `--`; it is taken out."""
+    """Whether one of the switches is among the words before a `--`; it is removed."""
     end = words.index("--") if "--" in words else len(words)
     found = [index for index, word in enumerate(words[:end]) if word in spellings]
     for index in reversed(found):
@@ -81,7 +81,7 @@ def run(words: list[str]) -> int:
     if unknown:
         raise Refused(_unknown(unknown, _asked(parser, words)))
     if not hasattr(arguments, "run"):
-        raise Refused(f"loraloom {name} needs to be told what to do: loraloom {name} --help lists it.")
+        raise Refused(f"loraloom {name} needs a subcommand: loraloom {name} --help lists them.")
     return int(arguments.run(arguments))
 
 

@@ -129,7 +129,7 @@ def _devices() -> tuple[list[dict[str, Any]], str | None]:
     """The devices torch sees, or why it sees none."""
     try:
         import torch
-    except Exception as error:  # a broken torch raises OSError, RuntimeError, ...: all are told, none may stop the doctor
+    except Exception as error:  # a broken torch raises OSError, RuntimeError, ...: all are reported, none may stop the doctor
         return [], f"torch cannot be imported: {type(error).__name__}: {error}"
     devices: list[dict[str, Any]] = [
         {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "bf16": True}
@@ -153,7 +153,7 @@ def _devices() -> tuple[list[dict[str, Any]], str | None]:
 def _memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not told on this platform
+    except (AttributeError, ValueError, OSError):  # not known on this platform
         return None
 
 
@@ -176,18 +176,18 @@ def _home() -> dict[str, Any]:
 
 def _index() -> dict[str, Any]:
     """Where the index and the blobs lie, how many records it has, and what is in the way of using it. None is made where there is none."""
-    told: dict[str, Any] = {"place": None, "blobs": None, "records": None, "problem": None}
+    index: dict[str, Any] = {"place": None, "blobs": None, "records": None, "problem": None}
     try:
         from registry.store import Store
 
         store = Store()
-        told |= {"place": store.index_shown, "blobs": store.blobs.shown}
-        told["records"] = store.count()
+        index |= {"place": store.index_shown, "blobs": store.blobs.shown}
+        index["records"] = store.count()
     except ImportError:  # sqlalchemy or platformdirs is missing, which the packages tell
-        return told
+        return index
     except LoomError as error:
-        told["problem"] = str(error)
-    return told
+        index["problem"] = str(error)
+    return index
 
 
 def _show(found: dict[str, Any]) -> None:
