@@ -35,7 +35,7 @@ format: $(INSTALLED_DEV)
 	.venv/bin/ruff check --fix
 
 clean:
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-newest .venv-lowest .coverage dist build .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

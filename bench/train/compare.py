@@ -24,7 +24,7 @@ DATA = Path(__file__).resolve().parents[2] / "datasets" / "ink"
 WARM = 10  # steps left out of the rate
 
 
-def actual(steps: int, folder: Path) -> dict[str, float]:
+def actual(steps: int, folder: Path, device: str) -> dict[str, float]:
     """Seconds of the steps after the first WARM, from the run's own ticks."""
     from registry.progress import Tick
     from registry.store import Store
@@ -58,7 +58,7 @@ def actual(steps: int, folder: Path) -> dict[str, float]:
         checkpoint=CheckpointConfig(every=steps),
         heldout=HeldoutConfig(every=steps),
         preview=PreviewConfig(prompts=[], every=steps),
-        device="cpu",
+        device=device,
         out=str(empty),
     )
     run(config, Store(folder / "home"), report=report)
@@ -67,7 +67,7 @@ def actual(steps: int, folder: Path) -> dict[str, float]:
     return rates(done[-1] - done[0], cpu1 - cpu0, wall1 - wall0)
 
 
-def plain(steps: int, folder: Path) -> dict[str, float]:
+def plain(steps: int, folder: Path, device: str) -> dict[str, float]:
     """The same with diffusers and peft alone, as the examples have it."""
     import random
 
@@ -83,7 +83,7 @@ def plain(steps: int, folder: Path) -> dict[str, float]:
     pipe = StableDiffusionPipeline.from_pretrained(pocket_dir(), safety_checker=None, dtype=torch.float32)
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-        part.requires_grad_(False)
+        part.requires_grad_(False).to(device)
     pipe.unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
     weights = [weight for weight in pipe.unet.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, LR)
@@ -94,12 +94,12 @@ def plain(steps: int, folder: Path) -> dict[str, float]:
             cpu, wall = time.process_time(), time.perf_counter()
         batch = order.sample(files, BATCH)
         images = [numpy.asarray(Image.open(file).convert("RGB").resize((64, 64)), numpy.float32) / 127.5 - 1 for file in batch]
-        pixels = torch.from_numpy(numpy.stack(images)).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(numpy.stack(images)).permute(0, 3, 1, 2).to(device)
         latents = pipe.vae.encode(pixels).latent_dist.sample() * pipe.vae.config.scaling_factor
         captions = [file.with_suffix(".txt").read_text() for file in batch]
-        ids = pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        ids = pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         states = pipe.text_encoder(ids)[0]
-        noise, timesteps = torch.randn_like(latents), torch.randint(0, 1000, (BATCH,))
+        noise, timesteps = torch.randn_like(latents), torch.randint(0, 1000, (BATCH,), device=device)
         target = scheduler.get_velocity(latents, noise, timesteps)
         predicted = pipe.unet(scheduler.add_noise(latents, noise, timesteps), timesteps, states).sample
         loss = torch.nn.functional.mse_loss(predicted, target)
@@ -112,16 +112,16 @@ def plain(steps: int, folder: Path) -> dict[str, float]:
 
 
 def rates(steps: int, cpu: float, wall: float) -> dict[str, float]:
-    """CPU and wall seconds a step, and the process's peak memory."""
+    """CPU and wall milliseconds a step, and the process's peak memory, the device's left out."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     return {"cpu_ms_a_step": 1000 * cpu / steps, "wall_ms_a_step": 1000 * wall / steps, "peak_mib": peak}
 
 
-def child(side: str, steps: int) -> dict[str, float]:
+def child(side: str, steps: int, device: str) -> dict[str, float]:
     """One side in a process of its own, one thread, with an empty home."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "LORALOOM_HOME": home, "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "bench.train.compare", "--side", side, "--steps", str(steps), "--folder", home]
+        command = [sys.executable, "-m", "bench.train.compare", "--side", side, "--steps", str(steps), "--folder", home, "--device", device]
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -130,16 +130,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--side", choices=("ours", "plain"))
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps({"ours": actual, "plain": plain}[arguments.side](arguments.steps, arguments.folder)))
+        print(json.dumps({"ours": actual, "plain": plain}[arguments.side](arguments.steps, arguments.folder, arguments.device)))
         return
     found: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     for repeat in range(arguments.repeats):
         for side, rows in found.items():
-            rows.append(child(side, arguments.steps))
+            rows.append(child(side, arguments.steps, arguments.device))
             print(repeat + 1, side, json.dumps(rows[-1]), flush=True)
     for side, rows in found.items():
         figures = {key: [row[key] for row in rows] for key in rows[0]}

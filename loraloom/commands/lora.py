@@ -131,11 +131,11 @@ def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) ->
         return 0
     for note in (plan.merge if hasattr(plan, "merge") else plan).notes:
         console.say(f"note: {note}")
-    console.answer(_told(done.result))
+    console.answer(_summary(done.result))
     return 0
 
 
-def _told(result: Any) -> str:
+def _summary(result: Any) -> str:
     """The result in a few lines."""
     from registry.adapters.fuse import LEAST_RETAINED
 

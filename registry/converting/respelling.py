@@ -250,8 +250,8 @@ def _kind(unit: AdapterLayer) -> str:
 
 def is_pefts(module: Module) -> bool:
     """Whether a module of another algorithm is peft's: alpha is in a config, and some of its tensors are laid out otherwise."""
-    told_elsewhere = module.alpha is not None and "alpha" not in module.roles
-    return module.peft or told_elsewhere or module.name.startswith("base_model.")
+    alpha_in_config = module.alpha is not None and "alpha" not in module.roles
+    return module.peft or alpha_in_config or module.name.startswith("base_model.")
 
 
 def _fused_faults(title: str, layer: Layer, group: Sequence[AdapterLayer]) -> Iterator[str]:

@@ -15,7 +15,7 @@ EMBEDDING_TOKENS = 256  # at most, a tensor
 
 
 @dataclass(frozen=True)
-class SmallKind:
+class ComponentKind:
     """A kind with its reasons; several families mean that the keys fit them all."""
 
     kind: str
@@ -26,7 +26,7 @@ class SmallKind:
     components: tuple[str, ...] = ()
 
 
-def kind_by_keys(tensors: Tensors) -> SmallKind | None:
+def kind_by_keys(tensors: Tensors) -> ComponentKind | None:
     """The component kind of a file; None for checkpoints and for unknown files."""
     return _controlnet(tensors) or _embedding(tensors) or _vae(tensors) or _text_encoder(tensors) or _diffusers_unet(tensors)
 
@@ -45,13 +45,13 @@ CONTROL_MARKS = (
 )
 
 
-def _controlnet(tensors: Tensors) -> SmallKind | None:
+def _controlnet(tensors: Tensors) -> ComponentKind | None:
     for mark, variant, dialect in CONTROL_MARKS:
         if mark in tensors:
-            return SmallKind("controlnet", (f"key {mark}",), _by_context(tensors), variant, dialect)
+            return ComponentKind("controlnet", (f"key {mark}",), _by_context(tensors), variant, dialect)
     lllite = next((name for name in tensors if name.startswith("lllite_")), None)
     if lllite:
-        return SmallKind("controlnet", (f"key {lllite}",), _by_context(tensors), "lllite", "kohya")
+        return ComponentKind("controlnet", (f"key {lllite}",), _by_context(tensors), "lllite", "kohya")
     return None
 
 
@@ -72,12 +72,14 @@ def _families(fits: Callable[[Family], bool]) -> tuple[str, ...]:
     return tuple(name for name, family in FAMILIES.items() if fits(family))
 
 
-def _embedding(tensors: Tensors) -> SmallKind | None:
+def _embedding(tensors: Tensors) -> ComponentKind | None:
     if not 0 < len(tensors) <= EMBEDDING_TENSORS:
         return None
     for name, family in FAMILIES.items():
         if family.embedding_keys and set(family.embedding_keys) <= set(tensors):
-            return SmallKind("embedding", (f"keys {' and '.join(family.embedding_keys)}",), (name,), None, "a1111", family.text_encoders)
+            return ComponentKind(
+                "embedding", (f"keys {' and '.join(family.embedding_keys)}",), (name,), None, "a1111", family.text_encoders
+            )
     shapes = [info.shape for info in tensors.values()]
     if not all(1 <= len(shape) <= 2 and _tokens(shape) <= EMBEDDING_TOKENS for shape in shapes):
         return None
@@ -86,7 +88,7 @@ def _embedding(tensors: Tensors) -> SmallKind | None:
     if not marked and ("." in name or not all(_of_embedding(shape[-1]) for shape in shapes)):
         return None
     dialect = "a1111" if name == "emb_params" or name.startswith("string_to_param") else "diffusers"
-    return SmallKind("embedding", (f"key {name} {shapes[0]}",), _of_embedding(shapes[0][-1]), None, dialect, ("text_encoder",))
+    return ComponentKind("embedding", (f"key {name} {shapes[0]}",), _of_embedding(shapes[0][-1]), None, dialect, ("text_encoder",))
 
 
 def _of_embedding(width: int) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def _tokens(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 2 else 1
 
 
-def _vae(tensors: Tensors) -> SmallKind | None:
+def _vae(tensors: Tensors) -> ComponentKind | None:
     """Encoder and decoder on their own; the latent channels give the possible families."""
     for prefix in ("", "first_stage_model.", "vae."):
         conv = tensors.get(f"{prefix}decoder.conv_in.weight")
@@ -112,7 +114,7 @@ def _vae(tensors: Tensors) -> SmallKind | None:
         channels = conv.shape[1]
         families = _of_vae(channels) if len(conv.shape) == 4 else ()
         evidence = (f"key {prefix}decoder.conv_in.weight", f"{channels} latent channels")
-        return SmallKind("vae", evidence, families, None, "diffusers" if diffusers else "ldm", ("vae",))
+        return ComponentKind("vae", evidence, families, None, "diffusers" if diffusers else "ldm", ("vae",))
     return None
 
 
@@ -129,7 +131,7 @@ TEXT_MARKS = (
 )
 
 
-def _text_encoder(tensors: Tensors) -> SmallKind | None:
+def _text_encoder(tensors: Tensors) -> ComponentKind | None:
     for mark, variant in TEXT_MARKS:
         for prefix in ("", "text_encoder.", "cond_stage_model.model."):
             info = tensors.get(prefix + mark)
@@ -138,16 +140,16 @@ def _text_encoder(tensors: Tensors) -> SmallKind | None:
             width = info.shape[-1] if info.shape else 0
             if variant == "clip":
                 variant = {768: "clip-l", 1024: "clip-h", 1280: "clip-g"}.get(width, "clip")
-            return SmallKind("text_encoder", (f"key {prefix + mark}", f"width {width}"), (), variant, None, ("text_encoder",))
+            return ComponentKind("text_encoder", (f"key {prefix + mark}", f"width {width}"), (), variant, None, ("text_encoder",))
     return None
 
 
-def _diffusers_unet(tensors: Tensors) -> SmallKind | None:
+def _diffusers_unet(tensors: Tensors) -> ComponentKind | None:
     """A UNet alone, in diffusers' names: one component of a checkpoint."""
     for prefix in ("", "unet."):
         first = tensors.get(f"{prefix}conv_in.weight")
         if first is not None and f"{prefix}down_blocks.0.resnets.0.conv1.weight" in tensors:
             evidence = (f"keys {prefix}conv_in and {prefix}down_blocks.0.resnets.0.conv1",)
             variant = VARIANTS.get(first.shape[1]) if len(first.shape) == 4 else None
-            return SmallKind("checkpoint", evidence, _by_context(tensors), variant, "diffusers", ("unet",))
+            return ComponentKind("checkpoint", evidence, _by_context(tensors), variant, "diffusers", ("unet",))
     return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from registry.detect.adapter_facts import AdapterFacts, adapter_facts
-from registry.detect.component_kinds import SmallKind, kind_by_keys
+from registry.detect.component_kinds import ComponentKind, kind_by_keys
 from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
 from registry.formats.adapter_keys import AdapterKey
 from registry.formats.dialects import DENOISER
@@ -44,7 +44,7 @@ class TableFacts:
     dtype: str | None
     adapter: AdapterFacts | None
     unet: bool  # its names are those of a UNet
-    small: SmallKind | None
+    small: ComponentKind | None
     components: tuple[str, ...]  # of a single-file checkpoint, beside its denoiser
     dialect: str  # of a single-file checkpoint
     claims: tuple[Claim, ...]

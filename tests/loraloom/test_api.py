@@ -42,9 +42,9 @@ def test_every_public_name_has_an_example() -> None:
 
 def test_the_examples_that_find_and_inspect_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(examples(FAST), "docs/api.md", "exec"), {})
-    told = capsys.readouterr().out
-    assert "Did you mean 'pocket'?" in told
-    assert "torch.Size([1, 4, 16, 16])" in told
+    printed = capsys.readouterr().out
+    assert "Did you mean 'pocket'?" in printed
+    assert "torch.Size([1, 4, 16, 16])" in printed
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ REFUSED: dict[str, tuple[Callable[[Store, Path], Any], str]] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_job_is_refused_before_anything_is_written(what: str, tmp_path: Path) -> None:
-    job, told = REFUSED[what]
-    with pytest.raises(LoomError, match=told):
+    job, message = REFUSED[what]
+    with pytest.raises(LoomError, match=message):
         job(Store(tmp_path / "home"), tmp_path / "out.safetensors")
     assert not list(tmp_path.glob("out*"))
 

@@ -213,7 +213,7 @@ def test_a_share_is_split_off(settings: Settings, store: Store, tmp_path: Path) 
     assert not {s.name for s in made.train} & {s.name for s in made.heldout}
 
 
-def test_enlarged_and_cropped_images_are_told(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_enlarged_and_cropped_images_are_reported(settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "small", 2, size=20)
     made = run.plan(settings(data=DataConfig(path=str(folder))), store)
     assert "2 images are enlarged:\n  000.png (20x20)\n  001.png (20x20)" in made.to_text()

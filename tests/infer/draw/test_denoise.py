@@ -315,7 +315,7 @@ def test_a_size_that_cannot_be_drawn_is_refused(sd1: Model, size: int) -> None:
         drawn(sd1, [job(sd1, size=size)])
 
 
-def test_a_image_that_is_not_a_number_is_told() -> None:
+def test_an_image_that_is_not_a_number_is_reported() -> None:
     import torch
 
     from infer.draw.denoise import to_image

@@ -48,7 +48,7 @@ def test_files_are_found_by_content_under_any_name(png: Path, shelf: Shelf, mode
     assert reproduce(png, elsewhere).equal
 
 
-def test_an_edited_image_is_told(png: Path, shelf: Shelf) -> None:
+def test_an_edited_image_is_reported(png: Path, shelf: Shelf) -> None:
     carried = read_png(png)
     with Image.open(png) as opened:
         image = opened.convert("RGB")

@@ -1,4 +1,4 @@
-"""A person's word for what a model predicts: a setting of a run or a grid, or told once of the record; it stands above what files show."""
+"""Prediction overrides: in a run's or a grid's settings, or in the record; each has precedence over what the files show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def meta(base: Any, **said: Any) -> Any:
     return load_base(base, dtype=torch.float32, device="meta", **said)[1]
 
 
-def test_what_was_reported_of_a_record_is_heard_when_it_is_loaded(file: Path, tmp_path: Path) -> None:
+def test_an_override_of_a_record_applies_when_it_is_loaded(file: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     store.add(file)
     with pytest.raises(Refused, match="prediction=v_prediction"):
@@ -36,7 +36,7 @@ def test_what_was_reported_of_a_record_is_heard_when_it_is_loaded(file: Path, tm
     store.override("two", prediction="v_prediction")
     assert prediction_override(store.find("two")) == "v_prediction"
     assert meta(store.find("two")).prediction == "v_prediction"
-    assert meta(store.find("two"), prediction="epsilon").prediction == "epsilon"  # a setting is nearer than what was told once
+    assert meta(store.find("two"), prediction="epsilon").prediction == "epsilon"  # a setting has precedence over the record
 
 
 def test_a_word_that_the_family_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_images_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:
     assert "only in its subfolders: inner/ (1 images)" in reported(tmp_path / "set")
 
 
-def test_subfolders_with_images_are_told(tmp_path: Path) -> None:
+def test_subfolders_with_images_are_reported(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     draw(folder / "more" / "a.png")
     assert "subfolders are not read: more/ (1 images)" in read_set(DataConfig(path=str(folder))).notes
@@ -101,7 +101,7 @@ def test_other_files_are_reported_not_passed_over(tmp_path: Path) -> None:
     assert "ignored: LICENSE" in notes and "no image of their name: lost.txt" in notes and "not read: ._000.png" in notes
 
 
-def test_the_same_image_twice_is_told(tmp_path: Path) -> None:
+def test_the_same_image_twice_is_reported(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
     (folder / "copy.txt").write_text("a red disc again")
