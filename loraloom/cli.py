@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def take_switch(words: list[str], *spellings: str) -> bool:
-    """Whether one of the switches stands among the words before a `--`; it is taken out."""
+    """Whether one of the switches is among the words before a `--`; it is removed."""
     end = words.index("--") if "--" in words else len(words)
     found = [index for index, word in enumerate(words[:end]) if word in spellings]
     for index in reversed(found):

@@ -1,7 +1,7 @@
 """The only place that prints. Answers go to stdout; everything else (progress, notes, errors) goes to stderr.
 
-On a terminal progress is a bar; elsewhere it is a plain line now and then. Of the processes of `accelerate launch` the first
-speaks; the others are heard only when they fail.
+On a terminal progress is a bar; elsewhere it is a plain line now and then. Of the processes of `accelerate launch` only the
+first prints; the others print their errors.
 """
 
 import json
@@ -32,7 +32,7 @@ _debug = False  # --debug was given
 
 
 def is_first() -> bool:
-    """Whether this is the process that speaks: rank 0, as torch.distributed names it, or the only one."""
+    """Whether this is the process that prints: rank 0, as torch.distributed names it, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -165,17 +165,17 @@ class _Lines:
     def __init__(self) -> None:
         self.started: dict[str, tuple[float, int]] = {}  # stage -> (when, done) of its first tick
         self.done: dict[str, int] = {}
-        self.said: dict[str, float] = {}
+        self.reported_at: dict[str, float] = {}
 
     def __call__(self, tick: Tick) -> None:
         now = time.monotonic()
         if tick.done < self.done.get(tick.stage, tick.done + 1):  # a stage that begins, or begins again
             self.started[tick.stage] = now, tick.done
-            self.said.pop(tick.stage, None)
+            self.reported_at.pop(tick.stage, None)
         self.done[tick.stage] = tick.done
-        last = self.said.get(tick.stage)
+        last = self.reported_at.get(tick.stage)
         if last is None or now - last >= SECONDS_BETWEEN_LINES or (tick.total and tick.done >= tick.total):
-            self.said[tick.stage] = now
+            self.reported_at[tick.stage] = now
             say(self._line(tick, now))
 
     def _line(self, tick: Tick, now: float) -> str:

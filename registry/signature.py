@@ -92,7 +92,7 @@ def _patterns_in(module: str) -> tuple[str, ...]:
 
 
 def bare_names(tensors: Shapes) -> dict[str, TensorInfo]:
-    """The denoiser's tensors under their names without prefix; other components of a single file keep theirs."""
+    """The denoiser's tensors under their names without prefix; other components of a single file keep their names."""
     for prefix in PREFIXES:
         own = {name[len(prefix) :]: info for name, info in tensors.items() if name.startswith(prefix)}
         if own and len(own) * 10 >= len(tensors):

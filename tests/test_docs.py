@@ -56,6 +56,9 @@ def test_every_image_is_shown_and_small() -> None:
     assert [named(image) for image in images if image not in shown or image.stat().st_size > LARGEST] == []
 
 
+OPEN = ("...", "<TAB>", "--config-dir")  # commands that are not whole, or have presets of the reader's own
+
+
 def commands() -> list[tuple[str, list[str]]]:
     """(page, words after `loraloom`) of every command in a shell block, and of those in inline code."""
     found: list[tuple[str, list[str]]] = []
@@ -64,7 +67,8 @@ def commands() -> list[tuple[str, list[str]]]:
         blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
         lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
         lines += re.findall(r"`(loraloom [^`]+=[^`]+)`", text.replace("```", ""))
-        words = [shlex.split(line, comments=True) for line in lines if line.startswith("loraloom ") and "..." not in line]
+        complete = [line for line in lines if line.startswith("loraloom ") and not any(part in line for part in OPEN)]
+        words = [shlex.split(line, comments=True) for line in complete]
         found += [(named(page), one[1:]) for one in words]
     return found
 

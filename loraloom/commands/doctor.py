@@ -176,18 +176,18 @@ def _home() -> dict[str, Any]:
 
 def _index() -> dict[str, Any]:
     """Where the index and the blobs lie, how many records it has, and what is in the way of using it. None is made where there is none."""
-    report: dict[str, Any] = {"place": None, "blobs": None, "records": None, "problem": None}
+    index: dict[str, Any] = {"place": None, "blobs": None, "records": None, "problem": None}
     try:
         from registry.store import Store
 
         store = Store()
-        report |= {"place": store.index_shown, "blobs": store.blobs.shown}
-        report["records"] = store.count()
+        index |= {"place": store.index_shown, "blobs": store.blobs.shown}
+        index["records"] = store.count()
     except ImportError:  # sqlalchemy or platformdirs is missing, which the packages tell
-        return report
+        return index
     except LoomError as error:
-        report["problem"] = str(error)
-    return report
+        index["problem"] = str(error)
+    return index
 
 
 def _show(found: dict[str, Any]) -> None:

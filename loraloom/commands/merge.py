@@ -14,7 +14,7 @@ ABOUT = """\
 Merges checkpoints of one family, tensor by tensor, in bounded memory. The plan (dry_run=true) is made from headers alone; all
 faults are reported before a byte is written. The result names its sources by hash, and is registered with them and its recipe.
 
-  loraloom merge reproduce REF [--json]    merge again what REF's recipe says, and compare the hashes"""
+  loraloom merge reproduce REF [--json]    merge again by REF's recipe, and compare the hashes"""
 
 EXAMPLES = (
     "loraloom merge method=weighted_sum 'sources=[anime,photo]' params.alpha=0.3 output=mix.safetensors dry_run=true",
@@ -104,7 +104,7 @@ def _reproduce(argv: list[str]) -> int:
     from registry.store import Store
 
     parser = Parser(
-        prog="loraloom merge reproduce", description="Merge again what a recipe says, and compare the hashes; exit code 1 when they differ."
+        prog="loraloom merge reproduce", description="Merge again by a recipe, and compare the hashes; exit code 1 when they differ."
     )
     parser.add_argument("reference", metavar="REF", help="what was merged: name, sha256:<prefix>, or a path")
     parser.add_argument("--scratch", type=Path, help="folder for the second copy, which is removed again (default: the system's)")

@@ -149,14 +149,14 @@ class Composer:
         return error
 
     def _out_of_range(self, overrides: Sequence[str]) -> list[str]:
-        """What is out of range in arguments that each can be read, so that it is told with those that cannot."""
+        """What is out of range in arguments that each can be read, so that it is reported with those that cannot."""
         if self.arguments.multirun:
             return []
         try:
             self.request_of(overrides)
         except Faults as error:
             return list(error.faults)
-        except LoomError:  # told when the arguments can be read
+        except LoomError:  # reported when the arguments can be read
             return []
         return []
 

@@ -1,6 +1,6 @@
 """Texts on the command line, taken as typed: Hydra's grammar gives a meaning to , [ ] ( ) { } : = ~ $ and to spaces.
 
-A value that stands in quotes keeps Hydra's rules. So `prompt=a cat, (red)` and `'prompt="a cat, (red)"'` mean the same.
+A quoted value keeps Hydra's rules. So `prompt=a cat, (red)` and `'prompt="a cat, (red)"'` mean the same.
 """
 
 import re
@@ -16,7 +16,7 @@ PLAIN_ITEM = re.compile(r"[+-]?[\w.+-]+")
 def quote(text: str) -> str:
     """The text as a quoted value of Hydra's grammar that is read back as exactly this text.
 
-    Backslashes escape where they stand before a quote or at the end (Hydra), and before `${` (OmegaConf); nowhere else.
+    Backslashes escape before a quote or at the end (Hydra), and before `${` (OmegaConf); nowhere else.
     """
     text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
     text = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
@@ -72,7 +72,7 @@ def _double(text: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """The items between commas that stand in no quotes and no brackets."""
+    """The items between commas outside quotes and brackets."""
     items, depth, rest = [""], 0, text
     while rest:
         quoted = QUOTED.match(rest)

@@ -23,7 +23,7 @@ NOT_OURS = {  # Hydra's settings that cannot act, and why
     "hydra.sweep": OUT,
     "hydra.output_subdir": "the run folder has its config.yaml already",
     "hydra.job.chdir": "paths are relative to where loraloom is started, and runs make their own folders. Give out=DIR",
-    "hydra.mode": "use --multirun (-m) to sweep",
+    "hydra.mode": "--multirun (-m) is how loraloom sweeps",
     "hydra.help": "--help is loraloom's own page",
 }
 
@@ -61,7 +61,7 @@ class OverrideChecker:
             return self._comma_fault(raw, name)
         values = sweep_values(override, {}) if override.is_sweep_override() else [override.value()]
         if not values:
-            return f"{raw}: this stands for no value. glob(...) chooses among presets, range(...) ends before its second number."
+            return f"{raw}: this gives no value. glob(...) chooses among presets, range(...) ends before its second number."
         return next((found for value in values if (found := self._value_fault(raw, name, value))), None)
 
     def _hydra_fault(self, raw: str, override: "Override") -> str | None:
@@ -86,7 +86,7 @@ class OverrideChecker:
         setting = self.schema.settings.get(name)
         if setting is not None and setting.is_plain:
             return f"{raw}: expected {setting.expected}."
-        return f"{raw}: the value cannot be read; texts with such characters stand in quotes. Did you mean {rightly_quoted(raw)}?"
+        return f"{raw}: the value cannot be read; put texts with such characters in quotes. Did you mean {rightly_quoted(raw)}?"
 
     def _comma_fault(self, raw: str, name: str) -> str:
         """What to say of several values where there is one run."""
@@ -119,7 +119,7 @@ class OverrideChecker:
         return words + all_of_them + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
 
     def _value_fault(self, raw: str, name: str, value: Any) -> str | None:
-        """Whether the schema takes the value, alone; of a dict for a section, what stands in it."""
+        """Whether the schema takes the value, alone; for a dict of a section, each of its values."""
         inside = leaves(value, name) if name in self.schema.sections else {name: value}
         if name in self.schema.sections and not isinstance(value, dict):
             return f"{raw}: {self._section(name, value)}"
@@ -145,7 +145,7 @@ class OverrideChecker:
         if f"{name}.name" in self.schema.settings:
             return f"{name} is a section. Did you mean {name}.name={value}?"
         inside = [one for one in self.schema.settings if one.startswith(f"{name}.")]
-        return f"{name} is a section; what stands in it can be set: {', '.join(inside)}."
+        return f"{name} is a section; set one of its values: {', '.join(inside)}."
 
 
 def _expected(setting: Setting, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The values that a sweep's overrides stand for: every combination, the corners of a search, and the label of one run."""
+"""The values of a sweep's overrides: every combination, the corners of a search, and the label of one run."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -75,7 +75,7 @@ class Presets:
 
 
 def leaves(value: Any, name: str) -> dict[str, Any]:
-    """Dotted name -> value of what stands in nested dicts, below this name."""
+    """Dotted name -> value of nested dicts, below this name."""
     if not isinstance(value, dict):
         return {name: value}
     return {leaf: inner for key, one in value.items() for leaf, inner in leaves(one, f"{name}.{key}" if name else str(key)).items()}

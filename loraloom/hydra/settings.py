@@ -1,4 +1,4 @@
-"""What a job's dataclass says of its settings: dotted names, types, meanings, and the nearest one to a mistyped name.
+"""The settings of a job's dataclass: dotted names, types, meanings, and the nearest one to a mistyped name.
 
 A field's meaning is `metadata={"help": ...}`. A `str` setting is a text (a prompt, a name, a path, a reference) and is taken as
 typed, unless `metadata={"word": True}` says that it names an entry of a table, which a sweep may list with commas.
@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Schema:
-    """All settings of a job, in the order of its dataclass, and the sections they stand in."""
+    """All settings of a job, in the order of its dataclass, and their sections."""
 
     settings: dict[str, Setting]
     sections: tuple[str, ...]

@@ -184,7 +184,7 @@ def _reported(folder: Path, runs: Sequence[dict[str, Any]], best: Any) -> int:
         console.say(f"best: run {best['number']}, {best['value']:.6g}, {' '.join(best['overrides'])}")
     if failed:
         numbers = ", ".join(str(run["number"]) for run in failed)
-        console.say(f"error: {len(failed)} of {len(runs)} runs did not finish: {numbers}. {folder}/result.json says why.")
+        console.say(f"error: {len(failed)} of {len(runs)} runs did not finish: {numbers}. {folder}/result.json has the reasons.")
     return 0 if not codes else 2 if codes == {2} else 1
 
 
@@ -198,7 +198,7 @@ def _best(runs: Sequence[dict[str, Any]], direction: str) -> dict[str, Any] | No
 
 
 def _typed(sweep: Sweep) -> list[str]:
-    """The overrides as Hydra gets them: the interval of a whole number says so, since Hydra reads its ends as floats."""
+    """The overrides as Hydra gets them: the interval of a whole number is marked, since Hydra reads its ends as floats."""
     settings = sweep.composer.schema.settings
     words = []
     for raw in sweep.overrides:

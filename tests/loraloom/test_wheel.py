@@ -56,13 +56,13 @@ def test_data_travels_and_tests_do_not(wheel: Path) -> None:
     assert {"registry/clip_bpe/vocab.json", "registry/clip_bpe/merges.txt"} <= names
     assert not any(name.startswith("train/pocket/") for name in names)  # the embedded base's recipe: for a checkout
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"registry", "infer", "train", "loraloom"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"registry", "infer", "train", "loraloom", "hydra_plugins"}
 
 
 def test_everything_under_version_control_in_the_packages_travels(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     listed = subprocess.run(
-        ["git", "ls-files", "registry", "infer", "train", "loraloom"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "registry", "infer", "train", "loraloom", "hydra_plugins"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert {name for name in listed.stdout.splitlines() if not name.startswith("train/pocket/")} - names == set()
 

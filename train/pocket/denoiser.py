@@ -67,10 +67,10 @@ class Views:
     def load(work: Path) -> "Views":
         with np.load(work / "latents.npz") as z:
             latents = torch.from_numpy(z["latents"]).float()
-        views_read = json.loads((work / "views.json").read_text())
-        validation = [i for i, v in enumerate(views_read) if v["validation"]]
-        views = [View(**{k: v[k] for k in ("style", "noun", "background", "colour", "recoloured")}) for v in views_read]
-        training = np.array([i for i, v in enumerate(views_read) if not v["validation"]])
+        rows = json.loads((work / "views.json").read_text())
+        validation = [i for i, v in enumerate(rows) if v["validation"]]
+        views = [View(**{k: v[k] for k in ("style", "noun", "background", "colour", "recoloured")}) for v in rows]
+        training = np.array([i for i, v in enumerate(rows) if not v["validation"]])
         weights = np.array([weight(views[i]) for i in training])
         return Views(latents, views, weights / weights.sum(), training, validation)
 
@@ -196,12 +196,12 @@ class Trainer:
 
     def snapshot(self) -> None:
         """Keep the average with its held-out loss, and pack it for early use."""
-        snapshot = {"step": self.step, "samples": self.samples, "seconds": self.clock.spent_seconds}
-        snapshot["heldout"] = heldout_loss(self.average.quick(), self.loss, self.data)
-        print(f"denoiser snapshot {json.dumps(snapshot)}", flush=True)
+        facts = {"step": self.step, "samples": self.samples, "seconds": self.clock.spent_seconds}
+        facts["heldout"] = heldout_loss(self.average.quick(), self.loss, self.data)
+        print(f"denoiser snapshot {json.dumps(facts)}", flush=True)
         (self.work / "snapshots").mkdir(exist_ok=True)
         parts = {"unet": self.average.unet.state_dict(), "text_encoder": self.average.text_encoder.state_dict()}
-        save(self.work / "snapshots" / f"step-{self.step:06d}.pt", {**parts, **snapshot})
+        save(self.work / "snapshots" / f"step-{self.step:06d}.pt", {**parts, **facts})
         kept = copy.deepcopy(self.average)
         pack(self.work, kept.unet, kept.text_encoder, self.work / "early")
 

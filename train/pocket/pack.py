@@ -47,8 +47,8 @@ def pack(work: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, fo
         shutil.copyfile(work / "tokenizer" / name, fresh / "tokenizer" / name)
     for name in ("unet", "vae"):
         config = fresh / name / "config.json"  # without the folder that the part was once read from
-        values = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-        config.write_text(json.dumps(values, indent=2) + "\n")
+        plain = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+        config.write_text(json.dumps(plain, indent=2) + "\n")
     # transformers opens weights in the dtype its config names, diffusers in float32: without this a plain from_pretrained mixes the two
     config = fresh / "text_encoder" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")

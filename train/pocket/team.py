@@ -50,9 +50,9 @@ class Team:
         """Rank 0's value, on every rank."""
         if self.size == 1:
             return value
-        decided = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(decided, 0)
-        return float(decided.item())
+        shared = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared.item())
 
 
 class Clock:

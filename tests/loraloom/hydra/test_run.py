@@ -103,7 +103,7 @@ def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request
         ("steps", "'steps' is no setting. Expected KEY=VALUE; --help lists them."),
         ("hydra.run.dir=x", "this setting of Hydra cannot act here: runs make their own folders. Give out=DIR"),
         ("hydra/launcher=basic", "launchers and sweepers act only with --multirun."),
-        ("hydra.mode=MULTIRUN", "use --multirun (-m) to sweep"),
+        ("hydra.mode=MULTIRUN", "--multirun (-m) is how loraloom sweeps"),
         ("--config-name=x", "a job has one config"),
         ("--info=defalts", "Did you mean 'defaults'"),
         ("--steps=5", "settings have no dashes. Did you mean 'steps=5'?"),
