@@ -76,7 +76,7 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
 
 def test_the_encoders_have_a_rate_of_their_own(prepared: Callable[[TrainConfig], object], settings: Settings) -> None:
     state = prepared(settings(lora=LORA, optim=OptimConfig(lr=1e-2, text_lr=1e-4))).state  # type: ignore[attr-defined]
-    state.take(0)
+    state.step(0)
     rates = [group["lr"] for group in state.optimizer.param_groups]
     assert rates[1] == pytest.approx(rates[0] / 100) and rates[0] > 0
     assert {name.split(".")[0] for name, _ in state.weights} == {"unet", "text_encoder"}
