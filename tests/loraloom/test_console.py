@@ -114,7 +114,7 @@ def test_log_records_are_notes(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("somebody.else").warning("shown")
     finally:
         root.handlers, root.level = before
-    assert capsys.readouterr() == ("", "3 files\ntold\n")
+    assert capsys.readouterr() == ("", "3 files\nshown\n")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (185.2, "3:05"), (3729, "1:02:09")])
