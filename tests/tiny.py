@@ -426,7 +426,7 @@ def kl_vae(
 
 
 def lively(model: Any) -> Any:
-    """The model with embeddings and cross-attention strong enough that what it is told shows in what it draws."""
+    """The model with embeddings and cross-attention strong enough that prompts change what it draws."""
     import torch
 
     with torch.no_grad():

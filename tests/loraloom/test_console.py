@@ -52,7 +52,7 @@ def test_only_the_first_process_prints_and_any_may_fail(monkeypatch: pytest.Monk
     monkeypatch.setenv("RANK", "1")
     console.answer("twice")
     console.say("twice")
-    assert console.fail(Refused("told by the first")) == 2
+    assert console.fail(Refused("reported by the first")) == 2
     assert console.fail(JobFailed("Rank 1 ran out of memory.")) == 1
     assert capsys.readouterr() == ("", "error: Rank 1 ran out of memory.\n")
 
@@ -109,12 +109,12 @@ def test_log_records_are_notes(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         console.listen(debug=False)
         logging.getLogger("registry.index.scanning.scan").info("3 files")
-        logging.getLogger("registry.index.scanning.scan").debug("not told")
-        logging.getLogger("somebody.else").info("not told")
-        logging.getLogger("somebody.else").warning("told")
+        logging.getLogger("registry.index.scanning.scan").debug("not shown")
+        logging.getLogger("somebody.else").info("not shown")
+        logging.getLogger("somebody.else").warning("shown")
     finally:
         root.handlers, root.level = before
-    assert capsys.readouterr() == ("", "3 files\ntold\n")
+    assert capsys.readouterr() == ("", "3 files\nshown\n")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (185.2, "3:05"), (3729, "1:02:09")])

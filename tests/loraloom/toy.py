@@ -51,7 +51,7 @@ class Toy:
 
 
 class Stopped(LoomError):
-    """As train's own: told apart by its exit code."""
+    """As train's own: distinguished by its exit code."""
 
     exit_code = 130
 

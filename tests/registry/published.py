@@ -13,14 +13,14 @@ DEPTHS = ("num_layers", "num_single_layers", "depth", "num_refiner_layers", "num
 
 @dataclass(frozen=True)
 class Published:
-    """One published denoiser. `adapter` is its variant as an adapter of all layers shows it; `deep` needs all blocks to be told."""
+    """One published denoiser. `adapter` is its variant as an adapter of all layers shows it; `deep` needs all blocks to be identified."""
 
     family: str
     variant: str | None
     class_name: str
     sizes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     adapter: str | None = None
-    alike: tuple[str, ...] = ()  # families that an adapter of its attention alone cannot be told from
+    alike: tuple[str, ...] = ()  # families that an adapter of its attention alone cannot be distinguished from
 
 
 SD3 = {"sample_size": 128, "joint_attention_dim": 4096, "pooled_projection_dim": 2048, "out_channels": 16, "attention_head_dim": 64}

@@ -4,7 +4,7 @@ A module has
     SIZE                pixels a side of its images
     VARIANTS            the builds it can make; the first is the default
     pipeline(variant)   the diffusers pipeline, seeded by its caller, with `tests.tiny.lively` weights
-    LEFT_OUT            of a variant: components its folder has not and the stock pipeline must be told to do without (optional)
+    LEFT_OUT            of a variant: components its folder has not and the stock pipeline must be given as None (optional)
     latents(pipeline, *, prompt, negative, guidance, steps, size, seed) -> (1, C, H, W)
                         what the stock pipeline ends with, unpacked and normalised as the seam has it; negative None is none given
     CONTROL, CONTROLS   where diffusers has one: the ControlNet pipeline, for which `latents` takes **extra, and the kinds of nets it takes

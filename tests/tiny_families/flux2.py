@@ -1,6 +1,6 @@
 """FLUX.2 with one double and two single blocks: dev over Mistral 3, klein over Qwen3, with and without distillation.
 
-Three layers of the language model are read; the published indices are beyond it, so the last ones are assumed and told.
+Three layers of the language model are read; the published indices are beyond it, so the last ones are assumed, with a note.
 """
 
 from __future__ import annotations

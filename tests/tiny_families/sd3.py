@@ -6,7 +6,7 @@ from typing import Any
 
 SIZE = 64
 VARIANTS = ("3", "3.5", "3-no_t5")
-LEFT_OUT = {"3-no_t5": ("text_encoder_3", "tokenizer_3")}  # components that the stock pipeline must be told to do without
+LEFT_OUT = {"3-no_t5": ("text_encoder_3", "tokenizer_3")}  # components that the stock pipeline must be given as None
 
 
 def pipeline(variant: str) -> Any:

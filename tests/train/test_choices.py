@@ -1,4 +1,4 @@
-"""What the settings choose from the tables, and everything that does not fit, told at plan time."""
+"""What the settings choose from the tables, and everything that does not fit, reported at plan time."""
 
 from typing import Any
 

@@ -196,13 +196,13 @@ def test_kohya_names_and_alpha(name: str, files: Callable[..., Path], tmp_path: 
     actual = files(name, targets="convolutions", alpha=2.0)
     reference = saved(to_kohya(loaded(actual), alpha=2.0), tmp_path / "kohya.safetensors")
     without = saved(to_kohya(loaded(actual), alpha=None), tmp_path / "no-alpha.safetensors")
-    attach(family, parts, {"ours": actual, "theirs": reference, "without": without})
+    attach(family, parts, {"actual": actual, "reference": reference, "without": without})
     images = {}
-    for adapter, weight in (("ours", 1.0), ("theirs", 1.0), ("without", 0.5)):
+    for adapter, weight in (("actual", 1.0), ("reference", 1.0), ("without", 0.5)):
         set_weights(parts, {adapter: weight})
         images[adapter] = image(family, parts)
-    assert apart(images["ours"], images["theirs"]) <= 1e-5
-    assert apart(images["ours"], images["without"]) <= 1e-5  # no alpha is alpha = rank: twice as strong
+    assert apart(images["actual"], images["reference"]) <= 1e-5
+    assert apart(images["actual"], images["without"]) <= 1e-5  # no alpha is alpha = rank: twice as strong
 
 
 def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
@@ -220,10 +220,10 @@ def test_kohya_s_ldm_names(files: Callable[..., Path], tmp_path: Path) -> None:
         renamed[f"unet.{ldm}.{factor}.weight"] = tensor
     reference = saved(to_kohya(renamed, alpha=4.0), tmp_path / "ldm.safetensors")
     assert any(key.startswith("lora_unet_input_blocks_") for key in loaded(reference))
-    attach(family, parts, {"ours": actual, "theirs": reference})
-    set_weights(parts, {"ours": 1.0})
+    attach(family, parts, {"actual": actual, "reference": reference})
+    set_weights(parts, {"actual": 1.0})
     expected = image(family, parts)
-    set_weights(parts, {"theirs": 1.0})
+    set_weights(parts, {"reference": 1.0})
     assert apart(image(family, parts), expected) <= 1e-5
 
 
@@ -254,8 +254,8 @@ def test_old_diffusers_names(files: Callable[..., Path], tmp_path: Path) -> None
         found = re.fullmatch(r"(.*\.attn[12])\.(to_[qkv]|to_out)(?:\.0)?\.lora_(A|B)\.weight", key)
         assert found
         old[f"{found[1]}.processor.{found[2]}_lora.{'down' if found[3] == 'A' else 'up'}.weight"] = tensor
-    attach(family, parts, {"ours": actual, "old": saved(old, tmp_path / "old.safetensors")})
-    set_weights(parts, {"ours": 1.0})
+    attach(family, parts, {"actual": actual, "old": saved(old, tmp_path / "old.safetensors")})
+    set_weights(parts, {"actual": 1.0})
     expected = image(family, parts)
     set_weights(parts, {"old": 1.0})
     assert apart(image(family, parts), expected) <= 1e-5

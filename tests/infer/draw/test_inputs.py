@@ -1,4 +1,4 @@
-"""Images given to a grid: what is read, kept, refused and told; what is drawn of them, and drawn again."""
+"""Images given to a grid: what is read, kept, refused and reported; what is drawn of them, and drawn again."""
 
 from __future__ import annotations
 

@@ -30,19 +30,19 @@ def drawn(config: GridConfig, store: Store) -> Any:
 T5 = {"max_sequence_length": 48}  # what the tiny T5 tokenizer holds
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "sd1": ("sd1", {}, {}),
-    "sd1 told all": (
+    "sd1 all settings": (
         "sd1",
         {"negative": "a tree", "guidance": 4.0, "size": "48x32", "adapters": "ink:0.6"},
         {"negative_prompt": "a tree", "guidance_scale": 4.0, "width": 48, "height": 32},
     ),
     "sdxl": ("sdxl", {}, {}),
-    "sdxl told all": (
+    "sdxl all settings": (
         "sdxl",
         {"negative": "", "guidance": 4.0, "size": "48x32", "adapters": "ink:0.6"},
         {"negative_prompt": "", "guidance_scale": 4.0, "width": 48, "height": 32},
     ),
     "flux1": ("flux1", {"size": 64}, {"width": 64, "height": 64, **T5}),
-    "flux1 told all": (
+    "flux1 all settings": (
         "flux1",
         {"guidance": 2.0, "size": "96x64", "adapters": "ink:0.6"},
         {"guidance_scale": 2.0, "width": 96, "height": 64, **T5},
@@ -52,7 +52,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(
     ("family", "settings", "options"),
-    [pytest.param(*case, id=name, marks=[] if "told" in name else [pytest.mark.slow]) for name, case in CASES.items()],
+    [pytest.param(*case, id=name, marks=[] if "all settings" in name else [pytest.mark.slow]) for name, case in CASES.items()],
 )
 def test_a_cell_is_the_plain_pipelines_image(
     family: str, settings: dict[str, Any], options: dict[str, Any], store: Store, tmp_path: Path
@@ -78,7 +78,7 @@ def test_a_cell_is_the_plain_pipelines_image(
 def test_a_single_file_draws_what_its_folder_draws(family: str, store: Store, tmp_path: Path) -> None:
     folder = {"sd1": tiny_sd1, "sdxl": tiny_sdxl}[family](tmp_path / "folder", standard=True)
     single = tiny_single_file(folder, tmp_path / "single.safetensors", family=family)
-    reported = tiny_single_file(folder, tmp_path / "told.safetensors", family=family, configs=True)
+    reported = tiny_single_file(folder, tmp_path / "configs.safetensors", family=family, configs=True)
     for seed, base in enumerate((str(single), str(reported))):
         # the file has no scheduler: the sampler is named, so that both step alike
         asked: dict[str, Any] = {

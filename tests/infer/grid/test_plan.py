@@ -137,7 +137,7 @@ def _wider_adapter(folder: Path) -> Path:
 def test_an_adapter_of_another_family_that_fits_is_reported(tmp_path: Path) -> None:
     """Chroma's blocks are named and sized as FLUX.1's, so shapes alone say nothing."""
     file = tiny_adapter(shared_folder("chroma"), tmp_path / "ink.safetensors", family="chroma")
-    save_file(load_file(file), tmp_path / "told.safetensors", metadata={"modelspec.architecture": "flux-1-dev/lora"})
-    asked = GridConfig(base=str(shared_folder("chroma")), prompt="a", size=64, adapters=str(tmp_path / "told.safetensors"))
+    save_file(load_file(file), tmp_path / "declared.safetensors", metadata={"modelspec.architecture": "flux-1-dev/lora"})
+    asked = GridConfig(base=str(shared_folder("chroma")), prompt="a", size=64, adapters=str(tmp_path / "declared.safetensors"))
     notes = plan(asked, Store(tmp_path / "home")).notes
     assert any("is known as one for flux1; its layers fit this chroma base" in note for note in notes)

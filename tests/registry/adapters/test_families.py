@@ -23,7 +23,7 @@ NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is
 
 
 def adapter(family: str, layout: Layout, path: Path, *, without: str = "nothing") -> Path:
-    """A LoRA of every matrix that an adapter of the family may carry, in diffusers' names; but of those that have `without` in theirs."""
+    """A LoRA of every matrix that an adapter of the family may carry, in diffusers' names; but of those whose names hold `without`."""
     known = FAMILIES[family]
     assert known.adapter_names is not None
     prefix = f"{known.denoiser}/"
@@ -74,7 +74,7 @@ def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_pa
     """Fused layers, other numbers, dots as underscores: converted by the registry, fused into both forms."""
     store, folder = Store(tmp_path / "home"), shared_folder(family)
     actual = adapter(family, read_layout(folder), tmp_path / "ours.safetensors", without="norm")
-    expected = tmp_path / "theirs.safetensors"
+    expected = tmp_path / "reference.safetensors"
     write_planned(plan_adapter(actual, expected, target="kohya", family=family, base=folder, dtype=None), parents=[])
     for path in (actual, expected):
         store.add(path, family=family)

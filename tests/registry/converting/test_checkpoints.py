@@ -269,7 +269,7 @@ def test_what_was_reported_of_a_file_s_prediction_goes_into_its_folder(tmp_path:
         convert(store, file, tmp_path / "untold", "folder")
     store.add(file)
     store.override("two", prediction="epsilon")
-    convert(store, file, tmp_path / "told", "folder")
-    scheduler = json.loads((tmp_path / "told" / "scheduler" / "scheduler_config.json").read_text())
-    assert scheduler["prediction_type"] == "epsilon" and inspect(tmp_path / "told").prediction.value == "epsilon"
-    assert alike(folder_tensors(tmp_path / "told"), folder_tensors(source))
+    convert(store, file, tmp_path / "overridden", "folder")
+    scheduler = json.loads((tmp_path / "overridden" / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "epsilon" and inspect(tmp_path / "overridden").prediction.value == "epsilon"
+    assert alike(folder_tensors(tmp_path / "overridden"), folder_tensors(source))

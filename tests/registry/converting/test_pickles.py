@@ -1,4 +1,4 @@
-"""Pickles as safetensors: their tensors to the bit, what is no weight told, and none of their code run."""
+"""Pickles as safetensors: their tensors to the bit, what is no weight reported, and none of their code run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chroma: T5's mask with one padding token, single files, and adapters that are told from FLUX.1's."""
+"""Chroma: T5's mask with one padding token, single files, and adapters that are distinguished from FLUX.1's."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def test_adapters_are_reported_from_flux_s(tmp_path: Path) -> None:
     file = tiny_adapter(shared_folder("chroma"), tmp_path / "adapter.safetensors", family="chroma", targets="attention_mlp")
     state = load_file(file)
     for metadata in ({"modelspec.architecture": "chroma/lora"}, {"ss_base_model_version": "chroma"}):
-        save_file(state, tmp_path / "told.safetensors", metadata=metadata)
-        assert inspect(tmp_path / "told.safetensors").family == "chroma"
+        save_file(state, tmp_path / "declared.safetensors", metadata=metadata)
+        assert inspect(tmp_path / "declared.safetensors").family == "chroma"
     time = {f"lora_unet_distilled_guidance_layer_in_proj.lora_{end}.weight": torch.ones(4, 4) for end in ("down", "up")}
     save_file(time, tmp_path / "time.safetensors")
     assert inspect(tmp_path / "time.safetensors").family == "chroma"

@@ -1,4 +1,4 @@
-"""FLUX.2: dev and klein told apart, text layers, the VAE's statistics, single files, and adapters that stay with their build."""
+"""FLUX.2: dev and klein distinguished, text layers, the VAE's statistics, single files, and adapters that stay with their build."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def test_tokens_are_counted_with_the_template(variant: str) -> None:
 
 
 def test_the_layers_to_read_are_the_record_s(tmp_path: Path) -> None:
-    """The published indices are beyond a small encoder: the last layers are assumed and told, or said in model_index.json."""
+    """The published indices are beyond a small encoder: the last layers are assumed, with a note, unless given in model_index.json."""
     assumed = loaded(shared_folder("flux2", variant="klein"))
     assert any("layers [1, 2, 3] are read (assumed)" in warning for warning in assumed.warnings)
-    reported = loaded(with_settings(tiny_model("flux2", tmp_path / "told", variant="klein"), text_encoder_out_layers=[0, 2, 1]))
+    reported = loaded(with_settings(tiny_model("flux2", tmp_path / "declared", variant="klein"), text_encoder_out_layers=[0, 2, 1]))
     assert not any("assumed" in warning for warning in reported.warnings)
     import torch
 
@@ -219,8 +219,8 @@ def test_an_adapter_says_which_build_it_is_for(tmp_path: Path) -> None:
         ("ss_base_model_version", "flux2", None),
         ("ss_base_model_version", "flux2_klein_base_9b", "klein-9b"),
     ):
-        save_file(state, tmp_path / "told.safetensors", metadata={key: declared})
-        record = inspect(tmp_path / "told.safetensors")
+        save_file(state, tmp_path / "declared.safetensors", metadata={key: declared})
+        record = inspect(tmp_path / "declared.safetensors")
         assert (record.family, record.variant) == ("flux2", variant)
 
 

@@ -66,7 +66,7 @@ def test_guidance_keeps_the_length_of_each_row() -> None:
 
 
 def test_the_velocity_points_from_the_image_to_the_noise() -> None:
-    """The module itself is told 1 at the image and answers image - noise."""
+    """The module itself is given 1 at the image and answers image - noise."""
     family, parts = tiny_parts("lumina2")
     noisy = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

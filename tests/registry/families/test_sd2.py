@@ -1,4 +1,4 @@
-"""Stable Diffusion 2: told from SD 1 and SDXL, its prediction heard and never guessed, OpenCLIP's names and its unused last layer."""
+"""Stable Diffusion 2: distinguished from SD 1 and SDXL, its prediction never guessed, OpenCLIP's names and its unused last layer."""
 
 from __future__ import annotations
 

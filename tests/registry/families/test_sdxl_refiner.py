@@ -1,4 +1,4 @@
-"""SDXL's refiner: told from SDXL's base, one text encoder, scores by prompt and negative, its pipeline's images; never trained."""
+"""SDXL's refiner: distinguished from SDXL's base, one text encoder, scores by prompt and negative, its pipeline's images; never trained."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_guidance_counts_from_nought() -> None:
 
 
 def test_the_velocity_points_from_the_image_to_the_noise() -> None:
-    """The module itself is told 1 at the image and answers image - noise."""
+    """The module itself is given 1 at the image and answers image - noise."""
     family, parts = tiny_parts("z_image")
     noisy = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

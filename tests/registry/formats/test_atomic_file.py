@@ -43,9 +43,9 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_it_writes_the_librarys_bytes(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "ours.safetensors", tensors(), metadata={"k": "v"})
     save_file(
-        {name: tensor.detach().clone().contiguous() for name, tensor in tensors().items()}, tmp_path / "theirs.safetensors", {"k": "v"}
+        {name: tensor.detach().clone().contiguous() for name, tensor in tensors().items()}, tmp_path / "reference.safetensors", {"k": "v"}
     )
-    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
+    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "reference.safetensors").read_bytes()
     back = load_file(tmp_path / "ours.safetensors")
     assert all(back[name].equal(tensor.detach()) for name, tensor in tensors().items())
 

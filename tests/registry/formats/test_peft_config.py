@@ -68,7 +68,7 @@ def test_the_base_that_the_config_names_is_a_parent(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "owner/base"}))
     assert inspect(path).parents == ({"role": "base", "ref": "owner/base", "sha256": None},)
-    (tmp_path / "adapter_config.json").write_text("{")  # damaged: nothing is told, nothing fails
+    (tmp_path / "adapter_config.json").write_text("{")  # damaged: nothing is reported, nothing fails
     assert inspect(path).alpha == 4.0
 
 

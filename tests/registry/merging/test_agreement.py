@@ -1,6 +1,6 @@
 """Our methods against what sd-mecha and mergekit gave for the same tensors; where they differ, the reason is shown to be the reason.
 
-The numbers beside this file are theirs, written by bench/merge/agree.py.
+The numbers beside this file are sd-mecha's and mergekit's, written by bench/merge/agree.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plans from headers: coverage, blocks, rules, everything that is wrong told at once, before a byte is written."""
+"""Plans from headers: coverage, blocks, rules, every fault reported at once, before a byte is written."""
 
 from __future__ import annotations
 

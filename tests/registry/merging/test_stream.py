@@ -246,7 +246,7 @@ def test_reproduce_gives_the_same_hash_also_when_a_source_was_moved(pair: tuple[
 
 
 def test_reproduce_knows_the_licences_of_then(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
-    """They stand in the header; one that is told or changed later changes nothing of what was made."""
+    """They are in the header; one that is set or changed later changes nothing of what was made."""
     store.add(pair[0], name="first", licence="mit")
     merge(recipe("first", pair[1]), store, tmp_path / "out.safetensors")
     for source, licence in (("first", "cc-by-nc-4.0"), (str(pair[1]), "apache-2.0")):

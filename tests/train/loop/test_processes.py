@@ -31,7 +31,7 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(settings: Call
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.count("prompts as tokenised") == 1, "only the first process speaks"
+    assert finished.stdout.count("prompts as tokenised") == 1, "only the first process prints"
     (folder,) = (tmp_path / "two" / "discs").iterdir()
     one, two = load_file(alone.result["files"]["diffusers"]), load_file(folder / "discs.safetensors")
     for name in one:

@@ -104,7 +104,7 @@ def test_twelve_steps_straight_are_six_a_kill_and_six_more(moment: str, settings
 
 @pytest.mark.slow
 def test_killed_again_and_again_at_any_moment_it_still_ends_the_same(settings: Settings, tmp_path: Path) -> None:
-    checkpoints, heldout = CheckpointConfig(every=2), HeldoutConfig(every=1)  # held-out losses are told step by step
+    checkpoints, heldout = CheckpointConfig(every=2), HeldoutConfig(every=1)  # held-out losses are reported step by step
     config = settings(steps=24, checkpoint=checkpoints, heldout=heldout, out=str(tmp_path / "killed"))
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(config), encoding="utf-8")
@@ -115,7 +115,7 @@ def test_killed_again_and_again_at_any_moment_it_still_ends_the_same(settings: S
         time.sleep(0.02)  # somewhere inside the next step, or the checkpoint after it
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        kills += process.returncode == -signal.SIGKILL  # a busy machine may let the run end before its reader is told of a step
+        kills += process.returncode == -signal.SIGKILL  # a busy machine may let the run end before its reader receives a step
         if process.returncode == 0:
             break
         process = begin(tmp_path / "home", file, only_run(tmp_path / "killed"))

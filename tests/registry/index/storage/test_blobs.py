@@ -72,7 +72,7 @@ def test_a_store_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_blobs_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """s3fs against moto's server: kept, listed, brought to a second machine, taken away; damage there is noticed."""
+    """s3fs against moto's server: kept, listed, downloaded to a second machine, taken away; damage there is noticed."""
     import fsspec
     from moto.server import ThreadedMotoServer
 
