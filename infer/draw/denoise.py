@@ -80,7 +80,8 @@ def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None
     most = family.largest_side(parts)
     if most is not None and max(height, width) > most:
         raise Refused(
-            f"The size is {width}x{height} pixels; this build of {family.name} has position embeddings for {most} a side. Draw a smaller image."
+            f"The size is {width}x{height} pixels; this build of {family.name} has position embeddings for {most} a side. "
+            f"Draw a smaller image."
         )
 
 

@@ -222,12 +222,12 @@ def test_a_size_beyond_the_table_of_places_is_refused_by_every_plan(tmp_path: Pa
     from train import run
     from train.config import DataConfig, TrainConfig
 
-    family, parts = tiny_parts("sd3")  # 24 places of 16 pixels
+    family, parts = tiny_parts("sd3")  # 24 positions of 16 pixels
     check_size(family, parts, height=384, width=64)
     with pytest.raises(Refused, match="400x64 pixels; this build of sd3 has position embeddings for 384 a side"):
         check_size(family, parts, height=64, width=400)
     store, base = Store(tmp_path / "home"), str(shared_folder("sd3"))
-    with pytest.raises(Faults, match="places for 384"):
+    with pytest.raises(Faults, match="position embeddings for 384"):
         Resolver(store).resolve(Render(base=base, width=400, height=64))
     data = DataConfig(path=str(tiny_dataset(tmp_path / "set", 3)))
     with pytest.raises(Refused, match=r"resolution=400: this build of sd3 has position embeddings for 384"):
