@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest --numprocesses auto --dist loadfile  # a process a core; a file's fixtures are built once
-PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP = .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
 
