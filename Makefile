@@ -19,7 +19,7 @@ demo: $(INSTALLED)
 	.venv/bin/loraloom demo
 
 test: $(INSTALLED_DEV)
-	$(PYTEST)
+	$(PYTEST) $(OPTIONS)
 
 check: $(INSTALLED_DEV)
 	.venv/bin/ruff format --check
