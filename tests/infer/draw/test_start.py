@@ -161,7 +161,7 @@ def test_a_strength_that_draws_nothing_is_refused(strength: float, reported: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "variant"), builds())
-def test_every_family_starts_from_a_image(family: str, variant: str) -> None:
+def test_every_family_starts_from_an_image(family: str, variant: str) -> None:
     """With a pipeline for it or without: the recipe is one. What a mask keeps is the start's own latents; a weaker start stays nearer."""
     import torch
 

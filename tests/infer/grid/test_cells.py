@@ -21,7 +21,7 @@ def test_put_and_get(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob(".tmp-*")] == []
 
 
-def test_a_image_without_its_entry_is_not_there(tmp_path: Path) -> None:
+def test_an_image_without_its_entry_is_not_there(tmp_path: Path) -> None:
     cells, render = CellStore(tmp_path), resolved()
     stored = cells.put(render, encode_png(square((1, 2, 3)), render, NAMES), seconds=0, forwards=1)
     stored.path.with_suffix(".json").unlink()  # as a kill between the two writes leaves it

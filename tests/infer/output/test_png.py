@@ -107,7 +107,7 @@ def _pixels(png: bytes) -> bytes:
     return png[png.index(b"IDAT") :]
 
 
-def test_a_image_of_others_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_an_image_of_others_is_refused_with_the_reason(tmp_path: Path) -> None:
     square((0, 0, 0)).save(tmp_path / "plain.png")
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(encode_png(square((0, 9, 0)), resolved(), NAMES)[:-30])

@@ -63,7 +63,7 @@ def test_an_edited_image_is_reported(png: Path, shelf: Shelf) -> None:
     assert "edited" in found.to_text()
 
 
-def test_a_image_of_others_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+def test_an_image_of_others_is_refused(shelf: Shelf, tmp_path: Path) -> None:
     square((0, 0, 0)).save(tmp_path / "plain.png")
     with pytest.raises(BadFile, match="carries no Render"):
         reproduce(tmp_path / "plain.png", shelf.store)

@@ -67,7 +67,7 @@ def test_it_is_a_setting_of_training_that_stays_with_the_run(file: Path, tmp_pat
     assert run.plan(TrainConfig(**settings | {"base": "two"}), store).config.prediction == "v_prediction"
 
 
-def test_it_is_part_of_a_image_and_of_its_key(tmp_path: Path) -> None:
+def test_it_is_part_of_an_image_and_of_its_key(tmp_path: Path) -> None:
     from infer.draw.render import Render
     from infer.draw.resolve import Resolver
 

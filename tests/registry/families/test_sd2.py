@@ -233,7 +233,7 @@ def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> Non
 
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_steered_image_from_a_image_is_the_pipeline_s(masked: bool) -> None:
+def test_a_steered_image_from_an_image_is_the_pipeline_s(masked: bool) -> None:
     """Image-to-image under a ControlNet, and inpainting, of the v build."""
     import diffusers
     import numpy

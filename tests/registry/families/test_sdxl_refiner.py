@@ -116,7 +116,7 @@ def test_scores_are_the_prompt_s_and_the_negative_s() -> None:
 
 
 @pytest.mark.parametrize("negative", [None, "a blurred dog"])
-def test_it_finishes_a_image_as_its_pipeline_does(negative: str | None) -> None:
+def test_it_finishes_an_image_as_its_pipeline_does(negative: str | None) -> None:
     import torch
 
     from infer.draw.denoise import Job, denoise

@@ -76,7 +76,7 @@ def test_what_is_no_image_says_why(data: bytes, why: str) -> None:
         decode(data)
 
 
-def test_a_cut_off_file_is_not_half_a_image() -> None:
+def test_a_cut_off_file_is_not_half_an_image() -> None:
     data = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
     with pytest.raises(Unreadable, match="decoded"):
         decode(data[: len(data) // 2])

@@ -119,7 +119,7 @@ def test_a_damaged_entry_is_made_again(parts: Parts, images: Path, cache: Cache)
     assert torch.equal(first.mean, again.mean)
 
 
-def test_a_image_that_changed_since_the_plan_stops_the_run(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
+def test_an_image_that_changed_since_the_plan_stops_the_run(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
     import shutil
 
     folder = Path(shutil.copytree(images, tmp_path / "copy"))
