@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 
 from registry.errors import IndexDamaged, LoomError, Refused
 from registry.index import backups
-from registry.index.storage.locks import held
+from registry.locks import held
 
 logger = logging.getLogger(__name__)
 BUSY_SECONDS = 60  # how long a writer waits for another process

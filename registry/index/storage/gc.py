@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry.formats.atomic_file import TEMPORARY
+from registry.formats.unfinished import NAMED, TEMPORARY, leftovers, remove_leftover
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
@@ -68,8 +68,10 @@ def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, cache
     for path in sorted(quarantine.glob("*")) if quarantine.is_dir() else ():
         if path.suffix != ".lock":
             found.items.append(GarbageItem("quarantine", str(path), path.stat().st_size))
-    for path in _unfinished(home, blobs):
-        if time.time() - path.stat().st_mtime < YOUNG_SECONDS:
+    for path in sorted({*_unfinished(home, blobs), *_of_outputs(index)}):
+        if NAMED.fullmatch(path.name):
+            found.items.append(GarbageItem("unfinished", str(path), _size(path)))
+        elif time.time() - path.stat().st_mtime < YOUNG_SECONDS:
             found.left.append(f"{path} is younger than {YOUNG_SECONDS // 60} minutes: it may still be written.")
         else:
             found.items.append(GarbageItem("unfinished", str(path), _size(path)))
@@ -125,7 +127,16 @@ def _rows(connection: Connection) -> Iterator[GarbageItem]:
 def _unfinished(home: Path, blobs: Blobs) -> list[Path]:
     below = [f"{name}/{depth}" for name in CACHES for depth in ("", "*/", "*/*/")]
     here = [path for pattern in ("", *below) for path in home.glob(f"{pattern}{TEMPORARY}*")]
-    return sorted({*here, *blobs.leftovers()})
+    found = {*here, *blobs.leftovers()}
+    locked = {path for path in found if NAMED.fullmatch(path.name)} - {one for path in found for one in leftovers(path.parent)}
+    return sorted(found - locked)
+
+
+def _of_outputs(index: Index) -> set[Path]:
+    """What killed processes left in the folders of registered files."""
+    with index.reading() as connection:
+        places = [Path(row.path).parent for row in connection.execute(select(tables.location.c.path))]
+    return {path for folder in set(places) for path in leftovers(folder)}
 
 
 def _size(path: Path) -> int:
@@ -135,6 +146,8 @@ def _size(path: Path) -> int:
 
 
 def _delete(path: Path) -> bool:
+    if NAMED.fullmatch(path.name):
+        return remove_leftover(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
