@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse
 from registry.detect.licences import declared_terms, inherited
 from registry.errors import LoomError, NotFound, Refused
+from registry.formats.plain_values import from_json
 from registry.formats.safetensors_header import read_header
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.plan import MergePlan, plan_merge
@@ -72,10 +72,12 @@ def recipe_of_record(record: Record) -> dict[str, Any]:
     if stated is None:
         raise NotFound(f"{record.name} has no recipe: it was made neither by loraloom merge nor by loraloom lora.")
     try:
-        plain = json.loads(stated)
+        plain = from_json(stated)
     except ValueError as error:
         raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
-    return dict(plain)
+    if not isinstance(plain, dict):
+        raise NotFound(f"The recipe in {record.name} cannot be read: a JSON object was expected.")
+    return plain
 
 
 @dataclass(frozen=True)
