@@ -8,7 +8,7 @@ from typing import Any
 from registry.aliases import declared_family
 from registry.detect.aliases import all_aliases
 from registry.detect.licences import declared_terms
-from registry.formats.plain_values import from_json
+from registry.plain_values import from_json
 from registry.record import Prediction, Warn
 
 TRIGGERS_AT_MOST = 8

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from registry.formats.plain_values import from_json
+from registry.plain_values import from_json
 from registry.record import Warn
 
 # beginnings or parts of licence ids and names, from free to strict; the strictest that matches counts

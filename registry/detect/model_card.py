@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.formats.plain_values import from_yaml
+from registry.plain_values import from_yaml
 
 CARD = "README.md"
 LONGEST = 64_000  # bytes of a head that is read

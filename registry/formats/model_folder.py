@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
-from registry.formats.plain_values import from_json
 from registry.formats.safetensors_header import TensorInfo, open_regular, read_header
+from registry.plain_values import from_json
 
 JSON_LIMIT = 16 << 20  # bytes of a config or index file
 

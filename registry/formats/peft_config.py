@@ -9,7 +9,7 @@ from typing import Any
 
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
-from registry.formats.plain_values import from_json
+from registry.plain_values import from_json
 
 WEIGHTS, CONFIG = "adapter_model", "adapter_config.json"  # as peft names the files of a folder
 ENTRY = "lora_adapter_metadata"

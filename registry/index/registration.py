@@ -14,8 +14,8 @@ from registry.detect.inspect import inspect
 from registry.detect.model_card import card_licence
 from registry.errors import BadFile, Refused
 from registry.formats.model_folder import folder_files
-from registry.formats.plain_values import storable
 from registry.index import records, rows
+from registry.plain_values import storable
 from registry.record import FileEntry, Hashes, Record
 
 

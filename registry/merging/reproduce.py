@@ -14,11 +14,11 @@ from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse
 from registry.detect.licences import declared_terms, inherited
 from registry.errors import LoomError, NotFound, Refused
-from registry.formats.plain_values import from_json
 from registry.formats.safetensors_header import read_header
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import DTYPES, Recipe, Source, recipe_of
+from registry.plain_values import from_json
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import Weighted

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 
 from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import write_json
-from registry.formats.plain_values import from_json
 from registry.index.storage.locks import held
+from registry.plain_values import from_json
 from registry.progress import Report, Tick
 
 CHUNK = 1 << 20  # bytes a read

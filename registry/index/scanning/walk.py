@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from registry.detect.inspect import is_lone_component
 from registry.errors import BadFile
-from registry.formats.plain_values import storable
+from registry.plain_values import storable
 
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
 NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # reported, not read

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from registry.formats.plain_values import from_json, from_yaml
+from registry.plain_values import from_json, from_yaml
 
 
 def test_half_of_a_pair_is_replaced_wherever_it_is_and_whole_pairs_stay() -> None:
