@@ -30,7 +30,7 @@ def png(shelf: Shelf) -> Path:
         out=str(shelf.work),
         axes=Axes(seed=[5]),
     )
-    return run(asked, shelf.store).folder / "images" / "0001.png"
+    return run(asked, shelf.store).folder / "images" / "image.png"
 
 
 def test_the_same_pixels(png: Path, shelf: Shelf) -> None:
