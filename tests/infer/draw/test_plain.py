@@ -111,11 +111,12 @@ def test_a_single_file_with_base_config(store: Store, tmp_path: Path) -> None:
         drawn(GridConfig(base=str(folder), prompt=asked.prompt, steps=3, seed=1, out=str(tmp_path / "runs")), store)
         == _image(outcome.folder)
     ).all()
-    assert reproduce(outcome.folder / "images" / "image.png", store).equal
+    assert reproduce(outcome.folder / "images" / "seed-1.png", store).equal
 
 
 def _image(folder: Path) -> Any:
-    with Image.open(folder / "images" / "image.png") as image:
+    (path,) = (folder / "images").iterdir()
+    with Image.open(path) as image:
         return numpy.asarray(image.convert("RGB"), dtype=int)
 
 
