@@ -31,8 +31,14 @@ def held_if_free(path: Path) -> Iterator[bool]:
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False, wait: bool) -> Iterator[bool]:
     """Whether this lock file is held by this process; the file stays. Makes it, and its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = open_lock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = open_lock(path)
+    except OSError as error:
+        if shared and error.errno in (errno.EROFS, errno.EACCES):  # where nothing can be written, nothing is deleted either
+            yield True
+            return
+        raise
     try:
         yield take(descriptor, shared=shared, wait=wait) is not False
     finally:

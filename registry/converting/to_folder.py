@@ -98,14 +98,13 @@ class FolderConversion:
         maps = MappedFiles([self.layout.path])
         refuse_overflow(list(self.weights.values()), maps, report)
         modules, known = _modules(self.known, self.parts), dict[str, Hashes]()
+        metadata = {"format": "pt", "loraloom.parents": plain_parents(parents)}
         with atomic_folder(self.request.output) as folder:
             for component, tensors in self.weights.items():
                 module = modules[component]
                 place = folder / component / WEIGHTS[_library(module)]
                 named = {_published(module, name): one for name, one in tensors.items()}
-                known[place.relative_to(folder).as_posix()] = write_planned(
-                    place, named, maps, metadata={"format": "pt", "loraloom.parents": plain_parents(parents)}, report=report
-                )
+                known[place.relative_to(folder).as_posix()] = write_planned(place, named, maps, metadata=metadata, report=report)
                 _write_config(module, folder / component)
             self._write_rest(folder, modules)
             maps.check()

@@ -30,7 +30,7 @@ def add_written(
     triggers: Sequence[str] = (),
     report: Report = silent,
 ) -> Record:
-    """The Record of a file or folder with its recipe. Raises JobFailed, and registers nothing, where its sha256 is another than was written."""
+    """The Record of what was written, with its recipe. Raises JobFailed, and registers nothing, where its sha256 is another."""
     found = store.sha256(store.find(str(path)), report=report)
     if found != sha256:
         raise JobFailed(

@@ -23,6 +23,7 @@ from registry.family import Family
 from registry.formats.atomic_file import write_safetensors
 from registry.formats.hashing import value_sha256
 from registry.formats.image_file import decode
+from registry.formats.write_failure import make_folder
 from registry.home import home_dir
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import Report, Tick
@@ -55,7 +56,7 @@ class Cache:
             return None
 
     def put(self, key: str, tensors: dict[str, Tensor]) -> None:
-        self.path(key).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path(key).parent)
         write_safetensors(self.path(key), tensors, metadata={})
 
     def or_make(self, key: str, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], bool]:

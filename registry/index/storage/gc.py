@@ -20,8 +20,10 @@ from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.storage.blobs import Blob, Blobs
+from registry.locks import held_if_free
 
 YOUNG_SECONDS = 600  # younger unfinished files may still be written
+IN_USE = "is in use by a grid or a training: it is left as it is."
 CACHES = ("cache", "cells")  # in the home: latents and embeddings, images
 
 
@@ -76,7 +78,11 @@ def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, cache
         else:
             found.items.append(GarbageItem("unfinished", str(path), _size(path)))
     for name in CACHES if caches else ():
-        if (home / name).is_dir():
+        with held_if_free(home / name) as free:
+            in_use = not free
+        if in_use:
+            found.left.append(f"{home / name} {IN_USE}")
+        elif (home / name).is_dir():
             found.items.append(GarbageItem("cache", str(home / name), _size(home / name)))
     return found
 
@@ -98,7 +104,10 @@ def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
                     if item.blob.sha256 in needed:
                         continue  # registered since
                     blobs.remove(item.blob)
-                elif not _delete(Path(item.path)):
+                elif item.why == "cache" and not _delete_cache(Path(item.path)):
+                    found.left.append(f"{item.path} {IN_USE}")
+                    continue
+                elif item.why != "cache" and not _delete(Path(item.path)):
                     found.left.append(f"{item.path} cannot be deleted.")
                     continue
                 gone.append(item)
@@ -143,6 +152,12 @@ def _size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def _delete_cache(path: Path) -> bool:
+    """Delete a cache unless a grid or a training uses it; gives whether it is gone."""
+    with held_if_free(path) as free:
+        return free and _delete(path)
 
 
 def _delete(path: Path) -> bool:
