@@ -44,5 +44,5 @@ def test_an_output_that_another_process_writes_is_refused(job: str, work: Path) 
     if job != "export":
         record = store.find("out")
         assert record.recipe and record.hashes.sha256
-    with pytest.raises(LoomError, match="exists already|came to be|written it since"):
+    with pytest.raises(LoomError, match=r"exists already|came to be|written it since"):
         JOBS[job](store, work, output)
