@@ -74,7 +74,8 @@ def split_by_content(samples: Sequence[Sample], share: float) -> tuple[list[Samp
     for group in ranked:
         if len(out) + len(group) <= wanted:
             out |= set(group)
-    out = out or set(min(ranked, key=len))  # every group is larger than what is wanted
+    smallest = min(ranked, key=len)
+    out = out or set(smallest)  # every group is larger than what is wanted
     return [s for place, s in enumerate(samples) if place not in out], [s for place, s in enumerate(samples) if place in out]
 
 
