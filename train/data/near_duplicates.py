@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from registry.formats.image_file import Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from train.data.dataset import Sample
-
 SIDE = 16  # pixels of the small copy
 MEAN = 3.2  # of 255: a JPEG of quality 30 to 95 and a copy of half to double size differ from the original by at most 3.1 (ink, blob)
 LARGEST = 40.0  # of 255, of one value: it is 32 in a JPEG of 64 pixels, and 89 in two faces of blob that differ in the mouth alone
 SHAPE = 0.02  # relative difference of the aspect ratios
+
+
+class Sized(Protocol):
+    """What is compared of a sample: its size, and its small copy (empty: it is like no other)."""
+
+    @property
+    def size(self) -> Size: ...
+
+    @property
+    def small(self) -> bytes: ...
 
 
 def small_copy(image: Image) -> bytes:
@@ -26,7 +34,7 @@ def small_copy(image: Image) -> bytes:
     return image.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
-def near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
+def near_duplicates(samples: Sequence[Sized]) -> list[list[int]]:
     """The places of samples that show one image, a list for each such image; those that occur once are left out.
 
     Compared are only those whose mean brightness is near: a pair's mean difference is at least that of their means.
