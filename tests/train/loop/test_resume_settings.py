@@ -68,8 +68,6 @@ def test_every_setting_acts_after_a_resume_or_is_refused() -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path) -> None:
-    if name in ("prodigy", "adamw_schedule_free"):
-        pytest.importorskip({"prodigy": "prodigyopt"}.get(name, "schedulefree"))
     config = settings(steps=8, optim=OPTIMIZERS[name])
     state = prepared(config).state
     for step in range(STEP):
