@@ -102,7 +102,8 @@ def _pissa(base: Tensor, _scale: float, rank: int) -> Tensor:
     import torch
 
     left, values, right = torch.linalg.svd(base, full_matrices=False)
-    return (left[:, :rank] * values[:rank]) @ right[:rank]
+    part: Tensor = (left[:, :rank] * values[:rank]) @ right[:rank]
+    return part
 
 
 def _olora(base: Tensor, scale: float, rank: int) -> Tensor:
@@ -110,7 +111,8 @@ def _olora(base: Tensor, scale: float, rank: int) -> Tensor:
     import torch
 
     q, r = torch.linalg.qr(base)
-    return scale * (q[:, :rank] @ r[:rank])
+    part: Tensor = scale * (q[:, :rank] @ r[:rank])
+    return part
 
 
 STARTS: dict[str, Callable[[Tensor, float, int], Tensor]] = {"pissa": _pissa, "olora": _olora}
