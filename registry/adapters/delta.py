@@ -111,12 +111,19 @@ def _tucker(module: Module, side: str) -> Tensor:
 
 
 def _lokr(module: Module, _base: Tensor | None) -> Tensor:
-    """The Kronecker product of w1 and w2, either of which may be a product itself.
+    """The Kronecker product of w1 and w2."""
+    import torch
+
+    first, second, scale = kronecker_sides(module)
+    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
+    return torch.kron(first.contiguous(), second.contiguous()) * scale
+
+
+def kronecker_sides(module: Module) -> tuple[Tensor, Tensor, float]:
+    """(w1, w2, scale) of a LoKr; either side may be a product itself.
 
     In LyCORIS's files alpha counts only where one is; in peft's it always does, by the rank of the config.
     """
-    import torch
-
     rank = None
     if "w1" in module.stored:
         first = module.tensor("w1")
@@ -126,9 +133,8 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
         second = module.tensor("w2")
     else:
         second, rank = _tucker(module, "2"), module.stored["w2_b"].info.shape[0]
-    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
     rank = module.declared_rank or rank
-    return torch.kron(first.contiguous(), second.contiguous()) * (module.scale(rank) if rank is not None else 1.0)
+    return first, second, module.scale(rank) if rank is not None else 1.0
 
 
 def _glora(module: Module, base: Tensor | None) -> Tensor:

@@ -202,12 +202,13 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
                 covered.mismatched.append(f"{module.name} ({wrong})")
             else:
                 covered.placed[component] = covered.placed.get(component, 0) + 1
-                for part in _module_parts(module, targets, places, one.weight):
+                for part in module_parts(module, targets, places, one.weight):
                     found.setdefault(part.target.key, []).append(part)
     return found
 
 
-def _module_parts(module: Module, targets: Sequence[TargetSlice], places: Targets, weight: float) -> list[Part]:
+def module_parts(module: Module, targets: Sequence[TargetSlice], places: Targets, weight: float) -> list[Part]:
+    """What a module changes: its targets and, where it has one, the bias."""
     if weight == 0.0:
         return []
     parts = [Part(module, target, weight) for target in targets] if module.roles - {"diff_b", "b_norm", "alpha"} else []
