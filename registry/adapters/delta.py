@@ -39,14 +39,14 @@ def delta(module: Module, base: Tensor | None = None, *, weight: float = 1.0) ->
     if "dora" in module.stored:
         assert base is not None
         return decomposed(module.tensor("dora"), base, change, on_out=_on_out(module, base), weight=weight)
-    return change * weight if weight != 1.0 else change
+    return change.mul_(weight) if weight != 1.0 else change
 
 
 def finite(values: Tensor, module: Module) -> Tensor:
     """The values. Raises JobFailed where the module's numbers are none."""
     import torch
 
-    if not bool(torch.isfinite(values).all()):
+    if values.numel() and not all(bool(bound.isfinite()) for bound in torch.aminmax(values)):  # NaN is both bounds then
         file = next(iter(module.stored.values())).file
         raise JobFailed(f"{module.name} of {file.name} has numbers that are none (NaN or infinite). Nothing was written; train it again.")
     return values
@@ -116,7 +116,8 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
 
     first, second, scale = kronecker_sides(module)
     first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
-    return torch.kron(first.contiguous(), second.contiguous()) * scale
+    product = torch.kron(first.contiguous(), second.contiguous())
+    return product.mul_(scale) if scale != 1.0 else product
 
 
 def kronecker_sides(module: Module) -> tuple[Tensor, Tensor, float]:

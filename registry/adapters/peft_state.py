@@ -117,7 +117,7 @@ def _refuse_other_kinds(path: Path, module: Module) -> None:
         else:
             continue
         raise BadFile(
-            path, "algorithm", f"holds {kind} ({name}); only plain LoRA (and peft's DoRA) is loaded. Convert it to a plain LoRA first."
+            path, "algorithm", f"holds {kind} ({name}); peft loads plain LoRA and its own DoRA alone."
         )
 
 
