@@ -116,9 +116,7 @@ def _refuse_other_kinds(path: Path, module: Module) -> None:
             kind = "LoRA of an embedding" if module.algorithm == "table" else module.algorithm
         else:
             continue
-        raise BadFile(
-            path, "algorithm", f"holds {kind} ({name}); peft loads plain LoRA and its own DoRA alone."
-        )
+        raise BadFile(path, "algorithm", f"holds {kind} ({name}); peft loads plain LoRA and its own DoRA alone.")
 
 
 def _refuse(path: Path, misfits: list[str], total: int) -> None:

@@ -23,8 +23,10 @@ CASES: dict[str, dict[str, torch.Tensor]] = {
     "lokr of a convolution": {"lokr_w1": random(1, 4, 2), "lokr_w2": random(2, 5, 6, 3, 3)},
     "lokr with factors": {"lokr_w1": random(1, 4, 3), "lokr_w2_a": random(2, 10, 2), "lokr_w2_b": random(3, 2, 12)} | ALPHA,
     "lokr, both with factors": {
-        "lokr_w1_a": random(1, 4, 2), "lokr_w1_b": random(2, 2, 3),
-        "lokr_w2_a": random(3, 10, 2), "lokr_w2_b": random(4, 2, 12),
+        "lokr_w1_a": random(1, 4, 2),
+        "lokr_w1_b": random(2, 2, 3),
+        "lokr_w2_a": random(3, 10, 2),
+        "lokr_w2_b": random(4, 2, 12),
         **ALPHA,
     },
     "lokr, Tucker": {
