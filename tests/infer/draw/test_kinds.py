@@ -126,7 +126,8 @@ def test_a_plain_lora_of_peft_beside_a_change_of_the_weights(tmp_path: Path) -> 
     def predicted() -> Tensor:
         with torch.no_grad():
             state = family.encode_prompts(parts, ["a cat"])
-            return family.predict(parts, noise, torch.tensor([500.0]), state)
+            found: Tensor = family.predict(parts, noise, torch.tensor([500.0]), state)
+            return found
 
     reference = []
     for first, second in ((plain, lokr), (lokr, plain)):
