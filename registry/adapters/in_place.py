@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from registry.adapters.delta import changes_bias
 from registry.adapters.delta_retention import Part, change_of
-from registry.adapters.fuse import misfit, module_parts
+from registry.adapters.fuse import biases_of, misfit, module_parts
 from registry.adapters.reader import Adapter
 from registry.adapters.targets import targets_of
+from registry.adapters.understood import adapter_faults
 from registry.errors import Refused
 from registry.family import Family
 from registry.formats.safetensors_header import TensorInfo
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VERSION = "1"  # counts up when a kind's change of the weights becomes another; part of the keys of the cells that have one
-BESIDE = {"down", "up", "alpha", "down_bias", "up_bias"}  # roles that peft adds beside the weights
+BESIDE = {"down", "up", "alpha", "singular", "up_bias", "diff_b"}  # roles that peft adds beside the weights
 PEFT = re.compile(r"\.lora_[A-Za-z_]+(\.|$)")  # a parameter of an adapter that peft attached
 SHOWN = 3
 
@@ -50,6 +51,8 @@ class Placed:
 
 def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
     """The adapter's place on a model, by shapes alone: a model on the meta device will do. Raises Refused where a key has none."""
+    if faults := adapter_faults(adapter):
+        raise Refused(f"{adapter.path.name} cannot be drawn in full. {' '.join(faults[:SHOWN])}")
     layout = _layout(family, parts)
     places = targets_of(layout, family.name)
     found: dict[str, list[Part]] = {}
@@ -60,10 +63,10 @@ def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
             misfits.append(f"{module.name} (no such module)")
         elif wrong := misfit(module, targets, layout):
             misfits.append(f"{module.name} ({wrong})")
-        elif changes_bias(module) and module.place not in places.biases:
+        elif (biases := biases_of(targets, layout) if changes_bias(module) else []) is None:
             misfits.append(f"{module.name} (it changes a bias, and this layer has none)")
         else:
-            for part in module_parts(module, targets, places, 1.0):
+            for part in module_parts(module, targets, biases, 1.0):
                 found.setdefault(part.target.key, []).append(part)
     if misfits or not found:
         total = len(adapter.modules) + len(adapter.left)
