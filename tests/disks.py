@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from registry.formats import write_failure
+from registry.files import write_failure
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from typing import Any
 
 from infer.draw.render import Render
 from registry.errors import LoomError
+from registry.files.locks import held, locked_while_it_lasts
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json
-from registry.formats.write_failure import make_folder
 from registry.home import home_dir
-from registry.locks import held, locked_while_it_lasts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from infer.output.png import label_png, read_carried
 from infer.output.report import write_report
 from infer.output.sheet import write_sheet
 from registry.errors import JobFailed
+from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import atomic_file, write_json, write_text
-from registry.formats.write_failure import make_folder, write_failed
 from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
-from registry.formats.unfinished import only_writer
+from registry.files.unfinished import only_writer
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent

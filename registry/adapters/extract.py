@@ -16,8 +16,8 @@ from registry.adapters.result import AdapterResult, Layer, metadata_of, module_n
 from registry.adapters.targets import TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
+from registry.files.unfinished import only_writer
 from registry.formats.safetensors_header import TensorInfo
-from registry.formats.unfinished import only_writer
 from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines

@@ -16,11 +16,11 @@ from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
 from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
+from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.formats.peft_config import CONFIG
-from registry.formats.unfinished import only_writer
 from registry.index.written import add_written
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest

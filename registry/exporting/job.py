@@ -17,11 +17,11 @@ from registry.converting.respelling import is_pefts
 from registry.detect.header_metadata import read_json_value
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
+from registry.files.unfinished import only_writer
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import proven_file, sync_folder
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
-from registry.formats.unfinished import only_writer
-from registry.formats.write_failure import make_folder
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 

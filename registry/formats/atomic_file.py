@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import Refused, WriteFailed
+from registry.files.unfinished import TEMPORARY, label_of, open_temporary, temporary_folder
+from registry.files.write_failure import FULL, Output, explained, make_folder, write_failed
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, header_bytes, parse_header, read_header
-from registry.formats.unfinished import TEMPORARY, label_of, open_temporary, temporary_folder
-from registry.formats.write_failure import FULL, Output, explained, make_folder, write_failed
 
 if TYPE_CHECKING:
     import torch

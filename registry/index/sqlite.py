@@ -19,8 +19,8 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
 from registry.errors import IndexDamaged, LoomError, Refused, WriteFailed
+from registry.files.locks import held
 from registry.index import backups
-from registry.locks import held
 
 logger = logging.getLogger(__name__)
 FULL, BROKEN, READ_ONLY = "database or disk is full", "disk I/O error", "readonly database"  # as SQLite words them

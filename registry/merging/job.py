@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
-from registry.formats.unfinished import only_writer
+from registry.files.unfinished import only_writer
 from registry.index.written import add_written, written_folder_sha256
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import Recipe, Source

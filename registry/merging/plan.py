@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.detect.licences import Terms, inherited
 from registry.errors import Faults, LoomError, Refused, UnknownName
+from registry.files.unfinished import WRITING, is_being_written
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
-from registry.formats.unfinished import WRITING, is_being_written
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.method import Method
 from registry.merging.methods import METHODS

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import JobFailed
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, atomic_folder, torch_dtype, write_json
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
-from registry.formats.write_failure import make_folder
 from registry.merging.keys import FLOATS, Key
 from registry.merging.method import Method, Place
 from registry.merging.plan import MIB, MergePlan, chunk_bytes

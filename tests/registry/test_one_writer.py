@@ -8,7 +8,7 @@ import pytest
 
 from registry.errors import LoomError, Refused
 from registry.exporting.job import place
-from registry.formats.unfinished import only_writer
+from registry.files.unfinished import only_writer
 from registry.jobs import combine_loras, convert, extract_lora, fuse_lora, merge
 from registry.store import Store
 from tests.registry.adapters.made_adapters import checkpoint, lora

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import write_safetensors
-from registry.formats.write_failure import make_folder
 from registry.home import home_dir
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry.formats.unfinished import NAMED, TEMPORARY, leftovers, remove_leftover
+from registry.files.locks import held_if_free
+from registry.files.unfinished import NAMED, TEMPORARY, leftovers, remove_leftover
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.storage.blobs import Blob, Blobs
-from registry.locks import held_if_free
 
 YOUNG_SECONDS = 600  # younger unfinished files may still be written
 IN_USE = "is in use by a grid or a training: it is left as it is."

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from registry.errors import Refused
+from registry.files.unfinished import is_being_written, leftovers, only_writer, remove_leftovers
 from registry.formats.atomic_file import atomic_file, atomic_folder, proven_file
-from registry.formats.unfinished import is_being_written, leftovers, only_writer, remove_leftovers
 
 HALF = """
 import os, signal, sys
 from pathlib import Path
 from registry.formats.atomic_file import atomic_file, atomic_folder, proven_file
-from registry.formats.unfinished import only_writer
+from registry.files.unfinished import only_writer
 output = Path(sys.argv[1])
 with only_writer(output):
     {how}

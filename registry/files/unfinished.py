@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from registry.errors import Refused
-from registry.formats.write_failure import explained, make_folder
-from registry.locks import is_at, locked_while_it_lasts, take
+from registry.files.locks import is_at, locked_while_it_lasts, take
+from registry.files.write_failure import explained, make_folder
 
 TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
 NAMED = re.compile(re.escape(TEMPORARY) + r"(?P<label>.+)-(?:[0-9a-f]{16}|lock)", re.DOTALL)

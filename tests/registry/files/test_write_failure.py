@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from registry.errors import JobFailed, WriteFailed
+from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import RawTensor, atomic_file, atomic_folder, proven_file, write_raw, write_text
-from registry.formats.unfinished import only_writer
 from tests.disks import full_disk, small_disk
 
 MIB = 1 << 20

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import Refused
-from registry.locks import held, held_if_free, locked_while_it_lasts
+from registry.files.locks import held, held_if_free, locked_while_it_lasts
 
 
 def test_a_lock_file_that_is_a_link_is_refused_and_its_target_stays(tmp_path: Path) -> None:
