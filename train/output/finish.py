@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.detect.licences import Terms, inherited
 from registry.errors import Ambiguous, JobFailed, NotFound, Refused
+from registry.files.locks import held
 from registry.formats.atomic_file import write_json
-from registry.index.storage.locks import held
 from registry.progress import Tick
 from registry.record import Hashes, Record
 from train.config import to_plain
