@@ -219,12 +219,12 @@ def _unchanged(plan: CombinePlan) -> bool:
     """One adapter at weight 1, exact, in its own dtype: nothing is computed."""
     one = plan.given[0]
     same = len(plan.given) == 1 and one.weight == 1.0 and plan.keep is None and plan.dtype == one.adapter.dtype
-    return same and all(module.is_plain and _says_its_scale(module, one.adapter) for module in one.adapter.modules)
+    return same and all(module.is_plain and _has_its_scale(module) for module in one.adapter.modules)
 
 
-def _says_its_scale(module: Module, adapter: Adapter) -> bool:
-    """Whether the file itself has a module's scale: an alpha in an adapter_config.json beside it would be lost."""
-    return module.alpha is None or "alpha" in module.roles or "lora_adapter_metadata" in adapter.metadata
+def _has_its_scale(module: Module) -> bool:
+    """Whether the tensors have a module's scale: one in the header, or in an adapter_config.json beside it, is not read by every tool."""
+    return module.alpha is None or "alpha" in module.roles or module.scale(module.rank or 0) == 1.0
 
 
 def _as_it_is(adapter: Adapter) -> dict[str, Tensor]:

@@ -95,6 +95,11 @@ def plan_adapter(
     spelled = respelled(units, known, target)
     tensors = adapter_tensors(spelled.modules, writing, dtype=DTYPES[dtype] if dtype is not None else None)
     notes: list[str] = []
+    if spelled.scaled:
+        notes.append(
+            f"alpha / rank of {spelled.scaled} modules is multiplied into their factors, and alpha is their rank: "
+            "readers that do not know the alpha in the header apply them as strongly."
+        )
     if spelled.empty:
         notes.append(f"{len(spelled.empty)} modules of fused layers are changed by nothing and left out, the first: {spelled.empty[0]}")
     if writing.dora_note and any("dora" in unit.source.roles for unit in units):
