@@ -15,6 +15,8 @@ LoomError
 from collections.abc import Iterable
 from pathlib import Path
 
+from registry.printable import one_line
+
 
 class LoomError(Exception):
     """An error with a message for a person: what was given, what was expected, what to do."""
@@ -47,7 +49,7 @@ class BadFile(Refused):
     """A file that is not what it should be."""
 
     def __init__(self, path: Path | str, code: str, message: str) -> None:
-        super().__init__(f"{path}: {message}")
+        super().__init__(f"{one_line(path)}: {message}")
         self.path = Path(path)
         self.code = code
         self.message = message
@@ -71,7 +73,8 @@ class Faults(Refused):
 
     def __init__(self, title: str, faults: Iterable[str]) -> None:
         self.faults = list(faults)
-        super().__init__("\n".join([title, *(f"  - {fault}" for fault in self.faults)]))
+        nested = (fault.replace("\n", "\n    ") for fault in self.faults)
+        super().__init__("\n".join([title, *(f"  - {fault}" for fault in nested)]))
 
 
 class JobFailed(LoomError):

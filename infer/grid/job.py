@@ -17,6 +17,7 @@ from infer.draw.session import model_names
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import CellResult, Counts, render_cells
+from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan, plan_grid
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
@@ -116,7 +117,7 @@ def _finish(
 ) -> GridOutcome:
     """Write images, cells.jsonl, sheet, report and result.json of what there is."""
     report(Tick("write", 0, 3, note="images"))
-    images = [_image(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
+    images = [_image(folder, cell, planned, results, cells) for cell in planned.cells]
     write_text(folder / "cells.jsonl", "".join(_line(image, cell, folder) for image, cell in zip(images, planned.cells, strict=True)))
     for note in look_alikes(images):
         counts.note(note)
@@ -160,7 +161,7 @@ def _finish(
 _AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
 
 
-def _image(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
+def _image(folder: Path, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
     """The cell's image in the folder, under the cell's own names."""
     key, render = cell.render.key(), cell.render
     result, resolver = results.get(key), planned.resolver
@@ -170,8 +171,7 @@ def _image(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Map
         png = label_png(stored.png, render, model_names(resolver, render))
         carried = read_carried(png)
         parameters, pixels = carried.parameters, carried.pixels_sha256
-        digits = max(4, len(str(len(planned.cells))))
-        path = folder / "images" / f"{index:0{digits}d}.png"
+        path = folder / "images" / image_name(cell.values)
         path.parent.mkdir(exist_ok=True)
         with atomic_file(path) as file:
             file.write(png)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Refused
+from registry.printable import as_lines
 
 if TYPE_CHECKING:
     from registry.adapters.factors import Keep
@@ -122,7 +123,7 @@ def _keep(arguments: argparse.Namespace) -> Keep:
 def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) -> int:
     """Show the plan, or run it and show the result."""
     if arguments.dry_run:
-        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
+        console.answer_json(plan.to_json()) if arguments.json else console.answer_lines(plan.to_text())
         return 0
     with console.progress() as report:
         done = run(plan, store, report=report)
@@ -131,7 +132,7 @@ def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) ->
         return 0
     for note in (plan.merge if hasattr(plan, "merge") else plan).notes:
         console.say(f"note: {note}")
-    console.answer(_summary(done.result))
+    console.answer_lines(_summary(done.result))
     return 0
 
 
@@ -159,7 +160,7 @@ def _summary(result: Any) -> str:
         lines.append(
             f"  {result['modules']} modules, rank {_ranks(result['ranks'])}; the least any layer keeps: {result['retained_least']:.2%}"
         )
-    return "\n".join([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
+    return as_lines([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
 
 
 def _ranks(ranks: dict[str, int]) -> str:

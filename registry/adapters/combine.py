@@ -17,6 +17,7 @@ from registry.adapters.shape_check import outline_shape
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.merging.recipe import DTYPES
+from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class CombinePlan:
                 f"  {one.record.name} at {one.weight:g} ({one.record.family or 'family unknown'}, {len(one.adapter.modules)} modules)"
             )
         rank = f"exact, rank up to {max(self.ranks.values(), default=0)}" if self.keep is None else str(self.keep.to_plain())
-        return "\n".join([*lines, f"  {rank}; {self.dtype}", *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, f"  {rank}; {self.dtype}", *(f"note: {note}" for note in self.notes)])
 
 
 def plan_combine(

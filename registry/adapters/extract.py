@@ -19,6 +19,7 @@ from registry.errors import Faults, JobFailed
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
+from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.tensors.layout import Layout
@@ -80,7 +81,7 @@ class ExtractPlan:
         """The plan for a person."""
         lines = [f"extract: what {self.references[0]} changed of {self.references[1]}, to {self.output}"]
         lines.append(f"  {len(self.pairs)} layers, {self.keep.to_plain()}; {self.dtype}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def plan_extract(

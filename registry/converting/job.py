@@ -22,6 +22,7 @@ from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
+from registry.printable import as_lines
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
 from registry.references import absolute, looks_like_path, without_alias
@@ -65,7 +66,7 @@ class ConvertPlan:
             f"{self.record.name} ({self.conversion.family or 'family unknown'}) to {self.request.target}: {self.request.output}",
             f"  {facts}",
         ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True, kw_only=True)

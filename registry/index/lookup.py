@@ -18,6 +18,7 @@ from registry.index.embedded import Embedded
 from registry.index.run_checkpoints import checkpoint_folders, checkpoint_step
 from registry.index.storage.hash_cache import Digests
 from registry.names import suggest
+from registry.printable import as_lines
 from registry.progress import silent
 from registry.record import Record
 from registry.references import POCKET, absolute, is_hash, looks_like_path, names_like, split_alias
@@ -43,7 +44,7 @@ class Finder:
         if not found:
             raise self._not_found(reference, kind)
         if len(found) > 1:
-            raise Ambiguous("\n".join([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
+            raise Ambiguous(as_lines([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
         if kind is not None and found[0].kind != kind:
             raise Refused(_wrong_kind(reference, found[0], kind))
         return found[0]

@@ -16,6 +16,7 @@ from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.method import Method
 from registry.merging.methods import METHODS
 from registry.merging.recipe import Recipe, Source
+from registry.printable import as_lines
 from registry.record import Record
 from registry.references import check_name
 from registry.tensors.chunks import CHUNK
@@ -140,7 +141,7 @@ class MergePlan:
         )
         lines.append(f"  memory at most {self.memory_mib} MiB beyond mapped pages, {self.threads} threads, about {self.seconds:.0f} s")
         lines.append(f"  licence: {self.terms.licence or 'not known'}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def size_of(info: TensorInfo) -> int:

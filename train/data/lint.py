@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import has_trigger
@@ -43,7 +44,7 @@ class Lint:
         lines += [f"{len(self.faults)} faults; training refuses the set:" if self.faults else "no faults; training accepts the set"]
         lines += [f"  - {fault}" for fault in self.faults]
         lines += ["notes:", *(f"  - {note}" for note in self.notes)] if self.notes else []
-        return "\n".join(lines)
+        return as_lines(lines)
 
 
 def lint(config: DataConfig, *, resolution: int | None = None, report: Report = silent) -> Lint:

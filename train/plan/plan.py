@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.printable import as_lines
 from train.config import TrainConfig, to_plain
 from train.data.dataset import ImageSet, Sample
 from train.plan.base import Base
@@ -114,7 +115,7 @@ def _text(plan: Plan) -> str:
         lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]
     if plan.notes:
         lines += ["notes:", *(f"  {note}" for note in plan.notes)]
-    return "\n".join(lines)
+    return as_lines(lines)
 
 
 def _images(plan: Plan) -> str:
