@@ -159,7 +159,7 @@ class Store(Annotations):
 
     def scan(self, folder: Path | str, *, hash: bool = False, report: Report = silent) -> ScanReport:
         """Register the models below a folder. Reads stat and headers only, unless `hash`. See registry/index/scanning."""
-        found = scan(self._index, absolute(folder), pocket=self._embedded.path, report=report, digest=self._digests.digest)
+        found = scan(self._index, spelled(absolute(folder)), pocket=self._embedded.path, report=report, digest=self._digests.digest)
         if hash:
             found.problems += self._digests.fill(found.records(), report)
         return found

@@ -207,7 +207,7 @@ def is_lone_component(folder: Path) -> bool:
     """Whether the folder's config.json names a component that is used on its own: a VAE, a ControlNet, a text encoder."""
     try:
         return _component_kind(_component_class(read_json(folder / "config.json"))) != "unknown"
-    except (BadFile, OSError):
+    except Exception:  # whatever a config raises: its folder is then read file by file
         return False
 
 

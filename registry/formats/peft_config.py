@@ -9,6 +9,7 @@ from typing import Any
 
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
+from registry.plain_values import from_json
 
 WEIGHTS, CONFIG = "adapter_model", "adapter_config.json"  # as peft names the files of a folder
 ENTRY = "lora_adapter_metadata"
@@ -17,8 +18,8 @@ ENTRY = "lora_adapter_metadata"
 def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     """diffusers' `lora_adapter_metadata`: one JSON with `<component>.<field of LoraConfig>`; {} when absent or damaged."""
     try:
-        values = json.loads(metadata.get(ENTRY, "{}"))
-    except (ValueError, RecursionError):
+        values = from_json(metadata.get(ENTRY, "{}"))
+    except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
 
