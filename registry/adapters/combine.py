@@ -16,6 +16,7 @@ from registry.adapters.result import AdapterResult, Layer, metadata_of, module_n
 from registry.adapters.shape_check import outline_shape
 from registry.detect.licences import inherited
 from registry.errors import Faults
+from registry.formats.dialects import DIALECTS
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
@@ -290,7 +291,8 @@ def _spelling(given: Sequence[NamedAdapter]) -> str:
 
 def _names(given: Sequence[NamedAdapter]) -> dict[tuple[str, str], str]:
     """Place -> the module's name in the result: as the first adapter that has it spells it, or kohya's when they spell differently."""
-    if len({one.adapter.spelling for one in given}) > 1:
+    own = any(DIALECTS[one.adapter.dialect].own_modules for one in given)
+    if own or len({one.adapter.spelling for one in given}) > 1:
         family = next((one.record.family for one in given if one.record.family), None)
         return module_names((module.place for one in given for module in one.adapter.modules), family)
     return {module.place: module.name for one in reversed(given) for module in one.adapter.modules}

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
+from registry.formats.dialects import DIALECTS
 from registry.formats.model_folder import read_json
 from registry.formats.peft_config import sound_peft_config
 from registry.formats.safetensors_header import read_header
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"  # of a peft folder
+SINGLE_QKV = re.compile(r"single_blocks\.(\d+)\.processor\.qkv")
 ModuleId = tuple[str, str]  # component, canonical module
 
 
@@ -134,22 +136,42 @@ def read_adapter(path: Path | str) -> Adapter:
     maps = MappedFiles([path])
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, key in keys.items():
-        groups.setdefault((key.prefix, key.module), {})[_role(name, key)] = name
+        roles, role = groups.setdefault((key.prefix, key.module), {}), _role(name, key)
+        if role in roles:
+            raise BadFile(path, "bad-header", f"has one factor of a module twice, {roles[role]} and {name}. One of them would be lost.")
+        roles[role] = name
     modules = [_module(names, {name: keys[name] for name in names.values()}, stored, maps, scales) for names in groups.values()]
+    modules = [part for module in modules for part in _parts_of_single_block(module)]
     dtypes = [info.dtype for name, info in header.tensors.items() if name in keys and keys[name].role != "alpha"]
+    dialect = dialect_of(keys)
     kohya = sum(
-        name.endswith((".lora_down.weight", ".alpha", ".lora_up.weight")) or key.spelling == "lycoris" for name, key in keys.items()
+        DIALECTS[dialect].own_modules or name.endswith((".lora_down.weight", ".alpha", ".lora_up.weight")) or key.spelling == "lycoris"
+        for name, key in keys.items()
     )
     used = {name for names in groups.values() for name in names.values()} | {f"{name}.weight" for name in _ia3(keys)}
     return Adapter(
         path=path,
         modules=tuple(modules),
         metadata=header.metadata,
-        dialect=dialect_of(keys),
+        dialect=dialect,
         spelling="kohya" if kohya * 2 >= len(keys) else "peft",
         dtype=max(set(dtypes), key=dtypes.count) if dtypes else "F32",
         left=tuple(name for name in header.tensors if name not in used),
     )
+
+
+def _parts_of_single_block(module: Module) -> Iterator[Module]:
+    """A module as it is; XLabs' q, k and v of a single block as the three modules of diffusers, whose rows it holds."""
+    found = SINGLE_QKV.fullmatch(module.spelled)
+    up = module.stored.get("up")
+    if found is None or up is None or up.info.shape[0] % 3:
+        yield module
+        return
+    third = up.info.shape[0] // 3
+    for number, part in enumerate(("to_q", "to_k", "to_v")):
+        name = f"single_transformer_blocks.{found[1]}.attn.{part}"
+        stored = {**module.stored, "up": up.rows(number * third, (number + 1) * third)}
+        yield replace(module, spelled=name, place=(module.place[0], canonical(module.place[0], name)), stored=stored)
 
 
 def _role(name: str, key: AdapterKey) -> str:

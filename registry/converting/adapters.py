@@ -18,7 +18,7 @@ from registry.detect.loading import known_family
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, proven_file, write_json
-from registry.formats.dialects import DIALECTS, Writing, writing_of
+from registry.formats.dialects import Writing, writing_of
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
 
@@ -123,9 +123,6 @@ def plan_adapter(
 
 
 def _refuse_forms(adapter: Adapter, output: Path, *, folder: bool) -> None:
-    row = DIALECTS[adapter.dialect]
-    if row.unconvertible is not None:
-        raise Refused(f"{adapter.path.name} is in {row.title}'s dialect: {row.unconvertible}. It is not converted.")
     if not folder and output.suffix != ".safetensors":
         raise Refused(f"--output {output.name} must end in .safetensors.")
 
