@@ -45,8 +45,12 @@ MODELS = (
     ),
     Published("flux1", "dev", "FluxTransformer2DModel", {"guidance_embeds": True}, alike=FLUX_LIKE),
     Published("flux1", "schnell", "FluxTransformer2DModel", alike=FLUX_LIKE),
-    Published("flux1", "fill", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 384, "out_channels": 64}, None, FLUX_LIKE),
-    Published("flux1", "control", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 128, "out_channels": 64}, None, FLUX_LIKE),
+    Published(
+        "flux1", "fill", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 384, "out_channels": 64}, alike=FLUX_LIKE,
+    ),
+    Published(
+        "flux1", "control", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 128, "out_channels": 64}, alike=FLUX_LIKE,
+    ),
     Published("flux2", "dev", "Flux2Transformer2DModel", adapter="dev"),
     Published(
         "flux2", "klein-4b", "Flux2Transformer2DModel",
