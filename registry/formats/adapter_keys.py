@@ -11,7 +11,7 @@ from registry.formats.cloneofsimo import named
 from registry.formats.dialects import DENOISER, DIALECTS
 from registry.formats.safetensors_header import TensorInfo
 
-NAMED = re.compile(r"\.(lora_A|lora_B|lora_magnitude_vector)\.[^.]+(\.weight)?$")  # peft with the adapter's name: .lora_A.default.weight
+NAMED = re.compile(r"\.(lora_[ABE]|lora_magnitude_vector)\.[^.]+(\.weight)?$")  # peft with the adapter's name: .lora_A.default.weight
 CLONEOFSIMO = re.compile(r"^(unet|text_encoder):(\d+):(up|down|alpha|rank)$")
 XLABS = re.compile(
     r"^((?:(?:model\.)?diffusion_model\.)?)(double|single)_blocks\.(\d+)\.processor\.(qkv|proj)_lora([12]?)\.(down|up)\.weight$"
@@ -124,6 +124,11 @@ def _numbered(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo])
         name: replace(key, module=modules.get((key.component, int(key.module)), key.module)) if key.spelling == "cloneofsimo" else key
         for name, key in keys.items()
     }
+
+
+def is_addressed(key: str) -> bool:
+    """Whether a key has a prefix by which adapters name a component's modules."""
+    return any(key.startswith(prefix) for prefix, _component, _owner in _spellings(tuple(DIALECTS)).prefixes)
 
 
 def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
