@@ -407,7 +407,7 @@ def test_flux1_and_klein_of_the_same_width_are_reported_by_the_width_of_their_ml
     assert len(families) > 1 or record.variant == "klein-4b"
 
 
-def attention(stack: str, numbers: range, *layers: str, width: int = 3072) -> Shapes:
+def attention(stack: str, numbers: range, *layers: str, width: int = 3072) -> dict[str, tuple[int, ...]]:
     """A plain LoRA of these layers of some blocks, in kohya's names."""
     names = [f"lora_unet_{stack}_{number}_{layer}" for number in numbers for layer in layers]
     return {f"{name}.lora_down.weight": (4, width) for name in names}
