@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 
-from registry.formats.cloneofsimo import named
+from registry.architectures.unet.cloneofsimo import named
 from registry.formats.dialects import DENOISER, DIALECTS
 from registry.formats.safetensors_header import TensorInfo
 
