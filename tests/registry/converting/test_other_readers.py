@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -41,6 +40,8 @@ def kohya_products(path: Path) -> dict[str, Tensor]:
 
 def diffusers_products(family: str, path: Path) -> dict[str, Tensor]:
     """Module -> change, as diffusers' own reader of the family gives the factors without the header: alpha is then the rank."""
+    import diffusers
+
     read = getattr(diffusers, FAMILIES[family].pipeline).lora_state_dict(load_file(path))
     state: dict[str, Tensor] = read[0] if isinstance(read, tuple) else read
     return products(state, 1.0)
