@@ -98,7 +98,7 @@ def write_sheet(path: Path, gallery: Gallery) -> list[str]:
     sheet, notes = fit(gallery)
     whole = io.BytesIO()
     paint(sheet).save(whole, "PNG", compress_level=6)
-    with atomic_file(path) as file:
+    with atomic_file(path, needed=len(whole.getvalue())) as file:
         file.write(whole.getvalue())
     return notes
 
