@@ -241,8 +241,8 @@ def folder(path: Path, seed: int) -> Path:
     for shard in (1, 2):
         values = {f"conv_{shard}{n}.weight": torch.randn(400, 300, generator=generator) for n in range(2)}
         write_safetensors(path / "unet" / f"diffusion_pytorch_model-0000{shard}-of-00002.safetensors", values, metadata={"format": "pt"})
-    shard = "diffusion_pytorch_model-0000{}-of-00002.safetensors"
-    places = {f"conv_{number}{n}.weight": shard.format(number) for number in (1, 2) for n in range(2)}
+    name = "diffusion_pytorch_model-0000{}-of-00002.safetensors"
+    places = {f"conv_{number}{n}.weight": name.format(number) for number in (1, 2) for n in range(2)}
     (path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     values = {"decoder.weight": torch.randn(3, 4, generator=generator)}
     write_safetensors(path / "vae" / "diffusion_pytorch_model.safetensors", values, metadata={"format": "pt"})
