@@ -1,7 +1,7 @@
 """A denoiser in closed form: data of independent numbers N(1.5, 0.3^2), so that every sampler's right result is known.
 
-For x_t = a x_0 + b e the best guess of x_0 is m + s^2 a (x_t - a m) / (a^2 s^2 + b^2), and the probability flow ODE (Song et al. 2021, eq. 13)
-takes x_t to m + s (x_t - a m) / sqrt(a^2 s^2 + b^2). A deterministic sampler must converge to the latter, element by element, a
+For x_t = a x_0 + b e the best guess of x_0 is m + s^2 a (x_t - a m) / (a^2 s^2 + b^2), and the probability flow ODE (Song et al. 2021,
+eq. 13) takes x_t to m + s (x_t - a m) / sqrt(a^2 s^2 + b^2). A deterministic sampler must converge to the latter, element by element, a
 stochastic one to the mean m and the spread s.
 """
 

@@ -214,9 +214,8 @@ def check_sampler(
     known = SAMPLERS[sampler].with_options(params or {})
     if prediction == "flow":
         if known.flow_scheduler is None:
-            raise Refused(
-                f"Sampler {sampler!r} cannot step a flow-matching base. These can: {', '.join(flow_samplers())}; none given is the base's own."
-            )
+            can = ", ".join(flow_samplers())
+            raise Refused(f"Sampler {sampler!r} cannot step a flow-matching base. These can: {can}; none given is the base's own.")
         return
     if fault := schedule_fault(str(known.scheduler), config or {}, prediction=prediction):
         others = [name for name, one in SAMPLERS.items() if schedule_fault(str(one.scheduler), config or {}, prediction=prediction) is None]

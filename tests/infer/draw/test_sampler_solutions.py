@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infer.draw.samplers import SAMPLERS, build_scheduler, flow_samplers
+from infer.draw.samplers import SAMPLERS, build_scheduler, drawn_schedule, flow_samplers
 from registry.errors import Refused
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def base(spacing: str, kind: str) -> Any:
 
 
 def grid(name: str, spacing: str, steps: int, *, zero_snr: bool) -> Any:
-    """The sigmas by their formulas: Karras et al. 2022, eq. 5 with rho 7; exponential; even and trailing (Lin et al. 2023, table 2) timesteps."""
+    """The sigmas by formula: Karras et al. 2022, eq. 5 with rho 7; exponential; even or trailing (Lin et al. 2023, table 2) timesteps."""
     import numpy
 
     from bench.samplers.gaussian import sigma_table
@@ -53,20 +53,40 @@ def grid(name: str, spacing: str, steps: int, *, zero_snr: bool) -> Any:
 
 
 COMBINATIONS = [one for one in product(sorted(SAMPLERS), SPACINGS, KINDS) if (one[0], one[2]) not in REFUSED]
+# a base's leading spacing gives way to the sampler's own, as the test below holds; the longer walks run in the slow tier
+DRAWN = [
+    pytest.param(*one, marks=() if one[1:] in (("linspace", "epsilon"), ("trailing", "zero-SNR v")) else pytest.mark.slow)
+    for one in COMBINATIONS
+    if one[1] != "leading"
+]
 
 
-@pytest.mark.parametrize("steps", [5, 10])
+def some(names: set[str], *, other: bool = False) -> list[Any]:
+    """The combinations of these samplers, or of all others."""
+    return [one for one in DRAWN if (one.values[0] in names) != other]
+
+
 @pytest.mark.parametrize(("name", "spacing", "kind"), [one for one in COMBINATIONS if one[0] not in WITHOUT_SIGMAS])
-def test_the_sigmas_are_those_of_the_formula(name: str, spacing: str, kind: str, steps: int) -> None:
+def test_the_sigmas_are_those_of_the_formula(name: str, spacing: str, kind: str) -> None:
     import numpy
     import torch
 
+    steps = 10
     scheduler = build_scheduler(base(spacing, kind), name)
     scheduler.set_timesteps(steps)
     sigmas = torch.unique_consecutive(scheduler.sigmas).numpy()  # solvers of second order repeat them
     expected = grid(name, spacing, steps, zero_snr=KINDS[kind][1])
     assert sigmas[-1] == 0 and sigmas[:-1] == pytest.approx(expected, rel=2e-3)  # the table is summed in float32 there
     assert numpy.all(numpy.diff(sigmas) < 0)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_leading_base_is_stepped_as_a_linspace_one(name: str) -> None:
+    one, other = build_scheduler(base("leading", "v"), name), build_scheduler(base("linspace", "v"), name)
+    for scheduler in (one, other):
+        scheduler.set_timesteps(10)
+    assert one.timesteps.equal(other.timesteps) and one.init_noise_sigma == other.init_noise_sigma
+    assert name in WITHOUT_SIGMAS or one.sigmas.equal(other.sigmas)
 
 
 @pytest.mark.parametrize("name", ["euler_karras", "heun_karras", "lms_karras", "dpm2_karras", "dpm2_a_karras", "dpmpp_2m_karras"])
@@ -88,20 +108,19 @@ def solved(name: str, spacing: str, kind: str, steps: int) -> Outcome:
     return sample(scheduler, steps, prediction, zero_snr=zero_snr, count=count, consistency=name == "lcm")
 
 
-@pytest.mark.parametrize(("name", "spacing", "kind"), [one for one in COMBINATIONS if one[0] not in STOCHASTIC | {"lcm"}])
+@pytest.mark.parametrize(("name", "spacing", "kind"), some(STOCHASTIC | {"lcm"}, other=True))
 def test_a_deterministic_sampler_converges_to_the_solution(name: str, spacing: str, kind: str) -> None:
-    few, many = (10, 50) if name == "tcd" else (10, 60)
-    coarse, fine = solved(name, spacing, kind, few).error, solved(name, spacing, kind, many).error
-    assert fine < 0.4 and fine < coarse  # of the spread, at the worst of eight numbers
+    coarse, fine = solved(name, spacing, kind, 8).error, solved(name, spacing, kind, 40).error
+    assert fine < 0.5 and fine < 0.6 * coarse  # of the spread, at the worst of eight numbers
 
 
-@pytest.mark.parametrize(("name", "spacing", "kind"), [one for one in COMBINATIONS if one[0] in STOCHASTIC])
+@pytest.mark.parametrize(("name", "spacing", "kind"), some(STOCHASTIC))
 def test_a_stochastic_sampler_draws_mean_and_spread(name: str, spacing: str, kind: str) -> None:
-    mean, spread = solved(name, spacing, kind, 60).moments
-    assert mean == pytest.approx(1.5, abs=0.03) and spread == pytest.approx(0.3, abs=0.06)
+    mean, spread = solved(name, spacing, kind, 40).moments
+    assert mean == pytest.approx(1.5, abs=0.03) and spread == pytest.approx(0.3, abs=0.07)
 
 
-@pytest.mark.parametrize(("spacing", "kind"), list(product(SPACINGS, KINDS)))
+@pytest.mark.parametrize(("spacing", "kind"), list(product(("linspace", "trailing"), KINDS)))
 def test_lcm_draws_the_data_with_a_consistency_function(spacing: str, kind: str) -> None:
     mean, spread = solved("lcm", spacing, kind, 4).moments
     assert mean == pytest.approx(1.5, abs=0.03) and spread == pytest.approx(0.3, abs=0.02)
@@ -115,7 +134,7 @@ def test_flow_samplers_draw_the_data(name: str, shift: float) -> None:
     parts: Any = SimpleNamespace(scheduler_config={"shift": shift}, scheduler_class="FlowMatchEulerDiscreteScheduler", prediction="flow")
     few, many = (
         sample(build_scheduler(parts, name), steps, "flow", count=2000 if name == "lcm" else 8, consistency=name == "lcm")
-        for steps in (10, 60)
+        for steps in (8, 40)
     )
     if name == "lcm":
         assert many.moments == (pytest.approx(1.5, abs=0.03), pytest.approx(0.3, abs=0.02))
@@ -124,9 +143,8 @@ def test_flow_samplers_draw_the_data(name: str, shift: float) -> None:
 
 
 def test_a_sampler_that_cannot_start_from_pure_noise_is_refused() -> None:
-    with pytest.raises(
-        Refused, match=r"Sampler 'pndm' cannot step this base: it divides by the signal of the first step.* These can: ddim, "
-    ):
+    words = r"Sampler 'pndm' cannot step this base: it divides by the signal of the first step.* These can: ddim, "
+    with pytest.raises(Refused, match=words):
         build_scheduler(base("trailing", "zero-SNR v"), "pndm")
     epsilon = base("trailing", "zero-SNR v")
     epsilon.scheduler_config["prediction_type"] = epsilon.prediction = "epsilon"
@@ -135,7 +153,18 @@ def test_a_sampler_that_cannot_start_from_pure_noise_is_refused() -> None:
 
 
 def test_steps_that_round_to_one_timestep_begin_at_the_first() -> None:
-    """60 Karras steps from sigma 4096 round to timestep 999 several times; looked up, the second index would be taken, and the last step fail."""
+    """60 Karras steps from sigma 4096 round to timestep 999 more than once; looked up, the second would be taken and the last step fail."""
+    from infer.draw.denoise import set_timesteps
+    from registry.families import FAMILIES
+
     scheduler = build_scheduler(base("trailing", "zero-SNR v"), "dpmpp_2m_karras")
-    scheduler.set_timesteps(60)
-    assert int((scheduler.timesteps == 999).sum()) > 1
+    timesteps = set_timesteps(FAMILIES["sd1"], scheduler, 60, strength=None, height=64, width=64)
+    assert int((timesteps == 999).sum()) > 1 and scheduler.begin_index == 0
+
+
+def test_only_images_on_another_schedule_than_before_have_another_key() -> None:
+    changed = {(name, spacing, kind) for name, spacing, kind in COMBINATIONS if drawn_schedule(base(spacing, kind), name) is not None}
+    unscaled = {"heun", "heun_karras", "lms", "lms_karras", "dpm2_karras", "dpm2_a_karras"}
+    expected = set(product(unscaled, SPACINGS, ["zero-SNR v"]))
+    assert changed == expected | set(product(unscaled - {"heun", "lms"} | {"euler_karras"}, ["trailing"], KINDS))
+    assert drawn_schedule(base("trailing", "v"), None) is None
