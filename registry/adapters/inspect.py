@@ -32,6 +32,7 @@ class ModuleFacts:
     norm: float | None
     largest: float | None  # singular value
     effective_rank: float | None
+    fault: str | None = None  # why it cannot be read
     state: str  # ok, zero (does nothing), broken (numbers that are none), base (cannot be computed without the base)
 
 
@@ -87,7 +88,9 @@ def _facts(module: Module) -> ModuleFacts:
         "scale": module.scale(module.rank) if module.rank else None,
     }
     nothing: dict[str, Any] = {"norm": None, "largest": None, "effective_rank": None}
-    if tensor_fault(module) or any(not _finite(module, role) for role in module.stored):
+    if fault := tensor_fault(module):
+        return ModuleFacts(**plain, **nothing, fault=fault, state="broken")
+    if any(not _finite(module, role) for role in module.stored):
         return ModuleFacts(**plain, **nothing, state="broken")
     if module.needs_base:
         return ModuleFacts(**plain, **nothing, state="base")

@@ -13,59 +13,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
 from registry.family import Family
-from registry.formats.atomic_file import write_safetensors
 from registry.formats.hashing import value_sha256
 from registry.formats.image_file import decode
-from registry.home import home_dir
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import Report, Tick
 from train.data.dataset import Sample
 from train.data.images import TRANSFORM, fit, to_pixels
+from train.loop.cache import Cache
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 VERSION = 1  # of the code that encodes for every family; another value of a latent or a text state needs another number
-
-
-class Cache:
-    """Tensors under content keys, one file each, written whole. A damaged file is made again."""
-
-    def __init__(self, kind: str, *, root: Path | None = None) -> None:
-        self.folder = (root or home_dir() / "cache") / kind
-
-    def path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.safetensors"
-
-    def get(self, key: str) -> dict[str, Tensor] | None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(self.path(key))
-        except (FileNotFoundError, SafetensorError, OSError):
-            return None
-
-    def put(self, key: str, tensors: dict[str, Tensor]) -> None:
-        self.path(key).parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(self.path(key), tensors, metadata={})
-
-    def or_make(self, key: str, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], bool]:
-        """(the tensors, whether they had to be made)."""
-        kept = self.get(key)
-        if kept is not None:
-            return kept, False
-        made = make()
-        self.put(key, made)
-        return made, True
 
 
 @dataclass(frozen=True)

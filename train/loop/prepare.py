@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions
-from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
+from train.loop.cache import Cache
+from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe
@@ -50,7 +51,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     parts = load(plan.base, config, dtype=precision_dtype(config.precision))
     report(Tick("load the base", 1, 1, plan.base.name))
     with accelerator.main_process_first():
-        images = _Encoder(plan, parts, device, report)
+        images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
         unconditional = (
@@ -125,6 +126,7 @@ class _Encoder:
     parts: Parts
     device: torch.device
     report: Report
+    out: Log
 
     def latents(self) -> tuple[Latents, Latents | None]:
         """Of the training images, and of the held-out ones (None without any)."""
@@ -132,7 +134,13 @@ class _Encoder:
         both = [*plan.train, *plan.heldout]
         resolution = int(plan.config.resolution or self.parts.resolution)
         every = encode_latents(
-            plan.base.family, self.parts, both, resolution=resolution, device=self.device, cache=Cache("latents"), report=self.report
+            plan.base.family,
+            self.parts,
+            both,
+            resolution=resolution,
+            device=self.device,
+            cache=Cache("latents", note=self.out),
+            report=self.report,
         )
         return every.part(0, len(plan.train)), every.part(len(plan.train), len(both)) if plan.heldout else None
 
@@ -146,7 +154,7 @@ class _Encoder:
             self.parts,
             [*plan.prompts, *plan.heldout_prompts, *previews],
             device=self.device,
-            cache=Cache("texts"),
+            cache=Cache("texts", note=self.out),
             report=self.report,
         )
         first, second = counts[0], counts[0] + counts[1]

@@ -18,6 +18,7 @@ from train.config import TrainConfig, changed
 from train.data.captions import prompt_of
 from train.data.dataset import ImageSet
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
+from train.environment import check_environment, environment_notes
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
@@ -67,6 +68,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
+    attempts(lambda: check_environment(device))
     precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
@@ -173,7 +175,13 @@ def _planned(
         free_bytes=free,
         disk_bytes=disk,
         processes=int(os.environ.get("WORLD_SIZE", "1")),  # set by accelerate and torchrun
-        notes=(*dataset.notes, *(f"held out: {note}" for note in split.notes), *parts.warnings, *settings_notes(resolved, split, prompts)),
+        notes=(
+            *dataset.notes,
+            *(f"held out: {note}" for note in split.notes),
+            *parts.warnings,
+            *settings_notes(resolved, split, prompts),
+            *environment_notes(resolved),
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from registry.formats.model_folder import folder_files
 from registry.index import database as tables
 from registry.index.database import Index
 from registry.index.rows import Place, ids_that_are, place_of, put_content, select_many
-from registry.index.scanning.walk import Problem
+from registry.index.scanning.walk import Problem, problem_of
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes, Record
 
@@ -86,8 +86,8 @@ class Digests:
                 continue
             try:
                 fresh.append((record, None, cached) if cached is not None else (record, *self._read(record, place, report)))
-            except BadFile as error:
-                problems.append(Problem(str(error.path), error.code, error.message))
+            except (OSError, ValueError, MemoryError, BadFile) as error:  # of this file; the index raises LoomErrors
+                problems.append(problem_of(str(record.path), error))
             if len(fresh) >= AT_ONCE or monotonic() - kept > KEEP_SECONDS:
                 self._keep(fresh)
                 fresh, kept = [], monotonic()
