@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+
+from infer.draw.files import file_name
+from infer.draw.inputs import hint_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,19 +32,16 @@ class SourceImage:
 
 def source_images(renders: Sequence[Render], images: InputImages) -> tuple[list[SourceImage], list[str]]:
     """Each distinct source image of resolved Renders once, in their order, at most MOST; and a note on those left out."""
-    from infer.draw.files import file_name
-    from infer.draw.inputs import hint_image
-
-    makers = {}
+    makers: dict[tuple[object, ...], tuple[str, Callable[[], Image]]] = {}
     for render in renders:
         for name, file in (("init", render.init), ("mask", render.mask)):
             if file is not None:
-                makers.setdefault((name, file.sha256), (f"{name} {file_name(file.path)}", lambda file=file: images.image(file)))
+                makers.setdefault((name, file.sha256), (f"{name} {file_name(file.path)}", partial(images.image, file)))
         for one in render.controls:
             made = f"{one.prepare} of " if one.prepare else ""
             label = f"hint for {one.reference}: {made}{file_name(one.picture.path)}"
             key = (one.reference, one.picture.sha256, one.prepare)
-            makers.setdefault(key, (label, lambda one=one, render=render: hint_image(render, one, images)))
+            makers.setdefault(key, (label, partial(hint_image, render, one, images)))
     found = [_source(label, make()) for label, make in list(makers.values())[:MOST]]
     notes = [f"The sheet and the report show {MOST} of {len(makers)} source images."] if len(makers) > MOST else []
     return found, notes
