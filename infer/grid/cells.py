@@ -4,7 +4,6 @@
 whole when the image's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +14,7 @@ from infer.draw.render import Render
 from registry.errors import LoomError
 from registry.formats.atomic_file import atomic_file, write_json
 from registry.home import home_dir
+from registry.plain_values import from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class CellStore:
     def get(self, key: str) -> Stored | None:
         """The cell, or None when it is not there. Raises CellError when it is damaged."""
         try:
-            entry = json.loads(self._json(key).read_bytes())
+            entry = from_json(self._json(key).read_bytes())
             png = self._png(key).read_bytes()
             values = {name: entry[name] for name in ("png_sha256", "seconds", "forwards", "render")}
         except FileNotFoundError:
@@ -77,7 +77,7 @@ class CellStore:
         found: list[float] = []
         for path in entries:
             try:
-                entry = json.loads(path.read_bytes())
+                entry = from_json(path.read_bytes())
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])

@@ -7,13 +7,15 @@ W is the base's weight (O, I) or (O, I, h, w); only what needs it gets it. Every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, along, rotation_fault
-from registry.errors import JobFailed, Refused
+from registry.adapters.tensor_form import form_fault
+from registry.errors import BadFile, JobFailed, Refused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -256,7 +258,15 @@ def tensor_fault(module: Module) -> str | None:
         return f"is half a {module.algorithm}: {', '.join(sorted(missing))} missing."
     if unknown := roles - known:
         return f"is {module.algorithm} with {', '.join(sorted(unknown))}, which is not understood here."
-    return rotation_fault(module) if module.algorithm in ROTATIONS else None
+    form = form_fault({role: stored.info for role, stored in module.stored.items()})
+    return form or (rotation_fault(module) if module.algorithm in ROTATIONS else None)
+
+
+def refuse_odd(path: Path, modules: Iterable[Module]) -> None:
+    """Raise BadFile with the modules that cannot be read."""
+    odd = [f"{module.name} {fault}" for module in modules if (fault := tensor_fault(module))]
+    if odd:
+        raise BadFile(path, "not-an-adapter", odd[0] + (f" So are {len(odd) - 1} more modules." if len(odd) > 1 else ""))
 
 
 # --- DoRA

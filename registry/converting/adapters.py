@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.adapters.delta import refuse_odd
 from registry.adapters.reader import CONFIG, Adapter, read_adapter
 from registry.adapters.writer import adapter_tensors, write_adapter
 from registry.converting.adapter_layers import AdapterLayer, adapter_layers
@@ -76,6 +77,7 @@ def plan_adapter(
 ) -> AdapterPlan:
     """Everything checked, nothing written. Raises Refused."""
     adapter, writing = read_adapter(path), writing_of(target)
+    refuse_odd(path, adapter.modules)
     folder = writing.folder and output.suffix != ".safetensors"
     _refuse_forms(adapter, output, folder=folder)
     known = _family(adapter, family, target)
