@@ -43,7 +43,8 @@ class Precision(Enum):
 class DataConfig:
     path: str | None = setting(
         None,
-        "folder of images with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens",
+        "folder of images with captions (NAME.png + NAME.txt or NAME.png.txt, or metadata.jsonl/csv/parquet), or anything"
+        " datasets.load_dataset opens",
     )
     trigger: str | None = setting(
         None,
@@ -51,7 +52,9 @@ class DataConfig:
     )
     split: str = setting("train", "the split, where load_dataset is used")
     image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
-    caption_column: str | None = setting(None, "column with the caption (default: text, caption or prompt, whichever there is)")
+    caption_column: str | None = setting(
+        None, "column with the caption (default: text, caption or prompt, whichever there is); none: the set has no captions"
+    )
 
 
 @dataclass(kw_only=True)

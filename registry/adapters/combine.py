@@ -8,12 +8,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
+from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of
 from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
-from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries
+from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries, understood_faults
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
+from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.merging.recipe import DTYPES
@@ -42,6 +43,7 @@ class CombinePlan:
     tool: str
     places: tuple[tuple[str, str], ...]
     ranks: Mapping[tuple[str, str], int]  # exact rank of each module, as far as it is known from the header
+    left: tuple[str, ...]  # keys of no module
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def plan_combine(
         raise Faults(f"This {tool} was not started:", dict.fromkeys(faults))
     places = tuple(dict.fromkeys(module.place for one in given for module in one.adapter.modules))
     ranks = {place: sum(one.adapter.by_place[place].rank or 0 for one in given if place in one.adapter.by_place) for place in places}
-    left = [f"{one.record.name}: {key}" for one in given for key in one.adapter.left]
+    left = [f"{one.record.name}: {key}" for one in given for key in left_out(one.adapter)]
     notes = inherited((one.record.name, one.record.licence) for one in given).notes()
     if left:
         notes.append(f"{len(left)} keys belong to no module and are left out, the first: {left[0]}")
@@ -117,6 +119,7 @@ def plan_combine(
         tool=tool,
         places=places,
         ranks=ranks,
+        left=tuple(left),
         notes=tuple(notes),
     )
 
@@ -129,7 +132,7 @@ def _widest(given: Sequence[NamedAdapter]) -> str:
 
 def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
     """Modules that cannot be summed without their base, or twice the same place in one file, or other shapes."""
-    faults = []
+    faults = understood_faults(given)
     shapes: dict[tuple[str, str], dict[tuple[int, ...], str]] = {}
     for one in given:
         bent = sorted({kind_of(module) for module in one.adapter.modules if module.needs_base})
@@ -143,12 +146,9 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
             faults.append(
                 f"{one.record.name} changes biases, norms or embeddings in {biased} modules, which a LoRA cannot hold. Fuse it instead."
             )
-        odd = [f"{module.name} {fault}" for module in one.adapter.modules if (fault := tensor_fault(module))]
-        if odd:
-            faults.append(f"{one.record.name}: {odd[0]}" + (f" So are {len(odd) - 1} more modules." if len(odd) > 1 else ""))
         if len(one.adapter.by_place) < len(one.adapter.modules):
             faults.append(f"{one.record.name} names a module twice.")
-        if odd or bent or biased:
+        if faults or bent or biased:
             continue
         for module in one.adapter.modules:
             shape = _outline(module)
@@ -197,6 +197,7 @@ def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, reg
         "modules": len(plan.places),
         "ranks": {layer.name: layer.factors.rank for layer in layers},
         "retained": {layer.name: round(layer.energy, 9) for layer in layers},
+        "left": list(plan.left),
         "retained_least": round(min((layer.energy for layer in layers), default=1.0), 9),
     }
     return save(

@@ -31,7 +31,7 @@ class Part:
     @property
     def by_rows(self) -> bool:
         """Whether its change can be made row by row, from its factors."""
-        return self.module.is_plain and not self.bias
+        return self.module.is_product and not self.bias
 
 
 @dataclass
@@ -116,13 +116,14 @@ def _whole(chunks: Chunks, parts: Sequence[Part], shape: tuple[int, ...]) -> Ten
         base = torch.cat([chunk[0].float() for chunk in chunks]).reshape(shape)
     total = torch.zeros(shape)
     for part in parts:
+        first, last = part.target.rows or (0, shape[0])
         if part.bias:
             bias = bias_delta(part.module, base)
             assert bias is not None
-            total.add_(finite(bias, part.module).reshape(shape), alpha=part.weight)
+            rows = finite(bias, part.module).flatten()[part.target.origin : part.target.origin + last - first]
+            total[first:last] += rows.reshape(total[first:last].shape) * part.weight
             continue
         change = finite(delta(part.module, base, weight=part.weight), part.module)
-        first, last = part.target.rows or (0, shape[0])
         if change.ndim > 1:
             change = change.reshape(change.shape[0], -1)[part.target.origin : part.target.origin + last - first]
         total[first:last] += change.reshape(total[first:last].shape)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from registry.adapters.combine import factors_of
-from registry.adapters.delta import delta, kind_of, refuse_odd, tensor_fault
+from registry.adapters.delta import delta, kind_of, tensor_fault
 from registry.adapters.factors import Factors, dense_spectrum, inner, spectrum
 from registry.adapters.reader import Adapter, Module
-from registry.errors import Refused
+from registry.adapters.understood import adapter_faults
+from registry.errors import Faults, Refused
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"
@@ -33,6 +34,7 @@ class ModuleFacts:
     norm: float | None
     largest: float | None  # singular value
     effective_rank: float | None
+    fault: str | None = None  # why it cannot be read
     state: str  # ok, zero (does nothing), broken (numbers that are none), base (cannot be computed without the base)
 
 
@@ -88,7 +90,9 @@ def _facts(module: Module) -> ModuleFacts:
         "scale": module.scale(module.rank) if module.rank else None,
     }
     nothing: dict[str, Any] = {"norm": None, "largest": None, "effective_rank": None}
-    if tensor_fault(module) or any(not _finite(module, role) for role in module.stored):
+    if fault := tensor_fault(module):
+        return ModuleFacts(**plain, **nothing, fault=fault, state="broken")
+    if any(not _finite(module, role) for role in module.stored):
         return ModuleFacts(**plain, **nothing, state="broken")
     if module.needs_base:
         return ModuleFacts(**plain, **nothing, state="base")
@@ -186,10 +190,11 @@ class AdapterDifference:
 def diff_adapters(one: Adapter, other: Adapter) -> AdapterDifference:
     """The difference of two adapters, module by module, whatever their spelling. Deltas of plain LoRAs are never made.
 
-    Raises BadFile for modules that cannot be read, Refused for those of another shape.
+    Raises Faults for modules that cannot be read, Refused for those of another shape.
     """
     for adapter in (one, other):
-        refuse_odd(adapter.path, adapter.modules)
+        if faults := adapter_faults(adapter):
+            raise Faults(f"{adapter.path} cannot be compared:", faults)
     places = [place for place in one.by_place if place in other.by_place]
     bent = [one.by_place[place].name for place in places if one.by_place[place].needs_base or other.by_place[place].needs_base]
     modules = [_difference(one.by_place[place], other.by_place[place]) for place in places if one.by_place[place].name not in bent]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.adapters.delta import refuse_odd
-from registry.adapters.reader import CONFIG, Adapter, read_adapter
+from registry.adapters.reader import Adapter, read_adapter
 from registry.adapters.writer import adapter_tensors, write_adapter
 from registry.converting.adapter_layers import AdapterLayer, adapter_layers
 from registry.converting.proof import prove
@@ -20,6 +19,7 @@ from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, proven_file, write_json
 from registry.formats.dialects import DIALECTS, Writing, writing_of
+from registry.formats.peft_config import CONFIG
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
 
@@ -77,7 +77,6 @@ def plan_adapter(
 ) -> AdapterPlan:
     """Everything checked, nothing written. Raises Refused."""
     adapter, writing = read_adapter(path), writing_of(target)
-    refuse_odd(path, adapter.modules)
     folder = writing.folder and output.suffix != ".safetensors"
     _refuse_forms(adapter, output, folder=folder)
     known = _family(adapter, family, target)

@@ -8,7 +8,6 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.reader import CONFIG
 from registry.converting.adapters import AdapterConversion
 from registry.converting.casting import DtypeConversion
 from registry.converting.pickles import PickleConversion, is_pickle
@@ -20,6 +19,7 @@ from registry.errors import Faults, Refused
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
+from registry.formats.peft_config import CONFIG
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
 from registry.printable import as_lines

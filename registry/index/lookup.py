@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from registry.detect.inspect import inspect
 from registry.errors import Ambiguous, NotFound, Refused
+from registry.formats.peft_config import peft_weights
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.embedded import Embedded
@@ -124,7 +125,7 @@ class Finder:
         return []
 
     def _by_path(self, reference: str) -> list[Record]:
-        path = absolute(reference)
+        path = peft_weights(absolute(reference))
         if not path.exists():
             return []
         with self._index.reading() as connection:

@@ -86,5 +86,5 @@ def digest_of(key: str, tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))  # type: ignore[arg-type]  # numpy arrays are buffers
     return digest.hexdigest()
