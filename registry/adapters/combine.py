@@ -8,12 +8,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of
-from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
+from registry.adapters.delta import changes_bias, finite, kind_of
+from registry.adapters.factors import Factors, Keep, concatenated, one_thread, spectrum
 from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries, understood_faults
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
+from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
@@ -259,25 +260,17 @@ def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[
             return whole, 1.0
         found = spectrum(whole)
     else:
-        found = dense_spectrum(_sum(active))
+        found = sum_spectrum(active, _numerical_rank if keep is None else keep.of)
         if keep is None:
-            rank = int((found.values > TOLERANCE * found.values[0]).sum())
+            rank = _numerical_rank(found.values)
             return found.cut(rank), found.energy(rank)
     rank = keep.of(found.values)
     return found.cut(rank), found.energy(rank)
 
 
-def factors_of(module: Module) -> Factors:
-    """A plain LoRA's factors; a 1 x 1 convolution keeps its axes."""
-    up, down = factors(module)
-    return Factors(up, down, delta_shape(module))
-
-
-def _sum(parts: Sequence[tuple[Module, float]]) -> Tensor:
-    total = delta(parts[0][0], weight=parts[0][1]).clone()
-    for module, weight in parts[1:]:
-        total += delta(module, weight=weight).reshape(total.shape)
-    return total
+def _numerical_rank(values: Tensor) -> int:
+    """How many singular values are no rounding."""
+    return int((values > TOLERANCE * values[0]).sum())
 
 
 # --- names

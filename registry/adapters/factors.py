@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.errors import Refused
+from registry.errors import Refused, is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,9 @@ def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     try:
         u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
-    except torch.linalg.LinAlgError as error:
+    except RuntimeError as error:  # torch's LinAlgError is one
+        if is_out_of_memory(error):
+            raise
         raise Refused(NO_NUMBERS) from error
     return u, values, vh
 

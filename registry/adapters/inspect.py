@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.adapters.combine import factors_of
 from registry.adapters.delta import delta, kind_of, tensor_fault
-from registry.adapters.factors import Factors, dense_spectrum, inner, spectrum
+from registry.adapters.factors import Factors, inner
 from registry.adapters.reader import Adapter, Module
+<<<<<<< HEAD
 from registry.adapters.understood import adapter_faults
 from registry.errors import Faults, Refused
+=======
+from registry.adapters.spectra import factors_of, sum_spectrum
+>>>>>>> main
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"
@@ -98,10 +101,14 @@ def _facts(module: Module) -> ModuleFacts:
         return ModuleFacts(**plain, **nothing, state="base")
     if not module.is_plain and not module.roles - {"diff_b", "b_norm", "alpha"}:
         return ModuleFacts(**plain, **nothing, state="ok")
+<<<<<<< HEAD
     try:
         values = spectrum(factors_of(module)) if module.is_plain else dense_spectrum(_matrix(module))
     except (Refused, RuntimeError, ValueError, IndexError):  # factors that do not fit each other, numbers without an SVD
         return ModuleFacts(**plain, **nothing, state="broken")
+=======
+    values = sum_spectrum([(module, 1.0)], lambda _values: 1)
+>>>>>>> main
     return ModuleFacts(
         **plain,
         norm=values.norm,
@@ -109,11 +116,6 @@ def _facts(module: Module) -> ModuleFacts:
         effective_rank=values.effective_rank,
         state="ok" if values.norm > 0 else "zero",
     )
-
-
-def _matrix(module: Module) -> Any:
-    change = delta(module)
-    return change if change.ndim > 1 else change[:, None]
 
 
 def _finite(module: Module, role: str) -> bool:

@@ -75,7 +75,12 @@ def armed(folder: Path, place: Path) -> Path:
 def test_code_of_a_folder_is_never_run_nor_asked_for(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who answers `y` to whatever is asked has answered nothing: no question is put."""
     asked: list[str] = []
-    monkeypatch.setattr("builtins.input", lambda prompt="": asked.append(prompt) or "y")
+
+    def yes(prompt: str = "") -> str:
+        asked.append(prompt)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", yes)
     place = armed(folder, tmp_path / "armed")
     import torch
 
