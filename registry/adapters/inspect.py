@@ -12,12 +12,9 @@ from typing import Any
 from registry.adapters.delta import delta, kind_of, tensor_fault
 from registry.adapters.factors import Factors, inner
 from registry.adapters.reader import Adapter, Module
-<<<<<<< HEAD
+from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import adapter_faults
 from registry.errors import Faults, Refused
-=======
-from registry.adapters.spectra import factors_of, sum_spectrum
->>>>>>> main
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"
@@ -101,14 +98,10 @@ def _facts(module: Module) -> ModuleFacts:
         return ModuleFacts(**plain, **nothing, state="base")
     if not module.is_plain and not module.roles - {"diff_b", "b_norm", "alpha"}:
         return ModuleFacts(**plain, **nothing, state="ok")
-<<<<<<< HEAD
     try:
-        values = spectrum(factors_of(module)) if module.is_plain else dense_spectrum(_matrix(module))
+        values = sum_spectrum([(module, 1.0)], lambda _values: 1)
     except (Refused, RuntimeError, ValueError, IndexError):  # factors that do not fit each other, numbers without an SVD
         return ModuleFacts(**plain, **nothing, state="broken")
-=======
-    values = sum_spectrum([(module, 1.0)], lambda _values: 1)
->>>>>>> main
     return ModuleFacts(
         **plain,
         norm=values.norm,
