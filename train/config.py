@@ -303,7 +303,7 @@ def _filled(plain: Any, kind: type[C], prefix: str, faults: list[str]) -> C | No
         if name not in hints:
             faults.append(f"{prefix}{name} is no setting. {suggest(str(name), hints)}")
         elif is_dataclass(hints[name]):
-            values[name] = _filled(value, hints[name], f"{prefix}{name}.", faults)  # type: ignore[arg-type]
+            values[name] = _filled(value, hints[name], f"{prefix}{name}.", faults)
         else:
             try:
                 values[name] = fitted(value, hints[name])
