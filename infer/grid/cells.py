@@ -4,13 +4,8 @@
 whole when the image's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
 """
 
-<<<<<<< HEAD
-from collections.abc import Mapping
-=======
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
->>>>>>> main
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
