@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, along, rotation_fault
-from registry.adapters.tensor_form import form_fault
 from registry.errors import JobFailed, Refused
+from registry.tensors.role_form import form_fault
 
 if TYPE_CHECKING:
     from torch import Tensor

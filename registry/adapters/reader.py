@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_settings import Settings, declared_alpha, declared_rank, not_adapter, start_of, unread_of
-from registry.adapters.tensor_form import FLAGS
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
@@ -26,6 +25,7 @@ from registry.formats.peft_config import WEIGHTS
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
 from registry.tensors.mmap_files import MappedFiles
+from registry.tensors.role_form import FLAGS
 
 if TYPE_CHECKING:
     from torch import Tensor
