@@ -28,6 +28,7 @@ FIXED = (
     "prediction",
     "data.",
     "resolution",
+    "clip_skip",
     "lora.",
     "optim.name",
     "optim.betas",

@@ -99,7 +99,8 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
     optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
     side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
-    model, optimizer = accelerator.prepare(denoiser_call(family, parts, modules, side=side, guidance=guidance), optimizer)
+    call = denoiser_call(family, parts, modules, side=side, guidance=guidance, clip_skip=config.clip_skip)
+    model, optimizer = accelerator.prepare(call, optimizer)
     return TrainState(
         config=config,
         family=family,
@@ -154,6 +155,7 @@ class _Encoder:
             self.parts,
             [*plan.prompts, *plan.heldout_prompts, *previews],
             device=self.device,
+            clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
             report=self.report,
         )

@@ -97,7 +97,7 @@ class Probe:
         rows = torch.tensor([int((point + 0.5) / self.points * count) for _, point in pairs])
         noise = torch.stack([self._noise(*pair) for pair in pairs])
         noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
-        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images))
+        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images), self.latents.crops_of(images))
         return objective.errors(prediction, target.to(state.device))
 
     def _noise(self, image: int, point: int) -> Tensor:

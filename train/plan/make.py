@@ -81,6 +81,8 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         attempts(lambda: _objective(parts, functions))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
+    if base and parts and config.clip_skip:
+        attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
     attempts.done()
@@ -115,6 +117,14 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
     return targets, matched(parts.denoiser, targets)
 
 
+def _try_clip_skip(base: Base, parts: Parts, config: TrainConfig) -> None:
+    """Refuse a clip_skip that has no meaning for this family or is too deep, tried on the empty model."""
+    import torch
+
+    with torch.no_grad():
+        base.family.encode_prompts(parts, [""], clip_skip=config.clip_skip)
+
+
 def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
     side = config.resolution or parts.resolution
     multiple = base.family.size_multiple
@@ -146,7 +156,7 @@ def _planned(
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (split.train, split.heldout))
     shift = base.family.shift(parts, resolution, resolution)
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
-    layer_count, count = _counted(base, parts, config.lora.rank, layers, encoders)
+    layer_count, count = _counted(base, parts, resolved, layers, encoders)
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
     latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
     checkpoint = count * 4 * (1 + moments)
@@ -185,12 +195,13 @@ def _planned(
     )
 
 
-def _counted(base: Base, parts: Parts, rank: int, layers: list[str], encoders: list[str]) -> tuple[int, int]:
+def _counted(base: Base, parts: Parts, config: TrainConfig, layers: list[str], encoders: list[str]) -> tuple[int, int]:
     """(layers, weights) of the LoRA on the denoiser and on the text encoders that are trained."""
+    rank = config.lora.rank
     count, number = parameter_count(parts.denoiser, layers, rank), len(layers)
     for name in encoders:
         encoder = parts.text_encoders[name]
-        inside = matched(encoder, encoder_targets(base.family, name, encoder))
+        inside = matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
         count, number = count + parameter_count(encoder, inside, rank), number + len(inside)
     return number, count
 

@@ -105,6 +105,7 @@ def _text(plan: Plan) -> str:
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
         ("saves", _saves(plan)),
         ("trigger", _trigger(plan)),
+        *_clip_skip(plan),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
@@ -122,6 +123,15 @@ def _images(plan: Plan) -> str:
     """batch x accumulate, and the processes where there are several."""
     factors = f"{plan.config.batch_size} x {plan.config.accumulate}"
     return f"{factors} x {plan.processes} processes'" if plan.processes > 1 else factors
+
+
+def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
+    skip = plan.config.clip_skip
+    if not skip:
+        return []
+    return [
+        ("clip skip", f"{skip}: the text encoders' last {skip} layers are left out (clip skip {skip + 1} in kohya's and A1111's count)")
+    ]
 
 
 def _trained(plan: Plan) -> str:

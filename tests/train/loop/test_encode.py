@@ -178,3 +178,13 @@ def test_lengths_are_padded_only_where_a_mask_tells() -> None:
     assert batch["embeds"].shape == (2, 3, 2) and batch["mask"].tolist() == [[True, True, False], [True, True, True]]
     with pytest.raises(JobFailed, match="without a mask"):
         collate([{"embeds": torch.ones(1, n, 2)} for n in (2, 3)])
+
+
+def test_clip_skip_is_a_part_of_a_texts_key(parts: Parts, cache: Cache) -> None:
+    plain, skipped, again = (
+        encode_texts(SD1, parts, ["a red disc"], device=CPU, cache=cache, report=silent, clip_skip=skip).states[0]["embeds"]
+        for skip in (None, 1, None)
+    )
+    with torch.no_grad():
+        direct = SD1.encode_prompts(parts, ["a red disc"], clip_skip=1)["embeds"]
+    assert torch.equal(skipped, direct) and torch.equal(plain, again) and not torch.equal(plain, skipped)
