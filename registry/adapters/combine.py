@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import bias_delta, changes_bias, changes_weight, delta, delta_shape, factors, finite, kind_of
-from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
+from registry.adapters.delta import changes_weight, finite, kind_of
+from registry.adapters.factors import Factors, Keep, concatenated, one_thread, spectrum
 from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries, understood_faults
 from registry.adapters.reader import Adapter, Module
-from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
+from registry.adapters.result import AdapterResult, Layer, beside_factors, has_matrix, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
+from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import left_out
-from registry.adapters.writer import OutputModule, adapter_tensors
+from registry.adapters.writer import adapter_tensors
 from registry.detect.licences import inherited
 from registry.errors import Faults
+from registry.files.unfinished import only_writer
 from registry.formats.dialects import writing_of
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
@@ -175,6 +177,11 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
+    with only_writer(plan.output):
+        return _written(plan, store, report, register=register)
+
+
+def _written(plan: CombinePlan, store: Store, report: Report, *, register: bool) -> AdapterResult:
     began = monotonic()
     records = [one.record for one in plan.given]
     recipe = {
@@ -192,7 +199,9 @@ def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, reg
         spelling = _spelling(plan.given)
         with one_thread():
             layers = _layers(plan, report)
-            beside = adapter_tensors(_beside(plan, spelling), writing_of(spelling), dtype=plan.dtype)
+            names = _names(plan.given)
+            whole = beside_factors(((names[place], _parts(plan, place)) for place in plan.places), spelling)
+            beside = adapter_tensors(whole, writing_of(spelling), dtype=plan.dtype)
         tensors, metadata = tensors_of(layers, spelling=spelling, dtype=plan.dtype) | beside, metadata_of(first, recipe, layers)
     numbers = {
         "modules": len(plan.places),
@@ -252,36 +261,6 @@ def _parts(plan: CombinePlan, place: tuple[str, str]) -> list[tuple[Module, floa
     return [(one.adapter.by_place[place], one.weight) for one in plan.given if place in one.adapter.by_place]
 
 
-def has_matrix(module: Module) -> bool:
-    """Whether it changes a weight of several axes, which factors can hold: no norm, and not a bias alone."""
-    whole = module.stored.get("diff")
-    return changes_weight(module) and module.algorithm != "norm" and (whole is None or len(whole.info.shape) > 1)
-
-
-def _beside(plan: CombinePlan, spelling: str) -> Iterator[OutputModule]:
-    """What factors cannot hold, summed as it is: biases, and the weights of norms."""
-    names = _names(plan.given)
-    for place in plan.places:
-        found: dict[str, Tensor] = {}
-        parts = _parts(plan, place)
-        pair = any(has_matrix(module) for module, _ in parts)
-        for module, weight in parts:
-            for ending, change in _whole_changes(module, ".lora_B.bias" if pair and spelling == "peft" else ".diff_b"):
-                found[ending] = found[ending] + finite(change, module) * weight if ending in found else finite(change, module) * weight
-        if found:
-            yield OutputModule(name=names[place], raw=found)
-
-
-def _whole_changes(module: Module, bias: str) -> Iterator[tuple[str, Tensor]]:
-    """(ending of its key, change) of a module's bias and of a norm's weight; fp32."""
-    if changes_weight(module) and not has_matrix(module):
-        yield ".w_norm" if module.algorithm == "norm" else ".diff", delta(module)
-    if changes_bias(module):
-        change = bias_delta(module)
-        assert change is not None
-        yield ".b_norm" if module.algorithm == "norm" else bias, change
-
-
 def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[Factors, float]:
     """(factors of the weighted sum, share of its energy that they hold). A part of weight 0 takes no part."""
     active = [(module, weight) for module, weight in parts if weight != 0.0] or [(parts[0][0], 0.0)]
@@ -294,25 +273,17 @@ def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[
             return whole, 1.0
         found = spectrum(whole)
     else:
-        found = dense_spectrum(_sum(active))
+        found = sum_spectrum(active, _numerical_rank if keep is None else keep.of)
         if keep is None:
-            rank = int((found.values > TOLERANCE * found.values[0]).sum())
+            rank = _numerical_rank(found.values)
             return found.cut(rank), found.energy(rank)
     rank = keep.of(found.values)
     return found.cut(rank), found.energy(rank)
 
 
-def factors_of(module: Module) -> Factors:
-    """A plain LoRA's factors; a 1 x 1 convolution keeps its axes."""
-    up, down = factors(module)
-    return Factors(up, down, delta_shape(module))
-
-
-def _sum(parts: Sequence[tuple[Module, float]]) -> Tensor:
-    total = delta(parts[0][0], weight=parts[0][1]).clone()
-    for module, weight in parts[1:]:
-        total += delta(module, weight=weight).reshape(total.shape)
-    return total
+def _numerical_rank(values: Tensor) -> int:
+    """How many singular values are no rounding."""
+    return int((values > TOLERANCE * values[0]).sum())
 
 
 # --- names

@@ -39,14 +39,14 @@ def delta(module: Module, base: Tensor | None = None, *, weight: float = 1.0) ->
     if "dora" in module.stored:
         assert base is not None
         return decomposed(module.tensor("dora"), base, change, on_out=_on_out(module, base), weight=weight)
-    return change * weight if weight != 1.0 else change
+    return change.mul_(weight) if weight != 1.0 else change
 
 
 def finite(values: Tensor, module: Module) -> Tensor:
     """The values. Raises JobFailed where the module's numbers are none."""
     import torch
 
-    if not bool(torch.isfinite(values).all()):
+    if values.numel() and not all(bool(bound.isfinite()) for bound in torch.aminmax(values)):  # NaN is both bounds then
         file = next(iter(module.stored.values())).file
         raise JobFailed(f"{module.name} of {file.name} has numbers that are none (NaN or infinite). Nothing was written; train it again.")
     return values
@@ -144,12 +144,20 @@ def _tucker(module: Module, side: str) -> Tensor:
 
 
 def _lokr(module: Module, _base: Tensor | None) -> Tensor:
-    """The Kronecker product of w1 and w2, either of which may be a product itself.
+    """The Kronecker product of w1 and w2."""
+    import torch
+
+    first, second, scale = kronecker_sides(module)
+    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
+    product = torch.kron(first.contiguous(), second.contiguous())
+    return product.mul_(scale) if scale != 1.0 else product
+
+
+def kronecker_sides(module: Module) -> tuple[Tensor, Tensor, float]:
+    """(w1, w2, scale) of a LoKr; either side may be a product itself.
 
     In LyCORIS's files alpha counts only where one is; in peft's it always does, by the rank of the config.
     """
-    import torch
-
     rank = None
     if "w1" in module.stored:
         first = module.tensor("w1")
@@ -159,9 +167,8 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
         second = module.tensor("w2")
     else:
         second, rank = _tucker(module, "2"), module.stored["w2_b"].info.shape[0]
-    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
     rank = module.declared_rank or rank
-    return torch.kron(first.contiguous(), second.contiguous()) * (module.scale(rank) if rank is not None else 1.0)
+    return first, second, module.scale(rank) if rank is not None else 1.0
 
 
 def _glora(module: Module, base: Tensor | None) -> Tensor:

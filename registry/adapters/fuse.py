@@ -209,21 +209,22 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
                 covered.mismatched.append(f"{module.name} ({wrong})")
             else:
                 covered.placed[component] = covered.placed.get(component, 0) + 1
-                biases = _biases(targets, layout) if changes_bias(module) else ()
+                biases = biases_of(targets, layout) if changes_bias(module) else ()
                 if biases is None:
                     covered.without_bias.append(module.name)
-                for part in _module_parts(module, targets, biases or (), one.weight):
+                for part in module_parts(module, targets, biases or (), one.weight):
                     found.setdefault(part.target.key, []).append(part)
     return found
 
 
-def _biases(targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
+def biases_of(targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
     """The biases of the layers whose weights these are, in the same rows; None where one has none."""
     found = [replace(target, key=f"{target.key.removesuffix('weight')}bias") for target in targets]
     return found if all(target.key in layout.tensors for target in found) else None
 
 
-def _module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequence[TargetSlice], weight: float) -> list[Part]:
+def module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequence[TargetSlice], weight: float) -> list[Part]:
+    """What a module changes: its targets and, where it has any, their biases."""
     if weight == 0.0:
         return []
     parts = [Part(module, target, weight) for target in targets] if changes_weight(module) else []

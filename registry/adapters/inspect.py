@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.combine import factors_of
 from registry.adapters.delta import bias_delta, changes_bias, changes_weight, delta, kind_of, tensor_fault
-from registry.adapters.factors import Factors, dense_spectrum, inner, spectrum
+from registry.adapters.factors import Factors, inner
 from registry.adapters.reader import Adapter, Module
+from registry.adapters.spectra import factors_of, sum_spectrum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def _facts(module: Module) -> ModuleFacts:
         return ModuleFacts(**plain, **nothing, state="base")
     if not changes_weight(module):
         return ModuleFacts(**plain, **nothing, state="ok")
-    values = spectrum(factors_of(module)) if module.is_product else dense_spectrum(_matrix(module))
+    values = sum_spectrum([(module, 1.0)], lambda _values: 1)
     return ModuleFacts(
         **plain,
         norm=values.norm,
@@ -107,11 +107,6 @@ def _facts(module: Module) -> ModuleFacts:
         effective_rank=values.effective_rank,
         state="ok" if values.norm > 0 else "zero",
     )
-
-
-def _matrix(module: Module) -> Any:
-    change = delta(module)
-    return change if change.ndim > 1 else change[:, None]
 
 
 def _finite(module: Module, role: str) -> bool:

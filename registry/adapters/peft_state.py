@@ -129,9 +129,7 @@ def _refuse_other_kinds(path: Path, module: Module) -> None:
             kind = f"{STARTS[module.start]}, whose factors hold a part of the base"
         else:
             continue
-        raise BadFile(
-            path, "algorithm", f"holds {kind} ({name}); only plain LoRA (and peft's DoRA) is loaded. Convert it to a plain LoRA first."
-        )
+        raise BadFile(path, "algorithm", f"holds {kind} ({name}); peft loads plain LoRA and its own DoRA alone.")
 
 
 def _refuse(path: Path, misfits: list[str], total: int) -> None:
