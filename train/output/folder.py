@@ -117,6 +117,27 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
+def in_use_beside(folder: Path) -> list[Path]:
+    """The other run folders of its name that a process trains in now."""
+    return [run for run in sorted(folder.parent.iterdir()) if run != folder and _in_use(run)]
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether another process holds the folder."""
+    if os.name == "nt":
+        return False
+    import fcntl
+
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def sweep(folder: Path) -> None:
     """Remove temporary files that a killed process left."""
     for place in (folder, folder / "checkpoints", folder / "samples"):
