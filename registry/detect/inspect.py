@@ -18,14 +18,14 @@ from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
 from registry.detect.table_facts import TableFacts, dtype_of, table_facts
 from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, verdict_of
-from registry.errors import BadFile
+from registry.errors import BadFile, understood
 from registry.families import FAMILIES
 from registry.family import Control
 from registry.formats.adapter_keys import declared_dialect
 from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
-from registry.formats.model_folder import folder_files, read_json, weights_of
+from registry.formats.model_folder import CODE, folder_files, read_json, shard_faults, weights_of
 from registry.formats.model_header import ModelHeader
 from registry.formats.peft_config import config_beside, peft_config, peft_weights, with_config
 from registry.formats.safetensors_header import Header, read_header
@@ -80,10 +80,11 @@ def _look_folder(path: Path) -> ModelHeader:
 def inspect(path: Path | str) -> Record:
     """The unsaved Record of a model file or folder, from headers and configs. `id` is empty. Raises BadFile."""
     path = peft_weights(Path(path).absolute())
-    if path.is_dir():
-        return _inspect_folder(path)
-    header = _header_of(path)
-    return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
+    with understood(path):
+        if path.is_dir():
+            return _inspect_folder(path)
+        header = _header_of(path)
+        return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
 
 
 def record_of(path: Path, size: int, metadata: Mapping[str, str], table: TableFacts, *, beside: Collection[str] | None = None) -> Record:
@@ -161,6 +162,23 @@ def _model(base: dict[str, Any], metadata: Mapping[str, str], table: TableFacts,
 
 
 def _inspect_folder(path: Path) -> Record:
+    """The Record of a folder; where shards are missing or of another save, of what its configs show, with a warning."""
+    faults = shard_faults(path)
+    if not faults:
+        return _inspect_whole(path)
+    index = read_json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
+    verdict = verdict_of(checkpoint_claims(ModelHeader(path=path, index=index)), MetadataFacts()) if index else Verdict()
+    verdict.warnings += [Warn(code=CODE, message=f"{fault[0].upper()}{fault[1:]}") for fault in faults]
+    return _record(_folder_base(path), verdict, kind="checkpoint" if verdict.family else "unknown", dialect="diffusers" if index else None)
+
+
+def refuse_partial(path: Path) -> None:
+    """Raise BadFile for a folder that lacks a shard, or has one of another save: a part would be taken for the model."""
+    if path.is_dir() and (faults := shard_faults(path)):
+        raise BadFile(path, CODE, "; ".join(faults))
+
+
+def _inspect_whole(path: Path) -> Record:
     if not (path / "model_index.json").is_file() and (path / "config.json").is_file():
         return _inspect_component(path)
     if not (path / "model_index.json").is_file() and any(path.glob(SHARDS)):

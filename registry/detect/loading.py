@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.detect.inspect import refuse_partial
 from registry.detect.other_families import DETECT_ONLY
-from registry.errors import FamilyMismatch, NotFound, Refused
+from registry.errors import FamilyMismatch, NotFound, Refused, understood
 from registry.families import FAMILIES
 from registry.family import Family
 from registry.parts import Parts
@@ -80,4 +81,6 @@ def load_family(
         raise Refused(
             f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."
         )
-    return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
+    refuse_partial(path)
+    with understood(path, "wrong-config", "Are its config files and weights of one build? Copy it again."):
+        return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
