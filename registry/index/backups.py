@@ -114,6 +114,8 @@ def _strange_value(connection: sqlite3.Connection) -> str | None:
                 strange += f" OR NOT is_json({column})"
             if connection.execute(f"SELECT 1 FROM {table} NOT INDEXED WHERE {strange} LIMIT 1").fetchone():
                 return f"{table}.{column} holds garbage"
+        for _ in connection.execute(f"SELECT * FROM {table} NOT INDEXED"):
+            pass  # every text is decoded: one that is no UTF-8 raises
     return None
 
 
