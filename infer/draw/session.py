@@ -215,7 +215,7 @@ def _name(sha256: str | None) -> str:
 def model_names(resolver: Resolver, render: Render) -> ModelNames:
     """The names and short hashes of a resolved Render's files, for its `parameters` text."""
     base = resolver.base(render)
-    adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
+    adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.every_adapter}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
     embeddings = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}
     vae = resolver.vae(render.vae).record.name if render.vae is not None else None
