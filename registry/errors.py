@@ -10,6 +10,7 @@ LoomError
 │   ├── IndexDamaged        the index cannot be read; `loraloom registry rebuild` restores its last backup
 │   └── Faults              several refusals in one
 └── JobFailed               accepted, begun, and not finished (exit 1)
+    └── WriteFailed         a file that the disk did not take: full, read-only, broken
 """
 
 from collections.abc import Iterable
@@ -79,3 +80,17 @@ class Faults(Refused):
 
 class JobFailed(LoomError):
     """A job that was accepted and could not be finished; what it had done is kept."""
+
+
+class WriteFailed(JobFailed, OSError):
+    """A file that could not be written. Also an OSError, with its errno: a full disk is handled in the same way everywhere."""
+
+    def __init__(self, message: str, *, reason: OSError, needed: int | None = None, written: int = 0) -> None:
+        super().__init__(message)
+        self.errno = reason.errno
+        self.reason = reason
+        self.needed = needed  # bytes, where that was known before
+        self.written = written  # bytes that had been written
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -25,6 +25,7 @@ from infer.output.png import label_png, read_carried
 from infer.output.report import write_report
 from infer.output.sheet import write_sheet
 from registry.errors import JobFailed
+from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import atomic_file, write_json, write_text
 from registry.progress import Report, Tick, silent
 
@@ -72,9 +73,15 @@ def render_grid(config: GridConfig, *, store: Store | None = None, report: Repor
 
 def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
     """Draw a plan into a new run folder; see `run`."""
+    cells = cells if cells is not None else cells_of(store)
+    with cells.kept():
+        return _drawn(planned, store, cells, report)
+
+
+def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report) -> GridOutcome:
     began = monotonic()
     planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
-    config, cells = planned.config, cells if cells is not None else cells_of(store)
+    config = planned.config
     folder = new_folder(Path(config.out), config.name or "grid")
     write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
     counts, results = Counts(notes=list(planned.notes)), dict[str, CellResult]()
@@ -99,8 +106,7 @@ def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells
 
 def new_folder(out: Path, name: str) -> Path:
     """A new `<out>/<name>/<stamp>`, absolute; two in one second do not collide."""
-    parent = (out / name).absolute()
-    parent.mkdir(parents=True, exist_ok=True)
+    parent = make_folder((out / name).absolute())
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     number = 1
     while True:
@@ -110,6 +116,8 @@ def new_folder(out: Path, name: str) -> Path:
             return folder
         except FileExistsError:
             number += 1
+        except OSError as error:
+            raise write_failed(folder, error) from error
 
 
 def _finish(
@@ -172,7 +180,7 @@ def _image(folder: Path, cell: Cell, planned: GridPlan, results: Mapping[str, Ce
         carried = read_carried(png)
         parameters, pixels = carried.parameters, carried.pixels_sha256
         path = folder / "images" / image_name(cell.values)
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         with atomic_file(path) as file:
             file.write(png)
     return CellImage(

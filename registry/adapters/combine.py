@@ -18,6 +18,7 @@ from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
+from registry.files.unfinished import only_writer
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
@@ -176,6 +177,11 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
+    with only_writer(plan.output):
+        return _written(plan, store, report, register=register)
+
+
+def _written(plan: CombinePlan, store: Store, report: Report, *, register: bool) -> AdapterResult:
     began = monotonic()
     records = [one.record for one in plan.given]
     recipe = {

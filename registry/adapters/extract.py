@@ -16,6 +16,7 @@ from registry.adapters.result import AdapterResult, Layer, metadata_of, module_n
 from registry.adapters.targets import TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
+from registry.files.unfinished import only_writer
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
@@ -168,6 +169,11 @@ def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
 
 def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
+    with only_writer(plan.output):
+        return _written(plan, store, report, register=register)
+
+
+def _written(plan: ExtractPlan, store: Store, report: Report, *, register: bool) -> AdapterResult:
     began = monotonic()
     recipe = {
         "tool": "lora extract",

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import JobFailed, Refused
+from registry.files.locks import held
 from registry.formats.atomic_file import write_json
-from registry.index.storage.locks import held
 from registry.plain_values import from_json
 from registry.progress import Report, Tick
 

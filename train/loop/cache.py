@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import write_safetensors
 from registry.home import home_dir
 
@@ -45,7 +46,7 @@ class Cache:
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep the tensors under a key."""
-        self.path(key).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path(key).parent)
         write_safetensors(self.path(key), tensors, metadata={DIGEST: digest_of(key, tensors)})
 
     def or_make(self, key: str, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], bool]:

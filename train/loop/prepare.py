@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.files.locks import held
+from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions
@@ -50,7 +52,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     report(Tick("load the base", 0, 1, plan.base.name))
     parts = load(plan.base, config, dtype=precision_dtype(config.precision))
     report(Tick("load the base", 1, 1, plan.base.name))
-    with accelerator.main_process_first():
+    with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()

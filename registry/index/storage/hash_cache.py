@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
-from registry.errors import BadFile
+from registry.errors import BadFile, WriteFailed
 from registry.formats.hashing import folder_sha256, hash_file
 from registry.formats.model_folder import folder_files
 from registry.index import database as tables
@@ -65,8 +66,12 @@ class Digests:
         hashes, learned = hash_file(path, report=report)
         if place_of(path).signature != place.signature:
             raise BadFile(path, "unreadable", "changed while it was read. Try again when it is finished.")
-        with self._index.writing() as connection:
-            cache_hashes(connection, place, hashes, learned)
+        try:
+            with self._index.writing() as connection:
+                cache_hashes(connection, place, hashes, learned)
+        except WriteFailed as error:
+            if error.errno != errno.EROFS:  # an index that is only read needs no cache
+                raise
         return hashes, learned
 
     def fill(self, records: Sequence[Record], report: Report) -> list[Problem]:
