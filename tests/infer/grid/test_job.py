@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 import infer.grid.job
 import infer.grid.run_folder
+import infer.output.report
 from infer.draw.render import Render
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 
 
 def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
-    given = {"base": "tiny", "prompt": "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
+    given = {"base": "tiny", "prompt": None if "prompt" in axes else "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
     return GridConfig(axes=Axes(**axes), **given | settings)
 
 
@@ -272,7 +273,7 @@ def test_images_cells_and_report_follow_the_drawing(shelf: Shelf, monkeypatch: p
 
 def test_the_live_files_are_written_rarely_where_writing_takes_long(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
-    write = infer.grid.run_folder.write_live_report
+    write = infer.output.report.write_live_report
 
     def slow(path: Path, gallery: Any, live: Any) -> None:
         written.append(sum(one.status != "missing" for one in gallery.images))
@@ -284,14 +285,19 @@ def test_the_live_files_are_written_rarely_where_writing_takes_long(shelf: Shelf
     assert written == [0], "once at the start, so that there is something to open"
 
 
+def later(act: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, 0.2 seconds later."""
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.2)
+        return act(*given)
+
+    return slow
+
+
 def test_seconds_are_those_of_the_whole_job(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((infer.grid.job, "plan"), (infer.grid.run_folder, "write_sheet"), (infer.grid.run_folder, "write_report")):
-
-        def slow(*given: Any, act: Any = getattr(module, name)) -> Any:
-            time.sleep(0.2)
-            return act(*given)
-
-        monkeypatch.setattr(module, name, slow)
+        monkeypatch.setattr(module, name, later(getattr(module, name)))
     outcome = run(config(shelf, {"seed": [1, 2]}), shelf.store)
     assert outcome.result["seconds"] >= 0.6 + sum(one["seconds"] for one in lines(outcome.folder))
 
@@ -304,7 +310,7 @@ from infer.grid.config import Axes, GridConfig
 from infer.grid.job import run
 from registry.store import Store
 
-infer.grid.run_folder.EVERY = 0.0
+infer.grid.run_folder.EVERY, infer.grid.run_folder.SHARE = 0.0, 1e9
 
 def kill(tick):
     if tick.stage == "cells" and tick.done == 2:
