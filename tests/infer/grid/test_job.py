@@ -31,8 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 
 
 def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
-    given = {"base": "tiny", "prompt": None if "prompt" in axes else "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
-    return GridConfig(axes=Axes(**axes), **given | settings)
+    given = {"base": "tiny", "prompt": "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
+    return GridConfig(axes=Axes(**axes), **{name: value for name, value in given.items() if name not in axes} | settings)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
