@@ -129,7 +129,9 @@ class Resolver:
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in render.active)),
+            versions=_versions(
+                made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in render.active)), render, base
+            ),
         )
 
     def _adapters(self, given: Sequence[Adapter], render: Render, base: Base | None, faults: list[str]) -> tuple[Adapter, ...]:
@@ -308,6 +310,14 @@ def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> 
     )
 
 
+def _versions(found: tuple[tuple[str, str], ...], render: Render, base: Base) -> tuple[tuple[str, str], ...]:
+    """The versions of what computes the pixels, with that of the noise schedule where the sampler's was another one before."""
+    from infer.draw.samplers import drawn_schedule
+
+    schedule = drawn_schedule(base.skeleton, render.sampler)
+    return found if schedule is None else tuple(sorted([*found, ("noise schedule", schedule)]))
+
+
 def _twice(render: Render) -> list[str]:
     """Files that an image is given more than once, in its own adapters or beside those of every cell."""
     by_content: dict[str, list[Adapter]] = {}
@@ -335,7 +345,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
-    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction))
+    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction, config=base.skeleton.scheduler_config))
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
