@@ -23,6 +23,8 @@ from infer.output.gallery import CellImage, Gallery, look_alikes, shared_setting
 from infer.output.png import label_png, read_carried
 from infer.output.report import LiveImages, write_live_report, write_report
 from infer.output.sheet import write_sheet
+from infer.output.sources import source_images
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json, write_text
 from registry.progress import Report, Tick
 
@@ -45,6 +47,9 @@ class RunFolder:
         self._places: dict[str, list[int]] = {}
         for index, image in enumerate(self._images):
             self._places.setdefault(image.key, []).append(index)
+        self._sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.images)
+        for note in left_out:
+            counts.note(note)
         self._live = LiveImages()
         self._due = 0.0
         self._write_live()
@@ -108,6 +113,7 @@ class RunFolder:
         varied = {axis for one in layout.dimensions for axis in one.axes}
         shared = shared_settings([one.settings for one in self._images])
         return Gallery(
+            sources=self._sources,
             title=self._planned.config.name or "grid",
             layout=layout,
             images=self._images,
@@ -136,7 +142,7 @@ class RunFolder:
         png = label_png(stored.png, cell.render, model_names(self._planned.resolver, cell.render))
         carried = read_carried(png)
         path = self.path / "images" / image_name(cell.values)
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         with atomic_file(path) as file:
             file.write(png)
         return replace(found, path=path, parameters=carried.parameters, pixels_sha256=carried.pixels_sha256)
