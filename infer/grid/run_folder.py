@@ -143,7 +143,7 @@ class RunFolder:
         carried = read_carried(png)
         path = self.path / "images" / image_name(cell.values)
         make_folder(path.parent)
-        with atomic_file(path) as file:
+        with atomic_file(path, needed=len(png)) as file:
             file.write(png)
         return replace(found, path=path, parameters=carried.parameters, pixels_sha256=carried.pixels_sha256)
 
