@@ -24,6 +24,7 @@ from infer.draw.files import (
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
 from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
 from registry.formats import image_file
+from registry.typed_values import is_of
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
 LOOP = 1
@@ -92,6 +93,19 @@ class Render:
                 read=adapter_texts,
                 across=8,
             ),
+        ),
+    ] = ()
+    always: Annotated[
+        tuple[Adapter, ...],
+        Setting(
+            help="adapters that stay in every cell beside axes.adapter and axes.weight: speedlora:1, a list of these",
+            type=Any,
+            default=None,
+            read=read_adapters,
+            file="adapter",
+            show=lambda adapters: spell_adapters(adapters) if adapters else None,
+            load=lambda rows: tuple(Adapter(**row) for row in rows),
+            pin=lambda *_: UNPINNED,  # they are among the active ones, which `adapters` pins
         ),
     ] = ()
     prompt: Annotated[
@@ -333,9 +347,14 @@ class Render:
         yield from ((name, file.sha256) for name, file in self.images.items())
 
     @property
+    def every_adapter(self) -> tuple[Adapter, ...]:
+        """The adapters that the image was given, those of every cell behind its own."""
+        return (*self.adapters, *self.always)
+
+    @property
     def active(self) -> tuple[Adapter, ...]:
         """The adapters that change the image, in the order of their contents: a weight of 0 is the base alone."""
-        return tuple(sorted((one for one in self.adapters if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
+        return tuple(sorted((one for one in self.every_adapter if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""
@@ -373,9 +392,13 @@ class Render:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Render":
-        """The Render back from `to_json`; keys of a later version are left out."""
+        """The Render back from `to_json`; keys of a later version are left out. Raises ValueError, TypeError for values of other types."""
         given = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        return cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        render = cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        wrong = [one.name for one in fields(cls) if not is_of(getattr(render, one.name), one.type)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} of another type")
+        return render
 
 
 SETTINGS: dict[str, Setting] = settings_of(Render)  # by field
