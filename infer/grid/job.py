@@ -186,7 +186,7 @@ def _image(folder: Path, cell: Cell, planned: GridPlan, results: Mapping[str, Ce
         parameters, pixels = carried.parameters, carried.pixels_sha256
         path = folder / "images" / image_name(cell.values)
         make_folder(path.parent)
-        with atomic_file(path) as file:
+        with atomic_file(path, needed=len(png)) as file:
             file.write(png)
     return CellImage(
         place=cell.place,
