@@ -12,7 +12,7 @@ from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
 from train.loop.interrupt import catch_signals
-from train.loop.loop import History, Loop, restore
+from train.loop.loop import History, Loop, history_of, restore
 from train.loop.prepare import prepare
 from train.loop.trackers import open_trackers
 from train.output import export, folder
@@ -30,7 +30,8 @@ def start(plan: Plan, store: Store, *, report: Report, out: Log) -> Outcome:
     """Start a planned run in a new run folder."""
     accelerator = make_accelerator(plan)
     out = out if accelerator.is_main_process else discard
-    out(plan.to_text())
+    for line in plan.to_text().split("\n"):
+        out(line)
     inputs = {"started": started_now(), **inputs_of(plan, store)} if accelerator.is_main_process else {}
     place = [str(folder.make_folder(plan.config, str(plan.config.name), inputs))] if accelerator.is_main_process else [""]
     for other in folder.in_use_beside(Path(place[0])) if accelerator.is_main_process else []:
@@ -98,7 +99,7 @@ def _execute(
         history = History()
         if newest is not None:
             restore(work.state, newest, export.read_adapter(newest.adapter))
-            history = History(**newest.history)
+            history = history_of(newest)
         seconds_before = history.seconds
         trackers = open_trackers(place, plan.config, after=start_step) if main else []
         try:

@@ -15,6 +15,7 @@ from infer.draw.files import Adapter, ControlNet, Embedding
 from infer.draw.input_images import InputImages
 from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
+from infer.draw.prompt_marks import network_fault
 from infer.draw.render import SETTINGS, Render
 from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
@@ -324,17 +325,20 @@ def _twice(adapters: Sequence[Adapter]) -> list[str]:
 def _faults_of(render: Render, base: Base) -> list[str]:
     """Faults of a Render with its defaults, by the base's family."""
     from infer.draw.denoise import check_size
-    from infer.draw.samplers import check_sampler
+    from infer.draw.samplers import check_sampler, check_steps
 
     assert render.width is not None and render.height is not None
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
+    _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, config=base.skeleton.scheduler_config))
     _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction, config=base.skeleton.scheduler_config))
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
     for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):
+        if fault := network_fault(name, text):
+            faults.append(fault)
         if "\0" in text or not _is_unicode(text):
             faults.append(f"{name} {text!r} holds bytes that are no text. Expected UTF-8 without NUL.")
     return faults

@@ -13,6 +13,8 @@ from registry.adapters.delta import delta, kind_of, tensor_fault
 from registry.adapters.factors import Factors, inner
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.spectra import factors_of, sum_spectrum
+from registry.adapters.understood import adapter_faults
+from registry.errors import Faults, Refused
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"
@@ -96,7 +98,10 @@ def _facts(module: Module) -> ModuleFacts:
         return ModuleFacts(**plain, **nothing, state="base")
     if not module.is_plain and not module.roles - {"diff_b", "b_norm", "alpha"}:
         return ModuleFacts(**plain, **nothing, state="ok")
-    values = sum_spectrum([(module, 1.0)], lambda _values: 1)
+    try:
+        values = sum_spectrum([(module, 1.0)], lambda _values: 1)
+    except (Refused, RuntimeError, ValueError, IndexError):  # factors that do not fit each other, numbers without an SVD
+        return ModuleFacts(**plain, **nothing, state="broken")
     return ModuleFacts(
         **plain,
         norm=values.norm,
@@ -178,7 +183,13 @@ class AdapterDifference:
 
 
 def diff_adapters(one: Adapter, other: Adapter) -> AdapterDifference:
-    """The difference of two adapters, module by module, whatever their spelling. Deltas of plain LoRAs are never made."""
+    """The difference of two adapters, module by module, whatever their spelling. Deltas of plain LoRAs are never made.
+
+    Raises Faults for modules that cannot be read, Refused for those of another shape.
+    """
+    for adapter in (one, other):
+        if faults := adapter_faults(adapter):
+            raise Faults(f"{adapter.path} cannot be compared:", faults)
     places = [place for place in one.by_place if place in other.by_place]
     bent = [one.by_place[place].name for place in places if one.by_place[place].needs_base or other.by_place[place].needs_base]
     modules = [_difference(one.by_place[place], other.by_place[place]) for place in places if one.by_place[place].name not in bent]
@@ -191,6 +202,13 @@ def diff_adapters(one: Adapter, other: Adapter) -> AdapterDifference:
 
 
 def _difference(one: Module, other: Module) -> ModuleDifference:
+    try:
+        return _compared(one, other)
+    except (RuntimeError, ValueError, IndexError) as error:  # torch's, of shapes that do not fit
+        raise Refused(f"{one.name} has another shape in both adapters, or factors that do not fit each other ({error}).") from error
+
+
+def _compared(one: Module, other: Module) -> ModuleDifference:
     if one.is_plain and other.is_plain:
         factors: Sequence[Factors] = (factors_of(one), factors_of(other))
         products = inner(factors[0], factors[0]), inner(factors[0], factors[1]), inner(factors[1], factors[1])

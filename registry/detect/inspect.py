@@ -17,7 +17,7 @@ from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
 from registry.detect.table_facts import TableFacts, dtype_of, table_facts
 from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, verdict_of
-from registry.errors import BadFile
+from registry.errors import BadFile, understood
 from registry.families import FAMILIES
 from registry.family import Control
 from registry.formats.adapter_keys import declared_dialect
@@ -79,10 +79,11 @@ def _look_folder(path: Path) -> ModelHeader:
 def inspect(path: Path | str) -> Record:
     """The unsaved Record of a model file or folder, from headers and configs. `id` is empty. Raises BadFile."""
     path = peft_weights(Path(path).absolute())
-    if path.is_dir():
-        return _inspect_folder(path)
-    header = _header_of(path)
-    return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
+    with understood(path):
+        if path.is_dir():
+            return _inspect_folder(path)
+        header = _header_of(path)
+        return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
 
 
 def record_of(path: Path, size: int, metadata: Mapping[str, str], table: TableFacts, *, beside: Collection[str] | None = None) -> Record:
