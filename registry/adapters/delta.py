@@ -58,6 +58,11 @@ def kind_of(module: Module) -> str:
     return f"DoRA on {module.algorithm}" if "dora" in module.stored else module.algorithm
 
 
+def changes_weight(module: Module) -> bool:
+    """Whether it changes a weight: not a bias alone."""
+    return bool(module.roles - {"diff_b", "b_norm", "alpha"})
+
+
 def changes_bias(module: Module) -> bool:
     """Whether it changes a bias too."""
     return bool(module.roles & {"diff_b", "b_norm", "up_bias"}) or (module.algorithm == "ia3" and module.peft and not _by_input(module))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.adapters.delta import delta, tensor_fault
+from registry.adapters.delta import changes_weight, delta, tensor_fault
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, turn_fault
 from registry.formats.atomic_file import torch_dtype
@@ -31,7 +31,7 @@ def misshape(module: Module, shape: tuple[int, ...]) -> str | None:
     if fault := tensor_fault(module):
         return fault.rstrip(".")
     expected = f"the base has {list(shape)}"
-    if not module.roles - {"diff_b", "b_norm", "alpha"}:
+    if not changes_weight(module):
         return None
     if module.algorithm in ROTATIONS:
         return turn_fault(module, shape)

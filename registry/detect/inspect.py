@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from registry.adapters.peft_settings import warnings_of
 from registry.detect.compatibility import Fit, fits
 from registry.detect.component_kinds import of_cross_attention
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
@@ -26,7 +27,7 @@ from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import CODE, folder_files, read_json, shard_faults, weights_of
 from registry.formats.model_header import ModelHeader
-from registry.formats.peft_config import config_beside, peft_weights, with_config
+from registry.formats.peft_config import config_beside, peft_config, peft_weights, with_config
 from registry.formats.safetensors_header import Header, read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
@@ -126,6 +127,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFact
     if not adapter.algorithms:
         message = "Its algorithm is not supported."
         verdict.warnings.append(Warn(code="unknown-algorithm", message=message))
+    verdict.warnings += [Warn(code=code, message=message) for code, message in warnings_of(peft_config(metadata))]
     kept = dict(base["metadata"])
     if len(adapter.ranks) > 1:
         kept["ranks"] = {str(rank): count for rank, count in adapter.ranks.items()}
