@@ -364,10 +364,11 @@ def test_changes_of_biases_and_norms_are_counted_and_written_where_asked(store: 
     tuned = {name: tensor.clone() for name, tensor in base.items()}
     tuned[f"{layer}.weight"][0, 0], tuned[f"{layer}.bias"][1], tuned[extra][0, 1] = 2.0, 3.0, 1.0
     tuned[f"{norm}.weight"][0], tuned[f"{norm}.bias"][1] = 3.0, 2.0
-    paths = [str(written(tmp_path / f"{name}.safetensors", values)) for name, values in (("tuned", tuned), ("base", base))]
+    tuned_path, base_path = (str(written(tmp_path / f"{name}.safetensors", values)) for name, values in (("tuned", tuned), ("base", base)))
     done = {
         biases: run_extract(
-            plan_extract(*paths, store, tmp_path / f"{biases}.safetensors", keep=Keep(rank=1), dtype="fp32", biases=biases), store
+            plan_extract(tuned_path, base_path, store, tmp_path / f"{biases}.safetensors", keep=Keep(rank=1), dtype="fp32", biases=biases),
+            store,
         )
         for biases in (False, True)
     }
@@ -377,7 +378,7 @@ def test_changes_of_biases_and_norms_are_counted_and_written_where_asked(store: 
     assert whole["retained_all"] == pytest.approx(21 / 22) and whole["left_out_by"] == pytest.approx({"other tensors": 1 / 22})
     keys = {name for name in read(done[True].output) if name not in read(done[False].output)}
     assert sorted(name.rpartition(".")[2] for name in keys) == ["diff", "diff_b", "diff_b"]
-    fused = fuse(store, tmp_path / "fused.safetensors", Path(paths[1]), (done[True].output, 1.0))
+    fused = fuse(store, tmp_path / "fused.safetensors", Path(base_path), (done[True].output, 1.0))
     tuned[extra] = base[extra]
     assert all(torch.allclose(fused[name].float(), tensor.float(), atol=1e-6) for name, tensor in tuned.items())
     assert reproduce("True", store, tmp_path / "scratch").same
