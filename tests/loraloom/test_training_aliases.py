@@ -107,8 +107,8 @@ training_comment optimizer_args save_last_n_steps save_every_n_epochs
 """
 OTHERS_ALONE = """
 peft_type layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype ema
-output_dtype data_backend_config lora_type base_model_precision use_ema caption_dropout_probability aspect_bucket_rounding input_perturbation
-optimizer_config validation_resolution push_to_hub hub_model_id tracker_project_name flux_lora_target crop
+output_dtype data_backend_config lora_type base_model_precision use_ema caption_dropout_probability aspect_bucket_rounding
+input_perturbation optimizer_config validation_resolution push_to_hub hub_model_id tracker_project_name flux_lora_target crop
 """
 
 
