@@ -110,7 +110,7 @@ ROWS = (  # names, and what they are here
     ("train_batch_size batch", same("batch_size")),
     ("gradient_accumulation_steps grad_accum gradient_accumulation", same("accumulate")),
     ("max_train_steps max_steps num_train_steps train_steps iterations", same("steps", note="optimizer steps")),
-    ("max_train_epochs num_train_epochs epoch num_epochs train_epochs", same("epochs")),
+    ("max_train_epochs num_train_epochs epoch num_epochs", same("epochs")),
     ("gradient_checkpointing_interval", same("gradient_checkpointing", note="true or false")),
     ("mixed_precision train_dtype dtype", PRECISION),
     ("full_bf16", switch(on=Answer(("precision=bf16",), "LoRA weights stay fp32"), off=Answer(("precision=fp32",)))),

@@ -7,6 +7,8 @@ from loraloom.hydra.aliases import Alias, Answer, Given, choice
 
 SQUARE = "images are scaled by their short side and cropped at the centre to a square; resolution is its side"
 
+EPOCHS = ("epochs", "max_train_epochs", "num_train_epochs", "epoch", "num_epochs")
+
 
 def number(value: str) -> float | None:
     """The number in a text; None for another text."""
@@ -17,13 +19,13 @@ def number(value: str) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def steps_of(given: Given) -> tuple[int, str]:
-    """The steps of the run, and whose they are."""
+def steps_of(given: Given) -> tuple[int, str] | None:
+    """The steps of the run, and whose they are; None where epochs are given, whose steps only the plan knows."""
     for name in ("steps", "max_train_steps"):
         found = number(given.get(name, ""))
         if found is not None and found >= 1:
             return int(found), "steps"
-    return 1000, "steps, the default"
+    return None if any(name in given for name in EPOCHS) else (1000, "steps, the default")
 
 
 def warmup(value: str, given: Given) -> Answer:
@@ -33,7 +35,10 @@ def warmup(value: str, given: Given) -> Answer:
         return Answer(("schedule.warmup=0.05",), "a share of the steps")
     if count < 1:
         return Answer((f"schedule.warmup={count:g}",), "a share of the steps")
-    steps, whose = steps_of(given)
+    known = steps_of(given)
+    if known is None:
+        return Answer(("schedule.warmup=SHARE",), f"{count:g} / the steps, which dry_run=true prints for these epochs")
+    steps, whose = known
     if count >= steps:
         return Answer((), f"schedule.warmup is a share of the steps, and {count:g} are not fewer than the {steps} {whose}")
     return Answer((f"schedule.warmup={count / steps:.6g}",), f"a share: {count:g} of {steps} {whose}")

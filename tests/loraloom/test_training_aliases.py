@@ -139,6 +139,7 @@ def test_what_is_not_here_is_answered_with_what_is_nearest(name: str) -> None:
 
 def test_units_follow_the_rest_of_the_command_line() -> None:
     assert answered("lr_warmup_steps=100", steps="400") == "here this is schedule.warmup=0.25 (a share: 100 of 400 steps)."
+    assert "schedule.warmup=SHARE (100 / the steps" in str(ALIASES["lr_warmup_steps"]("100", {"max_train_epochs": "3"}))
     assert "not fewer than the 50 steps" in answered("lr_warmup_steps=100", steps="50")
     assert answered("adam_beta2=0.99", adam_beta1="0.8").startswith("here this is optim.betas=[0.8,0.99]")
     assert "checkpoint.keep=4" in answered("save_last_n_steps=1000", save_every_n_steps="250")

@@ -99,3 +99,4 @@ def test_epochs_are_the_least_steps_that_show_each_image_so_often(
 def test_a_plan_of_epochs_has_their_steps(settings: Callable[..., TrainConfig], store: Store) -> None:
     made = run.plan(settings(epochs=2, steps=1000), store)
     assert made.config.steps == 6 and made.epochs == 2.0 and made.config.checkpoint.every == 2
+    assert "each image is seen 2.0 times (an epoch is 3 steps)" in made.to_text()
