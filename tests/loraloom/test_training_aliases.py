@@ -1,4 +1,4 @@
-"""Names of other trainers are answered with ours and with the value that means the same here."""
+"""Names of other trainers are answered with setting and with the value that means the same here."""
 
 import re
 
@@ -128,8 +128,8 @@ def composer() -> Composer:
 def test_the_answer_is_our_setting_with_the_value_it_has_here(raw: str, composer: Composer) -> None:
     found = re.fullmatch(r"here this is (.+?)( \([^()]*\))?\.", answered(raw))
     assert found is not None and found[1] == SETTINGS[raw]
-    for ours in re.split(r" (?=[\w.]+=)", found[1]):
-        assert composer.checker.fault(ours, composer.literal(ours)) is None
+    for setting in re.split(r" (?=[\w.]+=)", found[1]):
+        assert composer.checker.fault(setting, composer.literal(setting)) is None
 
 
 @pytest.mark.parametrize("name", [*KOHYA_ALONE.split(), *OTHERS_ALONE.split()])
