@@ -22,6 +22,7 @@ from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
 from train.output import export, folder, inputs
 from train.output.curves import draw_curves
+from train.output.kohya_metadata import training_metadata
 from train.output.report import preview_files, write_report
 from train.plan.base import load, precision_dtype
 from train.plan.defaults import safe_name
@@ -45,7 +46,10 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
     header = export.metadata(
         plan.base.family, state.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
     )
-    return export.write_adapter(path, state.modules, {**header, **_terms(plan).entries()})
+    digest = work.inputs.get("base", {}).get("sha256") if plan.base.path.is_file() else None
+    return export.write_adapter(
+        path, state.modules, {**header, **training_metadata(plan, step, base_sha256=digest), **_terms(plan).entries()}
+    )
 
 
 def _spec(work: Work) -> dict[str, str]:

@@ -130,7 +130,7 @@ def test_killed_again_and_again_at_any_moment_it_still_ends_the_same(settings: S
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_asked_to_stop_it_leaves_a_checkpoint_and_130(number: signal.Signals, settings: Settings, tmp_path: Path) -> None:
     config = settings(steps=2000, heldout=HeldoutConfig(every=5), checkpoint=CheckpointConfig(every=1000))
     file = tmp_path / "settings.yaml"

@@ -29,6 +29,9 @@ def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered
     assert result["heldout"] == {"base": pytest.approx(0.9), "final": pytest.approx(0.7), "best": pytest.approx(0.6)}
     assert any("lowest after step 1 (0.6000); that checkpoint is kept as discs@step-1" in line for line in lines)
     assert json.loads((work.folder / "result.json").read_text()) == result
+    assert (
+        """http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;""" in (work.folder / "report.html").read_text()
+    )
     record = store.find("discs", kind="adapter")
     assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
 
