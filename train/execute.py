@@ -30,7 +30,8 @@ def start(plan: Plan, store: Store, *, report: Report, out: Log) -> Outcome:
     """Start a planned run in a new run folder."""
     accelerator = make_accelerator(plan)
     out = out if accelerator.is_main_process else discard
-    out(plan.to_text())
+    for line in plan.to_text().split("\n"):
+        out(line)
     inputs = {"started": started_now(), **inputs_of(plan, store)} if accelerator.is_main_process else {}
     place = [str(folder.make_folder(plan.config, str(plan.config.name), inputs))] if accelerator.is_main_process else [""]
     for other in folder.in_use_beside(Path(place[0])) if accelerator.is_main_process else []:

@@ -49,7 +49,7 @@ def _pin_fit(render: "Render", fit: str | None) -> Any:
 class Render:
     """All that one image needs. `None` is diffusers' default; `infer.draw.resolve` puts the value in its place.
 
-    `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2).
+    `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2), for the prompt alone.
     `init` is redrawn by `strength` where `mask` is white; `paste` puts its own pixels back where it is black.
     """
 
@@ -173,12 +173,12 @@ class Render:
     clip_skip: Annotated[
         int | None,
         Setting(
-            help="layers of the text encoder left out at its end; 1 is A1111's 2",
+            help="layers of the text encoder left out at its end for the prompt, not the negative one, as in diffusers; 1 is A1111's 2",
             read=lambda skip: skip or None,
-            infotext="Clip skip",
-            infotext_value=lambda skip: skip + 1 if skip else None,  # A1111 counts from the end
+            infotext="Prompt clip skip",  # A1111's "Clip skip" is for both prompts: its readers would draw another image
+            infotext_value=lambda skip: skip or None,
             pin=lambda _, skip: skip or None,  # 0 leaves nothing out
-            axis=FieldAxis(name="clipskip", help="layers of the text encoder left out at its end: 0 is none, 1 is A1111's 2"),
+            axis=FieldAxis(name="clipskip", help="layers of the text encoder left out for the prompt: 0 is none, 1 is A1111's 2"),
         ),
     ] = None
     init: Annotated[

@@ -15,6 +15,7 @@ from infer.draw.files import Adapter, ControlNet, Embedding
 from infer.draw.input_images import InputImages
 from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
+from infer.draw.prompt_marks import network_fault
 from infer.draw.render import SETTINGS, Render
 from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
@@ -131,7 +132,9 @@ class Resolver:
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in adapters if one.weight != 0.0)),
+            versions=_versions(
+                made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in adapters if one.weight != 0.0)), render, base
+            ),
         )
 
     def _controls(self, render: Render, base: Base | None, faults: list[str]) -> tuple[ControlNet, ...]:
@@ -300,6 +303,14 @@ def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> 
     )
 
 
+def _versions(found: tuple[tuple[str, str], ...], render: Render, base: Base) -> tuple[tuple[str, str], ...]:
+    """The versions of what computes the pixels, with that of the noise schedule where the sampler's was another one before."""
+    from infer.draw.samplers import drawn_schedule
+
+    schedule = drawn_schedule(base.skeleton, render.sampler)
+    return found if schedule is None else tuple(sorted([*found, ("noise schedule", schedule)]))
+
+
 def _twice(adapters: Sequence[Adapter]) -> list[str]:
     by_content: dict[str | None, list[str]] = {}
     for one in adapters:
@@ -314,17 +325,20 @@ def _twice(adapters: Sequence[Adapter]) -> list[str]:
 def _faults_of(render: Render, base: Base) -> list[str]:
     """Faults of a Render with its defaults, by the base's family."""
     from infer.draw.denoise import check_size
-    from infer.draw.samplers import check_sampler
+    from infer.draw.samplers import check_sampler, check_steps
 
     assert render.width is not None and render.height is not None
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
-    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction))
+    _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, config=base.skeleton.scheduler_config))
+    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction, config=base.skeleton.scheduler_config))
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
     for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):
+        if fault := network_fault(name, text):
+            faults.append(fault)
         if "\0" in text or not _is_unicode(text):
             faults.append(f"{name} {text!r} holds bytes that are no text. Expected UTF-8 without NUL.")
     return faults

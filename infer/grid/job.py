@@ -24,6 +24,7 @@ from infer.output.gallery import CellImage, Gallery, look_alikes, shared_setting
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_report
 from infer.output.sheet import write_sheet
+from infer.output.sources import source_images
 from registry.errors import JobFailed
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import atomic_file, write_json, write_text
@@ -143,7 +144,11 @@ def _finish(
         "report": str(folder / "report.html"),
     }
     varied = {axis for one in planned.layout.dimensions for axis in one.axes}
+    sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.images)
+    for note in left_out:
+        counts.note(note)
     gallery = Gallery(
+        sources=sources,
         title=planned.config.name or "grid",
         layout=planned.layout,
         images=images,

@@ -8,6 +8,7 @@ from typing import Any
 from infer.draw.render import SETTINGS, Render
 from infer.grid.layout import Layout
 from infer.output.infotext import OWN
+from infer.output.sources import SourceImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Gallery:
     images: Sequence[CellImage]
     fixed: Mapping[str, str]  # the settings that every cell shares and no axis varies
     notes: Sequence[str] = ()
+    sources: Sequence[SourceImage] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self) -> dict[tuple[int, ...], CellImage]:

@@ -57,6 +57,7 @@ def page(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: st
         generator=f"LoRA Loom {version_of('loraloom')}",
         summary=_summary(gallery),
         fixed=list(gallery.fixed.items()),
+        sources=[(one.label, _uri("png", one.png)) for one in gallery.sources],
         notes=[*gallery.notes, *notes],
         css=own("report.css"),
         js=own("report.js"),

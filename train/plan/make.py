@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -180,7 +180,7 @@ def _planned(
     precision: Any,
     moments: int,
 ) -> Plan:
-    count_tokens = partial(base.family.count_tokens, parts)
+    count_tokens = cache(partial(base.family.count_tokens, parts))  # several checks ask for each prompt
     prompts, heldout_prompts = (
         [prompt_of(s.caption, config.data.trigger, count=count_tokens) for s in half] for half in (split.train, split.heldout)
     )

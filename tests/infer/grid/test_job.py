@@ -121,6 +121,17 @@ def test_settings_that_change_nothing_are_reported(shelf: Shelf) -> None:
     assert outcome.notes == ("The same pixels, bit for bit, came of negative 'none' and negative ''.",)
 
 
+def test_source_images_are_in_sheet_and_report(shelf: Shelf, tmp_path: Path) -> None:
+    for name, colour in (("photo", (250, 120, 0)), ("other", (0, 120, 250)), ("mask", (255, 255, 255))):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"{name}.png")
+    axes = {"init": [str(tmp_path / "photo.png"), str(tmp_path / "other.png")], "seed": [1, 2]}
+    folder = run(config(shelf, axes, mask=str(tmp_path / "mask.png"), strength=1.0), shelf.store).folder
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert [report.count(f"<figcaption>{name}.png</figcaption>") for name in ("init photo", "init other", "mask mask")] == [1, 1, 1]
+    with Image.open(folder / "sheet.png") as sheet:
+        assert {(250, 120, 0), (0, 120, 250)} <= {colour for _count, colour in sheet.getcolors(1 << 20) or []}
+
+
 class Interrupt:
     """A Report that interrupts after so many cells."""
 

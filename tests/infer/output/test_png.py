@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from infer.draw.files import Adapter
+from infer.draw.prompt_marks import escape
 from infer.output.infotext import ModelNames, infotext, quote
 from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
 from registry.errors import BadFile
@@ -40,7 +41,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
     found = a1111_reads(infotext(render, names, version="LoRA Loom 1"))
     tags = "<lora:inkv1:0.6> <lora:hat:1>"
     assert found == {
-        "Prompt": f"{prompt} {tags}".strip(),
+        "Prompt": f"{escape(prompt)} {tags}".strip(),
         "Negative prompt": "blurry, low: quality",
         "Steps": "20",
         "Sampler": "DPM++ 2M",
@@ -51,7 +52,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
         "Size-2": "64",
         "Model hash": "a" * 10,
         "Model": "my, model: v1",
-        "Clip skip": "2",
+        "Prompt clip skip": "1",
         "RNG": "CPU",
         "Lora hashes": "inkv1: 123456789abc, hat: abcdefabcdef",
         "Version": "LoRA Loom 1",
@@ -61,7 +62,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
 def test_what_is_not_given_is_not_in_the_text() -> None:
     found = a1111_reads(infotext(resolved(), NAMES, version="1"))
     assert found["Prompt"] == "a cat" and found["Sampler"] == "DDIM"
-    assert not {"Clip skip", "Lora hashes", "Distilled CFG Scale"} & set(found) and found["Negative prompt"] == ""
+    assert not {"Clip skip", "Prompt clip skip", "Lora hashes", "Distilled CFG Scale"} & set(found) and found["Negative prompt"] == ""
 
 
 def test_an_embedded_scale_is_the_distilled_one() -> None:
