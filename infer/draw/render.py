@@ -24,6 +24,7 @@ from infer.draw.files import (
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
 from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
 from registry.formats import image_file
+from registry.typed_values import is_of
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
 LOOP = 1
@@ -373,9 +374,13 @@ class Render:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Render":
-        """The Render back from `to_json`; keys of a later version are left out."""
+        """The Render back from `to_json`; keys of a later version are left out. Raises ValueError, TypeError for values of other types."""
         given = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        return cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        render = cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        wrong = [one.name for one in fields(cls) if not is_of(getattr(render, one.name), one.type)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} of another type")
+        return render
 
 
 SETTINGS: dict[str, Setting] = settings_of(Render)  # by field

@@ -67,10 +67,12 @@ TORCH_DTYPES = {
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a safetensors word such as F16. Raises KeyError for one that torch does not have."""
+    """The torch dtype of a safetensors word such as F16. Raises Refused for one that is not read here: F4, F6_E2M3, F8_E8M0, ..."""
     import torch
 
     words = {word: dtype for dtype, word in TORCH_DTYPES.items()}
+    if name not in words:
+        raise Refused(f"{name} is a dtype that is not computed with here. Use a version of the model in fp32, fp16 or bf16.")
     return getattr(torch, words[name])  # type: ignore[no-any-return]  # looked up by name
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from registry.errors import Refused
+from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import write_text
 from registry.names import Table
+from registry.plain_values import from_json
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"
@@ -48,7 +49,7 @@ def open_trackers(folder: Path, config: TrainConfig, *, after: int) -> list[Trac
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line cut off by a kill is left out."""
+    """The rows of metrics.jsonl; a last line cut off by a kill is left out. Raises JobFailed for another that is none."""
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -56,10 +57,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = from_json(line)
+            if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
+                raise ValueError("it has no step")
+            rows.append(row)
+        except ValueError as error:
             if number != len(lines) - 1:
-                raise
+                raise JobFailed(f"{folder / METRICS}, line {number + 1}, is damaged ({error}). Remove that line, and resume.") from error
     return rows
 
 
