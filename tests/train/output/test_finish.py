@@ -26,8 +26,10 @@ def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered
     rows: list[dict[str, Any]] = [{"step": 1, "losses": [0.5, 0.7, 0.6]}, {"step": 2, "losses": [0.6, 0.7, 0.8]}]
     result = finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=2.0, begun=0.0)
     assert result["best_step"] == 1
-    assert result["heldout"] == {"base": pytest.approx(0.9), "final": pytest.approx(0.7), "best": pytest.approx(0.6)}
-    assert any("lowest after step 1 (0.6000); that checkpoint is kept as discs@step-1" in line for line in lines)
+    heldout = result["heldout"]
+    assert [heldout[name] for name in ("base", "final", "best")] == [pytest.approx(0.9), pytest.approx(0.7), pytest.approx(0.6)]
+    assert heldout["best_to_final"]["mean"] == pytest.approx(-0.1) and result["adapter_step"] == 2
+    assert any("no measured step is better than the last beyond chance; the lowest is step 1 (0.6000)" in line for line in lines)
     assert json.loads((work.folder / "result.json").read_text()) == result
     record = store.find("discs", kind="adapter")
     assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
