@@ -1,5 +1,8 @@
 """The only place that prints. Answers go to stdout; everything else (progress, notes, errors) goes to stderr.
 
+Names, paths and metadata come from other people's files: everything goes through registry/printable, which shows control characters
+as escapes. What is one line here (a note, a cell of a table) stays one line, whatever it holds.
+
 On a terminal progress is a bar; elsewhere it is a plain line now and then. Of the processes of `accelerate launch` only the
 first prints; the others print their errors.
 """
@@ -17,6 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError, Refused
+from registry.printable import json_printable, one_line, printable
 from registry.progress import Report, Tick
 
 if TYPE_CHECKING:
@@ -37,21 +41,30 @@ def is_first() -> bool:
 
 
 def answer(text: str) -> None:
-    """What was asked for: one text on stdout."""
+    """What was asked for: one line on stdout."""
+    _answer(one_line(text))
+
+
+def answer_lines(text: str) -> None:
+    """What was asked for, on stdout, with the lines that the text has: names in it were put on one line by registry/printable."""
+    _answer(printable(text))
+
+
+def _answer(text: str) -> None:
     if is_first():
         print(text, flush=True)
 
 
 def answer_json(value: object) -> None:
     """One JSON document on stdout; what JSON cannot hold (paths, dates) as text."""
-    answer(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    _answer(json_printable(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
 def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty() or find_spec("rich") is None:  # doctor's tables are read where packages are missing
-        answer(_plain_table(columns, cells))
+        _answer(_plain_table(columns, cells))
         return
     from rich import box
     from rich.console import Console
@@ -71,12 +84,13 @@ def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def say(text: str) -> None:
-    """A note on stderr, above the progress bar when there is one."""
+    """A note on stderr, one line, above the progress bar when there is one."""
     if is_first():
-        _note(text)
+        _note(one_line(text))
 
 
 def _note(text: str) -> None:
+    text = printable(text)
     if sys.stderr.isatty():
         _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
     else:
@@ -86,7 +100,7 @@ def _note(text: str) -> None:
 def fail(error: BaseException) -> int:
     """The error as one paragraph on stderr, with its traceback under --debug; gives the exit code."""
     if _debug and not isinstance(error, BrokenPipeError):
-        traceback.print_exception(error)
+        _note(_indented("".join(traceback.format_exception(error)).rstrip()))
     if isinstance(error, KeyboardInterrupt):
         say("interrupted")
         return INTERRUPTED
@@ -101,10 +115,16 @@ def fail(error: BaseException) -> int:
 
 def _paragraph(error: BaseException) -> str:
     if isinstance(error, LoomError):
-        return f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {error}"
+        return f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {_indented(str(error))}"
     if isinstance(error, OSError) and error.filename is not None:
-        return f"error: {error.filename}: {error.strerror}."
-    return f"error: {type(error).__name__}: {error}\nThis is a fault of loraloom itself; --debug shows where."
+        return f"error: {one_line(error.filename)}: {error.strerror}."
+    return f"error: {type(error).__name__}: {_indented(str(error))}\nThis is a fault of loraloom itself; --debug shows where."
+
+
+def _indented(text: str) -> str:
+    """The text with every line after the first indented: none of them looks like a message of its own."""
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(line if line.startswith(" ") or not line else f"  {line}" for line in rest)])
 
 
 class _Notes(logging.Handler):
@@ -112,7 +132,8 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            say(self.format(record))
+            if is_first():
+                _note(_indented(self.format(record)))
         except Exception:
             self.handleError(record)
 
@@ -126,6 +147,7 @@ def listen(*, debug: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)  # warnings of libraries quote names, too
     for room in PACKAGES:
         logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
 
@@ -199,14 +221,14 @@ class _Bars:
     def __call__(self, tick: Tick) -> None:
         task, done = self.tasks.get(tick.stage, (None, 0))
         if task is None or tick.done < done:
-            task = self.bars.add_task(tick.stage, total=tick.total or None, values="", note="", seconds_left=None)
+            task = self.bars.add_task(one_line(tick.stage), total=tick.total or None, values="", note="", seconds_left=None)
         self.tasks[tick.stage] = task, tick.done
         self.bars.update(
             task,
             completed=tick.done,
             total=tick.total or None,
             values=spell_values(tick.values),
-            note=tick.note,
+            note=one_line(tick.note),
             seconds_left=tick.seconds_left,
         )
 

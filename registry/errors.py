@@ -10,10 +10,13 @@ LoomError
 │   ├── IndexDamaged        the index cannot be read; `loraloom registry rebuild` restores its last backup
 │   └── Faults              several refusals in one
 └── JobFailed               accepted, begun, and not finished (exit 1)
+    └── WriteFailed         a file that the disk did not take: full, read-only, broken
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+
+from registry.printable import one_line
 
 
 class LoomError(Exception):
@@ -47,7 +50,7 @@ class BadFile(Refused):
     """A file that is not what it should be."""
 
     def __init__(self, path: Path | str, code: str, message: str) -> None:
-        super().__init__(f"{path}: {message}")
+        super().__init__(f"{one_line(path)}: {message}")
         self.path = Path(path)
         self.code = code
         self.message = message
@@ -71,8 +74,23 @@ class Faults(Refused):
 
     def __init__(self, title: str, faults: Iterable[str]) -> None:
         self.faults = list(faults)
-        super().__init__("\n".join([title, *(f"  - {fault}" for fault in self.faults)]))
+        nested = (fault.replace("\n", "\n    ") for fault in self.faults)
+        super().__init__("\n".join([title, *(f"  - {fault}" for fault in nested)]))
 
 
 class JobFailed(LoomError):
     """A job that was accepted and could not be finished; what it had done is kept."""
+
+
+class WriteFailed(JobFailed, OSError):
+    """A file that could not be written. Also an OSError, with its errno: a full disk is handled in the same way everywhere."""
+
+    def __init__(self, message: str, *, reason: OSError, needed: int | None = None, written: int = 0) -> None:
+        super().__init__(message)
+        self.errno = reason.errno
+        self.reason = reason
+        self.needed = needed  # bytes, where that was known before
+        self.written = written  # bytes that had been written
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -32,6 +32,7 @@ from registry.family_defaults import (
 )
 from registry.family_protocols import (
     Complete,
+    ConditionOnCrop,
     ControlResiduals,
     CountTokens,
     Decode,
@@ -98,8 +99,12 @@ class Family:
     inpaint_strength: float = 0.6  # the inpainting pipeline's default
     predictions: tuple[str, ...] = ("flow",)  # what its builds were published to predict
     fp32_latents: bool = False  # the pipeline keeps its latents in float32, whatever the model's dtype
-    learning_encoders: Mapping[str, int] = field(default_factory=dict)
-    """Text encoders that a LoRA can train and other tools load it for (CLIP's) -> how many of their last layers are never read."""
+    learning_encoders: Mapping[str, int | None] = field(default_factory=dict)
+    """Text encoders that a LoRA can train and other tools load it for (CLIP's) -> how many of their last layers are never read.
+
+    None: the last one is read for its pooled state, whatever clip skip is.
+    """
+    clip_layer: int = 1  # the layer of CLIP that is read without clip skip, counted from the end: 2 is the last but one
     untrained: str | None = None  # why it is drawn and not trained, as the end of a sentence; None: it is trained
     trains_on_mean: bool = False  # its training scripts take the mean of the VAE's posterior (its mode), never a sample
     training_guidance: float | None = None  # embedded scale set while training, where there is one
@@ -126,6 +131,7 @@ class Family:
     encode_images: EncodeImages
     decode: Decode
     complete: Complete = identity_conditioning
+    condition_on_crop: ConditionOnCrop | None = None  # in training; None: the model takes no size and no crop
     predict: Predict
     mu: Mu = no_mu  # of a timestep shift by resolution, for schedulers that take one
     set_timesteps: SetTimesteps

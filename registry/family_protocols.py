@@ -85,6 +85,15 @@ class Complete(Protocol):
         ...
 
 
+class ConditionOnCrop(Protocol):
+    def __call__(self, conditioning: Conditioning, crops: Tensor) -> Conditioning:
+        """The complete Conditioning of training images, with each one's own size and crop in place of those of an image that is drawn.
+
+        `crops` (B, 4): height and width of the file upright, top and left of the crop in the scaled image, all in pixels.
+        """
+        ...
+
+
 class Predict(Protocol):
     def __call__(
         self, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, *, control: Residuals | None = None

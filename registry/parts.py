@@ -68,6 +68,7 @@ class Parts:
     latent_channels: int | None = None  # of this build, where it is not the published models' number
     config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
     warnings: tuple[str, ...] = ()  # assumptions made while loading, for the user
+    changes: Any = field(default=None, repr=False, compare=False)  # registry.adapters.in_place.WeightChanges, once there are any
 
     @property
     def device(self) -> torch.device:

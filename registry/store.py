@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from registry.errors import Ambiguous, NotFound, Refused
+from registry.formats.peft_config import peft_weights
 from registry.home import home_dir, index_place
 from registry.index import database as tables
 from registry.index import records, rows
@@ -106,6 +107,7 @@ class Store(Annotations):
                 path, expected, metadata = came.path, came.expected, {**(metadata or {}), **came.metadata}
                 name, licence = name or self._free_name(came), licence or came.licence
             path = spelled(absolute(path))
+            path = path if kind in ("dataset", "run") else peft_weights(path)
             if path == self._embedded.path:
                 return self._pocket_named(name)
             if recipe is not None:  # only a job gives one: it wrote the file
@@ -159,7 +161,7 @@ class Store(Annotations):
 
     def scan(self, folder: Path | str, *, hash: bool = False, report: Report = silent) -> ScanReport:
         """Register the models below a folder. Reads stat and headers only, unless `hash`. See registry/index/scanning."""
-        found = scan(self._index, absolute(folder), pocket=self._embedded.path, report=report, digest=self._digests.digest)
+        found = scan(self._index, spelled(absolute(folder)), pocket=self._embedded.path, report=report, digest=self._digests.digest)
         if hash:
             found.problems += self._digests.fill(found.records(), report)
         return found

@@ -63,6 +63,24 @@ def test_only_previews_draw_in_train() -> None:
     assert unexpected == set()
 
 
+def test_only_the_console_prints() -> None:
+    """Names of files and their metadata are made printable there; the embedded base's own training and a child's report to us are apart."""
+    printing = {
+        named(path)
+        for path in SOURCES
+        for node in ast.walk(tree_of(path))
+        if (isinstance(node, ast.Name) and node.id == "print")
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("stdout", "stderr")
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "sys"
+        )
+    }
+    apart = {"loraloom/console.py", "registry/converting/unpickle.py"}
+    assert {name for name in printing if not name.startswith("train/pocket/")} - apart == set()
+
+
 def test_no_module_imports_its_own_package() -> None:
     """A package's own modules never import its __init__ for what it re-exports: that is how cycles begin."""
     rooms = {path: path.relative_to(ROOT).parts[0] for path in SOURCES if path.name != "__init__.py"}

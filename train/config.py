@@ -41,7 +41,8 @@ class Precision(Enum):
 class DataConfig:
     path: str | None = setting(
         None,
-        "folder of images with captions (NAME.png + NAME.txt, or metadata.jsonl/csv/parquet), or anything datasets.load_dataset opens",
+        "folder of images with captions (NAME.png + NAME.txt or NAME.png.txt, or metadata.jsonl/csv/parquet), or anything"
+        " datasets.load_dataset opens",
     )
     trigger: str | None = setting(
         None,
@@ -49,7 +50,9 @@ class DataConfig:
     )
     split: str = setting("train", "the split, where load_dataset is used")
     image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
-    caption_column: str | None = setting(None, "column with the caption (default: text, caption or prompt, whichever there is)")
+    caption_column: str | None = setting(
+        None, "column with the caption (default: text, caption or prompt, whichever there is); none: the set has no captions"
+    )
 
 
 @dataclass(kw_only=True)
@@ -154,6 +157,10 @@ class TrainConfig:
     resolution: int | None = setting(
         None, "pixels a side: images are scaled by their short side and cropped at the centre (default: the base's own)"
     )
+    clip_skip: int | None = setting(
+        None,
+        "last layers of the CLIP text encoders that are left out, in training and previews, as diffusers counts: 1 is kohya's clip skip 2",
+    )
     batch_size: int = setting(4, "batch size per device")
     accumulate: int = setting(1, "gradient accumulation steps")
     steps: int = setting(1000, "optimizer steps")
@@ -192,6 +199,7 @@ class TrainConfig:
         for name in ("resolution", "checkpoint.every", "heldout.every", "preview.every", "preview.steps"):
             value = get(self, name)
             yield name, value, value is None or value >= 1, "must be at least 1, or null for the default"
+        yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
         for name in ("seed", "preview.seed"):
             yield name, (value := get(self, name)), 0 <= value < 2**63, "must be in 0 .. 2^63 - 1"
 

@@ -55,6 +55,7 @@ def make_accelerator(plan: Plan) -> Any:
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState, PartialState
+    from accelerate.utils import GradientAccumulationPlugin
 
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process may have had another device
@@ -63,7 +64,11 @@ def make_accelerator(plan: Plan) -> Any:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     scaled = plan.config.precision is Precision.fp16
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="fp16" if scaled else "no")
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="fp16" if scaled else "no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a plugin overrules the environment
+    )
 
 
 def _execute(
@@ -84,6 +89,7 @@ def _execute(
         if main:
             folder.sweep(place)
             if changes is not None:
+                checkpoint.set_aside(place, after=start_step, out=out)
                 record_resume(place, plan, step=start_step, changes=changes)
         accelerator.wait_for_everyone()
         work = prepare(plan, place, accelerator, report=report, out=out)

@@ -42,9 +42,10 @@ def learning_encoders(family: Family, parts: Parts, config: TrainConfig) -> list
     return found
 
 
-def encoder_targets(family: Family, name: str, encoder: Any) -> str:
+def encoder_targets(family: Family, name: str, encoder: Any, *, clip_skip: int | None) -> str:
     """peft's target_modules of a text encoder: its attention, but in the layers that are never read, which could not learn."""
-    layers = int(encoder.config.num_hidden_layers) - family.learning_encoders[name]
+    unread = family.learning_encoders[name]
+    layers = int(encoder.config.num_hidden_layers) - (0 if unread is None else unread + (clip_skip or 0))
     return rf"(text_model\.)?encoder\.layers\.({'|'.join(map(str, range(layers)))})\.self_attn\.({TEXT_TARGETS})"
 
 
@@ -129,7 +130,8 @@ def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, t
     """Add the adapter to every module: to the denoiser by `targets`, to text encoders by their own. Gives the weights by component."""
     found = {}
     for component, module in modules.items():
-        weights = add_lora(module, config, targets if component == family.denoiser else encoder_targets(family, component, module))
+        own = targets if component == family.denoiser else encoder_targets(family, component, module, clip_skip=config.clip_skip)
+        weights = add_lora(module, config, own)
         found[component] = [(f"{component}.{name}", weight) for name, weight in weights]
     return found
 

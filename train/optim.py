@@ -128,6 +128,19 @@ def set_rates(optimizer: Any, rates: Sequence[float]) -> None:
         group["lr"] = rate
 
 
+CHANGEABLE = ("weight_decay",)  # options of a group that a resume may change; `lr` is set anew in each step
+KERNELS = ("fused", "foreach", "capturable")  # options of a group that suit the device it was built for
+
+
+def load_state(optimizer: Any, saved: Mapping[str, Any]) -> None:
+    """Put a checkpoint's state back. What a resume may change, and what suits the device at hand, stays as it was built."""
+    groups = [
+        {**old, **{name: group[name] for name in (*CHANGEABLE, *KERNELS) if name in old and name in group}}
+        for old, group in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
+
+
 def has_evaluation_weights(optimizer: Any) -> bool:
     """Whether the weights it trains are other ones than those to use, as schedule-free's are: it has `train()` and `eval()`."""
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper has both for every optimizer

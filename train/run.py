@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from train.output import folder
 from train.output.inputs import check_inputs
 from train.plan.make import make_plan
 from train.plan.plan import Plan
+from train.rate import learning_rate
 from train.run_types import Log, Outcome, discard
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ FIXED = (
     "prediction",
     "data.",
     "resolution",
+    "clip_skip",
     "lora.",
     "optim.name",
     "optim.betas",
@@ -78,20 +80,51 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
     before = folder.read_config(place)
     config = resumed_config(place, changes)
     result = folder.read_json_if_there(place / folder.RESULT)
-    real = {name: value for name, value in changes.items() if get(before, name) != get(config, name)}
     if result is not None and config.steps <= int(result["steps"]):
-        out(f"{place} is finished: {result['steps']} steps. Give a larger steps= to continue.")
-        return Outcome(place, result)
+        return _finished(place, result, before, config, changes, out)
     made = make_plan(config, store, report=report)
+    real = [name for name in changes if get(before, name) != get(made.config, name)]
     for name in real:
         out(f"changed: {name} {get(before, name)!r} -> {get(made.config, name)!r}")
-        if name == "steps":
-            out("  the learning rate's schedule is stretched to the new number of steps")
     check_inputs(place, made, store)
     newest = checkpoint.newest(place, out)
     if newest is not None and newest.step > made.config.steps:
         raise Refused(f"steps={made.config.steps}, but {place.name} is at step {newest.step} already. Give more, or start a new run.")
-    return resume_from(made, place, newest, store, changes={name: _plain(value) for name, value in real.items()}, report=report, out=out)
+    for line in consequences(before, made.config, real, step=newest.step if newest else 0):
+        out(f"  {line}")
+    return resume_from(made, place, newest, store, changes={name: _plain(get(made.config, name)) for name in real}, report=report, out=out)
+
+
+def _finished(
+    place: Path, result: dict[str, Any], before: TrainConfig, config: TrainConfig, changes: Mapping[str, Any], out: Log
+) -> Outcome:
+    """The result of a finished run again. Raises Faults for changed settings: there is no step left that they could act on."""
+    steps = int(result["steps"])
+    idle = [
+        f"{name} ({get(before, name)!r} -> {get(config, name)!r})"
+        for name, value in changes.items()
+        if name != "steps" and value is not None and get(before, name) != get(config, name)
+    ]
+    if idle:
+        raise Faults(f"{place} is finished after {steps} steps: these changes would act on nothing. Give steps= above {steps} too:", idle)
+    out(f"{place} is finished: {steps} steps. Give a larger steps= to continue.")
+    return Outcome(place, result)
+
+
+def consequences(before: TrainConfig, after: TrainConfig, changed_names: Collection[str], *, step: int) -> Iterator[str]:
+    """What changed settings do to the steps after `step`, with numbers: the learning rate, the order of images."""
+    if "steps" in changed_names and step:
+        yield "the learning rate's schedule is stretched to the new number of steps"
+    if step < after.steps and any(name == "steps" or name.startswith(("optim.lr", "schedule.")) for name in changed_names):
+        now = learning_rate(after, step)
+        if step == 0:
+            yield f"the learning rate is {now:.3g} at step 1"
+        elif step < before.steps:
+            yield f"the learning rate of step {step + 1} is {now:.3g}; it was to be {learning_rate(before, step):.3g}"
+        else:
+            yield f"the learning rate was {learning_rate(before, step - 1):.3g} at step {step} and is {now:.3g} at step {step + 1}"
+    if step and (drawn := [name for name in ("seed", "batch_size", "accumulate") if name in changed_names]):
+        yield f"from step {step + 1} on, images and noise are drawn in another order ({', '.join(drawn)})"
 
 
 def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:

@@ -1,8 +1,8 @@
 """Adapters on a loaded model: attached by name, weighted per image, and detached without a trace.
 
-Every tensor of a file must land, or the file is refused: a LoRA that quietly does nothing is worse than an error. A weight
-lives in the layers' scaling, the base's own weights are never touched, and nothing is fused, so that taking adapters off
-gives the base back to the bit.
+Every tensor of a file must land, or the file is refused: a LoRA that quietly does nothing is worse than an error. A plain
+LoRA is peft's: its weight lives in the layers' scaling, beside the base's own weights. All other kinds are in the weights
+(`registry.adapters.in_place`), whose originals are kept. Taking adapters off gives the base back to the bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.in_place import WeightChanges, is_beside
+from registry.adapters.reader import read_adapter
 from registry.errors import Refused, UnknownName
 from registry.family import Family
 from registry.names import suggest
@@ -24,14 +26,20 @@ if TYPE_CHECKING:
 
 def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
     """Load each file as an adapter of that name, inactive until `set_weights`. On a refusal the model is unchanged."""
-    taken = [name for name in adapters if any(name in _configs(module) for module in _modules(family, parts).values())]
+    known = _names(parts)
+    taken = [name for name in adapters if name in known]
     if taken:
         raise Refused(f"Adapters named {', '.join(taken)} are attached already. Detach them first, or give other names.")
     attached: list[str] = []
     try:
         for name, path in adapters.items():
             attached.append(name)
-            _attach_one(family, parts, name, Path(path))
+            adapter = read_adapter(path)
+            if is_beside(adapter):
+                _attach_one(family, parts, name, Path(path))
+            else:
+                parts.changes = parts.changes or WeightChanges(family, parts)
+                parts.changes.attach(name, adapter)
     except BaseException:
         detach(parts, attached)
         raise
@@ -40,12 +48,13 @@ def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
 
 def set_weights(parts: Parts, weights: Mapping[str, float]) -> None:
     """Use exactly these adapters at these weights from now on; {} is the base alone, bit-equal to the untouched model."""
-    modules = [parts.denoiser, *parts.text_encoders.values()]
-    known = {name for module in modules for name in _configs(module)}
+    known = _names(parts)
     for name in weights:
         if name not in known:
             raise UnknownName(f"No adapter named {name!r} is attached. {suggest(name, known)}")
-    for module in modules:
+    if parts.changes is not None:
+        parts.changes.set_weights({name: weight for name, weight in weights.items() if name in parts.changes.names})
+    for module in (parts.denoiser, *parts.text_encoders.values()):
         mine = {name: weight for name, weight in weights.items() if name in _configs(module) and weight != 0.0}
         for layer in _adapter_layers(module):
             layer.set_adapter(list(mine), inference_mode=True)
@@ -58,6 +67,8 @@ def detach(parts: Parts, names: Iterable[str] | None = None) -> None:
     """Remove the named adapters (None: all); with the last one, peft's wrappers are replaced by the original layers."""
     from diffusers.utils.peft_utils import recurse_remove_peft_layers
 
+    if parts.changes is not None:
+        parts.changes.detach(parts.changes.names if names is None else names)
     for module in (parts.denoiser, *parts.text_encoders.values()):
         configs = _configs(module)
         for name in list(configs) if names is None else [name for name in names if name in configs]:
@@ -68,6 +79,18 @@ def detach(parts: Parts, names: Iterable[str] | None = None) -> None:
             recurse_remove_peft_layers(module)
             del module.peft_config
             module._hf_peft_config_loaded = False  # type: ignore[assignment]  # the flag diffusers and transformers keep
+
+
+def changes_text(parts: Parts, name: str) -> bool:
+    """Whether an attached adapter changes a text encoder."""
+    in_weights = parts.changes.components(name) if parts.changes is not None else ()
+    return any(name in _configs(encoder) or component in in_weights for component, encoder in parts.text_encoders.items())
+
+
+def _names(parts: Parts) -> set[str]:
+    """The attached adapters."""
+    beside = {name for module in (parts.denoiser, *parts.text_encoders.values()) for name in _configs(module)}
+    return beside | set(parts.changes.names if parts.changes is not None else ())
 
 
 def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.files import ImageFile
 from registry.errors import BadFile, NotFound, Refused
 from registry.formats.atomic_file import atomic_file
-from registry.formats.image_file import Unreadable, decode
+from registry.formats.image_file import Decoded, Unreadable, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,12 +26,16 @@ LARGEST = 1 << 30  # bytes of a file; more is no image
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Facts of an image that was read: its size in pixels, upright; `clear` is whether it has transparent pixels."""
+    """Facts of an image that was read: its size in pixels, upright; `clear` is whether it has transparent pixels.
+
+    `remarks` are clauses on how it was read: its colour profile, values that are lost.
+    """
 
     name: str
     sha256: str
     size: tuple[int, int]  # width, height
     clear: bool
+    remarks: tuple[str, ...] = ()
 
 
 class InputImages:
@@ -55,7 +59,9 @@ class InputImages:
             data = self._data(file)
             digest = sha256(data).hexdigest()
             image = self._decode(digest, Path(file.path), data)
-            self._seen[digest] = Seen(name=file.path, sha256=digest, size=image.size, clear=_is_clear(data))
+            self._seen[digest] = Seen(
+                name=file.path, sha256=digest, size=image.image.size, clear=_is_clear(data), remarks=tuple(_remarks(image))
+            )
             self._named.setdefault(file.path, digest)
         return replace(self._seen[str(digest)], name=file.path)
 
@@ -83,11 +89,12 @@ class InputImages:
                 with atomic_file(path) as out:
                     out.write(self._data(known))
 
-    def _decode(self, digest: str, path: Path, data: bytes) -> Image:
+    def _decode(self, digest: str, path: Path, data: bytes) -> Decoded:
         while len(self._decoded) >= HELD:
             del self._decoded[next(iter(self._decoded))]
-        self._decoded[digest] = image = _decoded(path, data)
-        return image
+        found = _decoded(path, data)
+        self._decoded[digest] = found.image
+        return found
 
     def _kept(self, digest: str) -> Path:
         return self.folder / digest[:2] / digest
@@ -119,14 +126,20 @@ def _read(path: Path) -> bytes:
         raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
 
 
-def _decoded(path: Path, data: bytes) -> Image:
+def _decoded(path: Path, data: bytes) -> Decoded:
     try:
-        image, size = decode(data)
+        found = read_image(data)
     except Unreadable as error:
         raise BadFile(path, "unreadable", f"{error}. Give an image such as a PNG, JPEG or WebP file.") from error
-    if size.frames > 1:
-        raise BadFile(path, "unreadable", f"has {size.frames} frames. Give a still image.")
-    return image
+    if found.size.frames > 1:
+        raise BadFile(path, "unreadable", f"has {found.size.frames} frames. Give a still image.")
+    return found
+
+
+def _remarks(image: Decoded) -> Iterable[str]:
+    if image.profile is not None:
+        yield f"converted to sRGB from the colour profile {image.profile}"
+    yield from image.remarks
 
 
 def _is_clear(data: bytes) -> bool:

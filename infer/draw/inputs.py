@@ -96,6 +96,7 @@ def image_notes(render: Render, images: InputImages) -> Iterable[str]:
     for name, file in render.images.items():
         if note := fit_notes(name, images.read(file), size, render.fit):
             yield note
+        yield from (f"{name} {file}: {remark}." for remark in images.read(file).remarks)
     if render.mask is not None and bool(images.mask(render.mask, size, render.fit).all()):
         yield f"mask {render.mask} is white all over: all of the image is redrawn."
 

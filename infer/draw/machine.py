@@ -3,6 +3,7 @@
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from registry.adapters.in_place import VERSION
 from registry.errors import Refused
 
 
@@ -24,10 +25,15 @@ def pick_device(device: str) -> str:
 
 
 @cache
-def made_with(device: str, *, adapters: bool) -> tuple[tuple[str, str], ...]:
-    """(name, version) of what the pixels depend on besides the settings: libraries, and the GPU's name."""
-    names = ["torch", "diffusers", "transformers", *(["peft"] if adapters else [])]
+def made_with(device: str, *, adapters: frozenset[bool]) -> tuple[tuple[str, str], ...]:
+    """(name, version) of what the pixels depend on besides the settings: libraries, and the GPU's name.
+
+    `adapters` holds True where an adapter is drawn by peft, False where one is in the weights.
+    """
+    names = ["torch", "diffusers", "transformers", *(["peft"] if True in adapters else [])]
     found = [(name, version_of(name)) for name in names]
+    if False in adapters:
+        found.append(("adapter deltas", VERSION))
     if device.startswith("cuda"):
         import torch
 

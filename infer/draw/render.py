@@ -23,6 +23,7 @@ from infer.draw.files import (
 )
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
 from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
+from registry.formats import image_file
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
 LOOP = 1
@@ -341,7 +342,8 @@ class Render:
         if missing := [name for name, value in self._needed().items() if value is None]:
             raise ValueError(f"A Render has a key only when it is resolved; it lacks {', '.join(missing)}.")
         values = {name: one.pinned(self) for name, one in SETTINGS.items()}
-        return {"loop": LOOP} | {name: value for name, value in values.items() if value is not UNPINNED}
+        version = {"decoding": image_file.VERSION} if self.init or self.steering else {}  # of the pixels of its images
+        return {"loop": LOOP} | version | {name: value for name, value in values.items() if value is not UNPINNED}
 
     def _needed(self) -> dict[str, Any]:
         """What a resolved Render has a value of."""

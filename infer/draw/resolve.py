@@ -16,6 +16,9 @@ from infer.draw.input_images import InputImages
 from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
 from infer.draw.render import SETTINGS, Render
+from registry.adapters.in_place import is_beside, placed
+from registry.adapters.reader import Adapter as AdapterFile
+from registry.adapters.reader import read_adapter
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 
 if TYPE_CHECKING:
@@ -128,7 +131,7 @@ class Resolver:
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=made_with(device, adapters=bool([one for one in adapters if one.weight != 0.0])),
+            versions=made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in adapters if one.weight != 0.0)),
         )
 
     def _controls(self, render: Render, base: Base | None, faults: list[str]) -> tuple[ControlNet, ...]:
@@ -216,6 +219,13 @@ class Resolver:
         data = record.hashes.tensors_sha256 or ""
         return Found(record=record, path=path, sha256=self._store.sha256(record), short_hash=data[:12])
 
+    def _is_beside(self, reference: str) -> bool:
+        """Whether peft draws the adapter beside the weights; else its change is in the weights."""
+        return is_beside(self._read(reference))
+
+    def _read(self, reference: str) -> AdapterFile:
+        return self._once(("read", reference), lambda: read_adapter(self.adapter(reference).path))  # type: ignore[no-any-return]
+
     def _check_fit(self, reference: str, render: Render) -> None:
         self._once(("fit", reference, *_base_key(render)), lambda: self._fit(reference, render))
 
@@ -232,6 +242,8 @@ class Resolver:
         fit = fits(adapter.path, base.path)
         if not fit.ok:
             raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}{_other_family(adapter, base)}")
+        if not self._is_beside(reference):
+            placed(self._read(reference), base.family, base.skeleton)
         return True
 
 

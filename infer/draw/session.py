@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.adapters import attach, detach, set_weights
+from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering
 from infer.draw.denoise import Counter
 from infer.draw.draw import Prompts, draw_image, draw_latents
@@ -77,6 +77,7 @@ class Session:
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.note(warning)
+        self._active_adapters: dict[str, float] | None = {}  # name -> weight, as set in the model; None: not known
         self._active_embeddings: tuple[Embedding, ...] = ()
         self._own_embedding_tables: dict[str, Any] = {}  # the original input embeddings of the text encoders that were extended
         self._own_tokenizers = self.parts.tokenizers
@@ -127,10 +128,14 @@ class Session:
 
     def _set_adapters(self, render: Render) -> None:
         """Activate exactly the Render's adapters at its weights, in the order of their sha256."""
-        for one in render.active:
-            self._attach(_name(one.sha256), one.reference)
         active_adapters = {_name(one.sha256): one.weight for one in render.active}
-        set_weights(self.parts, active_adapters)
+        if active_adapters != self._active_adapters:
+            self._remove_textual_inversions()  # an adapter may change the very table that they lengthen
+            self._active_adapters = None
+            for one in render.active:
+                self._attach(_name(one.sha256), one.reference)
+            set_weights(self.parts, active_adapters)
+            self._active_adapters = active_adapters
         self._set_textual_inversions(render)
         tokens = tuple((one.sha256, one.token) for one in render.embeddings)
         self._prompts.set_state((tokens, *((name, weight) for name, weight in active_adapters.items() if self._attached[name])))
@@ -139,12 +144,16 @@ class Session:
         """Activate exactly the Render's textual inversion embeddings, in the tokenizers and the text encoders."""
         if render.embeddings == self._active_embeddings:
             return
-        remove_tokens(self.parts, self._own_embedding_tables)
-        self._active_embeddings, self._own_embedding_tables = (), {}
+        self._remove_textual_inversions()
         textual_inversions = self._resolver.textual_inversions(render)
         self._own_embedding_tables = add_tokens(self.parts, textual_inversions)
         self._active_embeddings = render.embeddings
         self.parts.tokenizers = with_tokens(replace(self.parts, tokenizers=self._own_tokenizers), textual_inversions).tokenizers
+
+    def _remove_textual_inversions(self) -> None:
+        remove_tokens(self.parts, self._own_embedding_tables)
+        self._active_embeddings, self._own_embedding_tables = (), {}
+        self.parts.tokenizers = self._own_tokenizers
 
     def _attach(self, name: str, reference: str) -> None:
         if name in self._refused:
@@ -156,7 +165,7 @@ class Session:
         except Exception as error:
             self._refused[name] = error
             raise
-        self._attached[name] = any(name in getattr(encoder, "peft_config", {}) for encoder in self.parts.text_encoders.values())
+        self._attached[name] = changes_text(self.parts, name)
 
     def _steerings(self, render: Render) -> list[Steering]:
         """The Render's ControlNets with their hints, each net loaded at its first use."""
@@ -188,6 +197,8 @@ class Session:
                 self._nets.pop(str(one.sha256), None)
         done = [_name(one.sha256) for one in self._renders[index].active if self._last_use[one.sha256] == index]
         if done := [name for name in done if name in self._attached]:
+            self._remove_textual_inversions()
+            self._active_adapters = None
             detach(self.parts, done)
             for name in done:
                 del self._attached[name]

@@ -5,7 +5,8 @@ whole when the image's hash is the one the JSON names. A kill at any moment leav
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from infer.draw.render import Render
 from registry.errors import LoomError
+from registry.files.locks import held, locked_while_it_lasts
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json
 from registry.home import home_dir
 
@@ -60,12 +63,27 @@ class CellStore:
     def put(self, render: Render, png: bytes, *, seconds: float, forwards: int) -> Stored:
         """Keep an image under its Render's key: the PNG first, then the JSON that makes it valid."""
         key = render.key()
-        self._png(key).parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self._png(key)) as file:
+        make_folder(self._png(key).parent)
+        with atomic_file(self._png(key), needed=len(png)) as file:
             file.write(png)
         entry = {"key": key, "png_sha256": sha256(png).hexdigest(), "seconds": round(seconds, 4), "forwards": forwards}
         write_json(self._json(key), entry | {"render": render.to_json()})
         return Stored(key=key, png=png, path=self._png(key), seconds=seconds, forwards=forwards, render=render.to_json())
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Holds the cells while a grid is drawn: `registry gc --caches` leaves them."""
+        return held(self.folder, shared=True)
+
+    @contextmanager
+    def alone(self, key: str, *, wait: bool) -> Iterator[bool]:
+        """Whether this process may draw the cell: no other one does. Where no lock can be made, each draws for itself."""
+        with ExitStack() as stack:
+            try:
+                self._png(key).parent.mkdir(parents=True, exist_ok=True)
+                granted = stack.enter_context(locked_while_it_lasts(self._png(key).with_suffix(".lock"), wait=wait))
+            except OSError:  # a full or read-only disk; the cell's own fault follows when it is kept
+                granted = True
+            yield granted
 
     def seconds_a_forward(self, like: Render, *, most: int = 200) -> float | None:
         """Seconds a denoiser call has taken for cells like this one (base, size, guided or not, device); None where none is known.

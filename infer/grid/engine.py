@@ -155,10 +155,37 @@ def _draw_all(
             session = Session(resolver, group, counts, report=report)
         except Exception as error:  # whatever a loader raises fails every cell of this base
             problem = error
+        later: list[tuple[int, Render]] = []  # another process draws them now
         for index, render in enumerate(group):
-            keep(_draw_one(session, problem, index, render, cells, strict=strict))
+            result = _draw_once(session, problem, index, render, cells, counts, strict=strict, wait=False)
+            keep(result) if result is not None else later.append((index, render))
+        for index, render in later:
+            result = _draw_once(session, problem, index, render, cells, counts, strict=strict, wait=True)
+            assert result is not None
+            keep(result)
         if session is not None:
             session.close()
+
+
+def _draw_once(
+    session: Session | None,
+    problem: Exception | None,
+    index: int,
+    render: Render,
+    cells: CellStore,
+    counts: Counts,
+    *,
+    strict: bool,
+    wait: bool,
+) -> CellResult | None:
+    """The cell, drawn here unless another process has drawn it since. None while another one draws it; with `wait`, waits for that."""
+    key = render.key()
+    with cells.alone(key, wait=wait) as alone:
+        if not alone:
+            return None
+        if stored := look_up(cells, key, counts):
+            return CellResult(key=key, render=render, status="reused", path=stored.path)
+        return _draw_one(session, problem, index, render, cells, strict=strict)
 
 
 def _draw_one(

@@ -17,6 +17,7 @@ from infer.draw.session import model_names
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import CellResult, Counts, render_cells
+from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan, plan_grid
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
@@ -24,6 +25,7 @@ from infer.output.png import label_png, read_carried
 from infer.output.report import write_report
 from infer.output.sheet import write_sheet
 from registry.errors import JobFailed
+from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import atomic_file, write_json, write_text
 from registry.progress import Report, Tick, silent
 
@@ -71,9 +73,15 @@ def render_grid(config: GridConfig, *, store: Store | None = None, report: Repor
 
 def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
     """Draw a plan into a new run folder; see `run`."""
+    cells = cells if cells is not None else cells_of(store)
+    with cells.kept():
+        return _drawn(planned, store, cells, report)
+
+
+def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report) -> GridOutcome:
     began = monotonic()
     planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
-    config, cells = planned.config, cells if cells is not None else cells_of(store)
+    config = planned.config
     folder = new_folder(Path(config.out), config.name or "grid")
     write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
     counts, results = Counts(notes=list(planned.notes)), dict[str, CellResult]()
@@ -98,8 +106,7 @@ def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells
 
 def new_folder(out: Path, name: str) -> Path:
     """A new `<out>/<name>/<stamp>`, absolute; two in one second do not collide."""
-    parent = (out / name).absolute()
-    parent.mkdir(parents=True, exist_ok=True)
+    parent = make_folder((out / name).absolute())
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     number = 1
     while True:
@@ -109,6 +116,8 @@ def new_folder(out: Path, name: str) -> Path:
             return folder
         except FileExistsError:
             number += 1
+        except OSError as error:
+            raise write_failed(folder, error) from error
 
 
 def _finish(
@@ -116,7 +125,7 @@ def _finish(
 ) -> GridOutcome:
     """Write images, cells.jsonl, sheet, report and result.json of what there is."""
     report(Tick("write", 0, 3, note="images"))
-    images = [_image(folder, index, cell, planned, results, cells) for index, cell in enumerate(planned.cells, 1)]
+    images = [_image(folder, cell, planned, results, cells) for cell in planned.cells]
     write_text(folder / "cells.jsonl", "".join(_line(image, cell, folder) for image, cell in zip(images, planned.cells, strict=True)))
     for note in look_alikes(images):
         counts.note(note)
@@ -160,7 +169,7 @@ def _finish(
 _AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
 
 
-def _image(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
+def _image(folder: Path, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
     """The cell's image in the folder, under the cell's own names."""
     key, render = cell.render.key(), cell.render
     result, resolver = results.get(key), planned.resolver
@@ -170,9 +179,8 @@ def _image(folder: Path, index: int, cell: Cell, planned: GridPlan, results: Map
         png = label_png(stored.png, render, model_names(resolver, render))
         carried = read_carried(png)
         parameters, pixels = carried.parameters, carried.pixels_sha256
-        digits = max(4, len(str(len(planned.cells))))
-        path = folder / "images" / f"{index:0{digits}d}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = folder / "images" / image_name(cell.values)
+        make_folder(path.parent)
         with atomic_file(path) as file:
             file.write(png)
     return CellImage(

@@ -18,6 +18,7 @@ from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
+from registry.printable import as_lines
 
 if TYPE_CHECKING:
     from registry.parts import Parts
@@ -75,7 +76,7 @@ class GridPlan:
             )
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:

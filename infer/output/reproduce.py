@@ -12,6 +12,7 @@ from infer.draw.render import SETTINGS, Render
 from infer.draw.resolve import Resolver
 from infer.output.png import Carried, hash_pixels, read_png
 from registry.errors import Faults, LoomError
+from registry.printable import as_lines
 from registry.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Reproduction:
                 f" {self.share_different:.1%} of the pixels differ."
             )
         edited = ["The file was edited: its own pixels are not those it was written with."] if self.edited else []
-        return "\n".join([verdict, *edited, *(f"note: {note}" for note in self.notes)])
+        return as_lines([verdict, *edited, *(f"note: {note}" for note in self.notes)])
 
 
 def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduction:

@@ -38,5 +38,5 @@ def run_lint(arguments: argparse.Namespace) -> int:
     )
     with console.progress() as report:
         found = lint(config, resolution=arguments.resolution, report=report)
-    console.answer_json(found.to_json()) if arguments.json else console.answer(found.to_text())
+    console.answer_json(found.to_json()) if arguments.json else console.answer_lines(found.to_text())
     return 2 if found.faults else 0

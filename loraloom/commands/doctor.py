@@ -196,7 +196,7 @@ def _show(found: dict[str, Any]) -> None:
     room = f"{console.spell_bytes(home['disk_free_bytes'])} free" if home["path"] else "set LORALOOM_HOME, or install platformdirs"
     unmade = "cannot be used" if index["problem"] else "not made yet"
     records = unmade if index["records"] is None else f"{index['records']} records"
-    console.answer(
+    console.answer_lines(
         f"loraloom {found['loraloom']}, Python {found['python']} ({found['executable']})\n"
         f"{found['platform']}, {found['cpus']} CPUs, {memory} of memory\n"
         f"home      {home['path']}{'' if home['exists'] else ' (not made yet)'}, {room}\n"

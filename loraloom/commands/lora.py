@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Refused
+from registry.printable import as_lines
 
 if TYPE_CHECKING:
     from registry.adapters.factors import Keep
@@ -122,7 +123,7 @@ def _keep(arguments: argparse.Namespace) -> Keep:
 def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) -> int:
     """Show the plan, or run it and show the result."""
     if arguments.dry_run:
-        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
+        console.answer_json(plan.to_json()) if arguments.json else console.answer_lines(plan.to_text())
         return 0
     with console.progress() as report:
         done = run(plan, store, report=report)
@@ -131,7 +132,7 @@ def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) ->
         return 0
     for note in (plan.merge if hasattr(plan, "merge") else plan).notes:
         console.say(f"note: {note}")
-    console.answer(_summary(done.result))
+    console.answer_lines(_summary(done.result))
     return 0
 
 
@@ -146,6 +147,7 @@ def _summary(result: Any) -> str:
         lines.append("  nothing was to change" if retained is None else f"  {retained:.2%} of the change is left after rounding")
         if retained is not None and retained < LEAST_RETAINED:
             lines.append("  WARNING: much of the change was rounded away. Fuse into a wider dtype: --dtype bf16 or fp32.")
+        lines += _not_applied(result["coverage"])
         if (result["noise"] or 0.0) > 1:
             lines.append(
                 f"  WARNING: rounding moved the weights {result['noise']:.1f} times as far as the adapters. Fuse into a wider dtype."
@@ -159,7 +161,22 @@ def _summary(result: Any) -> str:
         lines.append(
             f"  {result['modules']} modules, rank {_ranks(result['ranks'])}; the least any layer keeps: {result['retained_least']:.2%}"
         )
-    return "\n".join([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
+        if left := result["left"]:
+            lines.append(f"  NOT in it: {len(left)} keys that belong to no module, the first: {left[0]}")
+    return as_lines([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
+
+
+def _not_applied(coverage: Any) -> list[str]:
+    """What of the adapters is not in the result, a line for each reason."""
+    lines = []
+    for field, what in (
+        ("missing", "modules that the base has not"),
+        ("mismatched", "modules of another shape"),
+        ("left", "keys that belong to no module"),
+    ):
+        if names := coverage[field]:
+            lines.append(f"  NOT applied: {len(names)} {what}, the first: {names[0]}")
+    return lines
 
 
 def _ranks(ranks: dict[str, int]) -> str:
@@ -269,9 +286,10 @@ def inspect(arguments: argparse.Namespace) -> int:
     ]
     console.answer_table(["block", "modules", "norm", "effective rank"], rows)
     for state, words in (("zero", "do nothing"), ("broken", "are broken"), ("base", "cannot be computed without the base")):
-        names = [module.name for module in report.modules if module.state == state]
-        if names:
-            console.answer(f"{len(names)} modules {words}, the first: {names[0]}")
+        modules = [module for module in report.modules if module.state == state]
+        if modules:
+            why = f" {modules[0].fault}" if modules[0].fault else ""
+            console.answer(f"{len(modules)} modules {words}, the first: {modules[0].name}{why}")
     if report.left:
         console.answer(f"{len(report.left)} keys belong to no module, the first: {report.left[0]}")
     return 0

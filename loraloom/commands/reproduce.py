@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json(made.to_json())
     else:
-        console.answer(made.to_text())
+        console.answer_lines(made.to_text())
     return 0 if made.equal else 1

@@ -43,7 +43,7 @@ def show_help(job: "Job[Any]", composer: "Composer", *, as_json: bool) -> None:
     parts.append(f"switches:\n{SWITCHES}\n{QUOTING}")
     if job.examples:
         parts.append("examples:\n" + "\n".join(f"  {example}" for example in job.examples))
-    console.answer("\n\n".join(part.strip("\n") for part in parts))
+    console.answer_lines("\n\n".join(part.strip("\n") for part in parts))
 
 
 def settings_of(composer: "Composer") -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def run_job(job: Job[Any], argv: Sequence[str]) -> int:
         raise composer.with_what_the_plan_finds(error) from error
     if getattr(request.config, "dry_run", False):
         plan = job.plan(request)
-        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
+        console.answer_json(plan.to_json()) if arguments.json else console.answer_lines(plan.to_text())
         return 0
     finished = _run_in_hydra(job, composer) if composer.hydra_settings else job.run(request)
     console.answer(str(finished.folder.absolute()))

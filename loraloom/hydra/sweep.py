@@ -59,7 +59,7 @@ def run_sweep(job: Job[Any], composer: Composer) -> int:
         if composer.arguments.json:
             console.answer_json([plan.to_json() for plan in plans])
         else:
-            console.answer("\n\n".join(f"run {n} of {len(plans)}\n{plan.to_text()}" for n, plan in enumerate(plans, 1)))
+            console.answer_lines("\n\n".join(f"run {n} of {len(plans)}\n{plan.to_text()}" for n, plan in enumerate(plans, 1)))
         return 0
     return _launch(sweep, _new_folder(job.name, requests))
 

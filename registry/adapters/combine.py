@@ -8,15 +8,19 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias, delta, delta_shape, factors, finite, kind_of, tensor_fault
-from registry.adapters.factors import Factors, Keep, concatenated, dense_spectrum, one_thread, spectrum
-from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries
+from registry.adapters.delta import changes_bias, finite, kind_of
+from registry.adapters.factors import Factors, Keep, concatenated, one_thread, spectrum
+from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries, understood_faults
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
+from registry.adapters.spectra import factors_of, sum_spectrum
+from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
+from registry.files.unfinished import only_writer
 from registry.merging.recipe import DTYPES
+from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ class CombinePlan:
     tool: str
     places: tuple[tuple[str, str], ...]
     ranks: Mapping[tuple[str, str], int]  # exact rank of each module, as far as it is known from the header
+    left: tuple[str, ...]  # keys of no module
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -67,7 +72,7 @@ class CombinePlan:
                 f"  {one.record.name} at {one.weight:g} ({one.record.family or 'family unknown'}, {len(one.adapter.modules)} modules)"
             )
         rank = f"exact, rank up to {max(self.ranks.values(), default=0)}" if self.keep is None else str(self.keep.to_plain())
-        return "\n".join([*lines, f"  {rank}; {self.dtype}", *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, f"  {rank}; {self.dtype}", *(f"note: {note}" for note in self.notes)])
 
 
 def plan_combine(
@@ -102,7 +107,7 @@ def plan_combine(
         raise Faults(f"This {tool} was not started:", dict.fromkeys(faults))
     places = tuple(dict.fromkeys(module.place for one in given for module in one.adapter.modules))
     ranks = {place: sum(one.adapter.by_place[place].rank or 0 for one in given if place in one.adapter.by_place) for place in places}
-    left = [f"{one.record.name}: {key}" for one in given for key in one.adapter.left]
+    left = [f"{one.record.name}: {key}" for one in given for key in left_out(one.adapter)]
     notes = inherited((one.record.name, one.record.licence) for one in given).notes()
     if left:
         notes.append(f"{len(left)} keys belong to no module and are left out, the first: {left[0]}")
@@ -116,6 +121,7 @@ def plan_combine(
         tool=tool,
         places=places,
         ranks=ranks,
+        left=tuple(left),
         notes=tuple(notes),
     )
 
@@ -128,7 +134,7 @@ def _widest(given: Sequence[NamedAdapter]) -> str:
 
 def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
     """Modules that cannot be summed without their base, or twice the same place in one file, or other shapes."""
-    faults = []
+    faults = understood_faults(given)
     shapes: dict[tuple[str, str], dict[tuple[int, ...], str]] = {}
     for one in given:
         bent = sorted({kind_of(module) for module in one.adapter.modules if module.needs_base})
@@ -142,12 +148,9 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
             faults.append(
                 f"{one.record.name} changes biases, norms or embeddings in {biased} modules, which a LoRA cannot hold. Fuse it instead."
             )
-        odd = [f"{module.name} {fault}" for module in one.adapter.modules if (fault := tensor_fault(module))]
-        if odd:
-            faults.append(f"{one.record.name}: {odd[0]}" + (f" So are {len(odd) - 1} more modules." if len(odd) > 1 else ""))
         if len(one.adapter.by_place) < len(one.adapter.modules):
             faults.append(f"{one.record.name} names a module twice.")
-        if odd or bent or biased:
+        if faults or bent or biased:
             continue
         for module in one.adapter.modules:
             shape = _outline(module)
@@ -174,6 +177,11 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
+    with only_writer(plan.output):
+        return _written(plan, store, report, register=register)
+
+
+def _written(plan: CombinePlan, store: Store, report: Report, *, register: bool) -> AdapterResult:
     began = monotonic()
     records = [one.record for one in plan.given]
     recipe = {
@@ -196,6 +204,7 @@ def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, reg
         "modules": len(plan.places),
         "ranks": {layer.name: layer.factors.rank for layer in layers},
         "retained": {layer.name: round(layer.energy, 9) for layer in layers},
+        "left": list(plan.left),
         "retained_least": round(min((layer.energy for layer in layers), default=1.0), 9),
     }
     return save(
@@ -257,25 +266,17 @@ def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[
             return whole, 1.0
         found = spectrum(whole)
     else:
-        found = dense_spectrum(_sum(active))
+        found = sum_spectrum(active, _numerical_rank if keep is None else keep.of)
         if keep is None:
-            rank = int((found.values > TOLERANCE * found.values[0]).sum())
+            rank = _numerical_rank(found.values)
             return found.cut(rank), found.energy(rank)
     rank = keep.of(found.values)
     return found.cut(rank), found.energy(rank)
 
 
-def factors_of(module: Module) -> Factors:
-    """A plain LoRA's factors; a 1 x 1 convolution keeps its axes."""
-    up, down = factors(module)
-    return Factors(up, down, delta_shape(module))
-
-
-def _sum(parts: Sequence[tuple[Module, float]]) -> Tensor:
-    total = delta(parts[0][0], weight=parts[0][1]).clone()
-    for module, weight in parts[1:]:
-        total += delta(module, weight=weight).reshape(total.shape)
-    return total
+def _numerical_rank(values: Tensor) -> int:
+    """How many singular values are no rounding."""
+    return int((values > TOLERANCE * values[0]).sum())
 
 
 # --- names

@@ -39,14 +39,14 @@ def delta(module: Module, base: Tensor | None = None, *, weight: float = 1.0) ->
     if "dora" in module.stored:
         assert base is not None
         return decomposed(module.tensor("dora"), base, change, on_out=_on_out(module, base), weight=weight)
-    return change * weight if weight != 1.0 else change
+    return change.mul_(weight) if weight != 1.0 else change
 
 
 def finite(values: Tensor, module: Module) -> Tensor:
     """The values. Raises JobFailed where the module's numbers are none."""
     import torch
 
-    if not bool(torch.isfinite(values).all()):
+    if values.numel() and not all(bool(bound.isfinite()) for bound in torch.aminmax(values)):  # NaN is both bounds then
         file = next(iter(module.stored.values())).file
         raise JobFailed(f"{module.name} of {file.name} has numbers that are none (NaN or infinite). Nothing was written; train it again.")
     return values
@@ -65,7 +65,8 @@ def changes_bias(module: Module) -> bool:
 def bias_delta(module: Module, base: Tensor | None = None) -> Tensor | None:
     """What is added to the bias, None when nothing is; peft's IA3 scales the bias with its rows and needs it."""
     if "up_bias" in module.roles:
-        return module.tensor("up_bias") * module.scale(module.stored["down"].info.shape[0])
+        own = module.tensor("up_bias") * module.scale(module.stored["down"].info.shape[0])
+        return own + module.tensor("diff_b") if "diff_b" in module.roles else own
     if module.algorithm == "ia3" and base is not None and changes_bias(module):
         return base * (module.tensor("weight_scale").flatten() - 1)
     return module.get("diff_b") if "diff_b" in module.stored else module.get("b_norm")
@@ -75,19 +76,46 @@ def bias_delta(module: Module, base: Tensor | None = None) -> Tensor | None:
 
 
 def factors(module: Module) -> tuple[Tensor, Tensor]:
-    """(up (O, R), down (R, I h w)) of a plain LoRA, the scale in `up`; a Tucker core is multiplied into `down`."""
+    """(up (O, R), down (R, I h w)) of a product, the scale and singular values in `up`; a Tucker core is multiplied into `down`."""
     import torch
 
-    up, down, mid = module.tensor("up"), module.tensor("down"), module.get("mid")
+    up, down, mid, singular = module.tensor("up"), module.tensor("down"), module.get("mid"), module.get("singular")
     scale = module.scale(down.shape[0])
+    if singular is not None:  # AdaLoRA: B diag(E) A
+        up = up.flatten(1) * singular.flatten()
     if mid is not None:  # W = up mid down (Tucker-2): the core takes the place of the kernel
         down = torch.einsum("ijkl,jm->imkl", mid, down.flatten(1))
     return up.flatten(1) * scale, down.flatten(1)
 
 
-def _lora(module: Module, _base: Tensor | None) -> Tensor:
+def _lora(module: Module, base: Tensor | None) -> Tensor:
     up, down = factors(module)
-    return (up @ down).reshape(delta_shape(module))
+    change = (up @ down).reshape(delta_shape(module))
+    if not module.start:
+        return change
+    assert base is not None
+    return change - STARTS[module.start](base.flatten(1), module.scale(down.shape[0]), down.shape[0]).reshape(change.shape)
+
+
+def _pissa(base: Tensor, _scale: float, rank: int) -> Tensor:
+    """What PiSSA takes out of W: its first R singular components, U S V^T (Meng et al. 2024, eq. 2)."""
+    import torch
+
+    left, values, right = torch.linalg.svd(base, full_matrices=False)
+    part: Tensor = (left[:, :rank] * values[:rank]) @ right[:rank]
+    return part
+
+
+def _olora(base: Tensor, scale: float, rank: int) -> Tensor:
+    """What OLoRA takes out of W: alpha / R times the first R columns of Q and rows of R of W = Q R (Buyukakyuz 2024)."""
+    import torch
+
+    q, r = torch.linalg.qr(base)
+    part: Tensor = scale * (q[:, :rank] @ r[:rank])
+    return part
+
+
+STARTS: dict[str, Callable[[Tensor, float, int], Tensor]] = {"pissa": _pissa, "olora": _olora}
 
 
 def delta_shape(module: Module) -> tuple[int, ...]:
@@ -111,12 +139,20 @@ def _tucker(module: Module, side: str) -> Tensor:
 
 
 def _lokr(module: Module, _base: Tensor | None) -> Tensor:
-    """The Kronecker product of w1 and w2, either of which may be a product itself.
+    """The Kronecker product of w1 and w2."""
+    import torch
+
+    first, second, scale = kronecker_sides(module)
+    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
+    product = torch.kron(first.contiguous(), second.contiguous())
+    return product.mul_(scale) if scale != 1.0 else product
+
+
+def kronecker_sides(module: Module) -> tuple[Tensor, Tensor, float]:
+    """(w1, w2, scale) of a LoKr; either side may be a product itself.
 
     In LyCORIS's files alpha counts only where one is; in peft's it always does, by the rank of the config.
     """
-    import torch
-
     rank = None
     if "w1" in module.stored:
         first = module.tensor("w1")
@@ -126,9 +162,8 @@ def _lokr(module: Module, _base: Tensor | None) -> Tensor:
         second = module.tensor("w2")
     else:
         second, rank = _tucker(module, "2"), module.stored["w2_b"].info.shape[0]
-    first = first.reshape(*first.shape, *[1] * (second.ndim - 2))
     rank = module.declared_rank or rank
-    return torch.kron(first.contiguous(), second.contiguous()) * (module.scale(rank) if rank is not None else 1.0)
+    return first, second, module.scale(rank) if rank is not None else 1.0
 
 
 def _glora(module: Module, base: Tensor | None) -> Tensor:
@@ -226,7 +261,7 @@ def _set(*words: str) -> frozenset[str]:
 
 
 NEEDS: dict[str, Needs] = {
-    "lora": Needs(_set("down", "up"), also=_set("mid", "dora", "up_bias")),
+    "lora": Needs(_set("down", "up"), also=_set("mid", "singular", "dora", "up_bias")),
     "table": Needs(_set("table_down", "table_up")),
     "loha": Needs(_set("w1_a", "w1_b", "w2_a", "w2_b"), ((_set(), _set("t1", "t2")),), _set("dora")),
     "lokr": Needs(_set(), ((_set("w1"), _set("w1_a", "w1_b")), (_set("w2"), _set("w2_a", "w2_b"))), _set("t2", "dora")),
@@ -242,12 +277,16 @@ NEEDS: dict[str, Needs] = {
 
 def tensor_fault(module: Module) -> str | None:
     """Why a module cannot be read, 'is half a lora: ...'; None when nothing is missing and nothing is unknown."""
+    if module.unread:
+        return module.unread
+    if module.strange:
+        return f"has tensors that are not understood here: {', '.join(key.removeprefix(f'{module.name}.') for key in module.strange)}."
     needs = NEEDS.get(module.algorithm)
     if needs is None:
         return f"is {module.algorithm or 'of an unknown algorithm'}, which changes no weight that could be merged."
     roles = module.roles - {"alpha"}
     missing = needs.all - roles
-    known = needs.all | needs.also
+    known = needs.all | needs.also | {"diff_b"}  # a bias beside any weight, as ComfyUI reads it
     for choices in needs.either:
         known |= frozenset().union(*choices)
         if not any(choice <= roles for choice in choices) or any(0 < len(choice & roles) < len(choice) for choice in choices):
@@ -256,6 +295,8 @@ def tensor_fault(module: Module) -> str | None:
         return f"is half a {module.algorithm}: {', '.join(sorted(missing))} missing."
     if unknown := roles - known:
         return f"is {module.algorithm} with {', '.join(sorted(unknown))}, which is not understood here."
+    if "singular" in roles and not module.declared_rank:
+        return "is AdaLoRA, and the adapter_config.json with the rank that alpha is divided by (init_r) is missing."
     return rotation_fault(module) if module.algorithm in ROTATIONS else None
 
 

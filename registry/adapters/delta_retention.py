@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from registry.adapters.delta import bias_delta, delta, factors, finite
 from registry.adapters.reader import Module
 from registry.adapters.targets import TargetSlice
 from registry.formats.atomic_file import torch_dtype
-from registry.merging.method import Chunks, Method, Place
+from registry.merging.method import Method, Place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ class Part:
     @property
     def by_rows(self) -> bool:
         """Whether its change can be made row by row, from its factors."""
-        return self.module.is_plain and not self.bias
+        return self.module.is_product and not self.bias
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Change:
         return found
 
 
-def change_of(chunks: Chunks, *, parts: Sequence[Part], shape: tuple[int, ...], **_options: Any) -> Change:
+def change_of(chunks: Iterable[tuple[Tensor, ...]], *, parts: Sequence[Part], shape: tuple[int, ...], **_options: Any) -> Change:
     """What all parts together add to a tensor. Raises JobFailed for an adapter's numbers that are none."""
     by_rows = [_rows(part, shape) for part in parts if part.by_rows]
     others = [part for part in parts if not part.by_rows]
@@ -108,7 +108,7 @@ def _rows(part: Part, shape: tuple[int, ...]) -> Rows:
     return Rows(first, last, finite(up, part.module), finite(down, part.module))
 
 
-def _whole(chunks: Chunks, parts: Sequence[Part], shape: tuple[int, ...]) -> Tensor:
+def _whole(chunks: Iterable[tuple[Tensor, ...]], parts: Sequence[Part], shape: tuple[int, ...]) -> Tensor:
     import torch
 
     base: Tensor | None = None
@@ -116,13 +116,14 @@ def _whole(chunks: Chunks, parts: Sequence[Part], shape: tuple[int, ...]) -> Ten
         base = torch.cat([chunk[0].float() for chunk in chunks]).reshape(shape)
     total = torch.zeros(shape)
     for part in parts:
+        first, last = part.target.rows or (0, shape[0])
         if part.bias:
             bias = bias_delta(part.module, base)
             assert bias is not None
-            total.add_(finite(bias, part.module).reshape(shape), alpha=part.weight)
+            rows = finite(bias, part.module).flatten()[part.target.origin : part.target.origin + last - first]
+            total[first:last] += rows.reshape(total[first:last].shape) * part.weight
             continue
         change = finite(delta(part.module, base, weight=part.weight), part.module)
-        first, last = part.target.rows or (0, shape[0])
         if change.ndim > 1:
             change = change.reshape(change.shape[0], -1)[part.target.origin : part.target.origin + last - first]
         total[first:last] += change.reshape(total[first:last].shape)

@@ -16,9 +16,11 @@ from registry.adapters.result import AdapterResult, Layer, metadata_of, module_n
 from registry.adapters.targets import TargetSlice, targets_of
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
+from registry.files.unfinished import only_writer
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
+from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.tensors.layout import Layout
@@ -80,7 +82,7 @@ class ExtractPlan:
         """The plan for a person."""
         lines = [f"extract: what {self.references[0]} changed of {self.references[1]}, to {self.output}"]
         lines.append(f"  {len(self.pairs)} layers, {self.keep.to_plain()}; {self.dtype}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def plan_extract(
@@ -167,6 +169,11 @@ def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
 
 def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
+    with only_writer(plan.output):
+        return _written(plan, store, report, register=register)
+
+
+def _written(plan: ExtractPlan, store: Store, report: Report, *, register: bool) -> AdapterResult:
     began = monotonic()
     recipe = {
         "tool": "lora extract",

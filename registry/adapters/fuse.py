@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.delta import changes_bias
 from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
-from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint
+from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint, understood_faults
 from registry.adapters.reader import Module
 from registry.adapters.shape_check import misshape
 from registry.adapters.targets import Targets, TargetSlice, targets_of
+from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
@@ -51,6 +52,7 @@ class Coverage:
     missing: list[str] = field(default_factory=list)  # no such module in the base
     mismatched: list[str] = field(default_factory=list)  # there, in another shape
     left: list[str] = field(default_factory=list)  # keys of the files that belong to no module
+    without_bias: list[str] = field(default_factory=list)  # modules that change a bias where the base has none
 
     @property
     def share(self) -> float:
@@ -115,11 +117,16 @@ def plan_fuse(
     faults += name_faults(name or output.stem)
     if found is None or not given:
         raise Faults("This fusion was not started:", faults)
-    faults += family_faults(found[0], given)
+    faults += [*family_faults(found[0], given), *(unread := understood_faults(given))]
     covered = Coverage()
     family = next((record.family for record in (found[0], *(one.record for one in given)) if record.family), None)
     parts = _parts(given, found[1], targets_of(found[1], family), covered)
-    if covered.share < coverage or not parts:
+    if covered.without_bias:
+        faults.append(
+            f"{len(covered.without_bias)} of the adapters' modules change a bias that their layer in the base has not, and a weight cannot "
+            f"hold it: {some(covered.without_bias)}."
+        )
+    if not unread and (covered.share < coverage or not parts):
         advice = "Use an adapter made for this base, or accept less: --coverage 0.8."
         faults.append(
             f"{covered.share:.1%} of the adapters' modules are in the base, {coverage:.0%} are required: {covered.to_text()}. {advice}"
@@ -191,7 +198,7 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
     """Key -> the parts that change it; the coverage is counted on the way."""
     found: dict[str, list[Part]] = {}
     for one in given:
-        covered.left += [f"{one.record.name}: {key}" for key in one.adapter.left]
+        covered.left += [f"{one.record.name}: {key}" for key in left_out(one.adapter)]
         for module in one.adapter.modules:
             component = module.place[0]
             covered.total[component] = covered.total.get(component, 0) + 1
@@ -202,19 +209,26 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
                 covered.mismatched.append(f"{module.name} ({wrong})")
             else:
                 covered.placed[component] = covered.placed.get(component, 0) + 1
-                for part in _module_parts(module, targets, places, one.weight):
+                biases = biases_of(targets, layout) if changes_bias(module) else ()
+                if biases is None:
+                    covered.without_bias.append(module.name)
+                for part in module_parts(module, targets, biases or (), one.weight):
                     found.setdefault(part.target.key, []).append(part)
     return found
 
 
-def _module_parts(module: Module, targets: Sequence[TargetSlice], places: Targets, weight: float) -> list[Part]:
+def biases_of(targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
+    """The biases of the layers whose weights these are, in the same rows; None where one has none."""
+    found = [replace(target, key=f"{target.key.removesuffix('weight')}bias") for target in targets]
+    return found if all(target.key in layout.tensors for target in found) else None
+
+
+def module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequence[TargetSlice], weight: float) -> list[Part]:
+    """What a module changes: its targets and, where it has any, their biases."""
     if weight == 0.0:
         return []
     parts = [Part(module, target, weight) for target in targets] if module.roles - {"diff_b", "b_norm", "alpha"} else []
-    bias = places.biases.get(module.place)
-    if bias is not None and changes_bias(module):
-        parts.append(Part(module, TargetSlice(bias), weight, bias=True))
-    return parts
+    return [*parts, *(Part(module, target, weight, bias=True) for target in biases)]
 
 
 def misfit(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> str | None:

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.adapters.combine import factors_of
 from registry.adapters.delta import delta, kind_of, tensor_fault
-from registry.adapters.factors import Factors, dense_spectrum, inner, spectrum
+from registry.adapters.factors import Factors, inner
 from registry.adapters.reader import Adapter, Module
+from registry.adapters.spectra import factors_of, sum_spectrum
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"
@@ -32,6 +32,7 @@ class ModuleFacts:
     norm: float | None
     largest: float | None  # singular value
     effective_rank: float | None
+    fault: str | None = None  # why it cannot be read
     state: str  # ok, zero (does nothing), broken (numbers that are none), base (cannot be computed without the base)
 
 
@@ -87,13 +88,15 @@ def _facts(module: Module) -> ModuleFacts:
         "scale": module.scale(module.rank) if module.rank else None,
     }
     nothing: dict[str, Any] = {"norm": None, "largest": None, "effective_rank": None}
-    if tensor_fault(module) or any(not _finite(module, role) for role in module.stored):
+    if fault := tensor_fault(module):
+        return ModuleFacts(**plain, **nothing, fault=fault, state="broken")
+    if any(not _finite(module, role) for role in module.stored):
         return ModuleFacts(**plain, **nothing, state="broken")
     if module.needs_base:
         return ModuleFacts(**plain, **nothing, state="base")
     if not module.is_plain and not module.roles - {"diff_b", "b_norm", "alpha"}:
         return ModuleFacts(**plain, **nothing, state="ok")
-    values = spectrum(factors_of(module)) if module.is_plain else dense_spectrum(_matrix(module))
+    values = sum_spectrum([(module, 1.0)], lambda _values: 1)
     return ModuleFacts(
         **plain,
         norm=values.norm,
@@ -101,11 +104,6 @@ def _facts(module: Module) -> ModuleFacts:
         effective_rank=values.effective_rank,
         state="ok" if values.norm > 0 else "zero",
     )
-
-
-def _matrix(module: Module) -> Any:
-    change = delta(module)
-    return change if change.ndim > 1 else change[:, None]
 
 
 def _finite(module: Module, role: str) -> bool:

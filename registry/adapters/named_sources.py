@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.reader import CONFIG, WEIGHTS, Adapter, read_adapter
+from registry.adapters.reader import Adapter, read_adapter
+from registry.adapters.understood import adapter_faults
 from registry.errors import LoomError
+from registry.formats.peft_config import peft_weights
 from registry.merging.plan import name_faults, output_faults
 from registry.record import Record
 from registry.references import looks_like_path
@@ -53,8 +55,13 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
 def weights_named(reference: str) -> str:
     """A folder that peft saved is its weights; any other reference is itself."""
     path = Path(reference).expanduser()
-    inside = path / WEIGHTS
-    return str(inside) if inside.is_file() and (path / CONFIG).is_file() else reference
+    inside = peft_weights(path)
+    return reference if inside == path else str(inside)
+
+
+def understood_faults(given: Sequence[NamedAdapter]) -> list[str]:
+    """What of the adapters would be lost, whatever they are applied to."""
+    return [f"{one.record.name}: {fault}" for one in given for fault in adapter_faults(one.adapter)]
 
 
 def family_faults(base: Record, given: Sequence[NamedAdapter]) -> list[str]:

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.reader import Adapter, Module, read_adapter
+from registry.adapters.peft_settings import STARTS
+from registry.adapters.reader import Module, read_adapter
+from registry.adapters.understood import adapter_faults
 from registry.errors import BadFile, Refused
 from registry.formats.dialects import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
-from registry.formats.peft_config import sound_peft_config
 from registry.parts import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PEFT_KEYS = {"down": "lora_A.weight", "up": "lora_B.weight", "down_bias": "lora_A.bias", "up_bias": "lora_B.bias"}
+PEFT_KEYS = {"down": "lora_A.weight", "up": "lora_B.weight", "up_bias": "lora_B.bias", "diff_b": "lora_B.bias"}
 SHOWN = 3  # names of misfits in a message
 
 
@@ -62,6 +63,8 @@ def read_lora(
     LoRA, and Refused when a tensor of it has no place in this model.
     """
     adapter = read_adapter(path)
+    if faults := adapter_faults(adapter):
+        raise Refused(f"{adapter.path.name} cannot be drawn in full. {' '.join(faults[:SHOWN])}")
     places = {denoiser: _Places.of(parts.denoiser, originals)} | {
         name: _Places.of(module, {}) for name, module in parts.text_encoders.items()
     }
@@ -82,8 +85,7 @@ def read_lora(
     if not any(".lora_A." in key for key in read):
         first = next(iter(adapter.modules), None)
         raise BadFile(adapter.path, "unknown-format", f"has no LoRA tensors that can be read (first: {first.name if first else 'none'}).")
-    own_alphas = any("alpha" in module.roles for module in adapter.modules)
-    return read, {"network_alphas": None, "metadata": _settings(adapter, read, alphas, own_alphas=own_alphas)}
+    return read, {"network_alphas": None, "metadata": lora_settings(read, alphas)}
 
 
 def _state(module: Module, component: str, place: Original, places: _Places) -> dict[str, Tensor]:
@@ -93,16 +95,25 @@ def _state(module: Module, component: str, place: Original, places: _Places) -> 
         if role == "dora":
             found |= {f"{component}.{name}.lora_magnitude_vector": module.raw(role).clone() for name in place.modules}
         elif role in PEFT_KEYS:
-            parts = places.split(place, module.raw(role), role=role)
+            parts = places.split(place, _values(module, role), role=role)
             found |= {f"{component}.{name}.{PEFT_KEYS[role]}": part for name, part in zip(place.modules, parts, strict=True)}
     return found
+
+
+def _values(module: Module, role: str) -> Tensor:
+    """A tensor as peft has it: AdaLoRA's singular values in `up`, a bias that is no factor by the scale that peft multiplies it with."""
+    if role == "up" and "singular" in module.roles:
+        return module.tensor("up") * module.tensor("singular").flatten()
+    if role == "diff_b" and module.rank:
+        return module.tensor("diff_b") / module.scale(module.rank)
+    return module.raw(role)
 
 
 def _alpha(module: Module) -> float | None:
     """alpha, such that alpha / rank is the module's scale; None where the file has none."""
     if module.alpha is None or not module.rank:
         return None
-    return module.scale(module.rank) * module.rank if module.rank_stabilised else module.alpha
+    return module.scale(module.rank) * module.rank if module.rank_stabilised or "singular" in module.roles else module.alpha
 
 
 def _refuse_other_kinds(path: Path, module: Module) -> None:
@@ -114,11 +125,11 @@ def _refuse_other_kinds(path: Path, module: Module) -> None:
             kind = "DoRA in kohya's form"
         elif role != "alpha" and module.algorithm != "lora":
             kind = "LoRA of an embedding" if module.algorithm == "table" else module.algorithm
+        elif module.start:
+            kind = f"{STARTS[module.start]}, whose factors hold a part of the base"
         else:
             continue
-        raise BadFile(
-            path, "algorithm", f"holds {kind} ({name}); only plain LoRA (and peft's DoRA) is loaded. Convert it to a plain LoRA first."
-        )
+        raise BadFile(path, "algorithm", f"holds {kind} ({name}); peft loads plain LoRA and its own DoRA alone.")
 
 
 def _refuse(path: Path, misfits: list[str], total: int) -> None:
@@ -158,7 +169,7 @@ class _Places:
         """The tensor for each module of a place: a fused layer shares its down factor and splits the rows of its up factor."""
         import torch
 
-        if role in ("down", "down_bias"):
+        if role == "down":
             return [tensor.clone() for _module in place.modules]
         rows = [self.widths[module] for module in place.modules]
         if sum(rows) != len(tensor):
@@ -179,15 +190,6 @@ def own_layers(module: nn.Module) -> Iterable[tuple[str, Any]]:
         weight = getattr(base, "weight", None)
         if weight is not None and weight.ndim >= 2:
             yield name, base
-
-
-def _settings(adapter: Adapter, read: Mapping[str, Tensor], alphas: Mapping[str, float], *, own_alphas: bool) -> dict[str, Any]:
-    """LoraConfig settings of every component, keyed `<component>.<setting>`: the file's metadata where they have them, else counted."""
-    own = sound_peft_config(adapter.path, adapter.metadata)
-    components = {key.partition(".")[0] for key in read}
-    given = set() if own_alphas else {component for component in components if f"{component}.r" in own}
-    settings = {key: value for key, value in own.items() if key.partition(".")[0] in given}
-    return settings | lora_settings({key: tensor for key, tensor in read.items() if key.partition(".")[0] not in given}, alphas)
 
 
 def lora_settings(read: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[str, Any]:

@@ -8,21 +8,19 @@ it gives.
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.peft_settings import Settings, declared_alpha, declared_rank, not_adapter, start_of, unread_of
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
-from registry.formats.model_folder import read_json
-from registry.formats.peft_config import sound_peft_config
+from registry.formats.peft_config import WEIGHTS
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
 from registry.tensors.mmap_files import MappedFiles
@@ -30,9 +28,10 @@ from registry.tensors.mmap_files import MappedFiles
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"  # of a peft folder
+NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude, or that began as a part of the base
+FACTORS = {"down", "up", "mid", "singular", "alpha"}  # of a plain LoRA
+BIASES = {"diff_b", "up_bias"}  # what it may add to the bias
+ADALORA_EPSILON = 1e-5  # peft divides by the rank plus this
 ModuleId = tuple[str, str]  # component, canonical module
 
 
@@ -51,7 +50,10 @@ class Module:
     alpha: float | None = None  # None: the scale is 1
     rank_stabilised: bool = False
     peft: bool = False  # tensors as peft lays them out, where that differs from LyCORIS
-    declared_rank: int | None = None  # peft's LoHa and LoKr divide alpha by the rank in their config, whatever the tensors show
+    declared_rank: int | None = None  # peft's LoHa, LoKr and AdaLoRA divide alpha by the rank in their config, whatever the tensors show
+    start: str = ""  # pissa, olora: the factors began as a part of the base's weight, which was taken out of it
+    unread: str | None = None  # why its config makes it more than its tensors show
+    strange: tuple[str, ...] = ()  # keys of this module that are not understood
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # peft's config, where there is one
 
     @property
@@ -60,14 +62,19 @@ class Module:
         return f"{self.prefix}{self.spelled}"
 
     @property
+    def is_product(self) -> bool:
+        """A weight's change that is a product of factors: LoRA, also of a convolution, with a Tucker core or AdaLoRA's singular values."""
+        return self.algorithm == "lora" and set(self.stored) - BIASES <= FACTORS and not self.start
+
+    @property
     def is_plain(self) -> bool:
-        """A product of two factors and nothing else: LoRA, also of a convolution, also with a Tucker core."""
-        return self.algorithm == "lora" and set(self.stored) <= {"down", "up", "mid", "alpha"}
+        """Such a product and nothing else: no bias, no magnitude."""
+        return self.is_product and not self.roles & BIASES
 
     @property
     def needs_base(self) -> bool:
         """Whether the change depends on the weight it is made to."""
-        return self.algorithm in NEEDS_BASE or "dora" in self.stored
+        return self.algorithm in NEEDS_BASE or "dora" in self.stored or bool(self.start)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -94,6 +101,8 @@ class Module:
 
     def scale(self, rank: int) -> float:
         """alpha / rank, or alpha / sqrt(rank) where the file says so; 1 without alpha."""
+        if "singular" in self.stored and self.declared_rank:
+            return (self.alpha or rank) / (self.declared_rank + ADALORA_EPSILON)
         if self.alpha is None or rank == 0:
             return 1.0
         return self.alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
@@ -106,7 +115,7 @@ class Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """An adapter file. `left` are keys that belong to no module."""
+    """An adapter file. `left` are keys that are not understood: of its modules (their `strange` ones), or of none."""
 
     path: Path
     modules: tuple[Module, ...]
@@ -124,23 +133,28 @@ class Adapter:
 def read_adapter(path: Path | str) -> Adapter:
     """The modules of an adapter file; tensors are memory-mapped, not read. Raises BadFile."""
     path = Path(path)
-    path = path / WEIGHTS if path.is_dir() else path
+    path = path / f"{WEIGHTS}.safetensors" if path.is_dir() else path
     header = read_header(path)
     keys = adapter_keys(header.tensors)
     if keys is None:
-        raise BadFile(path, "not-an-adapter", "has no keys of an adapter. Name a LoRA or LyCORIS file.")
+        raise BadFile(path, "not-an-adapter", not_adapter(Settings(path, {}).of("")))
     stored = {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
-    scales = _Scales(path, header.metadata)
+    settings = Settings(path, header.metadata)
     maps = MappedFiles([path])
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, key in keys.items():
         groups.setdefault((key.prefix, key.module), {})[_role(name, key)] = name
-    modules = [_module(names, {name: keys[name] for name in names.values()}, stored, maps, scales) for names in groups.values()]
+    used = {name for names in groups.values() for name in names.values()} | {f"{name}.weight" for name in _ia3(keys)}
+    left = tuple(name for name in header.tensors if name not in used)
+    strange = _by_module(left, {f"{prefix}{module}" for prefix, module in groups})
+    modules = [
+        _module(names, {name: keys[name] for name in names.values()}, stored, maps, settings, strange.get("".join(module), ()))
+        for module, names in groups.items()
+    ]
     dtypes = [info.dtype for name, info in header.tensors.items() if name in keys and keys[name].role != "alpha"]
     kohya = sum(
         name.endswith((".lora_down.weight", ".alpha", ".lora_up.weight")) or key.spelling == "lycoris" for name, key in keys.items()
     )
-    used = {name for names in groups.values() for name in names.values()} | {f"{name}.weight" for name in _ia3(keys)}
     return Adapter(
         path=path,
         modules=tuple(modules),
@@ -148,8 +162,20 @@ def read_adapter(path: Path | str) -> Adapter:
         dialect=dialect_of(keys),
         spelling="kohya" if kohya * 2 >= len(keys) else "peft",
         dtype=max(set(dtypes), key=dtypes.count) if dtypes else "F32",
-        left=tuple(name for name in header.tensors if name not in used),
+        left=left,
     )
+
+
+def _by_module(left: Iterable[str], modules: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Module -> keys that begin with its name and a dot."""
+    found: dict[str, tuple[str, ...]] = {}
+    for key in left:
+        name = key
+        while "." in name and name not in modules:
+            name = name.rpartition(".")[0]
+        if name in modules:
+            found[name] = (*found.get(name, ()), key)
+    return found
 
 
 def _role(name: str, key: AdapterKey) -> str:
@@ -164,17 +190,23 @@ def _ia3(keys: Mapping[str, AdapterKey]) -> Iterator[str]:
 
 
 def _module(
-    names: Mapping[str, str], keys: Mapping[str, AdapterKey], stored: Mapping[str, Stored], maps: MappedFiles, scales: _Scales
+    names: Mapping[str, str],
+    keys: Mapping[str, AdapterKey],
+    stored: Mapping[str, Stored],
+    maps: MappedFiles,
+    configs: Settings,
+    strange: tuple[str, ...],
 ) -> Module:
     key = next(iter(keys.values()))
     roles = {role: stored[name] for role, name in names.items()}
-    algorithm = _algorithm(roles, keys)
+    algorithm = _algorithm(roles, keys.values())
     if "on_input" in roles:
         names = {**names, "weight_scale": f"{names['on_input'].removesuffix('.on_input')}.weight"}
         roles["weight_scale"] = stored[names["weight_scale"]]
     alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
     component = "denoiser" if key.component in ("", "denoiser") else key.component
-    settings = scales.of(component)
+    settings = configs.of(component)
+    lora = algorithm == "lora"
     return Module(
         place=(component, canonical(component, key.module)),
         prefix=key.prefix,
@@ -184,18 +216,25 @@ def _module(
         stored=roles,
         keys=names,
         maps=maps,
-        alpha=alpha if alpha is not None else _declared_alpha(settings, algorithm, key.module),
+        alpha=alpha if alpha is not None else declared_alpha(settings, algorithm, key.module),
         rank_stabilised=alpha is None and bool(settings.get("use_rslora")),
-        declared_rank=_declared_rank(settings, key.module) if algorithm in ("loha", "lokr") else None,
+        declared_rank=settings.get("init_r")
+        if "singular" in roles
+        else declared_rank(settings, key.module)
+        if algorithm in ("loha", "lokr")
+        else None,
+        start=start_of(settings) if lora else "",
+        unread=unread_of(settings) if lora else None,
+        strange=strange,
         peft=any(one.spelling == "peft" for one in keys.values()) or bool(settings),
         settings=settings,
     )
 
 
-def _algorithm(roles: Mapping[str, Stored], keys: Mapping[str, AdapterKey]) -> str:
-    """The algorithm of the factors: a DoRA magnitude may accompany any."""
-    named = sorted(keys.values(), key=lambda key: key.role == "dora")
-    algorithm = next((key.algorithm for key in named if key.algorithm), "")
+def _algorithm(roles: Mapping[str, Stored], keys: Collection[AdapterKey]) -> str:
+    """The algorithm of the weight's factors, in whatever order the keys are: a DoRA magnitude and a bias may accompany any."""
+    named = {key.algorithm for key in keys if key.role not in ("dora", "diff_b")} or {key.algorithm for key in keys}
+    algorithm = min(named - {""}, default="")
     if algorithm == "oft" and "blocks" in roles and len(roles["blocks"].info.shape) == 4:
         return "boft"
     if algorithm == "full" and "set" in roles:
@@ -207,44 +246,3 @@ def canonical(component: str, module: str) -> str:
     """One name for every spelling of a module: dots as underscores, UNet blocks as diffusers numbers them."""
     name = underscored(module)
     return diffusers_underscored(name) if component == "denoiser" else name
-
-
-class _Scales:
-    """What is no tensor, such as alpha: diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file."""
-
-    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
-        self._settings = sound_peft_config(path, metadata)
-        beside = path.parent / CONFIG
-        self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith("adapter_model") and beside.is_file() else {}
-
-    def of(self, component: str) -> Mapping[str, Any]:
-        """peft's settings of the adapter on this component; {} where there are none."""
-        prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
-        for prefix in prefixes:
-            found = {key[len(prefix) :]: value for key, value in self._settings.items() if key.startswith(prefix)}
-            if found:
-                return found
-        return self._config
-
-
-def _declared_alpha(settings: Mapping[str, Any], algorithm: str, module: str) -> float | None:
-    """alpha as peft's config has it: `lora_alpha`, for LoHa and LoKr `alpha`; other algorithms have none."""
-    word = {"lora": "lora_alpha", "table": "lora_alpha", "loha": "alpha", "lokr": "alpha"}.get(algorithm)
-    if word is None or word not in settings:
-        return None
-    alpha = _by_pattern(settings, "alpha_pattern", module, settings[word])
-    try:
-        return float(alpha)
-    except (TypeError, ValueError) as error:
-        raise BadFile(module, "bad-header", f"has the alpha {json.dumps(alpha)} in its metadata; a number was expected.") from error
-
-
-def _declared_rank(settings: Mapping[str, Any], module: str) -> int | None:
-    rank = _by_pattern(settings, "rank_pattern", module, settings.get("r"))
-    return rank if isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 else None
-
-
-def _by_pattern(settings: Mapping[str, Any], field: str, module: str, default: Any) -> Any:
-    """The entry of the first pattern that a module's name ends with, as peft matches it."""
-    patterns = settings.get(field) or {}
-    return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), default)

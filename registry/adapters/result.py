@@ -16,6 +16,7 @@ from registry.detect.licences import Terms
 from registry.families import FAMILIES
 from registry.formats.atomic_file import write_safetensors
 from registry.formats.dialects import DENOISER, writing_of
+from registry.index.written import add_written
 from registry.merging.job import RECIPE_KEY
 from registry.progress import Report, silent
 from registry.record import Record
@@ -109,15 +110,16 @@ def save(
     report: Report = silent,
 ) -> AdapterResult:
     """Write the file whole and register it with its parents and recipe."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     hashes = write_safetensors(output, tensors, metadata={**metadata, **terms.entries()})
     record = None
     if register:
         parents = [
             {"role": role, "ref": source["ref"], "sha256": source["sha256"]} for role, source in zip(roles, recipe["sources"], strict=True)
         ]
-        record = store.add(
+        record = add_written(
+            store,
             output,
+            sha256=str(hashes.sha256),
             name=name or output.stem,
             kind="adapter",
             family=family,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.adapters.reader import CONFIG, Adapter, read_adapter
+from registry.adapters.reader import Adapter, read_adapter
 from registry.adapters.writer import adapter_tensors, write_adapter
 from registry.converting.adapter_layers import AdapterLayer, adapter_layers
 from registry.converting.proof import prove
@@ -19,6 +19,7 @@ from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, proven_file, write_json
 from registry.formats.dialects import DIALECTS, Writing, writing_of
+from registry.formats.peft_config import CONFIG
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
 

@@ -8,20 +8,23 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.reader import CONFIG
 from registry.converting.adapters import AdapterConversion
 from registry.converting.casting import DtypeConversion
 from registry.converting.pickles import PickleConversion, is_pickle
-from registry.converting.request import FORMS, ConversionPlan, ConvertRequest
+from registry.converting.request import FORMS, ConversionPlan, ConversionResult, ConvertRequest
 from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
 from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
+from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
+from registry.formats.peft_config import CONFIG
+from registry.index.written import add_written
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
+from registry.printable import as_lines
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
 from registry.references import absolute, looks_like_path, without_alias
@@ -65,7 +68,7 @@ class ConvertPlan:
             f"{self.record.name} ({self.conversion.family or 'family unknown'}) to {self.request.target}: {self.request.output}",
             f"  {facts}",
         ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +156,10 @@ def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> 
     sha256 = store.sha256(plan.record, report=report) if plan.record.dialect != "pickle" else str(hash_file(path, report=report)[0].sha256)
     source = {"role": "source", "ref": path.stem, "sha256": sha256}
     kept = [dict(parent) for parent in plan.record.parents if parent.get("role") == "base"]
-    plan.request.output.parent.mkdir(parents=True, exist_ok=True)
-    written = plan.conversion.write(parents=[*kept, source], report=report)
-    parents = [*kept, {**source, "ref": plan.record.name}]
-    record = _registered(plan, store, written.file, parents, sha256, report) if plan.request.register else None
+    with only_writer(plan.request.output):
+        written = plan.conversion.write(parents=[*kept, source], report=report)
+        parents = [*kept, {**source, "ref": plan.record.name}]
+        record = _registered(plan, store, written, parents, sha256, report) if plan.request.register else None
     hashes = written.hashes or (record.hashes if record is not None else Hashes())
     notes = [*plan.notes, *written.notes]
     result = {
@@ -174,10 +177,14 @@ def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> 
     return Converted(result=result, notes=notes, record=record)
 
 
-def _registered(plan: ConvertPlan, store: Store, file: Path, parents: list[dict[str, Any]], sha256: str, report: Report) -> Record:
+def _registered(
+    plan: ConvertPlan, store: Store, written: ConversionResult, parents: list[dict[str, Any]], sha256: str, report: Report
+) -> Record:
     record = plan.record
-    return store.add(
-        file,
+    return add_written(
+        store,
+        written.file,
+        sha256=written.sha256 or (written.hashes.sha256 if written.hashes is not None else None),
         name=plan.name,
         family=plan.conversion.family,
         parents=parents,

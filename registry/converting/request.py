@@ -36,6 +36,7 @@ class ConversionResult:
     hashes: Hashes | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    sha256: str | None = None  # of a folder over all of its files
 
 
 class ConversionPlan(Protocol):

@@ -21,8 +21,10 @@ from registry.formats.atomic_file import atomic_folder, write_json
 from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.single_file import UNUSED
+from registry.index.written import written_folder_sha256
 from registry.parts import Parts
 from registry.progress import Report
+from registry.record import Hashes
 from registry.tensors.layout import Layout, Stored, read_layout
 from registry.tensors.mmap_files import MappedFiles
 from registry.tensors.relayout import cut
@@ -95,18 +97,20 @@ class FolderConversion:
     def write(self, *, parents: Sequence[Mapping[str, Any]], report: Report) -> ConversionResult:
         maps = MappedFiles([self.layout.path])
         refuse_overflow(list(self.weights.values()), maps, report)
-        modules = _modules(self.known, self.parts)
+        modules, known = _modules(self.known, self.parts), dict[str, Hashes]()
+        metadata = {"format": "pt", "loraloom.parents": plain_parents(parents)}
         with atomic_folder(self.request.output) as folder:
             for component, tensors in self.weights.items():
                 module = modules[component]
                 place = folder / component / WEIGHTS[_library(module)]
                 named = {_published(module, name): one for name, one in tensors.items()}
-                write_planned(place, named, maps, metadata={"format": "pt", "loraloom.parents": plain_parents(parents)}, report=report)
+                known[place.relative_to(folder).as_posix()] = write_planned(place, named, maps, metadata=metadata, report=report)
                 _write_config(module, folder / component)
             self._write_rest(folder, modules)
             maps.check()
             opened(self.known, folder, base=None)
-        return ConversionResult(file=self.request.output)
+            sha256 = written_folder_sha256(folder, known)
+        return ConversionResult(file=self.request.output, sha256=sha256)
 
     def _write_rest(self, folder: Path, modules: Mapping[str, Any]) -> None:
         """What is no weight of the file: copied from the base, else written from what the loader has made."""

@@ -1,6 +1,5 @@
 """Facts in a file's own metadata: ModelSpec, sd-scripts' ss_* keys and our manifest, each with its source."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -9,6 +8,7 @@ from typing import Any
 from registry.aliases import declared_family
 from registry.detect.aliases import all_aliases
 from registry.detect.licences import declared_terms
+from registry.plain_values import from_json
 from registry.record import Prediction, Warn
 
 TRIGGERS_AT_MOST = 8
@@ -149,6 +149,6 @@ def read_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
 def read_json_value(text: str | None) -> object:
     """The JSON value in a text; None when absent or damaged."""
     try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
+        return from_json(text) if text else None
+    except ValueError:
         return None

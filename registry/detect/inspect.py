@@ -26,7 +26,7 @@ from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import folder_files, read_json, weights_of
 from registry.formats.model_header import ModelHeader
-from registry.formats.peft_config import config_beside, with_config
+from registry.formats.peft_config import config_beside, peft_weights, with_config
 from registry.formats.safetensors_header import Header, read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
@@ -39,7 +39,7 @@ __all__ = ["Fit", "ModelHeader", "fits", "inspect", "look", "record_of"]
 
 def look(path: Path | str) -> ModelHeader:
     """The ModelHeader of a file or a diffusers folder. Raises BadFile."""
-    path = Path(path)
+    path = peft_weights(Path(path))
     if path.is_dir():
         return _look_folder(path)
     header = _header_of(path)
@@ -56,7 +56,7 @@ def _header_of(path: Path) -> Header:
 def _look_folder(path: Path) -> ModelHeader:
     index_path = path / "model_index.json"
     if not index_path.is_file():
-        inside = next((name for name in ("adapter_model.safetensors", "pytorch_lora_weights.safetensors") if (path / name).is_file()), None)
+        inside = next((name for name in ("pytorch_lora_weights.safetensors", "adapter_model.safetensors") if (path / name).is_file()), None)
         what = f"Name the file {inside} in it" if inside else "Name a model file or a diffusers folder"
         raise BadFile(path, "not-a-model", f"is a folder without model_index.json. {what}, or scan it.")
     index = read_json(index_path)
@@ -78,7 +78,7 @@ def _look_folder(path: Path) -> ModelHeader:
 
 def inspect(path: Path | str) -> Record:
     """The unsaved Record of a model file or folder, from headers and configs. `id` is empty. Raises BadFile."""
-    path = Path(path).absolute()
+    path = peft_weights(Path(path).absolute())
     if path.is_dir():
         return _inspect_folder(path)
     header = _header_of(path)
@@ -207,7 +207,7 @@ def is_lone_component(folder: Path) -> bool:
     """Whether the folder's config.json names a component that is used on its own: a VAE, a ControlNet, a text encoder."""
     try:
         return _component_kind(_component_class(read_json(folder / "config.json"))) != "unknown"
-    except (BadFile, OSError):
+    except Exception:  # whatever a config raises: its folder is then read file by file
         return False
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from registry.plain_values import from_json
 from registry.record import Warn
 
 # beginnings or parts of licence ids and names, from free to strict; the strictest that matches counts
@@ -75,8 +76,8 @@ def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
 def declared_terms(metadata: Mapping[str, str]) -> Terms | None:
     """The Terms in a derived file's metadata; None where they are missing or damaged."""
     try:
-        declared = json.loads(metadata.get(ENTRY, "null"))
-    except (ValueError, RecursionError):
+        declared = from_json(metadata.get(ENTRY, "null"))
+    except ValueError:
         return None
     if not isinstance(declared, dict) or not all(value is None or isinstance(value, str) for value in declared.values()):
         return None

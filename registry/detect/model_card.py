@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from registry.plain_values import from_yaml
+
 CARD = "README.md"
 LONGEST = 64_000  # bytes of a head that is read
 
@@ -13,11 +15,9 @@ def card_licence(folder: Path) -> str | None:
     head = _head(folder / CARD)
     if "\nlicense" not in f"\n{head}":
         return None
-    import yaml
-
     try:
-        values = yaml.safe_load(head)
-    except yaml.YAMLError:
+        values = from_yaml(head)
+    except ValueError:
         return None
     if not isinstance(values, dict):
         return None

@@ -17,6 +17,8 @@ from registry.converting.respelling import is_pefts
 from registry.detect.header_metadata import read_json_value
 from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.exporting.layouts import LAYOUTS, ToolLayout
+from registry.files.unfinished import only_writer
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import proven_file, sync_folder
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
@@ -225,15 +227,15 @@ def run_export(plan: ExportPlan, store: Store, *, report: Report = silent) -> di
 
 def place(source: Path, target: Path) -> str:
     """Put a file or the files of a folder there: hard links, else symbolic ones, else copies. Never over what is there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not source.is_dir():
-        return _place_file(source, target)
-    ways: list[str] = []
-    for file in folder_files(source):
-        there = target / file.relative_to(source)
-        there.parent.mkdir(parents=True, exist_ok=True)
-        ways.append(_place_file(file, there))
-    return max(ways, key=ORDER.index, default="hard link")
+    with only_writer(target):
+        if not source.is_dir():
+            return _place_file(source, target)
+        ways: list[str] = []
+        for file in folder_files(source):
+            there = target / file.relative_to(source)
+            make_folder(there.parent)
+            ways.append(_place_file(file, there))
+        return max(ways, key=ORDER.index, default="hard link")
 
 
 ORDER = ("hard link", "symbolic link", "copy")

@@ -269,7 +269,7 @@ FAMILIES.add("flux1")(
         },
         architecture="flux-1-dev",
         file_names=FILE_NAMES,
-        learning_encoders={"text_encoder": 0},  # its pooled state; T5 is a language model that no tool loads a LoRA for
+        learning_encoders={"text_encoder": None},  # its pooled state; T5 is a language model that no tool loads a LoRA for
         adapter_names=AdapterNames(
             layers=FLUX_LAYERS,
             encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te3_"},

@@ -291,7 +291,8 @@ FAMILIES.add("sd3")(
         architecture=architecture,
         timestep_sampling="logit_normal",
         file_names=WholeFile(),
-        learning_encoders={"text_encoder": 0, "text_encoder_2": 0},  # the pooled states are the last layers'; T5 is a language model
+        learning_encoders={"text_encoder": None, "text_encoder_2": None},  # T5 is a language model
+        clip_layer=2,
         adapter_names=AdapterNames(
             layers=LAYERS,
             encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_", "text_encoder_3": "lora_te3_"},

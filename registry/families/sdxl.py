@@ -24,7 +24,7 @@ from registry.formats.single_file import Layout
 from registry.parts import Conditioning, Match, Parts
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
 
 PIPELINES = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
 WIDTH = 2048  # of both encoders' states side by side
@@ -145,6 +145,17 @@ def complete(parts: Parts, conditioning: Conditioning, *, height: int, width: in
     return {**conditioning, "time_ids": ids.repeat(len(embeds), 1)}
 
 
+def condition_on_crop(conditioning: Conditioning, crops: Tensor) -> Conditioning:
+    """The conditioning with each image's own size and crop in its "time_ids", as the training scripts of diffusers and kohya pass them.
+
+    SDXL was trained so (Podell et al. 2023, section 2.2): an enlarged image does not teach blur to images that are drawn large.
+    """
+    import torch
+
+    ids = conditioning["time_ids"]
+    return {**conditioning, "time_ids": torch.cat([crops.to(ids), ids[:, 4:]], dim=1)}
+
+
 # --- adapters
 
 
@@ -179,7 +190,8 @@ FAMILIES.add("sdxl")(
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
         file_names=LAYOUT,
-        learning_encoders={"text_encoder": 1, "text_encoder_2": 0},  # of the second the pooled state is read, which is the last layer's
+        learning_encoders={"text_encoder": 1, "text_encoder_2": None},
+        clip_layer=2,
         adapter_names=AdapterNames(
             layers=(*ldm_layers(BLOCKS), *UNET_LAYERS),  # the second for builds of other blocks, which keep diffusers' names
             encoders={"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
@@ -200,6 +212,7 @@ FAMILIES.add("sdxl")(
         encode_images=encode_images,
         decode=decode,
         complete=complete,
+        condition_on_crop=condition_on_crop,
         predict=predict,
         set_timesteps=scheduler_timesteps_from_start,
         lora_state=unet_lora_state,

@@ -9,7 +9,7 @@ from itertools import chain
 
 from registry.formats.dialects import DENOISER, DIALECTS
 
-NAMED = re.compile(r"\.(lora_A|lora_B|lora_magnitude_vector)\.[^.]+(\.weight)?$")  # peft with the adapter's name: .lora_A.default.weight
+NAMED = re.compile(r"\.(lora_[ABE]|lora_magnitude_vector)\.[^.]+(\.weight)?$")  # peft with the adapter's name: .lora_A.default.weight
 CLONEOFSIMO = re.compile(r"^(unet|text_encoder):(\d+):(up|down|alpha|rank)$")
 LANGUAGE_MODEL = re.compile(r"(^|\.)(model\.layers|transformer\.h|gpt_neox\.layers|decoder\.layers|model\.decoder)\.\d+\.")
 
@@ -94,6 +94,11 @@ def adapter_keys(names: Iterable[str]) -> dict[str, AdapterKey] | None:
     if not parsed or len(parsed) * 2 < len(names) or not any(key.role in STRONG for key in parsed.values()):
         return None
     return parsed
+
+
+def is_addressed(key: str) -> bool:
+    """Whether a key has a prefix by which adapters name a component's modules."""
+    return any(key.startswith(prefix) for prefix, _component, _owner in _spellings(tuple(DIALECTS)).prefixes)
 
 
 def dialect_of(keys: Mapping[str, AdapterKey]) -> str:

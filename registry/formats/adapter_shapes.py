@@ -34,7 +34,10 @@ def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo
             modules.setdefault((key.component, key.module), {})["ia3.numbers"] = (scale.elements,)
         if key.role != "embedding":
             role = "columns" if key.role == "blocks" and key.spelling == "peft" else key.role  # peft turns columns, LyCORIS rows
-            modules.setdefault((key.component, key.module), {})[f"{key.algorithm}.{role}"] = tensors[name].shape
+            shape = tensors[name].shape
+            if ".lora_embedding_" in name:  # peft's LoRA of an embedding: the table is (B A)^T
+                role, shape = {"down": "up", "up": "down"}.get(role, role), shape[::-1]
+            modules.setdefault((key.component, key.module), {})[f"{key.algorithm}.{role}"] = shape
     return {place: _size(tuple(shapes.items())) for place, shapes in modules.items()}
 
 

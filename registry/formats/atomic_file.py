@@ -5,17 +5,18 @@ What is written is hashed as it is written. The same tensors and metadata give t
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from registry.errors import Refused
+from registry.errors import Refused, WriteFailed
+from registry.files.unfinished import TEMPORARY, label_of, open_temporary, temporary_folder
+from registry.files.write_failure import FULL, Output, explained, make_folder, write_failed
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, header_bytes, parse_header, read_header
 
@@ -33,6 +34,7 @@ __all__ = [
     "atomic_folder",
     "proven_file",
     "read_header",
+    "sync_folder",
     "torch_dtype",
     "write_json",
     "write_lazily",
@@ -40,8 +42,6 @@ __all__ = [
     "write_safetensors",
     "write_text",
 ]
-
-TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
 
 TORCH_DTYPES = {
     "float64": "F64",
@@ -131,7 +131,7 @@ def _write(path: Path, infos: Mapping[str, TensorInfo], data_of: Any, metadata: 
     header = parse_header(raw[8:], path=path, file_bytes=size)  # what we write must pass our own reader
     hasher = Hasher(header)
     try:
-        with atomic_file(path) as file:
+        with atomic_file(path, needed=size) as file:
             _put(file, hasher, memoryview(raw))
             for name in order:
                 data = data_of(name)
@@ -175,39 +175,55 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 @contextmanager
 def proven_file(final: Path) -> Iterator[Path]:
-    """A path beside `final` to write to and to read back; it becomes `final` when the block ends well and is removed when it does not."""
-    temporary = final.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{final.suffix}")
-    try:
+    """A path of the same name in a folder beside `final` to write to and to read back; it becomes `final` when the block ends well.
+
+    It is removed when the block does not. Raises WriteFailed for what the disk refuses.
+    """
+    with _failures_of(final), temporary_folder(final) as folder:
+        temporary = folder / final.name
         yield temporary
         os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(final.parent)
+        sync_folder(final.parent)
 
 
 @contextmanager
-def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
-    """A file to write, which appears under `path` only when the block succeeds: temporary name beside it, fsync, rename."""
+def atomic_file(path: Path | str, *, needed: int | None = None) -> Iterator[BinaryIO]:
+    """A file to write, which appears under `path` only when the block succeeds: temporary name beside it, fsync, rename.
+
+    Raises WriteFailed for what the disk refuses; its message has the bytes `needed`, where they are known.
+    """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+    with explained(path, needed=needed):
+        temporary, descriptor = open_temporary(path)
+    raw = Output(descriptor, temporary)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+            raw.sync()
+            if os.name != "nt":
+                os.replace(temporary, path)  # before it is closed, which ends the lock
+        if os.name == "nt":  # an open file cannot be renamed there
+            os.replace(temporary, path)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and _is_of(error, temporary):
+            raise write_failed(path, error, needed=needed, written=raw.written) from error
         raise
-    sync_folder(path.parent)
+    with explained(path):
+        sync_folder(path.parent)
+
+
+def _is_of(error: OSError, temporary: Path) -> bool:
+    """Whether an error is about the temporary file, not about another that was read meanwhile."""
+    return not isinstance(error, WriteFailed) and (error.filename == str(temporary) or (error.errno in FULL and error.filename is None))
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write a text, UTF-8, `\\n` as it is; the file is the new one whole or the old one."""
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8"))
+    data = text.encode("utf-8")
+    with atomic_file(path, needed=len(data)) as file:
+        file.write(data)
 
 
 def write_json(path: Path | str, value: object) -> None:
@@ -219,21 +235,30 @@ def write_json(path: Path | str, value: object) -> None:
 def atomic_folder(final: Path | str) -> Iterator[Path]:
     """A temporary folder beside `final`, renamed to it when the block ends well and removed when it does not.
 
-    Its files are synced before the rename. Raises Refused when `final` exists.
+    Its files are synced before the rename. Raises Refused when `final` exists, WriteFailed for what the disk refuses.
     """
     final = Path(final)
     _refuse_existing(final)
-    temporary = final.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-    temporary.mkdir(parents=True)
-    try:
+    make_folder(final.parent)
+    with _failures_of(final), temporary_folder(final) as temporary:
         yield temporary
         _sync_tree(temporary)
         _refuse_existing(final)
         os.rename(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(final.parent)
+
+
+@contextmanager
+def _failures_of(final: Path) -> Iterator[None]:
+    """Raises what the disk refuses of a temporary folder's files as the failure of the output they are for."""
+    try:
+        yield
+    except OSError as error:
+        beginning = str(final.with_name(f"{TEMPORARY}{label_of(final)}-"))
+        names = (error.reason.filename,) if isinstance(error, WriteFailed) else (error.filename, error.filename2)
+        if any(str(name).startswith(beginning) for name in names) or (error.errno in FULL and not any(names)):
+            raise write_failed(final, error) from error
         raise
-    sync_folder(final.parent)
 
 
 def _refuse_existing(final: Path) -> None:

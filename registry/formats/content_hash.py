@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from blake3 import blake3
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.formats.adapter_keys import SCALED, AdapterKey, adapter_keys
 from registry.formats.dialects import DENOISER
+from registry.formats.peft_config import is_name, names_module, peft_config
 from registry.formats.safetensors_header import DTYPE_BITS, Header
 
 ModuleId = tuple[str, str]  # component, module
@@ -68,8 +68,6 @@ def _place(key: AdapterKey) -> ModuleId:
 
 def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, bytes]) -> dict[ModuleId, float] | None:
     """Module -> alpha as it acts: from its tensor, else from peft's settings in the metadata, else its rank."""
-    from registry.formats.peft_config import peft_config
-
     alphas = {
         _place(key): float(header.tensors[name].shape[0]) for name, key in keys.items() if key.role == "down" and header.tensors[name].shape
     }
@@ -86,9 +84,6 @@ def _alphas(header: Header, keys: Mapping[str, AdapterKey], small: Mapping[str, 
     return alphas
 
 
-NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+")  # a pattern of peft's that is a module's name or its end; others are not run on a stranger's file
-
-
 def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[str, AdapterKey]) -> dict[ModuleId, float] | None:
     """Module -> alpha by peft's settings in the metadata; with `use_rslora` the alpha of the same scale without it."""
     found: dict[ModuleId, float] = {}
@@ -99,18 +94,12 @@ def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[st
             patterns = config.get(f"{prefix}alpha_pattern") or {}
             if key.role != "down" or not isinstance(value, int | float):
                 continue
-            if not isinstance(patterns, dict) or not all(NAME.fullmatch(pattern) for pattern in patterns):
+            if not isinstance(patterns, dict) or not all(map(is_name, patterns)):
                 return None
-            value = next((alpha for pattern, alpha in patterns.items() if _matches(pattern, key.module)), value)
+            value = next((alpha for pattern, alpha in patterns.items() if names_module(pattern, key.module)), value)
             rank = header.tensors[name].shape[0]
             found[_place(key)] = float(value) * (math.sqrt(rank) if config.get(f"{prefix}use_rslora") else 1.0)
     return found
-
-
-def _matches(pattern: str, module: str) -> bool:
-    """Whether a module has this name, or ends with it where the pattern is not anchored."""
-    name = pattern.removeprefix("^").replace("\\", "")
-    return module == name or (not pattern.startswith("^") and module.endswith(f".{name}"))
 
 
 def scalar(header: Header, name: str, small: Mapping[str, bytes]) -> float | None:

@@ -127,6 +127,7 @@ DIALECTS.add("peft")(
         endings={
             **lora(down=".lora_A.weight", up=".lora_B.weight", down_bias=".lora_A.bias", up_bias=".lora_B.bias"),
             **lora(down=".lora_A", up=".lora_B"),
+            **lora(singular=".lora_E"),  # AdaLoRA's, between the two
             **lora(down=".lora_embedding_A", up=".lora_embedding_B"),
             **lora(dora=".lora_magnitude_vector.weight"),
             **lora(dora=".lora_magnitude_vector"),

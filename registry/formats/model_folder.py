@@ -1,6 +1,5 @@
 """A model's folder on the disk: its small JSON files, the weights a component is loaded from, everything below it."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 from registry.errors import BadFile
 from registry.formats.safetensors_header import TensorInfo, open_regular, read_header
+from registry.plain_values import from_json
 
 JSON_LIMIT = 16 << 20  # bytes of a config or index file
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file. Raises BadFile."""
+    """The object in a small JSON file, its texts storable. Raises BadFile."""
     if not path.exists():
         raise BadFile(path, "not-a-model", "is missing. Copy the whole folder again.")
     with open_regular(path) as file:
@@ -21,8 +21,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if len(raw) > JSON_LIMIT:
         raise BadFile(path, "not-a-model", f"is longer than the {JSON_LIMIT:,} bytes a config may have.")
     try:
-        values = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        values = from_json(raw)
+    except ValueError as error:
         raise BadFile(path, "not-a-model", f"is not JSON ({error}).") from error
     if not isinstance(values, dict):
         raise BadFile(path, "not-a-model", "is not a JSON object.")

@@ -1,24 +1,32 @@
-"""LoraConfig settings of an adapter: diffusers' `lora_adapter_metadata` or peft's adapter_config.json beside the file."""
+"""LoraConfig settings of an adapter: diffusers' `lora_adapter_metadata` or peft's adapter_config.json beside the file.
+
+peft takes the keys of `alpha_pattern` and `rank_pattern` as regular expressions. A file's text is never run as one here: keys that
+are module names are compared as names, and a file with any other is refused where it would be applied.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
+from registry.plain_values import from_json
 
 WEIGHTS, CONFIG = "adapter_model", "adapter_config.json"  # as peft names the files of a folder
 ENTRY = "lora_adapter_metadata"
+PATTERNS = ("alpha_pattern", "rank_pattern")
+NAME = re.compile(r"\^?(?:\w|\\?[.-])+\$?")  # a module's name or its end, as peft and diffusers write it: plain, or anchored and escaped
 
 
 def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     """diffusers' `lora_adapter_metadata`: one JSON with `<component>.<field of LoraConfig>`; {} when absent or damaged."""
     try:
-        values = json.loads(metadata.get(ENTRY, "{}"))
-    except (ValueError, RecursionError):
+        values = from_json(metadata.get(ENTRY, "{}"))
+    except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -51,3 +59,26 @@ def with_config(metadata: Mapping[str, str], config: Mapping[str, Any]) -> Mappi
     if "lora_alpha" not in settings or ENTRY in metadata:
         return metadata
     return {**metadata, ENTRY: json.dumps({f"unet.{name}": value for name, value in settings.items()})}
+
+
+def is_name(pattern: object) -> bool:
+    """Whether a key of `alpha_pattern` is a module's name, or its end."""
+    return isinstance(pattern, str) and NAME.fullmatch(pattern) is not None
+
+
+def names_module(pattern: str, module: str) -> bool:
+    """Whether a module has this name, or ends with it where the pattern is not anchored. `pattern` is one that `is_name` took."""
+    name = pattern.removeprefix("^").removesuffix("$").replace("\\", "")
+    return module == name or (not pattern.startswith("^") and module.endswith(f".{name}"))
+
+
+def by_name(settings: Mapping[str, Any], field: str, module: str, default: Any) -> Any:
+    """The entry of the first name in `alpha_pattern` or `rank_pattern` that a module has, as peft orders them."""
+    patterns = settings.get(field) or {}
+    return next((value for pattern, value in patterns.items() if names_module(pattern, module)), default)
+
+
+def peft_weights(path: Path) -> Path:
+    """The weights in a folder that peft's `save_pretrained` wrote; any other path is itself."""
+    inside = path / f"{WEIGHTS}.safetensors"
+    return inside if inside.is_file() and (path / CONFIG).is_file() else path

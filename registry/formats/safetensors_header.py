@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from registry.errors import BadFile
 
 HEADER_LIMIT = 100_000_000  # bytes; the reference implementation refuses more
+ENTRIES_LIMIT = 300_000  # tensors; the largest models have some thousands, and each costs about 600 bytes of memory
 SNIFF = 512  # bytes read to name what is not safetensors
 
 # bits an element, in the order of the format's own enumeration: it is also the order in which data is laid out (descending)
@@ -102,6 +103,8 @@ def read_header_bytes(path: Path) -> tuple[int, bytes]:
         raw = start[8 : 8 + length] + file.read(max(0, 8 + length - len(start)))
     if len(raw) != length:
         raise BadFile(path, "truncated", "it ended while its header was read. Fetch it again.")
+    if length > ENTRIES_LIMIT and (entries := raw.count(b'"dtype"')) > ENTRIES_LIMIT:
+        raise BadFile(path, "header-too-large", f"its header has {entries:,} tensors; at most {ENTRIES_LIMIT:,} are read.")
     return size, raw
 
 

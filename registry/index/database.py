@@ -112,7 +112,7 @@ class Database(Protocol):
     def fault(self) -> str | None: ...
     def is_damage(self, error: DatabaseError) -> bool: ...
     def damaged(self, reason: str) -> LoomError: ...
-    def explain(self, error: DatabaseError) -> str: ...
+    def explain(self, error: DatabaseError) -> LoomError: ...
     def back_up(self) -> None: ...
     def back_up_daily(self) -> None: ...
     def restore(self, reason: str) -> str: ...
@@ -186,7 +186,7 @@ class Index:
         except DatabaseError as error:
             if self._database.is_damage(error):
                 raise self._database.damaged(str(error.orig)) from error
-            raise Refused(self._database.explain(error)) from error
+            raise self._database.explain(error) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = self._database.fault()
             if reason is None:
@@ -221,7 +221,7 @@ def open_index(database: Database) -> Engine:
         engine.dispose()
         if database.is_damage(error):
             raise database.damaged(str(error.orig)) from error
-        raise Refused(database.explain(error)) from error
+        raise database.explain(error) from error
     except BaseException:
         engine.dispose()
         raise

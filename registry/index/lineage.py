@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from registry.detect.licences import Terms, inherited
+from registry.printable import as_lines
 from registry.record import Record
 
 Resolve = Callable[[Mapping[str, Any]], Record | None]
@@ -78,14 +79,14 @@ class Lineage:
             lines.append(f"licence not known: {', '.join(terms.unknown)}")
         if self.derived:
             lines.append(f"made from it: {', '.join(self.derived)}")
-        return "\n".join(lines)
+        return as_lines(lines)
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language; holes are dashed."""
         nodes: dict[str, str] = {}
         edges: dict[str, None] = {}
         _dot(self.root, nodes, edges)
-        return "\n".join(["digraph lineage {", "  rankdir=BT;", "  node [shape=box];", *nodes.values(), *edges, "}"])
+        return as_lines(["digraph lineage {", "  rankdir=BT;", "  node [shape=box];", *nodes.values(), *edges, "}"])
 
 
 def trace(record: Record, resolve: Resolve, everything: Sequence[Record]) -> Lineage:

@@ -12,12 +12,14 @@ from sqlalchemy import Connection
 
 from registry.detect.inspect import inspect
 from registry.errors import Ambiguous, NotFound, Refused
+from registry.formats.peft_config import peft_weights
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.embedded import Embedded
 from registry.index.run_checkpoints import BEST, LAST, best_step, checkpoint_folders, checkpoint_step
 from registry.index.storage.hash_cache import Digests
 from registry.names import suggest
+from registry.printable import as_lines
 from registry.progress import silent
 from registry.record import Record
 from registry.references import POCKET, absolute, is_hash, looks_like_path, names_like, split_alias
@@ -43,7 +45,7 @@ class Finder:
         if not found:
             raise self._not_found(reference, kind)
         if len(found) > 1:
-            raise Ambiguous("\n".join([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
+            raise Ambiguous(as_lines([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
         if kind is not None and found[0].kind != kind:
             raise Refused(_wrong_kind(reference, found[0], kind))
         return found[0]
@@ -132,7 +134,7 @@ class Finder:
         return []
 
     def _by_path(self, reference: str) -> list[Record]:
-        path = absolute(reference)
+        path = peft_weights(absolute(reference))
         if not path.exists():
             return []
         with self._index.reading() as connection:

@@ -87,10 +87,10 @@ class PostgresServer:
         """No lock: nothing is restored here."""
         return contextlib.nullcontext()
 
-    def explain(self, error: DatabaseError) -> str:
-        """What a person can do about an error."""
+    def explain(self, error: DatabaseError) -> LoomError:
+        """The error for a person."""
         reason = " ".join(str(error.orig).split()).removesuffix(" Is the server running on that host and accepting TCP/IP connections?")
-        return f"The index {self.shown} cannot be used: {reason}. Check that the server runs, and the URL in LORALOOM_INDEX."
+        return Refused(f"The index {self.shown} cannot be used: {reason}. Check that the server runs, and the URL in LORALOOM_INDEX.")
 
 
 def _begin(connection: Connection) -> None:

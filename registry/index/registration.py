@@ -15,6 +15,7 @@ from registry.detect.model_card import card_licence
 from registry.errors import BadFile, Refused
 from registry.formats.model_folder import folder_files
 from registry.index import records, rows
+from registry.plain_values import storable
 from registry.record import FileEntry, Hashes, Record
 
 
@@ -38,6 +39,10 @@ class Registration:
 
 def register(connection: Connection, new: Registration) -> Record:
     """Write a record, or add to the one that is the same, and give it."""
+    try:
+        rows.check_storable(new.record)
+    except UnicodeEncodeError:
+        raise Refused(f"{storable(new.place.path)} has files with names that are not valid Unicode. Rename them to register it.") from None
     record_id = _same(connection, new) or rows.new_id()
     rows.put_record(connection, replace(new.record, id=record_id))
     rows.put_place(connection, record_id, new.place)

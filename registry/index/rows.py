@@ -93,6 +93,11 @@ def _record_row(record: Record) -> dict[str, Any]:
     return {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
 
 
+def check_storable(record: Record) -> None:
+    """Raise UnicodeEncodeError for a record with a text, such as the name of one of its files, that no database can hold."""
+    str(_record_row(record)["data"]).encode()
+
+
 def put_place(connection: Connection, record_id: str, place: Place, *, turn: int | None = None) -> None:
     """Set a record's place; a place holds one record. The place of the highest turn, the last one written, is shown first."""
     connection.execute(delete(tables.location).where(tables.location.c.path == place.path))

@@ -1,24 +1,30 @@
 """The index as a SQLite file: WAL, one writer at a time, created atomically; damage is distinguished from other errors."""
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
+import shutil
 import sqlite3
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
-from registry.errors import IndexDamaged, LoomError, Refused
+from registry.errors import IndexDamaged, LoomError, Refused, WriteFailed
+from registry.files.locks import held
 from registry.index import backups
-from registry.index.storage.locks import held
 
 logger = logging.getLogger(__name__)
+FULL, BROKEN, READ_ONLY = "database or disk is full", "disk I/O error", "readonly database"  # as SQLite words them
+LEAST_FREE = 1 << 16  # bytes; below it the shared memory of WAL cannot be made, which SQLite calls an I/O error
 BUSY_SECONDS = 60  # how long a writer waits for another process
 
 
@@ -28,6 +34,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shown = str(path)
+        self._reading_copy: tempfile.TemporaryDirectory[str] | None = None
         self._checked_on = ""  # the day on which the daily backup was made or found
 
     def engine(self) -> Engine:
@@ -42,10 +49,40 @@ class SqliteFile:
             raise Refused(
                 f"The home {self.path.parent} cannot be made ({error.strerror}). Set LORALOOM_HOME to a folder that you can write to."
             ) from error
+        self._reading_copy = None
+        if self._cannot_be_written():
+            return self._read_only_engine()
         engine = sqlalchemy.create_engine(URL.create("sqlite", database=str(self.path)), connect_args={"timeout": BUSY_SECONDS})
         sqlalchemy.event.listen(engine, "connect", _prepare)
         sqlalchemy.event.listen(engine, "begin", _begin)
         return engine
+
+    def _read_only_engine(self) -> Engine:
+        """The engine of a file that cannot be written. SQLite reads its journal only where it can write beside it: then a copy is read."""
+        path = self.path
+        journal = path.with_name(f"{path.name}-wal")
+        if journal.exists() and journal.stat().st_size:
+            self._reading_copy = tempfile.TemporaryDirectory(prefix="loraloom-index-")
+            for file in (path, journal):
+                shutil.copyfile(file, Path(self._reading_copy.name, file.name))
+            path = Path(self._reading_copy.name, path.name)
+        query = {"uri": "true", "mode": "ro"} | ({} if self._reading_copy else {"immutable": "1"})
+        url = URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
+        engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        sqlalchemy.event.listen(engine, "connect", _prepare_reading)
+        sqlalchemy.event.listen(engine, "begin", self._begin_reading)
+        return engine
+
+    def _begin_reading(self, connection: Connection) -> None:
+        if connection.get_execution_options().get("loom_writes"):
+            raise self._unusable(sqlite3.OperationalError(READ_ONLY))
+        connection.exec_driver_sql("BEGIN")
+
+    def _cannot_be_written(self) -> bool:
+        """Whether the file or its folder, where SQLite keeps a journal and shared memory, cannot be written by this process."""
+        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+            return True
+        return self._free() < LEAST_FREE and not self.path.with_name(f"{self.path.name}-shm").exists()
 
     def _make(self) -> None:
         """An empty database, renamed to its final name: an index of 0 bytes is damaged, never unfinished."""
@@ -56,7 +93,7 @@ class SqliteFile:
                 connection.execute("PRAGMA user_version = 0")
             _put_if_free(temporary, self.path)
         except sqlite3.Error as error:
-            raise Refused(f"The index {self.path} cannot be made ({error}). Check the folder's permissions and free space.") from error
+            raise self._unusable(error, "made") from error
         finally:
             for ending in ("", "-wal", "-shm"):
                 temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
@@ -80,12 +117,31 @@ class SqliteFile:
         """Whether the error means a damaged file, or a file that is not an index."""
         return backups.is_damage(error.orig)
 
-    def explain(self, error: DatabaseError) -> str:
-        """What a person can do about another error."""
+    def explain(self, error: DatabaseError) -> LoomError:
+        """The error for a person: a failed write names the path and the free space."""
         return self._unusable(error.orig)
 
-    def _unusable(self, error: BaseException | None) -> str:
-        return f"The index {self.path} cannot be used: {error}. Check the folder's permissions and free space."
+    def _unusable(self, error: BaseException | None, verb: str = "used") -> LoomError:
+        reason = str(error)
+        if FULL in reason or ((BROKEN in reason or READ_ONLY in reason) and self._free() < LEAST_FREE):
+            return self._not_written(errno.ENOSPC, f"the disk is full. {self._free():,} bytes are free there, the index {self._size()}")
+        if BROKEN in reason:
+            return self._not_written(errno.EIO, "the disk reports an input/output error")
+        if READ_ONLY in reason:
+            return self._not_written(errno.EROFS, "it is on a read-only disk, or permission is denied. It can be read")
+        return Refused(f"The index {self.path} cannot be {verb}: {reason}. Check the folder's permissions and free space.")
+
+    def _not_written(self, number: int, why: str) -> WriteFailed:
+        advice = "Make room, or set" if number == errno.ENOSPC else "Set"
+        message = f"The index {self.path} cannot be written: {why}. {advice} LORALOOM_HOME to a folder on another disk."
+        return WriteFailed(message, reason=OSError(number, os.strerror(number)))
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self.path.parent).free
+
+    def _size(self) -> str:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        return f"has {size:,} and needs room for a journal of that size beside it"
 
     # --- damage and backups
 
@@ -94,7 +150,7 @@ class SqliteFile:
         try:
             return backups.fault(self.path)
         except sqlite3.Error as error:
-            raise Refused(self._unusable(error)) from error
+            raise self._unusable(error) from error
 
     def damaged(self, reason: str) -> LoomError:
         """The error of a damaged file, which names the command that restores it."""
@@ -154,6 +210,10 @@ def _prepare(connection: Any, _record: Any) -> None:
     _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a crash cannot damage the file
     cursor.close()
+
+
+def _prepare_reading(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
 
 
 def _write_ahead(cursor: Any) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults, JobFailed
-from registry.formats.hashing import folder_sha256, hash_file
+from registry.errors import Faults
+from registry.files.unfinished import only_writer
+from registry.index.written import add_written, written_folder_sha256
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import Recipe, Source
-from registry.merging.stream import Written, write_merge
+from registry.merging.stream import write_merge
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import is_hash, looks_like_path
@@ -51,15 +52,22 @@ def merge(
 
 
 def run_plan(plan: MergePlan, store: Store, *, report: Report = silent, register: bool = True) -> Merged:
-    """Write what was planned; with `register` it gets a Record under the recipe's name."""
+    """Write what was planned; with `register` it gets a Record under the recipe's name. Raises Refused where another process writes it."""
+    with only_writer(plan.output):
+        return _written(plan, store, report, register=register)
+
+
+def _written(plan: MergePlan, store: Store, report: Report, *, register: bool) -> Merged:
     began = monotonic()
     recipe = pinned(plan, store, report)
     written = write_merge(plan, metadata=metadata_of(plan, recipe), report=report)
-    sha256 = _whole_sha256(plan, written)
+    written.check_places(plan.output)
+    whole = written.files.get("")
+    sha256 = str(whole.sha256) if whole is not None else written_folder_sha256(plan.output, written.files)
     result = {
         "output": str(plan.output),
         "sha256": sha256,
-        "tensors_sha256": written.files[""].tensors_sha256 if "" in written.files else None,
+        "tensors_sha256": whole.tensors_sha256 if whole is not None else None,
         "method": plan.method.name,
         "keys": plan.keys.counts(),
         "seconds": round(monotonic() - began, 3),
@@ -108,17 +116,6 @@ def metadata_of(plan: MergePlan, recipe: Recipe) -> dict[str, str]:
     return kept
 
 
-def _whole_sha256(plan: MergePlan, written: Written) -> str:
-    """The file's sha256, or the folder's over all of its files."""
-    if "" in written.files:
-        return str(written.files[""].sha256)
-    from registry.formats.model_folder import folder_files
-
-    known = {name: str(hashes.sha256) for name, hashes in written.files.items()}
-    places = {file.relative_to(plan.output).as_posix(): file for file in folder_files(plan.output)}
-    return folder_sha256({name: known.get(name) or str(hash_file(file)[0].sha256) for name, file in places.items()})
-
-
 def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -> Record:
     roles = ROLES.get(merged.recipe.method, ("source",))
     parents = [
@@ -126,14 +123,13 @@ def _registered(merged: Merged, plan: MergePlan, store: Store, report: Report) -
         for index, source in enumerate(merged.recipe.sources)
     ]
     recipe = {"tool": "merge", **merged.recipe.to_plain()}
-    record = store.add(
+    return add_written(
+        store,
         merged.output,
+        sha256=merged.result["sha256"],
         name=merged.recipe.name,
         parents=parents,
         recipe=json.loads(json.dumps(recipe)),
         licence=plan.terms.licence,
         report=report,
     )
-    if record.hashes.sha256 != merged.result["sha256"]:
-        raise JobFailed(f"{merged.output} does not read back as it was written: check the disk.")
-    return record

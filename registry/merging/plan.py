@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from registry.detect.licences import Terms, inherited
 from registry.errors import Faults, LoomError, Refused, UnknownName
+from registry.files.unfinished import WRITING, is_being_written
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.method import Method
 from registry.merging.methods import METHODS
 from registry.merging.recipe import Recipe, Source
+from registry.printable import as_lines
 from registry.record import Record
 from registry.references import check_name
 from registry.tensors.chunks import CHUNK
@@ -140,7 +142,7 @@ class MergePlan:
         )
         lines.append(f"  memory at most {self.memory_mib} MiB beyond mapped pages, {self.threads} threads, about {self.seconds:.0f} s")
         lines.append(f"  licence: {self.terms.licence or 'not known'}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def size_of(info: TensorInfo) -> int:
@@ -316,6 +318,8 @@ def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, shards
     if folder and output.suffix == ".safetensors":
         why = "it gets shards (shard_mib)" if shards else "its first source is one"
         faults.append(f"output {output.name} must be a folder's name without .safetensors, as {why}.")
+    if is_being_written(output):
+        faults.append(f"output {output} {WRITING}")
     parent = next((parent for parent in output.parents if parent.exists()), None)
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
         faults.append(f"output {output} cannot be written: {parent} is no folder that may be written to.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from registry.formats.safetensors_header import read_header
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import DTYPES, Recipe, Source, recipe_of
+from registry.plain_values import from_json
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import Weighted
@@ -72,10 +72,12 @@ def recipe_of_record(record: Record) -> dict[str, Any]:
     if stated is None:
         raise NotFound(f"{record.name} has no recipe: it was made neither by loraloom merge nor by loraloom lora.")
     try:
-        plain = json.loads(stated)
+        plain = from_json(stated)
     except ValueError as error:
         raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
-    return dict(plain)
+    if not isinstance(plain, dict):
+        raise NotFound(f"The recipe in {record.name} cannot be read: a JSON object was expected.")
+    return plain
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import JobFailed
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, atomic_folder, torch_dtype, write_json
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
@@ -44,8 +44,17 @@ class Written:
 
     files: dict[str, Hashes] = field(default_factory=dict)
     learned: dict[str, dict[str, Any]] = field(default_factory=dict)  # what else the hasher saw, as the registry keeps it
+    inodes: dict[str, tuple[int, int]] = field(default_factory=dict)  # device and inode of each file
     peak_mib: float = 0.0
     done: int = 0  # bytes
+
+    def check_places(self, output: Path) -> None:
+        """Raise JobFailed where a file of the output is not the one that was written."""
+        for relative, inode in self.inodes.items():
+            path = output / relative if relative else output
+            there = os.stat(path) if path.exists() else None
+            if there is None or (there.st_dev, there.st_ino) != inode:
+                raise JobFailed(f"{path} was removed or replaced by another process after it was written. It is not registered.")
 
     def watch(self) -> None:
         """Look at the memory now."""
@@ -56,32 +65,18 @@ def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report 
     """Compute and write the plan's output, whole or not at all. Raises JobFailed for numbers that cannot be kept and for a full disk."""
     written = Written()
     maps = MappedFiles(file for key in plan.keys.keys.values() for source in key.sources for file in source.files)
-    with _room(plan.output):
-        if not plan.files[0].relative:
-            _write_file(plan, plan.output, "", plan.files[0].names, maps, metadata, written, report, last=maps.check)
-            return written
-        plan.output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(plan.output) as folder:
-            for name, origin in plan.others:
-                _copy_small(origin, folder / name)
-            for file in plan.files:
-                own = _file_metadata(plan, file.relative, metadata)
-                _write_file(plan, folder / file.relative, file.relative, file.names, maps, own, written, report)
-            _write_indices(plan, folder)
-            maps.check()
+    if not plan.files[0].relative:
+        _write_file(plan, plan.output, "", plan.files[0].names, maps, metadata, written, report, last=maps.check)
+        return written
+    with atomic_folder(plan.output) as folder:
+        for name, origin in plan.others:
+            _copy_small(origin, folder / name)
+        for file in plan.files:
+            own = _file_metadata(plan, file.relative, metadata)
+            _write_file(plan, folder / file.relative, file.relative, file.names, maps, own, written, report)
+        _write_indices(plan, folder)
+        maps.check()
     return written
-
-
-@contextmanager
-def _room(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise JobFailed(
-                f"The disk of {output} is full. Nothing was written there; free some space or choose another output."
-            ) from error
-        raise
 
 
 def _copy_small(origin: Path, place: Path) -> None:
@@ -135,11 +130,11 @@ def _write_file(
     raw, order = header_bytes(infos, metadata)
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
     hasher = Hasher(parse_header(raw[8:], path=path, file_bytes=size))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     whole = plan.bytes
     total = max(1, -(-whole // MIB))
     try:
-        with atomic_file(path) as file:
+        with atomic_file(path, needed=size) as file:
             _reserve(file, size)
             hasher.update(raw)
             file.write(bytes(8) + raw[8:])
@@ -152,6 +147,8 @@ def _write_file(
                 last()
             file.flush()
             os.pwrite(file.fileno(), raw[:8], 0)
+            made = os.fstat(file.fileno())
+            written.inodes[relative] = made.st_dev, made.st_ino
     finally:
         hasher.close()
     written.files[relative], written.learned[relative] = hasher.finish(), hasher.learned()

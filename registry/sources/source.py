@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
+from registry.files.locks import held
 from registry.index.scanning.walk import MODELS
 from registry.index.storage.blobs import Blobs
-from registry.index.storage.locks import held
 from registry.progress import Report
 from registry.record import Hashes
 from registry.references import GENERIC, proper_name

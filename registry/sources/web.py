@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import JobFailed, Refused
+from registry.files.locks import held
 from registry.formats.atomic_file import write_json
-from registry.index.storage.locks import held
+from registry.plain_values import from_json
 from registry.progress import Report, Tick
 
 CHUNK = 1 << 20  # bytes a read
@@ -218,7 +218,7 @@ def _facts_of(part: Path) -> Path:
 
 def _read_facts(part: Path) -> dict[str, Any]:
     try:
-        value = json.loads(_facts_of(part).read_text("utf-8"))
+        value = from_json(_facts_of(part).read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -68,7 +68,7 @@ call("plain", *grid)
 call("axis", *grid, "axes.sharpness=[0,2]")
 call("setting", *grid, "sharpness=2")
 folder = answers["axis"]["out"].splitlines()[-1]
-call("reproduce", "reproduce", f"{folder}/images/0002.png", "--json")
+call("reproduce", "reproduce", f"{folder}/images/sharpness-2.png", "--json")
 call("typo", "grid", "prompt=x", "sharpnes=1")
 call("axis typo", "grid", "prompt=x", "axes.sharpnes=[1]")
 call("range", *grid, "sharpness=9")

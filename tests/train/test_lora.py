@@ -1,5 +1,7 @@
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from train.lora import (
     adapter_disabled,
     add_lora,
     add_loras,
+    encoder_targets,
     learning_modules,
     lora_tensors,
     matched,
@@ -129,3 +132,14 @@ def test_a_family_whose_text_encoders_cannot_learn_says_why(parts: Parts) -> Non
         learning_modules(family, parts, TrainConfig(lora=LoraConfig(text_encoder=True)))
     with pytest.raises(Faults, match=r"optim.text_lr needs lora.text_encoder=true"):
         TrainConfig(optim=OptimConfig(text_lr=1e-5))
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "layers"), [("sd1", "text_encoder", 9), ("sdxl", "text_encoder", 8), ("sdxl", "text_encoder_2", 12)]
+)
+def test_layers_that_clip_skip_leaves_out_get_no_adapter(family: str, name: str, layers: int) -> None:
+    """SDXL reads the last but one layer of its first encoder, and the last one of its second for the pooled state."""
+    encoder = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=12))
+    targets = encoder_targets(FAMILIES[family], name, encoder, clip_skip=3)
+    hit = [number for number in range(12) if re.fullmatch(targets, f"encoder.layers.{number}.self_attn.q_proj")]
+    assert hit == list(range(layers))

@@ -102,7 +102,9 @@ def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], li
         faults.append(f"{path}: {columns_text}; set data.image_column")
     elif image not in names:
         faults.append(f"{path}: has no column {image!r} (data.image_column). {suggest(image, names)}")
-    caption, fault = caption_column_of(names, config.caption_column, where=path)
+    texts = [name for name in names if name != image and getattr(table.features[name], "dtype", None) in ("string", "large_string")]
+    texts = names if config.caption_column in names else texts
+    caption, fault = caption_column_of(texts, config.caption_column, where=path)
     faults += [fault] if fault else []
     if faults or image is None:
         return [], faults

@@ -1,27 +1,60 @@
-"""An image as training sees it: upright, opaque on white, its short side scaled to the resolution, cropped at the centre."""
+"""An image as training sees it: upright, in sRGB, opaque on white, its short side scaled to the resolution, cropped at the centre."""
 
 from __future__ import annotations
 
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
+
+from registry.formats.image_file import PLUGINS, VERSION, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-TRANSFORM = "exif, white under alpha, lanczos short side, centre crop; 1"  # its version is a part of every latent cache key
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+TRANSFORM = f"exif, sRGB, white under alpha, lanczos short side, centre crop; {VERSION}"  # a part of every latent cache key
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+UNREAD = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".exr", ".hdr", ".jp2", ".tga", ".ppm")
+
+
+def is_image(file: PurePath) -> bool:
+    """Whether a file of this name is read as an image."""
+    suffix = file.suffix.lower()
+    return suffix in SUFFIXES or any(suffix in plugin.suffixes and plugin.installed for plugin in PLUGINS)
+
+
+def unread_reason(file: PurePath) -> str | None:
+    """Why an image file of this name is not read, and what to do; None for what is read, or is no image."""
+    suffix = file.suffix.lower()
+    for plugin in PLUGINS:
+        if suffix in plugin.suffixes:
+            return None if plugin.installed else plugin.need
+    return f"{suffix} is not read: save it as PNG or JPEG" if suffix in UNREAD else None
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there are images in the folder, read or not."""
+    return folder.is_dir() and any(is_image(file) or unread_reason(file) for file in folder.iterdir())
+
+
+def scaled_size(size: Size, resolution: int) -> tuple[int, int]:
+    """(width, height) once the short side is `resolution`."""
+    scale = resolution / size.short
+    return max(resolution, round(size.width * scale)), max(resolution, round(size.height * scale))
+
+
+def crop_corner(scaled: tuple[int, int], resolution: int) -> tuple[int, int]:
+    """(left, top) of the centre crop in the scaled image."""
+    return (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
 
 
 def fit(image: Image, resolution: int) -> Image:
     """The image `resolution` pixels square: short side scaled, the middle kept."""
     from PIL import Image
 
-    width, height = image.size
-    scale = resolution / min(width, height)
-    scaled = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
+    scaled = scaled_size(Size(*image.size), resolution)
     if scaled != image.size:
         image = image.resize(scaled, Image.Resampling.LANCZOS)
-    left, top = (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
+    left, top = crop_corner(scaled, resolution)
     return image.crop((left, top, left + resolution, top + resolution))
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import has_trigger
 from train.data.dataset import Sample, inspect_set
-from train.data.images import SUFFIXES
+from train.data.images import holds_images
+from train.data.split import near_leaks
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Lint:
         lines += [f"{len(self.faults)} faults; training refuses the set:" if self.faults else "no faults; training accepts the set"]
         lines += [f"  - {fault}" for fault in self.faults]
         lines += ["notes:", *(f"  - {note}" for note in self.notes)] if self.notes else []
-        return "\n".join(lines)
+        return as_lines(lines)
 
 
 def lint(config: DataConfig, *, resolution: int | None = None, report: Report = silent) -> Lint:
@@ -53,11 +55,11 @@ def lint(config: DataConfig, *, resolution: int | None = None, report: Report = 
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
     beside = Path(path).expanduser() / "heldout"
-    if beside.is_dir() and any(file.suffix.lower() in SUFFIXES for file in beside.iterdir()):
+    if holds_images(beside):
         inner = inspect_set(config, path=str(beside), report=report)
         heldout = inner.samples
         faults += [f"heldout/: {fault}" for fault in inner.faults]
-        notes += [f"heldout/: {note}" for note in inner.notes]
+        notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]
         trained = {sample.sha256: sample.name for sample in found.samples}
         faults += [f"heldout/{s.name} is the training image {trained[s.sha256]}" for s in heldout if s.sha256 in trained]
     notes += _remarks(found.samples, config, resolution)

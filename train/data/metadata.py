@@ -12,6 +12,8 @@ from registry.names import suggest
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("text", "caption", "prompt")  # looked for in a table when data.caption_column is not set
+NO_CAPTIONS = "none"  # data.caption_column of a set that is trained with the trigger alone
+CAPTION_LIKE = ("text", "capt", "prompt", "desc", "tag", "label", "title")  # parts of names of columns that may hold captions
 
 
 def read_rows(table: Path, *, image_column: str | None, caption_column: str | None) -> tuple[list[tuple[str, str | None]], list[str]]:
@@ -26,7 +28,7 @@ def read_rows(table: Path, *, image_column: str | None, caption_column: str | No
     image = image_column or "file_name"
     if image not in columns:
         return [], [f"{table.name}: has no column {image!r} (data.image_column). {suggest(image, columns)}"]
-    caption, fault = caption_column_of(columns, caption_column, where=table.name)
+    caption, fault = caption_column_of([name for name in columns if name != image], caption_column, where=table.name)
     if fault:
         return [], [fault]
     faults = [
@@ -39,7 +41,9 @@ def read_rows(table: Path, *, image_column: str | None, caption_column: str | No
 
 
 def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) -> tuple[str | None, str | None]:
-    """(the caption column or None, a fault or None)."""
+    """(the caption column or None, a fault or None). Columns that may hold captions are never left out unseen."""
+    if given == NO_CAPTIONS and given not in columns:
+        return None, None
     if given is not None:
         if given in columns:
             return given, None
@@ -47,6 +51,13 @@ def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) 
     there = [name for name in CAPTION_COLUMNS if name in columns]
     if len(there) > 1:
         return None, f"{where}: has the columns {' and '.join(there)}; choose one with data.caption_column"
+    if not there:
+        like = [name for name in columns if any(part in name.casefold() for part in CAPTION_LIKE)]
+        if like:
+            return None, (
+                f"{where}: has no column text, caption or prompt, but {' and '.join(like)}, which may hold captions and would not be read."
+                f" Choose one with data.caption_column, or data.caption_column={NO_CAPTIONS} for a set without captions"
+            )
     return (there[0] if there else None), None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,9 @@ from registry.errors import Faults, Refused
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
-from train.data.images import SUFFIXES
-from train.loop.validation import split
+from train.data.images import holds_images
+from train.data.near_duplicates import near_duplicates
+from train.loop.rng import seed_of
 
 
 def read_dataset(config: TrainConfig, report: Report) -> ImageSet:
@@ -34,25 +37,68 @@ def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> Trai
     """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
     beside = Path(dataset.path).expanduser() / "heldout"
     given = config.heldout.path
-    if given is None and beside.is_dir() and any(file.suffix.lower() in SUFFIXES for file in beside.iterdir()):
+    if given is None and holds_images(beside):
         given = str(beside)
     if given is not None:
         held = read_set(config.data, path=given, report=report)
         share = " (heldout.share is not used)" if config.heldout.share else ""
-        return TrainSplit(dataset.samples, held.samples, f"{len(held.samples)} images of {given}{share}", held.notes)
+        source = f"{len(held.samples)} images of {given}{share}"
+        return TrainSplit(dataset.samples, held.samples, source, (*held.notes, *near_leaks(dataset.samples, held.samples)))
     if config.heldout.share:
-        if len({sample.sha256 for sample in dataset.samples}) < 2:
-            raise Refused("heldout.share needs at least two different images. Set it to 0, or give heldout.path.")
-        train, held_out = split(dataset.samples, config.heldout.share)
-        return TrainSplit(
-            tuple(train),
-            tuple(held_out),
-            f"{len(held_out)} of {len(dataset.samples)} images, split off by content (heldout.share={config.heldout.share:g})",
-        )
+        train, held_out = split_by_content(dataset.samples, config.heldout.share)
+        source = f"{len(held_out)} of {len(dataset.samples)} images, split off by content (heldout.share={config.heldout.share:g})"
+        wanted = round(config.heldout.share * len(dataset.samples))
+        if len(held_out) != wanted:
+            source += f"; not {wanted}, so that both sides have one and near duplicates lie on one side"
+        return TrainSplit(tuple(train), tuple(held_out), source)
     why = (
         "none: the set has no heldout/, and neither heldout.path nor heldout.share is given. `best` cannot be chosen, the last step counts"
     )
     return TrainSplit(dataset.samples, (), why)
+
+
+def split_by_content(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
+    """(trained, held out): round(share x n) images are held out, at least one of each side, near duplicates on one side.
+
+    Images are ranked by a hash of their content: which are held out depends on no name or order, and few of them change when
+    images are added. Raises Refused where all images are one.
+    """
+    groups = _groups(samples)
+    if len(groups) < 2:
+        raise Refused(
+            "heldout.share needs at least two different images, and near duplicates count as one. Set it to 0, or give heldout.path."
+        )
+    ranked = sorted(groups, key=lambda group: min(seed_of("heldout", samples[place].sha256) for place in group))
+    wanted = min(max(1, round(share * len(samples))), len(samples) - 1)
+    out: set[int] = set()
+    for group in ranked:
+        if len(out) + len(group) <= wanted:
+            out |= set(group)
+    smallest = min(ranked, key=len)
+    out = out or set(smallest)  # every group is larger than what is wanted
+    return [s for place, s in enumerate(samples) if place not in out], [s for place, s in enumerate(samples) if place in out]
+
+
+def _groups(samples: Sequence[Sample]) -> list[list[int]]:
+    """The places of the samples, those of one image together."""
+    together = {place: places for places in near_duplicates(samples) for place in places}
+    by_content: dict[str, list[int]] = defaultdict(list)
+    for place in range(len(samples)):
+        first = together.get(place, [place])[0]
+        by_content[samples[first].sha256].append(place)
+    return list(by_content.values())
+
+
+def near_leaks(trained: Sequence[Sample], heldout: Sequence[Sample]) -> list[str]:
+    """Notes of held-out images that are nearly a training image: their loss is lower than that of new images."""
+    both = [*trained, *heldout]
+    notes = []
+    for places in near_duplicates(both):
+        inside, outside = [both[p] for p in places if p < len(trained)], [both[p] for p in places if p >= len(trained)]
+        if inside and {sample.sha256 for sample in outside} - {sample.sha256 for sample in inside}:
+            held, known = ", ".join(sample.name for sample in outside), ", ".join(sample.name for sample in inside)
+            notes.append(f"{held}: nearly the training image {known}, in another format, quality or size; its loss shows no new image's")
+    return notes
 
 
 def check_leaks(split: TrainSplit) -> None:

@@ -16,10 +16,11 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from registry.errors import JobFailed
+from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import sync_folder, write_json
 from train.output.folder import UNFINISHED
 
@@ -27,6 +28,7 @@ VERSION = 1
 ADAPTER = "adapter.safetensors"
 TRAINING = "training.pt"
 STATE = "state.json"
+DAMAGED = "damaged"  # folder of a run for checkpoints that are not what was saved
 NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -54,7 +56,11 @@ def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], train
 
     final = run / "checkpoints" / folder_name(step)
     if final.exists():
-        return final  # the same step of the same run has the same content
+        try:
+            read(final)
+            return final  # the same step of the same run has the same content
+        except Damaged:
+            _move_away(run, final)
     made = run / f"{UNFINISHED}{secrets.token_hex(8)}"
     made.mkdir()
     try:
@@ -84,18 +90,53 @@ def steps_of(run: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+class Damaged(JobFailed):
+    """A checkpoint that is not what was saved."""
+
+
 def newest(run: Path, out: Callable[[str], None]) -> Checkpoint | None:
     """The newest intact checkpoint; damaged ones are reported and skipped. None: the run starts at step 0."""
-    for folder in reversed(steps_of(run).values()):
+    found = steps_of(run)
+    for step, folder in reversed(found.items()):
         try:
             return read(folder)
-        except JobFailed as error:
-            out(f"{error} The previous one is used.")
+        except Damaged as error:
+            earlier = any(other < step for other in found)
+            out(f"{error} {'The previous one is used.' if earlier else 'There is none before it: the run starts at step 0.'}")
     return None
 
 
+def set_aside(run: Path, *, after: int, out: Callable[[str], None]) -> None:
+    """Move the damaged checkpoints of later steps out of checkpoints/: no reference finds them there, and training makes them again.
+
+    Raises Refused for an intact one: another process has trained on since the run was read.
+    """
+    for step, folder in steps_of(run).items():
+        if step <= after:
+            continue
+        try:
+            read(folder)
+        except Damaged:
+            out(f"the damaged checkpoint of step {step} is moved to {_move_away(run, folder)}; training makes it again")
+            continue
+        raise Refused(f"{run} is at step {step} by now: another process has trained in it. Resume it again.")
+
+
+def _move_away(run: Path, folder: Path) -> Path:
+    """Where a damaged checkpoint is from now on: damaged/step-000300 of the run, with a number where there is one already."""
+    parent = run / DAMAGED
+    parent.mkdir(exist_ok=True)
+    place = next(
+        place for number in count(1) if not (place := parent / (folder.name if number == 1 else f"{folder.name}-{number}")).exists()
+    )
+    os.rename(folder, place)
+    sync_folder(parent)
+    sync_folder(folder.parent)
+    return place
+
+
 def read(folder: Path) -> Checkpoint:
-    """Read a checkpoint and verify its hashes. Raises JobFailed."""
+    """Read a checkpoint and verify its hashes. Raises Damaged; JobFailed for one that this program or this user cannot read."""
     import torch
 
     try:
@@ -103,12 +144,14 @@ def read(folder: Path) -> Checkpoint:
         version, step, files = state["version"], int(state["step"]), dict(state["files"])
         wrong = [name for name, sha256 in files.items() if _sha256(folder / name) != sha256]
         training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu") if not wrong else {}
+    except PermissionError as error:
+        raise JobFailed(f"The checkpoint {folder} cannot be read ({error}). Give this user the right to read it.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JobFailed(f"The checkpoint {folder} is damaged ({error}).") from error
+        raise Damaged(f"The checkpoint {folder} is damaged ({error}).") from error
     if wrong:
-        raise JobFailed(f"The checkpoint {folder} is damaged: {', '.join(wrong)} is not what was saved.")
+        raise Damaged(f"The checkpoint {folder} is damaged: {', '.join(wrong)} is not what was saved.")
     if version != VERSION:
-        raise JobFailed(f"The checkpoint {folder} is of version {version}, this program reads version {VERSION}.")
+        raise JobFailed(f"The checkpoint {folder} is of version {version}, this program reads version {VERSION}. Update loraloom.")
     return Checkpoint(folder, step, training, state["history"])
 
 

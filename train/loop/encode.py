@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
 from registry.family import Family
-from registry.formats.atomic_file import write_safetensors
 from registry.formats.hashing import value_sha256
 from registry.formats.image_file import decode
-from registry.home import home_dir
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import Report, Tick
 from train.data.dataset import Sample
-from train.data.images import TRANSFORM, fit, to_pixels
+from train.data.images import TRANSFORM, crop_corner, fit, scaled_size, to_pixels
+from train.loop.cache import Cache
 
 if TYPE_CHECKING:
     import torch
@@ -36,44 +34,16 @@ if TYPE_CHECKING:
 VERSION = 1  # of the code that encodes for every family; another value of a latent or a text state needs another number
 
 
-class Cache:
-    """Tensors under content keys, one file each, written whole. A damaged file is made again."""
-
-    def __init__(self, kind: str, *, root: Path | None = None) -> None:
-        self.folder = (root or home_dir() / "cache") / kind
-
-    def path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.safetensors"
-
-    def get(self, key: str) -> dict[str, Tensor] | None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(self.path(key))
-        except (FileNotFoundError, SafetensorError, OSError):
-            return None
-
-    def put(self, key: str, tensors: dict[str, Tensor]) -> None:
-        self.path(key).parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(self.path(key), tensors, metadata={})
-
-    def or_make(self, key: str, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], bool]:
-        """(the tensors, whether they had to be made)."""
-        kept = self.get(key)
-        if kept is not None:
-            return kept, False
-        made = make()
-        self.put(key, made)
-        return made, True
-
-
 @dataclass(frozen=True)
 class Latents:
-    """Posteriors of a set's images in order, on the CPU: mean and logvar (N, C, H, W) fp32, logvar None without a posterior."""
+    """Posteriors of a set's images in order, on the CPU: mean and logvar (N, C, H, W) fp32, logvar None without a posterior.
+
+    `crops` (N, 4): height and width of each image, top and left of its crop; None: as if they were made at the resolution.
+    """
 
     mean: Tensor
     logvar: Tensor | None
+    crops: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -82,7 +52,12 @@ class Latents:
 
     def part(self, begin: int, end: int) -> Latents:
         """The latents of images begin..end-1."""
-        return Latents(self.mean[begin:end], None if self.logvar is None else self.logvar[begin:end])
+        logvar, crops = (None if rows is None else rows[begin:end] for rows in (self.logvar, self.crops))
+        return Latents(self.mean[begin:end], logvar, crops)
+
+    def crops_of(self, indices: Sequence[int]) -> Tensor | None:
+        """(B, 4) of these images."""
+        return None if self.crops is None else self.crops[list(indices)]
 
     def rows(self, indices: Sequence[int]) -> Posterior:
         picked = list(indices)
@@ -166,7 +141,15 @@ def encode_latents(
         report(Tick("encode images", done, len(samples), sample.name))
     vae.to("cpu")
     logvars = [row["logvar"] for row in rows if "logvar" in row]
-    return Latents(torch.cat([row["mean"] for row in rows]), torch.cat(logvars) if len(logvars) == len(rows) else None)
+    logvar = torch.cat(logvars) if len(logvars) == len(rows) else None
+    crops = torch.tensor([_crop(sample, resolution) for sample in samples])
+    return Latents(torch.cat([row["mean"] for row in rows]), logvar, crops)
+
+
+def _crop(sample: Sample, resolution: int) -> list[int]:
+    """Height and width of the image, top and left of its crop once it is scaled: what SDXL is conditioned on."""
+    left, top = crop_corner(scaled_size(sample.size, resolution), resolution)
+    return [sample.size.height, sample.size.width, top, left]
 
 
 def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) -> dict[str, Tensor]:
@@ -187,19 +170,28 @@ def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) ->
     return {name: tensor.float().cpu() for name, tensor in out.items()}
 
 
-def encode_texts(family: Family, parts: Parts, prompts: Sequence[str], *, device: torch.device, cache: Cache, report: Report) -> Texts:
+def encode_texts(
+    family: Family,
+    parts: Parts,
+    prompts: Sequence[str],
+    *,
+    device: torch.device,
+    cache: Cache,
+    report: Report,
+    clip_skip: int | None = None,
+) -> Texts:
     """The conditionings of the prompts, from the cache or from the text encoders; equal prompts share one."""
     encoders = list(parts.text_encoders.values())
     common: dict[str, Any] = {"kind": "text", "version": VERSION, "family": family.name, "encoding": family.encoding_version}
     common["encoders"] = module_hash(*encoders)
-    common |= {"config": dict(parts.config), "dtype": str(parts.dtype)}
+    common |= {"config": dict(parts.config), "dtype": str(parts.dtype)} | ({"clip_skip": clip_skip} if clip_skip else {})
     for encoder in encoders:
         encoder.to(device)
     distinct = list(dict.fromkeys(prompts))
     states = []
     for done, prompt in enumerate(distinct, 1):
         key = value_sha256({**common, "prompt": prompt, "ids": _token_ids(parts, prompt)})
-        states.append(cache.or_make(key, lambda prompt=prompt: _text_state(family, parts, prompt))[0])  # type: ignore[misc]
+        states.append(cache.or_make(key, lambda prompt=prompt: _text_state(family, parts, prompt, clip_skip))[0])  # type: ignore[misc]
         report(Tick("encode prompts", done, len(distinct)))
     for encoder in encoders:
         encoder.to("cpu")
@@ -212,11 +204,11 @@ def _token_ids(parts: Parts, prompt: str) -> dict[str, Any]:
     return {name: {"ids": list(map(int, value)), "limit": parts.tokenizers[name].model_max_length} for name, value in ids.items()}
 
 
-def _text_state(family: Family, parts: Parts, prompt: str) -> Conditioning:
+def _text_state(family: Family, parts: Parts, prompt: str, clip_skip: int | None) -> Conditioning:
     import torch
 
     with torch.no_grad():
-        state = family.encode_prompts(parts, [prompt])
+        state = family.encode_prompts(parts, [prompt], clip_skip=clip_skip)
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise JobFailed(

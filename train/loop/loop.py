@@ -23,7 +23,7 @@ from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
 from train.loop.validation import Difference, Probe, difference
 from train.lora import adapter_disabled, set_lora_tensors
-from train.optim import has_evaluation_weights
+from train.optim import has_evaluation_weights, load_state
 
 WINDOW = 10  # steps whose numbers are read together, so that a GPU need not wait
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
@@ -318,11 +318,7 @@ def restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[st
     if list(found.training["weights"]) != names:
         raise JobFailed(f"The checkpoint {found.folder} has other layers than this run's settings.")
     set_lora_tensors(state.modules, tensors)
-    decays = [group.get("weight_decay") for group in state.optimizer.param_groups]
-    state.optimizer.load_state_dict(found.training["optimizer"])
-    for group, decay in zip(state.optimizer.param_groups, decays, strict=True):
-        if decay is not None:
-            group["weight_decay"] = decay  # a resume may change it; a checkpoint would put the old one back
+    load_state(state.optimizer, found.training["optimizer"])
     _restore_trained(state, found.training.get("trained", {}))
     checkpoint.set_random_states(found.training["random"])
     scaler = getattr(state.accelerator, "scaler", None)

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.files.locks import held
+from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions
-from train.loop.encode import Cache, Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
+from train.loop.cache import Cache
+from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe
@@ -49,8 +52,8 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     report(Tick("load the base", 0, 1, plan.base.name))
     parts = load(plan.base, config, dtype=precision_dtype(config.precision))
     report(Tick("load the base", 1, 1, plan.base.name))
-    with accelerator.main_process_first():
-        images = _Encoder(plan, parts, device, report)
+    with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
+        images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
         unconditional = (
@@ -98,7 +101,8 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
     optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
     side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
-    model, optimizer = accelerator.prepare(denoiser_call(family, parts, modules, side=side, guidance=guidance), optimizer)
+    call = denoiser_call(family, parts, modules, side=side, guidance=guidance, clip_skip=config.clip_skip)
+    model, optimizer = accelerator.prepare(call, optimizer)
     return TrainState(
         config=config,
         family=family,
@@ -125,6 +129,7 @@ class _Encoder:
     parts: Parts
     device: torch.device
     report: Report
+    out: Log
 
     def latents(self) -> tuple[Latents, Latents | None]:
         """Of the training images, and of the held-out ones (None without any)."""
@@ -132,7 +137,13 @@ class _Encoder:
         both = [*plan.train, *plan.heldout]
         resolution = int(plan.config.resolution or self.parts.resolution)
         every = encode_latents(
-            plan.base.family, self.parts, both, resolution=resolution, device=self.device, cache=Cache("latents"), report=self.report
+            plan.base.family,
+            self.parts,
+            both,
+            resolution=resolution,
+            device=self.device,
+            cache=Cache("latents", note=self.out),
+            report=self.report,
         )
         return every.part(0, len(plan.train)), every.part(len(plan.train), len(both)) if plan.heldout else None
 
@@ -146,7 +157,8 @@ class _Encoder:
             self.parts,
             [*plan.prompts, *plan.heldout_prompts, *previews],
             device=self.device,
-            cache=Cache("texts"),
+            clip_skip=plan.config.clip_skip,
+            cache=Cache("texts", note=self.out),
             report=self.report,
         )
         first, second = counts[0], counts[0] + counts[1]

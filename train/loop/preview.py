@@ -69,7 +69,8 @@ class PromptPreviews:
     def _parameters_text(self, prompt: str, number: int, step: int) -> str:
         """A1111's parameters text, which image viewers show."""
         settings = self.config.preview
-        return f"{prompt}\nSteps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}, trained steps: {step}"
+        skip = f", Clip skip: {self.config.clip_skip + 1}" if self.config.clip_skip else ""  # A1111 counts from 1
+        return f"{prompt}\nSteps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}{skip}, trained steps: {step}"
 
     def _seed(self, number: int) -> int:
         return self.config.preview.seed + number - 1
@@ -115,7 +116,7 @@ class PromptPreviews:
         if not isinstance(text, list):
             return text
         with torch.no_grad():
-            return state.family.encode_prompts(state.parts, text)
+            return state.family.encode_prompts(state.parts, text, clip_skip=state.config.clip_skip)
 
     def _unconditional(self, state: TrainState) -> Conditioning:
         """The conditioning of no negative prompt."""

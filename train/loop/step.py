@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from torch.nn import Module, Parameter
 
 
-def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *, side: int, guidance: float) -> Module:
+def denoiser_call(
+    family: Family, parts: Parts, modules: Mapping[str, Module], *, side: int, guidance: float, clip_skip: int | None = None
+) -> Module:
     """A module whose forward is the family's predict: what accelerate wraps, so that its hooks run at every call.
 
     It holds every trained module. Prompts in place of conditionings are encoded inside, by text encoders that are trained.
@@ -37,10 +39,12 @@ def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *
             super().__init__()
             self.learning = nn.ModuleDict(modules)
 
-        def forward(self, noisy: Tensor, timesteps: Tensor, text: TextInput) -> Tensor:
-            encoded = family.encode_prompts(parts, text) if isinstance(text, list) else text
+        def forward(self, noisy: Tensor, timesteps: Tensor, text: TextInput, crops: Tensor | None = None) -> Tensor:
+            encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
             conditioning = cast(encoded, noisy.device, noisy.dtype)
             complete = family.complete(parts, conditioning, height=side, width=side, guidance=guidance)
+            if crops is not None and family.condition_on_crop is not None:
+                complete = family.condition_on_crop(complete, crops)
             return family.predict(parts, noisy, timesteps, complete)
 
     return DenoiserCall()
@@ -119,16 +123,17 @@ class TrainState:
         latents = self.latents.rows(samples).sample(draws.posterior)  # (B, C, H, W)
         rows = self.objective.rows(draws.quantiles)
         noisy, target = self.objective.noisy_and_target(latents, draws.noise, rows)
-        prediction = self.predict(self.model, noisy, self.objective.timesteps[rows], self.texts.rows(samples))
-        return self.objective.losses(prediction, target.to(self.device, non_blocking=True), rows), self.objective.timesteps[rows]
+        times, crops = self.objective.timesteps[rows], self.latents.crops_of(samples)
+        prediction = self.predict(self.model, noisy, times, self.texts.rows(samples), crops)
+        return self.objective.losses(prediction, target.to(self.device, non_blocking=True), rows), times
 
-    def predict(self, model: Any, noisy: Tensor, timesteps: Tensor, text: TextInput) -> Tensor:
+    def predict(self, model: Any, noisy: Tensor, timesteps: Tensor, text: TextInput, crops: Tensor | None = None) -> Tensor:
         """The denoiser's prediction (B, C, H, W) for noisy latents; the arguments are on the CPU."""
         import torch
 
         dtype = precision_dtype(self.precision)
         with self._autocast():
-            prediction: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), text)
+            prediction: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), text, crops)
         return prediction
 
     @contextlib.contextmanager

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from train.data.dataset import Sample
 from train.loop.encode import Latents, Prompts, Texts
 from train.loop.rng import seed_of
 from train.loop.step import TrainState
@@ -23,22 +22,6 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 POINTS = (4, 16)  # fewest and most timesteps an image; in between as many as make 32 points in all
-
-
-def splits_off(sample_sha256: str, share: float) -> bool:
-    """Whether an image belongs to the held-out share: by its content, so that it stays there when others are added."""
-    return seed_of("heldout", sample_sha256) / 2**63 < share
-
-
-def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """(trained, held out); at least one of each where there are two different images."""
-    out = {sample.sha256 for sample in samples if splits_off(sample.sha256, share)}
-    every = sorted({sample.sha256 for sample in samples}, key=lambda sha256: seed_of("heldout", sha256))
-    if not out:
-        out = set(every[:1])
-    if len(out) == len(every):
-        out.discard(every[-1])
-    return [s for s in samples if s.sha256 not in out], [s for s in samples if s.sha256 in out]
 
 
 @dataclass(frozen=True)
@@ -83,6 +66,11 @@ def difference(adapted: Sequence[float], base: Sequence[float], *, comparisons: 
     return Difference(mean, mean - reach, mean + reach, comparisons)
 
 
+def points_of(images: int) -> int:
+    """Timesteps an image, for so many held-out images."""
+    return min(POINTS[1], max(POINTS[0], math.ceil(32 / images)))
+
+
 @dataclass(kw_only=True)
 class Probe:
     """The fixed points: every held-out image at K timesteps, each with its own noise.
@@ -98,7 +86,7 @@ class Probe:
     @property
     def points(self) -> int:
         """Timesteps an image."""
-        return min(POINTS[1], max(POINTS[0], math.ceil(32 / len(self.sha256s))))
+        return points_of(len(self.sha256s))
 
     def measure(self, state: TrainState, *, model: Any) -> list[float]:
         """Each image's loss, the mean over its points."""
@@ -121,7 +109,7 @@ class Probe:
         rows = objective.rows(torch.tensor([(point + 0.5) / self.points for _, point in pairs], dtype=torch.float64))
         noise = torch.stack([self._noise(*pair) for pair in pairs])
         noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
-        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images))
+        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images), self.latents.crops_of(images))
         return objective.errors(prediction, target.to(state.device))
 
     def _noise(self, image: int, point: int) -> Tensor:

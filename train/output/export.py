@@ -133,17 +133,26 @@ def proof(
     shape: tuple[int, ...],
     side: int,
     guidance: float,
+    clip_skip: int | None = None,
 ) -> Proof:
     """The products of every layer, and predictions at three timesteps for the first prompt."""
 
     def predictions(others: Parts) -> Tensor:
-        return _predict(family, others, objective, texts, shape=shape, side=side, guidance=guidance)
+        return _predict(family, others, objective, texts, shape=shape, side=side, guidance=guidance, clip_skip=clip_skip)
 
     return Proof(tuple(modules), _products(modules), predictions(parts), predictions)
 
 
 def _predict(
-    family: Family, parts: Parts, objective: Objective, texts: Texts | Prompts, *, shape: tuple[int, ...], side: int, guidance: float
+    family: Family,
+    parts: Parts,
+    objective: Objective,
+    texts: Texts | Prompts,
+    *,
+    shape: tuple[int, ...],
+    side: int,
+    guidance: float,
+    clip_skip: int | None,
 ) -> Tensor:
     import torch
 
@@ -156,7 +165,7 @@ def _predict(
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.eval()
     with torch.no_grad():
-        encoded = family.encode_prompts(parts, text) if isinstance(text, list) else text
+        encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
         complete = family.complete(parts, cast(encoded, device, dtype), height=side, width=side, guidance=guidance)
         prediction = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
     parts.denoiser.train(was_training)

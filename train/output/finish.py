@@ -61,6 +61,8 @@ def _spec(work: Work) -> dict[str, str]:
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}
+    if config.clip_skip:
+        facts["encoder_layer"] = str(work.plan.base.family.clip_layer + config.clip_skip)  # of CLIP, counted from the end
     return facts | ({"trigger_phrase": config.data.trigger} if config.data.trigger else {})
 
 
@@ -196,6 +198,7 @@ def _proof(work: Work) -> export.Proof:
         shape=state.latents.shape,
         side=state.resolution,
         guidance=state.guidance,
+        clip_skip=state.config.clip_skip,
     )
 
 

@@ -35,6 +35,7 @@ def defaults_of(
         "heldout.path": _absolute(config.heldout.path),
         "out": str(Path(config.out).expanduser().absolute()),
         "resolution": resolution,
+        "clip_skip": config.clip_skip or None,  # 0 leaves out no layer either
         "precision": precision,
         "lora.alpha": config.alpha,
         "objective.timesteps": timesteps,

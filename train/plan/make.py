@@ -18,6 +18,7 @@ from train.config import TrainConfig, changed
 from train.data.captions import prompt_of
 from train.data.dataset import ImageSet
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
+from train.environment import check_environment, environment_notes
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, learning_encoders, matched, parameter_count, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
@@ -67,6 +68,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
+    attempts(lambda: check_environment(device))
     precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
@@ -79,6 +81,8 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         attempts(lambda: _objective(parts, functions))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
+    if base and parts and config.clip_skip:
+        attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
     attempts.done()
@@ -113,6 +117,14 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
     return targets, matched(parts.denoiser, targets)
 
 
+def _try_clip_skip(base: Base, parts: Parts, config: TrainConfig) -> None:
+    """Refuse a clip_skip that has no meaning for this family or is too deep, tried on the empty model."""
+    import torch
+
+    with torch.no_grad():
+        base.family.encode_prompts(parts, [""], clip_skip=config.clip_skip)
+
+
 def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
     side = config.resolution or parts.resolution
     multiple = base.family.size_multiple
@@ -144,14 +156,23 @@ def _planned(
     prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (split.train, split.heldout))
     shift = base.family.shift(parts, resolution, resolution)
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
-    layer_count, count = _counted(base, parts, config.lora.rank, layers, encoders)
+    layer_count, count = _counted(base, parts, resolved, layers, encoders)
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
     latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
     checkpoint = count * 4 * (1 + moments)
     disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(split.train) + len(split.heldout))
     free = _free(Path(resolved.out), needed=disk)
     traced = estimate(
-        base.family, parts, resolved, targets=targets, precision=precision, device=device, side=resolution, count=count, moments=moments
+        base.family,
+        parts,
+        resolved,
+        targets=targets,
+        precision=precision,
+        device=device,
+        side=resolution,
+        count=count,
+        moments=moments,
+        images=(len(split.train), len(split.heldout)),
     )
     memory = {**traced.memory, "latents": latent * (len(split.train) + len(split.heldout))}
     return Plan(
@@ -173,16 +194,23 @@ def _planned(
         free_bytes=free,
         disk_bytes=disk,
         processes=int(os.environ.get("WORLD_SIZE", "1")),  # set by accelerate and torchrun
-        notes=(*dataset.notes, *(f"held out: {note}" for note in split.notes), *parts.warnings, *settings_notes(resolved, split, prompts)),
+        notes=(
+            *dataset.notes,
+            *(f"held out: {note}" for note in split.notes),
+            *parts.warnings,
+            *settings_notes(resolved, split, prompts),
+            *environment_notes(resolved),
+        ),
     )
 
 
-def _counted(base: Base, parts: Parts, rank: int, layers: list[str], encoders: list[str]) -> tuple[int, int]:
+def _counted(base: Base, parts: Parts, config: TrainConfig, layers: list[str], encoders: list[str]) -> tuple[int, int]:
     """(layers, weights) of the LoRA on the denoiser and on the text encoders that are trained."""
+    rank = config.lora.rank
     count, number = parameter_count(parts.denoiser, layers, rank), len(layers)
     for name in encoders:
         encoder = parts.text_encoders[name]
-        inside = matched(encoder, encoder_targets(base.family, name, encoder))
+        inside = matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
         count, number = count + parameter_count(encoder, inside, rank), number + len(inside)
     return number, count
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.printable import as_lines
 from train.config import TrainConfig, to_plain
 from train.data.dataset import ImageSet, Sample
 from train.plan.base import Base
@@ -58,8 +59,10 @@ class Plan:
             "upscaled": [sample.name for sample in self.upscaled],
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
             "memory_stages": dict(self.estimate.stages),
+            "memory_process": self.estimate.process,
             "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
+            "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
         }
@@ -75,8 +78,8 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        per_step = self.estimate.seconds_a_step
-        return None if per_step is None else per_step * self.config.steps
+        """The whole run, from its plan to its report."""
+        return None if self.estimate.seconds is None else sum(self.estimate.seconds.values())
 
     def to_text(self) -> str:
         """The plan for a person."""
@@ -103,7 +106,9 @@ def _text(plan: Plan) -> str:
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
         ("saves", _saves(plan)),
+        ("previews", _previews(plan)),
         ("trigger", _trigger(plan)),
+        *_clip_skip(plan),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
@@ -114,13 +119,22 @@ def _text(plan: Plan) -> str:
         lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]
     if plan.notes:
         lines += ["notes:", *(f"  {note}" for note in plan.notes)]
-    return "\n".join(lines)
+    return as_lines(lines)
 
 
 def _images(plan: Plan) -> str:
     """batch x accumulate, and the processes where there are several."""
     factors = f"{plan.config.batch_size} x {plan.config.accumulate}"
     return f"{factors} x {plan.processes} processes'" if plan.processes > 1 else factors
+
+
+def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
+    skip = plan.config.clip_skip
+    if not skip:
+        return []
+    return [
+        ("clip skip", f"{skip}: the text encoders' last {skip} layers are left out (clip skip {skip + 1} in kohya's and A1111's count)")
+    ]
 
 
 def _trained(plan: Plan) -> str:
@@ -140,9 +154,18 @@ def _timesteps(config: TrainConfig) -> str:
 
 
 def _time(plan: Plan) -> str:
-    if plan.seconds is None:
+    if plan.seconds is None or plan.estimate.seconds is None:
         return "unknown before the first steps"
-    return f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the measured rate is shown while it runs"
+    parts = ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in plan.estimate.seconds.items())
+    return f"about {human_seconds(plan.seconds)} if the machine does nothing else (estimate): {parts}"
+
+
+def _previews(plan: Plan) -> str:
+    preview = plan.config.preview
+    prompts = len(preview.prompts or [])
+    if not prompts:
+        return "none"
+    return f"{prompts} prompts of {preview.steps} steps, before training and every {preview.every} steps, at guidance {preview.guidance:g}"
 
 
 def _saves(plan: Plan) -> str:
@@ -152,7 +175,8 @@ def _saves(plan: Plan) -> str:
 
 def _memory(plan: Plan) -> str:
     found = plan.estimate
-    items = [f"{name} {human_bytes(count)}" for name, count in found.memory.items()]
+    items = [f"this process and its libraries {human_bytes(found.process)}"] if found.process else []
+    items += [f"{name} {human_bytes(count)}" for name, count in found.memory.items()]
     items.append("activations not known" if found.activations is None else f"activations {human_bytes(found.activations)}")
     stages = [f"{human_bytes(count)} while {name}" for name, count in found.stages.items()] if found.on_device else []
     where = f" on the {plan.config.device if plan.config.device != 'auto' else 'GPU'}: {', '.join(stages)}; " if stages else ": "

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from loraloom import console
+from registry.printable import as_lines
 
 if TYPE_CHECKING:
     from registry.record import Record
@@ -28,7 +29,7 @@ def answer(record: Record, arguments: argparse.Namespace) -> int:
     rows += [("path", record.path), ("size", console.spell_bytes(sum(entry.bytes for entry in record.files)))]
     shown = [(name, value) for name, value in rows if value]
     width = max(len(name) for name, _ in shown)
-    console.answer("\n".join(f"{name.ljust(width)}  {value}" for name, value in shown))
+    console.answer_lines(as_lines(f"{name.ljust(width)}  {value}" for name, value in shown))
     return 0
 
 

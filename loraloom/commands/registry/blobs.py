@@ -8,6 +8,7 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.answers import answer
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.printable import as_lines
 
 PLACE = 25
 
@@ -27,7 +28,7 @@ def keep(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json({"blobs": addresses})
     else:
-        console.answer("\n".join(addresses))
+        console.answer_lines(as_lines(addresses))
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.formats.dialects import writable
+from registry.printable import as_lines
 
 PLACE = 55
 ABOUT = "a model in another form, verified equal before it is saved"
@@ -60,11 +61,11 @@ def convert(arguments: argparse.Namespace) -> int:
         plan = plan_convert(wish, store)
         done = None if arguments.dry_run else run_convert(plan, store, report=report)
     if done is None:
-        console.answer_json(plan.to_json()) if arguments.json else console.answer(plan.to_text())
+        console.answer_json(plan.to_json()) if arguments.json else console.answer_lines(plan.to_text())
     elif arguments.json:
         console.answer_json(done.result)
     else:
         for note in done.notes:
             console.say(f"note: {note}")
-        console.answer(f"{done.result['output']}\n  sha256 {done.result['sha256'][:12]}, {done.result['seconds']:.1f} s")
+        console.answer_lines(as_lines([done.result["output"], f"  sha256 {done.result['sha256'][:12]}, {done.result['seconds']:.1f} s"]))
     return 0

@@ -24,5 +24,5 @@ def lineage(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json(found.to_json())
     else:
-        console.answer(found.to_dot() if arguments.dot else found.to_text())
+        console.answer_lines(found.to_dot() if arguments.dot else found.to_text())
     return 0

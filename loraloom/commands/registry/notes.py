@@ -9,6 +9,7 @@ from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import add_command, open_store
+from registry.printable import as_lines
 
 PLACE = 90
 
@@ -54,7 +55,7 @@ def import_notes(arguments: argparse.Namespace) -> int:
     else:
         console.answer(f"{done.applied} applied, {done.unchanged} there already, {len(done.unmatched)} not registered")
         lines = [f"not registered: {name}" for name in done.unmatched] + done.conflicts
-        console.answer("\n".join(lines)) if lines else None
+        console.answer_lines(as_lines(lines)) if lines else None
         if done.conflicts:
             console.say("note: annotations that differ were kept; --replace overwrites them.")
     if done.unmatched:

@@ -8,6 +8,7 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.answers import show_table
 from loraloom.commands.registry.subcommand import add_command, open_store
+from registry.printable import as_lines
 
 PLACE = 10
 
@@ -32,8 +33,8 @@ def scan(arguments: argparse.Namespace) -> int:
     show_table(records)
     twins = {f"{one.name}: {warning.message}" for one in records for warning in one.warnings if warning.code == "duplicate"}
     if twins:
-        console.answer("\n" + "\n".join(sorted(twins)))
+        console.answer_lines("\n" + as_lines(sorted(twins)))
     if found.problems:
-        console.answer(f"\nnot registered ({len(found.problems)}):")
+        console.answer_lines(f"\nnot registered ({len(found.problems)}):")
         console.answer_table(["code", "path", "why"], [[one.code, one.path, one.message] for one in found.problems])
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.printable import as_lines
 
 PLACE = 60
 
@@ -29,5 +30,5 @@ def verify(arguments: argparse.Namespace) -> int:
         console.answer_table(["name", "status", ""], [[check.name, check.status, check.message] for check in checks])
         for check in checks:
             if len(check.files) > 1 or (check.files and check.files[0] != check.path):
-                console.answer("\n".join(f"{check.status}: {file}" for file in check.files))
+                console.answer_lines(as_lines(f"{check.status}: {file}" for file in check.files))
     return 0 if all(check.good for check in checks) else 1

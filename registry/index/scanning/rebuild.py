@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import delete
 
 from registry.detect.inspect import inspect
-from registry.errors import BadFile
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
-from registry.index.scanning.walk import Problem
+from registry.index.scanning.walk import Problem, problem_of
 from registry.progress import Report, Tick
 from registry.record import Record
 
@@ -59,9 +58,11 @@ def _again(index: Index, records: Sequence[Record], done: Rebuilt) -> None:
             empty.append(path)
             continue
         try:
-            seen[record.id] = inspect(path)
-        except BadFile as error:
-            done.problems.append(Problem(path, error.code, error.message))
+            found = inspect(path)
+            rows.check_storable(found)
+            seen[record.id] = found
+        except Exception as error:  # as in a scan
+            done.problems.append(problem_of(path, error))
     with index.writing() as connection:
         alive = rows.ids_that_are(connection, list(seen))
         for record_id in alive:

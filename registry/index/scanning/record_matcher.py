@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,11 @@ class RecordMatcher:
     def remember(self, place: Place, record_id: str) -> None:
         """Remember a file that this scan wrote."""
         self._by_inode[place.device, place.inode] = (record_id, place.path)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """Forget files whose transaction was rolled back."""
+        for place in places:
+            self._by_inode.pop((place.device, place.inode), None)
 
     def swap_cycle(self, path: str) -> list[str]:
         """A path and those whose files were swapped with it: a's file is at b, b's at c, c's at a."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, or_, select
 
 from registry.detect.inspect import inspect, record_of
 from registry.detect.table_facts import TableReader
-from registry.errors import BadFile, LoomError
+from registry.errors import BadFile
 from registry.formats.safetensors_header import read_header_bytes
 from registry.index import database as tables
 from registry.index import rows
@@ -22,7 +22,7 @@ from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, fingerprint
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import mark_missing, upsert
-from registry.index.scanning.walk import Entry, Problem, walk
+from registry.index.scanning.walk import Entry, problem_of, walk
 from registry.progress import Report, Tick
 
 REPORT_EVERY = 16  # files
@@ -84,10 +84,8 @@ def _inspect_changed(entry: Entry, known: dict[str, Any], found: ScanReport, rea
         metadata, table = reader.read(path, size, raw)
         place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(raw))
         return Seen(place, record_of(path, size, metadata, table, beside=entry.beside))
-    except BadFile as error:
-        found.problems.append(Problem(str(error.path), error.code, error.message))
-    except (LoomError, OSError, ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:
-        found.problems.append(Problem(entry.path, "unknown-format", f"It could not be understood: {type(error).__name__}: {error}."))
+    except Exception as error:  # whatever one file raises is that file's problem
+        found.problems.append(problem_of(entry.path, error))
     return None
 
 

@@ -7,28 +7,63 @@ file is gone and whose copy has a record of its own is merged with that one.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from registry.errors import BadFile
+from registry.errors import BadFile, LoomError
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.rows import Place
 from registry.index.scanning.record_matcher import RecordMatcher, Seen
 from registry.index.scanning.scan_report import ScanReport
+from registry.index.scanning.walk import problem_of
 from registry.index.storage.hash_cache import cached_hashes
 from registry.record import Record
 
+Match = tuple[str | None, str]  # record id, action
+
 
 def upsert(index: Index, batch: Sequence[Seen], found: ScanReport, matcher: RecordMatcher) -> None:
-    """Write a batch of files in one transaction; matches that another process changed meanwhile are decided again."""
+    """Write a batch of files, in one transaction where it can be; a file that cannot be written is a problem of its own."""
+    matches: dict[str, Match] = {}
+    for seen in batch:
+        try:
+            matches[seen.place.path] = matcher.match(seen)
+        except LoomError:
+            raise  # of the index, not of this file
+        except Exception as error:
+            found.problems.append(problem_of(seen.place.path, error))
+    _write_all([seen for seen in batch if seen.place.path in matches], matches, index, found, matcher)
+
+
+def _write_all(batch: Sequence[Seen], matches: Mapping[str, Match], index: Index, found: ScanReport, matcher: RecordMatcher) -> None:
+    """Write the files together; where that fails, each by itself."""
     if not batch:
         return
-    matches = {seen.place.path: matcher.match(seen) for seen in batch}
+    try:
+        done = _write(batch, matches, index, matcher)
+    except LoomError:
+        raise
+    except Exception as error:
+        matcher.forget([seen.place for seen in batch])
+        if len(batch) == 1:
+            found.problems.append(problem_of(batch[0].place.path, error))
+        else:
+            for seen in batch:
+                _write_all([seen], matches, index, found, matcher)
+        return
+    for record_id, action in done:
+        setattr(found, action, getattr(found, action) + 1)
+        found.ids[record_id] = None
+
+
+def _write(batch: Sequence[Seen], matches: Mapping[str, Match], index: Index, matcher: RecordMatcher) -> list[tuple[str, str]]:
+    """(record id, action) of each file, written in one transaction; matches that another process changed are decided again."""
+    done: list[tuple[str, str]] = []
     with index.writing() as connection:
         known = rows.ids_by_paths(connection, [seen.place.path for seen in batch])
         alive = rows.ids_that_are(connection, [record_id for record_id, _ in matches.values() if record_id is not None])
@@ -40,8 +75,7 @@ def upsert(index: Index, batch: Sequence[Seen], found: ScanReport, matcher: Reco
             if record_id is None or record_id not in alive:  # or removed by another process
                 record_id, action = _record_for(seen, known.get(path), matcher)
             matcher.remember(seen.place, record_id)
-            setattr(found, action, getattr(found, action) + 1)
-            found.ids[record_id] = None
+            done.append((record_id, action))
             if action == "added":
                 if path in known:
                     rows.empty_place(connection, path)
@@ -53,6 +87,7 @@ def upsert(index: Index, batch: Sequence[Seen], found: ScanReport, matcher: Reco
             if action != "unchanged" and path in hashes:
                 rows.put_content(connection, record_id, *hashes[path])
         rows.put_fresh(connection, new)
+    return done
 
 
 def _record_for(seen: Seen, there: str | None, matcher: RecordMatcher) -> tuple[str, str]:

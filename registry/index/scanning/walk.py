@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry.detect.inspect import is_lone_component
+from registry.errors import BadFile
+from registry.plain_values import storable
 
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
 NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # reported, not read
@@ -94,6 +96,18 @@ def _file(entry: os.DirEntry[str], beside: Collection[str], problems: list[Probl
         problems.append(_unreadable(entry.path, error))
         return
     yield Entry(entry.path, seen, False, beside)
+
+
+def problem_of(path: str, error: Exception) -> Problem:
+    """The row of a file that raised this while it was read or put into the index."""
+    if isinstance(error, BadFile):
+        return Problem(str(error.path), error.code, error.message)
+    if isinstance(error, OSError):
+        return _unreadable(path, error)
+    shown = os.fsencode(path).decode("utf-8", "replace")
+    if isinstance(error, MemoryError):
+        return Problem(shown, "too-large", "Reading it needs more memory than there is.")
+    return Problem(shown, "unknown-format", f"It could not be understood: {type(error).__name__}: {storable(str(error))}.")
 
 
 def _unreadable(path: str, error: OSError) -> Problem:

@@ -1,1 +1,1 @@
-"""The files behind records: blobs, cached hashes, verification, garbage collection, locks."""
+"""The files behind records: blobs, cached hashes, verification, garbage collection."""

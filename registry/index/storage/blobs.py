@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from registry.errors import JobFailed, Refused
-from registry.formats.atomic_file import TEMPORARY, atomic_file, sync_folder
-from registry.index.storage.locks import held, held_if_free
+from registry.files.locks import held, held_if_free
+from registry.files.unfinished import TEMPORARY
+from registry.formats.atomic_file import atomic_file, sync_folder
 from registry.progress import Report, Tick, silent
 
 CHUNK = 8 << 20  # bytes a read

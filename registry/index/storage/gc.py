@@ -15,13 +15,15 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry.formats.atomic_file import TEMPORARY
+from registry.files.locks import held_if_free
+from registry.files.unfinished import NAMED, TEMPORARY, leftovers, remove_leftover
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.storage.blobs import Blob, Blobs
 
 YOUNG_SECONDS = 600  # younger unfinished files may still be written
+IN_USE = "is in use by a grid or a training: it is left as it is."
 CACHES = ("cache", "cells")  # in the home: latents and embeddings, images
 
 
@@ -68,13 +70,19 @@ def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, cache
     for path in sorted(quarantine.glob("*")) if quarantine.is_dir() else ():
         if path.suffix != ".lock":
             found.items.append(GarbageItem("quarantine", str(path), path.stat().st_size))
-    for path in _unfinished(home, blobs):
-        if time.time() - path.stat().st_mtime < YOUNG_SECONDS:
+    for path in sorted({*_unfinished(home, blobs), *_of_outputs(index)}):
+        if NAMED.fullmatch(path.name):
+            found.items.append(GarbageItem("unfinished", str(path), _size(path)))
+        elif time.time() - path.stat().st_mtime < YOUNG_SECONDS:
             found.left.append(f"{path} is younger than {YOUNG_SECONDS // 60} minutes: it may still be written.")
         else:
             found.items.append(GarbageItem("unfinished", str(path), _size(path)))
     for name in CACHES if caches else ():
-        if (home / name).is_dir():
+        with held_if_free(home / name) as free:
+            in_use = not free
+        if in_use:
+            found.left.append(f"{home / name} {IN_USE}")
+        elif (home / name).is_dir():
             found.items.append(GarbageItem("cache", str(home / name), _size(home / name)))
     return found
 
@@ -96,7 +104,10 @@ def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
                     if item.blob.sha256 in needed:
                         continue  # registered since
                     blobs.remove(item.blob)
-                elif not _delete(Path(item.path)):
+                elif item.why == "cache" and not _delete_cache(Path(item.path)):
+                    found.left.append(f"{item.path} {IN_USE}")
+                    continue
+                elif item.why != "cache" and not _delete(Path(item.path)):
                     found.left.append(f"{item.path} cannot be deleted.")
                     continue
                 gone.append(item)
@@ -125,7 +136,16 @@ def _rows(connection: Connection) -> Iterator[GarbageItem]:
 def _unfinished(home: Path, blobs: Blobs) -> list[Path]:
     below = [f"{name}/{depth}" for name in CACHES for depth in ("", "*/", "*/*/")]
     here = [path for pattern in ("", *below) for path in home.glob(f"{pattern}{TEMPORARY}*")]
-    return sorted({*here, *blobs.leftovers()})
+    found = {*here, *blobs.leftovers()}
+    locked = {path for path in found if NAMED.fullmatch(path.name)} - {one for path in found for one in leftovers(path.parent)}
+    return sorted(found - locked)
+
+
+def _of_outputs(index: Index) -> set[Path]:
+    """What killed processes left in the folders of registered files."""
+    with index.reading() as connection:
+        places = [Path(row.path).parent for row in connection.execute(select(tables.location.c.path))]
+    return {path for folder in set(places) for path in leftovers(folder)}
 
 
 def _size(path: Path) -> int:
@@ -134,7 +154,15 @@ def _size(path: Path) -> int:
     return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
 
 
+def _delete_cache(path: Path) -> bool:
+    """Delete a cache unless a grid or a training uses it; gives whether it is gone."""
+    with held_if_free(path) as free:
+        return free and _delete(path)
+
+
 def _delete(path: Path) -> bool:
+    if NAMED.fullmatch(path.name):
+        return remove_leftover(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,13 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
-from registry.errors import BadFile
+from registry.errors import BadFile, WriteFailed
 from registry.formats.hashing import folder_sha256, hash_file
 from registry.formats.model_folder import folder_files
 from registry.index import database as tables
 from registry.index.database import Index
 from registry.index.rows import Place, ids_that_are, place_of, put_content, select_many
-from registry.index.scanning.walk import Problem
+from registry.index.scanning.walk import Problem, problem_of
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes, Record
 
@@ -65,8 +66,12 @@ class Digests:
         hashes, learned = hash_file(path, report=report)
         if place_of(path).signature != place.signature:
             raise BadFile(path, "unreadable", "changed while it was read. Try again when it is finished.")
-        with self._index.writing() as connection:
-            cache_hashes(connection, place, hashes, learned)
+        try:
+            with self._index.writing() as connection:
+                cache_hashes(connection, place, hashes, learned)
+        except WriteFailed as error:
+            if error.errno != errno.EROFS:  # an index that is only read needs no cache
+                raise
         return hashes, learned
 
     def fill(self, records: Sequence[Record], report: Report) -> list[Problem]:
@@ -86,8 +91,8 @@ class Digests:
                 continue
             try:
                 fresh.append((record, None, cached) if cached is not None else (record, *self._read(record, place, report)))
-            except BadFile as error:
-                problems.append(Problem(str(error.path), error.code, error.message))
+            except (OSError, ValueError, MemoryError, BadFile) as error:  # of this file; the index raises LoomErrors
+                problems.append(problem_of(str(record.path), error))
             if len(fresh) >= AT_ONCE or monotonic() - kept > KEEP_SECONDS:
                 self._keep(fresh)
                 fresh, kept = [], monotonic()

@@ -125,6 +125,43 @@ def test_every_layer_of_the_first_code_is_read_row_by_row(build: Any, prefix: st
     assert set(facts["metadata"][f"{family.denoiser}.alpha_pattern"].values()) == {1.0}
 
 
+def test_a_lokr_on_every_layer_of_the_first_code_lands_row_by_row_and_leaves_no_trace(build: Any, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from infer.draw.adapters import attach, detach, set_weights
+
+    _name, _variant, family, parts = build
+    generator = torch.Generator().manual_seed(0)
+    modules = dict(parts.denoiser.named_modules())
+    before = {name: weight.detach().clone() for name, weight in parts.denoiser.named_parameters()}
+    state: State = {}
+    expected: State = {}
+    for name, (layer, rows) in layers_of(family, parts).items():
+        height, width = sum(rows.values()), modules[layer.modules[0]].weight.shape[1]
+        first, second = torch.randn(2, 2, generator=generator), torch.randn(height // 2, width // 2, generator=generator)
+        if height % 2 or width % 2:
+            continue
+        spelled = f"lora_unet_{name.replace('.', '_')}"
+        state |= {f"{spelled}.lokr_w1": first, f"{spelled}.lokr_w2": second}
+        change = torch.kron(first, second)
+        if layer.swaps(*modules[layer.modules[0]].weight.shape[:2]):
+            change = torch.cat(change.chunk(2)[::-1])
+        for own, piece in zip(layer.modules, torch.split(change, list(rows.values())), strict=True):
+            expected[f"{own}.weight"] = before[f"{own}.weight"] + 0.5 * piece
+    assert len(expected) > 4
+    save_file(state, tmp_path / "lokr.safetensors")
+    attach(family, parts, {"one": tmp_path / "lokr.safetensors"})
+    try:
+        set_weights(parts, {"one": 0.5})
+        now = dict(parts.denoiser.named_parameters())
+        for key, weight in now.items():
+            assert torch.allclose(weight, expected.get(key, before[key]), rtol=1e-5, atol=1e-6), key
+    finally:
+        detach(parts)
+    assert all(weight.equal(before[key]) for key, weight in parts.denoiser.named_parameters())
+
+
 def test_every_spelling_fits_every_form_of_its_base(build: Any, tmp_path: Path) -> None:
     """`registry fits` and the grid's own check read headers only: original names on a folder and on a file in either spelling."""
     import torch

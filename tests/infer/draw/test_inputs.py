@@ -19,6 +19,7 @@ from infer.grid.job import plan, run
 from infer.output.png import read_png
 from infer.output.reproduce import reproduce
 from registry.errors import BadFile, Faults, NotFound, Refused
+from tests.colour_profiles import adobe_rgb
 from tests.infer.conftest import Shelf
 from tests.infer.images import a1111_reads
 from tests.tiny import tiny_control
@@ -442,3 +443,11 @@ def test_a_pattern_is_each_image(shelf: Shelf, tmp_path: Path) -> None:
     planned = plan(config(shelf, {"init": [f"{tmp_path}/*.png"]}), shelf.store)
     assert planned.layout.dimensions[0].labels == ("a.png", "b.png")
     assert "matches no file" in faults(config(shelf, {"init": [f"{tmp_path}/*.jpg"]}), shelf)
+
+
+def test_the_colours_of_an_image_are_converted_to_srgb(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (104, 179, 72)).save(tmp_path / "adobe.png", icc_profile=adobe_rgb())
+    images = InputImages(tmp_path / "pictures")
+    file = ImageFile(path=str(tmp_path / "adobe.png"))
+    assert images.image(file).getpixel((0, 0)) == pytest.approx((28, 180, 60), abs=1)
+    assert images.read(file).remarks == ("converted to sRGB from the colour profile Adobe RGB (1998)",)

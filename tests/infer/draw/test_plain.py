@@ -23,7 +23,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def drawn(config: GridConfig, store: Store) -> Any:
-    with Image.open(run(config, store).folder / "images" / "0001.png") as image:
+    with Image.open(run(config, store).folder / "images" / "image.png") as image:
         return numpy.asarray(image.convert("RGB"), dtype=int)
 
 
@@ -111,11 +111,12 @@ def test_a_single_file_with_base_config(store: Store, tmp_path: Path) -> None:
         drawn(GridConfig(base=str(folder), prompt=asked.prompt, steps=3, seed=1, out=str(tmp_path / "runs")), store)
         == _image(outcome.folder)
     ).all()
-    assert reproduce(outcome.folder / "images" / "0001.png", store).equal
+    assert reproduce(outcome.folder / "images" / "seed-1.png", store).equal
 
 
 def _image(folder: Path) -> Any:
-    with Image.open(folder / "images" / "0001.png") as image:
+    (path,) = (folder / "images").iterdir()
+    with Image.open(path) as image:
         return numpy.asarray(image.convert("RGB"), dtype=int)
 
 

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from infer.draw.files import Adapter, spell_adapters
+from infer.draw.files import Adapter, ImageFile, spell_adapters
 from infer.draw.render import Render
 from infer.draw.values import number
 
@@ -105,3 +105,10 @@ def test_spelling() -> None:
     assert spell_adapters((INK, HAT)) == "ink:0.5+hat"
     assert spell_adapters(()) == "none"
     assert [number(value) for value in (1.0, 0.6, 1 / 3, -0.5)] == ["1", "0.6", "0.3333333333333333", "-0.5"]
+
+
+def test_the_version_of_the_decoding_is_a_part_of_the_key_of_what_is_drawn_from_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = replace(RESOLVED, init=ImageFile(path="a.png", sha256="0" * 64), strength=0.5)
+    before, plain = drawn.key(), RESOLVED.key()
+    monkeypatch.setattr("registry.formats.image_file.VERSION", 99)
+    assert drawn.key() != before and RESOLVED.key() == plain

@@ -72,6 +72,14 @@ def test_a_value_more_draws_only_what_is_new(shelf: Shelf) -> None:
     assert (result["rendered"], result["reused"]) == (4, 2)
 
 
+def test_images_are_named_after_their_settings_and_keep_their_names_when_a_value_is_added(shelf: Shelf) -> None:
+    few = run(config(shelf, {"seed": [3, 2], "adapter": ["none", "ink"]}), shelf.store).folder / "images"
+    many = run(config(shelf, {"seed": "1-3", "adapter": ["hat", "none", "ink"]}), shelf.store).folder / "images"
+    assert {path.name for path in few.iterdir()} == {f"adapter-{name}_seed-{seed}.png" for name in ("none", "ink") for seed in (2, 3)}
+    assert len(list(many.iterdir())) == 9
+    assert all((many / path.name).read_bytes() == path.read_bytes() for path in few.iterdir())
+
+
 def test_every_setting_changes_the_image(shelf: Shelf) -> None:
     changes: Sequence[dict[str, Any]] = [
         *(

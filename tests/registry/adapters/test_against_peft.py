@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.delta import bias_delta, delta
+from registry.adapters.fuse import plan_fuse
 from registry.adapters.reader import Adapter, read_adapter
 from registry.adapters.shape_check import misshape
-from registry.errors import Refused
+from registry.adapters.understood import adapter_faults
+from registry.errors import BadFile, Faults, Refused
 from registry.merging.reproduce import reproduce
 from registry.references import Weighted
 from registry.store import Store
@@ -29,6 +33,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lora with biases": ("LoraConfig", {"r": 4, "lora_alpha": 2, "lora_bias": True}),
     "patterns": ("LoraConfig", {"r": 4, "lora_alpha": 2, "rank_pattern": {"lin": 2}, "alpha_pattern": {"lin": 8, "conv$": 3}}),
     "an embedding": ("LoraConfig", {"r": 4, "lora_alpha": 2, "target_modules": ["words"]}),
+    "pissa": ("LoraConfig", {"r": 4, "lora_alpha": 2, "init_lora_weights": "pissa", "target_modules": ["lin", "square"]}),
+    "olora": ("LoraConfig", {"r": 4, "lora_alpha": 2, "init_lora_weights": "olora", "target_modules": ["lin", "square"]}),
+    "pissa, rank-stabilised": (
+        "LoraConfig",
+        {"r": 4, "lora_alpha": 2, "init_lora_weights": "pissa", "use_rslora": True, "target_modules": ["lin", "square"]},
+    ),
+    "pissa with dora": (
+        "LoraConfig",
+        {"r": 4, "lora_alpha": 2, "init_lora_weights": "pissa", "use_dora": True, "target_modules": ["lin", "square"]},
+    ),
+    "orthogonal": ("LoraConfig", {"r": 4, "lora_alpha": 2, "init_lora_weights": "orthogonal", "target_modules": ["lin", "square"]}),
+    "mica": ("LoraConfig", {"r": 4, "lora_alpha": 2, "init_lora_weights": "mica", "target_modules": ["lin", "square"]}),
+    "adalora": ("AdaLoraConfig", {"init_r": 4, "target_r": 2, "total_step": 9, "lora_alpha": 2, "target_modules": ["lin", "square"]}),
     "loha": ("LoHaConfig", {"r": 4, "alpha": 2}),
     "loha, Tucker": ("LoHaConfig", {"r": 4, "alpha": 2, "use_effective_conv2d": True}),
     "lokr": ("LoKrConfig", {"r": 1, "alpha": 2, "decompose_factor": 4}),
@@ -110,6 +127,64 @@ def close(found: Tensor, wanted: Tensor) -> bool:
 def only(adapter: Adapter) -> Any:
     (module,) = adapter.modules
     return module
+
+
+UNREAD: dict[str, tuple[dict[str, Any], str]] = {
+    "pissa_niter": ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights 'pissa_niter_4'.* Merge it with peft"),
+    "kasa": ({"kasa_config": "KasaConfig"}, "trained as KaSA.* Merge it with peft"),
+    "modules_to_save": ({"modules_to_save": ["one"]}, r"2 of its tensors .*one\.bias, .*one\.weight.* Merge it with peft"),
+    "bias": ({"bias": "lora_only"}, r"has tensors that are not understood here: base_layer\.bias\. So are 1 more"),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_what_would_be_read_in_part_is_refused_by_name(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft.tuners.lora.config import KasaConfig
+
+    settings, reason = UNREAD[case]
+    if "kasa_config" in settings:
+        settings = {"kasa_config": KasaConfig()}
+    monkeypatch.setitem(CASES, case, ("LoraConfig", {"r": 4, "target_modules": ["lin", "square"], **settings}))
+    before, _ = trained(case, tmp_path / "saved")
+    (fault,) = adapter_faults(read_adapter(tmp_path / "saved"))
+    assert re.search(reason, fault)
+    store, base = Store(tmp_path / "home"), tmp_path / "base.safetensors"
+    save_file(before, base)
+    with pytest.raises(Faults, match=reason):
+        plan_fuse(str(base), [Weighted(str(tmp_path / "saved"))], store, tmp_path / "out.safetensors", coverage=0.0)
+    with pytest.raises(Faults, match=reason):
+        plan_combine([Weighted(str(tmp_path / "saved"))], store, tmp_path / "out.safetensors")
+
+
+def test_methods_of_peft_that_are_not_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CASES, "vera", ("VeraConfig", {"r": 4, "target_modules": ["lin"]}))
+    monkeypatch.setitem(CASES, "every bias", ("LoraConfig", {"r": 4, "bias": "all", "target_modules": ["lin"]}))
+    trained("vera", tmp_path / "vera")
+    with pytest.raises(BadFile, match="was written by peft's VERA; of peft's methods LORA, ADALORA"):
+        read_adapter(tmp_path / "vera")
+    trained("every bias", tmp_path / "biases")
+    with pytest.raises(BadFile, match="was saved by peft with bias='all'"):
+        read_adapter(tmp_path / "biases")
+
+
+def test_adalora_divides_by_the_rank_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its four singular values two are saved; peft loads them with the scale of all four."""
+    import peft
+
+    mask = {"lin.lora_E": [True, False, True, False]}
+    settings = {"init_r": 4, "target_r": 2, "total_step": 9, "lora_alpha": 3, "target_modules": ["lin"], "rank_pattern": mask}
+    monkeypatch.setitem(CASES, "cut", ("AdaLoraConfig", settings))
+    before, _ = trained("cut", tmp_path)
+    merged = peft.PeftModel.from_pretrained(net(), tmp_path).merge_and_unload().state_dict()
+    module = only(read_adapter(tmp_path))
+    assert module.rank == 2 and close(before["lin.weight"] + delta(module), merged["lin.weight"])
+
+
+def test_adalora_without_its_config_is_refused(tmp_path: Path) -> None:
+    trained("adalora", tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    (fault,) = adapter_faults(read_adapter(tmp_path))
+    assert "is AdaLoRA, and the adapter_config.json" in fault and "So are 1 more modules" in fault
 
 
 def test_oft_without_its_config_is_refused(tmp_path: Path) -> None:

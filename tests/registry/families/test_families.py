@@ -207,6 +207,16 @@ def test_sdxl_size_ids_are_one_row_a_sample() -> None:
     assert conditioning["time_ids"].tolist() == [[64.0, 32.0, 0.0, 0.0, 64.0, 32.0]] * 2
 
 
+def test_sdxl_is_trained_with_each_images_own_size_and_crop() -> None:
+    import torch
+
+    family, parts = tiny_parts("sdxl")
+    conditioning = family.complete(parts, family.encode_prompts(parts, PROMPTS), height=32, width=32, guidance=5.0)
+    assert family.condition_on_crop is not None
+    own = family.condition_on_crop(conditioning, torch.tensor([[100, 300, 0, 32], [40, 20, 16, 0]]))
+    assert own["time_ids"].tolist() == [[100.0, 300.0, 0.0, 32.0, 32.0, 32.0], [40.0, 20.0, 16.0, 0.0, 32.0, 32.0]]
+
+
 def test_flux_guidance_is_given_only_where_it_is_embedded() -> None:
     for variant, embedded in (("dev", True), ("schnell", False)):
         family, parts = tiny_parts("flux1", variant=variant)

@@ -14,6 +14,7 @@ from registry.detect.inspect import inspect
 from registry.errors import BadFile
 from registry.formats.hashing import hash_file
 from registry.record import Record
+from registry.store import Store
 
 BLOCK = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0"
 TARGETS = ["to_q", "to_k", "to_v"]
@@ -139,9 +140,15 @@ def test_the_content_hash_knows_the_alpha_beside_the_file(tmp_path: Path) -> Non
     assert first.sha256 == second.sha256 and first.content_sha256 != second.content_sha256
 
 
-def test_a_folder_of_pefts_names_the_file_in_it(tmp_path: Path) -> None:
+def test_a_folder_that_peft_saved_is_its_weights(tmp_path: Path) -> None:
+    """Everywhere a model is named: registered, shown, and asked whether it fits, with the alpha of its config."""
     import peft
 
-    saved(tmp_path, peft.LoraConfig(r=4, target_modules=TARGETS))
+    folder = tmp_path / "ink"
+    saved(folder, peft.LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS))
+    store = Store(tmp_path / "home")
+    for record in (inspect(folder), store.find(str(folder)), store.add(folder), store.find("ink")):
+        assert (record.path, record.name, record.kind, record.alpha) == (str(folder / "adapter_model.safetensors"), "ink", "adapter", 8.0)
+    (folder / "adapter_config.json").unlink()
     with pytest.raises(BadFile, match=r"Name the file adapter_model\.safetensors in it"):
-        inspect(tmp_path)
+        inspect(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from registry.errors import BadFile, Faults, JobFailed
+from registry.errors import BadFile, Faults, JobFailed, Refused
 from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import read_header
 from registry.merging import stream
@@ -177,7 +177,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stream, "_reserve", full)
-    with pytest.raises(JobFailed, match=r"The disk of .* is full"):
+    with pytest.raises(JobFailed, match=r"out.safetensors cannot be written: the disk is full\. It needs [\d,]+ bytes"):
         merge(recipe(*pair), store, tmp_path / "out.safetensors")
     assert not list(tmp_path.glob(".tmp*"))
 
@@ -214,11 +214,55 @@ def test_a_stopped_merge_leaves_no_model(how: signal.Signals, pair: tuple[Path, 
     process.wait(timeout=30)
     process.stdout.close()
     left = [path for path in tmp_path.iterdir() if path.name not in ("a.safetensors", "b.safetensors", "home")]
+    left = [path for path in left if not path.name.endswith("-lock")]
     assert len(left) == (how == signal.SIGKILL)  # ctrl-C cleans up
     for path in left:
-        assert path.name.startswith(".tmp-")
+        assert path.name.startswith(".tmp-out.safetensors-")
         with pytest.raises(BadFile):
             read_header(path)
+
+
+def test_a_second_merge_to_the_same_output_is_refused_and_a_killed_ones_half_is_removed(
+    pair: tuple[Path, Path], store: Store, tmp_path: Path
+) -> None:
+    root, output = Path(__file__).resolve().parents[3], tmp_path / "out.safetensors"
+    with subprocess.Popen([sys.executable, "-c", SLOW_MERGE, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "wrote\n"
+        with pytest.raises(Refused, match=r"out\.safetensors is being written by another process"):
+            merge(recipe(*pair, params={"alpha": 0.7}), store, output)
+        process.kill()
+    store.add(pair[0])
+    (half,) = (item for item in store.garbage().items if not item.path.endswith("-lock"))
+    assert half.why == "unfinished" and Path(half.path).name.startswith(".tmp-out.safetensors-") and half.bytes > 0
+    done = merge(recipe(*pair, params={"alpha": 0.7}), store, output)
+    assert not list(tmp_path.glob(".tmp-*")) and store.garbage().items == []
+    assert done.record is not None and done.record.recipe is not None and done.record.recipe["params"] == {"alpha": 0.7}
+
+
+def test_gc_deletes_what_a_killed_merge_left(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+    store.add(pair[0])
+    half = tmp_path / ".tmp-out.safetensors-0123456789abcdef"
+    half.write_bytes(bytes(1000))
+    foreign = tmp_path / ".tmp-another-tools.part"
+    foreign.write_bytes(b"x")
+    assert store.garbage(apply=True).bytes == 1000
+    assert not half.exists() and foreign.exists()
+
+
+def test_a_recipe_is_registered_only_with_the_bytes_that_were_written(
+    pair: tuple[Path, Path], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, other = tmp_path / "out.safetensors", written(tmp_path / "other.safetensors", tensors(5))
+
+    def replaced(_folder: Path) -> None:
+        if other.exists():
+            other.replace(output)
+
+    monkeypatch.setattr("registry.formats.atomic_file.sync_folder", replaced)
+    with pytest.raises(JobFailed, match="replaced by another process"):
+        merge(recipe(*pair, params={"alpha": 0.3}), store, output)
+    monkeypatch.undo()
+    assert [record.recipe for record in store.records() if record.recipe] == []
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 from PIL import Image
 
 from registry.errors import Faults
 from tests import tiny
+from tests.colour_profiles import adobe_rgb
 from train.config import DataConfig
 from train.data.dataset import read_set
 from train.data.hub import read_hub
@@ -201,3 +203,108 @@ def test_the_identity_of_a_set_follows_images_and_captions(tmp_path: Path) -> No
     assert read_set(DataConfig(path=str(two))).sha256 == before
     (one / "000.txt").write_text("something else")
     assert read_set(DataConfig(path=str(one))).sha256 != before
+
+
+def captioned(folder: Path, *names: str) -> Path:
+    """Images of these names, each another colour, without captions."""
+    for number, name in enumerate(names):
+        draw(folder / name, colour=["red", "blue", "green", "yellow"][number % 4])
+    return folder
+
+
+def test_captions_may_be_named_after_the_whole_file(tmp_path: Path) -> None:
+    folder = captioned(tmp_path / "set", "cat.png", "cat.jpg", "dog.png")
+    for name, text in (("cat.png.txt", "a red cat"), ("cat.jpg.caption", "a blue cat"), ("dog.txt", "a dog")):
+        (folder / name).write_text(text)
+    found = read_set(DataConfig(path=str(folder), trigger="sks"))
+    assert {sample.name: sample.caption for sample in found.samples} == {
+        "cat.png": "a red cat",
+        "cat.jpg": "a blue cat",
+        "dog.png": "a dog",
+    }
+    (folder / "cat.txt").write_text("another")
+    assert "cat.png: has several caption files (cat.png.txt, cat.txt)" in reported(folder)
+
+
+@pytest.mark.parametrize("name", ["cat.json", "cat.png.json", "cat_caption.txt", "Cat.txt", "cat.tags", "cat.caption.txt"])
+def test_what_looks_like_a_caption_is_not_left_out_unseen(tmp_path: Path, name: str) -> None:
+    folder = captioned(tmp_path / "set", "cat.png")
+    (folder / name).write_text('{"caption": "a cat"}')
+    text = reported(folder, trigger="sks")
+    assert f"{name}: named like images without a caption, and not read" in text
+    assert "NAME.txt or NAME.EXT.txt" in text and "'sks'" in text
+    (folder / "cat.txt").write_text("a cat")  # with a caption of its own the other file is only noted
+    assert name in " ".join(read_set(DataConfig(path=str(folder))).notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("captions.csv", "file,text\ncat.png,a cat\n"),
+        ("meta_cap.json", '{"/data/cat": {"caption": "a cat"}}'),
+        ("train.jsonl", '{"image": "cat.png"}\n'),
+    ],
+)
+def test_a_table_of_another_name_is_not_left_out_unseen(tmp_path: Path, name: str, text: str) -> None:
+    folder = captioned(tmp_path / "set", "cat.png")
+    (folder / name).write_text(text)
+    assert f"{name}: names images without a caption, and is not read" in reported(folder, trigger="sks")
+
+
+def test_captions_in_a_folder_of_their_own_are_not_left_out_unseen(tmp_path: Path) -> None:
+    folder = captioned(tmp_path / "set", "cat.png", "dog.png")
+    (folder / "captions").mkdir()
+    (folder / "captions" / "cat.txt").write_text("a cat")
+    assert "captions/ has 1 files named like images without a caption (cat.txt)" in reported(folder, trigger="sks")
+
+
+def test_a_set_without_captions_may_hold_other_texts(tmp_path: Path) -> None:
+    folder = captioned(tmp_path / "set", "cat.png")
+    captioned(folder / "heldout", "cat.png")
+    for name in ("README.md", "catalogue.txt", "LICENSE"):
+        (folder / name).write_text("by me")
+    (folder / "heldout" / "cat.txt").write_text("a held-out cat")
+    assert read_set(DataConfig(path=str(folder), trigger="sks")).samples[0].caption is None
+
+
+def test_a_column_that_may_hold_captions_is_chosen_and_never_dropped(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    metadata(tmp_path, [{"file_name": "a.png", "description": "a cat", "licence": "CC0"}])
+    assert "no column text, caption or prompt, but description, which may hold captions" in reported(tmp_path, trigger="sks")
+    assert read_set(DataConfig(path=str(tmp_path), caption_column="description")).samples[0].caption == "a cat"
+    assert read_set(DataConfig(path=str(tmp_path), trigger="sks", caption_column="none")).samples[0].caption is None
+
+
+def test_images_in_a_format_that_is_not_read_are_a_fault(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set", 2)
+    for name in ("a.heic", "b.HEIC", "c.jxl", "d.psd", "001.cr2"):
+        (folder / name).write_bytes(b"an image of another format")
+    text = reported(folder)
+    assert "a.heic, b.HEIC: a HEIC image is read with pillow-heif: pip install pillow-heif" in text
+    assert "c.jxl: a JPEG XL image is read with pillow-jxl-plugin: pip install pillow-jxl-plugin" in text
+    assert "d.psd: .psd is not read: save it as PNG or JPEG" in text
+    assert "001.cr2" not in text  # a camera's raw file beside 001.png
+
+
+def test_masks_are_named_as_masks(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set", 2)
+    captioned(folder, "000-masklabel.png", "001_mask.png")
+    text = reported(folder)
+    assert "000-masklabel.png, 001_mask.png: named as the mask of another image" in text and "has no caption" not in text
+    captioned(tmp_path / "bare", "a.png", "a-masklabel.png")
+    assert "Masks are not read in training" in reported(tmp_path / "bare", trigger="sks")
+    captioned(tmp_path / "worn", "a.png", "a_mask.png")
+    for name in ("a", "a_mask"):
+        (tmp_path / "worn" / f"{name}.txt").write_text(name)
+    assert len(read_set(DataConfig(path=str(tmp_path / "worn"))).samples) == 2
+
+
+def test_how_images_were_read_is_noted(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set", 3)
+    for number in (0, 2):
+        Image.open(folder / f"{number:03d}.png").save(folder / f"{number:03d}.png", icc_profile=adobe_rgb())
+    Image.fromarray(numpy.full((8, 8), 4000, dtype=numpy.uint16)).save(folder / "deep.tif")
+    (folder / "deep.txt").write_text("a dark square")
+    notes = read_set(DataConfig(path=str(folder))).notes
+    assert "2 converted to sRGB from the colour profile Adobe RGB (1998): 000.png, 002.png" in notes
+    assert any(note.startswith("deep.tif: its largest value is 4000 of 65535") for note in notes)

@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from registry.errors import JobFailed
+from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import write_safetensors
 from train.loop import checkpoint
 
@@ -54,6 +54,38 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(run: Path, na
     found = checkpoint.newest(run, reported.append)
     assert found is not None and found.step == 1
     assert "step-000002 is damaged" in reported[0]
+
+
+def test_a_damaged_checkpoint_is_moved_away_and_made_again(run: Path) -> None:
+    save(run, 1)
+    file = save(run, 2) / "adapter.safetensors"
+    whole = file.read_bytes()
+    for number in ("", "-2"):
+        file.write_bytes(whole[:-1] + b"\x00\x00")
+        reported: list[str] = []
+        checkpoint.set_aside(run, after=1, out=reported.append)
+        moved = run / "damaged" / f"step-000002{number}"
+        assert reported == [f"the damaged checkpoint of step 2 is moved to {moved}; training makes it again"]
+        assert list(checkpoint.steps_of(run)) == [1]
+        assert save(run, 2) == file.parent and file.read_bytes() == whole
+    file.write_bytes(whole[:-1] + b"\x00\x00")
+    assert save(run, 2) == file.parent and file.read_bytes() == whole, "nobody moved it away before"
+
+
+def test_an_intact_later_checkpoint_is_not_trained_over(run: Path) -> None:
+    save(run, 1)
+    save(run, 2)
+    with pytest.raises(Refused, match="at step 2 by now"):
+        checkpoint.set_aside(run, after=1, out=pytest.fail)
+    assert list(checkpoint.steps_of(run)) == [1, 2]
+
+
+def test_a_newer_program_s_checkpoint_is_not_passed_over(run: Path) -> None:
+    save(run, 1)
+    state = save(run, 2) / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"version": 99}))
+    with pytest.raises(JobFailed, match="Update loraloom"):
+        checkpoint.newest(run, pytest.fail)
 
 
 def test_half_made_folders_are_not_seen(run: Path) -> None:

@@ -14,7 +14,8 @@ from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import silent
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
-from train.loop.encode import Cache, Latents, encode_latents, encode_texts, module_hash
+from train.loop.cache import Cache
+from train.loop.encode import Latents, encode_latents, encode_texts, module_hash
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")
@@ -114,7 +115,8 @@ def test_size_and_vae_are_part_of_the_key(parts: Parts, images: Path, cache: Cac
 def test_a_damaged_entry_is_made_again(parts: Parts, images: Path, cache: Cache) -> None:
     first, _ = encode(parts, samples(images), cache)
     for file in cache.folder.rglob("*.safetensors"):
-        file.write_bytes(file.read_bytes()[:50])
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])  # one bit of one number
     again, _ = encode(parts, samples(images), cache)
     assert torch.equal(first.mean, again.mean)
 
@@ -176,3 +178,13 @@ def test_lengths_are_padded_only_where_a_mask_tells() -> None:
     assert batch["embeds"].shape == (2, 3, 2) and batch["mask"].tolist() == [[True, True, False], [True, True, True]]
     with pytest.raises(JobFailed, match="without a mask"):
         collate([{"embeds": torch.ones(1, n, 2)} for n in (2, 3)])
+
+
+def test_clip_skip_is_a_part_of_a_texts_key(parts: Parts, cache: Cache) -> None:
+    plain, skipped, again = (
+        encode_texts(SD1, parts, ["a red disc"], device=CPU, cache=cache, report=silent, clip_skip=skip).states[0]["embeds"]
+        for skip in (None, 1, None)
+    )
+    with torch.no_grad():
+        direct = SD1.encode_prompts(parts, ["a red disc"], clip_skip=1)["embeds"]
+    assert torch.equal(skipped, direct) and torch.equal(plain, again) and not torch.equal(plain, skipped)

@@ -172,6 +172,7 @@ def test_more_steps_train_on_and_the_change_is_reported(done: tuple[Path, Store]
     outcome = run.run(config, store, given={"resume": str(folder), "steps": 3}, out=reported.append)
     assert outcome.result["steps"] == 3
     assert "changed: steps 2 -> 3" in reported and any("stretched" in line for line in reported)
+    assert "  the learning rate was 0.005 at step 2 and is 0.0025 at step 3" in reported  # half and three quarters of a cosine from 0.01
     inputs = json.loads((folder / "inputs.json").read_text())
     assert [(row["step"], row["changes"]) for row in inputs["resumes"]] == [(2, {"steps": 3})]
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from train.config import LoraConfig, OptimConfig, Precision, TrainConfig
+from tests import tiny
+from train.config import DataConfig, LoraConfig, OptimConfig, Precision, TrainConfig
 from train.loop.rng import draws_for
 from train.lora import adapter_disabled, lora_tensors, set_lora_tensors
 
@@ -115,3 +116,68 @@ def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prep
     changed = work.probe.measure(work.state, model=work.state.model)
     with adapter_disabled(work.state.modules):
         assert work.probe.measure(work.state, model=work.state.model) == first != changed
+
+
+def test_sdxl_is_conditioned_on_each_images_own_size_and_crop(prepared: Prepared, settings: Settings, tmp_path: Path) -> None:
+    """The loss is that of diffusers' UNet with the time ids of diffusers' training script: size, crop, target."""
+    import diffusers
+    from PIL import Image
+
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, size in (("wide", (96, 48)), ("tall", (20, 40)), ("even", (32, 32))):
+        Image.effect_noise(size, 60).convert("RGB").save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(name)
+    base = tiny.tiny_sdxl(tmp_path / "sdxl")
+    work = prepared(settings(base=str(base), data=DataConfig(path=str(folder)), batch_size=3))
+    state = work.state
+    trace = state.step(0)
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float32)
+    noising = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+    draws = draws_for(0, 0, range(3), of=3, shape=(4, 8, 8))
+    ids = {  # height, width, crop's top and left once the short side is 32, target
+        "wide.png": [48, 96, 0, 16, 32, 32],
+        "tall.png": [40, 20, 16, 0, 32, 32],
+        "even.png": [32, 32, 0, 0, 32, 32],
+    }
+    assert sorted(trace.samples) == [0, 1, 2]
+    for place, number in enumerate(trace.samples):
+        sample = work.plan.train[number]
+        mean, logvar = state.latents.mean[number], state.latents.logvar[number]
+        latents = (mean + (0.5 * logvar).exp() * draws.posterior[place]).unsqueeze(0)
+        time = trace.timesteps[place].long().view(1)
+        with torch.no_grad():
+            text, _, pooled, _ = pipeline.encode_prompt(sample.caption, device="cpu", do_classifier_free_guidance=False)
+            added = {"text_embeds": pooled, "time_ids": torch.tensor([ids[sample.name]], dtype=torch.float32)}
+            noisy = noising.add_noise(latents, draws.noise[place : place + 1], time)
+            answer = pipeline.unet(noisy, time, text, added_cond_kwargs=added).sample
+        wanted = (answer.double() - draws.noise[place].double()).square().mean()
+        assert float(trace.losses[place]) == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_clip_skip_trains_on_the_layer_that_diffusers_draws_with(prepared: Prepared, settings: Settings, text_encoder: bool) -> None:
+    import diffusers
+
+    work = prepared(settings(batch_size=1, clip_skip=1, lora=LoraConfig(rank=2, text_encoder=text_encoder)))
+    state = work.state
+    trace = state.step(0)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(work.plan.base.path, dtype=torch.float32)
+    noising = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+    draws = draws_for(0, 0, range(1), of=1, shape=(4, 8, 8))
+    (number,) = trace.samples
+    mean, logvar = state.latents.mean[number], state.latents.logvar[number]
+    latents = (mean + (0.5 * logvar).exp() * draws.posterior[0]).unsqueeze(0)
+    with torch.no_grad():
+        tokens = pipeline.tokenizer(work.plan.prompts[number], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        outputs = pipeline.text_encoder(tokens, output_hidden_states=True)
+        model = getattr(
+            pipeline.text_encoder, "text_model", pipeline.text_encoder
+        )  # diffusers 0.42 asks for text_model, gone in transformers 5
+        text, other = model.final_layer_norm(outputs.hidden_states[-2]), outputs.last_hidden_state
+        noisy = noising.add_noise(latents, draws.noise, trace.timesteps.long())
+        losses = [
+            float((pipeline.unet(noisy, trace.timesteps.long(), state_).sample.double() - draws.noise.double()).square().mean())
+            for state_ in (text, other)
+        ]
+    assert float(trace.losses[0]) == pytest.approx(losses[0], rel=1e-5) != pytest.approx(losses[1], rel=1e-5)

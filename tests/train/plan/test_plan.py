@@ -7,6 +7,7 @@ import pytest
 
 from registry.errors import Faults, Refused
 from registry.store import Store
+from tests import tiny
 from train import run
 from train.config import ObjectiveConfig, ObjectiveParams, OptimConfig, OptimParams, ScheduleConfig, ScheduleParams, TrainConfig
 
@@ -62,3 +63,13 @@ def test_a_class_by_its_path_is_planned_and_written_back(settings: Settings, sto
     (tmp_path / "config.yaml").write_text(to_yaml(plan.config), encoding="utf-8")
     again = read_yaml(tmp_path / "config.yaml")
     assert again == plan.config and again.optim.args == {"alpha": 0.9} and again.optim.params.momentum == 0.5
+
+
+def test_clip_skip_is_checked_against_the_base_and_shown(settings: Settings, store: Store, tmp_path: Path) -> None:
+    made = run.plan(settings(clip_skip=1), store)
+    assert made.config.clip_skip == 1 and "clip skip 2 in kohya's and A1111's count" in made.to_text()
+    assert run.plan(settings(clip_skip=0), store).config.clip_skip is None
+    with pytest.raises(Refused, match="clip_skip is 40; this text encoder has"):
+        run.plan(settings(clip_skip=40), store)
+    with pytest.raises(Refused, match=r"FLUX\.1 uses CLIP's pooled state only"):
+        run.plan(settings(clip_skip=1, base=str(tiny.tiny_flux1(tmp_path / "flux1")), resolution=64), store)

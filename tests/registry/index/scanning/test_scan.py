@@ -1,13 +1,17 @@
 """Scanning: headers only, everything odd a row, files known again after they moved."""
 
+import json
 import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from registry.errors import BadFile
+from registry.errors import BadFile, Refused
+from registry.index import rows
+from registry.index.scanning import scan as scan_module
 from registry.index.scanning.scan import ScanReport
 from registry.progress import Tick
 from registry.store import Store
@@ -233,3 +237,67 @@ def test_files_that_every_tool_calls_alike_have_their_folders_names(store: Store
         lora(tmp_path / "m" / name / "pytorch_lora_weights.safetensors", sd1_attention(), seed=name)
     assert sorted(record.name for record in store.scan(tmp_path / "m").records()) == ["hat", "ink"]
     assert store.find("ink").path == str(tmp_path / "m" / "ink" / "pytorch_lora_weights.safetensors")
+
+
+def test_texts_of_other_programs_are_stored_whatever_they_hold(store: Store, tmp_path: Path) -> None:
+    """Half of a surrogate pair is valid JSON, and no database can store it."""
+    folder = tmp_path / "models"
+    half = r'{"description": "cut \ud83d", "trainedWords": ["ink\ud800"], "activation text": "\udfff", "notes": "\ud800"}'
+    make(folder / "sound.safetensors", "sound")
+    for number, name in enumerate(("a.civitai.info", "b.json")):
+        make(folder / f"{name[0]}.safetensors", str(number))
+        (folder / name).write_text(half)
+    peft = {"r": 4, "lora_alpha": 8, "base_model_name_or_path": "\ud800"}
+    lora(folder / "peft" / "adapter_model.safetensors", sd1_attention(), dialect="peft", seed="peft")
+    (folder / "peft" / "adapter_config.json").write_text(json.dumps(peft))
+    lora(folder / "tags.safetensors", sd1_attention(), seed="t", metadata={"ss_tag_frequency": r'{"10_x": {"cat\ud83d": 10}}'})
+    diffusers_folder(folder / "base", width=256)
+    (folder / "base" / "README.md").write_text('---\nlicense: "mit\\ud800"\n---\n')
+    found = store.scan(folder)
+    assert counts(found) == {"added": 6} and found.problems == []
+    known = {record.name: record for record in found.records()}
+    assert known["a"].metadata["sidecar.description"] == "cut \ufffd" and known["a"].triggers == ("ink\ufffd",)
+    assert known["b"].triggers == ("\ufffd",) and known["tags"].triggers == ("cat\ufffd",)
+    assert known["peft"].parents[0]["ref"] == "\ufffd" and known["base"].licence == "mit\ufffd"
+    assert store.add(folder / "a.safetensors", name="mine").triggers == ("ink\ufffd",)
+
+
+@pytest.mark.parametrize(
+    "raised", [MemoryError(), RecursionError("deep"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"), RuntimeError("x")]
+)
+@pytest.mark.parametrize("place", ["reading", "writing"])
+def test_whatever_one_file_raises_is_its_own_row(
+    raised: Exception, place: str, store: Store, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"reading": (scan_module, "record_of"), "writing": (rows, "_record_row")}[place]
+    real = getattr(*where)
+
+    def raising(*arguments: Any, **options: Any) -> Any:
+        wanted = arguments[0]
+        if "a.safetensors" in str(getattr(wanted, "path", wanted)):
+            raise raised
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(*where, raising)
+    found = store.scan(models)
+    assert counts(found) == {"added": 2} and {record.name for record in found.records()} == {"b", "base"}
+    ((path, code),) = [(problem.path, problem.code) for problem in found.problems]
+    assert path == str(models / "a.safetensors") and code == ("too-large" if isinstance(raised, MemoryError) else "unknown-format")
+    monkeypatch.undo()
+    assert counts(store.scan(models)) == {"added": 1, "unchanged": 2}
+
+
+def test_a_folder_with_a_file_name_that_is_no_unicode_is_a_row(store: Store, models: Path) -> None:
+    with open(os.fsencode(models / "base") + b"/\xff.txt", "wb"):
+        pass
+    found = store.scan(models)
+    assert counts(found) == {"added": 2} and [problem.path for problem in found.problems] == [str(models / "base")]
+    with pytest.raises(Refused, match="not valid Unicode"):
+        store.add(models / "base")
+
+
+def test_a_header_of_more_tensors_than_any_model_has_is_refused_by_their_number(store: Store, tmp_path: Path) -> None:
+    entries = ",".join(f'"{n}":{{"dtype":"F16","shape":[0],"data_offsets":[0,0]}}' for n in range(300_001))
+    (tmp_path / "many.safetensors").write_bytes(raw_file(b"{" + entries.encode() + b"}"))
+    (problem,) = store.scan(tmp_path).problems
+    assert problem.code == "header-too-large" and "300,001 tensors; at most 300,000" in problem.message

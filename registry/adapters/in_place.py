@@ -1,0 +1,169 @@
+"""Adapters of any kind on a loaded model: W + D in the weights themselves, D as `fuse` adds it, and the originals put back.
+
+peft adds a plain LoRA beside the weights, and has no form for what other trainers write, nor a weight for a rotation or a DoRA.
+Every D is computed in fp32 from the original weight, so neither the order nor what was set before has an influence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from registry.adapters.delta import changes_bias
+from registry.adapters.delta_retention import Part, change_of
+from registry.adapters.fuse import biases_of, misfit, module_parts
+from registry.adapters.reader import Adapter
+from registry.adapters.targets import targets_of
+from registry.adapters.understood import adapter_faults
+from registry.errors import Refused
+from registry.family import Family
+from registry.formats.safetensors_header import TensorInfo
+from registry.parts import Parts
+from registry.tensors.layout import Layout, Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+VERSION = "1"  # counts up when a kind's change of the weights becomes another; part of the keys of the cells that have one
+BESIDE = {"down", "up", "alpha", "singular", "up_bias", "diff_b"}  # roles that peft adds beside the weights
+PEFT = re.compile(r"\.lora_[A-Za-z_]+(\.|$)")  # a parameter of an adapter that peft attached
+SHOWN = 3
+
+
+def is_beside(adapter: Adapter) -> bool:
+    """Whether peft draws it: products of two factors beside the weights, none of which it needs to know."""
+    return all(module.algorithm == "lora" and module.roles <= BESIDE and not module.needs_base for module in adapter.modules)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An adapter on a model: key of a weight -> the parts that change it, at weight 1."""
+
+    parts: Mapping[str, Sequence[Part]]
+
+    @property
+    def components(self) -> frozenset[str]:
+        """The components it changes."""
+        return frozenset(key.partition("/")[0] for key in self.parts)
+
+
+def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
+    """The adapter's place on a model, by shapes alone: a model on the meta device will do. Raises Refused where a key has none."""
+    if faults := adapter_faults(adapter):
+        raise Refused(f"{adapter.path.name} cannot be drawn in full. {' '.join(faults[:SHOWN])}")
+    layout = _layout(family, parts)
+    places = targets_of(layout, family.name)
+    found: dict[str, list[Part]] = {}
+    misfits = [f"{key} (of no module)" for key in adapter.left]
+    for module in adapter.modules:
+        targets = places.find(module)
+        if targets is None:
+            misfits.append(f"{module.name} (no such module)")
+        elif wrong := misfit(module, targets, layout):
+            misfits.append(f"{module.name} ({wrong})")
+        elif (biases := biases_of(targets, layout) if changes_bias(module) else []) is None:
+            misfits.append(f"{module.name} (it changes a bias, and this layer has none)")
+        else:
+            for part in module_parts(module, targets, biases, 1.0):
+                found.setdefault(part.target.key, []).append(part)
+    if misfits or not found:
+        total = len(adapter.modules) + len(adapter.left)
+        shown = "; ".join(misfits[:SHOWN]) + (f"; and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else "")
+        raise Refused(
+            f"{adapter.path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} modules have their place, "
+            f"{len(misfits)} have not: {shown}. Use an adapter trained for this base."
+        )
+    return Placed(found)
+
+
+class WeightChanges:
+    """The adapters of a loaded model that are in its weights, at most one kept original of each weight that is changed now.
+
+    The originals lie in main memory, in the model's dtype.
+    """
+
+    def __init__(self, family: Family, parts: Parts) -> None:
+        self._family = family
+        self._parts = parts
+        self._placed: dict[str, Placed] = {}
+        self._active: dict[str, float] = {}
+        self._originals: dict[str, Tensor] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """The adapters that are attached."""
+        return self._placed.keys()
+
+    def components(self, name: str) -> frozenset[str]:
+        """The components that an adapter changes; none for one that is not attached."""
+        return self._placed[name].components if name in self._placed else frozenset()
+
+    def attach(self, name: str, adapter: Adapter) -> None:
+        """Find the adapter's place; no weight changes yet. Raises Refused."""
+        self._placed[name] = placed(adapter, self._family, self._parts)
+
+    def detach(self, names: Iterable[str]) -> None:
+        """Forget these adapters, their changes taken out of the weights."""
+        gone = set(names)
+        self.set_weights({name: weight for name, weight in self._active.items() if name not in gone})
+        for name in gone & self._placed.keys():
+            del self._placed[name]
+
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Have exactly these adapters in the weights; {} puts every original back, bit for bit. A failure does so too."""
+        wanted = {name: weight for name, weight in weights.items() if weight != 0.0}
+        if list(wanted.items()) == list(self._active.items()):
+            return
+        changes: dict[str, list[Part]] = {}
+        for name, weight in wanted.items():
+            for key, parts in self._placed[name].parts.items():
+                changes.setdefault(key, []).extend(replace(part, weight=weight) for part in parts)
+        own = _weights(self._family, self._parts)
+        self._active = {}
+        try:
+            self._put_back(own, [key for key in self._originals if key not in changes])
+            for key, parts in changes.items():
+                self._change(key, own[key], parts)
+        except BaseException:
+            self._put_back(own, list(self._originals))
+            raise
+        self._active = wanted
+
+    def _change(self, key: str, weight: Tensor, parts: Sequence[Part]) -> None:
+        if key not in self._originals:
+            self._originals[key] = weight.detach().to("cpu", copy=True)
+        weight.data.copy_(changed(self._originals[key], parts))
+
+    def _put_back(self, own: Mapping[str, Tensor], keys: Sequence[str]) -> None:
+        for key in keys:
+            own[key].data.copy_(self._originals.pop(key))
+
+
+def changed(original: Tensor, parts: Sequence[Part]) -> Tensor:
+    """W + D in fp32, of one weight. Raises JobFailed for an adapter's numbers that are none."""
+    base, shape = original.float(), tuple(original.shape)
+    change = change_of([(base.reshape(-1),)], parts=parts, shape=shape)
+    width = max(1, base.numel() // shape[0])
+    return base + change.chunk(0, base.numel(), width).reshape(shape)
+
+
+def _modules(family: Family, parts: Parts) -> dict[str, nn.Module]:
+    return {family.denoiser: parts.denoiser, **parts.text_encoders}
+
+
+def _weights(family: Family, parts: Parts) -> dict[str, Tensor]:
+    """`component/name` -> the model's own parameter, whatever peft has wrapped around its layer."""
+    return {
+        f"{component}/{name.replace('.base_layer.', '.')}": weight
+        for component, module in _modules(family, parts).items()
+        for name, weight in module.named_parameters()
+        if not PEFT.search(name)
+    }
+
+
+def _layout(family: Family, parts: Parts) -> Layout:
+    """The loaded model as a diffusers folder would show it: names and shapes."""
+    tensors = {key: Stored(parts.source, 0, TensorInfo("F32", tuple(weight.shape))) for key, weight in _weights(family, parts).items()}
+    return Layout(path=parts.source, is_folder=True, diffusers=True, tensors=tensors, files=())

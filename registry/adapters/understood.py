@@ -1,0 +1,49 @@
+"""What keeps an adapter from being applied whole, whatever it is applied to: asked by fuse, combine, conversion, drawing and `fits`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from registry.adapters.delta import tensor_fault
+from registry.adapters.reader import Adapter
+from registry.formats.adapter_keys import is_addressed
+
+SHOWN = 3
+
+
+def adapter_faults(adapter: Adapter) -> list[str]:
+    """One sentence for each reason why a part of its change would be lost; [] when all of it is understood.
+
+    Textual inversion embeddings beside the modules are left to the caller, and so are tensors that no part of a model is named by.
+    """
+    found: dict[str, list[str]] = {}
+    for module in adapter.modules:
+        if module.algorithm != "embedding" and (fault := tensor_fault(module)):
+            found.setdefault(fault, []).append(module.name)
+    faults = [f"{names[0]} {fault}{_more(names)}" for fault, names in found.items()]
+    if others := [key for key in other_keys(adapter) if is_addressed(key)]:
+        faults.append(
+            f"{len(others)} of its tensors are not an adapter's and replace the model's own, which is not read here: {some(others)}. "
+            "peft saves such for modules_to_save, bias and trainable_token_indices. Merge it with peft: merge_and_unload()."
+        )
+    return faults
+
+
+def other_keys(adapter: Adapter) -> list[str]:
+    """Keys of none of its modules."""
+    strange = {key for module in adapter.modules for key in module.strange}
+    return [key for key in adapter.left if key not in strange]
+
+
+def left_out(adapter: Adapter) -> list[str]:
+    """What is not applied of an adapter that is otherwise understood."""
+    return [key for key in other_keys(adapter) if not is_addressed(key)]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" So are {len(names) - 1} more modules." if len(names) > 1 else ""

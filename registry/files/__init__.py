@@ -1,0 +1,1 @@
+"""Locks between processes, unfinished files and their leftovers, and writes that a disk refuses."""

@@ -1,0 +1,41 @@
+r"""Texts of files, folders and metadata as a terminal may show them: control characters are written as escapes such as \x1b.
+
+A terminal acts on C0 and C1 controls (ESC begins commands, BEL rings, CR overwrites), and bidirectional controls reorder a line
+(Unicode Standard Annex 9). Bytes of a file name that are no UTF-8, which Python holds as lone surrogates, are written as \xff.
+"""
+
+import re
+from collections.abc import Iterable
+
+__all__ = ["as_lines", "json_printable", "one_line", "printable"]
+
+BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
+SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def printable(text: str) -> str:
+    """The text with its lines as they are, and every other control character as an escape."""
+    return HIDDEN.sub(lambda match: "\n" if match[0] == "\n" else _escape(match[0]), text)
+
+
+def one_line(text: object) -> str:
+    """The text of a value on a single line: a newline is an escape as well."""
+    return HIDDEN.sub(lambda match: _escape(match[0]), str(text))
+
+
+def as_lines(lines: Iterable[object]) -> str:
+    """Each value on a line of its own."""
+    return "\n".join(map(one_line, lines))
+
+
+def json_printable(document: str) -> str:
+    r"""A JSON document whose strings have control characters as \u escapes: it reads back as the same values."""
+    return HIDDEN.sub(lambda match: "\n" if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # PEP 383: an undecodable byte of a file name
+        code -= 0xDC00
+    return SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

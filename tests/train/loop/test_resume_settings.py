@@ -1,0 +1,141 @@
+"""What a resume may change acts, in every optimizer; what would not act is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from registry.errors import Faults
+from registry.store import Store
+from tests.train.loop.test_resume import saved
+from train import run
+from train.choices import build_optimizer, choose_optimizer
+from train.config import CheckpointConfig, HeldoutConfig, OptimConfig, PreviewConfig, TrainConfig, changed, dotted_names
+from train.loop import checkpoint
+from train.loop.loop import restore
+from train.output import export
+
+Settings = Callable[..., TrainConfig]
+STEP = 2  # after which the run is resumed, of 8
+
+OPTIMIZERS = {
+    "adamw": OptimConfig(lr=1e-2),
+    "sgd": OptimConfig(name="sgd", lr=1.0),
+    "adafactor": OptimConfig(name="adafactor", lr=1e-2),
+    "prodigy": OptimConfig(name="prodigy", lr=1.0),
+    "adamw_schedule_free": OptimConfig(name="adamw_schedule_free", lr=1e-2),
+    "torch.optim.RMSprop": OptimConfig(name="torch.optim.RMSprop", lr=1e-2, args={"momentum": 0.5}),
+}
+ACTS_ON_THE_WEIGHTS: dict[str, Any] = {
+    "steps": 80,
+    "seed": 9,
+    "batch_size": 1,
+    "accumulate": 2,
+    "optim.lr": 0.5,
+    "optim.weight_decay": 0.9,
+    "optim.clip": 1e-3,
+    "schedule.name": "linear",
+    "schedule.warmup": 0.9,
+    "schedule.params.min_factor": 0.9,
+    "schedule.params.cycles": 3,
+}
+ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the tests named
+    "optim.text_lr",  # tests/train/test_text_encoder.py
+    "gradient_checkpointing",  # the same numbers with less memory
+    "device",
+    "tracker",
+    "schedule.args",  # with schedule.name
+    "schedule.params.power",  # of polynomial
+    "checkpoint.every",
+    "checkpoint.keep",
+    "heldout.every",
+    *(name for name in dotted_names() if name.startswith("preview.")),
+}
+
+
+def test_every_setting_acts_after_a_resume_or_is_refused() -> None:
+    fixed = {name for name in dotted_names() if run._is_fixed(name)}
+    assert fixed | ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE | set(run.FINDS) == set(dotted_names())
+    assert not fixed & (ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE)
+    assert {name for name in fixed if name.startswith("optim.")} == {
+        name for name in dotted_names() if name.startswith(("optim.params.", "optim.name", "optim.args", "optim.betas"))
+    }
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path) -> None:
+    config = settings(steps=8, optim=OPTIMIZERS[name])
+    state = prepared(config).state
+    for step in range(STEP):
+        state.step(step)
+    place = saved(state, tmp_path)
+
+    def next_step(resumed: TrainConfig) -> list[torch.Tensor]:
+        """The weights after one more step, as a new process builds and restores them."""
+        state.config = resumed
+        groups = [{"params": [weight for _, weight in state.weights]}]
+        optimizer = build_optimizer(choose_optimizer(resumed.optim), groups, resumed.optim.lr)
+        state.optimizer = state.accelerator.prepare(optimizer)
+        found = checkpoint.read(place)  # anew: an optimizer writes into the state it was given
+        restore(state, found, export.read_adapter(found.adapter))
+        state.step(STEP)
+        return [weight.detach().clone() for _, weight in state.weights]
+
+    unchanged = next_step(config)
+    assert all(map(torch.equal, unchanged, next_step(config)))
+    for setting, value in ACTS_ON_THE_WEIGHTS.items():
+        other = next_step(changed(config, {setting: value}))
+        assert not all(map(torch.equal, unchanged, other)), f"{setting} does not act with {name}"
+
+
+@pytest.fixture(scope="module")
+def done(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
+    from train.config import DataConfig, LoraConfig
+
+    place = tmp_path_factory.mktemp("done")
+    config = TrainConfig(
+        name="discs", base=str(base), data=DataConfig(path=str(images)), steps=4, batch_size=2, lora=LoraConfig(rank=2),
+        optim=OptimConfig(lr=1e-2), preview=PreviewConfig(prompts=[]), device="cpu", out=str(place / "runs"),
+        checkpoint=CheckpointConfig(every=2), heldout=HeldoutConfig(every=4),
+    )  # fmt: skip
+    store = Store(place / "home")
+    return run.run(config, store).folder, store
+
+
+def test_a_change_of_a_finished_run_is_refused_without_more_steps(done: tuple[Path, Store]) -> None:
+    folder, store = done
+    with pytest.raises(Faults, match=r"finished after 4 steps.*steps= above 4(.|\n)*optim\.weight_decay \(0\.01 -> 0\.5\)"):
+        run.resume(folder, {"optim.weight_decay": 0.5}, store)
+    assert run.resume(folder, {"optim.weight_decay": 0.01, "steps": 4}, store).result["steps"] == 4
+
+
+def test_what_changes_mean_is_given_in_numbers(settings: Settings) -> None:
+    config = settings(steps=20)
+    more = changed(config, {"steps": 30, "seed": 5})
+    assert list(run.consequences(config, more, ["steps", "seed"], step=20)) == [
+        "the learning rate's schedule is stretched to the new number of steps",
+        "the learning rate was 6.82e-05 at step 20 and is 0.00283 at step 21",
+        "from step 21 on, images and noise are drawn in another order (seed)",
+    ]
+    twice = changed(config, {"optim.lr": 2e-2})
+    assert list(run.consequences(config, twice, ["optim.lr"], step=1)) == ["the learning rate of step 2 is 0.02; it was to be 0.01"]
+    assert list(run.consequences(config, twice, ["preview.seed"], step=1)) == []
+
+
+def test_a_damaged_newest_checkpoint_is_made_again_to_the_bit(done: tuple[Path, Store], tmp_path: Path) -> None:
+    folder, store = done
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "result.json").unlink()
+    file = copy / "checkpoints" / "step-000004" / "adapter.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    reported: list[str] = []
+    run.resume(copy, {}, store, out=reported.append)
+    assert any("step-000004 is damaged" in line for line in reported) and (copy / "damaged" / "step-000004").is_dir()
+    before, after = (json.loads((run_folder / "checkpoints" / "step-000004" / "state.json").read_text()) for run_folder in (folder, copy))
+    assert after["files"]["training.pt"] == before["files"]["training.pt"]
+    checkpoint.read(file.parent)

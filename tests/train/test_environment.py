@@ -1,0 +1,49 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from registry.errors import Faults, Refused
+from registry.store import Store
+from train import run
+from train.config import Precision, TrainConfig
+from train.environment import ENGINES, check_environment, environment_notes
+
+Settings = Callable[..., TrainConfig]
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_CLIPPING"])
+def test_numbers_of_the_environment_change_no_step(
+    name: str, prepared: Callable[[TrainConfig], Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = prepared(settings()).state
+    monkeypatch.setenv(name, {"ACCELERATE_MIXED_PRECISION": "bf16"}.get(name, "4"))
+    other = prepared(settings()).state
+    for step in range(2):
+        one, two = plain.step(step), other.step(step)
+        assert one.gradient_norm == two.gradient_norm > 0 and torch.equal(one.losses, two.losses)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_is_refused_in_the_plan(name: str, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(Refused, match=f"{name}=true turns on .*Unset it"):
+        run.plan(settings(), store)
+
+
+def test_a_compiler_and_another_device_are_refused_together() -> None:
+    environment = {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_TORCH_DEVICE": "cpu", "ACCELERATE_USE_CPU": "yes"}
+    with pytest.raises(Faults) as caught:
+        check_environment(torch.device("cuda"), environment)
+    assert len(caught.value.faults) == 3 and "give device=cpu" in caught.value.faults[1]
+    check_environment(torch.device("cpu"), {**environment, "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_FSDP": "false"})
+
+
+def test_overruled_variables_are_noted(settings: Settings) -> None:
+    config = settings(accumulate=2, precision=Precision.fp32)
+    environment = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_GRADIENT_CLIPPING": "1"}
+    assert environment_notes(config, environment) == ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4 has no effect: accumulate=2 acts"]
+    assert environment_notes(config, {"ACCELERATE_MIXED_PRECISION": "fp16"}) == [
+        "ACCELERATE_MIXED_PRECISION=fp16 has no effect: precision=fp32 acts"
+    ]

@@ -1,0 +1,169 @@
+"""A folder of images and captions, read in one of two ways: kohya's text files, or `datasets`' metadata file."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from train.config import DataConfig
+from train.data.images import is_image, unread_reason
+from train.data.metadata import METADATA, read_rows
+from train.data.sidecars import SIDECARS, match_sidecars, read_caption, unread_captions
+
+EXPECTED = (
+    "Expected a folder of images (NAME.png, .jpg, .webp, ...) each with its caption in NAME.txt beside it, "
+    "or with one metadata.jsonl, .csv or .parquet that has the columns file_name and text"
+)
+MASK = re.compile(r"(?P<image>.+?)[-_. ](masklabel|condlabel|mask)", re.IGNORECASE)  # the first two are OneTrainer's
+Captions = list[tuple[Path, str | None]]
+
+
+@dataclass
+class FolderReading:
+    """The images of a folder with their captions, nothing decoded, and what was found about the files."""
+
+    captions: Captions = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_folder(folder: Path, config: DataConfig) -> FolderReading:
+    """Every image of the folder with its caption. Subfolders are not read."""
+    found = FolderReading()
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    _note_hidden(folder, found)
+    sidecars = [file for file in files if file.suffix.lower() in SIDECARS]
+    tables = [file for file in files if file.name.lower() in METADATA]
+    unread = _unread_images(files, found)
+    images = [file for file in files if is_image(file)]
+    inside = _note_subfolders(folder, found, empty=not images and not unread)
+    if not images and not tables:
+        if not unread:
+            found.faults.append(f"there are no images in it{inside}. {EXPECTED}")
+        return found
+    if len(tables) > 1:
+        found.faults.append(f"there are {len(tables)} metadata files ({names_of(tables)}); keep one")
+        return found
+    if tables:
+        found.captions = _captions_of_table(folder, tables[0], images, sidecars, config, found)
+    else:
+        images = _without_masks(images, {*match_sidecars(images, sidecars).of}, found)
+        found.captions = _captions_of_sidecars(images, sidecars, found)
+    rest = [file for file in files if file not in {*images, *tables, *sidecars, *unread} and not is_image(file)]
+    bare = [file for file, caption in found.captions if caption is None]
+    lone = match_sidecars(images, sidecars).lone
+    looking = unread_captions(folder, bare, [*lone, *rest], config.trigger) if not tables or config.caption_column is None else []
+    found.faults += looking
+    if lone and not tables:
+        found.notes.append(f"text files with no image of their name: {names_of(lone)}")
+    if rest:
+        found.notes.append(f"neither images nor captions, ignored: {names_of(rest)}")
+    return found
+
+
+def _unread_images(files: Sequence[Path], found: FolderReading) -> list[Path]:
+    """Image files that are not read: a fault, unless an image that is read has the name (a camera's raw file beside its JPEG)."""
+    unread = {file: reason for file in files if (reason := unread_reason(file))}
+    read = {file.stem for file in files if is_image(file)}
+    reasons: dict[str, list[Path]] = defaultdict(list)
+    for file, reason in unread.items():
+        if file.stem not in read:
+            reasons[reason].append(file)
+    found.faults += [f"{names_of(group)}: {reason}" for reason, group in reasons.items()]
+    beside = [file for file in unread if file.stem in read]
+    if beside:
+        found.notes.append(f"not read, the image of the same name beside them is: {names_of(beside)}")
+    return list(unread)
+
+
+def _without_masks(images: Sequence[Path], captioned: set[Path], found: FolderReading) -> list[Path]:
+    """The images without the masks of other images, which are a fault: as images they would be learned."""
+    stems = {image.stem for image in images}
+    masks = [image for image in images if (name := MASK.fullmatch(image.stem)) and name["image"] in stems and image not in captioned]
+    if masks:
+        found.faults.append(
+            f"{names_of(masks)}: named as the mask of another image (NAME-masklabel.png, NAME_mask.png). Masks are not read in training;"
+            " move them out of the folder, or give each a caption of its own if it is an image to learn"
+        )
+    return [image for image in images if image not in masks]
+
+
+def _note_hidden(folder: Path, found: FolderReading) -> None:
+    hidden = [entry for entry in sorted(folder.iterdir()) if entry.name.startswith(".") and is_image(entry)]
+    if hidden:
+        found.notes.append(f"hidden files are not read: {names_of(hidden)}")
+
+
+def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool) -> str:
+    """A note on subfolders with images, which are not read; gives the words for a folder that has only those."""
+    counts = {}
+    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        count = sum(1 for file in inner.rglob("*") if is_image(file) or unread_reason(file))
+        if count:
+            counts[inner.name] = count
+    if not counts:
+        return ""
+    listed = ", ".join(f"{name}/ ({count} images)" for name, count in counts.items())
+    if empty:
+        return f", only in its subfolders: {listed}; data.path reads one folder, so name one of them"
+    found.notes.append(f"subfolders are not read: {listed}" + (" (heldout/ is for held-out loss)" if "heldout" in counts else ""))
+    return ""
+
+
+def _captions_of_sidecars(images: Sequence[Path], sidecars: Sequence[Path], found: FolderReading) -> Captions:
+    matched = match_sidecars(images, sidecars)
+    found.faults += [
+        f"{file.stem}: several images share the caption file {file.name}; rename one of them, or write {owners[0].name}{file.suffix}"
+        " for each"
+        for file, owners in matched.shared.items()
+    ]
+    pairs: Captions = []
+    for image in images:
+        beside = matched.of.get(image, [])
+        if len(beside) > 1:
+            found.faults.append(f"{image.name}: has several caption files ({names_of(beside)}); keep one")
+        caption, fault = read_caption(beside[0]) if beside else (None, None)
+        found.faults += [fault] if fault else []
+        pairs.append((image, caption))
+    bare = [image for image, caption in pairs if caption is None and image not in matched.of]
+    if bare and len(bare) < len(images):
+        found.faults += [f"{image.name}: has no caption, the others have; write {image.stem}.txt" for image in bare]
+    return pairs
+
+
+def _captions_of_table(
+    folder: Path, table: Path, images: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: FolderReading
+) -> Captions:
+    matched = match_sidecars(images, sidecars)
+    beside = [file for file in sidecars if file not in matched.lone]
+    if beside:
+        found.faults.append(f"captions come from both {table.name} and {names_of(beside)}; keep one of the two")
+    rows, faults = read_rows(table, image_column=config.image_column, caption_column=config.caption_column)
+    found.faults += faults
+    if faults:
+        return [(image, None) for image in images]
+    listed: dict[Path, str | None] = {}
+    for number, (name, caption) in enumerate(rows, 1):
+        file = folder / name
+        where = f"{table.name}, row {number}"
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            found.faults.append(f"{where}: {name} lies outside the folder")
+        elif not file.is_file():
+            found.faults.append(f"{where}: names {name}, which does not exist")
+        elif file in listed:
+            found.faults.append(f"{where}: names {name} a second time")
+        else:
+            listed[file] = caption
+    images = _without_masks(images, set(listed), found)
+    missing = [image for image in images if image not in listed]
+    found.faults += [f"{image.name}: is not listed in {table.name}, which lists {len(rows)} of the images" for image in missing]
+    return list(listed.items())
+
+
+def names_of(files: Sequence[Path], most: int = 12) -> str:
+    """The files' names, the first of them where there are many."""
+    names = [file.name for file in files]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

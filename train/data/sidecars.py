@@ -1,0 +1,111 @@
+"""Captions in text files beside the images: NAME.txt or NAME.EXT.txt, and the files that look like captions and are not read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SIDECARS = (".txt", ".caption")
+TEXTS = (*SIDECARS, ".json", ".jsonl", ".yaml", ".yml", ".xml", ".cap", ".tag", ".tags", ".text", ".prompt", ".md", ".csv", ".tsv")
+TABLES = (".json", ".jsonl", ".csv", ".tsv")
+LARGEST = 64 << 20  # bytes of a table that is searched for images' names
+SEARCHED = 50  # images whose names are looked for in a table
+AS_CAPTIONS = "save each as NAME.txt or NAME.EXT.txt beside its image, or all of them as one metadata.jsonl with file_name and text"
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """Text files by the image they belong to, and those that belong to none."""
+
+    of: dict[Path, list[Path]]
+    shared: dict[Path, list[Path]]  # by name alone, where several images have it
+    lone: list[Path]
+
+
+def match_sidecars(images: Sequence[Path], files: Sequence[Path]) -> Sidecars:
+    """The text files of each image: NAME.EXT.txt is of NAME.EXT alone, NAME.txt of every image called NAME."""
+    by_name = {image.name: image for image in images}
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        by_stem[image.stem].append(image)
+    found: dict[Path, list[Path]] = defaultdict(list)
+    shared: dict[Path, list[Path]] = {}
+    lone = []
+    for file in files:
+        owners = [by_name[file.stem]] if file.stem in by_name else by_stem.get(file.stem, [])
+        for image in owners:
+            found[image].append(file)
+        if not owners:
+            lone.append(file)
+        elif len(owners) > 1:
+            shared[file] = owners
+    return Sidecars(dict(found), shared, lone)
+
+
+def read_caption(file: Path) -> tuple[str | None, str | None]:
+    """(the caption, a fault)."""
+    try:
+        return file.read_text(encoding="utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        return None, f"{file.name}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
+    except OSError as error:
+        return None, f"{file.name}: cannot be read ({error.strerror})"
+
+
+def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], trigger: str | None) -> list[str]:
+    """Faults of files that look like captions of images without one, so that their texts are not left out unseen."""
+    if not bare:
+        return []
+    others = list(files)
+    stems = {image.stem.casefold() for image in bare}
+    alike = [file for file in others if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
+    tables = [file for file in others if file not in alike and file.suffix.lower() in TABLES and _names_images(file, bare)]
+    faults = []
+    alone = "" if trigger is None else f" As they are, data.trigger alone ({trigger!r}) would be the caption of those images."
+    if alike:
+        faults.append(
+            f"{_names(alike)}: named like images without a caption, and not read. If they hold the captions, {AS_CAPTIONS};"
+            f" else move them out of the folder.{alone}"
+        )
+    if tables:
+        faults.append(
+            f"{_names(tables)}: names images without a caption, and is not read. If it holds the captions, save it as metadata.jsonl or"
+            f" metadata.csv with the columns file_name and text; else move it out of the folder.{alone}"
+        )
+    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        texts = [file for file in inner.iterdir() if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
+        if texts and not any(_is_beside(file, inner) for file in texts):
+            faults.append(
+                f"{inner.name}/ has {len(texts)} files named like images without a caption ({_names(texts, 3)}), and is not read."
+                f" If they hold the captions, {AS_CAPTIONS}; else move the folder away.{alone}"
+            )
+    return faults
+
+
+def _begins_like(name: str, stems: set[str]) -> bool:
+    """Whether a file's name begins with an image's, up to a letter or digit: cat.json, cat_caption.txt, not catalogue.txt."""
+    return any(name[:end] in stems and not name[end].isalnum() for end in range(1, len(name)))
+
+
+def _names_images(table: Path, images: Sequence[Path]) -> bool:
+    """Whether a table's text has the name of one of the first images."""
+    if table.stat().st_size > LARGEST:
+        return False
+    text = table.read_bytes()
+    wanted = [image.name for image in images[:SEARCHED]]
+    wanted += [f'{before}{image.stem}"' for image in images[:SEARCHED] for before in '"/' if len(image.stem) > 2]  # kohya's meta_cap.json
+    return any(name.encode() in text for name in wanted)
+
+
+def _is_beside(file: Path, folder: Path) -> bool:
+    """Whether a text file has an image of its own beside it: another set, such as heldout/."""
+    from train.data.images import is_image
+
+    return any(is_image(other) and other.stem in (file.stem, Path(file.stem).stem) for other in folder.iterdir())
+
+
+def _names(files: Sequence[Path], most: int = 12) -> str:
+    names = [file.name for file in files]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
