@@ -152,7 +152,12 @@ def test_a_dry_run_makes_nothing(settings: Settings, store: Store, tmp_path: Pat
     assert not (tmp_path / "runs").exists()
     assert made.parameters > 0 and made.epochs == pytest.approx(4 * 2 / 6)
     text = made.to_text()
-    assert "6 from" in text and "3 images of" in text and "a rough ESTIMATE" in text and "a | r | e | d" in text
+    assert (
+        "6 from" in text
+        and "3 images of" in text
+        and "if the machine does nothing else (estimate): steps" in text
+        and "a | r | e | d" in text
+    )
     json.dumps(made.to_json())
 
 
