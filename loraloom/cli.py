@@ -4,12 +4,15 @@ Exit codes: 0 done, 1 the job failed, 2 the input was refused, 130 interrupted.
 """
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from loraloom import commands, console
@@ -41,11 +44,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = take_switch(words, "--debug")
     console.listen(debug=debug)
     try:
-        return run(words)
+        with stopped_by_signals():
+            return run(words)
     except SystemExit as error:  # argparse ends so after --help and --version
         return error.code if isinstance(error.code, int) else 0
     except BaseException as error:
         return console.fail(error)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP what Ctrl-C is: a KeyboardInterrupt, exit code 130. A signal that the caller ignores (nohup) stays ignored.
+
+    A closed terminal sends SIGHUP more than once: only the first signal of a process may be one that stops it by SIGHUP.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        first = not asked
+        asked.append(number)
+        if first or number != getattr(signal, "SIGHUP", None):
+            raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def take_switch(words: list[str], *spellings: str) -> bool:

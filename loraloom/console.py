@@ -91,10 +91,15 @@ def say(text: str) -> None:
 
 def _note(text: str) -> None:
     text = printable(text)
-    if sys.stderr.isatty():
-        _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
-    else:
-        print(text, file=sys.stderr, flush=True)
+    try:
+        if sys.stderr.isatty():
+            _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # the terminal was closed: a job goes on to keep its state
+        return
 
 
 def fail(error: BaseException) -> int:

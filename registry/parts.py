@@ -28,6 +28,7 @@ class Match:
     variant: str | None = None
     prediction: str | None = None  # epsilon, v_prediction, flow; None: not in the header
     prediction_source: str | None = None
+    alike: tuple[str, ...] = ()  # other families of which a file has the same names and sizes
 
 
 @dataclass(frozen=True)

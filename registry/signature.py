@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from registry.aliases import Aliases
+from registry.formats.adapter_keys import denoiser_keys
 from registry.formats.adapter_shapes import layer_sizes
-from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import TensorInfo
@@ -199,8 +199,7 @@ class _Modules:
 
 
 def _modules(header: ModelHeader) -> _Modules:
-    sizes = layer_sizes(header.adapter_keys or {}, header.tensors)
-    own = {module: size for (component, module), size in sizes.items() if component in (DENOISER, "")}
+    own = {module: size for (_, module), size in layer_sizes(denoiser_keys(header.adapter_keys or {}), header.tensors).items()}
     widths = {module: size.into or size.flat for module, size in own.items()}
     found: dict[str, str] = {}
     highest: dict[str, int] = {}

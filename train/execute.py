@@ -17,7 +17,7 @@ from train.loop.prepare import prepare
 from train.loop.trackers import open_trackers
 from train.output import export, folder
 from train.output.finish import finish, write_adapter
-from train.output.inputs import inputs_of, record_resume
+from train.output.inputs import inputs_of, record_resume, started_now
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
 from train.run_types import Log, Outcome, discard
@@ -30,9 +30,12 @@ def start(plan: Plan, store: Store, *, report: Report, out: Log) -> Outcome:
     """Start a planned run in a new run folder."""
     accelerator = make_accelerator(plan)
     out = out if accelerator.is_main_process else discard
-    out(plan.to_text())
-    inputs = inputs_of(plan, store) if accelerator.is_main_process else {}
+    for line in plan.to_text().split("\n"):
+        out(line)
+    inputs = {"started": started_now(), **inputs_of(plan, store)} if accelerator.is_main_process else {}
     place = [str(folder.make_folder(plan.config, str(plan.config.name), inputs))] if accelerator.is_main_process else [""]
+    for other in folder.in_use_beside(Path(place[0])) if accelerator.is_main_process else []:
+        out(f"{plan.config.name} is being trained in {other} too: the name will be that of the one which ends last")
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
 

@@ -58,10 +58,8 @@ def compare(config: TrainConfig, home: Path) -> None:
         print(f"{part:16} planned {seconds:7.1f} s   measured {measured.get(part, 0.0):7.1f} s")
     total, peak = sum(planned.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{'all':16} planned {total:7.1f} s   measured {whole:7.1f} s   ratio {total / whole:.2f}")
-    print(
     memory = plan.estimate.total / 2**20
     print(f"{'memory':16} planned {memory:7.0f} MiB measured {peak / 2**20:7.0f} MiB ratio {memory * 2**20 / peak:.2f}")
-    )
 
 
 if __name__ == "__main__":

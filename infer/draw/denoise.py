@@ -171,6 +171,8 @@ def set_timesteps(family: Family, scheduler: Any, steps: int, *, strength: float
     """Set the scheduler's timesteps, and give those that are run: all of them, or the last ones that image-to-image takes."""
     family.set_timesteps(scheduler, steps, height=height, width=width)
     if strength is None:
+        if hasattr(scheduler, "set_begin_index"):  # rounded timesteps may begin with two equal ones; looked up, the second would be taken
+            scheduler.set_begin_index(0)
         return scheduler.timesteps  # type: ignore[no-any-return]  # diffusers is untyped
     check_strength(family, steps=steps, strength=strength)
     first = first_step(family, scheduler, steps, strength)

@@ -131,7 +131,9 @@ class Resolver:
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in adapters if one.weight != 0.0)),
+            versions=_versions(
+                made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in adapters if one.weight != 0.0)), render, base
+            ),
         )
 
     def _controls(self, render: Render, base: Base | None, faults: list[str]) -> tuple[ControlNet, ...]:
@@ -300,6 +302,14 @@ def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> 
     )
 
 
+def _versions(found: tuple[tuple[str, str], ...], render: Render, base: Base) -> tuple[tuple[str, str], ...]:
+    """The versions of what computes the pixels, with that of the noise schedule where the sampler's was another one before."""
+    from infer.draw.samplers import drawn_schedule
+
+    schedule = drawn_schedule(base.skeleton, render.sampler)
+    return found if schedule is None else tuple(sorted([*found, ("noise schedule", schedule)]))
+
+
 def _twice(adapters: Sequence[Adapter]) -> list[str]:
     by_content: dict[str | None, list[str]] = {}
     for one in adapters:
@@ -320,7 +330,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
-    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction))
+    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction, config=base.skeleton.scheduler_config))
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")

@@ -2,16 +2,18 @@
 
 The settings are applied over the base's own betas and prediction type, and are written out in full, so that nothing of the
 base's own sampler leaks in. Compared with A1111's k-diffusion functions on an analytic score at 20 steps: `euler`, `heun` and
-`lms` agree to 1e-5 and the others as their notes say. Spacing is the one thing a base may insist on: a base whose own
-scheduler is `trailing` was made to start at its last, almost noise-only step, and keeps that.
+`lms` agree to 1e-5 and the others as their notes say. A base may insist on trailing spacing (it was made to start at its last,
+almost noise-only step) and on zero terminal SNR: infer/draw/noise_schedule.py. docs/samplers.md has the combinations that
+diffusers takes and steps wrongly; none of them is here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+from infer.draw.noise_schedule import base_settings, schedule_fault, schedule_version
 from registry.errors import Refused
 from registry.names import Table
 from registry.options import Meaning, Option, option_faults, read_options
@@ -154,9 +156,9 @@ Order = Annotated[int, Meaning("order of the solver: 1 is DDIM, 2 is usual with 
 
 
 @sampler_function("unipc")
-def unipc(*, order: Order = 2, solver: Annotated[Literal["bh1", "bh2"], Meaning("bh1 suits under 10 steps")] = "bh2") -> Sampler:
-    """UniPC (Zhao et al. 2023)."""
-    settings = {**_UNIPC, "solver_order": order, "solver_type": solver}
+def unipc(*, order: Order = 2) -> Sampler:
+    """UniPC (Zhao et al. 2023) with B(h) of bh2: with bh1 diffusers 0.42.1 ends in numbers that are none."""
+    settings = {**_UNIPC, "solver_order": order}
     return Sampler(
         title="UniPC",
         scheduler="UniPCMultistepScheduler",
@@ -198,17 +200,34 @@ def flow_samplers() -> list[str]:
     return sorted(name for name, sampler in SAMPLERS.items() if sampler.flow_scheduler is not None)
 
 
-def check_sampler(sampler: str | None, *, prediction: str, params: Mapping[str, Any] | None = None) -> None:
-    """Refuse a sampler that does not exist, has no such options or does not support the base's prediction type; None is the base's own."""
+def check_sampler(
+    sampler: str | None, *, prediction: str, params: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse a sampler that does not exist, has no such options or cannot step the base; None is the base's own.
+
+    `config` is that of the base's own scheduler.
+    """
     if sampler is None:
         if params:
             raise Refused(f"The base's own sampler has no options. Name one for {', '.join(params)}.")
         return
     known = SAMPLERS[sampler].with_options(params or {})
-    if prediction == "flow" and known.flow_scheduler is None:
-        raise Refused(
-            f"Sampler {sampler!r} cannot step a flow-matching base. These can: {', '.join(flow_samplers())}; none given is the base's own."
-        )
+    if prediction == "flow":
+        if known.flow_scheduler is None:
+            can = ", ".join(flow_samplers())
+            raise Refused(f"Sampler {sampler!r} cannot step a flow-matching base. These can: {can}; none given is the base's own.")
+        return
+    if fault := schedule_fault(str(known.scheduler), config or {}, prediction=prediction):
+        others = [name for name, one in SAMPLERS.items() if schedule_fault(str(one.scheduler), config or {}, prediction=prediction) is None]
+        raise Refused(f"Sampler {sampler!r} cannot step this base: {fault}. These can: {', '.join(sorted(others))}.")
+
+
+def drawn_schedule(parts: Parts, sampler: str | None) -> str | None:
+    """The version of the noise schedule that enters the key of an image of this sampler on this base; None: the first."""
+    if sampler is None or parts.prediction == "flow":
+        return None
+    known = SAMPLERS[sampler]
+    return schedule_version(str(known.scheduler), known.settings, parts.scheduler_config)
 
 
 def build_scheduler(parts: Parts, sampler: str | None = None, params: Mapping[str, Any] | None = None) -> Any:
@@ -218,15 +237,13 @@ def build_scheduler(parts: Parts, sampler: str | None = None, params: Mapping[st
     """
     import diffusers
 
-    check_sampler(sampler, prediction=parts.prediction, params=params)
     own = dict(parts.scheduler_config)
+    check_sampler(sampler, prediction=parts.prediction, params=params, config=own)
     if sampler is None:
         return getattr(diffusers, parts.scheduler_class).from_config(own)
     known = SAMPLERS[sampler].with_options(params or {})
     if parts.prediction != "flow":
-        settings = dict(known.settings)
-        if own.get("timestep_spacing") == "trailing":
-            settings["timestep_spacing"] = "trailing"
+        settings = {**known.settings, **base_settings(str(known.scheduler), known.settings, own)}
         return _built(getattr(diffusers, str(known.scheduler)), own, settings)
     settings = dict(known.flow_settings or {})
     if known.flow_scheduler == "FlowMatchHeunDiscreteScheduler" and own.get("use_dynamic_shifting"):

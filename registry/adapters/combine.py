@@ -19,6 +19,7 @@ from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.files.unfinished import only_writer
+from registry.formats.dialects import DIALECTS
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
@@ -228,12 +229,12 @@ def _unchanged(plan: CombinePlan) -> bool:
     """One adapter at weight 1, exact, in its own dtype: nothing is computed."""
     one = plan.given[0]
     same = len(plan.given) == 1 and one.weight == 1.0 and plan.keep is None and plan.dtype == one.adapter.dtype
-    return same and all(module.is_plain and _says_its_scale(module, one.adapter) for module in one.adapter.modules)
+    return same and all(module.is_plain and _has_its_scale(module) for module in one.adapter.modules)
 
 
-def _says_its_scale(module: Module, adapter: Adapter) -> bool:
-    """Whether the file itself has a module's scale: an alpha in an adapter_config.json beside it would be lost."""
-    return module.alpha is None or "alpha" in module.roles or "lora_adapter_metadata" in adapter.metadata
+def _has_its_scale(module: Module) -> bool:
+    """Whether the tensors have a module's scale: one in the header, or in an adapter_config.json beside it, is not read by every tool."""
+    return module.alpha is None or "alpha" in module.roles or module.scale(module.rank or 0) == 1.0
 
 
 def _as_it_is(adapter: Adapter) -> dict[str, Tensor]:
@@ -290,7 +291,8 @@ def _spelling(given: Sequence[NamedAdapter]) -> str:
 
 def _names(given: Sequence[NamedAdapter]) -> dict[tuple[str, str], str]:
     """Place -> the module's name in the result: as the first adapter that has it spells it, or kohya's when they spell differently."""
-    if len({one.adapter.spelling for one in given}) > 1:
+    own = any(DIALECTS[one.adapter.dialect].own_modules for one in given)
+    if own or len({one.adapter.spelling for one in given}) > 1:
         family = next((one.record.family for one in given if one.record.family), None)
         return module_names((module.place for one in given for module in one.adapter.modules), family)
     return {module.place: module.name for one in reversed(given) for module in one.adapter.modules}

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from registry.references import Weighted
     from registry.store import Store
 
+TEXT = "text_encoder"  # the first part of each text encoder's name
 LEAST_RETAINED = 0.95  # share of the change; where the output's dtype leaves less of it, the command warns
 
 
@@ -52,6 +53,7 @@ class Coverage:
     missing: list[str] = field(default_factory=list)  # no such module in the base
     mismatched: list[str] = field(default_factory=list)  # there, in another shape
     left: list[str] = field(default_factory=list)  # keys of the files that belong to no module
+    absent: dict[str, int] = field(default_factory=dict)  # text encoder -> modules, where the base has none: it is not counted
     without_bias: list[str] = field(default_factory=list)  # modules that change a bias where the base has none
 
     @property
@@ -63,14 +65,26 @@ class Coverage:
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
         components = {name: {"placed": self.placed.get(name, 0), "total": total} for name, total in self.total.items()}
-        return {"share": self.share, "components": components, "missing": self.missing, "mismatched": self.mismatched, "left": self.left}
+        return {
+            "share": self.share,
+            "components": components,
+            "missing": self.missing,
+            "mismatched": self.mismatched,
+            "left": self.left,
+            "absent": self.absent,
+        }
 
     def to_text(self) -> str:
         """'denoiser 128 of 128, text_encoder 0 of 72; not in the base: ...'."""
         text = ", ".join(f"{name} {self.placed.get(name, 0)} of {total}" for name, total in self.total.items())
         for what, names in (("not in the base", self.missing), ("of another shape", self.mismatched), ("keys of no module", self.left)):
             text += f"; {what}: {some(names)}" if names else ""
-        return text
+        return "; ".join(filter(None, (text, self.without())))
+
+    def without(self) -> str:
+        """'the base has no text encoder: 72 modules of text_encoder are left out'; empty where nothing is."""
+        names = ", ".join(f"{count} modules of {name}" for name, count in self.absent.items())
+        return f"the base has no text encoder: {names} are left out" if names else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +176,8 @@ def _merge_plan(
     records = (base[0], *(one.record for one in given))
     terms = inherited((record.name, record.licence) for record in records)
     notes = [*keys.notes, *terms.notes()]
+    if covered.absent:
+        notes.append(f"{covered.without()}. Load them with the adapter where the prompts are encoded.")
     if covered.share < 1.0:
         notes.append(f"not every module is in the base: {covered.to_text()}")
     return MergePlan(
@@ -197,10 +213,14 @@ def run_fuse(plan: FusePlan, store: Store, *, report: Report = silent, register:
 def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, covered: Coverage) -> dict[str, list[Part]]:
     """Key -> the parts that change it; the coverage is counted on the way."""
     found: dict[str, list[Part]] = {}
+    encoders = any(component.startswith(TEXT) for component in layout.components)
     for one in given:
         covered.left += [f"{one.record.name}: {key}" for key in left_out(one.adapter)]
         for module in one.adapter.modules:
             component = module.place[0]
+            if component.startswith(TEXT) and not encoders:
+                covered.absent[component] = covered.absent.get(component, 0) + 1
+                continue
             covered.total[component] = covered.total.get(component, 0) + 1
             targets = places.find(module)
             if targets is None:

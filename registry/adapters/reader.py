@@ -9,8 +9,9 @@ it gives.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
+from registry.formats.dialects import DIALECTS
 from registry.formats.peft_config import WEIGHTS
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
@@ -32,6 +34,7 @@ NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoR
 FACTORS = {"down", "up", "mid", "singular", "alpha"}  # of a plain LoRA
 BIASES = {"diff_b", "up_bias"}  # what it may add to the bias
 ADALORA_EPSILON = 1e-5  # peft divides by the rank plus this
+SINGLE_QKV = re.compile(r"single_blocks\.(\d+)\.processor\.qkv")  # of XLabs, as `adapter_keys` names it
 ModuleId = tuple[str, str]  # component, canonical module
 
 
@@ -143,7 +146,10 @@ def read_adapter(path: Path | str) -> Adapter:
     maps = MappedFiles([path])
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, key in keys.items():
-        groups.setdefault((key.prefix, key.module), {})[_role(name, key)] = name
+        roles, role = groups.setdefault((key.prefix, key.module), {}), _role(name, key)
+        if role in roles:
+            raise BadFile(path, "bad-header", f"has one factor of a module twice, {roles[role]} and {name}. One of them would be lost.")
+        roles[role] = name
     used = {name for names in groups.values() for name in names.values()} | {f"{name}.weight" for name in _ia3(keys)}
     left = tuple(name for name in header.tensors if name not in used)
     strange = _by_module(left, {f"{prefix}{module}" for prefix, module in groups})
@@ -151,19 +157,36 @@ def read_adapter(path: Path | str) -> Adapter:
         _module(names, {name: keys[name] for name in names.values()}, stored, maps, settings, strange.get("".join(module), ()))
         for module, names in groups.items()
     ]
+    modules = [part for module in modules for part in _parts_of_single_block(module)]
     dtypes = [info.dtype for name, info in header.tensors.items() if name in keys and keys[name].role != "alpha"]
+    dialect = dialect_of(keys)
     kohya = sum(
-        name.endswith((".lora_down.weight", ".alpha", ".lora_up.weight")) or key.spelling == "lycoris" for name, key in keys.items()
+        DIALECTS[dialect].own_modules or name.endswith((".lora_down.weight", ".alpha", ".lora_up.weight")) or key.spelling == "lycoris"
+        for name, key in keys.items()
     )
     return Adapter(
         path=path,
         modules=tuple(modules),
         metadata=header.metadata,
-        dialect=dialect_of(keys),
+        dialect=dialect,
         spelling="kohya" if kohya * 2 >= len(keys) else "peft",
         dtype=max(set(dtypes), key=dtypes.count) if dtypes else "F32",
         left=left,
     )
+
+
+def _parts_of_single_block(module: Module) -> Iterator[Module]:
+    """A module as it is; XLabs' q, k and v of a single block as the three modules of diffusers, whose rows it holds."""
+    found = SINGLE_QKV.fullmatch(module.spelled)
+    up = module.stored.get("up")
+    if found is None or up is None or up.info.shape[0] % 3:
+        yield module
+        return
+    third = up.info.shape[0] // 3
+    for number, part in enumerate(("to_q", "to_k", "to_v")):
+        name = f"single_transformer_blocks.{found[1]}.attn.{part}"
+        stored = {**module.stored, "up": up.rows(number * third, (number + 1) * third)}
+        yield replace(module, spelled=name, place=(module.place[0], canonical(module.place[0], name)), stored=stored)
 
 
 def _by_module(left: Iterable[str], modules: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from registry.record import Hashes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LOST = 5e-6  # of a factor's norm: what half precision may lose of numbers too small for it; the proof of a conversion allows 1e-5
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,21 @@ class Pair:
     def scale(self) -> float:
         return self.alpha / self.rank if self.rank else 0.0
 
+    def at_scale_one(self) -> Pair:
+        """The same change with alpha = R: alpha / R is multiplied into the factors, in fp32 where their dtype does not hold it.
+
+        Its powers of two go to the larger factor first, so that half precision holds both.
+        """
+        if self.alpha == self.rank:
+            return self
+        mantissa, exponent = math.frexp(self.scale)
+        mantissa, exponent = 2 * mantissa, exponent - 1  # 1 for powers of two, which are exact
+        first = _share(exponent, self.down, self.up)
+        down, up = _times(self.down, 2.0**first), _times(self.up, mantissa * 2.0 ** (exponent - first))
+        if down.dtype != up.dtype:  # peft multiplies one by the other
+            down, up = down.float(), up.float()
+        return Pair(down, up, float(self.rank), self.dora)
+
     def product(self) -> Tensor:
         """The change (O, I, ...) in fp32, without the magnitude."""
         up, down = self.up.float().flatten(1), self.down.float()
@@ -53,6 +72,7 @@ class OutputModule:
 def adapter_tensors(modules: Iterable[OutputModule], writing: Writing, *, dtype: str | None = None) -> dict[str, Tensor]:
     """Key -> tensor of a file in this dialect; all but alpha in `dtype` (a safetensors word) where one is given.
 
+    Where a dialect has no tensor for alpha, alpha / rank is in the factors: many readers do not know the header's settings.
     Raises JobFailed for values that the dtype does not hold.
     """
     kind = None if dtype is None else torch_dtype(dtype)
@@ -68,8 +88,26 @@ def adapter_tensors(modules: Iterable[OutputModule], writing: Writing, *, dtype:
     return found
 
 
+def _share(exponent: int, down: Tensor, up: Tensor) -> int:
+    """How many of the powers of two go to `down`, so that both factors end as nearly of one size as they can."""
+    sizes = [float(factor.float().abs().max()) if factor.numel() else 0.0 for factor in (down, up)]
+    if not all(0 < size < math.inf for size in sizes):
+        return exponent // 2
+    wanted = round((exponent + math.log2(sizes[1] / sizes[0])) / 2)
+    return max(min(0, exponent), min(max(0, exponent), wanted))
+
+
+def _times(tensor: Tensor, factor: float) -> Tensor:
+    """The product in the tensor's own dtype where that holds it, else in fp32."""
+    product = tensor.float() * factor
+    narrow = product.to(tensor.dtype)
+    held_enough = (narrow.float() - product).norm() <= LOST * product.norm()
+    return narrow if bool(held_enough) else product
+
+
 def _spelled(pair: Pair, writing: Writing) -> dict[str, Tensor]:
     """Ending -> tensor of a pair of factors."""
+    pair = pair if writing.alpha is not None else pair.at_scale_one()
     tensors = {writing.down: pair.down, writing.up: pair.up}
     if pair.dora is not None:
         if writing.dora_per_row:

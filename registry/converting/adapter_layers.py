@@ -22,6 +22,7 @@ from registry.tensors.layout import read_layout
 
 NO_NAMES = AdapterNames(layers=())
 PLAIN = {"down", "up", "alpha", "dora"}
+T5, T5_PREFIX = "text_encoder_3", "lora_te3_"  # ComfyUI's t5xxl, by kohya's prefix where a family has it as its second encoder
 SHOWN = 3
 
 
@@ -92,6 +93,8 @@ class _Table:
 
     def find(self, module: Module) -> AdapterLayer | None:
         component = self._encoders.get(module.prefix, module.component or DENOISER)
+        if component == T5 and component not in self._encoders.values():
+            component = self._encoders.get(T5_PREFIX, component)
         known = self._names.denoiser if component == DENOISER else self._names.text
         own = self._own.get(component, {}) if self._own is not None else {}
         for spelled in _spellings(component, module.spelled):

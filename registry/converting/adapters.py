@@ -18,7 +18,7 @@ from registry.detect.loading import known_family
 from registry.errors import Refused
 from registry.families import Family
 from registry.formats.atomic_file import atomic_folder, proven_file, write_json
-from registry.formats.dialects import DIALECTS, Writing, writing_of
+from registry.formats.dialects import Writing, writing_of
 from registry.formats.peft_config import CONFIG
 from registry.merging.recipe import DTYPES
 from registry.progress import Report, silent
@@ -96,6 +96,11 @@ def plan_adapter(
     spelled = respelled(units, known, target)
     tensors = adapter_tensors(spelled.modules, writing, dtype=DTYPES[dtype] if dtype is not None else None)
     notes: list[str] = []
+    if spelled.scaled:
+        notes.append(
+            f"alpha / rank of {spelled.scaled} modules is multiplied into their factors, and alpha is their rank: "
+            "readers that do not know the alpha in the header apply them as strongly."
+        )
     if spelled.empty:
         notes.append(f"{len(spelled.empty)} modules of fused layers are changed by nothing and left out, the first: {spelled.empty[0]}")
     if writing.dora_note and any("dora" in unit.source.roles for unit in units):
@@ -119,9 +124,6 @@ def plan_adapter(
 
 
 def _refuse_forms(adapter: Adapter, output: Path, *, folder: bool) -> None:
-    row = DIALECTS[adapter.dialect]
-    if row.unconvertible is not None:
-        raise Refused(f"{adapter.path.name} is in {row.title}'s dialect: {row.unconvertible}. It is not converted.")
     if not folder and output.suffix != ".safetensors":
         raise Refused(f"--output {output.name} must end in .safetensors.")
 

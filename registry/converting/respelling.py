@@ -45,6 +45,7 @@ class Respelled:
     empty: list[str] = field(default_factory=list)  # modules of a fused layer that it leaves as they are
     ranks: set[int] = field(default_factory=set)
     alphas: set[float] = field(default_factory=set)
+    scaled: int = 0  # modules whose alpha / rank was multiplied into the factors
 
     def add(self, name: str, pair: Pair) -> None:
         """Add a module with factors."""
@@ -109,6 +110,9 @@ def _apart(spelling: _Spelling, units: Sequence[AdapterLayer]) -> Respelled:
             if pair is None:
                 found.empty.append(module)
                 continue
+            if spelling.writing.alpha is None:
+                found.scaled += pair.alpha != pair.rank
+                pair = pair.at_scale_one()
             found.add(spelling.name(unit.component, module), pair)
             component = spelling.family.denoiser if unit.component == DENOISER else unit.component
             setting = f"{component}.{module.removeprefix(OUTER)}"

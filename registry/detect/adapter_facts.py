@@ -1,12 +1,11 @@
 """Facts of an adapter from its header: algorithms, rank, alpha, DoRA, components. No tensor is read."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from registry.formats.adapter_keys import SCALED, AdapterKey, dialect_of, is_language_model
+from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, dialect_of, is_language_model
 from registry.formats.dialects import DENOISER
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
 from registry.formats.safetensors_header import TensorInfo
@@ -92,7 +91,6 @@ def _components(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo
 
 
 KERNELS = {"down", "mid", "t1", "t2", "w2", "b2", "diff", "set"}  # roles whose tensor has the kernel of a convolution
-TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")
 
 
 # --- alpha: in kohya files a tensor, elsewhere metadata; without one the scale is 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Fit:
     components: Mapping[str, ComponentFit]
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
+    absent: Mapping[str, int] = field(default_factory=dict)  # text encoder -> modules, where the base has none: it is not counted
 
     @property
     def share(self) -> float:
@@ -54,6 +55,8 @@ class Fit:
             text += f" Other shapes: {_some(self.mismatched)}."
         if self.missing:
             text += f" Not in the base: {_some(self.missing)}."
+        if self.absent:
+            text += f" The base has no text encoder, for which it has {sum(self.absent.values())} more modules."
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class Fit:
             "components": {name: {"matched": part.matched, "total": part.total} for name, part in self.components.items()},
             "missing": list(self.missing),
             "mismatched": list(self.mismatched),
+            "absent": dict(self.absent),
         }
 
 
@@ -84,11 +88,16 @@ def fits(adapter: Path | str, base: Path | str) -> Fit:
     modules = base_modules(base)
     counts: dict[str, list[int]] = {}
     missing, mismatched = [], []
+    absent: dict[str, int] = {}
+    encoders = any(name.startswith("text_encoder") for name in modules.components)
     for (component, module), size in layer_sizes(keys, header.tensors).items():
         found = modules.find(component, module)
         named = found[0] if found else component or modules.denoiser
         if named == "denoiser":
             named = modules.denoiser
+        if found is None and named.startswith("text_encoder") and not encoders:
+            absent[named] = absent.get(named, 0) + 1
+            continue
         count = counts.setdefault(named, [0, 0])
         count[1] += 1
         if found is None:
@@ -98,7 +107,7 @@ def fits(adapter: Path | str, base: Path | str) -> Fit:
         else:
             count[0] += 1
     parts = {name: ComponentFit(*count) for name, count in sorted(counts.items())}
-    return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched))
+    return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched), absent)
 
 
 def _mismatch(layer: LayerSize, base: ModuleShape) -> str | None:

@@ -24,7 +24,7 @@ from registry.formats.adapter_keys import declared_dialect
 from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
-from registry.formats.model_folder import folder_files, read_json, weights_of
+from registry.formats.model_folder import CODE, folder_files, read_json, shard_faults, weights_of
 from registry.formats.model_header import ModelHeader
 from registry.formats.peft_config import config_beside, peft_weights, with_config
 from registry.formats.safetensors_header import Header, read_header
@@ -159,6 +159,23 @@ def _model(base: dict[str, Any], metadata: Mapping[str, str], table: TableFacts,
 
 
 def _inspect_folder(path: Path) -> Record:
+    """The Record of a folder; where shards are missing or of another save, of what its configs show, with a warning."""
+    faults = shard_faults(path)
+    if not faults:
+        return _inspect_whole(path)
+    index = read_json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
+    verdict = verdict_of(checkpoint_claims(ModelHeader(path=path, index=index)), MetadataFacts()) if index else Verdict()
+    verdict.warnings += [Warn(code=CODE, message=f"{fault[0].upper()}{fault[1:]}") for fault in faults]
+    return _record(_folder_base(path), verdict, kind="checkpoint" if verdict.family else "unknown", dialect="diffusers" if index else None)
+
+
+def refuse_partial(path: Path) -> None:
+    """Raise BadFile for a folder that lacks a shard, or has one of another save: a part would be taken for the model."""
+    if path.is_dir() and (faults := shard_faults(path)):
+        raise BadFile(path, CODE, "; ".join(faults))
+
+
+def _inspect_whole(path: Path) -> Record:
     if not (path / "model_index.json").is_file() and (path / "config.json").is_file():
         return _inspect_component(path)
     if not (path / "model_index.json").is_file() and any(path.glob(SHARDS)):

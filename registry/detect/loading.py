@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.detect.inspect import refuse_partial
 from registry.detect.other_families import DETECT_ONLY
 from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.families import FAMILIES
@@ -80,4 +81,5 @@ def load_family(
         raise Refused(
             f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."
         )
+    refuse_partial(path)
     return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)

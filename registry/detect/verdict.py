@@ -69,10 +69,11 @@ def verdict_of(claims: Iterable[Claim], facts: MetadataFacts) -> Verdict:
     if ranked:
         best = [claim for claim in ranked if ranked[0].match.score - claim.match.score < TIE]
         settled = [claim for claim in best if len(best) == 1 or claim.family == facts.family]
-        if settled:
+        alike = settled[0].match.alike if settled else ()
+        if settled and (not alike or settled[0].family == facts.family):
             _accept(verdict, settled[0])
         else:
-            verdict.candidates = tuple(claim.family for claim in best)
+            verdict.candidates = tuple(sorted({*(claim.family for claim in best), *alike}))
             verdict.evidence += [reason for claim in best for reason in _reasons(claim)]
     apply_metadata(verdict, facts)
     return verdict

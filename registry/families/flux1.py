@@ -9,7 +9,7 @@ T5's padding is attended without a mask, so the text length is part of the resul
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,8 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, never_classifier_free, never_guided
+from registry.formats.adapter_keys import denoiser_keys
+from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
@@ -120,30 +122,55 @@ def _recognise_folder(header: ModelHeader) -> Match | None:
 
 def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
-    keys = header.adapter_keys
-    marks = {name: _mark(name, key.module) for name, key in keys.items()} if keys is not None else {}
+    keys = denoiser_keys(header.adapter_keys or {})
+    sizes = {module: size for (_, module), size in layer_sizes(keys, header.tensors).items()}
+    marks = {module: _mark(module) for module in sizes}
     kinds = {mark.place for mark in marks.values()}
-    if keys is None or "foreign" in kinds or not kinds & {"double", "diffusers"}:
+    if "foreign" in kinds or not kinds & {"double", "diffusers"}:
         return None
-    shapes = [header.tensors[name].shape for name, mark in marks.items() if mark.reads and keys[name].role == "down"]
-    widths = {shape[1] for shape in shapes if len(shape) == 2}
+    widths = {width for module, mark in marks.items() if mark.reads and (width := sizes[module].into or sizes[module].flat)}
     if any(number >= BLOCKS.get(mark.stack, number + 1) for mark in marks.values() for number in (mark.number,)):
         return None
     width = next(iter(widths)) if len(widths) == 1 else WIDTH  # a small build is as wide as what reads its states
-    outs = {header.tensors[name].shape[0] // width for name, mark in marks.items() if mark.fused and keys[name].role == "up"}
+    outs = {out // width for module, mark in marks.items() if mark.fused and (out := sizes[module].out)}
     if outs - {4, 7}:  # img_mlp.0 gives 4 widths and linear1 3 + 4; FLUX.2 of the same width gives 6 and 9
         return None
     names = "double_blocks and single_blocks" if "double" in kinds else "single_transformer_blocks"
     if widths == {WIDTH}:
-        return Match(score=0.95, evidence=(names, f"{WIDTH} wide"))
+        return Match(score=0.95, evidence=(names, f"{WIDTH} wide"), alike=_alike(header, marks))
     declared = header.metadata.get("modelspec.architecture", "").lower()
     if declared.startswith("flux-1"):
         return Match(score=0.9, evidence=(names, f"modelspec.architecture {declared!r}"))
     return Match(score=0.6, evidence=(names, f"widths {sorted(widths)}"))
 
 
+def _alike(header: ModelHeader, marks: Mapping[str, _Mark]) -> tuple[str, ...]:
+    """Other families whose layers of these names have the same sizes: no tensor shows which of them the adapter is for."""
+    keys = (header.adapter_keys or {}).values()
+    if any(key.component == "text_encoder" or key.spelling == "xlabs" for key in keys):  # CLIP; XLabs trained for FLUX.1 alone
+        return ()
+    found = []
+    if not any(OWN.search(module) for module in marks):
+        found.append("chroma")
+    highest = {mark.stack: mark.number for mark in sorted(marks.values(), key=lambda mark: mark.number)}
+    whole = any(highest.get(stack) == blocks - 1 for stack, blocks in BLOCKS.items())  # HunyuanVideo has 20 and 40 of them
+    if not whole and all(map(HUNYUAN.search, marks)):
+        found.append("hunyuan_video")
+    if all(map(DOUBLE_ATTENTION.search, marks)) and max(highest.values()) < KLEIN_DOUBLE_BLOCKS:
+        found.append("flux2")
+    return tuple(sorted(found))
+
+
+KLEIN_DOUBLE_BLOCKS = 5  # of FLUX.2 klein 4B, which is as wide as FLUX.1
+DOUBLE_ATTENTION = re.compile(r"^double_blocks[._]\d+[._](img|txt)_attn[._](qkv|proj)$")
+HUNYUAN = re.compile(r"_attn[._](qkv|proj)$|^single_blocks[._]\d+[._]linear[12]$|transformer_blocks[._]\d+[._]")
+OWN = re.compile(  # of what Chroma has no layers for: embeddings of the time, guidance and pooled text, a modulation in each block
+    r"(img|txt)_mod[._]|modulation|_in[._](in|out)_layer|^(img|txt)_in$|embed|norm1?(_context)?[._]linear|norm_out"
+)
+
+
 class _Mark(NamedTuple):
-    """What the name of one tensor shows."""
+    """What the name of one module shows."""
 
     place: str | None  # foreign (of a family with like names), double (Black Forest Labs' names), diffusers
     reads: bool  # of a layer whose input is as wide as the transformer
@@ -157,16 +184,16 @@ FOREIGN = re.compile(
     r"to_qkv_mlp_proj|double_stream_modulation|distilled_guidance|img_mlp\.net|transformer_blocks[._]\d+[._]ff[._]linear_in"
     r"|joint_transformer_blocks|token_refiner|double_blocks\.\d+\.(img|txt)_attn_|_mlp[._]fc[12]|text_fusion"
 )
-DOUBLE = re.compile(r"double_blocks[._]\d+[._]img_attn|single_blocks[._]\d+[._]linear")
+DOUBLE = re.compile(r"double_blocks[._]\d+[._](img|txt)_attn|single_blocks[._]\d+[._]linear")
 READS = re.compile(r"img_attn[._]qkv|linear1$|attn[._]to_[qkv]$|add_[qkv]_proj")
 FUSED = re.compile(r"(img|txt)_mlp[._]0$|single_blocks[._]\d+[._]linear1$")
 STACK = re.compile(r"((?:[a-z]+_)*blocks)[._](\d+)[._]")
 
 
 @lru_cache(maxsize=65536)  # files of one family share their names
-def _mark(name: str, module: str) -> _Mark:
-    place = "foreign" if FOREIGN.search(name) else "double" if DOUBLE.search(name) else None
-    if place is None and "single_transformer_blocks" in name:
+def _mark(module: str) -> _Mark:
+    place = "foreign" if FOREIGN.search(module) else "double" if DOUBLE.search(module) else None
+    if place is None and "single_transformer_blocks" in module:
         place = "diffusers"
     block = STACK.match(module)
     stack, number = (block[1], int(block[2])) if block else ("", -1)

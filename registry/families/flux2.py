@@ -24,6 +24,7 @@ from registry.architectures.transformer.packing import position_ids
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
+from registry.formats.adapter_keys import denoiser_keys
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.formats.model_header import ModelHeader
@@ -187,7 +188,7 @@ def recognise_adapter(header: ModelHeader) -> Match | None:
 
 def _all_known(header: ModelHeader) -> bool:
     """Whether every layer of an adapter has a name of FLUX.2's."""
-    keys = header.adapter_keys or {}
+    keys = denoiser_keys(header.adapter_keys or {})
     return bool(keys) and all(_NAMES.denoiser.find(module) is not None for module in {key.module for key in keys.values()})
 
 
@@ -206,7 +207,7 @@ def _declared(header: ModelHeader) -> tuple[str, str | None] | None:
 
 def _claim_by_heights(header: ModelHeader) -> Match | None:
     """Matches an adapter in the original implementation's names (FLUX.1 shares them) by layer sizes that only FLUX.2 has."""
-    for (_component, module), size in layer_sizes(header.adapter_keys or {}, header.tensors).items():
+    for (_component, module), size in layer_sizes(denoiser_keys(header.adapter_keys or {}), header.tensors).items():
         for pattern, high, wide in HEIGHTS:
             if size.out and size.into and pattern.search(module) and size.out * wide == size.into * high:
                 evidence = (f"module {module}", f"{module} takes {size.into} and gives {size.out}")

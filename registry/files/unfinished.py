@@ -25,7 +25,7 @@ WRITING = "is being written by another process. Wait for it, or choose another o
 
 
 def label_of(output: Path) -> str:
-    """The output's name as its temporary files carry it; a long one is cut and told apart by a hash."""
+    """The output's name as its temporary files carry it; a long one is cut, with a hash in place of the rest."""
     name = os.fsencode(output.name)
     if len(name) <= LONGEST:
         return output.name

@@ -2,15 +2,20 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 
+from registry.architectures.unet.cloneofsimo import named
 from registry.formats.dialects import DENOISER, DIALECTS
+from registry.formats.safetensors_header import TensorInfo
 
 NAMED = re.compile(r"\.(lora_[ABE]|lora_magnitude_vector)\.[^.]+(\.weight)?$")  # peft with the adapter's name: .lora_A.default.weight
 CLONEOFSIMO = re.compile(r"^(unet|text_encoder):(\d+):(up|down|alpha|rank)$")
+XLABS = re.compile(
+    r"^((?:(?:model\.)?diffusion_model\.)?)(double|single)_blocks\.(\d+)\.processor\.(qkv|proj)_lora([12]?)\.(down|up)\.weight$"
+)
 LANGUAGE_MODEL = re.compile(r"(^|\.)(model\.layers|transformer\.h|gpt_neox\.layers|decoder\.layers|model\.decoder)\.\d+\.")
 
 
@@ -60,6 +65,8 @@ def _parse_key(key: str, dialects: tuple[str, ...]) -> AdapterKey | None:
         component = DENOISER if found[1] == "unet" else found[1]
         algorithm = "lora" if found[3] in ("up", "down") else ""
         return AdapterKey(component, found[2], found[3], algorithm, "cloneofsimo", f"{found[1]}:", "cloneofsimo")
+    if (found := XLABS.match(key)) is not None:
+        return AdapterKey(DENOISER, _xlabs_module(*found.groups()[1:5]), found[6], "lora", "xlabs", found[1], "xlabs")
     spellings = _spellings(dialects)
     body, (role, algorithm, spelling) = _ending(key, spellings)
     if not role:
@@ -68,6 +75,16 @@ def _parse_key(key: str, dialects: tuple[str, ...]) -> AdapterKey | None:
         if body.startswith(prefix):
             return AdapterKey(component, body[len(prefix) :], role, algorithm, spelling, prefix, owner)
     return AdapterKey("", body, role, algorithm, spelling, "", "")
+
+
+def _xlabs_module(stack: str, number: str, layer: str, stream: str) -> str:
+    """The layer that an attention processor adds to: 1 is the image's stream, 2 the text's; single blocks have one.
+
+    A single block's q, k and v are the first rows of its linear1, so the processor's layer has no name of its own there.
+    """
+    if stack == "double":
+        return f"double_blocks.{number}.{'txt' if stream == '2' else 'img'}_attn.{layer}"
+    return f"single_blocks.{number}.{'linear2' if layer == 'proj' else 'processor.qkv'}"
 
 
 def _ending(key: str, spellings: _Spellings) -> tuple[str, tuple[str, str, str]]:
@@ -84,16 +101,29 @@ SCALED = {"lora", "loha", "lokr", "glora"}  # algorithms whose strength is alpha
 STRONG = {"down", "up", "w1_a", "w1_b", "w2_a", "w2_b", "w1", "w2", "a1", "b1", "blocks", "on_input", "diff", "w_norm", "scale", "set"}
 
 
-def adapter_keys(names: Iterable[str]) -> dict[str, AdapterKey] | None:
+def adapter_keys(tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey] | None:
     """The keys of an adapter file, parsed; None when the file is none: fewer than half of its keys are an adapter's.
 
     The rest of an adapter's keys (a control LoRA's norms, IA3's `weight`) are left out.
     """
-    names = list(names)
+    names = list(tensors)
     parsed = {name: key for name in names if (key := parse_key(name)) is not None}
     if not parsed or len(parsed) * 2 < len(names) or not any(key.role in STRONG for key in parsed.values()):
         return None
-    return parsed
+    return _numbered(parsed, tensors) if any(key.spelling == "cloneofsimo" for key in parsed.values()) else parsed
+
+
+def _numbered(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey]:
+    """cloneofsimo's keys with the modules that their numbers stand for, as far as all widths show it."""
+    factors: dict[tuple[str, int], dict[str, tuple[int, ...]]] = {}
+    for name, key in keys.items():
+        if key.spelling == "cloneofsimo":
+            factors.setdefault((key.component, int(key.module)), {})[key.role] = tensors[name].shape
+    modules = named(factors)
+    return {
+        name: replace(key, module=modules.get((key.component, int(key.module)), key.module)) if key.spelling == "cloneofsimo" else key
+        for name, key in keys.items()
+    }
 
 
 def is_addressed(key: str) -> bool:
@@ -105,8 +135,6 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
     """The row of DIALECTS that the file as a whole is spelled in, by its keys."""
     prefixes = Counter(key.prefix_spelling for key in keys.values())
     endings = Counter(key.spelling for key in keys.values() if key.role != "alpha")
-    if any(".processor.proj_lora" in name for name in keys):
-        return "xlabs"
     for name, row in reversed(DIALECTS.items()):
         if row.distinct and (name in endings or name in prefixes):
             return name
@@ -128,6 +156,16 @@ def declared_dialect(by_keys: str, metadata: Mapping[str, str]) -> str:
     if any(name.startswith("ot_") for name in metadata):
         return "onetrainer"
     return "lycoris" if metadata.get("ss_network_module", "").startswith("lycoris") else by_keys
+
+
+TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")
+
+
+def denoiser_keys(keys: Mapping[str, AdapterKey]) -> dict[str, AdapterKey]:
+    """The keys of the denoiser: names of a text encoder's layers are like those of other families' denoisers, and show nothing of it."""
+    return {
+        name: key for name, key in keys.items() if key.component == DENOISER or (not key.component and not TEXT_MODULE.search(key.module))
+    }
 
 
 def is_language_model(keys: Mapping[str, AdapterKey]) -> bool:

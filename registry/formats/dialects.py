@@ -14,7 +14,6 @@ from registry.errors import Refused
 from registry.names import Table
 
 DENOISER = "denoiser"  # the trained network, whatever the family calls it
-BY_POSITION = "its tensors are numbered by position and not named by module"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +48,8 @@ class Dialect:
     prefixes: Mapping[str, str] = field(default_factory=dict)  # its own: prefix -> component, "" where the prefix names none
     endings: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # its own: ending -> (role, algorithm)
     distinct: bool = True  # one key with a prefix or ending of its own identifies the dialect
+    own_modules: bool = False  # its keys name no modules as other dialects do: what is made of them is written in kohya's names
     read_by: tuple[str, ...] = ()  # tools (rows of exporting.layouts.LAYOUTS) that read it with its rank and alpha
-    unconvertible: str | None = None  # why it is never converted; None: it is
     writing: Writing | None = None  # None: it is read, never written
 
 
@@ -257,7 +256,13 @@ DIALECTS.add("lycoris")(
 DIALECTS.add("bfl")(
     Dialect(
         title="the original implementation",
-        prefixes={"model.diffusion_model.": DENOISER, "diffusion_model.": DENOISER},
+        prefixes={
+            "model.diffusion_model.": DENOISER,
+            "diffusion_model.": DENOISER,
+            "text_encoders.clip_l.transformer.": "text_encoder",  # as ComfyUI names the encoders beside it
+            "text_encoders.clip_g.transformer.": "text_encoder_2",
+            "text_encoders.t5xxl.transformer.": "text_encoder_3",
+        },
         distinct=False,
         read_by=("comfyui",),
     )
@@ -277,14 +282,8 @@ DIALECTS.add("diffusers_old")(
 )
 DIALECTS.add("xlabs")(
     Dialect(
-        title="XLabs",
-        endings={
-            "_lora1.down.weight": ("down", "lora"),
-            "_lora1.up.weight": ("up", "lora"),
-            "_lora2.down.weight": ("down", "lora"),
-            "_lora2.up.weight": ("up", "lora"),
-        },
-        unconvertible=BY_POSITION,
+        title="XLabs",  # FLUX.1's attention processors; `adapter_keys` names their layers
+        own_modules=True,
     )
 )
-DIALECTS.add("cloneofsimo")(Dialect(title="cloneofsimo", unconvertible=BY_POSITION))
+DIALECTS.add("cloneofsimo")(Dialect(title="cloneofsimo", own_modules=True))

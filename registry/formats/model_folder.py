@@ -1,7 +1,15 @@
-"""A model's folder on the disk: its small JSON files, the weights a component is loaded from, everything below it."""
+"""A model's folder on the disk: its small JSON files, everything below it, and the weights that it is loaded from.
+
+Weights in shards have an index (`NAME.safetensors.index.json`) that places every tensor in a file; without one the files' names
+(`NAME-00001-of-00003.safetensors`) show how many there are.
+"""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +37,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def weights_of(folder: Path) -> dict[str, TensorInfo]:
-    """The tensors of one component's folder, all shards together; {} where it has no safetensors. Raises BadFile."""
-    tensors: dict[str, TensorInfo] = {}
-    for path in weight_files(folder):
-        tensors.update(read_header(path).tensors)
-    return tensors
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files a component is loaded from: the plain ones, else the fp16 variant, else whatever lies there."""
-    files = sorted(entry for entry in folder.glob("*.safetensors") if not entry.name.startswith("."))
-    for stem in ("diffusion_pytorch_model", "model"):
-        for variant in ("", ".fp16"):
-            chosen = [f for f in files if f.name == f"{stem}{variant}.safetensors" or f.name.startswith(f"{stem}{variant}-0")]
-            if chosen:
-                return chosen
-    return files
-
-
 def folder_files(folder: Path) -> Iterator[Path]:
     """Every regular file below a folder, sorted, without hidden ones; links to folders are not followed."""
     for root, folders, names in os.walk(folder):
@@ -56,3 +45,143 @@ def folder_files(folder: Path) -> Iterator[Path]:
             file = Path(root, name)
             if not name.startswith(".") and file.is_file():
                 yield file
+
+
+# --- weights, in one file or in shards
+
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors")
+INDEX = re.compile(r"(?P<stem>.+)\.safetensors\.index(?P<variant>\.[\w-]+)?\.json")
+STEMS, VARIANTS = ("diffusion_pytorch_model", "model"), ("", ".fp16")  # in the order in which diffusers looks for them
+CODE = "shards"  # of a BadFile and of a warning: weights that are not whole
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files of a folder's weights; with an index the file that each tensor is placed in."""
+
+    folder: Path
+    files: tuple[Path, ...] = ()
+    index: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict)  # tensor -> name of its file
+
+    def check(self, found: Mapping[str, Collection[str]]) -> None:
+        """Raise BadFile where the index places a tensor in a file (name -> its tensors) that has it not, or does not name one."""
+        wrong = [f"{tensor} in {name}" for tensor, name in self.places.items() if tensor not in found.get(name, ())]
+        if wrong:
+            raise BadFile(self.folder, CODE, f"has an index ({self.index}) that places {_some(wrong)}, which is not there. {ADVICE}")
+        if self.index is None:
+            return
+        odd = [f"{tensor} of {name}" for name, tensors in found.items() for tensor in tensors if self.places.get(tensor) != name]
+        if odd:
+            raise BadFile(self.folder, CODE, f"has {_some(odd)}, which its index ({self.index}) does not place there. {ADVICE}")
+
+
+ADVICE = "The files are not of one save: copy them all again."
+
+
+def weights(folder: Path) -> Weights:
+    """The weights of a folder: the plain files, else the fp16 variant, else whatever lies there. Raises BadFile for a missing shard."""
+    files = sorted(entry for entry in folder.glob("*.safetensors") if not entry.name.startswith("."))
+    unused: BadFile | None = None
+    for stem in STEMS:
+        for variant in VARIANTS:
+            chosen = [file for file in files if _belongs(file, f"{stem}{variant}")]
+            index = folder / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                try:
+                    return _indexed(folder, index, f"{stem}{variant}", files)
+                except BadFile as error:
+                    if chosen or error.code != CODE:
+                        raise
+                    unused = error  # the index of another variant comes with every download
+            elif chosen:
+                return Weights(folder, tuple(_numbered(folder, chosen)))
+    if not files and unused is not None:
+        raise unused
+    return _others(folder, files)
+
+
+def _others(folder: Path, files: Sequence[Path]) -> Weights:
+    """Files of any name, with the index where there is one."""
+    for index in sorted(folder.glob("*.safetensors.index*.json")):
+        found = INDEX.fullmatch(index.name)
+        if found is not None and found["stem"] not in STEMS:
+            return _indexed(folder, index, f"{found['stem']}{found['variant'] or ''}", files)
+    return Weights(folder, tuple(_numbered(folder, files)))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that a folder is loaded from. Raises BadFile where a shard is missing, or one of another save is there."""
+    return list(weights(folder).files)
+
+
+def weights_of(folder: Path) -> dict[str, TensorInfo]:
+    """The tensors of a folder, all shards together; {} where it has no safetensors. Raises BadFile."""
+    found = weights(folder)
+    headers = {file.name: read_header(file).tensors for file in found.files}
+    found.check(headers)
+    return {name: info for tensors in headers.values() for name, info in tensors.items()}
+
+
+def shard_faults(folder: Path) -> list[str]:
+    """What is wrong with the shards of a model's folder and of its components, each with the folder's name."""
+    faults = []
+    for place in (folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))):
+        if not any(SHARD.fullmatch(file.name) or INDEX.fullmatch(file.name) for file in place.iterdir()):
+            continue
+        try:
+            weights_of(place)
+        except BadFile as error:
+            if error.code == CODE:
+                faults.append(f"{place.name if place != folder else 'it'} {error.message}")
+    return faults
+
+
+def _belongs(file: Path, stem: str) -> bool:
+    shard = SHARD.fullmatch(file.name)
+    return shard["stem"] == stem if shard else file.name == f"{stem}.safetensors"
+
+
+def _indexed(folder: Path, index: Path, stem: str, files: Iterable[Path]) -> Weights:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) and Path(name).name == name for name in places.values()):
+        raise BadFile(index, "not-a-model", "has no weight_map of tensors and the names of their files.")
+    names = sorted(set(places.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BadFile(folder, CODE, f"lacks {len(missing)} of the {len(names)} files that {index.name} lists: {_some(missing)}. {AGAIN}")
+    stale = [file.name for file in files if (found := SHARD.fullmatch(file.name)) and found["stem"] == stem and file.name not in names]
+    if stale:
+        raise BadFile(folder, CODE, f"has {_some(stale)}, which {index.name} does not list. Remove what is of another save.")
+    return Weights(folder, tuple(folder / name for name in names), index.name, places)
+
+
+AGAIN = "Copy or download the folder again."
+
+
+def _numbered(folder: Path, files: Sequence[Path]) -> Sequence[Path]:
+    """The files, when every shard is there that their names count, of one save. Raises BadFile."""
+    counts: dict[str, dict[int, set[int]]] = {}  # stem -> number of shards -> those that are there
+    for file in files:
+        if (found := SHARD.fullmatch(file.name)) is not None:
+            counts.setdefault(found["stem"], {}).setdefault(int(found["count"]), set()).add(int(found["number"]))
+    for stem, saves in counts.items():
+        whole = next((file.name for file in files if file.name == f"{stem}.safetensors"), None)
+        if len(saves) > 1 or whole:
+            kinds = [*(f"{stem}-*-of-{count:05d}" for count in sorted(saves)), *([whole] if whole else [])]
+            raise BadFile(folder, CODE, f"has weights of several saves ({' and '.join(kinds)}). Remove all but one.")
+        ((count, there),) = saves.items()
+        missing = [number for number in range(1, min(count, LARGEST) + 1) if number not in there]
+        if missing:
+            names = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in missing[:SHOWN]]
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            raise BadFile(folder, CODE, f"lacks {len(missing)} of {count} shards: {', '.join(names)}{more}. {AGAIN}")
+    return files
+
+
+LARGEST = 10_000  # shards of one model; a file's name may claim any number
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

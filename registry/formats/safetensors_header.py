@@ -8,7 +8,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -404,3 +404,23 @@ _RANK = {dtype: rank for rank, dtype in enumerate(DTYPE_BITS)}
 def data_order(tensors: Mapping[str, TensorInfo]) -> list[str]:
     """Names as the reference library lays their data out: wide dtypes first, then by name."""
     return sorted(tensors, key=lambda name: (-_RANK[tensors[name].dtype], name.encode("utf-8")))
+
+
+# --- quantised weights
+
+
+FP8 = ("F8_E4M3", "F8_E5M2")
+
+
+def fp8_scale(tensors: Mapping[str, TensorInfo]) -> str | None:
+    """The first scale beside an fp8 weight, which is then not the model's own value; None when there is none."""
+    small = {key.removesuffix(".weight") for key, info in tensors.items() if info.dtype in FP8 and key.endswith(".weight")}
+    return next((key for key, info in tensors.items() if _is_scale(key, info, small)), None) if small else None
+
+
+def _is_scale(key: str, info: TensorInfo, weights: Collection[str]) -> bool:
+    """Whether a tensor scales one of these weights: `weight_scale_inv`, `weight.scale`, `scale`, or one number of any name."""
+    owner, _, last = key.rpartition(".")
+    if owner.removesuffix(".weight") not in weights or last in ("weight", "bias"):
+        return False
+    return info.dtype in ("F64", "F32", "F16", "BF16") and (info.elements == 1 or "scale" in last)

@@ -16,7 +16,7 @@ from registry.errors import BadFile, Refused
 from registry.formats.key_map import KeyLocation
 from registry.formats.layers import Layer, Spellings
 from registry.formats.model_folder import read_json
-from registry.formats.safetensors_header import TensorInfo, read_header
+from registry.formats.safetensors_header import TensorInfo, fp8_scale, read_header
 from registry.formats.single_file import HINT, empty_module
 from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
 
@@ -118,6 +118,7 @@ def load_transformer(
 
 def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
     scales = [name for name in names if SCALED.search(name)]
+    scales = scales or list(filter(None, [fp8_scale(names)]))
     if scales:
         raise BadFile(
             path,

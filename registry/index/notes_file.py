@@ -15,12 +15,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from registry.errors import BadFile, Faults
+from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json
 from registry.index import database as tables
 from registry.index import records, rows
+from registry.index.run_checkpoints import checkpoint_step
+from registry.printable import one_line
 from registry.record import Record
-from registry.references import POCKET
+from registry.references import POCKET, check_alias, check_name, looks_like_path
 
 FORMAT = "loraloom-notes"
 VERSION = 1
@@ -104,8 +106,23 @@ def _fault(entry: object, what: str) -> str | None:
         texts += [row.get(key) if isinstance(row, dict) else None for key in keys]
     if not all(isinstance(text, str) for text in texts):
         return f"{what} ({entry.get('name')!r}) holds something else where a text should be"
+    for check, given in ((check_name, _names(entry)), (check_alias, [row["alias"] for row in entry["aliases"]])):
+        for text in given:
+            try:
+                check(text)
+            except Refused as error:
+                return f"{what} ({entry['name']!r}): {error}"
+    if steps := [row["alias"] for row in entry["aliases"] if checkpoint_step(row["alias"]) is not None]:
+        return f"{what} ({entry['name']!r}): {steps[0]!r} cannot be an alias: step-<number> means a run's checkpoint."
     unknown = set(entry["said"]) - set(FIELDS)
     return f"{what} ({entry['name']!r}) has unknown fields: {', '.join(sorted(unknown))}" if unknown else None
+
+
+def _names(entry: Mapping[str, Any]) -> list[str]:
+    """The names that references are written with. A model without a given name has aliases under its file's, and pocket under its own."""
+    aliased = [row["name"] for row in entry["aliases"] if row["name"] != POCKET]
+    own = [name for name in aliased if name == entry["name"] and not looks_like_path(name) and one_line(name) == name]
+    return [*(row["name"] for row in entry["names"]), *(name for name in aliased if name not in own)]
 
 
 def may_match(entries: Sequence[Mapping[str, Any]], known: Sequence[Record]) -> list[Record]:

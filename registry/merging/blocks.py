@@ -127,6 +127,13 @@ PRESETS.update(
 )
 
 
+def with_base(given: Any, blocks: list[str]) -> tuple[Any, float | None]:
+    """(the list of the blocks, BASE) of a list with one number more than a UNet has blocks: supermerger's 26, and 20 of SDXL."""
+    if _numbers(given) and "M00" in blocks and len(given) == len(blocks) + 1:
+        return list(given[1:]), float(given[0])
+    return given, None
+
+
 def block_weights(given: Any, blocks: list[str]) -> Mapping[str, float] | str:
     """Block -> weight of a preset's name, a list with a number a block, or {gradient: [...]}; a text describes the fault."""
     if not blocks:
@@ -143,7 +150,8 @@ def block_weights(given: Any, blocks: list[str]) -> Mapping[str, float] | str:
         return dict(zip(blocks, map(float, given), strict=True))
     if _numbers(given):
         span = f"{blocks[0]} .. {blocks[-1]}"
-        return f"weights has {len(given)} numbers, this model has {count} blocks ({span}). For fewer give {{gradient: [...]}}."
+        base = f" {count + 1} begin with BASE, the alpha of all that is in no block (params.alpha)." if "M00" in blocks else ""
+        return f"weights has {len(given)} numbers, this model has {count} blocks ({span}).{base} For fewer give {{gradient: [...]}}."
     return (
         f"weights must be a preset ({', '.join(sorted(PRESETS))}), a list of {count} numbers, or {{gradient: [0, 0.5, 1]}}, got {given!r}."
     )

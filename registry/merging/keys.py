@@ -9,12 +9,14 @@ from typing import Any
 
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import UNUSED
-from registry.merging.blocks import block_names, block_weights, blocks_in_order
+from registry.merging.blocks import block_names, block_weights, blocks_in_order, with_base
+from registry.merging.harmless import HARMLESS, POSITION_IDS, copied_from_later, difference_notes, whole_positions
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
 from registry.tensors.layout import Layout, Stored
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # merged; other dtypes are copied
+INTEGERS = ("I64", "I32", "I16", "I8", "U8")
 SHOWN = 3  # keys named in a fault
 
 
@@ -72,6 +74,7 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     differing: list[str] = []
     absent: dict[int, list[str]] = {}
     unmergeable: list[str] = []
+    found.keys |= _from_later(recipe, method, layouts, options)
     for name in [*names, *options.taken_extra(layouts)]:
         rule = options.rule(name)
         if rule is not None and rule.drop:
@@ -92,6 +95,7 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     if len(unmergeable) > SHOWN:
         found.faults.append(f"{len(unmergeable) - SHOWN} more tensors have such faults.")
     found.faults += [f"a rule takes {some(names)} from source {take}, which has no such key." for take, names in absent.items()]
+    found.notes += [] if method.copies else _position_notes(found)
     if differing:
         found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")
     found.faults += options.unused()
@@ -100,6 +104,20 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     if idle and not found.faults:
         found.faults.append("nothing would be merged: every tensor is copied from the first source. Look at components and rules.")
     return found
+
+
+def _from_later(recipe: Recipe, method: Method, layouts: Sequence[Layout], options: _Options) -> dict[str, Key]:
+    """Harmless keys that only a later source has, where no rule decides them and all components are merged."""
+    if method.copies or recipe.components is not None:
+        return {}
+    why = "only a later source has it"
+    return {name: _copy(name, stored, recipe, why) for name, stored in copied_from_later(layouts).items() if not options.decides(name)}
+
+
+def _position_notes(found: Keys) -> list[str]:
+    names = [name for name, key in found.keys.items() if POSITION_IDS.search(name) and key.out.dtype in FLOATS]
+    text = "floating numbers in every source. Positions are no weights: they are copied as they are."
+    return [f"{some(names)} has {text}"] if names else []
 
 
 def some(names: Sequence[str] | Mapping[str, Any]) -> str:
@@ -130,6 +148,9 @@ def _compare(recipe: Recipe, layouts: Sequence[Layout], found: Keys) -> set[str]
         extra |= dict.fromkeys(beyond)
         lacking = [name for name in lacking if _counts(name, recipe, first, mixed)]
         beyond = [name for name in beyond if _counts(name, recipe, layout, mixed)]
+        odd = [[name for name in names if HARMLESS.search(name)] for names in (lacking, beyond)]
+        found.notes += difference_notes(who, *odd)
+        lacking, beyond = ([name for name in names if not HARMLESS.search(name)] for names in (lacking, beyond))
         allowed = recipe.missing == "first"
         messages = found.notes if allowed else found.faults
         advice = "" if allowed else f" {_advice(recipe, first, layout)}"
@@ -186,12 +207,20 @@ class _Options:
             )
             return
         self.blocks = block_names(layout)
-        weights = block_weights(recipe.weights, blocks_in_order(self.blocks.values()))
+        blocks = blocks_in_order(self.blocks.values())
+        given, base = with_base(recipe.weights, blocks)
+        if base is not None and "alpha" in recipe.params:
+            self.found.faults.append(f"weights begins with BASE ({base:g}), which is params.alpha ({recipe.params['alpha']}): give one.")
+        if base is not None:
+            self.params["alpha"] = base
+            self.found.notes.append(f"the first of {len(given) + 1} weights, {base:g}, is BASE: alpha of all that is in no block.")
+        weights = block_weights(given, blocks)
         if isinstance(weights, str):
             self.found.faults.append(weights)
             return
         self.weights = weights
-        faults = {fault for value in weights.values() if (fault := method.options["alpha"].fault(value))}
+        values = [*weights.values(), *([base] if base is not None else [])]
+        faults = {fault for value in values if (fault := method.options["alpha"].fault(value))}
         self.found.faults += sorted(faults)
 
     def _check_rule(self, number: int, options: Mapping[str, Any], take: int | None) -> None:
@@ -199,6 +228,10 @@ class _Options:
         if take is not None and take > sources:
             self.found.faults.append(f"rule {number} takes source {take}; there are {sources}.")
         self.found.faults += [f"rule {number}: {fault}" for fault in self.method.faults(options, sources) if options]
+
+    def decides(self, name: str) -> bool:
+        """Whether a rule matches a key; nothing is counted."""
+        return any(pattern.search(name) for _, pattern in self.rules)
 
     def rule(self, name: str) -> Rule | None:
         """The rule that decides a key, None when none does; counts what each rule is good for."""
@@ -256,7 +289,7 @@ def _key(
     assert first is not None, "keys of later sources only come by a rule"
     why = "as it is" if method.copies else _why_copied(name, first.info, recipe, layouts[0], incomplete)
     if why:
-        return _copy(name, first, recipe, why)
+        return _copy(name, (None if method.copies else whole_positions(name, layouts, INTEGERS)) or first, recipe, why)
     sources = tuple(layout.tensors[name] for layout in layouts)
     if strange := next((source for source in sources if source.info.dtype not in FLOATS), None):
         dtypes = f"{first.info.dtype} in the first source and {strange.info.dtype} in {strange.file.name}"
@@ -277,7 +310,7 @@ def _key(
 def _why_copied(name: str, info: TensorInfo, recipe: Recipe, layout: Layout, incomplete: set[str]) -> str | None:
     if info.elements == 0:
         return "empty"  # markers such as v_pred and ztsnr
-    if info.dtype not in FLOATS:
+    if info.dtype not in FLOATS or POSITION_IDS.search(name):
         return "integer"  # position ids, counters: an average of them is no index
     if recipe.components is not None and layout.component(name) not in recipe.components:
         return "component"
@@ -285,7 +318,7 @@ def _why_copied(name: str, info: TensorInfo, recipe: Recipe, layout: Layout, inc
 
 
 def _copy(name: str, source: Stored, recipe: Recipe, why: str) -> Key:
-    convert = recipe.dtype is not None and source.info.dtype in FLOATS and source.info.elements > 0
+    convert = recipe.dtype is not None and source.info.dtype in FLOATS and source.info.elements > 0 and not POSITION_IDS.search(name)
     dtype = DTYPES[recipe.dtype] if convert and recipe.dtype else source.info.dtype
     return Key(name=name, out=TensorInfo(dtype, source.info.shape), sources=(source,), copied=why)
 

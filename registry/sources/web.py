@@ -149,10 +149,12 @@ def _copy(answer: Any, file: BinaryIO, begin: int, total: int | None, report: Re
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https only."""
+    """Follows redirects to https only; from http on this machine also to http on this machine."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_address(newurl)
+        if req.type == "https" and urllib.parse.urlsplit(newurl).scheme != "https":
+            raise Refused(f"{shown(req.full_url)} redirects to {shown(newurl)}, which is not https. Give another address.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

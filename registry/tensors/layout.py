@@ -12,8 +12,8 @@ from pathlib import Path
 
 from registry.detect.module_shapes import SINGLE_FILE
 from registry.errors import BadFile
-from registry.formats.model_folder import folder_files, weight_files
-from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, read_header
+from registry.formats.model_folder import folder_files, weights
+from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, fp8_scale, read_header
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf")  # not copied beside merged weights
 INDEX = re.compile(r"\.safetensors\.index(\.[\w-]+)?\.json$")
@@ -137,10 +137,11 @@ def _read_folder(path: Path, folders: Mapping[str, Path]) -> Layout:
     tensors: dict[str, Stored] = {}
     files: list[WeightFile] = []
     for prefix, folder in folders.items():
-        found = weight_files(folder)
-        _refuse_bare(path, folder, found)
-        for file in found:
-            header = read_header(file)
+        found = weights(folder)
+        _refuse_bare(path, folder, found.files)
+        headers = {file: read_header(file) for file in found.files}
+        found.check({file.name: header.tensors for file, header in headers.items()})
+        for file, header in headers.items():
             stored = {f"{prefix}{name}": entry for name, entry in _stored(file, header).items()}
             if twice := next((key for key in stored if key in tensors), None):
                 raise BadFile(path, "not-a-model", f"has {twice!r} in two of its files. A model's shards hold each tensor once.")
@@ -169,6 +170,9 @@ def _stored(path: Path, header: Header) -> dict[str, Stored]:
     return {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
 
 
-def quantised(keys: Iterable[str]) -> str | None:
-    """The first key of quantised weights; None when there is none."""
-    return next((key for key in keys if QUANTISED.search(key)), None)
+def quantised(tensors: Mapping[str, Stored]) -> str | None:
+    """The first key of quantised weights; None when there is none. A scalar, or a scale of any shape, beside an fp8 tensor is one."""
+    named = next((key for key in tensors if QUANTISED.search(key)), None)
+    if named is not None:
+        return named
+    return fp8_scale({key: stored.info for key, stored in tensors.items()})

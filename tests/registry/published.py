@@ -30,6 +30,7 @@ HIDREAM = {
     "num_attention_heads": 20, "caption_channels": [4096, 4096], "text_emb_dim": 2048, "num_routed_experts": 4, "num_activated_experts": 2,
     "axes_dims_rope": (64, 32, 32), "max_resolution": (128, 128), "llama_layers": [0, 1],
 }  # fmt: skip
+FLUX_LIKE = ("chroma", "hunyuan_video", "flux2")  # with layers of the same names and widths as FLUX.1's attention
 MODELS = (
     Published("sd3", "3-medium", "SD3Transformer2DModel", {**MEDIUM, "pos_embed_max_size": 192}),
     Published(
@@ -42,10 +43,14 @@ MODELS = (
          "qk_norm": "rms_norm"},
         adapter="3.5-large",
     ),
-    Published("flux1", "dev", "FluxTransformer2DModel", {"guidance_embeds": True}),
-    Published("flux1", "schnell", "FluxTransformer2DModel"),
-    Published("flux1", "fill", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 384, "out_channels": 64}),
-    Published("flux1", "control", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 128, "out_channels": 64}),
+    Published("flux1", "dev", "FluxTransformer2DModel", {"guidance_embeds": True}, alike=FLUX_LIKE),
+    Published("flux1", "schnell", "FluxTransformer2DModel", alike=FLUX_LIKE),
+    Published(
+        "flux1", "fill", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 384, "out_channels": 64}, alike=FLUX_LIKE,
+    ),
+    Published(
+        "flux1", "control", "FluxTransformer2DModel", {"guidance_embeds": True, "in_channels": 128, "out_channels": 64}, alike=FLUX_LIKE,
+    ),
     Published("flux2", "dev", "Flux2Transformer2DModel", adapter="dev"),
     Published(
         "flux2", "klein-4b", "Flux2Transformer2DModel",
@@ -57,7 +62,7 @@ MODELS = (
         {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288, "guidance_embeds": False},
         adapter="klein-9b",
     ),
-    Published("chroma", None, "ChromaTransformer2DModel", alike=("flux1",)),
+    Published("chroma", None, "ChromaTransformer2DModel", alike=("flux1", *FLUX_LIKE)),
     Published("qwen_image", None, "QwenImageTransformer2DModel", alike=("flux1", "flux2")),
     Published("z_image", None, "ZImageTransformer2DModel"),
     Published("lumina2", None, "Lumina2Transformer2DModel"),
@@ -75,8 +80,10 @@ MODELS = (
     ),
     Published("wan", "i2v-14b", "WanTransformer3DModel", {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}, adapter="14b"),
     Published("wan", "vace-14b", "WanVACETransformer3DModel", {"vace_layers": [0, 1]}, adapter="14b"),
-    Published("hunyuan_video", "t2v", "HunyuanVideoTransformer3DModel"),
-    Published("hunyuan_video", "framepack", "HunyuanVideoFramepackTransformer3DModel", {"has_clean_x_embedder": True}),
+    Published("hunyuan_video", "t2v", "HunyuanVideoTransformer3DModel", alike=("flux1", "chroma")),
+    Published(
+        "hunyuan_video", "framepack", "HunyuanVideoFramepackTransformer3DModel", {"has_clean_x_embedder": True}, alike=("flux1", "chroma")
+    ),
     Published("hunyuan_image", None, "HunyuanImageTransformer2DModel"),
     Published("hidream", None, "HiDreamImageTransformer2DModel", HIDREAM),
     Published("auraflow", None, "AuraFlowTransformer2DModel", {"num_mmdit_layers": 2, "num_single_dit_layers": 2}),

@@ -57,7 +57,7 @@ def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: t
     assert list(files) == ["diffusers", "kohya"]
     tensors = load_file(files["kohya"])
     assert (
-        all(name.startswith("lora_unet_") for name in tensors) and float(next(t for n, t in tensors.items() if n.endswith(".alpha"))) == 1.0
+        all(name.startswith("lora_unet_") for name in tensors) and float(next(t for n, t in tensors.items() if n.endswith(".alpha"))) == 2.0
     )
     images = []
     for file in files.values():
@@ -74,7 +74,7 @@ def test_the_metrics_hold_every_step(finished: tuple[Outcome, Store]) -> None:
     assert rows[0] == {"step": 0, "heldout_base": finished[0].result["heldout"]["base"]}
 
 
-def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[Outcome, Store], base: Path) -> None:
+def test_plain_diffusers_takes_the_file_with_its_header_and_without(finished: tuple[Outcome, Store], base: Path) -> None:
     import diffusers
 
     file = Path(finished[0].result["files"]["diffusers"])
@@ -86,10 +86,23 @@ def test_plain_diffusers_takes_the_file_and_its_alpha(finished: tuple[Outcome, S
         after = pipeline.unet(*inputs).sample
     assert not torch.equal(before, after)
     layer = pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
-    assert list(layer.scaling.values()) == [0.5]  # alpha 1 / rank 2
+    assert list(layer.scaling.values()) == [1.0]  # alpha 1 / rank 2 is in the factors
     saved = load_file(file)
     name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight"
     assert torch.equal(next(iter(layer.lora_B.values())).weight, saved[name])
+    pipeline.unload_lora_weights()
+    pipeline.load_lora_weights(saved)
+    with torch.no_grad():
+        assert torch.equal(pipeline.unet(*inputs).sample, after)
+    trained = torch.load(outcome_checkpoint(finished[0]), weights_only=True)["trained"]
+    place = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_{}.default.weight"
+    product = trained[place.format("B")] @ trained[place.format("A")] * 0.5
+    assert torch.allclose(saved[name] @ saved[name.replace("lora_B", "lora_A")], product, rtol=1e-6, atol=1e-9)
+
+
+def outcome_checkpoint(outcome: Outcome) -> Path:
+    """The training state of the last step."""
+    return outcome.folder / "checkpoints" / "step-000004" / "training.pt"
 
 
 def test_half_precision_ends_in_a_proven_file_of_full_precision(settings: Settings, store: Store) -> None:
@@ -112,7 +125,7 @@ def test_the_header_tells_what_made_it(finished: tuple[Outcome, Store], images: 
 def test_it_is_registered_with_its_parents(finished: tuple[Outcome, Store]) -> None:
     outcome, store = finished
     record = store.find("discs", kind="adapter")
-    assert record.family == "sd1" and record.rank == 2 and record.alpha == 1.0 and record.triggers == ("ohwx",)
+    assert record.family == "sd1" and record.rank == 2 and record.alpha == 2.0 and record.triggers == ("ohwx",)
     assert [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
     assert record.path == outcome.result["files"]["diffusers"] and record.hashes.sha256
     assert [found.name for found in store.expand("discs@step-*")] == [f"discs@step-{step}" for step in _kept(outcome.folder)]
@@ -215,7 +228,7 @@ def test_without_held_out_pairs_the_plan_says_so(settings: Settings, store: Stor
 def test_a_share_is_split_off(settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "whole", 12)
     made = run.plan(settings(data=DataConfig(path=str(folder)), heldout=HeldoutConfig(share=0.3)), store)
-    assert len(made.train) + len(made.heldout) == 12 and made.heldout
+    assert (len(made.train), len(made.heldout)) == (8, 4)  # round(0.3 x 12)
     assert not {s.name for s in made.train} & {s.name for s in made.heldout}
 
 

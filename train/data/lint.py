@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.config import DataConfig
-from train.data.captions import has_trigger
+from train.data.captions import Count, has_trigger, prompt_of, read_part, shortened, syntax_notes
 from train.data.dataset import Sample, inspect_set
 from train.data.images import holds_images
 from train.data.split import near_leaks
+
+WORDS = 60  # of a caption; CLIP reads 75 tokens, and a word is at least one
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Lint:
         return as_lines(lines)
 
 
-def lint(config: DataConfig, *, resolution: int | None = None, report: Report = silent) -> Lint:
-    """Check the set at config.path, and its heldout/ if there is one."""
+def lint(config: DataConfig, *, resolution: int | None = None, count: Count | None = None, report: Report = silent) -> Lint:
+    """Check the set at config.path, and its heldout/ if there is one; `count` counts the tokens of a caption for a base."""
     path = str(config.path)
     found = inspect_set(config, path=path, report=report)
     faults, notes = list(found.faults), list(found.notes)
@@ -62,23 +64,56 @@ def lint(config: DataConfig, *, resolution: int | None = None, report: Report = 
         notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]
         trained = {sample.sha256: sample.name for sample in found.samples}
         faults += [f"heldout/{s.name} is the training image {trained[s.sha256]}" for s in heldout if s.sha256 in trained]
-    notes += _remarks(found.samples, config, resolution)
+    notes += _remarks(found.samples, resolution)
+    notes += _caption_remarks(found.samples, config.trigger, count)
     return Lint(path, tuple(found.samples), tuple(heldout), tuple(faults), tuple(notes))
 
 
-def _remarks(samples: Sequence[Sample], config: DataConfig, resolution: int | None) -> list[str]:
+def _remarks(samples: Sequence[Sample], resolution: int | None) -> list[str]:
     if not samples:
         return []
     short = sorted(sample.size.short for sample in samples)
     remarks = [f"short sides are {short[0]} to {short[-1]} pixels; the centre crop takes {_cropped(samples):.1%} of the area on average"]
     small = [f"{s.name} ({s.size.width}x{s.size.height})" for s in samples if resolution and s.size.short < resolution]
     remarks += [f"enlarged at {resolution} pixels: {', '.join(small)}"] if small else []
-    captions = [" ".join((sample.caption or "").split()) for sample in samples if sample.caption]
-    often = [f"{caption!r} ({count} times)" for caption, count in Counter(captions).most_common(5) if count > 1]
-    remarks += [f"captions used more than once: {', '.join(often)}"] if often else []
-    if config.trigger and captions:
-        remarks.append(f"{sum(has_trigger(c, config.trigger) for c in captions)} of {len(captions)} captions contain the trigger")
     return remarks
+
+
+def _caption_remarks(samples: Sequence[Sample], trigger: str | None, count: Count | None) -> list[str]:
+    """Captions in numbers: repeated ones, lines, tokens, the trigger and commands, judged on what the base reads."""
+    named = {sample.name: prompt_of(sample.caption, None) for sample in samples if sample.caption}
+    captions = list(named.values())
+    if not captions:
+        return []
+    often = [f"{shortened(caption)!r} ({times} times)" for caption, times in Counter(captions).most_common(5) if times > 1]
+    remarks = [f"captions used more than once: {', '.join(often)}"] if often else []
+    several = sum(len((sample.caption or "").strip().splitlines()) > 1 for sample in samples)
+    remarks += [f"{several} captions have several lines, which are joined to one"] if several else []
+    remarks += _lengths(named, count)
+    read = [read_part(caption, count) for caption in captions]
+    if trigger:
+        word = " ".join(trigger.split())
+        inside, whole = (sum(has_trigger(text, word) for text in texts) for texts in (read, captions))
+        remarks.append(f"{inside} of {len(captions)} captions contain the trigger")
+        remarks += [f"{whole - inside} contain it only behind the token limit, unread; it is prepended to those"] if whole > inside else []
+    return remarks + syntax_notes(read)
+
+
+def _lengths(named: Mapping[str, str], count: Count | None) -> list[str]:
+    """Captions that a base does not read whole; without a base, those that are long for CLIP."""
+    if count is None:
+        long = {name: len(caption.split()) for name, caption in named.items() if len(caption.split()) > WORDS}
+        most = max(long, key=lambda name: long[name], default="")
+        where = f"{len(long)} captions have more than {WORDS} words (most: {most}, {long.get(most, 0):,})"
+        return [f"{where}: give --base to see how much of them is read"] if long else []
+    needs = {name: count(caption) for name, caption in named.items()}
+    cut = {name: need for name, (need, fits) in needs.items() if need > fits}
+    if not cut:
+        return []
+    most = max(cut, key=lambda name: cut[name])
+    return [
+        f"{len(cut)} of {len(named)} captions need more than {needs[most][1]} tokens, the rest is not read (most: {most}, {cut[most]:,})"
+    ]
 
 
 def _cropped(samples: Sequence[Sample]) -> float:

@@ -23,6 +23,7 @@ from registry.formats.hashing import value_sha256
 from registry.formats.image_file import decode
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import Report, Tick
+from train.data.captions import shortened
 from train.data.dataset import Sample
 from train.data.images import TRANSFORM, crop_corner, fit, scaled_size, to_pixels
 from train.loop.cache import Cache
@@ -212,7 +213,8 @@ def _text_state(family: Family, parts: Parts, prompt: str, clip_skip: int | None
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise JobFailed(
-                f"The text encoders give {name} that is not finite for {prompt!r}. In fp16 some overflow: use precision=bf16 or fp32."
+                f"The text encoders give {name} that is not finite for {shortened(prompt)!r}. "
+                "In fp16 some overflow: use precision=bf16 or fp32."
             )
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 

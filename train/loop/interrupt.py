@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: acted on between two steps, exit code 130."""
+"""SIGINT, SIGTERM and SIGHUP (a closed terminal) while training: acted on between two steps, exit code 130."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from registry.errors import LoomError
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 class Interrupted(LoomError):
@@ -27,18 +29,26 @@ class StopRequest:
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """A StopRequest set by the first SIGINT or SIGTERM; a second one ends the program at once. Outside the main thread it stays unset."""
+    """A StopRequest set by the first of the signals; a second SIGINT or SIGTERM ends the program at once.
+
+    A closed terminal sends SIGHUP more than once, so that another one changes nothing. A SIGHUP that is ignored (nohup) stays ignored.
+    Outside the main thread the request stays unset.
+    """
     stop_request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop_request
         return
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if stop_request.signal_name is not None:
+        name = signal.Signals(number).name
+        if stop_request.signal_name is None:
+            stop_request.signal_name = name
+        elif name != "SIGHUP":
             raise KeyboardInterrupt
-        stop_request.signal_name = signal.Signals(number).name
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    numbers = [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stop_request
     finally:

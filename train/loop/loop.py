@@ -306,7 +306,8 @@ def training_state(state: TrainState) -> dict[str, Any]:
         "weights": [name for name, _ in state.weights],
         "random": checkpoint.random_states(),
     }
-    if has_evaluation_weights(state.optimizer):  # the adapter holds those to use, not those that train
+    scaled = state.config.alpha != state.config.lora.rank  # the adapter's factors hold alpha / rank
+    if has_evaluation_weights(state.optimizer) or scaled:  # the adapter holds those to use, not those that train
         saved["trained"] = {name: weight.detach().cpu().clone() for name, weight in state.weights}
     scaler = getattr(state.accelerator, "scaler", None)
     return saved | ({"scaler": scaler.state_dict()} if scaler is not None else {})

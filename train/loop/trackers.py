@@ -68,7 +68,7 @@ class JsonLines:
     """metrics.jsonl: one JSON object a line."""
 
     def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
-        kept = [row for row in read_metrics(folder) if row["step"] <= after and after > 0]
+        kept = _rows_until(folder, after)
         write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = (folder / METRICS).open("a", encoding="utf-8")
 
@@ -87,7 +87,11 @@ class TensorBoard:
     def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1 if after else None)
+        place = folder / "tensorboard"
+        earlier = any(place.glob("events.*"))
+        self._writer: Any = SummaryWriter(str(place), purge_step=after + 1 if after and earlier else None)
+        if not earlier:
+            self.log(_rows_until(folder, after))  # of the steps before it was chosen
 
     def log(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -100,13 +104,20 @@ class TensorBoard:
 
 @TRACKERS.add("wandb")
 class WandB:
-    """A wandb run in the run folder: offline unless WANDB_MODE is set; `wandb sync` sends it later."""
+    """A wandb run in the run folder: offline unless WANDB_MODE is set; `wandb sync` sends it later.
+
+    Offline, a resume begins a new file that holds every row from the first on, in place of the one before: of two files of one run
+    that overlap, a sync would send both. Online, the server has the rows; those that come again it drops.
+    """
 
     def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
         import hashlib
 
         import wandb
 
+        mode = cast("Mode", os.environ.get("WANDB_MODE", "offline"))
+        if mode == "offline":
+            _replace_offline_runs(folder)
         identity = hashlib.sha256(str(folder).encode()).hexdigest()[:16]  # a resume goes on with the same run
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "loraloom"),
@@ -114,10 +125,12 @@ class WandB:
             id=identity,
             resume="allow",
             dir=str(folder),
-            mode=cast("Mode", os.environ.get("WANDB_MODE", "offline")),
+            mode=mode,
             config=to_plain(config),
             settings=wandb.Settings(console="off", silent=True),
         )
+        if mode == "offline":
+            self.log(_rows_until(folder, after))
 
     def log(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -125,6 +138,17 @@ class WandB:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _rows_until(folder: Path, after: int) -> list[dict[str, Any]]:
+    """The rows that a resume keeps."""
+    return [row for row in read_metrics(folder) if row["step"] <= after and after > 0]
+
+
+def _replace_offline_runs(folder: Path) -> None:
+    """Give wandb's earlier offline files of this run a name under which no sync finds them."""
+    for file in (folder / "wandb").glob("offline-run-*/*.wandb"):
+        file.rename(file.with_suffix(".wandb.replaced"))
 
 
 def _numbers(row: Row) -> dict[str, float]:

@@ -56,7 +56,7 @@ def metadata(
     settings = {
         f"{component}.{name}": value
         for component, module in modules.items()
-        for name, value in adapter_config(module).items()
+        for name, value in _at_scale_one(adapter_config(module)).items()
         if name in KEPT
     }
     spec = {
@@ -71,6 +71,11 @@ def metadata(
         **{f"modelspec.{name}": value for name, value in spec.items()},
         "loraloom.manifest": json.dumps(manifest, sort_keys=True, ensure_ascii=False),
     }
+
+
+def _at_scale_one(config: Mapping[str, Any]) -> dict[str, Any]:
+    """peft's settings of the file, whose factors hold alpha / rank: many readers know no alpha but a tensor's."""
+    return {**config, "lora_alpha": config["r"], "alpha_pattern": config["rank_pattern"], "use_rslora": False}
 
 
 def write_adapter(path: Path, modules: Mapping[str, Any], header: Mapping[str, str]) -> Hashes:
@@ -197,6 +202,7 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
 
     if not kept.changed:
         raise JobFailed(f"The adapter does nothing: every product is zero after training. {NOT} Look at optim.lr and lora.targets.")
+    _verify_without_header(path, family, kept, fresh.dtype)
     state, facts = family.lora_state(path, fresh)
     modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
     for component in kept.components:
@@ -216,6 +222,24 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
             f"The saved file predicts otherwise than the trained model: {NOT} (largest difference {difference:.3g}, allowed {allowed:.3g})"
         )
     return difference
+
+
+def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: torch.dtype) -> None:
+    """Compare the products B A as diffusers' own reader gives the factors to tools that ignore the header. Raises JobFailed."""
+    import diffusers
+
+    read = getattr(diffusers, family.pipeline).lora_state_dict(read_adapter(path))
+    tensors: dict[str, Tensor] = read[0] if isinstance(read, tuple) else read
+    factors = {key.replace(".text_model.", "."): tensor for key, tensor in tensors.items()}
+    wrong = []
+    for name, product in kept.products.items():
+        plain = name.replace(".text_model.", ".")
+        down, up = (factors.get(f"{plain}.lora_{side}.weight") for side in "AB")
+        found = None if down is None or up is None else (up.flatten(1).float() @ down.flatten(1).float()).reshape(-1)
+        if found is None or found.shape != product.reshape(-1).shape or not _same_product(found, product.reshape(-1), dtype):
+            wrong.append(name)
+    if wrong:
+        raise JobFailed(f"diffusers' own reader finds other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
 
 
 def _load_through_diffusers(family: Family, component: str, module: Any, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

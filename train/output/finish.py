@@ -6,24 +6,25 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.detect.licences import Terms, inherited
-from registry.errors import JobFailed, Refused
+from registry.errors import Ambiguous, JobFailed, NotFound, Refused
+from registry.files.locks import held
 from registry.formats.atomic_file import write_json
 from registry.progress import Tick
-from registry.record import Hashes
+from registry.record import Hashes, Record
 from train.config import to_plain
 from train.loop import checkpoint
 from train.loop.loop import History
 from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
 from train.lora import set_lora_tensors
-from train.output import export, folder
+from train.output import export, folder, inputs
 from train.output.curves import draw_curves
+from train.output.kohya_metadata import training_metadata
 from train.output.report import preview_files, write_report
 from train.output.verdict import Verdict, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 KOHYA = "kohya"
+WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
@@ -47,7 +49,10 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
     header = export.metadata(
         plan.base.family, state.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
     )
-    return export.write_adapter(path, state.modules, {**header, **_terms(plan).entries()})
+    digest = work.inputs.get("base", {}).get("sha256") if plan.base.path.is_file() else None
+    return export.write_adapter(
+        path, state.modules, {**header, **training_metadata(plan, step, base_sha256=digest), **_terms(plan).entries()}
+    )
 
 
 def _spec(work: Work) -> dict[str, str]:
@@ -55,7 +60,7 @@ def _spec(work: Work) -> dict[str, str]:
     config = work.plan.config
     facts = {
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": inputs.started_day(work.inputs),
         "resolution": f"{config.resolution}x{config.resolution}",
         "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
     }
@@ -63,22 +68,26 @@ def _spec(work: Work) -> dict[str, str]:
     facts |= {"prediction_type": prediction} if prediction else {}
     if config.clip_skip:
         facts["encoder_layer"] = str(work.plan.base.family.clip_layer + config.clip_skip)  # of CLIP, counted from the end
-    return facts | ({"trigger_phrase": config.data.trigger} if config.data.trigger else {})
+    facts |= {"trigger_phrase": config.data.trigger} if config.data.trigger else {}
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _manifest(work: Work, step: int) -> dict[str, Any]:
-    """The adapter's manifest: settings, base, every image with its hash and prompt, versions, resumes."""
+    """The adapter's manifest: settings, base, every image with its hash and prompt, versions, changes by resumes.
+
+    Nothing of where and when it ran: the same training gives the same bytes, straight or resumed, in any folder.
+    """
     data = dict(work.inputs.get("dataset", {}))
     if len(data.get("files", ())) > LISTED:
         data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
     return {
         "tool": "loraloom",
-        "run": f"{work.plan.config.name}/{work.folder.name}",
+        "run": str(work.plan.config.name),
         "step": step,
-        "config": to_plain(work.plan.config),
+        "config": {name: value for name, value in to_plain(work.plan.config).items() if name not in WHERE},
         "base": work.inputs.get("base", {}),
         "dataset": data,
-        "resumes": work.inputs.get("resumes", []),
+        "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
         "versions": _versions(),
     }
 
@@ -235,23 +244,35 @@ def _facts(plan: Plan, verdict: Sequence[str], name: str, seconds: float) -> lis
 
 def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     """Register dataset, run and adapter with their lineage; gives the adapter's registered name."""
-    plan, inputs = work.plan, work.inputs
+    plan, name = work.plan, str(work.plan.config.name)
     config = to_plain(plan.config)
-    base = {"role": "base", "ref": plan.base.name, "sha256": inputs["base"]["sha256"]}
+    base = {"role": "base", "ref": plan.base.name, "sha256": work.inputs["base"]["sha256"]}
     dataset = {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}
-    store.add_run(work.folder, name=str(plan.config.name), parents=[base, dataset], recipe=config)
-    record = store.add(
-        path,
-        name=plan.config.name,
-        licence=_terms(plan).licence,
-        kind="adapter",
-        family=plan.base.family.name,
-        parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
-        recipe=config,
-        triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
-    )
+    with held(store.home / "registering"):  # run and adapter of a name belong together, also when two trainings of it end at once
+        before = _named(store, name)
+        store.add_run(work.folder, name=name, parents=[base, dataset], recipe=config)
+        record = store.add(
+            path,
+            name=name,
+            licence=_terms(plan).licence,
+            kind="adapter",
+            family=plan.base.family.name,
+            parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
+            recipe=config,
+            triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
+        )
+        if before is not None and before.id != record.id:
+            work.out(f"the name {name} was {before.path}'s until now: that adapter is {store.find(before.id, fresh=False).name}")
     log.info("registered %s, sha256 %s", record.name, hashes.sha256)
     return record.name
+
+
+def _named(store: Store, name: str) -> Record | None:
+    """The adapter that has the name so far."""
+    try:
+        return store.find(name, kind="adapter", fresh=False)
+    except (NotFound, Ambiguous, Refused):
+        return None
 
 
 def _terms(plan: Plan) -> Terms:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import JobFailed, NotFound, Refused
+from registry.files.locks import locked
 from registry.formats.atomic_file import sync_folder, write_json, write_text
 from registry.names import suggest
 from train.config import TrainConfig, read_yaml, to_yaml
@@ -104,17 +105,31 @@ def read_json_if_there(path: Path) -> dict[str, Any] | None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Lock the folder for this process; a second one is refused. The system releases the lock when the process ends."""
-    if os.name == "nt":
+    with locked(folder / ".lock", wait=False) as granted:
+        if not granted:
+            raise Refused(f"{folder} is in use by another process that trains in it. Wait for it, or stop it first.")
         yield
-        return
+
+
+def in_use_beside(folder: Path) -> list[Path]:
+    """The other run folders of its name that a process trains in now."""
+    return [run for run in sorted(folder.parent.iterdir()) if run != folder and _in_use(run)]
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether another process holds the folder."""
+    if os.name == "nt":
+        return False
     import fcntl
 
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Refused(f"{folder} is in use by another process that trains in it. Wait for it, or stop it first.") from None
-        yield
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def sweep(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +17,8 @@ from train.plan.plan import Plan
 
 if TYPE_CHECKING:
     from registry.store import Store
+
+WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
@@ -35,6 +38,20 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
         "heldout": rows(made.heldout, made.heldout_prompts),
         "resumes": [],
     }
+
+
+def started_now() -> str:
+    """The time a run starts at, in UTC; that of SOURCE_DATE_EPOCH (seconds since 1970) where it is set, for the same bytes on any day."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        return time.strftime(WHEN, time.gmtime(None if given is None else int(given)))
+    except (ValueError, OverflowError, OSError):
+        raise Refused(f"SOURCE_DATE_EPOCH={given} is not a number of seconds since 1970. Unset it, or give one.") from None
+
+
+def started_day(inputs: Mapping[str, Any]) -> str:
+    """The day on which a run started, 2026-11-28, the same in every file that it writes; empty for runs that did not record it."""
+    return str(inputs.get("started", "")).partition("T")[0]
 
 
 def check_inputs(place: Path, made: Plan, store: Store) -> None:
@@ -60,7 +77,7 @@ def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, A
     """Record the resume in inputs.json, and changed settings in config.yaml."""
     inputs = folder.read_json_if_there(place / folder.INPUTS)
     assert inputs is not None
-    inputs["resumes"].append({"step": step, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "changes": dict(changes)})
+    inputs["resumes"].append({"step": step, "at": time.strftime(WHEN, time.gmtime()), "changes": dict(changes)})
     write_json(place / folder.INPUTS, inputs)
     if changes:
         write_text(place / folder.CONFIG, to_yaml(replace(made.config, dry_run=False, resume=None)))

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from registry.progress import Report, silent
 from registry.store import check_name
 from train.choices import Choice, choose_objective, try_optimizer
 from train.config import TrainConfig, changed
-from train.data.captions import prompt_of
+from train.data.captions import prompt_of, read_part, shortened
 from train.data.dataset import ImageSet
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.environment import check_environment, environment_notes
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHOWN = 5  # prompts printed as they are tokenised
+LINE = 240  # characters of the tokens of one
 
 
 class Attempts:
@@ -85,6 +87,8 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
+    if base and parts and config.data.trigger:
+        attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()
     assert (
         base
@@ -125,6 +129,13 @@ def _try_clip_skip(base: Base, parts: Parts, config: TrainConfig) -> None:
         base.family.encode_prompts(parts, [""], clip_skip=config.clip_skip)
 
 
+def _check_trigger(base: Base, parts: Parts, trigger: str) -> None:
+    """Refuse a trigger that no prompt could be trained with, because it is longer than what the model reads."""
+    needs, fits = base.family.count_tokens(parts, trigger)
+    if needs > fits:
+        raise Refused(f"data.trigger={shortened(trigger)!r} needs {needs} tokens, and {base.name} reads {fits}. Give a shorter one.")
+
+
 def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
     side = config.resolution or parts.resolution
     multiple = base.family.size_multiple
@@ -153,7 +164,10 @@ def _planned(
     precision: Any,
     moments: int,
 ) -> Plan:
-    prompts, heldout_prompts = ([prompt_of(s.caption, config.data.trigger) for s in half] for half in (split.train, split.heldout))
+    count_tokens = cache(partial(base.family.count_tokens, parts))  # several checks ask for each prompt
+    prompts, heldout_prompts = (
+        [prompt_of(s.caption, config.data.trigger, count=count_tokens) for s in half] for half in (split.train, split.heldout)
+    )
     shift = base.family.shift(parts, resolution, resolution)
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
     layer_count, count = _counted(base, parts, resolved, layers, encoders)
@@ -198,7 +212,7 @@ def _planned(
             *dataset.notes,
             *(f"held out: {note}" for note in split.notes),
             *parts.warnings,
-            *settings_notes(resolved, split, prompts),
+            *settings_notes(resolved, split, prompts, count_tokens),
             *environment_notes(resolved),
         ),
     )
@@ -218,15 +232,19 @@ def _counted(base: Base, parts: Parts, config: TrainConfig, layers: list[str], e
 def _tokenised(base: Base, parts: Parts, prompt: str) -> str:
     """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
     tokenizer: Any = next(iter(parts.tokenizers.values()), None)
-    pieces = tokenizer.tokenize(prompt) if hasattr(tokenizer, "tokenize") else [prompt]  # a processor, or a family without one
+    read = read_part(prompt, partial(base.family.count_tokens, parts))
+    pieces = tokenizer.tokenize(read) if hasattr(tokenizer, "tokenize") else [read]  # a processor, or a family without one
     tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in pieces]
     needs, fits = base.family.count_tokens(parts, prompt)
-    return f"{' | '.join(tokens)}   ({needs} of {fits} tokens)"
+    return f"{shortened(' | '.join(tokens), LINE)}   ({needs} of {fits} tokens)"
 
 
 def _cut(base: Base, parts: Parts, prompt: str) -> str | None:
     needs, fits = base.family.count_tokens(parts, prompt)
-    return f"{prompt!r} needs {needs} tokens, {fits} fit: the rest is truncated" if needs > fits else None
+    if needs <= fits:
+        return None
+    read = read_part(prompt, partial(base.family.count_tokens, parts))
+    return f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read[-30:]!r})"
 
 
 def _free(out: Path, *, needed: int) -> int:

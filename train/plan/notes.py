@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from train.config import TrainConfig
-from train.data.captions import has_trigger
+from train.data.captions import Count, has_trigger, prompt_of, read_part, syntax_notes
 from train.data.split import TrainSplit
+from train.output.kohya_metadata import LARGEST, tags_json
 
 
-def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str]) -> list[str]:
-    """Notes on settings that are allowed but probably not intended."""
+def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str], count: Count) -> list[str]:
+    """Notes on settings that are allowed but probably not intended; `count` counts the tokens of a prompt."""
     remarks = []
     seen = config.steps * config.images_per_step / len(split.train)
     if seen < 1:
@@ -18,11 +19,16 @@ def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str
     trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]
     if trigger and captions:
-        inside = sum(has_trigger(caption, trigger) for caption in captions)
-        if inside:
-            remarks.append(f"{inside} of {len(captions)} captions contain the trigger already; it is not prepended to those")
+        remarks += trigger_notes(captions, trigger, count)
+    remarks += syntax_notes(read_part(prompt, count) for prompt in prompts)
     if trigger is None and not captions:
         remarks.append("no captions")
+    tags = tags_json("", tuple(prompts))
+    if len(tags) > LARGEST:
+        remarks.append(
+            f"the captions' tags take {len(tags) >> 20} MiB, and at most {LARGEST >> 20} MiB go into an adapter's header:"
+            " ss_tag_frequency is left out"
+        )
     if config.alpha < config.lora.rank / 4:
         remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
     if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
@@ -35,3 +41,15 @@ def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str
     if same and len(set(prompts)) == 1 and captions:
         remarks.append("every image has the same caption")
     return remarks
+
+
+def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:
+    """How many captions contain the trigger where the model reads it, and how many only behind its token limit."""
+    word = " ".join(trigger.split())
+    texts = [prompt_of(caption, None) for caption in captions]
+    read = sum(has_trigger(read_part(text, count), word) for text in texts)
+    late = sum(has_trigger(text, word) for text in texts) - read
+    notes = [f"{read} of {len(texts)} captions contain the trigger already; it is not prepended to those"] if read else []
+    if late:
+        notes.append(f"{late} of {len(texts)} captions contain the trigger only behind the token limit, unread; it is prepended to those")
+    return notes

@@ -12,6 +12,8 @@ from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.rate import learning_rate
 
+LISTED = 12  # prompts that are printed; the JSON has all
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -113,7 +115,8 @@ def _text(plan: Plan) -> str:
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
     if plan.truncated:
-        lines += [f"{len(plan.truncated)} prompts exceed the base's token limit:", *(f"  {note}" for note in plan.truncated)]
+        lines += [f"{len(plan.truncated)} prompts exceed the base's token limit:", *(f"  {note}" for note in plan.truncated[:LISTED])]
+        lines += [f"  and {len(plan.truncated) - LISTED} more"] if len(plan.truncated) > LISTED else []
     if plan.upscaled:
         lines += [f"{len(plan.upscaled)} images are enlarged:"]
         lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.answers import answer, answer_all
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.errors import LoomError, NotFound
-from registry.record import KINDS
+from registry.formats.model_folder import CODE, shard_faults
+from registry.record import KINDS, Warn
 
 PLACE = 30
 
@@ -53,6 +56,10 @@ def show(arguments: argparse.Namespace) -> int:
             record = store.hashed(record, report=report)
         except LoomError as error:
             console.say(f"note: it could not be hashed: {error}")
+    if record.path is not None and Path(record.path).is_dir():
+        known = {warning.code for warning in record.warnings}
+        faults = shard_faults(Path(record.path)) if CODE not in known and record.kind not in ("dataset", "run") else []
+        record = replace(record, warnings=(*record.warnings, *(Warn(code=CODE, message=f"{fault}") for fault in faults)))
     return answer(record, arguments)
 
 

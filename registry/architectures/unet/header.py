@@ -14,6 +14,7 @@ from typing import NamedTuple
 from registry.aliases import declared_family
 from registry.family import FAMILIES
 from registry.formats.adapter_shapes import layer_sizes
+from registry.formats.dialects import DENOISER
 from registry.formats.model_header import ModelHeader
 
 UNET_PREFIX = "model.diffusion_model."
@@ -22,6 +23,11 @@ ZERO_SNR_MARK = "ztsnr"
 SPEC_PREDICTIONS = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}  # ModelSpec ids that imply it
 NOT_UNET = re.compile(r"double_blocks|single_blocks|single_transformer_blocks|joint_blocks|_refiner|context_refiner|img_mlp")
 DOWN = re.compile(r"(lora_down\.weight|lora_A(\.[^.]+)?\.weight|[._]lora\.down\.weight|lora_linear_layer\.down\.weight|hada_w1_b)$")
+UNET_KEYS = (
+    *("lora_unet_", "unet.", "lycoris_", "unet_", "down_blocks", "mid_block", "up_blocks", "base_model.model."),
+    *("diffusion_model.", "model.diffusion_model."),
+)
+TRANSFORMER_KEYS = ("lora_transformer_", "transformer.")
 BLOCK = re.compile(r"down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks")
 DEPTH = re.compile(r"transformer_blocks[._](\d+)[._]")
 CROSS = re.compile(r"attn2[._](?:processor[._])?to_[kv][._]")
@@ -117,7 +123,13 @@ def _unet_adapter(header: ModelHeader) -> UNetAdapter | None:
     cross: int | None = None
     depth = 0
     text: dict[str, int | None] = {}
-    for key, info in header.tensors.items():
+    numbered = {
+        name: f"{'unet' if key.component == DENOISER else key.component}.{key.module}.lora.{key.role}.weight"
+        for name, key in (header.adapter_keys or {}).items()
+        if key.spelling == "cloneofsimo"
+    }
+    for name, info in header.tensors.items():
+        key = numbered.get(name, name)
         mark = _mark(key)
         if mark.foreign:
             return None
@@ -147,15 +159,16 @@ class _Mark(NamedTuple):
 
 @lru_cache(maxsize=65536)  # files of one family share their names
 def _mark(key: str) -> _Mark:
-    unet = key.startswith(("lora_unet_", "unet.", "lycoris_", "unet_", "down_blocks", "mid_block", "up_blocks", "base_model.model."))
+    unet = key.startswith(UNET_KEYS)
+    text = _encoder_of(key)
     down = bool(DOWN.search(key))
     return _Mark(
-        foreign=bool(NOT_UNET.search(key)),
+        foreign=text is None and (key.startswith(TRANSFORMER_KEYS) or bool(NOT_UNET.search(key))),
         unet=unet,
         block=unet and bool(BLOCK.search(key)),
         depth=max((int(found[1]) for found in DEPTH.finditer(key)), default=0) if unet else 0,
         cross=unet and down and bool(CROSS.search(key)),
-        text=_encoder_of(key),
+        text=text,
         reads=down and bool(re.search(r"[qkv]_proj", key)),
     )
 
@@ -168,8 +181,8 @@ def _cross_of_products(header: ModelHeader) -> int | None:
 
 
 def _encoder_of(key: str) -> str | None:
-    if key.startswith(("lora_te2_", "text_encoder_2.")):
+    if key.startswith(("lora_te2_", "text_encoder_2.", "text_encoders.clip_g.")):
         return "text_encoder_2"
-    if key.startswith(("lora_te_", "lora_te1_", "text_encoder.")):
+    if key.startswith(("lora_te_", "lora_te1_", "text_encoder.", "text_encoders.clip_l.")):
         return "text_encoder"
     return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from registry.detect.inspect import inspect, record_of
+from registry.detect.inspect import inspect, record_of, refuse_partial
 from registry.detect.table_facts import TableReader
 from registry.errors import BadFile
 from registry.formats.safetensors_header import read_header_bytes
@@ -77,6 +77,8 @@ def _inspect_changed(entry: Entry, known: dict[str, Any], found: ScanReport, rea
             found.unchanged += 1
             found.ids[row.record_id] = None
             return None
+        if entry.folder:
+            refuse_partial(Path(entry.path))
         if entry.folder or entry.path.lower().endswith(".gguf"):
             return Seen(rows.place_of(entry.path, entry.stat, fingerprint=folder_print), inspect(entry.path))
         path = Path(entry.path)

@@ -57,6 +57,8 @@ def karcher_shares(products: NDArray[numpy.float64], weights: Sequence[float], i
     """The mean's coefficients: all steps stay in the span of the sources, so that inner products are all that is needed."""
     import numpy
 
+    if not bool(numpy.isfinite(products).all()):
+        return [math.nan] * len(weights)  # the result is then refused; a source with such numbers is not left out
     lengths = numpy.sqrt(numpy.diag(products))
     alive = [index for index, length in enumerate(lengths) if length > 0 and weights[index] > 0]
     if not alive:
@@ -94,6 +96,8 @@ def median_shares(products: NDArray[numpy.float64], weights: Sequence[float], it
     """The median's coefficients, by Weiszfeld's iteration from the mean."""
     import numpy
 
+    if not bool(numpy.isfinite(products).all()):
+        return [math.nan] * len(weights)
     shares = numpy.array(weights)
     squares = numpy.diag(products)
     for _ in range(iterations):
@@ -114,12 +118,15 @@ def model_stock(base: Tensor, *models: Tensor, scale: Scale = 1.0, known: NDArra
 
     All pairs as in mergekit; sd-mecha takes neighbouring pairs only. A mean cosine below 0 gives t = 0, the base.
     """
+    import numpy
+
     products = known if known is not None else gram(Held(base, *models), against_first=True)
     count = len(models)
     cosines = [
         float(products[i, j]) / length if (length := math.sqrt(float(products[i, i] * products[j, j]))) > 0 else 0.0
         for i, j in combinations(range(count), 2)
     ]
-    cosine = max(0.0, sum(cosines) / len(cosines))
+    cosine = sum(cosines) / len(cosines) if bool(numpy.isfinite(products).all()) else math.nan  # the result is then refused, not the base
+    cosine = 0.0 if cosine < 0 else cosine
     share = scale * count * cosine / (1 + (count - 1) * cosine)
     return base + combination([model - base for model in models], [share / count] * count)

@@ -9,6 +9,8 @@ import torch
 
 from registry.adapters.fuse import plan_fuse, run_fuse
 from registry.converting.adapters import plan_adapter, write_planned
+from registry.detect.compatibility import fits
+from registry.errors import Faults
 from registry.families import FAMILIES
 from registry.formats.layers import originals
 from registry.references import Weighted
@@ -16,8 +18,8 @@ from registry.store import Store
 from registry.tensors.layout import Layout, read_layout
 from registry.tensors.mmap_files import MappedFiles
 from registry.tensors.relayout import match_layout
-from tests.registry.merging.models import single_file, written
-from tests.tiny import shared_folder
+from tests.registry.merging.models import read, single_file, written
+from tests.tiny import shared_folder, tiny_adapter, transformer_single_file
 
 NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is not None and family.adapter_names is not None)
 
@@ -88,3 +90,30 @@ def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_pa
         for key in layouts[0].tensors:
             values = [maps.tensor(layout.tensors[key], 0, layout.tensors[key].info.elements).float() for layout in layouts]
             assert torch.allclose(values[0], values[1], rtol=1e-6, atol=1e-6), key
+
+
+def test_a_base_without_text_encoders_takes_the_rest(tmp_path: Path) -> None:
+    """FLUX.1 is published as a transformer alone; adapters with a trained CLIP are fused in their denoiser's part, and say so."""
+    store, folder = Store(tmp_path / "home"), shared_folder("flux1")
+    base = transformer_single_file(folder, tmp_path / "transformer.safetensors", FAMILIES["flux1"].file_names)
+    lora = tiny_adapter(folder, tmp_path / "lora.safetensors", family="flux1", text_encoder=True)
+    alone = written(tmp_path / "alone.safetensors", {key: tensor for key, tensor in read(lora).items() if key.startswith("transformer.")})
+    plans = [plan_fuse(str(base), [Weighted(str(path), 1.0)], store, tmp_path / f"{path.stem}-fused.safetensors") for path in (lora, alone)]
+    encoders = sum(key.startswith("text_encoder.") and "lora_A" in key for key in read(lora))
+    assert (plans[0].coverage.share, plans[0].coverage.to_json()["absent"]) == (1.0, {"text_encoder": encoders})
+    assert any(f"the base has no text encoder: {encoders} modules of text_encoder are left out" in note for note in plans[0].merge.notes)
+    files = [run_fuse(plan, store).output for plan in plans]
+    assert all(torch.equal(tensor, read(files[1])[key]) for key, tensor in read(files[0]).items())
+    fit = fits(lora, base)
+    assert fit.ok and f"The base has no text encoder, for which it has {encoders} more modules." in fit.explain()
+    assert not fits(tiny_adapter(folder, tmp_path / "a.safetensors", family="flux1", text_encoder=True), shared_folder("z_image")).ok
+
+
+def test_an_adapter_of_text_encoders_alone_has_nothing_to_change_there(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "home"), shared_folder("flux1")
+    base = transformer_single_file(folder, tmp_path / "transformer.safetensors", FAMILIES["flux1"].file_names)
+    lora = tiny_adapter(folder, tmp_path / "lora.safetensors", family="flux1", text_encoder=True)
+    text = written(tmp_path / "text.safetensors", {key: tensor for key, tensor in read(lora).items() if key.startswith("text_encoder.")})
+    store.add(text, family="flux1")
+    with pytest.raises(Faults, match="the base has no text encoder"):
+        plan_fuse(str(base), [Weighted(str(text), 1.0)], store, tmp_path / "fused.safetensors")

@@ -354,8 +354,9 @@ TABLE: list[tuple[str, str, str | None, Shapes]] = [
         f"{TE1}.lora_down.weight": (4, 768), "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": (4, 3072),
         "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": (9216, 4),
     }),
-    ("flux1 by linear1", "flux1", None, {
+    ("flux1 by a block's modulation", "flux1", None, {
         "lora_unet_single_blocks_0_linear1.lora_down.weight": (4, 3072), "lora_unet_single_blocks_0_linear1.lora_up.weight": (21504, 4),
+        "lora_unet_single_blocks_0_modulation_lin.lora_down.weight": (4, 3072),
     }),
     ("flux2 klein-9b in the original implementation's names", "flux2", "klein-9b", {
         "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 4096),
@@ -398,12 +399,68 @@ def test_adapters_reported_by_one_thing_alone(tmp_path: Path, family: str, varia
     assert variant is None or record.variant == variant
 
 
-@pytest.mark.parametrize(("linear1", "family"), [(21504, "flux1"), (27648, "flux2")])
-def test_flux1_and_klein_of_the_same_width_are_reported_by_the_width_of_their_mlp(tmp_path: Path, linear1: int, family: str) -> None:
+@pytest.mark.parametrize(("linear1", "families"), [(21504, {"flux1", "chroma", "hunyuan_video"}), (27648, {"flux2"})])
+def test_flux1_and_klein_of_the_same_width_are_reported_by_the_width_of_their_mlp(tmp_path: Path, linear1: int, families: set[str]) -> None:
     name = "diffusion_model.single_blocks.0.linear1"
     record = seen(tmp_path / "x.safetensors", {f"{name}.lora_A.weight": (4, 3072), f"{name}.lora_B.weight": (linear1, 4)})
-    assert (record.family, record.candidates) == (family, ())
-    assert family == "flux1" or record.variant == "klein-4b"
+    assert {record.family, *record.candidates} - {None} == families
+    assert len(families) > 1 or record.variant == "klein-4b"
+
+
+def attention(stack: str, numbers: range, *layers: str, width: int = 3072) -> dict[str, tuple[int, ...]]:
+    """A plain LoRA of these layers of some blocks, in kohya's names."""
+    names = [f"lora_unet_{stack}_{number}_{layer}" for number in numbers for layer in layers]
+    return {f"{name}.lora_down.weight": (4, width) for name in names}
+
+
+BFL_ATTENTION, SPLIT = ("img_attn_qkv", "img_attn_proj"), ("attn_to_q", "attn_to_k", "attn_to_v")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "families"),
+    [
+        (attention("double_blocks", range(20), *BFL_ATTENTION) | attention("single_blocks", range(40), "linear1"), {"hunyuan_video"}),
+        (attention("transformer_blocks", range(20), *SPLIT) | attention("single_transformer_blocks", range(40), *SPLIT), {"hunyuan_video"}),
+        (attention("double_blocks", range(2), *BFL_ATTENTION), {"chroma", "flux1", "flux2", "hunyuan_video"}),
+        (attention("double_blocks", range(5), "img_attn_qkv"), {"chroma", "flux1", "flux2", "hunyuan_video"}),
+        (attention("double_blocks", range(19), *BFL_ATTENTION) | attention("single_blocks", range(38), "linear1"), {"chroma", "flux1"}),
+        (attention("double_blocks", range(19), "img_attn_qkv", "img_mlp_0"), {"chroma", "flux1"}),
+        (attention("double_blocks", range(19), "img_attn_qkv", "img_mod_lin"), {"flux1"}),
+    ],
+    ids=["HunyuanVideo", "FramePack", "two blocks", "klein-4B", "Chroma", "Chroma with MLP", "FLUX.1 with modulation"],
+)
+def test_families_with_the_same_attention_are_candidates(tmp_path: Path, shapes: Shapes, families: set[str]) -> None:
+    record = seen(tmp_path / "x.safetensors", shapes)
+    assert {record.family, *record.candidates} - {None} == families
+    for family in families & {"flux1", "chroma"}:  # what the file declares settles it
+        declared = {"flux1": "flux-1-dev/lora", "chroma": "chroma/lora"}[family]
+        record = seen(tmp_path / f"{family}.safetensors", shapes, metadata={"modelspec.architecture": declared})
+        assert (record.family, record.candidates) == (family, ())
+
+
+@pytest.mark.parametrize("layer", ["lora_unet_double_blocks_0_img_attn_qkv", "lora_transformer_single_transformer_blocks_0_attn_to_q"])
+def test_layers_of_a_text_encoder_do_not_hide_the_family(tmp_path: Path, layer: str) -> None:
+    text = "lora_te1_text_model_encoder_layers_0_mlp_fc1"  # HunyuanVideo's denoiser has layers of this name
+    shapes = {f"{layer}.lora_down.weight": (4, 3072), f"{text}.lora_down.weight": (4, 768), f"{text}.lora_up.weight": (3072, 4)}
+    assert seen(tmp_path / "x.safetensors", shapes).family == "flux1"
+
+
+def test_comfyui_names_of_text_encoders_are_read(tmp_path: Path) -> None:
+    text = "text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj"
+    shapes = {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 3072), f"{text}.lora_A.weight": (4, 768)}
+    record = seen(tmp_path / "x.safetensors", shapes)
+    assert (record.family, record.components) == ("flux1", ("transformer", "text_encoder"))
+
+
+def test_xlabs_is_flux1(tmp_path: Path) -> None:
+    shapes = {
+        f"double_blocks.0.processor.{layer}_lora{stream}.{side}.weight": shape
+        for layer, height in (("qkv", 9216), ("proj", 3072))
+        for stream in (1, 2)
+        for side, shape in (("down", (4, 3072)), ("up", (height, 4)))
+    }
+    record = seen(tmp_path / "x.safetensors", shapes)
+    assert (record.family, record.candidates, record.dialect, record.rank) == ("flux1", (), "xlabs", 4)
 
 
 def test_what_two_families_claim_alike_is_reported_as_candidates(tmp_path: Path) -> None:

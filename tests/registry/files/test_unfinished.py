@@ -66,7 +66,7 @@ def test_an_output_that_came_to_be_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-def test_a_long_name_still_fits_and_two_of_them_are_told_apart(tmp_path: Path) -> None:
+def test_a_long_name_still_fits_and_two_of_them_differ(tmp_path: Path) -> None:
     names = ["ä" * 110 + ending for ending in ("a.safetensors", "b.safetensors")]  # 233 bytes
     for name in names:
         with only_writer(tmp_path / name), proven_file(tmp_path / name) as temporary:

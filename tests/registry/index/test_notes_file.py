@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,13 +85,23 @@ def test_metadata_edits_do_not_hide_a_model_and_other_content_is_not_taken_for_i
 def test_what_is_no_notes_file_is_refused_before_anything_is_changed(store: Store, notes: Path, tmp_path: Path) -> None:
     document = json.loads(notes.read_text("utf-8"))
     store.remove("ink")
-    for change, error in (
+    changes: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"format": "other"}, BadFile),
         ({"version": 9}, BadFile),
         ({"records": [*document["records"], {"id": 1}, "x"]}, Faults),
         ({"records": [{**document["records"][0], "tags": [1]}]}, Faults),
         ({"records": [{**document["records"][0], "said": {"colour": "red"}}]}, Faults),
-    ):
+        *(
+            ({"records": [{**document["records"][0], "names": [{"name": name, "shelf": "model", "current": True}]}]}, Faults)
+            for name in ("../../../escaped", "a@b", "none", "", "two\nlines", "\x1b[2J", "pocket")
+        ),
+        *(
+            ({"records": [{**document["records"][0], "aliases": [{"name": "ink", "alias": alias}]}]}, Faults)
+            for alias in ("a@b", "../up", "", "none", "two\nlines", "step-3")
+        ),
+        ({"records": [{**document["records"][0], "aliases": [{"name": "../up", "alias": "best"}]}]}, Faults),
+    ]
+    for change, error in changes:
         (tmp_path / "wrong.json").write_text(json.dumps({**document, **change}))
         with pytest.raises(error):
             store.import_notes(tmp_path / "wrong.json")

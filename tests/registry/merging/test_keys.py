@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.keys import Keys, plan_keys, some
 from registry.merging.methods import METHODS
-from registry.tensors.layout import Layout, Stored
+from registry.tensors.layout import Layout, Stored, quantised
 from tests.registry.merging.models import recipe
 
 OUT, VAE = "model.diffusion_model.out.2.weight", "first_stage_model.decoder.conv_in.weight"
@@ -97,7 +99,7 @@ def test_the_dtype_of_the_result_is_the_recipes_or_the_first_sources() -> None:
 
 
 def test_a_merge_of_nothing_is_a_fault() -> None:
-    (fault,) = keys_of(floats("position_ids", dtype="I64"), floats("position_ids", dtype="I64")).faults
+    (fault,) = keys_of(floats("count", dtype="I64"), floats("count", dtype="I64")).faults
     assert fault.startswith("nothing would be merged")
 
 
@@ -119,3 +121,57 @@ def test_shapes_of_different_numbers_of_axes_do_not_overlap() -> None:
 def test_a_rule_that_takes_from_a_source_that_is_not_there_is_a_fault() -> None:
     faults = keys_of(floats(OUT), floats(OUT), rules=[{"match": "out", "take": 3}]).faults
     assert "rule 1 takes source 3; there are 2." in faults
+
+
+IDS = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "source", "stored"),
+    [
+        (("F16", "F16"), "a", "F16"),
+        (("F16", "I64"), "b", "I64"),
+        (("I64", "F16"), "a", "I64"),
+        ((None, "I64"), "b", "I64"),
+        (("I64", None), "a", "I64"),
+    ],
+)
+def test_position_ids_are_never_merged(dtypes: tuple[str | None, ...], source: str, stored: str) -> None:
+    headers = [floats(OUT) | (floats(IDS, dtype=dtype) if dtype else {}) for dtype in dtypes]
+    keys = keys_of(*headers, dtype="bf16")
+    assert not keys.faults and keys.keys[IDS].copied
+    assert (keys.keys[IDS].sources[0].file.name, keys.keys[IDS].out.dtype) == (f"{source}.safetensors", stored)
+    assert bool(keys.notes) == (dtypes in (("F16", "F16"), (None, "I64"), ("I64", None)))
+
+
+def test_harmless_keys_are_noted_and_the_rest_is_still_a_fault() -> None:
+    later = floats(OUT) | floats("model_ema.decay", shape=()) | floats("embedding_manager.words") | floats("ztsnr", shape=(0,))
+    keys = keys_of(floats(OUT), later)
+    assert not keys.faults and set(keys.keys) == {OUT, "ztsnr"}
+    assert any("model_ema.decay, embedding_manager.words: left out" in note for note in keys.notes)
+    assert len(keys_of(floats(OUT), later | floats("stranger.weight")).faults) == 1
+
+
+@pytest.mark.parametrize(("number", "blocks"), [(12, 25), (9, 19)])
+def test_a_list_with_base_first_is_read(number: int, blocks: int) -> None:
+    names = [f"model.diffusion_model.{side}_blocks.{block}.0.weight" for side in ("input", "output") for block in range(number)]
+    headers = floats(*names, "model.diffusion_model.middle_block.0.weight", VAE)
+    weights = [0.9, *(index / 100 for index in range(blocks))]
+    keys = keys_of(headers, headers, weights=weights)
+    assert not keys.faults
+    assert keys.keys[VAE].options["alpha"] == 0.9
+    assert keys.keys["model.diffusion_model.input_blocks.1.0.weight"].options["alpha"] == 0.01
+    assert keys.keys["model.diffusion_model.middle_block.0.weight"].options["alpha"] == number / 100
+    assert keys.keys[f"model.diffusion_model.output_blocks.{number - 1}.0.weight"].options["alpha"] == (blocks - 1) / 100
+    assert any("is BASE" in note for note in keys.notes)
+    assert "is params.alpha (0.5): give one" in keys_of(headers, headers, weights=weights, params={"alpha": 0.5}).faults[0]
+    assert f"{blocks + 1} begin with BASE" in keys_of(headers, headers, weights=weights[:-2]).faults[0]
+
+
+@pytest.mark.parametrize("scale", ["weight_scale_inv", "weight.scale", "scale", "weight_scale", "gain"])
+def test_an_fp8_tensor_with_a_scale_of_any_name_is_quantised(scale: str) -> None:
+    weight = "model.diffusion_model.out.2"
+    headers = floats(f"{weight}.weight", dtype="F8_E4M3") | floats(f"{weight}.bias", shape=(1,))
+    assert quantised(layout("a", headers).tensors) is None
+    assert quantised(layout("a", headers | floats(f"{weight}.{scale}", shape=(1,))).tensors) == f"{weight}.{scale}"
+    assert quantised(layout("a", floats(f"{weight}.weight", dtype="F16") | floats(f"{weight}.gain", shape=(1,))).tensors) is None

@@ -367,3 +367,12 @@ def test_every_method_says_what_it_does_and_what_its_options_mean() -> None:
     for method in METHODS.values():
         assert method.summary.endswith((".", "):", ")."))
         assert all(option.meaning for option in method.options.values()), method.name
+
+
+@pytest.mark.parametrize("method", ["karcher", "geometric_median", "model_stock"])
+def test_numbers_that_are_none_are_not_left_out_in_silence(method: str) -> None:
+    """A source with NaN makes the result NaN, which the stream refuses; it used to give the base, or the mean of the others."""
+    sound = [torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])]
+    for bad in (float("nan"), float("inf")):
+        found = METHODS[method].apply(*sound, torch.tensor([bad, 1.0]))
+        assert not bool(torch.isfinite(found).all())

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import BinaryIO
 
@@ -143,6 +146,17 @@ def test_a_redirect_may_not_leave_https(store: Store, server: Server) -> None:
     server.redirects["/x.safetensors"] = "http://example.invalid/x.safetensors"
     with pytest.raises(Refused, match="is not https"):
         store.add(f"{server.url}/x.safetensors", sha256="0" * 64)
+
+
+def test_https_that_redirects_to_http_is_refused_on_this_machine_too() -> None:
+    redirects = web._Redirects()
+    for url in ("http://127.0.0.1:8000/x", "http://localhost/x", "http://example.test/x"):
+        with pytest.raises(Refused, match="is not https"):
+            redirects.redirect_request(urllib.request.Request("https://example.test/x"), io.BytesIO(), 302, "Found", Message(), url)
+    kept = redirects.redirect_request(
+        urllib.request.Request("https://example.test/x"), io.BytesIO(), 302, "", Message(), "https://cdn.test/x"
+    )
+    assert kept is not None and kept.full_url == "https://cdn.test/x"
 
 
 def test_no_network_is_reported_at_once(store: Store) -> None:

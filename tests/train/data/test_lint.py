@@ -36,3 +36,20 @@ def test_the_command_answers_with_exit_2(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["data", "lint", str(tmp_path / "empty"), "--json"]) == 2
     assert "there are no images" in json.loads(capsys.readouterr().out)["faults"][0]
     assert main(["data", "lint", str(tiny.tiny_dataset(tmp_path / "set"))]) == 0
+
+
+def test_captions_are_judged_on_what_the_base_reads(tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set", 4)
+    (folder / "000.txt").write_text("a disc\nof red\nwith sks")
+    (folder / "001.txt").write_text("sks, a green disc BREAK")
+    (folder / "002.txt").write_text("word " * 100)
+    config = DataConfig(path=str(folder), trigger="sks")
+    notes = lint(config, count=lambda text: (len(text.split()) + 2, 6)).notes
+    assert "1 captions have several lines, which are joined to one" in notes
+    assert "3 of 4 captions need more than 6 tokens, the rest is not read (most: 002.png, 102)" in notes
+    assert "1 of 4 captions contain the trigger" in notes
+    assert "1 contain it only behind the token limit, unread; it is prepended to those" in notes
+    assert not any("BREAK" in note for note in notes)  # it is the fifth word
+    plain = lint(config).notes
+    assert "1 captions have more than 60 words (most: 002.png, 100): give --base to see how much of them is read" in plain
+    assert any("1 of 4 captions hold BREAK" in note for note in plain)

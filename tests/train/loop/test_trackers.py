@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,33 @@ def test_wandb_and_tensorboard_write_into_the_run_folder(tmp_path: Path) -> None
     (offline,) = (tmp_path / "wandb").glob("offline-run-*")
     assert list(offline.glob("*.wandb"))
     assert [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0.5, 0.4]
+
+
+@pytest.mark.slow
+def test_a_sync_of_a_resumed_wandb_run_sends_every_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read with wandb's own reader, from the only file that `wandb sync` finds."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    config = TrainConfig(name="ink", tracker="wandb+tensorboard")
+    for after, steps in ((0, [1, 2, 3]), (2, [3, 4])):
+        for tracker in open_trackers(tmp_path, config, after=after):
+            tracker.log([{"step": step, "loss": step / 8} for step in steps])
+            tracker.close()
+    wandb = [sys.executable, "-m", "wandb"]
+    listed = subprocess.run([*wandb, "sync", "--dry-run", str(tmp_path / "wandb")], capture_output=True, text=True, check=True)
+    assert "Would sync 1 run" in listed.stdout + listed.stderr
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    read = subprocess.run([*wandb, "leet", "inspect", "--json", str(file)], capture_output=True, text=True, check=True)
+    rows = [record["history"]["item"] for line in read.stdout.splitlines() if '"history"' in line and (record := json.loads(line))]
+    assert [(row["_step"], row["loss"]) for row in rows] == [(1, 0.125), (2, 0.25), (3, 0.375), (4, 0.5)]
+
+
+def test_a_tracker_that_a_resume_adds_has_the_rows_before_it(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for after, name in ((0, "jsonl"), (2, "tensorboard")):
+        for tracker in open_trackers(tmp_path, TrainConfig(tracker=name), after=after):
+            tracker.log([{"step": after + number, "loss": 0.5} for number in (1, 2)])
+            tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]

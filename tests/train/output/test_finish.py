@@ -31,6 +31,9 @@ def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered
     assert heldout["best_to_final"]["mean"] == pytest.approx(-0.1) and result["adapter_step"] == 2
     assert any("no measured step is better than the last beyond chance; the lowest is step 1 (0.6000)" in line for line in lines)
     assert json.loads((work.folder / "result.json").read_text()) == result
+    assert (
+        """http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;""" in (work.folder / "report.html").read_text()
+    )
     record = store.find("discs", kind="adapter")
     assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
 

@@ -9,7 +9,7 @@ from registry.errors import Faults, Refused
 from registry.store import Store
 from tests import tiny
 from train import run
-from train.config import ObjectiveConfig, ObjectiveParams, OptimConfig, OptimParams, ScheduleConfig, ScheduleParams, TrainConfig
+from train.config import DataConfig, ObjectiveConfig, ObjectiveParams, OptimConfig, OptimParams, ScheduleConfig, ScheduleParams, TrainConfig
 
 Settings = Callable[..., TrainConfig]
 
@@ -73,3 +73,17 @@ def test_clip_skip_is_checked_against_the_base_and_shown(settings: Settings, sto
         run.plan(settings(clip_skip=40), store)
     with pytest.raises(Refused, match=r"FLUX\.1 uses CLIP's pooled state only"):
         run.plan(settings(clip_skip=1, base=str(tiny.tiny_flux1(tmp_path / "flux1")), resolution=64), store)
+
+
+def test_prompts_are_judged_on_the_tokens_that_are_read_and_long_ones_are_cut(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = tiny.tiny_dataset(tmp_path / "set", 20)
+    for number in range(20):
+        (folder / f"{number:03d}.txt").write_text(f"disc {number} (red:1.2) {'of a colour ' * 400} sks")
+    made = run.plan(settings(data=DataConfig(path=str(folder), trigger="sks")), store)
+    assert all(prompt.startswith("sks, disc") for prompt in made.prompts)
+    assert "20 of 20 captions contain the trigger only behind the token limit, unread; it is prepended to those" in made.notes
+    assert any(note.startswith("20 of 20 captions hold weights such as (word:1.2) ('(red:1.2)')") for note in made.notes)
+    text = made.to_text()
+    assert len(made.truncated) == 20 and "and 8 more" in text and len(text) < 10_000
+    with pytest.raises(Refused, match=r"data\.trigger='sks sks .*' needs .* tokens, and .* reads"):
+        run.plan(settings(data=DataConfig(path=str(folder), trigger="sks " * 200)), store)

@@ -1,0 +1,84 @@
+"""A run's settings and captions under sd-scripts' metadata keys, which A1111, Forge, LoRA managers and Civitai show.
+
+Every value is text; objects are JSON, as sd-scripts writes them and A1111 parses them (a value that begins with a brace). No date and
+no path: a run that is resumed writes the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from train.config import Precision
+from train.data.captions import tag_frequency
+from train.plan.plan import Plan
+
+LARGEST = 16 << 20  # bytes of the tag frequencies in a header; more are left out, and the plan says so
+
+
+def training_metadata(plan: Plan, step: int, *, base_sha256: str | None) -> dict[str, str]:
+    """The entries of an adapter after `step` steps. `base_sha256` is that of the base's file, None for a folder."""
+    digest = {"ss_new_sd_model_hash": base_sha256} if base_sha256 else {}
+    return {**_settings(plan), **_progress(plan, step), **_dataset(plan), "ss_sd_model_name": plan.base.path.name, **digest}
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    config = plan.config
+    text_rate = (config.optim.text_lr or config.optim.lr) if plan.encoders else None
+    gamma = config.objective.params.gamma if config.objective.weighting == "min_snr" else None
+    return {
+        "ss_output_name": str(config.name),
+        "ss_learning_rate": str(config.optim.lr),
+        "ss_unet_lr": str(config.optim.lr),
+        "ss_text_encoder_lr": str(text_rate),
+        "ss_optimizer": config.optim.name,
+        "ss_max_grad_norm": str(config.optim.clip),
+        "ss_lr_scheduler": config.schedule.name,
+        "ss_lr_warmup_steps": str(round(config.schedule.warmup * config.steps)),
+        "ss_min_snr_gamma": str(gamma),
+        "ss_mixed_precision": "no" if config.precision is Precision.fp32 else config.precision.name,
+        "ss_gradient_checkpointing": str(config.gradient_checkpointing),
+        "ss_clip_skip": str(plan.base.family.clip_layer + config.clip_skip if config.clip_skip else None),  # counted from the end, from 1
+        "ss_seed": str(config.seed),
+        "ss_cache_latents": "True",
+    }
+
+
+def _progress(plan: Plan, step: int) -> dict[str, str]:
+    config, images = plan.config, len(plan.train)
+    together = config.images_per_step * plan.processes
+    return {
+        "ss_steps": str(step),
+        "ss_max_train_steps": str(config.steps),
+        "ss_epoch": str(math.ceil(step * together / images)),
+        "ss_num_epochs": str(math.ceil(plan.epochs)),
+        "ss_num_batches_per_epoch": str(math.ceil(images / (config.batch_size * plan.processes))),
+        "ss_batch_size_per_device": str(config.batch_size),
+        "ss_total_batch_size": str(together),
+        "ss_gradient_accumulation_steps": str(config.accumulate),
+        "ss_num_train_images": str(images),
+        "ss_num_reg_images": "0",
+    }
+
+
+def _dataset(plan: Plan) -> dict[str, str]:
+    side, images = plan.config.resolution, len(plan.train)
+    folder = set_name(plan.dataset.path)
+    tags = tags_json(folder, plan.prompts)
+    return {
+        "ss_resolution": f"({side}, {side})",
+        "ss_enable_bucket": "False",
+        "ss_bucket_info": json.dumps({"buckets": {"0": {"resolution": [side, side], "count": images}}, "mean_img_ar_error": 0.0}),
+        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": images}}),
+    } | ({"ss_tag_frequency": tags} if len(tags) <= LARGEST else {})
+
+
+def set_name(path: str) -> str:
+    """The set's last name: no path of this machine goes into a file."""
+    return Path(path).name or path
+
+
+def tags_json(folder: str, prompts: tuple[str, ...]) -> str:
+    """ss_tag_frequency: {folder: {tag: how many prompts have it}}."""
+    return json.dumps({folder: tag_frequency(prompts)})
