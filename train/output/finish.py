@@ -14,6 +14,7 @@ from registry.detect.licences import Terms, inherited
 from registry.errors import Ambiguous, JobFailed, NotFound, Refused
 from registry.files.locks import held
 from registry.formats.atomic_file import write_json
+from registry.formats.dialects import writing_of
 from registry.progress import Tick
 from registry.record import Hashes, Record
 from train.config import to_plain
@@ -156,7 +157,10 @@ def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
             yield last
         return
     found = checkpoint.read(checkpoint.steps_of(work.folder)[step])  # kept, being the best; its adapter has the weights to use
-    set_lora_tensors(work.state.modules, export.read_adapter(found.adapter))
+    scale = work.plan.config.alpha / work.plan.config.lora.rank  # which the file's factors hold, and the model multiplies by
+    up = writing_of(export.DIALECT).up
+    tensors = {name: tensor / scale if name.endswith(up) else tensor for name, tensor in export.read_adapter(found.adapter).items()}
+    set_lora_tensors(work.state.modules, tensors)
     for module in work.state.modules.values():
         module.train(False)
     yield step
