@@ -19,7 +19,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import LoomError, Refused
+from registry.errors import LoomError, Refused, is_out_of_memory
 from registry.printable import json_printable, one_line, printable
 from registry.progress import Report, Tick
 
@@ -123,6 +123,9 @@ def _paragraph(error: BaseException) -> str:
         return f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {_indented(str(error))}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"error: {one_line(error.filename)}: {error.strerror}."
+    if is_out_of_memory(error):
+        reason = one_line(str(error).partition("\n")[0]) or "MemoryError"
+        return f"error: There is not enough memory for this ({reason}). Close other programs, or give smaller inputs."
     return f"error: {type(error).__name__}: {_indented(str(error))}\nThis is a fault of loraloom itself; --debug shows where."
 
 

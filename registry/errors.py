@@ -13,7 +13,8 @@ LoomError
     └── WriteFailed         a file that the disk did not take: full, read-only, broken
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from registry.printable import one_line
@@ -54,6 +55,28 @@ class BadFile(Refused):
         self.path = Path(path)
         self.code = code
         self.message = message
+
+
+@contextmanager
+def understood(path: Path | str, code: str = "unknown-format", advice: str = "Is it damaged? Copy it again.") -> Iterator[None]:
+    """Whatever a reader raises for what is in a file, of ours or of a library, becomes BadFile.
+
+    Errors that are none of the file's pass: our own, the system's, too little memory.
+    """
+    try:
+        yield
+    except (LoomError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadFile(path, code, f"could not be understood ({type(error).__name__}: {reason[:300]}). {advice}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or, in torch's words, of a device."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
 
 
 class FamilyMismatch(Refused):

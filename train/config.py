@@ -4,7 +4,7 @@ Ranges are checked here, all faults together, each with its dotted name; what ne
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from math import isfinite
@@ -15,7 +15,9 @@ import yaml
 
 from registry.errors import Faults, Refused
 from registry.names import DEVICE, suggest
+from registry.plain_values import from_yaml
 from registry.settings import params_schema, setting, word
+from registry.typed_values import fitted, shown
 from train.objective.losses import LOSSES
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
@@ -286,29 +288,37 @@ def to_plain(config: object) -> dict[str, Any]:
     return out
 
 
-def from_plain(plain: Mapping[str, Any], kind: type[C] = TrainConfig, *, prefix: str = "") -> C:  # type: ignore[assignment]
-    """The settings back from plain values. An unknown name is refused with the nearest known one."""
+def from_plain(plain: Any, kind: type[C] = TrainConfig) -> C:  # type: ignore[assignment]
+    """The settings back from plain values. Raises Faults with every unknown name, value of another type and value out of range."""
+    faults: list[str] = []
+    config = _filled(plain, kind, "", faults)
+    if faults or config is None:
+        raise Faults("These settings are refused:", faults)
+    return config
+
+
+def _filled(plain: Any, kind: type[C], prefix: str, faults: list[str]) -> C | None:
+    """The settings of one group; faults are added, and what has them is left at its default."""
+    if not isinstance(plain, Mapping):
+        faults.append(f"{prefix.rstrip('.') or 'the file'} must be a group of settings, got {shown(plain)}.")
+        return kind()
     hints = get_type_hints(kind)
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    unknown = [f"{prefix}{name} is no setting. {suggest(name, known)}" for name in plain if name not in known]
-    if unknown:
-        raise Faults("These settings are unknown:", unknown)
     values: dict[str, Any] = {}
     for name, value in plain.items():
-        hint = hints[name]
-        if is_dataclass(hint):
-            values[name] = from_plain(value, hint, prefix=f"{prefix}{name}.")  # type: ignore[arg-type]
-        elif isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
-            values[name] = _member(hint, value, f"{prefix}{name}")
+        if name not in hints:
+            faults.append(f"{prefix}{name} is no setting. {suggest(str(name), hints)}")
+        elif is_dataclass(hints[name]):
+            values[name] = _filled(value, hints[name], f"{prefix}{name}.", faults)
         else:
-            values[name] = value
-    return kind(**values)
-
-
-def _member(kind: type[Enum], value: Any, name: str) -> Enum:
-    if value not in kind.__members__:
-        raise Refused(f"{name} must be one of {', '.join(kind.__members__)}, got {value!r}.")
-    return kind[value]
+            try:
+                values[name] = fitted(value, hints[name])
+            except ValueError as error:
+                faults.append(f"{prefix}{name} {error}.")
+    try:
+        return kind(**values)
+    except Faults as error:
+        faults += error.faults
+        return None
 
 
 def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -341,12 +351,15 @@ def to_yaml(config: TrainConfig) -> str:
     return text
 
 
-def read_yaml(path: Path, *, parse: Callable[[str], Any] = yaml.safe_load) -> TrainConfig:
-    """The settings of a run's config.yaml."""
+def read_yaml(path: Path) -> TrainConfig:
+    """The settings of a run's config.yaml. Raises Refused."""
     try:
-        plain = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        plain = from_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read as a run's settings: {error}") from error
     if not isinstance(plain, dict):
         raise Refused(f"{path} does not hold a run's settings.")
-    return from_plain(plain)
+    try:
+        return from_plain(plain)
+    except Faults as error:
+        raise Faults(f"{path} is refused; correct these lines of it:", error.faults) from error

@@ -12,7 +12,7 @@ from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
 from train.loop.interrupt import catch_signals
-from train.loop.loop import History, Loop, restore
+from train.loop.loop import History, Loop, history_of, restore
 from train.loop.prepare import prepare
 from train.loop.trackers import open_trackers
 from train.output import export, folder
@@ -99,7 +99,7 @@ def _execute(
         history = History()
         if newest is not None:
             restore(work.state, newest, export.read_adapter(newest.adapter))
-            history = History(**newest.history)
+            history = history_of(newest)
         seconds_before = history.seconds
         trackers = open_trackers(place, plan.config, after=start_step) if main else []
         try:

@@ -80,7 +80,9 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
     before = folder.read_config(place)
     config = resumed_config(place, changes)
     result = folder.read_json_if_there(place / folder.RESULT)
-    if result is not None and config.steps <= int(result["steps"]):
+    if result is not None and not isinstance(result.get("steps"), int):
+        raise Refused(f"{place / folder.RESULT} does not hold a run's result. Remove it, and resume.")
+    if result is not None and config.steps <= result["steps"]:
         return _finished(place, result, before, config, changes, out)
     made = make_plan(config, store, report=report)
     real = [name for name in changes if get(before, name) != get(made.config, name)]
@@ -99,7 +101,7 @@ def _finished(
     place: Path, result: dict[str, Any], before: TrainConfig, config: TrainConfig, changes: Mapping[str, Any], out: Log
 ) -> Outcome:
     """The result of a finished run again. Raises Faults for changed settings: there is no step left that they could act on."""
-    steps = int(result["steps"])
+    steps = result["steps"]
     idle = [
         f"{name} ({get(before, name)!r} -> {get(config, name)!r})"
         for name, value in changes.items()

@@ -125,7 +125,12 @@ def pasted(drawn: Image, render: Render, images: InputImages) -> Image:
 
 def hint_pixels(render: Render, one: ControlNet, images: InputImages) -> Tensor:
     """The hint (1, 3, h, w) in [0, 1] of one of a resolved Render's ControlNets."""
-    return to_pixels(hint_of(images.image(one.picture), one, _size(render), render.fit))
+    return to_pixels(hint_image(render, one, images))
+
+
+def hint_image(render: Render, one: ControlNet, images: InputImages) -> Image:
+    """The hint of one of a resolved Render's ControlNets as the net gets it, of the drawing's size."""
+    return hint_of(images.image(one.picture), one, _size(render), render.fit)
 
 
 def _size(render: Render) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from infer.draw.files import (
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
 from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
 from registry.formats import image_file
+from registry.typed_values import is_of
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
 LOOP = 1
@@ -49,7 +50,7 @@ def _pin_fit(render: "Render", fit: str | None) -> Any:
 class Render:
     """All that one image needs. `None` is diffusers' default; `infer.draw.resolve` puts the value in its place.
 
-    `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2).
+    `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2), for the prompt alone.
     `init` is redrawn by `strength` where `mask` is white; `paste` puts its own pixels back where it is black.
     """
 
@@ -92,6 +93,19 @@ class Render:
                 read=adapter_texts,
                 across=8,
             ),
+        ),
+    ] = ()
+    always: Annotated[
+        tuple[Adapter, ...],
+        Setting(
+            help="adapters that stay in every cell beside axes.adapter and axes.weight: speedlora:1, a list of these",
+            type=Any,
+            default=None,
+            read=read_adapters,
+            file="adapter",
+            show=lambda adapters: spell_adapters(adapters) if adapters else None,
+            load=lambda rows: tuple(Adapter(**row) for row in rows),
+            pin=lambda *_: UNPINNED,  # they are among the active ones, which `adapters` pins
         ),
     ] = ()
     prompt: Annotated[
@@ -173,12 +187,12 @@ class Render:
     clip_skip: Annotated[
         int | None,
         Setting(
-            help="layers of the text encoder left out at its end; 1 is A1111's 2",
+            help="layers of the text encoder left out at its end for the prompt, not the negative one, as in diffusers; 1 is A1111's 2",
             read=lambda skip: skip or None,
-            infotext="Clip skip",
-            infotext_value=lambda skip: skip + 1 if skip else None,  # A1111 counts from the end
+            infotext="Prompt clip skip",  # A1111's "Clip skip" is for both prompts: its readers would draw another image
+            infotext_value=lambda skip: skip or None,
             pin=lambda _, skip: skip or None,  # 0 leaves nothing out
-            axis=FieldAxis(name="clipskip", help="layers of the text encoder left out at its end: 0 is none, 1 is A1111's 2"),
+            axis=FieldAxis(name="clipskip", help="layers of the text encoder left out for the prompt: 0 is none, 1 is A1111's 2"),
         ),
     ] = None
     init: Annotated[
@@ -333,9 +347,14 @@ class Render:
         yield from ((name, file.sha256) for name, file in self.images.items())
 
     @property
+    def every_adapter(self) -> tuple[Adapter, ...]:
+        """The adapters that the image was given, those of every cell behind its own."""
+        return (*self.adapters, *self.always)
+
+    @property
     def active(self) -> tuple[Adapter, ...]:
         """The adapters that change the image, in the order of their contents: a weight of 0 is the base alone."""
-        return tuple(sorted((one for one in self.adapters if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
+        return tuple(sorted((one for one in self.every_adapter if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""
@@ -373,9 +392,13 @@ class Render:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Render":
-        """The Render back from `to_json`; keys of a later version are left out."""
+        """The Render back from `to_json`; keys of a later version are left out. Raises ValueError, TypeError for values of other types."""
         given = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        return cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        render = cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        wrong = [one.name for one in fields(cls) if not is_of(getattr(render, one.name), one.type)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} of another type")
+        return render
 
 
 SETTINGS: dict[str, Setting] = settings_of(Render)  # by field

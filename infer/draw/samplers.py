@@ -195,6 +195,9 @@ SAMPLERS["tcd"] = Sampler(
 )
 
 
+DISTILLED = frozenset({"lcm", "tcd"})  # their steps are a choice among those of the distillation
+
+
 def flow_samplers() -> list[str]:
     """The names that also work with flow-matching models."""
     return sorted(name for name, sampler in SAMPLERS.items() if sampler.flow_scheduler is not None)
@@ -220,6 +223,21 @@ def check_sampler(
     if fault := schedule_fault(str(known.scheduler), config or {}, prediction=prediction):
         others = [name for name, one in SAMPLERS.items() if schedule_fault(str(one.scheduler), config or {}, prediction=prediction) is None]
         raise Refused(f"Sampler {sampler!r} cannot step this base: {fault}. These can: {', '.join(sorted(others))}.")
+
+
+DISTILLED_STEPS = 50  # `original_inference_steps` of LCM and TCD in diffusers, where the base's scheduler does not say
+
+
+def check_steps(sampler: str | None, steps: int, *, config: Mapping[str, Any]) -> None:
+    """Refuse more steps than a distilled sampler picks among; `config` is that of the base's own scheduler."""
+    if sampler not in DISTILLED or SAMPLERS[sampler].scheduler is None:
+        return
+    most = int(config.get("original_inference_steps") or DISTILLED_STEPS)
+    if steps > most:
+        raise Refused(
+            f"steps is {steps}, but sampler {sampler!r} picks its steps among the {most} that models are distilled over."
+            f" Expected 1 to {most}; 4 to 8 are usual."
+        )
 
 
 def drawn_schedule(parts: Parts, sampler: str | None) -> str | None:

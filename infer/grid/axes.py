@@ -151,7 +151,10 @@ def init(render: Render, value: str | None) -> Render:
 @axis("strength", help="how much of init is redrawn: 0.6, or 0.2..1/5", read=numbers, spell=number)
 def strength(render: Render, value: float) -> Render:
     if render.init is None:
-        raise Refused("axes.strength sets how much of an image is redrawn, and this cell has none. Give init, or the init axis.")
+        raise Refused(
+            "axes.strength sets how much of an image is redrawn, and this cell has none. Give init, or the init axis,"
+            " or leave such cells out: where='init != null'."
+        )
     return replace(render, strength=value)
 
 
@@ -175,7 +178,10 @@ field_axes("controls")
 @axis("scale", help="the scale of the Render's ControlNets: 0.5, or 0..1/5 (0 is without)", read=numbers, spell=number)
 def scale(render: Render, value: float) -> Render:
     if not render.controls:
-        raise Refused("axes.scale sets the scale of the ControlNets, and this cell has none. Give `controls`, or the control axis.")
+        raise Refused(
+            "axes.scale sets the scale of the ControlNets, and this cell has none. Give `controls`, or the control axis,"
+            " or leave such cells out: where='control != \"none\"'."
+        )
     return replace(render, controls=tuple(replace(one, scale=value) for one in render.controls))
 
 

@@ -4,7 +4,6 @@
 whole when the image's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from registry.files.locks import held, locked_while_it_lasts
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json
 from registry.home import home_dir
+from registry.plain_values import from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class CellStore:
     def get(self, key: str) -> Stored | None:
         """The cell, or None when it is not there. Raises CellError when it is damaged."""
         try:
-            entry = json.loads(self._json(key).read_bytes())
+            entry = from_json(self._json(key).read_bytes())
             png = self._png(key).read_bytes()
             values = {name: entry[name] for name in ("png_sha256", "seconds", "forwards", "render")}
         except FileNotFoundError:
@@ -95,7 +95,7 @@ class CellStore:
         found: list[float] = []
         for path in entries:
             try:
-                entry = json.loads(path.read_bytes())
+                entry = from_json(path.read_bytes())
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])

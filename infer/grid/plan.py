@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, truncation_note
 from infer.draw.inputs import image_notes
+from infer.draw.prompt_marks import literal_note
 from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.draw.values import number
@@ -157,6 +158,8 @@ class _Costs:
         yield from (note for render in renders for one in render.active if (note := self._other_family(render, one.reference)))
         yield from (note for render in renders for note in image_notes(render, self._resolver.images))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
+        if note := literal_note(text for render in renders for text in (render.prompt, render.negative) if text):
+            yield note
         texts = {
             (render.base_sha256, render.embeddings, text): render for render in renders for text in (render.prompt, render.negative) if text
         }

@@ -2,7 +2,8 @@
 
     infotext := PROMPT [newline "Negative prompt: " NEGATIVE] newline params        params := key ": " value, joined by ", "
 
-A value with a comma, a colon or a newline is written as JSON. (AUTOMATIC1111/stable-diffusion-webui 1.10, modules/infotext_utils.py.)
+A value with a comma, a colon or a newline is written as JSON; brackets and backslashes of the prompts are escaped, since A1111 reads bare
+ones as weights. (AUTOMATIC1111/stable-diffusion-webui 1.10, modules/infotext_utils.py.)
 """
 
 import json
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infer.draw.files import ControlNet
+from infer.draw.prompt_marks import escape
 from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
@@ -20,7 +22,7 @@ NEGATIVE = "Negative prompt:"
 # the order of the keys: A1111's, with the additional ones among them
 ORDER = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
-    *("Denoising strength", "Clip skip", "Init image hash", "RNG", "Mask blur", "Mask mode", "Masked content", "Inpaint area"),
+    *("Denoising strength", "Prompt clip skip", "Init image hash", "RNG", "Mask blur", "Mask mode", "Masked content", "Inpaint area"),
     *("ControlNet", "Lora hashes", "TI hashes", "Version"),
 )
 
@@ -54,7 +56,9 @@ class ModelNames:
 
 def infotext(render: Render, names: ModelNames, *, version: str) -> str:
     """The text of a resolved Render."""
-    tags = [f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{number(one.weight)}>" for one in render.adapters]
+    tags = [
+        f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{number(one.weight)}>" for one in render.every_adapter
+    ]
     pairs: dict[str, object] = {"RNG": "CPU", "Version": version}
     for one in SETTINGS.values():
         if one.field in WRITERS:
@@ -62,9 +66,9 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
         elif one.infotext:
             pairs[one.infotext] = (one.infotext_value or one.show)(one.value(render))
     pairs = dict(sorted(pairs.items(), key=lambda pair: _rank(pair[0])))
-    lines = [" ".join([render.prompt, *tags]) if tags else render.prompt]
+    lines = [" ".join([escape(render.prompt), *tags])]
     if render.negative:
-        lines.append(f"{NEGATIVE} {render.negative}")
+        lines.append(f"{NEGATIVE} {escape(render.negative)}")
     lines.append(", ".join(f"{key}: {quote(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
 
@@ -107,7 +111,9 @@ def _mask(render: Render, _names: ModelNames) -> dict[str, object]:
 
 
 def _adapters(render: Render, names: ModelNames) -> dict[str, object]:
-    hashes = [f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.adapters) if short]
+    hashes = [
+        f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.every_adapter) if short
+    ]
     return {"Lora hashes": ", ".join(hashes) or None}
 
 

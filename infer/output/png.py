@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from infer.draw.machine import version_of
 from infer.draw.render import Render
 from infer.output.infotext import ModelNames, infotext
-from registry.errors import BadFile
+from registry.errors import BadFile, LoomError
+from registry.plain_values import from_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,13 +63,13 @@ def read_png(path: Path) -> Carried:
 
 def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
     """`read_png` of bytes; `path` is for the message."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             image.load()  # text chunks may come after the pixels
             texts = dict(getattr(image, "text", {}))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zlib.error) as error:
+    except Exception as error:  # PIL raises whatever its reader raises: OSError, SyntaxError, zlib.error, DecompressionBombError, ...
         raise BadFile(path, "not-a-png", f"is not a PNG that can be read ({error}).") from error
     if KEY not in texts:
         raise BadFile(
@@ -77,7 +78,7 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
             "carries no Render of LoRA Loom. Expected an image that `loraloom grid` wrote, not edited or sent through a chat since.",
         )
     try:
-        own = json.loads(texts[KEY])
+        own = from_json(texts[KEY])
         render = Render.from_json(own["render"])
         return Carried(
             render=render,
@@ -86,7 +87,7 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
             parameters=texts.get("parameters", ""),
             made_with=dict(render.versions),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, LoomError) as error:
         raise BadFile(path, "no-render", f"carries a Render that cannot be read ({error!r}). Was it written by a later version?") from error
 
 

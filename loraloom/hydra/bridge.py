@@ -83,10 +83,13 @@ def understandable() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise into Refused, with the first cause; our own errors come out as they are."""
     from hydra.errors import HydraException
     from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except YAMLError as error:  # of a preset; its text names file and line
+        raise Refused(f"a preset is not YAML: {error}") from error
+    except (HydraException, OmegaConfBaseException, ValueError, OverflowError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, LoomError):
             cause = cause.__cause__

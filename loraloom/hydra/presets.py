@@ -7,6 +7,9 @@ from typing import Any
 
 from loraloom.data_files import conf_dir
 from loraloom.hydra.literal import quote
+from registry.errors import BadFile
+from registry.plain_values import from_yaml
+from registry.typed_values import shown
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,16 @@ def leaves(value: Any, name: str) -> dict[str, Any]:
 
 
 def _values(path: Path, group: str) -> dict[str, Any]:
-    """What a preset sets; first what the presets beside it set that its defaults list names."""
-    import yaml
-
-    text = path.read_text(encoding="utf-8")
-    values = yaml.safe_load(text) or {}
-    shared = [entry for entry in values.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    """What a preset sets; first what the presets beside it set that its defaults list names. Raises BadFile."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = from_yaml(text) or {}
+    except (OSError, ValueError) as error:
+        raise BadFile(path, "unreadable", f"is a preset, and cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise BadFile(path, "unreadable", f"is a preset, and holds {shown(values)}; NAME: VALUE lines were expected.")
+    defaults = values.pop("defaults", None) or []
+    shared = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"] if isinstance(defaults, list) else []
     found: dict[str, Any] = {}
     for entry in shared:
         if (beside := path.parent / f"{entry}.yaml").is_file():

@@ -8,18 +8,19 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias, finite, kind_of
+from registry.adapters.delta import changes_weight, finite, kind_of
 from registry.adapters.factors import Factors, Keep, concatenated, one_thread, spectrum
 from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries, understood_faults
 from registry.adapters.reader import Adapter, Module
-from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
+from registry.adapters.result import AdapterResult, Layer, beside_factors, has_matrix, metadata_of, module_names, save, tensors_of
 from registry.adapters.shape_check import outline_shape
 from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import left_out
+from registry.adapters.writer import adapter_tensors
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.files.unfinished import only_writer
-from registry.formats.dialects import DIALECTS
+from registry.formats.dialects import DIALECTS, writing_of
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
@@ -144,16 +145,14 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
                 f"{one.record.name} holds {' and '.join(bent)}, whose change depends on the base's weights and has no sum without them. "
                 "Fuse it into its base, and take the difference: loraloom lora extract."
             )
-        biased = sum(changes_bias(module) or module.algorithm in ("norm", "table") for module in one.adapter.modules)
-        if biased:
-            faults.append(
-                f"{one.record.name} changes biases, norms or embeddings in {biased} modules, which a LoRA cannot hold. Fuse it instead."
-            )
+        tables = sum(module.algorithm in ("table", "embedding") for module in one.adapter.modules)
+        if tables:
+            faults.append(f"{one.record.name} changes embeddings in {tables} modules, which are not summed here. Fuse it instead.")
         if len(one.adapter.by_place) < len(one.adapter.modules):
             faults.append(f"{one.record.name} names a module twice.")
-        if faults or bent or biased:
+        if faults or bent or tables:
             continue
-        for module in one.adapter.modules:
+        for module in filter(changes_weight, one.adapter.modules):
             shape = _outline(module)
             if shape is None:
                 faults.append(f"{one.record.name}: the factors of {module.name} do not fit each other.")
@@ -167,7 +166,7 @@ def _outline(module: Module) -> tuple[int, ...] | None:
     """The shape of a module's delta, None where its factors do not fit each other."""
     try:
         return outline_shape(module)
-    except RuntimeError:
+    except Exception:  # as in shape_check.misshape
         return None
 
 
@@ -197,10 +196,13 @@ def _written(plan: CombinePlan, store: Store, report: Report, *, register: bool)
         tensors, metadata, layers = _as_it_is(first), {**first.metadata}, []
         metadata |= {key: value for key, value in metadata_of(first, recipe, []).items() if key == "loraloom_recipe"}
     else:
+        spelling = _spelling(plan.given)
         with one_thread():
             layers = _layers(plan, report)
-        spelling = _spelling(plan.given)
-        tensors, metadata = tensors_of(layers, spelling=spelling, dtype=plan.dtype), metadata_of(first, recipe, layers)
+            names = _names(plan.given)
+            whole = beside_factors(((names[place], _parts(plan, place)) for place in plan.places), spelling)
+            beside = adapter_tensors(whole, writing_of(spelling), dtype=plan.dtype)
+        tensors, metadata = tensors_of(layers, spelling=spelling, dtype=plan.dtype) | beside, metadata_of(first, recipe, layers)
     numbers = {
         "modules": len(plan.places),
         "ranks": {layer.name: layer.factors.rank for layer in layers},
@@ -248,11 +250,15 @@ def _layers(plan: CombinePlan, report: Report) -> list[Layer]:
     names = _names(plan.given)
     layers = []
     for done, place in enumerate(plan.places, 1):
-        parts = [(one.adapter.by_place[place], one.weight) for one in plan.given if place in one.adapter.by_place]
-        found, energy = combined(parts, plan.keep)
-        layers.append(Layer(name=names[place], place=place, factors=found, energy=energy))
+        if parts := [(module, weight) for module, weight in _parts(plan, place) if has_matrix(module)]:
+            found, energy = combined(parts, plan.keep)
+            layers.append(Layer(name=names[place], place=place, factors=found, energy=energy))
         report(Tick(plan.tool, done, len(plan.places), note=names[place]))
     return layers
+
+
+def _parts(plan: CombinePlan, place: tuple[str, str]) -> list[tuple[Module, float]]:
+    return [(one.adapter.by_place[place], one.weight) for one in plan.given if place in one.adapter.by_place]
 
 
 def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[Factors, float]:
@@ -261,7 +267,7 @@ def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[
     for module, _ in active:
         for role in module.roles:
             finite(module.tensor(role), module)
-    if all(module.is_plain for module, _ in active):
+    if all(module.is_product for module, _ in active):
         whole = concatenated([(factors_of(module), weight) for module, weight in active])
         if keep is None:
             return whole, 1.0

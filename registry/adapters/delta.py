@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, along, rotation_fault
 from registry.errors import JobFailed, Refused
+from registry.tensors.role_form import form_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,11 @@ def finite(values: Tensor, module: Module) -> Tensor:
 def kind_of(module: Module) -> str:
     """The algorithm in words."""
     return f"DoRA on {module.algorithm}" if "dora" in module.stored else module.algorithm
+
+
+def changes_weight(module: Module) -> bool:
+    """Whether it changes a weight: not a bias alone."""
+    return bool(module.roles - {"diff_b", "b_norm", "alpha"})
 
 
 def changes_bias(module: Module) -> bool:
@@ -297,7 +303,8 @@ def tensor_fault(module: Module) -> str | None:
         return f"is {module.algorithm} with {', '.join(sorted(unknown))}, which is not understood here."
     if "singular" in roles and not module.declared_rank:
         return "is AdaLoRA, and the adapter_config.json with the rank that alpha is divided by (init_r) is missing."
-    return rotation_fault(module) if module.algorithm in ROTATIONS else None
+    form = form_fault({role: stored.info for role, stored in module.stored.items()})
+    return form or (rotation_fault(module) if module.algorithm in ROTATIONS else None)
 
 
 # --- DoRA

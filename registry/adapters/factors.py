@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.errors import Refused
+from registry.errors import Refused, is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,20 +89,36 @@ def spectrum(factors: Factors) -> Spectrum:
     import torch
 
     up, down = factors.up.double(), factors.down.double()
+    if not (bool(up.isfinite().all()) and bool(down.isfinite().all())):
+        raise Refused(NO_NUMBERS)
     if factors.rank > min(up.shape[0], down.shape[1]):
         return dense_spectrum((up @ down).reshape(factors.shape))
     left, core_left = torch.linalg.qr(up)
     right, core_right = torch.linalg.qr(down.T)
-    u, values, vh = torch.linalg.svd(core_left @ core_right.T)
+    u, values, vh = svd(core_left @ core_right.T)
     return Spectrum(left @ u, values, vh @ right.T, factors.shape)
 
 
 def dense_spectrum(change: Tensor) -> Spectrum:
-    """The SVD of a delta that is no product of small factors."""
+    """The SVD of a delta that is no product of small factors. Raises Refused where none is found."""
+    u, values, vh = svd(change.double().flatten(1))
+    return Spectrum(u, values, vh, tuple(change.shape))
+
+
+NO_NUMBERS = "a module's numbers are NaN, infinite, or so large that their product has no singular values. Train the adapter again."
+
+
+def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """u, values and vh of a matrix, thin. Raises Refused where none are found."""
     import torch
 
-    u, values, vh = torch.linalg.svd(change.double().flatten(1), full_matrices=False)
-    return Spectrum(u, values, vh, tuple(change.shape))
+    try:
+        u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
+    except RuntimeError as error:  # torch's LinAlgError is one
+        if is_out_of_memory(error):
+            raise
+        raise Refused(NO_NUMBERS) from error
+    return u, values, vh
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias
+from registry.adapters.delta import changes_bias, changes_weight
 from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
 from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint, understood_faults
 from registry.adapters.reader import Module
@@ -247,7 +247,7 @@ def module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequenc
     """What a module changes: its targets and, where it has any, their biases."""
     if weight == 0.0:
         return []
-    parts = [Part(module, target, weight) for target in targets] if module.roles - {"diff_b", "b_norm", "alpha"} else []
+    parts = [Part(module, target, weight) for target in targets] if changes_weight(module) else []
     return [*parts, *(Part(module, target, weight, bias=True) for target in biases)]
 
 

@@ -7,12 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import delta, kind_of, tensor_fault
+from registry.adapters.delta import bias_delta, changes_bias, changes_weight, delta, kind_of, tensor_fault
 from registry.adapters.factors import Factors, inner
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.spectra import factors_of, sum_spectrum
+from registry.adapters.understood import adapter_faults
+from registry.errors import Faults, Refused
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK = re.compile(
     r"(down_blocks_\d+|mid_block|up_blocks_\d+|encoder_layers_\d+|(?:double|single|joint)_blocks_\d+|(?:single_)?transformer_blocks_\d+|layers_\d+|blocks_\d+)"
@@ -94,9 +99,12 @@ def _facts(module: Module) -> ModuleFacts:
         return ModuleFacts(**plain, **nothing, state="broken")
     if module.needs_base:
         return ModuleFacts(**plain, **nothing, state="base")
-    if not module.is_plain and not module.roles - {"diff_b", "b_norm", "alpha"}:
+    if not changes_weight(module):
         return ModuleFacts(**plain, **nothing, state="ok")
-    values = sum_spectrum([(module, 1.0)], lambda _values: 1)
+    try:
+        values = sum_spectrum([(module, 1.0)], lambda _values: 1)
+    except (Refused, RuntimeError, ValueError, IndexError):  # factors that do not fit each other, numbers without an SVD
+        return ModuleFacts(**plain, **nothing, state="broken")
     return ModuleFacts(
         **plain,
         norm=values.norm,
@@ -132,7 +140,7 @@ def draw(report: AdapterReport, path: Path) -> None:
         axis.invert_yaxis() if what == "norm" else None
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    with atomic_file(path) as file:
+    with atomic_file(path, needed=len(buffer.getvalue())) as file:
         file.write(buffer.getvalue())
 
 
@@ -178,7 +186,13 @@ class AdapterDifference:
 
 
 def diff_adapters(one: Adapter, other: Adapter) -> AdapterDifference:
-    """The difference of two adapters, module by module, whatever their spelling. Deltas of plain LoRAs are never made."""
+    """The difference of two adapters, module by module, whatever their spelling. Deltas of plain LoRAs are never made.
+
+    Raises Faults for modules that cannot be read, Refused for those of another shape.
+    """
+    for adapter in (one, other):
+        if faults := adapter_faults(adapter):
+            raise Faults(f"{adapter.path} cannot be compared:", faults)
     places = [place for place in one.by_place if place in other.by_place]
     bent = [one.by_place[place].name for place in places if one.by_place[place].needs_base or other.by_place[place].needs_base]
     modules = [_difference(one.by_place[place], other.by_place[place]) for place in places if one.by_place[place].name not in bent]
@@ -191,12 +205,20 @@ def diff_adapters(one: Adapter, other: Adapter) -> AdapterDifference:
 
 
 def _difference(one: Module, other: Module) -> ModuleDifference:
-    if one.is_plain and other.is_plain:
+    try:
+        return _compared(one, other)
+    except (RuntimeError, ValueError, IndexError) as error:  # torch's, of shapes that do not fit
+        raise Refused(f"{one.name} has another shape in both adapters, or factors that do not fit each other ({error}).") from error
+
+
+def _compared(one: Module, other: Module) -> ModuleDifference:
+    if one.is_product and other.is_product:
         factors: Sequence[Factors] = (factors_of(one), factors_of(other))
         products = inner(factors[0], factors[0]), inner(factors[0], factors[1]), inner(factors[1], factors[1])
     else:
-        flat = [delta(module).double().reshape(-1) for module in (one, other)]
-        products = float(flat[0] @ flat[0]), float(flat[0] @ flat[1]), float(flat[1] @ flat[1])
+        products = _products([delta(module) if changes_weight(module) else None for module in (one, other)])
+    biases = _products([bias_delta(module) if changes_bias(module) else None for module in (one, other)])
+    products = products[0] + biases[0], products[1] + biases[1], products[2] + biases[2]
     first, second = math.sqrt(max(0.0, products[0])), math.sqrt(max(0.0, products[2]))
     return ModuleDifference(
         name=one.name,
@@ -204,4 +226,14 @@ def _difference(one: Module, other: Module) -> ModuleDifference:
         second=second,
         difference=math.sqrt(max(0.0, products[0] - 2 * products[1] + products[2])),
         cosine=products[1] / (first * second) if first and second else None,
+    )
+
+
+def _products(pair: Sequence[Tensor | None]) -> tuple[float, float, float]:
+    """first . first, first . second, second . second of two changes; None is no change."""
+    first, second = (None if change is None else change.double().reshape(-1) for change in pair)
+    return (
+        0.0 if first is None else float(first @ first),
+        0.0 if first is None or second is None else float(first @ second),
+        0.0 if second is None else float(second @ second),
     )

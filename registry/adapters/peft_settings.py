@@ -41,6 +41,20 @@ class Settings:
         return self._config
 
 
+def warnings_of(packed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(code, message) of what is to be known of an adapter before it is used, from its settings by `<component>.<field>`."""
+    settings = {key.partition(".")[2]: value for key, value in packed.items()}
+    if start := start_of(settings):
+        yield (
+            "starts-in-base",
+            f"It was trained by {STARTS[start]}: its factors hold a part of its base, and what it changes follows from both.",
+        )
+    if unread := unread_of(settings):
+        yield "not-read", f"It {unread}"
+    if faults := list(_faults(settings)):
+        yield "bad-settings", f"Fusing, drawing and conversion refuse its LoraConfig settings: {'; '.join(faults[:SHOWN])}."
+
+
 def declared_alpha(settings: Mapping[str, Any], algorithm: str, module: str) -> float | None:
     """alpha as peft's config has it: `lora_alpha`, for LoHa and LoKr `alpha`; other algorithms have none."""
     word = {"lora": "lora_alpha", "table": "lora_alpha", "loha": "alpha", "lokr": "alpha"}.get(algorithm)

@@ -21,11 +21,13 @@ from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
 from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
+from registry.formats.atomic_file import TORCH_DTYPES
 from registry.formats.dialects import DIALECTS
 from registry.formats.peft_config import WEIGHTS
 from registry.formats.safetensors_header import read_header
 from registry.tensors.layout import Stored
 from registry.tensors.mmap_files import MappedFiles
+from registry.tensors.role_form import FLAGS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -225,7 +227,12 @@ def _module(
     algorithm = _algorithm(roles, keys.values())
     if "on_input" in roles:
         names = {**names, "weight_scale": f"{names['on_input'].removesuffix('.on_input')}.weight"}
+        if names["weight_scale"] not in stored:
+            raise BadFile(roles["on_input"].file, "not-an-adapter", f"{names['on_input']} is there, {names['weight_scale']} is not.")
         roles["weight_scale"] = stored[names["weight_scale"]]
+    for flag in FLAGS & roles.keys():
+        if (info := roles[flag].info).elements != 1 or info.dtype not in TORCH_DTYPES.values():
+            raise BadFile(roles[flag].file, "not-an-adapter", f"{names[flag]} is {info.dtype} {list(info.shape)}; one number was expected.")
     alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
     component = "denoiser" if key.component in ("", "denoiser") else key.component
     settings = configs.of(component)

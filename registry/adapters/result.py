@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.delta import bias_delta, changes_bias, changes_weight, delta, finite
 from registry.adapters.factors import Factors
-from registry.adapters.reader import Adapter, ModuleId
+from registry.adapters.reader import Adapter, Module, ModuleId
 from registry.adapters.writer import OutputModule, Pair, adapter_tensors
 from registry.detect.licences import Terms
 from registry.families import FAMILIES
@@ -60,6 +61,35 @@ def _pair(factors: Factors) -> Pair:
     if not kernel:
         return Pair(factors.down, factors.up, float(rank))
     return Pair(factors.down.reshape(rank, factors.shape[1], *kernel), factors.up.reshape(-1, rank, *[1] * len(kernel)), float(rank))
+
+
+def has_matrix(module: Module) -> bool:
+    """Whether it changes a weight of several axes, which factors can hold: no norm, and not a bias alone."""
+    whole = module.stored.get("diff")
+    return changes_weight(module) and module.algorithm != "norm" and (whole is None or len(whole.info.shape) > 1)
+
+
+def beside_factors(modules: Iterable[tuple[str, Sequence[tuple[Module, float]]]], spelling: str) -> Iterator[OutputModule]:
+    """What factors cannot hold, summed as it is: biases, and the weights of norms. `modules` are names and weighted parts."""
+    for name, parts in modules:
+        found: dict[str, Tensor] = {}
+        bias = ".lora_B.bias" if spelling == "peft" and any(has_matrix(module) for module, _ in parts) else ".diff_b"
+        for module, weight in parts:
+            for ending, change in _whole_changes(module, bias):
+                term = finite(change, module) * weight
+                found[ending] = found[ending] + term if ending in found else term
+        if found:
+            yield OutputModule(name=name, raw=found)
+
+
+def _whole_changes(module: Module, bias: str) -> Iterator[tuple[str, Tensor]]:
+    """(ending of its key, change) of a module's bias and of a norm's weight; fp32."""
+    if changes_weight(module) and not has_matrix(module):
+        yield ".w_norm" if module.algorithm == "norm" else ".diff", delta(module)
+    if changes_bias(module):
+        change = bias_delta(module)
+        assert change is not None
+        yield ".b_norm" if module.algorithm == "norm" else bias, change
 
 
 def module_names(places: Iterable[ModuleId], family: str | None) -> dict[ModuleId, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.adapters.delta import delta, tensor_fault
+from registry.adapters.delta import changes_weight, delta, tensor_fault
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, turn_fault
 from registry.formats.atomic_file import torch_dtype
@@ -31,7 +31,7 @@ def misshape(module: Module, shape: tuple[int, ...]) -> str | None:
     if fault := tensor_fault(module):
         return fault.rstrip(".")
     expected = f"the base has {list(shape)}"
-    if not module.roles - {"diff_b", "b_norm", "alpha"}:
+    if not changes_weight(module):
         return None
     if module.algorithm in ROTATIONS:
         return turn_fault(module, shape)
@@ -40,14 +40,14 @@ def misshape(module: Module, shape: tuple[int, ...]) -> str | None:
         return None if count in shape[:2] else f"{count} scales where {expected}"
     try:
         found = outline_shape(module, shape if module.needs_base else None)
-    except RuntimeError:  # torch's own word for factors that do not fit each other, or the base
+    except Exception:  # whatever torch raises for factors that do not fit each other, or the base
         return f"factors that do not fit where {expected}"
     same = found[0] == shape[0] and TensorInfo("F32", found).elements == TensorInfo("F32", shape).elements
     return None if same else f"{list(found)} where {expected}"
 
 
 def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...]:
-    """The shape of a module's delta. Raises RuntimeError where its factors do not fit each other or the base."""
+    """The shape of a module's delta. Raises what torch raises where its factors do not fit each other or the base."""
     import torch
 
     hollow = replace(module, maps=cast(Any, _Outline()))

@@ -39,7 +39,7 @@ def sum_spectrum(parts: Sequence[tuple[Module, float]], rank_of: RankOf) -> Spec
 
 def low_rank(module: Module) -> Factors | None:
     """The change as a product of two factors, however many columns they need; None where it has no such form."""
-    if module.is_plain:
+    if module.is_product:
         return factors_of(module)
     if module.algorithm == "loha" and module.roles <= {"w1_a", "w1_b", "w2_a", "w2_b", "alpha"}:
         return _hadamard(module)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from registry.adapters.delta import tensor_fault
+from registry.adapters.peft_settings import STARTS
 from registry.adapters.reader import Adapter
+from registry.errors import Refused
 from registry.formats.adapter_keys import is_addressed
 
 SHOWN = 3
@@ -27,6 +29,20 @@ def adapter_faults(adapter: Adapter) -> list[str]:
             "peft saves such for modules_to_save, bias and trainable_token_indices. Merge it with peft: merge_and_unload()."
         )
     return faults
+
+
+def refuse_unconvertible(adapter: Adapter) -> None:
+    """Raise Refused where another file could not hold the whole of its change."""
+    faults = adapter_faults(adapter)
+    if started := [module for module in adapter.modules if module.start]:
+        kind = STARTS[started[0].start]
+        faults.append(
+            f"it was trained by {kind}: {len(started)} modules began as a part of the base, and alone their factors are another adapter. "
+            "Fuse it into its base and extract the difference (loraloom lora fuse, lora extract), or save it with peft as a plain LoRA "
+            "(path_initial_model_for_weight_conversion)."
+        )
+    if faults:
+        raise Refused(f"{adapter.path.name} cannot be converted in full: {' '.join(faults[:SHOWN])}")
 
 
 def other_keys(adapter: Adapter) -> list[str]:

@@ -21,7 +21,7 @@ from registry.formats.layers import AdapterNames, Layer
 from registry.tensors.layout import read_layout
 
 NO_NAMES = AdapterNames(layers=())
-PLAIN = {"down", "up", "alpha", "dora"}
+PLAIN = {"down", "up", "alpha", "dora", "singular"}
 T5, T5_PREFIX = "text_encoder_3", "lora_te3_"  # ComfyUI's t5xxl, by kohya's prefix where a family has it as its second encoder
 SHOWN = 3
 
@@ -143,15 +143,17 @@ def pair_of(unit: AdapterLayer) -> Pair:
     module = unit.source
     up, down = module.raw("up"), module.raw("down")
     rank = int(down.shape[0])
+    if "singular" in module.roles:  # AdaLoRA's, between the two
+        up = (module.tensor("up") * module.tensor("singular").flatten()).to(up.dtype)
     dora = module.raw("dora") if "dora" in module.roles else None
     if dora is not None and not _of_rows(dora.shape, len(up), peft=unit.peft):
         raise Refused(
             f"{module.name} has a DoRA magnitude of {tuple(dora.shape)}, one number a column; only magnitudes of rows ({len(up)}) have "
             "a form in other dialects."
         )
-    return Pair(
-        down, up, module.scale(rank) * rank if module.rank_stabilised else _alpha(module, rank), None if dora is None else dora.flatten()
-    )
+    counted = module.rank_stabilised or "singular" in module.roles
+    alpha = module.scale(rank) * rank if counted else _alpha(module, rank)
+    return Pair(down, up, alpha, None if dora is None else dora.flatten())
 
 
 def _alpha(module: Module, rank: int) -> float:

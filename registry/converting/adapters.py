@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.adapters.reader import Adapter, read_adapter
+from registry.adapters.understood import refuse_unconvertible
 from registry.adapters.writer import adapter_tensors, write_adapter
 from registry.converting.adapter_layers import AdapterLayer, adapter_layers
 from registry.converting.proof import prove
@@ -77,6 +78,7 @@ def plan_adapter(
 ) -> AdapterPlan:
     """Everything checked, nothing written. Raises Refused."""
     adapter, writing = read_adapter(path), writing_of(target)
+    refuse_unconvertible(adapter)
     folder = writing.folder and output.suffix != ".safetensors"
     _refuse_forms(adapter, output, folder=folder)
     known = _family(adapter, family, target)

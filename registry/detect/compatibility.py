@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry.adapters.reader import read_adapter
+from registry.adapters.understood import adapter_faults
 from registry.detect.module_shapes import BaseModules, ModuleShape, base_modules
-from registry.errors import BadFile
 from registry.formats.adapter_keys import adapter_keys
 from registry.formats.adapter_shapes import LayerSize, layer_sizes
 from registry.formats.safetensors_header import read_header
@@ -27,13 +28,17 @@ class ComponentFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """How an adapter fits a base. `missing` are modules that the base lacks, `mismatched` those of another shape, each described."""
+    """How an adapter fits a base. `missing` are modules that the base lacks, `mismatched` those of another shape, each described.
+
+    `refused` are the reasons why it cannot be applied whole to any base: fusing, drawing and conversion refuse it by them.
+    """
 
     adapter: str
     base: str
     components: Mapping[str, ComponentFit]
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
+    refused: tuple[str, ...] = ()
     absent: Mapping[str, int] = field(default_factory=dict)  # text encoder -> modules, where the base has none: it is not counted
 
     @property
@@ -44,13 +49,15 @@ class Fit:
 
     @property
     def ok(self) -> bool:
-        """Whether every module of the adapter matches."""
-        return self.share == 1.0
+        """Whether every module of the adapter matches, and is understood."""
+        return self.share == 1.0 and not self.refused
 
     def explain(self) -> str:
         """One or two sentences: how much fits, and what does not."""
         parts = ", ".join(f"{name} {part.matched} of {part.total}" for name, part in self.components.items())
         text = f"{self.share:.0%} of its modules fit ({parts or 'it has none'})."
+        if self.refused:
+            text += f" It cannot be applied whole: {' '.join(self.refused[:SHOWN])}"
         if self.mismatched:
             text += f" Other shapes: {_some(self.mismatched)}."
         if self.missing:
@@ -69,6 +76,7 @@ class Fit:
             "components": {name: {"matched": part.matched, "total": part.total} for name, part in self.components.items()},
             "missing": list(self.missing),
             "mismatched": list(self.mismatched),
+            "refused": list(self.refused),
             "absent": dict(self.absent),
         }
 
@@ -83,8 +91,8 @@ def fits(adapter: Path | str, base: Path | str) -> Fit:
     adapter, base = Path(adapter), Path(base)
     header = read_header(adapter)
     keys = adapter_keys(header.tensors)
-    if keys is None:
-        raise BadFile(adapter, "not-an-adapter", "has no keys of an adapter. Name a LoRA or LyCORIS file.")
+    refused = adapter_faults(read_adapter(adapter))
+    assert keys is not None  # read_adapter refuses a file that has none
     modules = base_modules(base)
     counts: dict[str, list[int]] = {}
     missing, mismatched = [], []
@@ -107,7 +115,7 @@ def fits(adapter: Path | str, base: Path | str) -> Fit:
         else:
             count[0] += 1
     parts = {name: ComponentFit(*count) for name, count in sorted(counts.items())}
-    return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched), absent)
+    return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched), tuple(refused), absent)
 
 
 def _mismatch(layer: LayerSize, base: ModuleShape) -> str | None:

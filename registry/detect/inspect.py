@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from registry.adapters.peft_settings import warnings_of
 from registry.detect.compatibility import Fit, fits
 from registry.detect.component_kinds import of_cross_attention
 from registry.detect.header_metadata import MetadataFacts, metadata_facts, with_peft
@@ -17,7 +18,7 @@ from registry.detect.model_card import card_licence
 from registry.detect.sidecars import with_sidecars
 from registry.detect.table_facts import TableFacts, dtype_of, table_facts
 from registry.detect.verdict import Verdict, apply_metadata, checkpoint_claims, verdict_of
-from registry.errors import BadFile
+from registry.errors import BadFile, understood
 from registry.families import FAMILIES
 from registry.family import Control
 from registry.formats.adapter_keys import declared_dialect
@@ -26,7 +27,7 @@ from registry.formats.diffusers_folder import is_component
 from registry.formats.gguf import read_gguf
 from registry.formats.model_folder import CODE, folder_files, read_json, shard_faults, weights_of
 from registry.formats.model_header import ModelHeader
-from registry.formats.peft_config import config_beside, peft_weights, with_config
+from registry.formats.peft_config import config_beside, peft_config, peft_weights, with_config
 from registry.formats.safetensors_header import Header, read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
@@ -79,10 +80,11 @@ def _look_folder(path: Path) -> ModelHeader:
 def inspect(path: Path | str) -> Record:
     """The unsaved Record of a model file or folder, from headers and configs. `id` is empty. Raises BadFile."""
     path = peft_weights(Path(path).absolute())
-    if path.is_dir():
-        return _inspect_folder(path)
-    header = _header_of(path)
-    return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
+    with understood(path):
+        if path.is_dir():
+            return _inspect_folder(path)
+        header = _header_of(path)
+        return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
 
 
 def record_of(path: Path, size: int, metadata: Mapping[str, str], table: TableFacts, *, beside: Collection[str] | None = None) -> Record:
@@ -122,6 +124,7 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFact
     if not adapter.algorithms:
         message = "Its algorithm is not supported."
         verdict.warnings.append(Warn(code="unknown-algorithm", message=message))
+    verdict.warnings += [Warn(code=code, message=message) for code, message in warnings_of(peft_config(metadata))]
     kept = dict(base["metadata"])
     if len(adapter.ranks) > 1:
         kept["ranks"] = {str(rank): count for rank, count in adapter.ranks.items()}

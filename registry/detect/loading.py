@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from registry.detect.inspect import refuse_partial
 from registry.detect.other_families import DETECT_ONLY
-from registry.errors import FamilyMismatch, NotFound, Refused
+from registry.errors import FamilyMismatch, NotFound, Refused, understood
 from registry.families import FAMILIES
 from registry.family import Family
 from registry.parts import Parts
@@ -82,4 +82,5 @@ def load_family(
             f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."
         )
     refuse_partial(path)
-    return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
+    with understood(path, "wrong-config", "Are its config files and weights of one build? Copy it again."):
+        return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)

@@ -67,10 +67,12 @@ TORCH_DTYPES = {
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a safetensors word such as F16. Raises KeyError for one that torch does not have."""
+    """The torch dtype of a safetensors word such as F16. Raises Refused for one that is not read here: F4, F6_E2M3, F8_E8M0, ..."""
     import torch
 
     words = {word: dtype for dtype, word in TORCH_DTYPES.items()}
+    if name not in words:
+        raise Refused(f"{name} is a dtype that is not computed with here. Use a version of the model in fp32, fp16 or bf16.")
     return getattr(torch, words[name])  # type: ignore[no-any-return]  # looked up by name
 
 
@@ -207,8 +209,9 @@ def atomic_file(path: Path | str, *, needed: int | None = None) -> Iterator[Bina
             os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_of(error, temporary):
-            raise write_failed(path, error, needed=needed, written=raw.written) from error
+        own = error if isinstance(error, OSError) and _is_of(error, temporary) else None
+        if (failure := own or raw.failure) is not None and isinstance(error, Exception):
+            raise write_failed(path, failure, needed=needed, written=raw.written) from error
         raise
     with explained(path):
         sync_folder(path.parent)

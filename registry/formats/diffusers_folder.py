@@ -109,8 +109,8 @@ def _tokenizer(tokenizer_class: Any, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if tokenizer_class.__name__.endswith("Processor"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer_class.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def refuse_base_config(path: Path, base_config: Path | str | None) -> None:
@@ -143,20 +143,39 @@ def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, 
     faults: list[str] = []
     for name in wanted:
         entry = index.get(name)
-        library, class_name = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
-        if library is None or class_name is None:
+        if entry is None or entry == [None, None]:
             faults.append(f"model_index.json has no component {name!r}, which this family needs")
-        elif library not in LIBRARIES:
-            faults.append(f"component {name!r} wants code from {library!r}; only classes of {' and '.join(LIBRARIES)} are loaded")
-        elif not hasattr(importlib.import_module(library), class_name):
-            faults.append(f"component {name!r} wants {library}.{class_name}, which the installed {library} does not have")
+        elif fault := class_fault(entry):
+            faults.append(f"component {name!r} {fault}")
         elif not (path / name).is_dir():
             faults.append(f"the folder {name}/ is missing")
         else:
-            classes[name] = getattr(importlib.import_module(library), class_name)
+            classes[name] = getattr(importlib.import_module(entry[0]), entry[1])
     if faults:
         raise Faults(f"{path} cannot be loaded:", faults)
     return classes
+
+
+def class_fault(entry: object) -> str | None:
+    """Why the class that an entry of model_index.json names is not loaded, as the rest of a sentence; None for one that is.
+
+    Only concrete classes of diffusers and transformers are: transformers' Auto classes take a class, and its code, from the folder.
+    """
+    import importlib
+
+    if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(part, str) for part in entry):
+        return f"is {str(entry)[:80]}; a library and a class were expected"
+    library, class_name = entry
+    if library not in LIBRARIES:
+        return f"wants code from {library!r}; only classes of {' and '.join(LIBRARIES)} are loaded"
+    if class_name.startswith("Auto") and library == "transformers":
+        return f"names {class_name}, which takes its class from the folder. Name the class itself, such as CLIPTokenizer"
+    found = getattr(importlib.import_module(library), class_name, None) if class_name.isidentifier() else None
+    if found is None:
+        return f"wants {library}.{class_name}, which the installed {library} does not have"
+    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
+        return f"wants {library}.{class_name}, which is no class of a component"
+    return None
 
 
 def weights_in(folder: Path) -> list[str]:
@@ -182,13 +201,15 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
             if hasattr(model_class, "load_config"):
                 module = model_class.from_config(model_class.load_config(folder, local_files_only=True))
             else:
-                module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
+                module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
         return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
     weights = weights_in(folder)
     variant = None  # `model.fp16.safetensors` is loaded only where there is no plain one
     if all(".fp16." in name for name in weights):
         variant = "fp16"
     options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
+    if not hasattr(model_class, "load_config"):  # of transformers; diffusers' models know no code but their own
+        options["trust_remote_code"] = False
     module, declared = model_class.from_pretrained(folder, **options, output_loading_info=True)
     missing = sorted(name for name in declared["missing_keys"] if not UNREAD.search(name))
     if missing:

@@ -19,6 +19,8 @@ from registry.plain_values import from_json
 WEIGHTS, CONFIG = "adapter_model", "adapter_config.json"  # as peft names the files of a folder
 ENTRY = "lora_adapter_metadata"
 PATTERNS = ("alpha_pattern", "rank_pattern")
+SCALING = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora")
+MEANING = {"init_lora_weights", "kasa_config", "use_bdlora", "monteclora_config", "alora_invocation_tokens"}  # more than factors show
 NAME = re.compile(r"\^?(?:\w|\\?[.-])+\$?")  # a module's name or its end, as peft and diffusers write it: plain, or anchored and escaped
 
 
@@ -54,7 +56,7 @@ def config_beside(path: Path, *, beside: Collection[str] | None = None) -> dict[
 
 def with_config(metadata: Mapping[str, str], config: Mapping[str, Any]) -> Mapping[str, str]:
     """A header's metadata with the settings of the config beside the file, as diffusers would have written them into it."""
-    settings = {name: config[name] for name in ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora") if name in config}
+    settings = {name: config[name] for name in (*SCALING, *sorted(config.keys() & MEANING)) if name in config}
     settings |= {"lora_alpha": config["alpha"]} if "alpha" in config else {}  # as LoHa and LoKr call it
     if "lora_alpha" not in settings or ENTRY in metadata:
         return metadata

@@ -26,6 +26,7 @@ from registry.formats.safetensors_header import Header, TensorInfo, read_header
 from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
 from registry.home import clip_bpe_dir
 from registry.parts import Parts
+from registry.plain_values import from_json
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +172,7 @@ def _configs(
         return _folder_configs(layout, folder)
     if CONFIGS_ENTRY in header.metadata:
         try:
-            written: dict[str, dict[str, Any]] = json.loads(header.metadata[CONFIGS_ENTRY])
+            written: dict[str, dict[str, Any]] = from_json(header.metadata[CONFIGS_ENTRY])
         except ValueError as error:
             raise BadFile(path, "bad-header", f"its header's {CONFIGS_ENTRY} is not readable JSON ({error}). {HINT}") from error
         return written
@@ -349,7 +350,7 @@ def _tokenizer(path: Path, name: str, layout: Layout, configs: Mapping[str, Mapp
     from transformers import CLIPTokenizer
 
     if folder is not None:
-        return CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
+        return CLIPTokenizer.from_pretrained(folder / name, local_files_only=True, trust_remote_code=False)
     encoder, pad = layout.tokenizers[name]
     tokens = configs[encoder]["vocab_size"]
     if tokens != CLIP_TOKENS:

@@ -13,6 +13,7 @@ import yaml
 from registry.errors import Faults, Refused
 from registry.formats.safetensors_header import open_regular
 from registry.names import suggest
+from registry.plain_values import from_yaml
 
 DTYPES = {
     "fp32": "F32",
@@ -114,8 +115,8 @@ def read_recipe(path: Path | str) -> Recipe:
     if len(raw) > LIMIT:
         raise Refused(f"{path} is longer than a recipe may be ({LIMIT:,} bytes). Name a YAML file.")
     try:
-        plain = yaml.safe_load(raw.decode("utf-8"))
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        plain = from_yaml(raw.decode("utf-8"))
+    except ValueError as error:
         raise Refused(f"{path} is not YAML ({error}). Expected method:, sources: and the other settings of a recipe.") from error
     return recipe_of(plain, where=str(path))
 

@@ -66,6 +66,46 @@ def a1111_reads(text: str) -> dict[str, str]:
     return found | {"Prompt": prompt, "Negative prompt": negative}
 
 
+def a1111_weights(text: str) -> list[tuple[str, float]]:
+    """parse_prompt_attention of AUTOMATIC1111 1.10: the text in pieces with their weights, by the rules of its documentation.
+
+    `(a)` is 1.1, `[a]` is 1 / 1.1, `(a:1.5)` is 1.5; a backslash before a bracket or a backslash makes it a letter; what is open at the
+    end closes there.
+    """
+    token = re.compile(r"\\[()\[\]\\]|:\s*([+-]?[.\d]+)\s*\)|[()\[\]]|[^\\()\[\]:]+|:|\\", re.DOTALL)
+    pieces: list[tuple[str, float]] = []
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+
+    def weigh(start: int, by: float) -> None:
+        pieces[start:] = [(piece, weight * by) for piece, weight in pieces[start:]]
+
+    for match in token.finditer(text):
+        found = match[0]
+        if found[0] == "\\" and found[1:] in ("(", ")", "[", "]", "\\"):
+            pieces.append((found[1], 1.0))
+        elif found in opened:
+            opened[found].append(len(pieces))
+        elif found == ")" and opened["("]:
+            weigh(opened["("].pop(), 1.1)
+        elif found == "]" and opened["["]:
+            weigh(opened["["].pop(), 1 / 1.1)
+        elif match[1] is not None and opened["("]:
+            weigh(opened["("].pop(), float(match[1]))
+        else:
+            pieces.append((found, 1.0))
+    for start in opened["("]:
+        weigh(start, 1.1)
+    for start in opened["["]:
+        weigh(start, 1 / 1.1)
+    joined: list[tuple[str, float]] = []
+    for piece, weight in pieces:
+        if joined and joined[-1][1] == weight:
+            joined[-1] = (joined[-1][0] + piece, weight)
+        else:
+            joined.append((piece, weight))
+    return joined
+
+
 def gallery(
     folder: Path,
     axes: Mapping[str, Sequence[Any]],

@@ -22,7 +22,7 @@ def test_json_that_is_none(text: str | bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 2000, "a: [", "!!timestamp x", "!!int x", "!!python/object/apply:os.system [true]", "&a [*a]", "{{}: 1}", "!!binary é", "\x01"],
+    ["[" * 1000, "a: [", "!!timestamp x", "!!int x", "!!python/object/apply:os.system [true]", "&a [*a]", "{{}: 1}", "!!binary é", "\x01"],
 )
 def test_yaml_that_is_none(text: str) -> None:
     with pytest.raises(ValueError):

@@ -66,3 +66,35 @@ def test_alpha_is_the_rank_when_not_given() -> None:
 
 def test_plain_values_hold_no_enum() -> None:
     assert to_plain(TrainConfig())["precision"] == "auto"
+
+
+def test_values_of_other_types_in_a_file_are_refused_together(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    lines = ["steps: abc", "lora: 5", "data: null", "name: 5", "precision: [1]", "optim: {betas: [0.9, x], lr: x, lrr: 1}", "seed: -1"]
+    file.write_text("\n".join(lines))
+    with pytest.raises(Faults) as caught:
+        read_yaml(file)
+    assert caught.value.faults == [
+        "steps must be a whole number, got 'abc'.",
+        "lora must be a group of settings, got 5.",
+        "data must be a group of settings, got None.",
+        "name must be a text or null, got 5.",
+        "precision must be auto or fp32 or bf16 or fp16, got [1].",
+        "optim.betas must be a list of numbers or null, got [0.9, 'x'].",
+        "optim.lr must be a number, got 'x'.",
+        "optim.lrr is no setting. Did you mean 'lr'?",
+        "seed must be in 0 .. 2^63 - 1, got -1.",
+    ]
+
+
+@pytest.mark.parametrize("text", ["[" * 300, "&a [*a]", "steps: !!timestamp x", "!!python/object/apply:os.getpid []", "a: b: c", "\x00"])
+def test_a_file_that_is_no_settings_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(Refused):
+        read_yaml(tmp_path / "config.yaml")
+
+
+def test_a_number_that_yaml_takes_for_a_text_is_one(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("steps: 1e3\noptim: {lr: 1e-3}")
+    found = read_yaml(tmp_path / "config.yaml")
+    assert (found.steps, found.optim.lr) == (1000, 0.001)

@@ -8,7 +8,6 @@ state.json              step, held-out history, sha256 of the other files
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import re
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import JobFailed, Refused
-from registry.formats.atomic_file import sync_folder, write_json
+from registry.formats.atomic_file import atomic_file, sync_folder, write_json
+from registry.plain_values import from_json
 from train.output.folder import UNFINISHED
 
 VERSION = 1
@@ -65,10 +65,8 @@ def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], train
     made.mkdir()
     try:
         write_adapter(made / ADAPTER)
-        with (made / TRAINING).open("wb") as file:
+        with atomic_file(made / TRAINING) as file:
             torch.save(dict(training), file)
-            file.flush()
-            os.fsync(file.fileno())
         files = {name: _sha256(made / name) for name in (ADAPTER, TRAINING)}
         write_json(made / STATE, {"version": VERSION, "step": step, "files": files, "history": dict(history)})
         sync_folder(made)
@@ -137,22 +135,36 @@ def _move_away(run: Path, folder: Path) -> Path:
 
 def read(folder: Path) -> Checkpoint:
     """Read a checkpoint and verify its hashes. Raises Damaged; JobFailed for one that this program or this user cannot read."""
-    import torch
-
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = from_json((folder / STATE).read_bytes())
         version, step, files = state["version"], int(state["step"]), dict(state["files"])
         wrong = [name for name, sha256 in files.items() if _sha256(folder / name) != sha256]
-        training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu") if not wrong else {}
+        training = _training(folder / TRAINING) if not wrong else {}
+        history = dict(state["history"])
     except PermissionError as error:
         raise JobFailed(f"The checkpoint {folder} cannot be read ({error}). Give this user the right to read it.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Damaged(f"The checkpoint {folder} is damaged ({error}).") from error
     if wrong:
         raise Damaged(f"The checkpoint {folder} is damaged: {', '.join(wrong)} is not what was saved.")
     if version != VERSION:
         raise JobFailed(f"The checkpoint {folder} is of version {version}, this program reads version {VERSION}. Update loraloom.")
-    return Checkpoint(folder, step, training, state["history"])
+    return Checkpoint(folder, step, training, history)
+
+
+def _training(path: Path) -> dict[str, Any]:
+    """Optimizer and random states: tensors and plain values alone. Raises ValueError for a file that asks for code, or is none of these."""
+    import torch
+
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch's text advises to load without its protection
+        raise ValueError(f"{path.name} asks for code to be run, or is no file of tensors") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} does not hold a training's state")
+    return found
 
 
 def prune(run: Path, *, keep: int, best: int | None) -> None:

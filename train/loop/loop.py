@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from registry.errors import JobFailed
+from registry.errors import JobFailed, is_out_of_memory
 from registry.progress import Report, Tick
+from registry.typed_values import is_of
 from train.config import Precision
 from train.loop import checkpoint
 from train.loop.interrupt import Interrupted, StopRequest
@@ -315,6 +316,31 @@ def training_state(state: TrainState) -> dict[str, Any]:
 
 def restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
     """Weights, optimizer and random states as they were at the checkpoint. Raises JobFailed when they do not belong to this model."""
+    try:
+        _restore(state, found, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:  # of torch and numpy, for other contents
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise JobFailed(f"The checkpoint {found.folder} does not hold this run's state ({reason}). Remove it, and resume.") from error
+
+
+def history_of(found: checkpoint.Checkpoint) -> History:
+    """The held-out losses and the time so far. Raises JobFailed for what is none."""
+    try:
+        history = History(**found.history)
+    except TypeError as error:
+        raise JobFailed(f"The checkpoint {found.folder} has an unreadable history ({error}). Remove it, and resume.") from error
+    rows = history.heldout if isinstance(history.heldout, list) else [None]
+    sound = all(
+        isinstance(row, dict) and is_of(row.get("losses"), list[float]) and row["losses"] and is_of(row.get("step"), int) for row in rows
+    )
+    if not (sound and is_of(history.base, list[float]) and is_of(history.seconds, float)):
+        raise JobFailed(f"The checkpoint {found.folder} has an unreadable history. Remove it, and resume.")
+    return history
+
+
+def _restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
     names = [name for name, _ in state.weights]
     if list(found.training["weights"]) != names:
         raise JobFailed(f"The checkpoint {found.folder} has other layers than this run's settings.")

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from registry.errors import Refused
+from registry.errors import JobFailed, Refused
+from registry.files.write_failure import explained
 from registry.formats.atomic_file import write_text
 from registry.names import Table
+from registry.plain_values import from_json
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"
@@ -48,7 +50,7 @@ def open_trackers(folder: Path, config: TrainConfig, *, after: int) -> list[Trac
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line cut off by a kill is left out."""
+    """The rows of metrics.jsonl; a last line cut off by a kill is left out. Raises JobFailed for another that is none."""
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -56,10 +58,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = from_json(line)
+            if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
+                raise ValueError("it has no step")
+            rows.append(row)
+        except ValueError as error:
             if number != len(lines) - 1:
-                raise
+                raise JobFailed(f"{folder / METRICS}, line {number + 1}, is damaged ({error}). Remove that line, and resume.") from error
     return rows
 
 
@@ -70,14 +75,18 @@ class JsonLines:
     def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
         kept = _rows_until(folder, after)
         write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._path = folder / METRICS
+        self._file = self._path.open("a", encoding="utf-8")
 
     def log(self, rows: Sequence[Row]) -> None:
-        self._file.write("".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows))
-        self._file.flush()
+        text = "".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows)
+        with explained(self._path):
+            self._file.write(text)
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with explained(self._path):
+            self._file.close()
 
 
 @TRACKERS.add("tensorboard")

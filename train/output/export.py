@@ -107,10 +107,14 @@ def output_modules(tensors: Mapping[str, Tensor], writing: Writing, alphas: Mapp
 
 
 def read_adapter(path: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint's adapter in the keys of its file."""
+    """The weights of a checkpoint's adapter in the keys of its file. Raises JobFailed for what is no safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise JobFailed(f"{path} is no safetensors file ({error}). Remove its checkpoint, and resume from the one before it.") from error
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -14,8 +13,10 @@ from typing import Any
 
 from registry.errors import JobFailed, NotFound, Refused
 from registry.files.locks import locked
+from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_json, write_text
 from registry.names import suggest
+from registry.plain_values import from_json
 from train.config import TrainConfig, read_yaml, to_yaml
 
 CONFIG = "config.yaml"
@@ -27,9 +28,10 @@ UNFINISHED = ".tmp-"
 def make_folder(config: TrainConfig, name: str, inputs: Mapping[str, Any]) -> Path:
     """A new run folder with config.yaml and inputs.json in it, created atomically. Two in one second do not collide."""
     parent = Path(config.out).expanduser().absolute() / name
-    parent.mkdir(parents=True, exist_ok=True)
     made = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
-    made.mkdir()
+    with explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        made.mkdir()
     try:
         write_text(made / CONFIG, to_yaml(config))
         write_json(made / INPUTS, inputs)
@@ -94,12 +96,14 @@ def read_config(folder: Path) -> TrainConfig:
 def read_json_if_there(path: Path) -> dict[str, Any] | None:
     """The object in a file, None when there is no such file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = from_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise JobFailed(f"{path} is damaged: {error}.") from error
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise JobFailed(f"{path} is damaged: a JSON object was expected.")
+    return value
 
 
 @contextmanager

@@ -59,6 +59,8 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
     before, now = folder.read_json_if_there(place / folder.INPUTS), inputs_of(made, store)
     if before is None:
         raise Refused(f"{place} has no {folder.INPUTS}: it is not a complete run folder.")
+    if not _is_sound(before):
+        raise Refused(f"{place / folder.INPUTS} does not hold a run's inputs. Was it edited? Start a new run.")
     faults = []
     if before["base"]["sha256"] != now["base"]["sha256"]:
         faults.append(
@@ -71,6 +73,18 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         faults += [f"{part}{name} has another image or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
     if faults:
         raise Faults(f"{place} was started with other inputs. Restore them, or start a new run:", sorted(faults))
+
+
+def _is_sound(inputs: Mapping[str, Any]) -> bool:
+    """Whether this is what inputs.json holds, as far as it is read."""
+    base, dataset = inputs.get("base"), inputs.get("dataset")
+    rows = (dataset.get("files") if isinstance(dataset, dict) else None, inputs.get("heldout"))
+    texts = all(
+        isinstance(part, list)
+        and all(isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("file", "sha256", "prompt")) for row in part)
+        for part in rows
+    )
+    return texts and isinstance(base, dict) and isinstance(base.get("sha256"), str) and isinstance(inputs.get("resumes"), list)
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:

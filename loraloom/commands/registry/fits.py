@@ -27,7 +27,7 @@ def fit(arguments: argparse.Namespace) -> int:
     store = open_store()
     adapter, base = store.find(arguments.adapter, kind="adapter"), store.find(arguments.base, kind="checkpoint")
     found = fits(Path(str(adapter.path)), Path(str(base.path)))
-    good = found.share * 100 >= arguments.threshold and found.share > 0
+    good = found.share * 100 >= arguments.threshold and found.share > 0 and not found.refused
     if arguments.json:
         console.answer_json({**found.to_json(), "adapter": adapter.name, "base": base.name})
     else:

@@ -53,13 +53,13 @@ def unet_file(header: ModelHeader) -> UNetFile | None:
     if first is None or len(first.shape) != 4:
         return None
     inside = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
-    cross = next((info.shape[1] for key, info in inside.items() if key.endswith("attn2.to_k.weight")), None)
+    cross = next((info.shape[1] for key, info in inside.items() if key.endswith("attn2.to_k.weight") and len(info.shape) > 1), None)
     projection = next((info for key, info in inside.items() if key.endswith(".proj_in.weight")), None)
     added = inside.get("label_emb.0.0.weight")
     return UNetFile(
         in_channels=first.shape[1],
         cross_width=cross,
-        added_width=added.shape[1] if added is not None else None,
+        added_width=added.shape[1] if added is not None and len(added.shape) > 1 else None,
         conv_projection=projection is not None and len(projection.shape) == 4,
         text=_text_in(tensors),
         prefix=prefix,

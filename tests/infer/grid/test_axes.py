@@ -91,6 +91,13 @@ def test_weight_without_adapters_is_refused() -> None:
         AXES["weight"].apply(Render(base="pocket"), 0.5)
 
 
+def test_an_axis_without_its_image_names_the_way_out() -> None:
+    with pytest.raises(Refused, match=r"this cell has none.*or leave such cells out: where='init != null'"):
+        AXES["strength"].apply(Render(base="pocket"), 0.5)
+    with pytest.raises(Refused, match=r"this cell has none.*or leave such cells out: where='control != \"none\"'"):
+        AXES["scale"].apply(Render(base="pocket"), 0.5)
+
+
 def test_adapters_setting() -> None:
     assert read_adapters(["ink:0.6", "hat"]) == (Adapter(reference="ink", weight=0.6), Adapter(reference="hat"))
     assert read_adapters(None) == read_adapters("none") == read_adapters([]) == ()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from infer.grid.cells import CellStore
@@ -28,6 +29,22 @@ def test_defaults_are_the_plain_pipelines(shelf: Shelf) -> None:
     assert render.sampler is None and render.negative is None and render.precision == "fp32"
     assert render.base_sha256 == shelf.store.sha256(shelf.store.find("tiny"))
     assert {name for name, _ in render.versions} >= {"torch", "diffusers", "transformers"}
+
+
+def test_what_other_programs_read_as_commands_is_refused_or_noted(shelf: Shelf) -> None:
+    with pytest.raises(Faults) as caught:
+        plan(config(prompt="a cat <lora:ink:0.8>", negative="<lora:hat:1>", sampler="lcm", steps=80), shelf.store)
+    asked = "\n".join(caught.value.faults)
+    assert "prompt holds <lora:ink:0.8>." in asked and "adapters=ink:0.8" in asked and "negative holds <lora:hat:1>." in asked
+    assert "steps is 80, but sampler 'lcm' picks its steps among the 50 that models are distilled over" in asked and "strength" not in asked
+    (note,) = plan(config({"prompt": ["a (red:1.3) cat", "(red:1.3) [a|b]", "a (cat)"]}), shelf.store).notes
+    assert note.endswith(": (red:1.3), [a|b].")
+
+
+def test_the_axis_of_strength_leaves_out_the_cells_without_init(shelf: Shelf, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (200, 0, 0)).save(tmp_path / "photo.png")
+    axes = {"init": [None, str(tmp_path / "photo.png")], "strength": [0.5, 1.0]}
+    assert len(plan(config(axes, where="init != null"), shelf.store).cells) == 2
 
 
 def test_what_is_null_and_what_is_spelt_out_have_one_key(shelf: Shelf) -> None:

@@ -1,6 +1,9 @@
 """What an image carries: A1111's text as A1111 reads it, and our own Render, whatever the prompt holds."""
 
 import io
+import json
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,10 @@ import pytest
 from PIL import Image
 
 from infer.draw.files import Adapter
+from infer.draw.prompt_marks import escape
+from infer.draw.render import Render
 from infer.output.infotext import ModelNames, infotext, quote
-from infer.output.png import encode_png, hash_pixels, label_png, read_carried, read_png
+from infer.output.png import KEY, SIGNATURE, _chunks, _packed, encode_png, hash_pixels, label_png, read_carried, read_png
 from registry.errors import BadFile
 from tests.infer.images import NAMES, a1111_reads, resolved, square
 
@@ -40,7 +45,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
     found = a1111_reads(infotext(render, names, version="LoRA Loom 1"))
     tags = "<lora:inkv1:0.6> <lora:hat:1>"
     assert found == {
-        "Prompt": f"{prompt} {tags}".strip(),
+        "Prompt": f"{escape(prompt)} {tags}".strip(),
         "Negative prompt": "blurry, low: quality",
         "Steps": "20",
         "Sampler": "DPM++ 2M",
@@ -51,7 +56,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
         "Size-2": "64",
         "Model hash": "a" * 10,
         "Model": "my, model: v1",
-        "Clip skip": "2",
+        "Prompt clip skip": "1",
         "RNG": "CPU",
         "Lora hashes": "inkv1: 123456789abc, hat: abcdefabcdef",
         "Version": "LoRA Loom 1",
@@ -61,7 +66,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
 def test_what_is_not_given_is_not_in_the_text() -> None:
     found = a1111_reads(infotext(resolved(), NAMES, version="1"))
     assert found["Prompt"] == "a cat" and found["Sampler"] == "DDIM"
-    assert not {"Clip skip", "Lora hashes", "Distilled CFG Scale"} & set(found) and found["Negative prompt"] == ""
+    assert not {"Clip skip", "Prompt clip skip", "Lora hashes", "Distilled CFG Scale"} & set(found) and found["Negative prompt"] == ""
 
 
 def test_an_embedded_scale_is_the_distilled_one() -> None:
@@ -115,3 +120,41 @@ def test_an_image_of_others_is_refused_with_the_reason(tmp_path: Path) -> None:
         with pytest.raises(BadFile) as caught:
             read_png(tmp_path / name)
         assert caught.value.code == code
+
+
+def relabelled(plain: object) -> bytes:
+    """An image whose own text holds another Render."""
+    png = encode_png(Image.new("RGB", (8, 8)), resolved(), NAMES)
+    start = KEY.encode() + bytes(5)
+    text = json.dumps({"key": "x", "pixels_sha256": "y", "render": plain}).encode()
+    chunks = [(kind, start + text if data.startswith(start) else data) for kind, data in _chunks(png)]
+    return SIGNATURE + b"".join(_packed(kind, data) for kind, data in chunks)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", "7"),
+        ("adapters", [1]),
+        ("adapters", [{"reference": 3}]),
+        ("controls", {"a": 1}),
+        ("prompt", None),
+        ("versions", [1]),
+        ("steps", [2]),
+        ("init", 5),
+    ],
+)
+def test_a_render_of_other_types_is_no_render(field: str, value: object) -> None:
+    whole = resolved().to_json()
+    assert Render.from_json(json.loads(json.dumps(whole))) == read_carried(relabelled(whole)).render == resolved()
+    with pytest.raises(BadFile, match="carries a Render that cannot be read"):
+        read_carried(relabelled({**whole, field: value}))
+
+
+def test_an_image_that_claims_more_pixels_than_any_is_refused() -> None:
+    """PIL's own limit is 179 million; the header alone claims them."""
+    png = encode_png(Image.new("RGB", (8, 8)), resolved(), NAMES)
+    header = struct.pack(">II", 60_000, 60_000) + png[24:29]
+    claimed = png[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + png[33:]
+    with pytest.raises(BadFile, match="is not a PNG that can be read"):
+        read_carried(claimed)

@@ -1,5 +1,7 @@
 """The contact sheet: every label whole and legible, nothing over anything, the right image in the right place."""
 
+import io
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -8,9 +10,13 @@ from PIL import Image
 
 import infer.output.sheet
 from infer.output import lettering
+from infer.output.gallery import Gallery
 from infer.output.lettering import Style, ink, legible, width, wrap
-from infer.output.sheet import SMALLEST, Box, Sheet, fit, write_sheet
-from tests.infer.images import gallery
+from infer.output.sheet import READABLE, SMALLEST, write_sheet
+from infer.output.sheet import fit as pages
+from infer.output.sheet_layout import Box, Sheet
+from infer.output.sources import SourceImage
+from tests.infer.images import gallery, square
 
 LONG = "a very long prompt about a cat, a dog and Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen_v2-000300.safetensors " * 3
 GRIDS: dict[str, dict[str, list[object]]] = {
@@ -23,11 +29,25 @@ GRIDS: dict[str, dict[str, list[object]]] = {
 }
 
 
+def fit(shown: Gallery) -> tuple[Sheet, list[str]]:
+    """The sheet of a gallery that has room on one page."""
+    (sheet,), notes = pages(shown)
+    return sheet, notes
+
+
+def source(name: str, size: tuple[int, int]) -> SourceImage:
+    whole = io.BytesIO()
+    square((200, 100, 0), size).save(whole, "PNG")
+    return SourceImage(label=name, png=whole.getvalue(), size=size)
+
+
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
 def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, axes: dict[str, list[object]]) -> None:
-    shown = gallery(tmp_path, axes, failed=[(1, 1)])
+    sources = [source(f"init photo-{number}.jpg {LONG[:90]}", (300 - 40 * number, 200)) for number in range(7)]
+    shown = replace(gallery(tmp_path, axes, failed=[(1, 1)]), sources=sources)
     sheet, _notes = fit(shown)
-    boxes = [one.box for one in sheet.words] + [one.box for one in sheet.tiles]
+    assert [one for _box, one in sheet.sources] == sources
+    boxes = [one.box for one in sheet.words] + [one.box for one in sheet.tiles] + [box for box, _source in sheet.sources]
     assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
     assert all(0 < box.left < box.right < sheet.width and 0 < box.top < box.bottom < sheet.height for box in boxes)
     for words in sheet.words:
@@ -76,19 +96,57 @@ def test_small_images_are_enlarged_by_a_whole_number_and_large_ones_are_not(tmp_
     assert "50 %" in notes[0]
 
 
-def test_a_sheet_that_would_be_too_large_is_made_smaller_then_shorter_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_laid_side_by_side_towards_a_square_page(tmp_path: Path) -> None:
+    """4 x 3 x 6 x 4 cells were a strip of 632 x 14,655 pixels."""
+    shown = gallery(
+        tmp_path, {"prompt": list("abcd"), "seed": [1, 2, 3], "adapter": list("uvwxyz"), "weight": [0, 0.3, 0.6, 1]}, size=(512, 512)
+    )
+    sheets, notes = pages(shown)
+    assert all(max(one.width, one.height) < 2 * min(one.width, one.height) for one in sheets)
+    assert sum(len(one.tiles) for one in sheets) == 288
+    assert {one.box.right - one.box.left for sheet in sheets for one in sheet.tiles} <= set(range(READABLE, 513)) and "%" in notes[-1]
+    titles = [one for one in sheets[0].words if one.lines[0].startswith("seed")]
+    assert len({one.box.left for one in titles}) > 1 and len({one.box.top for one in titles}) > 1
+
+
+def test_a_sheet_that_would_be_too_large_has_several_pages_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
     monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 3_000_000)
+    shown = gallery(tmp_path / "a", {"steps": list(range(60)), "guidance": [1, 2]})
+    sheets, notes = pages(shown)
+    assert all(max(one.width, one.height) <= 2000 and one.width * one.height <= 3_000_000 for one in sheets)
+    assert [one.image.place for sheet in sheets for one in sheet.tiles if one.image] == [one.place for one in shown.images]
+    assert len(sheets) > 1 and notes == []
+    written = write_sheet(tmp_path / "sheet.png", shown)
+    names = ["sheet.png", *(f"sheet-{number}.png" for number in range(2, len(sheets) + 1))]
+    assert written[0] == f"The sheet has {len(sheets)} pages: sheet.png to {names[-1]}."
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == sorted(names)
+    for name, sheet in zip(names, sheets, strict=True):
+        with Image.open(tmp_path / name) as painted:
+            assert painted.size == (sheet.width, sheet.height)
 
-    def inside(sheet: Sheet) -> bool:
-        return max(sheet.width, sheet.height) <= 2000 and sheet.width * sheet.height <= 3_000_000
 
-    smaller, notes = fit(gallery(tmp_path / "a", {"steps": list(range(24)), "guidance": list(range(12))}))
-    assert inside(smaller) and len(smaller.tiles) == 24 * 12
-    assert {one.box.right - one.box.left for one in smaller.tiles} <= set(range(SMALLEST, 65))
-    shorter, notes = fit(gallery(tmp_path / "b", {"steps": list(range(60)), "guidance": [1, 2]}))
-    assert inside(shorter) and "of 60 rows" in notes[0]
-    assert f"first {len(shorter.tiles) // 2} of" in notes[0] and len(shorter.tiles) > 40
+def test_more_pages_than_anybody_opens_are_smaller_then_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
+    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 3_000_000)
+    monkeypatch.setattr(infer.output.sheet, "PAGES", 2)
+    shown = gallery(tmp_path, {"steps": list(range(100)), "guidance": [1, 2]}, size=(96, 96))
+    sheets, notes = pages(shown)
+    assert len(sheets) == 2 and {one.box.right - one.box.left for sheet in sheets for one in sheet.tiles} == {SMALLEST}
+    assert "50 %" in notes[0] and f"first {sum(len(one.tiles) for one in sheets) // 2} of 100 rows" in notes[1]
+
+
+def test_source_images_are_painted_under_the_head(tmp_path: Path) -> None:
+    shown = replace(
+        gallery(tmp_path / "images", {"seed": [1, 2]}), sources=[source("init photo.jpg", (300, 150)), source("mask m.png", (64, 64))]
+    )
+    sheet, _ = fit(shown)
+    write_sheet(tmp_path / "sheet.png", shown)
+    with Image.open(tmp_path / "sheet.png") as painted:
+        for box, _one in sheet.sources:
+            assert max(box.right - box.left, box.bottom - box.top) == 140
+            assert painted.getpixel(((box.left + box.right) // 2, (box.top + box.bottom) // 2)) == (200, 100, 0)
+    assert {"init photo.jpg", "mask m.png"} <= {" ".join(one.lines) for one in sheet.words}
 
 
 def test_a_cell_the_grid_does_not_have_is_empty_and_a_failed_one_says_so(tmp_path: Path) -> None:

@@ -348,6 +348,28 @@ def test_pefts_own_algorithms_keep_their_alpha_elsewhere_and_are_refused(store: 
         convert(store, lycoris(tmp_path / "loha.safetensors", name), tmp_path / "out.safetensors", "kohya", family="sd1")
 
 
+def test_what_began_as_a_part_of_the_base_is_refused_with_the_way_out(store: Store, tmp_path: Path) -> None:
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    settings = {"unet.r": 2, "unet.lora_alpha": 4, "unet.init_lora_weights": "pissa"}
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, 6), f"{name}.lora_B.weight": torch.ones(8, 2)}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps(settings)})
+    with pytest.raises(Refused, match=r"trained by PiSSA: 1 modules began as a part of the base.*lora fuse, lora extract"):
+        convert(store, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", family="sd1")
+
+
+def test_adalora_becomes_a_lora_with_its_singular_values(store: Store, tmp_path: Path) -> None:
+    from registry.adapters.delta import delta
+
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    up, down, singular = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0], [0.5]])
+    tensors = {f"{name}.lora_A": down, f"{name}.lora_B": up, f"{name}.lora_E": singular}
+    settings = {"unet.init_r": 2, "unet.lora_alpha": 4}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps(settings)})
+    found = convert(store, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", family="sd1")
+    (module,) = read_adapter(found["file"]).modules
+    assert torch.allclose(delta(module), torch.tensor([[4.0, 2.0], [12.0, 4.0]]), rtol=1e-5)  # B diag(E) A x 4 / (2 + 1e-5)
+
+
 def test_the_family_is_asked_for_and_typing_errors_are_answered(store: Store, tmp_path: Path) -> None:
     source = written(tmp_path / "odd.safetensors", {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (16, 16)})
     with pytest.raises(Refused, match=r"may be for .* or .*--family"):

@@ -129,7 +129,7 @@ C = "lora_unet_down_blocks_0_resnets_0_conv1"
 )
 def test_lycoris_shapes(tmp_path: Path, small: Path, shapes: Shapes, good: bool) -> None:
     model(tmp_path / "x", shapes)
-    assert fits(tmp_path / "x", small).ok is good
+    assert (fits(tmp_path / "x", small).share == 1.0) is good
 
 
 FLUX = {
@@ -166,6 +166,20 @@ def test_flux_in_both_spellings(tmp_path: Path) -> None:
             assert fit.ok and fit.components["transformer"].total == 2, fit.explain()
     lora(tmp_path / "wrong", {"double_blocks.0.img_attn.qkv": (16, 47)}, dialect="kohya")
     assert not fits(tmp_path / "wrong", tmp_path / "folder").ok
+
+
+def test_fits_asks_what_fuse_asks(tmp_path: Path, small: Path) -> None:
+    """Shapes alone said 100% of what fuse refuses."""
+    from safetensors.torch import load_file, save_file
+
+    good = tmp_path / "a.safetensors"
+    lora(good, MODULES, dialect="peft")
+    tensors = load_file(good)
+    del tensors[next(key for key in tensors if "lora_B" in key)]
+    save_file(tensors, tmp_path / "half.safetensors")
+    found = fits(tmp_path / "half.safetensors", small)
+    assert found.share == 1.0 and not found.ok and "is half a lora: up missing" in found.explain()
+    assert found.to_json()["refused"] == list(found.refused) and not fits(good, small).refused
 
 
 def test_what_is_no_adapter_is_refused(tmp_path: Path, small: Path) -> None:
