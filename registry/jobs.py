@@ -113,6 +113,7 @@ def extract_lora(
     components: Sequence[str] | None = None,
     seed: int = 0,
     dtype: str = "fp16",
+    biases: bool = False,
     name: str | None = None,
     store: Store | None = None,
     report: Report = silent,
@@ -121,11 +122,12 @@ def extract_lora(
 
     `energy` keeps this share, above 0 to 1, of each layer's squared Frobenius norm; `rank` is the rank, or beside `energy` the largest
     one. One of them is needed. `components` (denoiser, text_encoder, text_encoder_2) is all of them by default.
+    `biases` writes the changes of biases (diff_b) and norms (diff) too, which ComfyUI applies.
     """
     store = store or Store()
     keep = Keep(rank=rank, energy=energy)
     chosen = None if components is None else tuple(components)
-    plan = plan_extract(tuned, base, store, output, keep=keep, components=chosen, seed=seed, dtype=dtype, name=name)
+    plan = plan_extract(tuned, base, store, output, keep=keep, components=chosen, seed=seed, dtype=dtype, biases=biases, name=name)
     return run_extract(plan, store, report=report)
 
 

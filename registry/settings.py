@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from registry.options import Option
 
 
-def setting(default: Any, meaning: str) -> Any:
-    """A field with its default (or a function that makes it) and its meaning."""
+def setting(default: Any, meaning: str, *, prose: bool = False) -> Any:
+    """A field with its default (or a function that makes it) and its meaning; `prose`: a list of sentences, which hold commas."""
     kind = "default_factory" if callable(default) else "default"
-    return field(metadata={"help": meaning}, **{kind: default})
+    return field(metadata={"help": meaning, "prose": prose}, **{kind: default})
 
 
 def word(default: str | None, meaning: str) -> Any:

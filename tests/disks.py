@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ def small_disk(folder: Path, *, size_kib: int = 1024) -> Iterator[bool]:
     """A file system of this size at the folder; gives False where none can be mounted."""
     folder.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(folder)]
-    mounted = os.name == "posix" and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    mounted = shutil.which("mount") is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield mounted
     finally:
@@ -63,3 +64,24 @@ def refuse_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, *, free_kib: in
         return original(self, data)
 
     monkeypatch.setattr(write_failure.Output, "write", write)
+
+
+def close_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be made in the folder, as on a read-only disk; permissions would not keep root out."""
+    make, enter = os.mkdir, os.open
+
+    def refuse(path: Any) -> None:
+        if Path(os.fsdecode(path)).is_relative_to(folder):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def mkdir(path: Any, *arguments: Any, **named: Any) -> None:
+        refuse(path)
+        make(path, *arguments, **named)
+
+    def opened(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        if flags & os.O_CREAT:
+            refuse(path)
+        return enter(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "open", opened)

@@ -130,7 +130,7 @@ class HeldoutConfig:
 @dataclass(kw_only=True)
 class PreviewConfig:
     prompts: list[str] | None = setting(
-        None, "prompts of the sample images (default: the first held-out captions, else training captions); [] draws none"
+        None, "prompts of the sample images (default: the first held-out captions, else training captions); [] draws none", prose=True
     )
     every: int | None = setting(None, "steps between previews (default: with each checkpoint)")
     seed: int = setting(0, "seed of the first prompt's image; each further prompt has the next seed")
@@ -161,6 +161,9 @@ class TrainConfig:
     batch_size: int = setting(4, "batch size per device")
     accumulate: int = setting(1, "gradient accumulation steps")
     steps: int = setting(1000, "optimizer steps")
+    epochs: float | None = setting(
+        None, "how often each image is trained on; the plan makes it the least number of steps that do (default: steps)"
+    )
     seed: int = setting(0, "seed of the LoRA's initial weights, the order of images and all noise")
     lora: LoraConfig = field(default_factory=LoraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -222,6 +225,12 @@ class TrainConfig:
         yield "optim.clip", clip, isfinite(clip) and clip >= 0, "must be 0 or more"
         good = betas is None or (len(betas) == 2 and all(0 <= beta < 1 for beta in betas))
         yield "optim.betas", betas, good, "must be two numbers in [0, 1), or null for the optimizer's own"
+        yield (
+            "epochs",
+            self.epochs,
+            self.epochs is None or (isfinite(self.epochs) and self.epochs > 0),
+            "must be above 0, or null for steps",
+        )
         shift = self.objective.shift
         yield "objective.shift", shift, shift is None or (isfinite(shift) and shift > 0), "must be above 0, or null for the base's own"
         yield "schedule.warmup", self.schedule.warmup, 0 <= self.schedule.warmup < 1, "is a share of the steps and must be in [0, 1)"

@@ -82,9 +82,13 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
     result = folder.read_json_if_there(place / folder.RESULT)
     if result is not None and not isinstance(result.get("steps"), int):
         raise Refused(f"{place / folder.RESULT} does not hold a run's result. Remove it, and resume.")
-    if result is not None and config.steps <= result["steps"]:
+    if result is not None and config.epochs is None and config.steps <= result["steps"]:
         return _finished(place, result, before, config, changes, out)
     made = make_plan(config, store, report=report)
+    if "epochs" in changes:
+        changes = {**{name: value for name, value in changes.items() if name != "epochs"}, "steps": made.config.steps}
+    if result is not None and made.config.steps <= result["steps"]:
+        return _finished(place, result, before, made.config, changes, out)
     real = [name for name in changes if get(before, name) != get(made.config, name)]
     for name in real:
         out(f"changed: {name} {get(before, name)!r} -> {get(made.config, name)!r}")

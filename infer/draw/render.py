@@ -95,6 +95,19 @@ class Render:
             ),
         ),
     ] = ()
+    always: Annotated[
+        tuple[Adapter, ...],
+        Setting(
+            help="adapters that stay in every cell beside axes.adapter and axes.weight: speedlora:1, a list of these",
+            type=Any,
+            default=None,
+            read=read_adapters,
+            file="adapter",
+            show=lambda adapters: spell_adapters(adapters) if adapters else None,
+            load=lambda rows: tuple(Adapter(**row) for row in rows),
+            pin=lambda *_: UNPINNED,  # they are among the active ones, which `adapters` pins
+        ),
+    ] = ()
     prompt: Annotated[
         str,
         Setting(
@@ -334,9 +347,14 @@ class Render:
         yield from ((name, file.sha256) for name, file in self.images.items())
 
     @property
+    def every_adapter(self) -> tuple[Adapter, ...]:
+        """The adapters that the image was given, those of every cell behind its own."""
+        return (*self.adapters, *self.always)
+
+    @property
     def active(self) -> tuple[Adapter, ...]:
         """The adapters that change the image, in the order of their contents: a weight of 0 is the base alone."""
-        return tuple(sorted((one for one in self.adapters if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
+        return tuple(sorted((one for one in self.every_adapter if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""

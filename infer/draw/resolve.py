@@ -107,13 +107,12 @@ class Resolver:
         """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
         faults: list[str] = []
         base = _gathered(faults, lambda: self.base(render))
-        adapters: list[Adapter] = []
-        for one in render.adapters:
-            if found := _gathered(faults, lambda one=one: self.adapter(one.reference)):  # type: ignore[misc]
-                adapters.append(replace(one, sha256=found.sha256))
-                if base:
-                    _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
-        faults += _twice(adapters)
+        render = replace(
+            render,
+            adapters=self._adapters(render.adapters, render, base, faults),
+            always=self._adapters(render.always, render, base, faults),
+        )
+        faults += _twice(render)
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
@@ -128,16 +127,25 @@ class Resolver:
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
         device = pick_device(render.device)
-        made = made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in adapters if one.weight != 0.0))
+        made = made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in render.active))
         return replace(
             render,
-            adapters=tuple(adapters),
             prediction=base.prediction,
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=tuple(sorted((*_versions(made, render, base), *self._configs_beside(adapters)))),
+            versions=tuple(sorted((*_versions(made, render, base), *self._configs_beside(render.active)))),
         )
+
+    def _adapters(self, given: Sequence[Adapter], render: Render, base: Base | None, faults: list[str]) -> tuple[Adapter, ...]:
+        """The adapters with their contents; what is wrong with them, and with each on this base, goes to the faults."""
+        adapters: list[Adapter] = []
+        for one in given:
+            found = _gathered(faults, lambda one=one: self.adapter(one.reference))  # type: ignore[misc]
+            if found and base:
+                _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
+            adapters.append(replace(one, sha256=found.sha256) if found else one)
+        return tuple(adapters)
 
     def _controls(self, render: Render, base: Base | None, faults: list[str]) -> tuple[ControlNet, ...]:
         """The ControlNets with their contents; what is wrong with them, and with each on this base, goes to the faults."""
@@ -321,15 +329,22 @@ def _versions(found: tuple[tuple[str, str], ...], render: Render, base: Base) ->
     return found if schedule is None else tuple(sorted([*found, ("noise schedule", schedule)]))
 
 
-def _twice(adapters: Sequence[Adapter]) -> list[str]:
-    by_content: dict[str | None, list[str]] = {}
-    for one in adapters:
-        by_content.setdefault(one.sha256, []).append(one.reference)
-    return [
-        f"The adapters {' and '.join(names)} are one file. Give it once, with the sum of the weights."
-        for names in by_content.values()
-        if len(names) > 1
-    ]
+def _twice(render: Render) -> list[str]:
+    """Files that an image is given more than once, in its own adapters or beside those of every cell."""
+    by_content: dict[str, list[Adapter]] = {}
+    for one in render.every_adapter:
+        if one.sha256 is not None:
+            by_content.setdefault(one.sha256, []).append(one)
+    faults = []
+    for group in (group for group in by_content.values() if len(group) > 1):
+        names = [one.reference for one in group]
+        if any(one in render.always for one in group) and any(one in render.adapters for one in group):
+            faults.append(
+                f"The adapter {names[0]} is in `always`, and a cell has it as its own too ({names[-1]}). Leave it out of one of them."
+            )
+        else:
+            faults.append(f"The adapters {' and '.join(names)} are one file. Give it once, with the sum of the weights.")
+    return faults
 
 
 def _faults_of(render: Render, base: Base) -> list[str]:

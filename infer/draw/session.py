@@ -66,6 +66,7 @@ class Session:
         self._last_drawn = {render.latents_key(): index for index, render in enumerate(renders)}
         self._nets: dict[str, Any] = {}  # ControlNets, by content
         self._last_net = {one.sha256: index for index, render in enumerate(renders) for one in render.steering}
+        self._last_vae = {render.vae_sha256: index for index, render in enumerate(renders)}
         self._report = report
         report(Tick("load", 0, 1, note=self._base.record.name))
         self.family: Family
@@ -191,7 +192,9 @@ class Session:
         ]
 
     def _release(self, index: int) -> None:
-        """Detach the adapters and drop the ControlNets that no later Render of this base needs, so that memory stays flat."""
+        """Detach the adapters, drop the ControlNets and the VAE that no later Render of this base needs: memory stays flat."""
+        if self._last_vae[self._renders[index].vae_sha256] == index:
+            self._vaes.pop(str(self._renders[index].vae_sha256), None)
         for one in self._renders[index].steering:
             if self._last_net[one.sha256] == index:
                 self._nets.pop(str(one.sha256), None)
@@ -215,7 +218,7 @@ def _name(sha256: str | None) -> str:
 def model_names(resolver: Resolver, render: Render) -> ModelNames:
     """The names and short hashes of a resolved Render's files, for its `parameters` text."""
     base = resolver.base(render)
-    adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.adapters}
+    adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.every_adapter}
     nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
     embeddings = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}
     vae = resolver.vae(render.vae).record.name if render.vae is not None else None

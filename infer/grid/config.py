@@ -18,12 +18,14 @@ from registry.settings import setting, word
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
 
 
+PROSE = ("prompt", "negative")  # axes whose values are sentences
+
 if TYPE_CHECKING:
     Axes: TypeAlias = Any  # built below; no type checker can see its fields
 else:
     Axes = make_dataclass(
         "Axes",
-        [(one.name, Any, setting(None, one.help)) for one in AXES.values()],
+        [(one.name, Any, setting(None, one.help, prose=one.name in PROSE)) for one in AXES.values()],
         kw_only=True,
         namespace={"__doc__": "The values of each axis; null is an axis that is not varied.", "__module__": __name__},
     )

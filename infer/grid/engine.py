@@ -115,12 +115,14 @@ def loading(render: Render) -> tuple[Hashable, ...]:
 
 
 def in_order(renders: Sequence[Render]) -> list[Render]:
-    """The Renders in the order with the fewest changes of base, then adapters, then weights, then embeddings; else as given."""
+    """The Renders in the order with the fewest changes of base, ControlNets, adapters, weights, embeddings and VAE; else as given."""
     levels: list[Callable[[Render], Hashable]] = [
         loading,
+        lambda render: tuple(one.sha256 for one in render.steering),
         lambda render: tuple(one.sha256 for one in render.active),
         lambda render: tuple(one.weight for one in render.active),
         lambda render: render.embeddings,
+        lambda render: render.vae_sha256,
     ]
     first: list[dict[Hashable, int]] = [{} for _ in levels]
     for render in renders:

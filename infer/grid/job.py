@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,23 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from infer.draw.render import SETTINGS
-from infer.draw.session import model_names
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
-from infer.grid.engine import CellResult, Counts, render_cells
-from infer.grid.image_names import image_name
-from infer.grid.layout import Cell
+from infer.grid.engine import Counts, render_cells
 from infer.grid.plan import GridPlan, plan_grid
-from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
-from infer.output.png import label_png, read_carried
-from infer.output.report import write_report
-from infer.output.sheet import write_sheet
-from infer.output.sources import source_images
+from infer.grid.run_folder import RunFolder
 from registry.errors import JobFailed
 from registry.files.write_failure import make_folder, write_failed
-from registry.formats.atomic_file import atomic_file, write_json, write_text
-from registry.progress import Report, Tick, silent
+from registry.formats.atomic_file import write_text
+from registry.progress import Report, silent
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -59,7 +50,8 @@ def run(config: GridConfig, store: Store, *, report: Report = silent) -> GridOut
     Raises Faults before anything is made; JobFailed when no cell could be drawn, or at the first that fails under
     `strict`. An interrupt, like every failure, leaves the folder with what was drawn.
     """
-    return draw_plan(plan(config, store), store, report=report)
+    began = monotonic()
+    return draw_plan(plan(config, store), store, report=report, began=began)
 
 
 def render_grid(config: GridConfig, *, store: Store | None = None, report: Report = silent) -> GridOutcome:
@@ -72,20 +64,23 @@ def render_grid(config: GridConfig, *, store: Store | None = None, report: Repor
     return run(config, store if store is not None else HomeStore(), report=report)
 
 
-def draw_plan(planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None) -> GridOutcome:
-    """Draw a plan into a new run folder; see `run`."""
+def draw_plan(
+    planned: GridPlan, store: Store, *, report: Report = silent, cells: CellStore | None = None, began: float | None = None
+) -> GridOutcome:
+    """Draw a plan into a new run folder; see `run`. `began` is when its job did, on the monotonic clock: `seconds` count from there."""
+    began = monotonic() if began is None else began
     cells = cells if cells is not None else cells_of(store)
     with cells.kept():
-        return _drawn(planned, store, cells, report)
+        return _drawn(planned, store, cells, report, began)
 
 
-def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report) -> GridOutcome:
-    began = monotonic()
+def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report, began: float) -> GridOutcome:
     planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
     config = planned.config
-    folder = new_folder(Path(config.out), config.name or "grid")
-    write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
-    counts, results = Counts(notes=list(planned.notes)), dict[str, CellResult]()
+    path = new_folder(Path(config.out), config.name or "grid")
+    write_text(path / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
+    counts = Counts(notes=list(planned.notes))
+    folder = RunFolder(path, planned, cells, counts, began=began)
     try:
         render_cells(
             [cell.render for cell in planned.cells],
@@ -95,14 +90,15 @@ def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report) ->
             strict=config.strict,
             counts=counts,
             resolver=planned.resolver,
-            on_result=lambda result: results.__setitem__(result.key, result),
+            on_result=folder.add,
         )
     finally:
-        outcome = _finish(folder, planned, results, cells, counts, report, seconds=monotonic() - began)
-    if results and all(one.status == "failed" for one in results.values()):
-        errors = list(dict.fromkeys(str(one.error) for one in results.values()))
-        raise JobFailed(f"None of the {len(results)} cells could be drawn: {errors[0]} The folder {folder} has the details.")
-    return outcome
+        result = folder.finish(report)
+    results = folder.results.values()
+    if results and all(one.status == "failed" for one in results):
+        errors = list(dict.fromkeys(str(one.error) for one in results))
+        raise JobFailed(f"None of the {len(results)} cells could be drawn: {errors[0]} The folder {path} has the details.")
+    return GridOutcome(folder=path, result=result, notes=tuple(counts.notes))
 
 
 def new_folder(out: Path, name: str) -> Path:
@@ -119,98 +115,3 @@ def new_folder(out: Path, name: str) -> Path:
             number += 1
         except OSError as error:
             raise write_failed(folder, error) from error
-
-
-def _finish(
-    folder: Path, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore, counts: Counts, report: Report, *, seconds: float
-) -> GridOutcome:
-    """Write images, cells.jsonl, sheet, report and result.json of what there is."""
-    report(Tick("write", 0, 3, note="images"))
-    images = [_image(folder, cell, planned, results, cells) for cell in planned.cells]
-    write_text(folder / "cells.jsonl", "".join(_line(image, cell, folder) for image, cell in zip(images, planned.cells, strict=True)))
-    for note in look_alikes(images):
-        counts.note(note)
-    statuses = [one.status for one in results.values()]
-    result: dict[str, Any] = {
-        "cells": len(planned.cells),
-        "rendered": statuses.count("rendered"),
-        "reused": statuses.count("reused"),
-        "failed": statuses.count("failed"),
-        "encodes": counts.encodes,
-        "forwards": counts.forwards,
-        "model_loads": counts.model_loads,
-        "seconds": round(seconds, 3),
-        "sheet": str(folder / "sheet.png"),
-        "report": str(folder / "report.html"),
-    }
-    varied = {axis for one in planned.layout.dimensions for axis in one.axes}
-    sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.images)
-    for note in left_out:
-        counts.note(note)
-    gallery = Gallery(
-        sources=sources,
-        title=planned.config.name or "grid",
-        layout=planned.layout,
-        images=images,
-        fixed={
-            name: value
-            for name, value in shared_settings([one.settings for one in images]).items()
-            if _AXIS_OF.get(name, name) not in varied
-        },
-        notes=counts.notes,
-        result=result,
-    )
-    report(Tick("write", 1, 3, note="sheet"))
-    for note in write_sheet(folder / "sheet.png", gallery):
-        counts.note(note)
-    report(Tick("write", 2, 3, note="report"))
-    for note in write_report(folder / "report.html", gallery):
-        counts.note(note)
-    write_json(folder / "result.json", result)
-    report(Tick("write", 3, 3))
-    return GridOutcome(folder=folder, result=result, notes=tuple(counts.notes))
-
-
-_AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
-
-
-def _image(folder: Path, cell: Cell, planned: GridPlan, results: Mapping[str, CellResult], cells: CellStore) -> CellImage:
-    """The cell's image in the folder, under the cell's own names."""
-    key, render = cell.render.key(), cell.render
-    result, resolver = results.get(key), planned.resolver
-    base = resolver.base(render)
-    path, parameters, pixels = None, "", ""
-    if result and result.status != "failed" and (stored := cells.get(key)):
-        png = label_png(stored.png, render, model_names(resolver, render))
-        carried = read_carried(png)
-        parameters, pixels = carried.parameters, carried.pixels_sha256
-        path = folder / "images" / image_name(cell.values)
-        make_folder(path.parent)
-        with atomic_file(path) as file:
-            file.write(png)
-    return CellImage(
-        place=cell.place,
-        key=key,
-        status=result.status if result else "missing",
-        path=path,
-        settings=spell_settings(render, base=base.record.name, scheduler=base.skeleton.scheduler_class),
-        details=spell_details(render),
-        parameters=parameters,
-        pixels_sha256=pixels,
-        seconds=result.seconds if result else 0.0,
-        error=result.error if result else "not drawn: the run was interrupted",
-    )
-
-
-def _line(image: CellImage, cell: Cell, folder: Path) -> str:
-    entry = {
-        "key": image.key,
-        "render": cell.render.to_json(),
-        "image": image.path.relative_to(folder).as_posix() if image.path else None,
-        "status": image.status,
-        "seconds": round(image.seconds, 4),
-        "scores": {},  # a documented key; nothing scores an image yet
-        "axes": dict(cell.values),
-        "error": image.error,
-    }
-    return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

@@ -1,13 +1,14 @@
 """From settings to cells: the values of every axis, the dimensions they span, and one Render a cell. Nothing here touches a model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import SETTINGS, Render
-from infer.draw.values import every
+from infer.draw.setting import Setting
+from infer.draw.values import every, member_name
 from infer.grid.axes import AXES, Axis
 from infer.grid.config import GridConfig, axis_settings
 from infer.grid.where import Where
@@ -70,6 +71,8 @@ def expand(config: GridConfig, store: "Store", gather: Gather) -> tuple[Layout, 
     """The layout and the cells of a grid. Every fault goes to `gather`; with one, the cells may be fewer."""
     base = _base_render(config, gather)
     values = _axis_values(config, store, gather)
+    for fault in _replaced(config):
+        gather(fault)
     dimensions = _dimensions(values, _zipped(config, values, gather))
     layout = _layout(config, dimensions, gather)
     if prod(map(len, dimensions)) > MOST_CELLS:
@@ -92,6 +95,36 @@ def _base_render(config: GridConfig, gather: Gather) -> Render:
             gather(f"{one.name}: {error}")
             given |= one.fill(one.default)
     return Render(**given)
+
+
+# what keeps a setting beside its axis, where there is a way
+BESIDE = {
+    "adapters": "An adapter that stays in every cell is given as always=NAME:1",
+    "controls": 'A ControlNet that stays in every cell is joined to each value: "canny:a.png+depth:b.png"',
+    "embeddings": 'An embedding that stays in every cell is joined to each value: "badhands+goodhands"',
+}
+
+
+def _replaced(config: GridConfig) -> Iterator[str]:
+    """A fault for each setting that its own axis would replace in every cell."""
+    varied = axis_settings(config)
+    for one in (one for one in SETTINGS.values() if one.help):
+        axis = one.axis.name or one.name if one.axis is not None else one.name
+        given = getattr(config, one.name)
+        if axis in varied and _filled(one, given) != _filled(one, one.default):
+            advice = f" {BESIDE[one.name]}." if one.name in BESIDE else ""
+            yield (
+                f"{one.name}={member_name(given)} and axes.{axis} are both given, and the axis would replace it in every cell. "
+                f"Leave out {one.name}, or put its value into axes.{axis}.{advice}"
+            )
+
+
+def _filled(one: Setting, given: Any) -> Any:
+    """What a setting puts into a Render; a value that it refuses as it is."""
+    try:
+        return one.fill(given)
+    except LoomError:
+        return given
 
 
 def _axis_values(config: GridConfig, store: "Store", gather: Gather) -> dict[str, list[Any]]:

@@ -1,5 +1,6 @@
 """What a sheet and a report show: the cells of a finished grid with their images, and the settings that all of them share."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,22 +72,27 @@ def shared_settings(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def look_alikes(images: Sequence[CellImage], *, most: int = 3) -> list[str]:
-    """Notes on cells that have other settings and the very same pixels: a setting that changes nothing is worth knowing."""
+    """Notes on settings that change nothing: cells that differ in them and have the very same pixels. Each cause is said once."""
     groups: dict[str, dict[str, CellImage]] = {}
     for one in images:
         if one.pixels_sha256:
             groups.setdefault(one.pixels_sha256, {}).setdefault(one.key, one)
-    alike = [list(group.values()) for group in groups.values() if len(group) > 1]
-    notes = [f"The same pixels, bit for bit, came of {_difference(group[0], group[1])}{_more(len(group) - 2)}." for group in alike[:most]]
-    return notes + ([f"{len(alike) - most} further groups of cells have the same pixels."] if len(alike) > most else [])
+    causes = Counter(_difference(list(group.values())) for group in groups.values() if len(group) > 1)
+    notes = [
+        f"The same pixels, bit for bit, came of {cause}{f', in {count} places' if count > 1 else ''}."
+        for cause, count in causes.most_common(most)
+    ]
+    return notes + ([f"{len(causes) - most} more differences of settings left the pixels as they were."] if len(causes) > most else [])
 
 
-def _difference(one: CellImage, other: CellImage) -> str:
+def _difference(group: Sequence[CellImage]) -> str:
+    """The settings in which these differ, as each of the first two has them."""
+    one, other = group[:2]
     names = [name for name in {**one.settings, **other.settings} if one.settings.get(name) != other.settings.get(name)]
     if not names:
-        return "two files that are called alike"
+        return "two files that are called alike" + _more(len(group) - 2)
     first, second = ([f"{name} {image.settings.get(name, 'none')!r}" for name in names] for image in (one, other))
-    return f"{', '.join(first)} and {', '.join(second)}"
+    return f"{', '.join(first)} and {', '.join(second)}" + _more(len(group) - 2)
 
 
 def _more(count: int) -> str:

@@ -56,7 +56,9 @@ class ModelNames:
 
 def infotext(render: Render, names: ModelNames, *, version: str) -> str:
     """The text of a resolved Render."""
-    tags = [f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{number(one.weight)}>" for one in render.adapters]
+    tags = [
+        f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{number(one.weight)}>" for one in render.every_adapter
+    ]
     pairs: dict[str, object] = {"RNG": "CPU", "Version": version}
     for one in SETTINGS.values():
         if one.field in WRITERS:
@@ -109,7 +111,9 @@ def _mask(render: Render, _names: ModelNames) -> dict[str, object]:
 
 
 def _adapters(render: Render, names: ModelNames) -> dict[str, object]:
-    hashes = [f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.adapters) if short]
+    hashes = [
+        f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.every_adapter) if short
+    ]
     return {"Lora hashes": ", ".join(hashes) or None}
 
 

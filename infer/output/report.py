@@ -12,6 +12,8 @@ from infer.output.gallery import CellImage, Gallery
 from registry.formats.atomic_file import write_text
 
 LARGEST = 64_000_000  # bytes of images in the page; beyond it they are embedded smaller, with a note
+SMALL = 320  # pixels a side of the images in the report of a grid that is still being drawn
+REFRESH = 5  # seconds after which such a report is loaded again
 TILE = (160, 256)  # pixels a cell at first: for small images, for those of 512 and more
 
 
@@ -22,6 +24,36 @@ def write_report(path: Path, gallery: Gallery) -> list[str]:
     numbers = {file: index for index, file in enumerate(files)}
     write_text(path, page(gallery, images, numbers, kind, notes))
     return notes
+
+
+class LiveImages:
+    """Images of a page that is written again and again, each made once: small ones as they are, others as a WebP of SMALL pixels."""
+
+    def __init__(self) -> None:
+        self._uris: dict[Path, str] = {}
+        self.whole = True
+
+    def uri(self, path: Path) -> str:
+        """The data URI of an image that was written."""
+        if path not in self._uris:
+            png = path.read_bytes()
+            self.whole = self.whole and max(_size(png)) <= SMALL
+            self._uris[path] = _uri("png", png) if max(_size(png)) <= SMALL else _uri("webp", _webp(png, SMALL))
+        return self._uris[path]
+
+
+def write_live_report(path: Path, gallery: Gallery, live: LiveImages) -> None:
+    """Write the report of a grid that is being drawn; a browser loads it again by itself."""
+    files = list(dict.fromkeys(one.path for one in gallery.images if one.path is not None))
+    images = [live.uri(file) for file in files]
+    done = sum(one.status != "missing" for one in gallery.images)
+    notes = [
+        f"Being drawn: {done} of {len(gallery.images)} cells are done, and this page loads itself again every {REFRESH} seconds. "
+        "If nothing changes any more the run was ended: start it again, and it goes on where it was."
+    ]
+    notes += [] if live.whole else [f"Until then its images are at most {SMALL} pixels a side. The PNGs are in images/."]
+    numbers = {file: index for index, file in enumerate(files)}
+    write_text(path, page(gallery, images, numbers, "png" if live.whole else "webp", notes, refresh=REFRESH))
 
 
 def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
@@ -41,8 +73,12 @@ def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
     )
 
 
-def page(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str, notes: Iterable[str] = ()) -> str:
-    """The HTML. Whatever a person wrote is escaped in the head and plain text in the script's data."""
+def page(
+    gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str, notes: Iterable[str] = (), *, refresh: int | None = None
+) -> str:
+    """The HTML; a browser loads it again after `refresh` seconds.
+
+    Whatever a person wrote is escaped in the head and plain text in the script's data."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
 
@@ -54,6 +90,7 @@ def page(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: st
 
     return environment.get_template("report.html").render(
         title=gallery.title,
+        refresh=refresh,
         generator=f"LoRA Loom {version_of('loraloom')}",
         summary=_summary(gallery),
         fixed=list(gallery.fixed.items()),
@@ -131,4 +168,9 @@ def _webp(png: bytes, side: int | None) -> bytes:
 
 def _width(path: Path) -> int:
     with path.open("rb") as file:
-        return int.from_bytes(file.read(24)[16:20], "big")
+        return _size(file.read(24))[0]
+
+
+def _size(png: bytes) -> tuple[int, int]:
+    """Width and height, from the first chunk."""
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")

@@ -31,7 +31,7 @@ def write_sheet(path: Path, gallery: Gallery) -> list[str]:
     for number, sheet in enumerate(sheets, 1):
         whole = io.BytesIO()
         paint(sheet).save(whole, "PNG", compress_level=6)
-        with atomic_file(page_path(path, number)) as file:
+        with atomic_file(page_path(path, number), needed=len(whole.getvalue())) as file:
             file.write(whole.getvalue())
     if len(sheets) > 1:
         notes.insert(0, f"The sheet has {len(sheets)} pages: {path.name} to {page_path(path, len(sheets)).name}.")

@@ -24,10 +24,20 @@ EXAMPLES = (
 def job() -> "Job[TrainConfig]":
     """The job behind the command: its schema, its plan, its run."""
     from loraloom.hydra.job import Job
+    from loraloom.training_aliases import ALIASES
     from train.config import TrainConfig
 
     return Job(
-        name="train", help=ABOUT, schema=TrainConfig, plan=_plan, run=_run, examples=EXAMPLES, unmeasured=_unmeasured, labelled=_labelled
+        name="train",
+        help=ABOUT,
+        schema=TrainConfig,
+        plan=_plan,
+        run=_run,
+        examples=EXAMPLES,
+        unmeasured=_unmeasured,
+        labelled=_labelled,
+        aliases=ALIASES,
+        exclusive=(("steps", "epochs"),),
     )
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from registry.errors import Refused
+from loraloom.hydra.aliases import Aliases, alias_answer
+from registry.errors import Faults, Refused
 from registry.names import suggest
 
 SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--multirun": "multirun", "-m": "multirun"}
@@ -46,9 +48,14 @@ class Arguments:
         return "--shell-completion" in self.hydra or "-sc" in self.hydra
 
 
-def read_arguments(job: str, argv: Sequence[str]) -> Arguments:
-    """Settings and switches apart. Raises Refused for an unknown switch, naming the nearest."""
+def read_arguments(job: str, argv: Sequence[str], *, aliases: Aliases = MappingProxyType({})) -> Arguments:
+    """Settings and switches apart. Raises Refused for an unknown switch, naming the nearest; Faults for several.
+
+    A switch of another tool (`--network_dim 32`, `--network_dim=32`) is answered with our setting.
+    """
     found = Arguments(overrides=[], hydra=[])
+    unknown: list[str] = []
+    given = _switches(argv)
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -66,7 +73,26 @@ def read_arguments(job: str, argv: Sequence[str]) -> Arguments:
         elif switch in ("--config-dir", "-cd"):
             found.config_dir = _folder(value if equals else _next(word, words))
         elif word not in NO_OP:
-            raise Refused(_unknown(job, switch, equals, value))
+            name = switch.lstrip("-").replace("-", "_").lower()
+            if name in aliases and not equals and words and not words[0].startswith("-") and "=" not in words[0]:
+                word, value = f"{word} {words[0]}", words.pop(0)
+            answer = alias_answer(aliases, name, value, given)
+            unknown.append(f"{word}: {answer}" if answer is not None else _unknown(job, switch, equals, value))
+    if len(unknown) > 1:
+        raise Faults(f"loraloom {job} was not started:", unknown)
+    if unknown:
+        raise Refused(unknown[0])
+    return found
+
+
+def _switches(argv: Sequence[str]) -> dict[str, str]:
+    """NAME -> value of words such as `--max_train_steps=500`, `--max_train_steps 500` and `steps=500`."""
+    found = {}
+    for number, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        after = argv[number + 1] if number + 1 < len(argv) and not argv[number + 1].startswith("-") else ""
+        if equals or word.startswith("--"):
+            found[name.lstrip("-+").replace("-", "_").lower()] = value if equals else after
     return found
 
 

@@ -106,6 +106,7 @@ class Composer:
                 faults.append(fault)
             else:
                 sound.append(override)
+        faults += self._exclusive_faults()
         if faults:
             raise Faults(f"loraloom {self.job.name} was not started:", [*faults, *self._out_of_range(sound)])
         self._take_values()
@@ -129,7 +130,27 @@ class Composer:
             presets=self.presets,
             multirun=self.arguments.multirun,
             shown=bool(self.arguments.hydra),
+            aliases=self.job.aliases,
+            given=self._as_typed(),
         )
+
+    def _as_typed(self) -> dict[str, str]:
+        """NAME -> value of what the presets and the arguments set, as text; names of other tools, too."""
+        typed = {name.lstrip("+"): value for name, equals, value in (one.partition("=") for one in self.arguments.overrides) if equals}
+        presets: dict[str, Any] = {}
+        for group, name in typed.items():
+            if group in self.presets.groups:
+                presets |= self.presets.sets(group, name)
+        return {name: str(value) for name, value in presets.items()} | {name.replace("-", "_").lower(): v for name, v in typed.items()}
+
+    def _exclusive_faults(self) -> list[str]:
+        """Settings that were given both, of which one takes the place of the other."""
+        names = [argument.partition("=")[0].lstrip("+") for argument in self.arguments.overrides]
+        return [
+            f"{one} and {other} are given both: one sets the other. Give one."
+            for one, other in self.job.exclusive
+            if {one, other} <= {*names}
+        ]
 
     def with_what_the_plan_finds(self, error: Faults) -> Faults:
         """The faults of settings, and with them what a plan without those settings finds: the base, the data, the files.

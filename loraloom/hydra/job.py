@@ -1,9 +1,11 @@
 """A job behind a command: its settings' dataclass, its plan, its run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
+
+from loraloom.hydra.aliases import Aliases
 
 C = TypeVar("C")
 
@@ -50,4 +52,6 @@ class Job(Generic[C]):
     run: Callable[[Request[C]], Finished]
     examples: tuple[str, ...] = ()
     unmeasured: Callable[[Any], str | None] = no_value  # a plan -> why its run would give no value; None where it gives one
+    aliases: Aliases = field(default_factory=dict)  # the names that other tools have for its settings
+    exclusive: tuple[tuple[str, str], ...] = ()  # settings of which one takes the place of the other
     labelled: Callable[[C, str], C] | None = None  # the config with a sweep's override in its name; None: runs are not named

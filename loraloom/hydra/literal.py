@@ -65,6 +65,16 @@ def rightly_quoted(argument: str) -> str:
     return "'" + f"{key}={value}".replace("'", "'\\''") + "'"
 
 
+def unclear_list(argument: str) -> tuple[str, str] | None:
+    """The two readings of a list of sentences without quotes, [a cat, sitting]: one text with a comma, or two. None for a clear list."""
+    key, _, value = argument.partition("=")
+    inside = value.strip().removeprefix("[").removesuffix("]")
+    bare = [item for item in _split(inside) if not QUOTED.fullmatch(item) and item != "null"]
+    if not value.startswith("[") or len(bare) < 2 or not (", " in inside or any(" " in item for item in bare)):
+        return None
+    return rightly_quoted(f"{key}=[{_double(inside.strip())}]"), rightly_quoted(argument)
+
+
 def _double(text: str) -> str:
     if QUOTED.fullmatch(text):
         return text

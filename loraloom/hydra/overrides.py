@@ -1,10 +1,11 @@
 """Validates one KEY=VALUE and suggests the nearest valid key or value; each alone, so that all faults are reported together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from loraloom.hydra.aliases import Aliases, Given, alias_answer
 from loraloom.hydra.bridge import parse
-from loraloom.hydra.literal import rightly_quoted
+from loraloom.hydra.literal import rightly_quoted, unclear_list
 from loraloom.hydra.plugins import choice_fault
 from loraloom.hydra.points import sweep_values
 from loraloom.hydra.presets import Presets, leaves
@@ -37,6 +38,8 @@ class OverrideChecker:
     presets: Presets
     multirun: bool
     shown: bool
+    aliases: Aliases = field(default_factory=dict)
+    given: Given = field(default_factory=dict)  # the whole command line, for aliases whose value depends on another
 
     def fault(self, raw: str, argument: str) -> str | None:
         """What is wrong with one argument (as typed, and with its text quoted), or None."""
@@ -54,15 +57,25 @@ class OverrideChecker:
         if name in self.presets.groups and not isinstance(override.value(), dict):
             return self._preset_fault(raw, override)
         if name not in self.schema.settings and name not in self.schema.sections:
-            return f"{raw}: there is no setting {name!r}. {self.schema.nearest(name, groups=self.presets.groups)}"
+            return self._unknown(raw, name)
         if override.is_delete():
             return f"{raw}: a setting cannot be taken away. Give it another value."
         if override.is_sweep_override() and not self.multirun:
             return self._comma_fault(raw, name)
+        setting = self.schema.settings.get(name)
+        if setting is not None and setting.prose and not override.is_sweep_override() and (meant := unclear_list(raw)):
+            return f"{raw}: a comma may be inside a text or between two; put each text in quotes. Did you mean {' or '.join(meant)}?"
         values = sweep_values(override, {}) if override.is_sweep_override() else [override.value()]
         if not values:
             return f"{raw}: this gives no value. glob(...) chooses among presets, range(...) ends before its second number."
         return next((found for value in values if (found := self._value_fault(raw, name, value))), None)
+
+    def _unknown(self, raw: str, name: str) -> str:
+        """What to say of a name that is no setting: ours, where another tool has it, else the nearest."""
+        known = alias_answer(self.aliases, name, raw.partition("=")[2], self.given)
+        if known is not None:
+            return f"{raw}: {known}"
+        return f"{raw}: there is no setting {name!r}. {self.schema.nearest(name, groups=self.presets.groups)}"
 
     def _hydra_fault(self, raw: str, override: "Override") -> str | None:
         """What is wrong with a setting of Hydra itself: one that cannot act, or a plug-in that is not there."""
@@ -82,7 +95,7 @@ class OverrideChecker:
         key = raw.partition("=")[0]
         name = key.lstrip("+~")
         if name not in self.schema.settings and name not in self.schema.sections and name not in self.presets.groups:
-            return f"{raw}: there is no setting {name!r}. {self.schema.nearest(name, groups=self.presets.groups)}"
+            return self._unknown(raw, name)
         setting = self.schema.settings.get(name)
         if setting is not None and setting.is_plain:
             return f"{raw}: expected {setting.expected}."
@@ -92,6 +105,8 @@ class OverrideChecker:
         """What to say of several values where there is one run."""
         setting = self.schema.settings.get(name)
         key, _, value = raw.partition("=")
+        if (known := alias_answer(self.aliases, name, value, self.given)) is not None:
+            return f"{raw}: {known}"
         more = "" if setting is None or setting.is_plain else f" A list is {rightly_quoted(f'{key}=[{value}]')}."
         return f"{raw}: several values make a sweep, which --multirun runs.{more}"
 

@@ -20,6 +20,7 @@ class Setting:
     kinds: tuple[Any, ...]  # the types of its annotation, without None
     optional: bool  # null is a value
     word: bool  # a text that names an entry of a table
+    prose: bool  # its texts are sentences, which hold commas
     help: str
 
     @property
@@ -84,6 +85,7 @@ def _walk(schema: type, prefix: str, settings: dict[str, Setting], sections: lis
             kinds=tuple(kind for kind in kinds if kind is not NoneType),
             optional=NoneType in kinds or hint is Any,
             word=bool(item.metadata.get("word")),
+            prose=bool(item.metadata.get("prose")),
             help=str(item.metadata.get("help", "")),
         )
 

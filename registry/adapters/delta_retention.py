@@ -117,13 +117,14 @@ def _whole(chunks: Iterable[tuple[Tensor, ...]], parts: Sequence[Part], shape: t
     total = torch.zeros(shape)
     for part in parts:
         first, last = part.target.rows or (0, shape[0])
+        own = None if base is None else base[first:last]  # of a fused layer the rows that are the module's
         if part.bias:
-            bias = bias_delta(part.module, base)
+            bias = bias_delta(part.module, own)
             assert bias is not None
             rows = finite(bias, part.module).flatten()[part.target.origin : part.target.origin + last - first]
             total[first:last] += rows.reshape(total[first:last].shape) * part.weight
             continue
-        change = finite(delta(part.module, base, weight=part.weight), part.module)
+        change = finite(delta(part.module, own, weight=part.weight), part.module)
         if change.ndim > 1:
             change = change.reshape(change.shape[0], -1)[part.target.origin : part.target.origin + last - first]
         total[first:last] += change.reshape(total[first:last].shape)

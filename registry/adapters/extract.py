@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -13,10 +13,12 @@ from registry.adapters.factors import Keep, Spectrum, dense_spectrum, leading_sp
 from registry.adapters.named_sources import find_checkpoint, place_faults, source_entries
 from registry.adapters.reader import ModuleId
 from registry.adapters.result import AdapterResult, Layer, metadata_of, module_names, save, tensors_of
-from registry.adapters.targets import TargetSlice, targets_of
+from registry.adapters.targets import Targets, TargetSlice, targets_of
+from registry.adapters.writer import held
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
 from registry.files.unfinished import only_writer
+from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
@@ -40,6 +42,8 @@ class LayerPair:
     tuned: TargetSlice
     base: TargetSlice
     shape: tuple[int, ...]
+    ending: str | None = None  # of what is no layer: how its change is written, .diff_b or .diff; None: an adapter has no form for it
+    kind: str = "layers"  # what it is, of what is no layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class ExtractPlan:
     references: tuple[str, str]
     layouts: tuple[Layout, Layout]
     pairs: tuple[LayerPair, ...]
-    others: tuple[LayerPair, ...]  # vectors: a LoRA cannot hold their change, but its size is reported
+    others: tuple[LayerPair, ...]  # biases, norms, embeddings, the VAE: a LoRA cannot hold their change, but its size is reported
     keep: Keep
     components: tuple[str, ...] | None
     seed: int
@@ -58,6 +62,7 @@ class ExtractPlan:
     output: Path
     name: str | None
     notes: tuple[str, ...]
+    biases: bool = False  # the changes of biases and norms are written too
 
     @property
     def family(self) -> str | None:
@@ -75,6 +80,7 @@ class ExtractPlan:
             "keep": self.keep.to_plain(),
             "dtype": self.dtype,
             "seed": self.seed,
+            "biases": self.biases,
             "notes": list(self.notes),
         }
 
@@ -95,9 +101,13 @@ def plan_extract(
     components: tuple[str, ...] | None = None,
     seed: int = 0,
     dtype: str = "fp16",
+    biases: bool = False,
     name: str | None = None,
 ) -> ExtractPlan:
-    """Everything checked, nothing written. A rank in `keep` is the most a layer gets. Raises Faults."""
+    """Everything checked, nothing written. A rank in `keep` is the most a layer gets; `biases` writes their changes and those of norms.
+
+    Raises Faults.
+    """
     faults: list[str] = []
     output = Path(output).expanduser().absolute()
     found = [find_checkpoint(reference, store, faults) for reference in (tuned, base)]
@@ -134,13 +144,14 @@ def plan_extract(
         output=output,
         name=name,
         notes=tuple(notes),
+        biases=biases,
     )
 
 
 def _pairs(
     layouts: tuple[Layout, Layout], components: tuple[str, ...] | None, family: str | None
 ) -> tuple[list[LayerPair], list[LayerPair], list[str]]:
-    """(layers in both, vectors in both, names of the rest). The two may be spelled differently: a folder and a single file."""
+    """(layers in both, all else in both, names of the rest). The two may be spelled differently: a folder and a single file."""
     tuned, base = (targets_of(layout, family) for layout in layouts)
     pairs: list[LayerPair] = []
     others: list[LayerPair] = []
@@ -157,9 +168,41 @@ def _pairs(
         if TensorInfo("F32", shapes[0]).elements != TensorInfo("F32", shapes[1]).elements or shapes[0][0] != shapes[1][0]:
             unmatched.append(name)
         elif dtypes <= set(FLOATS):
-            pair = LayerPair(place, in_tuned[0], in_base[0], shapes[1])
-            (pairs if len(shapes[1]) in (2, 4) and "embedding" not in name else others).append(pair)
-    return pairs, others, unmatched
+            layer = len(shapes[1]) in (2, 4) and "embedding" not in name
+            norm = len(shapes[1]) == 1
+            kind = "layers" if layer else "norms" if norm else "embeddings"
+            pair = LayerPair(place, in_tuned[0], in_base[0], shapes[1], ".diff" if norm else None, kind)
+            (pairs if layer else others).append(pair)
+    found, lone = _rest(layouts, (tuned, base), components)
+    return pairs, [*others, *found], [*unmatched, *lone]
+
+
+def _rest(
+    layouts: tuple[Layout, Layout], targets: tuple[Targets, Targets], components: tuple[str, ...] | None
+) -> tuple[list[LayerPair], list[str]]:
+    """(tensors in both that are no module's weight, with biases by their module, names of those that are in one only)."""
+    (tuned, base), (tuned_targets, base_targets) = layouts, targets
+    weights = {target.key for place, _ in base_targets.own for target in base_targets.targets[place]}
+    biases = {key: place for place, key in base_targets.biases.items()}
+    places = {place for place, _ in base_targets.own}
+    found: list[LayerPair] = []
+    lone: list[str] = []
+    for key, stored in base.tensors.items():
+        component, shape = base.component(key), stored.info.shape
+        if key in weights or component == "ema" or stored.info.dtype not in FLOATS or not stored.info.elements or not shape:
+            continue
+        if components is not None and component not in components:
+            continue
+        place = biases.get(key)
+        other = tuned_targets.biases.get(place, key) if place is not None else key
+        there = tuned.tensors.get(other)
+        if there is None or there.info.shape != shape or there.info.dtype not in FLOATS:
+            lone.append(key)
+            continue
+        kind = "the VAE" if component == "vae" else "biases" if key.endswith("bias") else "other tensors"
+        ending = ".diff_b" if place in places else None
+        found.append(LayerPair(place or (component, key), TargetSlice(other), TargetSlice(key), shape, ending, kind))
+    return found, lone
 
 
 def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
@@ -182,13 +225,19 @@ def _written(plan: ExtractPlan, store: Store, report: Report, *, register: bool)
         "seed": plan.seed,
         "dtype": plan.dtype,
         "components": None if plan.components is None else list(plan.components),
+        **({"biases": True} if plan.biases else {}),
     }
     maps = [MappedFiles({stored.file for stored in layout.tensors.values()}) for layout in plan.layouts]
     with one_thread():
         layers, changed = _layers(plan, maps, report)
-    if not layers:
-        raise JobFailed(f"{plan.references[0]} and {plan.references[1]} have the same weights in every layer: there is nothing to extract.")
-    left = sum(float(difference(plan, pair, maps).double().square().sum()) for pair in plan.others)
+    vectors, sizes = _vectors(plan, maps)
+    if not layers and not vectors:
+        also = f" They differ in {', '.join(sizes)}; --biases writes biases and norms." if sizes else ""
+        raise JobFailed(
+            f"{plan.references[0]} and {plan.references[1]} have the same weights in every layer: there is nothing to extract.{also}"
+        )
+    left, whole = sum(sizes.values()), sum(changed.values()) + sum(sizes.values()) + _square(vectors.values())
+    kept = sum(layer.energy * changed[layer.place] for layer in layers) + _square(vectors.values())
     for one in maps:
         one.check()
     numbers: Mapping[str, Any] = {
@@ -196,11 +245,13 @@ def _written(plan: ExtractPlan, store: Store, report: Report, *, register: bool)
         "unchanged": len(plan.pairs) - len(layers),
         "ranks": {layer.name: layer.factors.rank for layer in layers},
         "retained": {layer.name: round(layer.energy, 9) for layer in layers},
-        "retained_all": round(sum(layer.energy * changed[layer.place] for layer in layers) / (sum(changed.values()) + left), 9),
-        "left_out": round(left / (sum(changed.values()) + left), 9),  # share of the change that lies in norms, embeddings
+        "vectors": len(vectors),  # changes of biases and norms that are written
+        "retained_all": round(kept / whole, 9),
+        "left_out": round(left / whole, 9),  # share of the change that lies where nothing is written: biases, norms, embeddings, the VAE
+        "left_out_by": {kind: round(size / whole, 9) for kind, size in sizes.items()},
     }
     return save(
-        tensors_of(layers, spelling="kohya", dtype=plan.dtype),
+        {**tensors_of(layers, spelling="kohya", dtype=plan.dtype), **_held(vectors, plan.dtype)},
         metadata_of(None, recipe, layers),
         plan.output,
         store,
@@ -214,6 +265,29 @@ def _written(plan: ExtractPlan, store: Store, report: Report, *, register: bool)
         register=register,
         report=report,
     )
+
+
+def _vectors(plan: ExtractPlan, maps: list[MappedFiles]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """(key -> change of every bias and norm that is written, kind -> squared norm of the changes that are not); fp32."""
+    names = module_names((pair.place for pair in plan.others if pair.ending), plan.family)
+    written: dict[str, Tensor] = {}
+    left: dict[str, float] = {}
+    for pair in plan.others:
+        change = difference(plan, pair, maps)
+        size = _square([change])
+        if size > 0 and plan.biases and pair.ending:
+            written[f"{names[pair.place]}{pair.ending}"] = change
+        elif size > 0:
+            left[pair.kind] = left.get(pair.kind, 0.0) + size
+    return written, left
+
+
+def _square(changes: Iterable[Tensor]) -> float:
+    return sum(float(change.double().square().sum()) for change in changes)
+
+
+def _held(vectors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    return {name: held(vector, torch_dtype(dtype), name) for name, vector in vectors.items()}
 
 
 def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple[list[Layer], dict[ModuleId, float]]:

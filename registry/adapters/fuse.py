@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias, changes_weight
+from registry.adapters.delta import changes_bias, changes_weight, kind_of
 from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
 from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint, understood_faults
 from registry.adapters.reader import Module
@@ -253,9 +253,8 @@ def module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequenc
 
 def misfit(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> str | None:
     """Why a module's change cannot be added to its targets, by headers alone; None when it can."""
-    whole = len(targets) == 1 and targets[0].rows is None
-    if module.needs_base and not whole:
-        return f"{module.algorithm} on a part of a fused layer"
+    if module.needs_base and len(targets) > 1:
+        return f"{kind_of(module)} on a layer that the base holds in {len(targets)} parts: its change needs all of the layer at once"
     target = layout.tensors[targets[0].key].info.shape
     return misshape(module, (sum(_rows(target, layout) for target in targets), *target[1:]))
 

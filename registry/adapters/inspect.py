@@ -140,7 +140,7 @@ def draw(report: AdapterReport, path: Path) -> None:
         axis.invert_yaxis() if what == "norm" else None
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    with atomic_file(path) as file:
+    with atomic_file(path, needed=len(buffer.getvalue())) as file:
         file.write(buffer.getvalue())
 
 

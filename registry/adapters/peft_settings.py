@@ -89,8 +89,8 @@ def unread_of(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
-def not_adapter(settings: Mapping[str, Any]) -> str:
-    """Why a file with less than half of its keys an adapter's is none, by the config beside it."""
+def not_adapter(settings: Mapping[str, Any], odd: str | None = None) -> str:
+    """Why a file with less than half of its keys an adapter's is none, by the config beside it; `odd` is a malformed key."""
     kind, bias = settings.get("peft_type"), settings.get("bias")
     if variant := unread_of(settings):
         return variant
@@ -98,7 +98,8 @@ def not_adapter(settings: Mapping[str, Any]) -> str:
         return f"was saved by peft with bias={bias[:20]!r}: it holds the model's own biases too, which are not read here. {MERGE}."
     if isinstance(kind, str) and kind not in READ:
         return f"was written by peft's {kind[:40]}; of peft's methods {', '.join(READ)} are read here. {MERGE}."
-    return "has no keys of an adapter. Name a LoRA or LyCORIS file."
+    why = f"has malformed keys ({odd}), whose modules are not known" if odd else "has no keys of an adapter"
+    return f"{why}. Name a LoRA or LyCORIS file."
 
 
 READ = ("LORA", "ADALORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3")  # peft_type

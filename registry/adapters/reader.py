@@ -20,7 +20,7 @@ from registry.adapters.peft_settings import Settings, declared_alpha, declared_r
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import underscored
 from registry.errors import BadFile
-from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of
+from registry.formats.adapter_keys import AdapterKey, adapter_keys, dialect_of, malformed
 from registry.formats.atomic_file import TORCH_DTYPES
 from registry.formats.dialects import DIALECTS
 from registry.formats.peft_config import WEIGHTS
@@ -143,7 +143,7 @@ def read_adapter(path: Path | str) -> Adapter:
     header = read_header(path)
     keys = adapter_keys(header.tensors)
     if keys is None:
-        raise BadFile(path, "not-an-adapter", not_adapter(Settings(path, {}).of("")))
+        raise BadFile(path, "not-an-adapter", not_adapter(Settings(path, {}).of(""), malformed(header.tensors)))
     stored = {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
     settings = Settings(path, header.metadata)
     maps = MappedFiles([path])

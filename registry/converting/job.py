@@ -158,7 +158,7 @@ def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> 
     kept = [dict(parent) for parent in plan.record.parents if parent.get("role") == "base"]
     with only_writer(plan.request.output):
         written = plan.conversion.write(parents=[*kept, source], report=report)
-        parents = [*kept, {**source, "ref": plan.record.name}]
+        parents = [*kept, *map(dict, written.parents), {**source, "ref": plan.record.name}]
         record = _registered(plan, store, written, parents, sha256, report) if plan.request.register else None
     hashes = written.hashes or (record.hashes if record is not None else Hashes())
     notes = [*plan.notes, *written.notes]

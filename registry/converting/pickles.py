@@ -36,6 +36,7 @@ class Unpickled:
     shared: int
     ema: int
     left: Mapping[str, str]
+    base: Mapping[str, Any] | None = None  # what an embedding was trained on
 
     def notes(self) -> list[str]:
         """Notes for the user."""
@@ -86,7 +87,8 @@ class PickleConversion:
             read_header(temporary)
         hashes = hash_file(self.request.output, report=report)[0]
         facts = {"tensors": found.tensors, "shared": found.shared, "left_out": dict(found.left)}
-        return ConversionResult(file=self.request.output, hashes=hashes, facts=facts, notes=found.notes())
+        bases = [found.base] if found.base else []
+        return ConversionResult(file=self.request.output, hashes=hashes, facts=facts, notes=found.notes(), parents=bases)
 
 
 def is_pickle(path: Path) -> bool:
@@ -117,7 +119,7 @@ def unpickle(source: Path, target: Path, *, dtype: str | None, metadata: Mapping
     report = _report(done)
     if "refused" in report:
         raise BadFile(source, "pickle", str(report["refused"]))
-    return Unpickled(report["tensors"], report["shared"], report["ema"], report["left"])
+    return Unpickled(report["tensors"], report["shared"], report["ema"], report["left"], report["base"])
 
 
 def _report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class ConversionResult:
     hashes: Hashes | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    parents: Sequence[Mapping[str, Any]] = ()  # what the source itself records that it was made from
     sha256: str | None = None  # of a folder over all of its files
 
 

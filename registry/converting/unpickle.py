@@ -74,7 +74,9 @@ def extract(source: Path, target: Path, *, dtype: str | None, metadata: Mapping[
     from registry.formats.atomic_file import torch_dtype, write_safetensors
 
     left: dict[str, str] = {}
-    tensors = dict(weights(load(source), left))
+    loaded = load(source)
+    tensors = dict(weights(loaded, left))
+    facts = embedding_facts(loaded)
     if not tensors:
         raise Unacceptable("holds no tensors of a model. Name a checkpoint, an adapter or an embedding.")
     strange = [name for name, tensor in tensors.items() if tensor.layout is not torch.strided or tensor.is_quantized]
@@ -84,14 +86,42 @@ def extract(source: Path, target: Path, *, dtype: str | None, metadata: Mapping[
     if dtype is not None:
         kind = torch_dtype(dtype)
         tensors = {name: held(tensor.float(), kind, name) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    write_safetensors(target, tensors, metadata=metadata)
+    write_safetensors(target, tensors, metadata={**facts, **_with_base(metadata, facts)})
     _compare(target, tensors, same_bits)
     return {
         "tensors": len(tensors),
         "shared": len(tensors) - len(storages),
-        "left": left,
+        "left": {name: kind for name, kind in left.items() if name not in facts},
+        "base": _base(facts),
         "ema": sum(name.startswith(("model_ema.", "ema.")) for name in tensors),
     }
+
+
+EMBEDDING_FACTS = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")  # of A1111's embeddings: what it was trained on, and how long
+LONGEST = 200  # characters of one of them
+
+
+def embedding_facts(loaded: Any) -> dict[str, str]:
+    """What an embedding records of its training, as texts; {} of other files."""
+    if not isinstance(loaded, dict) or "string_to_param" not in loaded:
+        return {}
+    facts = {name: loaded.get(name) for name in EMBEDDING_FACTS}
+    return {name: str(value)[:LONGEST] for name, value in facts.items() if isinstance(value, (str, int)) and not isinstance(value, bool)}
+
+
+def _base(facts: Mapping[str, str]) -> dict[str, Any] | None:
+    """The checkpoint that an embedding was trained on, as a parent: by its name, else by A1111's short hash."""
+    name = facts.get("sd_checkpoint_name") or facts.get("sd_checkpoint")
+    return {"role": "base", "ref": name, "sha256": None} if name else None
+
+
+def _with_base(metadata: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:
+    """The header's metadata, with the base among the parents."""
+    base = _base(facts)
+    if base is None or "loraloom.parents" not in metadata:
+        return dict(metadata)
+    parents = [base, *json.loads(metadata["loraloom.parents"])]
+    return {**metadata, "loraloom.parents": json.dumps(parents, sort_keys=True, ensure_ascii=False)}
 
 
 def _compare(target: Path, tensors: Mapping[str, Tensor], same_bits: Any) -> None:

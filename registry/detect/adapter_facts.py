@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, dialect_of, is_language_model
-from registry.formats.dialects import DENOISER
+from registry.formats.dialects import DENOISER, DOUBLED
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
 from registry.formats.safetensors_header import TensorInfo
 
@@ -25,6 +25,7 @@ class AdapterFacts:
     language_model: bool
     others: int  # tensors that do not belong to an adapter
     other: str | None  # the first of them
+    doubled: str | None = None  # a key that names the UNet twice
 
     def alpha_by(self, metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
         """(alpha, where it was read) with a header's metadata; the rank where there is none: the scale is 1 then."""
@@ -52,6 +53,7 @@ def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorIn
         language_model=is_language_model(keys),
         others=len(others) if keys else 0,
         other=others[0] if keys and others else None,
+        doubled=next((name for name, key in keys.items() if key.prefix == DOUBLED), None),
     )
 
 

@@ -56,7 +56,7 @@ def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
 
 
 def _prediction(metadata: Mapping[str, str]) -> Prediction:
-    for key in ("modelspec.prediction_type", "modelspec.predict_key"):
+    for key in ("modelspec.prediction_type", "modelspec.predict_key", "prediction_type"):
         value = PREDICTIONS.get(metadata.get(key, "").strip().lower())
         if value:
             return Prediction(value=value, source=key)

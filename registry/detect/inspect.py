@@ -121,6 +121,9 @@ def _adapter(base: dict[str, Any], metadata: Mapping[str, str], table: TableFact
             f"{adapter.others} of its tensors are not an adapter's ({adapter.other} is one): fusing and drawing do without them or refuse."
         )
         verdict.warnings.append(Warn(code="other-tensors", message=message))
+    if adapter.doubled:
+        message = f"Its keys name the UNet twice ({adapter.doubled}). They are read here; other tools may not read them: convert it."
+        verdict.warnings.append(Warn(code="malformed-keys", message=message))
     if not adapter.algorithms:
         message = "Its algorithm is not supported."
         verdict.warnings.append(Warn(code="unknown-algorithm", message=message))
@@ -156,7 +159,14 @@ def _model(base: dict[str, Any], metadata: Mapping[str, str], table: TableFacts,
         return _record(base, verdict, kind=small.kind, dialect=small.dialect, components=small.components)
     verdict = verdict_of(table.claims, facts)
     if not verdict.family and not verdict.candidates:
-        return _record(base, verdict, kind="unknown")
+        kind = "unknown"
+        if table.malformed is not None:
+            message = (
+                f"Its keys look like an adapter's and are malformed ({table.malformed}): a module's name and an ending such as "
+                ".lora_down.weight were expected. It cannot be used; save it with other names."
+            )
+            kind, verdict.warnings = "adapter", [*verdict.warnings, Warn(code="malformed-keys", message=message)]
+        return _record(base, verdict, kind=kind)
     components = (_denoiser_of(verdict.family) if verdict.family else DENOISER, *table.components)
     return _record(base, verdict, kind="checkpoint", dialect="gguf" if gguf else table.dialect, components=components)
 

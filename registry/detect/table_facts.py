@@ -15,7 +15,7 @@ from blake3 import blake3
 from registry.detect.adapter_facts import AdapterFacts, adapter_facts
 from registry.detect.component_kinds import ComponentKind, kind_by_keys
 from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
-from registry.formats.adapter_keys import AdapterKey
+from registry.formats.adapter_keys import AdapterKey, malformed
 from registry.formats.dialects import DENOISER
 from registry.formats.model_header import ModelHeader, declared_metadata
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, split_header
@@ -48,6 +48,7 @@ class TableFacts:
     components: tuple[str, ...]  # of a single-file checkpoint, beside its denoiser
     dialect: str  # of a single-file checkpoint
     claims: tuple[Claim, ...]
+    malformed: str | None = None  # a key that looks like an adapter's, of a file that is none by its keys
 
 
 def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> TableFacts:
@@ -61,7 +62,7 @@ def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
         return TableFacts(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
     small = kind_by_keys(tensors)
     claims = checkpoint_claims(seen) if small is None else ()
-    return TableFacts(dtype, None, False, small, _components(tensors), _dialect(tensors), claims)
+    return TableFacts(dtype, None, False, small, _components(tensors), _dialect(tensors), claims, malformed(tensors))
 
 
 def dtype_of(tensors: Mapping[str, TensorInfo]) -> str | None:

@@ -33,12 +33,14 @@ class Output(io.FileIO):
         super().__init__(descriptor, "wb")
         self.path = path
         self.written = 0
+        self.failure: OSError | None = None  # the first one: a library that writes may raise its own error in its place
 
     def write(self, data: Any) -> int:
         try:
             count = super().write(data)
         except OSError as error:
             error.filename = str(self.path)
+            self.failure = self.failure or error
             raise
         self.written += count
         return count

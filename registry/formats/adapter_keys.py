@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -156,6 +156,15 @@ def declared_dialect(by_keys: str, metadata: Mapping[str, str]) -> str:
     if any(name.startswith("ot_") for name in metadata):
         return "onetrainer"
     return "lycoris" if metadata.get("ss_network_module", "").startswith("lycoris") else by_keys
+
+
+LOOKS_LIKE = re.compile(r"lora_(up|down|A|B)(\.|_|$)|hada_w\d|lokr_w\d")
+
+
+def malformed(names: Collection[str]) -> str | None:
+    """The first key of a file that is no adapter by its keys, though half of them or more look like an adapter's; else None."""
+    odd = [name for name in names if LOOKS_LIKE.search(name)]
+    return odd[0] if odd and len(odd) * 2 >= len(names) else None
 
 
 TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")

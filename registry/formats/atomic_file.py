@@ -209,8 +209,9 @@ def atomic_file(path: Path | str, *, needed: int | None = None) -> Iterator[Bina
             os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_of(error, temporary):
-            raise write_failed(path, error, needed=needed, written=raw.written) from error
+        own = error if isinstance(error, OSError) and _is_of(error, temporary) else None
+        if (failure := own or raw.failure) is not None and isinstance(error, Exception):
+            raise write_failed(path, failure, needed=needed, written=raw.written) from error
         raise
     with explained(path):
         sync_folder(path.parent)

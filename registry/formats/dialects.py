@@ -53,6 +53,8 @@ class Dialect:
     writing: Writing | None = None  # None: it is read, never written
 
 
+DOUBLED = "lora_unet_unet_"  # some scripts name the UNet twice
+
 DIALECTS: Table[Dialect] = Table("dialect")
 
 
@@ -155,6 +157,7 @@ DIALECTS.add("kohya")(
         about="what ComfyUI, A1111 and sd-scripts read",
         prefixes={
             "lora_unet_": DENOISER,
+            DOUBLED: DENOISER,
             "lora_te1_": "text_encoder",
             "lora_te2_": "text_encoder_2",
             "lora_te3_": "text_encoder_3",

@@ -151,6 +151,7 @@ def _extracted(plain: Mapping[str, Any], store: Store, output: Path, then: Then,
         output,
         keep=Keep(**plain["keep"]),
         components=components,
+        biases=bool(plain.get("biases")),
         seed=int(plain["seed"]),
         dtype=_word(plain),
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import JobFailed, Refused
-from registry.formats.atomic_file import sync_folder, write_json
+from registry.formats.atomic_file import atomic_file, sync_folder, write_json
 from registry.plain_values import from_json
 from train.output.folder import UNFINISHED
 
@@ -65,10 +65,8 @@ def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], train
     made.mkdir()
     try:
         write_adapter(made / ADAPTER)
-        with (made / TRAINING).open("wb") as file:
+        with atomic_file(made / TRAINING) as file:
             torch.save(dict(training), file)
-            file.flush()
-            os.fsync(file.fileno())
         files = {name: _sha256(made / name) for name in (ADAPTER, TRAINING)}
         write_json(made / STATE, {"version": VERSION, "step": step, "files": files, "history": dict(history)})
         sync_folder(made)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from registry.errors import JobFailed, Refused
+from registry.files.write_failure import explained
 from registry.formats.atomic_file import write_text
 from registry.names import Table
 from registry.plain_values import from_json
@@ -74,14 +75,18 @@ class JsonLines:
     def __init__(self, folder: Path, config: TrainConfig, after: int) -> None:
         kept = _rows_until(folder, after)
         write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._path = folder / METRICS
+        self._file = self._path.open("a", encoding="utf-8")
 
     def log(self, rows: Sequence[Row]) -> None:
-        self._file.write("".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows))
-        self._file.flush()
+        text = "".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows)
+        with explained(self._path):
+            self._file.write(text)
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with explained(self._path):
+            self._file.close()
 
 
 @TRACKERS.add("tensorboard")

@@ -34,7 +34,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     figure.suptitle(title)
     buffer = BytesIO()
     figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
-    with atomic_file(path) as file:
+    with atomic_file(path, needed=len(buffer.getvalue())) as file:
         file.write(buffer.getvalue())
 
 

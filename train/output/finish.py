@@ -16,7 +16,7 @@ from registry.files.locks import held
 from registry.formats.atomic_file import write_json
 from registry.progress import Tick
 from registry.record import Hashes, Record
-from train.config import to_plain
+from train.config import TrainConfig, changed, get, to_plain
 from train.loop.loop import History
 from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 KOHYA = "kohya"
 WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
+PLACES = ("base", "base_config", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
@@ -74,19 +75,32 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
 
     Nothing of where and when it ran: the same training gives the same bytes, straight or resumed, in any folder.
     """
-    data = dict(work.inputs.get("dataset", {}))
+    data, base = ({**work.inputs.get(part, {})} for part in ("dataset", "base"))
+    for entry in (data, base):
+        entry["path"] = last_name(str(entry.get("path", "")))
     if len(data.get("files", ())) > LISTED:
         data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
     return {
         "tool": "loraloom",
         "run": str(work.plan.config.name),
         "step": step,
-        "config": {name: value for name, value in to_plain(work.plan.config).items() if name not in WHERE},
-        "base": work.inputs.get("base", {}),
+        "config": without_places(work.plan.config),
+        "base": base,
         "dataset": data,
         "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
         "versions": _versions(),
     }
+
+
+def without_places(config: TrainConfig) -> dict[str, Any]:
+    """The settings as plain values without folders of this machine: of a path its last name, and nothing of where the run is."""
+    names = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    return {name: value for name, value in to_plain(changed(config, names)).items() if name not in WHERE}
+
+
+def last_name(path: str) -> str:
+    """The last part of an absolute path; another text as it is."""
+    return Path(path).name or path if Path(path).is_absolute() else path
 
 
 def _versions() -> dict[str, str]:

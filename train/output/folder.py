@@ -13,6 +13,7 @@ from typing import Any
 
 from registry.errors import JobFailed, NotFound, Refused
 from registry.files.locks import locked
+from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_json, write_text
 from registry.names import suggest
 from registry.plain_values import from_json
@@ -27,9 +28,10 @@ UNFINISHED = ".tmp-"
 def make_folder(config: TrainConfig, name: str, inputs: Mapping[str, Any]) -> Path:
     """A new run folder with config.yaml and inputs.json in it, created atomically. Two in one second do not collide."""
     parent = Path(config.out).expanduser().absolute() / name
-    parent.mkdir(parents=True, exist_ok=True)
     made = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
-    made.mkdir()
+    with explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        made.mkdir()
     try:
         write_text(made / CONFIG, to_yaml(config))
         write_json(made / INPUTS, inputs)

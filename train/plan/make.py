@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -66,7 +67,6 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
     moments = attempts(lambda: try_optimizer(config))
-    attempts(lambda: learning_rate(config, config.steps - 1))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -77,6 +77,9 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     functions = attempts(lambda: choose_objective(config.objective, sampling))
     dataset = attempts(lambda: read_dataset(config, report))
     heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
+    if heldout:
+        config = in_steps(config, images=len(heldout.train))
+    attempts(lambda: learning_rate(config, config.steps - 1))
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
@@ -103,6 +106,19 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         and moments is not None
     )
     return _planned(config, base, parts, dataset, heldout, targets[0], targets[1], encoders, resolution, device, precision, moments)
+
+
+def in_steps(config: TrainConfig, *, images: int) -> TrainConfig:
+    """The settings with epochs as steps: the least number that shows each of the images so often."""
+    if config.epochs is None:
+        return config
+    steps = max(1, math.ceil(config.epochs * images / (config.images_per_step * _processes())))
+    return replace(config, steps=steps, epochs=None)
+
+
+def _processes() -> int:
+    """Processes that share the work, as accelerate and torchrun set them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
@@ -198,7 +214,7 @@ def _planned(
         estimate=replace(traced, memory=memory),
         free_bytes=free,
         disk_bytes=disk,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),  # set by accelerate and torchrun
+        processes=_processes(),
         notes=(
             *dataset.notes,
             *(f"held out: {note}" for note in split.notes),

@@ -96,7 +96,7 @@ def _text(plan: Plan) -> str:
         ("images", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
         ("cropped", f"{plan.cropped:.1%} of the image area on average" if plan.cropped else "nothing, every image is square"),
         ("held out", plan.heldout_source),
-        ("steps", f"{config.steps} of {_images(plan)} images: each image is seen {plan.epochs:.1f} times"),
+        ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(config)),
@@ -120,6 +120,11 @@ def _text(plan: Plan) -> str:
     if plan.notes:
         lines += ["notes:", *(f"  {note}" for note in plan.notes)]
     return as_lines(lines)
+
+
+def _epochs(plan: Plan) -> str:
+    """How often each image is seen, and the steps of an epoch."""
+    return f"each image is seen {plan.epochs:.1f} times (an epoch is {plan.config.steps / plan.epochs:.4g} steps)"
 
 
 def _images(plan: Plan) -> str:

@@ -83,7 +83,7 @@ def declared_prediction(header: ModelHeader) -> tuple[str, str] | tuple[None, No
     for mark in V_MARKS:
         if mark in header.tensors:
             return "v_prediction", f"the key {mark!r}"
-    for entry in ("modelspec.prediction_type", "modelspec.predict_key"):
+    for entry in ("modelspec.prediction_type", "modelspec.predict_key", "prediction_type"):
         value = header.metadata.get(entry, "").strip().lower()
         if value in ("v", "v_prediction", "v-prediction"):
             return "v_prediction", entry

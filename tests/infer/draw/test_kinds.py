@@ -300,3 +300,19 @@ def test_embeddings_and_a_change_of_the_very_table_they_lengthen(kinds: Shelf, t
     ]
     together = pixels(kinds, *renders)
     assert together == [pixels(kinds, one)[0] for one in renders] and len(set(together)) == 5
+
+
+def test_an_adapter_of_every_cell_is_in_key_text_and_metadata(kinds: Shelf) -> None:
+    """`always` is another way to give it: the image, and so its key, is that of the same adapters in one list."""
+    resolver = Resolver(kinds.store)
+    both = resolver.resolve(cell(adapters=on("ink:0.5"), always=on("lokr")))
+    assert both.key() == resolver.resolve(cell(adapters=on("ink:0.5+lokr"))).key() != resolver.resolve(cell(adapters=on("ink:0.5"))).key()
+    session = Session(resolver, [both], Counts())
+    carried = read_carried(session.draw(0)[0])
+    assert "<lora:ink:0.5> <lora:lokr:1>" in carried.parameters
+    assert [one.reference for one in carried.render.always] == ["lokr"] and carried.render.key() == both.key()
+
+
+def test_an_adapter_of_every_cell_and_of_one_is_refused(kinds: Shelf) -> None:
+    with pytest.raises(Faults, match="The adapter ink is in `always`, and a cell has it as its own too"):
+        Resolver(kinds.store).resolve(cell(adapters=on("ink:0.5"), always=on("ink")))

@@ -128,6 +128,16 @@ def test_cells_that_differ_in_their_vae_share_one_denoising(shelf: Shelf) -> Non
     assert [session.draw(0)[1], session.draw(1)[1]] == [1, 0] and counts.forwards == 1
 
 
+def test_a_vae_is_let_go_after_its_last_use(shelf: Shelf) -> None:
+    vae = str(shelf.base / "vae")
+    session = opened(shelf, cell(vae=vae), cell(), cell(vae=vae, seed=1), cell(seed=2))
+    held = []
+    for index in range(4):
+        session.draw(index)
+        held.append(len(session._vaes))
+    assert held == [1, 1, 0, 0]
+
+
 def test_a_controlnet_is_loaded_once(shelf: Shelf, tmp_path: Path) -> None:
     from PIL import Image
 

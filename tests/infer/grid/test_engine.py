@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from infer.draw.files import Adapter, Embedding
+from infer.draw.files import Adapter, ControlNet, Embedding, ImageFile
 from infer.draw.render import Render
 from infer.grid.cells import CellStore
 from infer.grid.engine import CellResult, Counts, in_order, render_cells
@@ -70,6 +70,16 @@ def test_equal_embeddings_are_together_under_equal_adapters() -> None:
         ("ink", "apple"),
         ("ink", "pear"),
         ("hat", "apple"),
+    ]
+
+
+def test_controlnets_are_outside_of_adapters_and_vaes_inside() -> None:
+    """A net is loaded for seconds, an adapter switched in one, a VAE acts after the denoising."""
+    nets = [(ControlNet(reference=name, picture=ImageFile(path="a.png", sha256="a"), sha256=name),) for name in ("canny", "depth")]
+    asked = [(net, one, vae) for vae in ("x", None) for one in (INK, HAT) for net in nets]
+    ordered = in_order([resolved(controls=net, adapters=(one,), vae=vae, vae_sha256=vae) for net, one, vae in asked])
+    assert [(one.controls[0].reference, one.adapters[0].reference, one.vae) for one in ordered] == [
+        (net, one, vae) for net in ("canny", "depth") for one in ("ink", "hat") for vae in ("x", None)
     ]
 
 

@@ -1,18 +1,22 @@
 """The grid as it runs: what is drawn, what is not drawn again, what survives, and what the run folder says."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import infer.grid.job
+import infer.grid.run_folder
+import infer.output.report
 from infer.draw.render import Render
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
@@ -28,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 
 def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
     given = {"base": "tiny", "prompt": "a cat", "steps": 2, "guidance": 3.0, "out": str(shelf.work)}
-    return GridConfig(axes=Axes(**axes), **given | settings)
+    return GridConfig(axes=Axes(**axes), **{name: value for name, value in given.items() if name not in axes} | settings)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -249,3 +253,94 @@ run(GridConfig(base="tiny", prompt="a cat", steps=4, axes=Axes(seed="1-120"), ou
     assert 8 <= kept < 120
     result = run(config(shelf, {"seed": "1-120"}, steps=4, guidance=None), shelf.store).result
     assert (result["reused"], result["rendered"], result["failed"]) == (kept, 120 - kept, 0)
+
+
+# --- while it is drawn
+
+
+def test_images_cells_and_report_follow_the_drawing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer.grid.run_folder, "EVERY", 0.0)
+    monkeypatch.setattr(infer.grid.run_folder, "SHARE", 1e9)
+    seen: list[tuple[list[str], int, bool, str]] = []
+
+    def look(tick: Tick) -> None:
+        if tick.stage == "cells":
+            (folder,) = (shelf.work / "grid").iterdir()
+            page = (folder / "report.html").read_text(encoding="utf-8")
+            done = re.search(r"Being drawn: (\d of 3) cells are done", page)
+            refreshed = '<meta http-equiv="refresh" content="5">' in page
+            statuses = [one["status"] for one in lines(folder)]
+            seen.append((statuses, len(list((folder / "images").iterdir())), refreshed, done[1] if done else ""))
+
+    outcome = run(config(shelf, {"seed": [1, 2, 3]}), shelf.store, report=look)
+    assert seen == [
+        (["rendered", "missing", "missing"], 1, True, "1 of 3"),
+        (["rendered", "rendered", "missing"], 2, True, "2 of 3"),
+        (["rendered", "rendered", "rendered"], 3, True, "3 of 3"),
+    ]
+    page = (outcome.folder / "report.html").read_text(encoding="utf-8")
+    assert 'http-equiv="refresh"' not in page and "Being drawn" not in page
+
+
+def test_the_live_files_are_written_rarely_where_writing_takes_long(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    write = infer.output.report.write_live_report
+
+    def slow(path: Path, gallery: Any, live: Any) -> None:
+        written.append(sum(one.status != "missing" for one in gallery.images))
+        write(path, gallery, live)
+
+    monkeypatch.setattr(infer.grid.run_folder, "write_live_report", slow)
+    monkeypatch.setattr(infer.grid.run_folder, "EVERY", 3600.0)
+    run(config(shelf, {"seed": [1, 2, 3]}), shelf.store)
+    assert written == [0], "once at the start, so that there is something to open"
+
+
+def later(act: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, 0.2 seconds later."""
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.2)
+        return act(*given)
+
+    return slow
+
+
+def test_seconds_are_those_of_the_whole_job(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((infer.grid.job, "plan"), (infer.grid.run_folder, "write_sheet"), (infer.grid.run_folder, "write_report")):
+        monkeypatch.setattr(module, name, later(getattr(module, name)))
+    outcome = run(config(shelf, {"seed": [1, 2]}), shelf.store)
+    assert outcome.result["seconds"] >= 0.6 + sum(one["seconds"] for one in lines(outcome.folder))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import infer.grid.run_folder
+from infer.grid.config import Axes, GridConfig
+from infer.grid.job import run
+from registry.store import Store
+
+infer.grid.run_folder.EVERY, infer.grid.run_folder.SHARE = 0.0, 1e9
+
+def kill(tick):
+    if tick.stage == "cells" and tick.done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asked = GridConfig(base="tiny", prompt="a cat", steps=2, guidance=3.0, out=sys.argv[2], axes=Axes(seed=[1, 2, 3, 4]))
+run(asked, Store(Path(sys.argv[1])), report=kill)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_what_was_drawn_to_be_seen_and_the_next_run_finishes_it(shelf: Shelf) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(shelf.home), str(shelf.work)], check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    (folder,) = (shelf.work / "grid").iterdir()
+    assert [one["status"] for one in lines(folder)] == ["rendered", "rendered", "missing", "missing"]
+    assert [one["error"] for one in lines(folder)] == [None, None, "not drawn yet", "not drawn yet"]
+    assert len({pixels(folder / one["image"]) for one in lines(folder)[:2]}) == 2
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>") and page.count("data:image/png;base64,") == 2
+    again = run(config(shelf, {"seed": [1, 2, 3, 4]}), shelf.store)
+    assert (again.result["rendered"], again.result["reused"]) == (2, 2)

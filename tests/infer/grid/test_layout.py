@@ -4,6 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from infer.grid.config import Axes, GridConfig
 from infer.grid.layout import Cell, Dimension, Layout, choose_sides, expand
 from registry.store import Store
@@ -19,7 +21,9 @@ class Steps:
 
 def expanded(axes: dict[str, Any], **settings: Any) -> tuple[Layout, list[Cell], list[str]]:
     faults: list[str] = []
-    layout, cells = expand(GridConfig(axes=Axes(**axes), **{"prompt": "a cat", **settings}), cast(Store, Steps()), faults.append)
+    layout, cells = expand(
+        GridConfig(axes=Axes(**axes), **{"prompt": None if "prompt" in axes else "a cat", **settings}), cast(Store, Steps()), faults.append
+    )
     return layout, cells, faults
 
 
@@ -44,8 +48,8 @@ def test_the_product_of_the_axes() -> None:
     assert cells[5].values == {"seed": 2, "guidance": 7.0} and cells[5].place == (1, 2)
 
 
-def test_an_axis_wins_over_the_setting_and_weight_acts_after_adapter() -> None:
-    _, cells, faults = expanded({"weight": [0.5, 1], "adapter": ["ink:0.2", "hat"], "seed": [3]}, adapters="other", seed=9)
+def test_weight_acts_after_adapter() -> None:
+    _, cells, faults = expanded({"weight": [0.5, 1], "adapter": ["ink:0.2", "hat"], "seed": [3]}, strict=True)
     assert faults == []
     assert [str(one.render.adapters[0]) for one in cells] == ["ink:0.5", "ink", "hat:0.5", "hat"]
 
@@ -142,3 +146,56 @@ def test_nothing_heavy_is_imported_for_the_settings() -> None:
     code = f"import sys, infer.grid.config, infer.grid.layout, infer.draw.render; print([m for m in sys.modules if m in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert done.stdout.strip() == "[]"
+
+
+# --- a setting beside its own axis
+
+BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of each
+    "adapter": ("adapters", "ink", ["none", "hat"]),
+    "base": ("base", "mine", ["yours"]),
+    "clipskip": ("clip_skip", 2, [0, 1]),
+    "control": ("controls", "canny:a.png", ["none"]),
+    "embedding": ("embeddings", "bad", ["none"]),
+    "guidance": ("guidance", 3.0, [1, 2]),
+    "init": ("init", "a.png", ["b.png"]),
+    "mask": ("mask", "a.png", ["b.png"]),
+    "negative": ("negative", "blurry", ["dark"]),
+    "prompt": ("prompt", "a dog", ["a cat"]),
+    "sampler": ("sampler", "ddim", ["euler"]),
+    "seed": ("seed", 5, [1, 2]),
+    "size": ("size", 64, [96]),
+    "steps": ("steps", 5, [1, 2]),
+    "strength": ("strength", 0.5, [0.2]),
+    "vae": ("vae", "soft", ["hard"]),
+}
+
+
+@pytest.mark.parametrize("axis", BOTH)
+def test_a_setting_that_its_own_axis_would_replace_is_refused(axis: str) -> None:
+    name, given, values = BOTH[axis]
+    _layout, _cells, faults = expanded({axis: values}, **{name: given})
+    (fault,) = [fault for fault in faults if "both given" in fault]
+    assert fault.startswith(f"{name}={given} and axes.{axis} are both given, and the axis would replace it in every cell. ")
+    assert f"Leave out {name}, or put its value into axes.{axis}." in fault
+
+
+def test_every_setting_that_has_an_axis_is_among_them() -> None:
+    from infer.draw.render import SETTINGS
+    from infer.grid.axes import AXES
+
+    names = {one.axis.name or one.name if one.axis else one.name for one in SETTINGS.values() if one.help}
+    assert set(BOTH) == names & set(AXES)
+
+
+def test_the_fault_of_adapters_names_always_and_none_is_no_fault() -> None:
+    _layout, _cells, faults = expanded({"adapter": ["none", "ink"]}, adapters="speed")
+    assert len(faults) == 1 and faults[0].endswith("An adapter that stays in every cell is given as always=NAME:1.")
+    assert expanded({"adapter": ["none", "ink"]}, adapters="none")[2] == []
+
+
+def test_always_stays_in_every_cell_whatever_the_axes_do() -> None:
+    _layout, cells, faults = expanded({"adapter": ["none", "ink"], "weight": [0.5]}, always="speed", where="adapter != 'none'")
+    assert faults == [] and [str(one) for one in cells[0].render.every_adapter] == ["ink:0.5", "speed"]
+    _layout, cells, faults = expanded({"adapter": ["none", "ink"]}, always=["speed:0.8", "light"])
+    assert faults == []
+    assert [[str(one) for one in cell.render.every_adapter] for cell in cells] == [["speed:0.8", "light"], ["ink", "speed:0.8", "light"]]

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from loraloom.hydra.bridge import parse
-from loraloom.hydra.literal import quote, rightly_quoted, take_literally
+from loraloom.hydra.literal import quote, rightly_quoted, take_literally, unclear_list
 from loraloom.hydra.settings import read_schema
 from tests.loraloom.toy import Toy
 
@@ -72,3 +72,18 @@ def test_with_multirun_only_quoted_texts_and_words_sweep(argument: str, expected
 def test_the_quoting_that_an_error_shows_can_be_pasted(argument: str, value: object) -> None:
     (word,) = shlex.split(rightly_quoted(argument))
     assert parse(word).value() == value
+
+
+@pytest.mark.parametrize("value", ["[a cat, sitting]", "[1girl, solo]", "[a cat,a dog]"])
+def test_a_list_of_sentences_without_quotes_has_two_readings(value: str) -> None:
+    assert unclear_list(f"preview.prompts={value}") is not None
+
+
+def test_both_readings_are_given() -> None:
+    one, two = unclear_list("preview.prompts=[a cat, sitting]") or ("", "")
+    assert (one, two) == ("'preview.prompts=[\"a cat, sitting\"]'", "'preview.prompts=[\"a cat\",sitting]'")
+
+
+@pytest.mark.parametrize("value", ['["a cat, sitting","a dog"]', "[cat,dog]", "[a cat]", "[]", "null", "['a, b', 'c']", "[null, blurred]"])
+def test_clear_lists_are_taken(value: str) -> None:
+    assert unclear_list(f"preview.prompts={value}") is None

@@ -350,6 +350,40 @@ def test_fuse_then_extract_at_full_rank_returns_the_change(store: Store, tmp_pat
     assert set(ranks["ranks"].values()) == {2} and ranks["retained_all"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_changes_of_biases_and_norms_are_counted_and_written_where_asked(store: Store, tmp_path: Path) -> None:
+    """The layers change by 4 in squares, the bias by 9, the norm by 2 x 4, a parameter of no module by 1: 22 in all."""
+    layer, norm = (f"model.diffusion_model.input_blocks.1.1.{part}" for part in ("transformer_blocks.0.attn1.to_out.0", "norm"))
+    extra = "cond_stage_model.transformer.text_projection"
+    base = {
+        f"{layer}.weight": torch.zeros(3, 2),
+        f"{layer}.bias": torch.zeros(3),
+        f"{norm}.weight": torch.ones(2),
+        f"{norm}.bias": torch.zeros(2),
+    }
+    base |= {extra: torch.zeros(2, 2), f"{norm}.position_ids": torch.arange(2)}
+    tuned = {name: tensor.clone() for name, tensor in base.items()}
+    tuned[f"{layer}.weight"][0, 0], tuned[f"{layer}.bias"][1], tuned[extra][0, 1] = 2.0, 3.0, 1.0
+    tuned[f"{norm}.weight"][0], tuned[f"{norm}.bias"][1] = 3.0, 2.0
+    tuned_path, base_path = (str(written(tmp_path / f"{name}.safetensors", values)) for name, values in (("tuned", tuned), ("base", base)))
+    done = {
+        biases: run_extract(
+            plan_extract(tuned_path, base_path, store, tmp_path / f"{biases}.safetensors", keep=Keep(rank=1), dtype="fp32", biases=biases),
+            store,
+        )
+        for biases in (False, True)
+    }
+    plain, whole = done[False].result, done[True].result
+    assert plain["retained_all"] == pytest.approx(4 / 22) and plain["left_out"] == pytest.approx(18 / 22)
+    assert plain["left_out_by"] == pytest.approx({"norms": 4 / 22, "biases": 13 / 22, "other tensors": 1 / 22})
+    assert whole["retained_all"] == pytest.approx(21 / 22) and whole["left_out_by"] == pytest.approx({"other tensors": 1 / 22})
+    keys = {name for name in read(done[True].output) if name not in read(done[False].output)}
+    assert sorted(name.rpartition(".")[2] for name in keys) == ["diff", "diff_b", "diff_b"]
+    fused = fuse(store, tmp_path / "fused.safetensors", Path(base_path), (done[True].output, 1.0))
+    tuned[extra] = base[extra]
+    assert all(torch.allclose(fused[name].float(), tensor.float(), atol=1e-6) for name, tensor in tuned.items())
+    assert reproduce("True", store, tmp_path / "scratch").same
+
+
 def test_an_extracted_adapter_fits_the_base_again(store: Store, tmp_path: Path) -> None:
     from registry.detect.inspect import fits
 

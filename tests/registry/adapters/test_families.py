@@ -117,3 +117,33 @@ def test_an_adapter_of_text_encoders_alone_has_nothing_to_change_there(tmp_path:
     store.add(text, family="flux1")
     with pytest.raises(Faults, match="the base has no text encoder"):
         plan_fuse(str(base), [Weighted(str(text), 1.0)], store, tmp_path / "fused.safetensors")
+
+
+def test_dora_on_a_part_of_a_fused_layer_is_computed_from_those_rows(tmp_path: Path) -> None:
+    """to_q's magnitudes, of rows and of columns, are about W_q alone: in a file that fuses q, k and v, about its first rows."""
+    store, folder = Store(tmp_path / "home"), shared_folder("flux1")
+    module = "transformer_blocks.0.attn.to_q"
+    shape = read_layout(folder).tensors[f"transformer/{module}.weight"].info.shape
+    base = single_file("flux1", folder, tmp_path / "base.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    factors = {
+        f"lora_transformer_{module.replace('.', '_')}.{side}": torch.randn(size, generator=generator)
+        for side, size in (("lora_down.weight", (2, shape[1])), ("lora_up.weight", (shape[0], 2)))
+    }
+    for axis, magnitude in (
+        ("rows", torch.rand(shape[0], 1, generator=generator)),
+        ("columns", torch.rand(1, shape[1], generator=generator)),
+    ):
+        lora = written(tmp_path / f"{axis}.safetensors", {**factors, f"lora_transformer_{module.replace('.', '_')}.dora_scale": magnitude})
+        store.add(lora, family="flux1")
+        apart = run_fuse(plan_fuse(str(folder), [Weighted(str(lora), 0.5)], store, tmp_path / f"{axis}-folder"), store).output
+        fused = run_fuse(plan_fuse(str(base), [Weighted(str(lora), 0.5)], store, tmp_path / f"{axis}-fused.safetensors"), store).output
+        layout = read_layout(apart)
+        stored = layout.tensors[f"transformer/{module}.weight"]
+        wanted = MappedFiles([stored.file]).tensor(stored, 0, stored.info.elements).reshape(shape)
+        before, after = (
+            next(value for key, value in read(path).items() if key.endswith("double_blocks.0.img_attn.qkv.weight"))
+            for path in (base, fused)
+        )
+        assert torch.allclose(after[: shape[0]], wanted, rtol=1e-6, atol=1e-7) and not torch.allclose(after[: shape[0]], before[: shape[0]])
+        assert torch.equal(after[shape[0] :], before[shape[0] :])

@@ -124,3 +124,19 @@ def test_other_forms_are_one_step_further(store: Store, tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "m.bin")
     with pytest.raises(Refused, match="to safetensors first"):
         plan_convert(ConvertRequest(reference=str(tmp_path / "m.bin"), output=tmp_path / "k.safetensors", target="kohya"), store)
+
+
+def test_an_embedding_keeps_the_link_to_its_base(store: Store, tmp_path: Path) -> None:
+    facts = {"name": "mood", "step": 3, "sd_checkpoint": "fe4efff1e1", "sd_checkpoint_name": "sd-v1-4"}
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.ones(2, 768)}, **facts}, tmp_path / "mood.pt")
+    result = converted(store, tmp_path / "mood.pt", tmp_path / "mood.safetensors")
+    assert set(result["left_out"]) == {"string_to_token"}
+    record = store.find(str(tmp_path / "mood.safetensors"))
+    assert (record.kind, {name: record.metadata[name] for name in facts}) == (
+        "embedding",
+        {name: str(value) for name, value in facts.items()},
+    )
+    assert [(parent["role"], parent["ref"]) for parent in record.parents] == [("base", "sd-v1-4"), ("source", "mood")]
+    again = Store(tmp_path / "other")  # from the header alone, as on another machine
+    again.scan(tmp_path)
+    assert ("base", "sd-v1-4") in [(parent["role"], parent["ref"]) for parent in again.find("mood").parents]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.adapters.reader import read_adapter
 from registry.detect.inspect import inspect
 from registry.errors import BadFile
 from registry.formats.atomic_file import RawTensor, write_raw
@@ -590,3 +591,23 @@ def test_a_controlnet_s_folder_is_of_the_families_that_take_it(
     (tmp_path / "config.json").write_text(json.dumps(config))
     record = inspect(tmp_path)
     assert (record.kind, record.family, record.candidates) == ("controlnet", family, candidates)
+
+
+def test_a_prediction_without_modelspecs_prefix_is_read(tmp_path: Path) -> None:
+    shapes = {f"unet.{M}.to_k.lora_A.weight": (4, 2048), f"unet.{M}.to_k.lora_B.weight": (8, 4)}
+    record = seen(tmp_path / "x.safetensors", shapes, metadata={"prediction_type": "v_prediction"})
+    assert (record.prediction.value, record.prediction.source) == ("v_prediction", "prediction_type")
+
+
+def test_malformed_keys_are_recognised_with_a_warning(tmp_path: Path) -> None:
+    flat = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    twice = {f"lora_unet_unet_{flat}.{side}": shape for side, shape in (("lora_down.weight", (4, 768)), ("lora_up.weight", (320, 4)))}
+    record = seen(tmp_path / "twice.safetensors", twice)
+    assert (record.kind, record.family, [warning.code for warning in record.warnings]) == ("adapter", "sd1", ["malformed-keys"])
+    (module,) = read_adapter(tmp_path / "twice.safetensors").modules
+    assert module.place == ("denoiser", flat)
+    odd = {name.replace(".lora", "_lora"): shape for name, shape in twice.items()}
+    record = seen(tmp_path / "odd.safetensors", odd)
+    assert (record.kind, record.family, [warning.code for warning in record.warnings]) == ("adapter", None, ["malformed-keys"])
+    with pytest.raises(BadFile, match=r"has malformed keys \(lora_unet_unet_.*_lora_(down|up)\.weight\)"):
+        read_adapter(tmp_path / "odd.safetensors")

@@ -13,7 +13,7 @@ import pytest
 from registry.errors import JobFailed, WriteFailed
 from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import RawTensor, atomic_file, atomic_folder, proven_file, write_raw, write_text
-from tests.disks import full_disk, small_disk
+from tests.disks import close_folder, full_disk, small_disk
 
 MIB = 1 << 20
 
@@ -72,13 +72,13 @@ def test_a_file_too_large_for_the_file_system_or_a_limit(what: str, tmp_path: Pa
     assert caught.value.errno == errno.EFBIG and os.listdir(tmp_path / "out") == []
 
 
-def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk) as mounted:
         if mounted:
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         else:
-            disk.chmod(0o500)
+            close_folder(disk, monkeypatch)
         for write in (opened, proven, lambda path: write_text(path, "x"), lambda path: only_writer(path).__enter__()):
             with pytest.raises(WriteFailed, match=r"disk/out.* cannot be written: (the disk is read-only|permission is denied)"):
                 write(disk / "out.safetensors")

@@ -59,7 +59,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
 
 def test_every_setting_acts_after_a_resume_or_is_refused() -> None:
     fixed = {name for name in dotted_names() if run._is_fixed(name)}
-    assert fixed | ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE | set(run.FINDS) == set(dotted_names())
+    assert fixed | {"epochs"} | ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE | set(run.FINDS) == set(dotted_names())
     assert not fixed & (ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE)
     assert {name for name in fixed if name.startswith("optim.")} == {
         name for name in dotted_names() if name.startswith(("optim.params.", "optim.name", "optim.args", "optim.betas"))
@@ -111,6 +111,7 @@ def test_a_change_of_a_finished_run_is_refused_without_more_steps(done: tuple[Pa
     with pytest.raises(Faults, match=r"finished after 4 steps.*steps= above 4(.|\n)*optim\.weight_decay \(0\.01 -> 0\.5\)"):
         run.resume(folder, {"optim.weight_decay": 0.5}, store)
     assert run.resume(folder, {"optim.weight_decay": 0.01, "steps": 4}, store).result["steps"] == 4
+    assert run.resume(folder, {"epochs": 1.0}, store).result["steps"] == 4, "an epoch is 3 steps"
 
 
 def test_what_changes_mean_is_given_in_numbers(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Two trainings of one name: each has its folder, the name is the later one's, with the run that belongs to it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from registry.store import Store
 from tests.train.loop.test_resume import begin
 from train import run
-from train.config import TrainConfig, to_yaml
+from train.config import DataConfig, TrainConfig, to_yaml
 from train.output import folder
 
 Settings = Callable[..., TrainConfig]
@@ -26,10 +27,16 @@ def test_the_later_one_has_the_name_and_the_earlier_one_an_alias(settings: Setti
 
 
 def test_the_same_training_again_is_the_same_file_and_one_record(
-    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, store: Store, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
-    files = [run.run(settings(steps=1, out=str(tmp_path / out)), store).result["files"] for out in ("one", "two")]
+    copy = shutil.copytree(images, tmp_path / "elsewhere" / images.name)
+    files = [
+        run.run(settings(steps=1, out=str(tmp_path / out), data=DataConfig(path=str(data))), store).result["files"]
+        for out, data in (("one", images), ("two", copy))
+    ]
+    written = Path(files[0]["diffusers"]).read_bytes()
+    assert str(images.parent).encode() not in written and str(tmp_path).encode() not in written and b"2026-01-01" in written
     for dialect in ("diffusers", "kohya"):
         assert Path(files[0][dialect]).read_bytes() == Path(files[1][dialect]).read_bytes()
     assert [record.name for record in store.records(kind="adapter")] == ["discs"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,32 @@ def test_clip_skip_is_checked_against_the_base_and_shown(settings: Settings, sto
         run.plan(settings(clip_skip=40), store)
     with pytest.raises(Refused, match=r"FLUX\.1 uses CLIP's pooled state only"):
         run.plan(settings(clip_skip=1, base=str(tiny.tiny_flux1(tmp_path / "flux1")), resolution=64), store)
+
+
+@pytest.mark.parametrize(
+    ("given", "processes", "steps"),
+    [
+        ({"epochs": 3, "batch_size": 2}, "1", 9),  # 6 images, 3 steps an epoch
+        ({"epochs": 2.5, "batch_size": 2}, "1", 8),  # 7.5
+        ({"epochs": 1, "batch_size": 4}, "1", 2),  # 1.5
+        ({"epochs": 2, "batch_size": 1, "accumulate": 3}, "2", 2),
+        ({"epochs": 0.01, "batch_size": 4}, "1", 1),
+    ],
+)
+def test_epochs_are_the_least_steps_that_show_each_image_so_often(
+    given: dict[str, Any], processes: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.plan.make import in_steps
+
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    config = in_steps(TrainConfig(**given), images=6)
+    assert (config.steps, config.epochs) == (steps, None)
+
+
+def test_a_plan_of_epochs_has_their_steps(settings: Callable[..., TrainConfig], store: Store) -> None:
+    made = run.plan(settings(epochs=2, steps=1000), store)
+    assert made.config.steps == 6 and made.epochs == 2.0 and made.config.checkpoint.every == 2
+    assert "each image is seen 2.0 times (an epoch is 3 steps)" in made.to_text()
 
 
 def test_prompts_are_judged_on_the_tokens_that_are_read_and_long_ones_are_cut(settings: Settings, store: Store, tmp_path: Path) -> None:

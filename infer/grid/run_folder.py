@@ -1,0 +1,162 @@
+"""The run folder of a grid, whole at every moment: each image as it is drawn, cells.jsonl and a report that follow, the rest at the end.
+
+Every file is written beside its name and renamed, so that a kill leaves what there was. Nothing is read back: the same grid, started
+again, finds the finished cells in the store and makes a folder of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from infer.draw.render import SETTINGS
+from infer.draw.session import model_names
+from infer.grid.cells import CellStore
+from infer.grid.engine import CellResult, Counts
+from infer.grid.image_names import image_name
+from infer.grid.layout import Cell
+from infer.grid.plan import GridPlan
+from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.png import label_png, read_carried
+from infer.output.report import LiveImages, write_live_report, write_report
+from infer.output.sheet import write_sheet
+from infer.output.sources import source_images
+from registry.files.write_failure import make_folder
+from registry.formats.atomic_file import atomic_file, write_json, write_text
+from registry.progress import Report, Tick
+
+EVERY = 3.0  # seconds between two writings of the live files at least
+SHARE = 0.1  # of the time may go into them
+AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
+
+
+class RunFolder:
+    """A grid's folder while it is drawn. `began` is the job's start, on the monotonic clock."""
+
+    def __init__(self, folder: Path, planned: GridPlan, cells: CellStore, counts: Counts, *, began: float) -> None:
+        self.path = folder
+        self.results: dict[str, CellResult] = {}
+        self._planned = planned
+        self._cells = cells
+        self._counts = counts
+        self._began = began
+        self._images = [self._waiting(cell) for cell in planned.cells]
+        self._places: dict[str, list[int]] = {}
+        for index, image in enumerate(self._images):
+            self._places.setdefault(image.key, []).append(index)
+        self._sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.images)
+        for note in left_out:
+            counts.note(note)
+        self._live = LiveImages()
+        self._due = 0.0
+        self._write_live()
+
+    def add(self, result: CellResult) -> None:
+        """Keep a result: its images at once, the live files when they are due."""
+        self.results[result.key] = result
+        for index in self._places.get(result.key, ()):
+            self._images[index] = self._finished(self._images[index], self._planned.cells[index], result)
+        if monotonic() >= self._due:
+            self._write_live()
+
+    def finish(self, report: Report) -> dict[str, Any]:
+        """Write cells.jsonl, sheet, report and result.json of what there is; gives result.json."""
+        report(Tick("write", 0, 2, note="sheet"))
+        unfinished = "not drawn: the run was interrupted"
+        self._images = [replace(one, error=unfinished) if one.status == "missing" else one for one in self._images]
+        self._write_lines()
+        for note in look_alikes(self._images):
+            self._counts.note(note)
+        for note in write_sheet(self.path / "sheet.png", self._gallery()):
+            self._counts.note(note)
+        report(Tick("write", 1, 2, note="report"))
+        for note in write_report(self.path / "report.html", self._gallery()):
+            self._counts.note(note)
+        result = self._result()
+        write_json(self.path / "result.json", result)
+        report(Tick("write", 2, 2))
+        return result
+
+    def _write_live(self) -> None:
+        """cells.jsonl and a report that loads itself again; rarer when they take long, so that drawing is not held up."""
+        began = monotonic()
+        self._write_lines()
+        write_live_report(self.path / "report.html", self._gallery(), self._live)
+        ended = monotonic()
+        self._due = ended + max(EVERY, (ended - began) / SHARE)
+
+    def _write_lines(self) -> None:
+        lines = (_line(image, cell, self.path) for image, cell in zip(self._images, self._planned.cells, strict=True))
+        write_text(self.path / "cells.jsonl", "".join(lines))
+
+    def _result(self) -> dict[str, Any]:
+        """What result.json says; `seconds` are those since the job began."""
+        statuses = [one.status for one in self.results.values()]
+        return {
+            "cells": len(self._planned.cells),
+            "rendered": statuses.count("rendered"),
+            "reused": statuses.count("reused"),
+            "failed": statuses.count("failed"),
+            "encodes": self._counts.encodes,
+            "forwards": self._counts.forwards,
+            "model_loads": self._counts.model_loads,
+            "seconds": round(monotonic() - self._began, 3),
+            "sheet": str(self.path / "sheet.png"),
+            "report": str(self.path / "report.html"),
+        }
+
+    def _gallery(self) -> Gallery:
+        layout = self._planned.layout
+        varied = {axis for one in layout.dimensions for axis in one.axes}
+        shared = shared_settings([one.settings for one in self._images])
+        return Gallery(
+            sources=self._sources,
+            title=self._planned.config.name or "grid",
+            layout=layout,
+            images=self._images,
+            fixed={name: value for name, value in shared.items() if AXIS_OF.get(name, name) not in varied},
+            notes=self._counts.notes,
+            result=self._result(),
+        )
+
+    def _waiting(self, cell: Cell) -> CellImage:
+        base = self._planned.resolver.base(cell.render)
+        return CellImage(
+            place=cell.place,
+            key=cell.render.key(),
+            status="missing",
+            path=None,
+            settings=spell_settings(cell.render, base=base.record.name, scheduler=base.skeleton.scheduler_class),
+            details=spell_details(cell.render),
+            error="not drawn yet",
+        )
+
+    def _finished(self, waiting: CellImage, cell: Cell, result: CellResult) -> CellImage:
+        """The cell with its image, which is written into the folder under the cell's own names."""
+        found = replace(waiting, status=result.status, seconds=result.seconds, error=result.error)
+        if result.status == "failed" or (stored := self._cells.get(result.key)) is None:
+            return found
+        png = label_png(stored.png, cell.render, model_names(self._planned.resolver, cell.render))
+        carried = read_carried(png)
+        path = self.path / "images" / image_name(cell.values)
+        make_folder(path.parent)
+        with atomic_file(path, needed=len(png)) as file:
+            file.write(png)
+        return replace(found, path=path, parameters=carried.parameters, pixels_sha256=carried.pixels_sha256)
+
+
+def _line(image: CellImage, cell: Cell, folder: Path) -> str:
+    entry = {
+        "key": image.key,
+        "render": cell.render.to_json(),
+        "image": image.path.relative_to(folder).as_posix() if image.path else None,
+        "status": image.status,
+        "seconds": round(image.seconds, 4),
+        "scores": {},  # a documented key; nothing scores an image yet
+        "axes": dict(cell.values),
+        "error": image.error,
+    }
+    return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

@@ -1,0 +1,208 @@
+"""The settings of kohya's sd-scripts, OneTrainer, SimpleTuner and diffusers' scripts as `loraloom train` has them: one table.
+
+Values are converted where the unit differs: warmup is a count of steps there and a share here.
+"""
+
+from loraloom.hydra.aliases import Aliases, Answer, missing, needless, same, switch
+from loraloom.training_values import (
+    EIGHT_BIT,
+    LOSS,
+    OPTIMIZER,
+    PRECISION,
+    SCHEDULE,
+    SQUARE,
+    TIMESTEPS,
+    TRACKER,
+    WEIGHTING,
+    betas,
+    kept,
+    min_snr,
+    square,
+    text_lr,
+    warmup,
+)
+
+OWN_LORA = "a run trains a plain LoRA. Convert, merge and resize others with loraloom lora and loraloom registry convert"
+CAPTIONS = "captions are used as they are; edit the .txt files"
+CACHED = "latents and text states are always cached, by content"
+MEMORY = "gradient_checkpointing=true, precision=bf16 and a smaller batch_size with more accumulate reduce memory"
+IN_STEPS = "it counts steps; an epoch is images / (batch_size x accumulate) steps, which dry_run=true prints"
+NOT_TRAINED = missing("the denoiser always learns; lora.text_encoder=true trains the CLIP text encoders beside it")
+NO_BUCKETS = missing(SQUARE)
+NO_AUGMENTATION = missing("images are not augmented; put the changed images into the folder")
+NO_REPEATS = missing("each image counts once an epoch; put an image into the folder several times, or raise epochs")
+NO_NOISE_CHANGE = missing("noise is plain Gaussian; objective.timesteps and objective.weighting choose what is learned")
+NO_PRIOR = missing("there are no regularization images; held-out images (heldout.share) show how far the base is lost")
+NO_QUANTISED = missing(f"the base is not quantised. {MEMORY}")
+NO_WORKERS = needless("images are encoded once, before the first step; nothing is loaded while training")
+ATTENTION = needless("attention is torch's scaled_dot_product_attention")
+
+ROWS = (  # names, and what they are here
+    # the LoRA
+    ("network_dim lora_rank lora_dim network_rank dim", same("lora.rank")),
+    ("network_alpha lora_alpha", same("lora.alpha")),
+    ("network_module network_args lora_type lycoris_config peft_type algo", missing(OWN_LORA)),
+    ("conv_dim conv_rank", missing("lora=convolutions trains the convolutions too, with lora.rank")),
+    ("conv_alpha", missing("lora=convolutions trains the convolutions too, with lora.alpha")),
+    (
+        "layer_filter flux_lora_target target_modules lora_layers",
+        missing("lora.targets takes a preset (attention, attention_mlp, convolutions), a list of module names, or a /regular expression/"),
+    ),
+    (
+        "network_dropout rank_dropout module_dropout lora_dropout dropout_probability",
+        missing("a LoRA is trained without dropout; optim.weight_decay and the held-out loss are against over-fitting"),
+    ),
+    ("scale_weight_norms", missing("optim.clip limits the gradient's norm, optim.weight_decay the weights")),
+    (
+        "network_weights dim_from_weights base_weights lora_model_name init_lora",
+        missing("a run starts from a new LoRA; resume=RUN_FOLDER continues one. loraloom lora fuse puts an adapter into the base before"),
+    ),
+    (
+        "network_train_unet_only",
+        switch(
+            on=Answer(("lora.text_encoder=false",), "the default"),
+            off=Answer(("lora.text_encoder=true",), "the CLIP text encoders learn too"),
+        ),
+    ),
+    ("network_train_text_encoder_only", NOT_TRAINED),
+    (
+        "train_text_encoder text_encoder.train",
+        switch(on=Answer(("lora.text_encoder=true",)), off=Answer(("lora.text_encoder=false",), "the default")),
+    ),
+    ("stop_text_encoder_training", missing("text encoders learn to the last step; optim.text_lr is their rate")),
+    ("use_dora dora_wd lora_decompose use_rslora loraplus_lr_ratio", missing(OWN_LORA)),
+    ("text_encoder_layer_skip skip_layer", same("clip_skip")),
+    # the base
+    ("pretrained_model_name_or_path base_model_name model_name_or_path pretrained_model", same("base")),
+    ("v_parameterization force_v_prediction", switch(on=Answer(("prediction=v_prediction",)), off=Answer(("prediction=epsilon",)))),
+    ("vae", missing("the base's own VAE is used; loraloom merge bakes another one in")),
+    ("no_half_vae vae_dtype", needless("the VAE works in fp32")),
+    ("zero_terminal_snr", needless("the base's own schedule is used, zero terminal SNR where its scheduler has it")),
+    ("fp8_base base_model_precision quantize weight_dtype fp8_scaled", NO_QUANTISED),
+    ("blocks_to_swap lowram highvram offload ramtorch", missing(MEMORY)),
+    # data
+    (
+        "train_data_dir instance_data_dir image_folder dataset_path concept_file_name",
+        same("data.path", note="one folder of images with captions, without subfolders and repeats"),
+    ),
+    ("data_backend_config dataset_config concepts in_json", missing("data.path is one folder of images with captions")),
+    ("instance_prompt trigger_word class_tokens", same("data.trigger")),
+    ("caption_extension caption_strategy", needless("captions are NAME.txt beside the images, or metadata.jsonl, .csv, .parquet")),
+    (
+        "shuffle_caption keep_tokens caption_dropout_rate caption_dropout_probability caption_tag_dropout_rate token_warmup_step",
+        missing(CAPTIONS),
+    ),
+    ("weighted_captions max_token_length", missing("a caption is read as the base's pipeline reads a prompt; the plan lists what is cut")),
+    ("dataset_repeats num_repeats repeats train_repeats", NO_REPEATS),
+    ("reg_data_dir prior_loss_weight with_prior_preservation class_data_dir class_prompt", NO_PRIOR),
+    ("masked_loss alpha_mask masked_training", missing("the loss is of the whole image; crop the images to what is to be learned")),
+    (
+        "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale aspect_bucket_rounding crop",
+        NO_BUCKETS,
+    ),
+    ("center_crop", needless("images are cropped at the centre")),
+    ("random_crop flip_aug random_flip color_aug face_crop_aug_range", NO_AUGMENTATION),
+    ("resolution", square),
+    ("cache_latents cache_latents_to_disk latent_caching vae_batch_size", needless(CACHED)),
+    ("cache_text_encoder_outputs cache_text_encoder_outputs_to_disk text_encoder_batch_size", needless(CACHED)),
+    ("max_data_loader_n_workers persistent_data_loader_workers dataloader_num_workers dataloader_threads", NO_WORKERS),
+    # steps
+    ("train_batch_size batch", same("batch_size")),
+    ("gradient_accumulation_steps grad_accum gradient_accumulation", same("accumulate")),
+    ("max_train_steps max_steps num_train_steps train_steps iterations", same("steps", note="optimizer steps")),
+    ("max_train_epochs num_train_epochs epoch num_epochs", same("epochs")),
+    ("gradient_checkpointing_interval", same("gradient_checkpointing", note="true or false")),
+    ("mixed_precision train_dtype dtype", PRECISION),
+    ("full_bf16", switch(on=Answer(("precision=bf16",), "LoRA weights stay fp32"), off=Answer(("precision=fp32",)))),
+    ("full_fp16", switch(on=Answer(("precision=fp16",), "LoRA weights stay fp32"), off=Answer(("precision=fp32",)))),
+    ("xformers sdpa mem_eff_attn attention_mechanism enable_xformers_memory_efficient_attention", ATTENTION),
+    (
+        "use_ema ema ema_decay ema_update_step_interval",
+        missing("there is no moving average of the weights; optim.name=adamw_schedule_free averages"),
+    ),
+    ("train_device", same("device")),
+    ("torch_compile compile dynamo_backend", missing("the model is not compiled")),
+    # optimizer and schedule
+    ("learning_rate unet_lr unet.learning_rate transformer_lr", same("optim.lr")),
+    ("text_encoder_lr text_encoder_lr1 text_encoder_lr2 text_encoder.learning_rate te_lr", text_lr),
+    ("optimizer_type optimizer optimizer.optimizer", OPTIMIZER),
+    ("use_8bit_adam", switch(on=EIGHT_BIT, off=Answer(("optim.name=adamw",)))),
+    (
+        "optimizer_args optimizer_config",
+        missing("each is a setting: optim.weight_decay, optim.betas, and optim.params.NAME as loraloom train --help lists them"),
+    ),
+    ("adam_weight_decay optimizer.weight_decay", same("optim.weight_decay")),
+    ("adam_beta1 adam_beta2", betas("adam_beta1", "adam_beta2")),
+    ("adam_epsilon optimizer.eps", same("optim.params.eps")),
+    ("max_grad_norm clip_grad_norm gradient_clipping grad_clip", same("optim.clip", note="0 does not clip")),
+    ("lr_scheduler learning_rate_scheduler lr_scheduler_type", SCHEDULE),
+    ("lr_warmup_steps learning_rate_warmup_steps warmup_steps", warmup),
+    ("lr_warmup_ratio warmup_ratio", same("schedule.warmup", note="a share of the steps")),
+    ("lr_scheduler_num_cycles lr_num_cycles learning_rate_cycles", same("schedule.params.cycles")),
+    ("lr_scheduler_power lr_power", same("schedule.params.power", note="of schedule.name=polynomial")),
+    ("lr_scheduler_min_lr_ratio learning_rate_min_factor", same("schedule.params.min_factor")),
+    (
+        "lr_decay_steps lr_end",
+        missing("a schedule ends with the last step; schedule.params.min_factor is the factor on the rate that it ends at"),
+    ),
+    ("scale_lr", missing("optim.lr is taken as it is, whatever the batch")),
+    # objective
+    ("min_snr_gamma snr_gamma", min_snr),
+    ("debiased_estimation_loss", switch(on=Answer(("objective.weighting=debiased",)), off=Answer(("objective.weighting=none",)))),
+    ("weighting_scheme loss_weight_fn", WEIGHTING),
+    ("loss_weight_strength", same("objective.params.gamma", note="of objective.weighting=min_snr")),
+    ("loss_type loss_fn", LOSS),
+    ("huber_c", same("objective.params.c", note="of objective.loss=pseudo_huber")),
+    ("timestep_sampling timestep_distribution timestep_type flow_timestep_sampling", TIMESTEPS),
+    ("logit_mean", same("objective.params.mean")),
+    ("logit_std sigmoid_scale", same("objective.params.std")),
+    ("mode_scale", same("objective.params.scale")),
+    ("discrete_flow_shift flow_schedule_shift timestep_shift", same("objective.shift")),
+    ("guidance_scale flux_guidance_value", same("objective.guidance")),
+    ("noise_offset offset_noise_weight adaptive_noise_scale multires_noise_iterations multires_noise_discount", NO_NOISE_CHANGE),
+    ("ip_noise_gamma input_perturbation perturbation_noise_weight", NO_NOISE_CHANGE),
+    (
+        "min_timestep max_timestep min_noising_strength max_noising_strength",
+        missing("all timesteps are trained on; objective.timesteps is their distribution"),
+    ),
+    (
+        "scale_v_pred_loss_like_noise_pred v_pred_like_loss",
+        missing("objective.weighting weighs the loss by timestep: min_snr, p2, debiased, cosmap"),
+    ),
+    # what is kept and shown
+    ("output_name", same("name")),
+    ("tracker_run_name", same("name")),
+    ("output_dir output_model_destination workspace_dir", same("out", note="a run gets <name>/<stamp>/ in it")),
+    ("save_every_n_steps checkpointing_steps checkpoint_step_interval save_every", same("checkpoint.every", note="steps")),
+    ("save_every_n_epochs", lambda _value, _given: Answer(("checkpoint.every=STEPS",), IN_STEPS)),
+    ("checkpoints_total_limit max_step_saves_to_keep rolling_backup_count", same("checkpoint.keep")),
+    ("save_last_n_steps", kept("save_every_n_steps", "steps")),
+    ("save_last_n_epochs", kept("save_every_n_epochs", "epochs")),
+    ("save_state save_model_as save_state_on_train_end", needless("checkpoints hold the whole state, adapters are safetensors files")),
+    ("save_precision output_dtype", missing("the adapter is saved in fp32; loraloom registry convert --dtype makes another")),
+    ("resume_from_checkpoint continue_last_backup", lambda _value, _given: Answer(("resume=latest",), "or the run's folder")),
+    (
+        "sample_prompts validation_prompt validation_prompts",
+        lambda value, _given: Answer((f'preview.prompts=["{value}"]',), "a list of texts"),
+    ),
+    ("sample_every_n_steps validation_steps validation_step_interval sample_every", same("preview.every", note="steps")),
+    ("sample_every_n_epochs", lambda _value, _given: Answer(("preview.every=STEPS",), IN_STEPS)),
+    ("validation_seed", same("preview.seed")),
+    ("validation_guidance", same("preview.guidance")),
+    ("validation_num_inference_steps", same("preview.steps")),
+    (
+        "sample_sampler validation_resolution",
+        missing("previews are drawn at the run's resolution with the family's sampler; loraloom grid draws with any"),
+    ),
+    ("validation_split validation_split_percentage", same("heldout.share", note="a share of the images")),
+    ("validate_every_n_steps", same("heldout.every", note="steps")),
+    ("log_with report_to", TRACKER),
+    ("logging_dir", needless("logs are in the run's folder")),
+    ("tracker_project_name", missing("WANDB_PROJECT in the environment names wandb's project")),
+    (
+        "training_comment metadata_title metadata_author metadata_description",
+        missing("loraloom registry set and annotate describe an adapter"),
+    ),
+    ("push_to_hub hub_model_id huggingface_repo_id", missing("nothing is uploaded; hf upload sends the run's files")),
+)
+ALIASES: Aliases = {name: alias for names, alias in ROWS for name in names.split()}

@@ -1,0 +1,182 @@
+"""Values of other trainers' settings as ours: counts as shares, names of optimizers, schedules, precisions and losses."""
+
+import math
+from collections.abc import Callable
+
+from loraloom.hydra.aliases import Alias, Answer, Given, choice
+
+SQUARE = "images are scaled by their short side and cropped at the centre to a square; resolution is its side"
+
+EPOCHS = ("epochs", "max_train_epochs", "num_train_epochs", "epoch", "num_epochs")
+
+
+def number(value: str) -> float | None:
+    """The number in a text; None for another text."""
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def steps_of(given: Given) -> tuple[int, str] | None:
+    """The steps of the run, and whose they are; None where epochs are given, whose steps only the plan knows."""
+    for name in ("steps", "max_train_steps"):
+        found = number(given.get(name, ""))
+        if found is not None and found >= 1:
+            return int(found), "steps"
+    return None if any(name in given for name in EPOCHS) else (1000, "steps, the default")
+
+
+def warmup(value: str, given: Given) -> Answer:
+    """A count of steps, or below 1 a share, as sd-scripts and OneTrainer read it."""
+    count = number(value)
+    if count is None or count < 0:
+        return Answer(("schedule.warmup=0.05",), "a share of the steps")
+    if count < 1:
+        return Answer((f"schedule.warmup={count:g}",), "a share of the steps")
+    known = steps_of(given)
+    if known is None:
+        return Answer(("schedule.warmup=SHARE",), f"{count:g} / the steps, which dry_run=true prints for these epochs")
+    steps, whose = known
+    if count >= steps:
+        return Answer((), f"schedule.warmup is a share of the steps, and {count:g} are not fewer than the {steps} {whose}")
+    return Answer((f"schedule.warmup={count / steps:.6g}",), f"a share: {count:g} of {steps} {whose}")
+
+
+def text_lr(value: str, _given: Given) -> Answer:
+    rate = number(value)
+    if rate == 0:
+        return Answer(("lora.text_encoder=false",), "the default: the text encoders are not trained")
+    return Answer(("lora.text_encoder=true", f"optim.text_lr={value}"), "the CLIP text encoders learn when lora.text_encoder is true")
+
+
+def betas(first: str, second: str) -> Alias:
+    defaults = {"adam_beta1": "0.9", "adam_beta2": "0.999", "beta1": "0.9", "beta2": "0.999"}
+
+    def answer(value: str, given: Given) -> Answer:
+        values = [given.get(name, defaults[name]) for name in (first, second)]
+        return Answer((f"optim.betas=[{','.join(values)}]",), "both in one list")
+
+    return answer
+
+
+def min_snr(value: str, _given: Given) -> Answer:
+    gamma = number(value)
+    if gamma is not None and gamma <= 0:
+        return Answer(("objective.weighting=none",), "the default")
+    return Answer(("objective.weighting=min_snr", f"objective.params.gamma={value or 5}"))
+
+
+def kept(every_name: str, unit: str) -> Alias:
+    """The checkpoints that lie within so many steps or epochs."""
+
+    def answer(value: str, given: Given) -> Answer:
+        span, every = number(value), number(given.get(every_name, ""))
+        count = 3 if not span or not every else max(1, math.ceil(span / every))
+        why = f"a number of checkpoints: {span:g} {unit} with one every {every:g}" if span and every else "a number of checkpoints"
+        return Answer((f"checkpoint.keep={count}",), why)
+
+    return answer
+
+
+def square(value: str, _given: Given) -> Answer:
+    sides = [side for part in value.lower().replace("x", ",").split(",") if (side := number(part)) is not None and side >= 1]
+    if not sides:
+        return Answer((), f"{SQUARE}: resolution=512")
+    return Answer((f"resolution={int(min(sides))}",), SQUARE)
+
+
+def _no_entry(setting: str, known: str) -> Callable[[str], Answer]:
+    return lambda value: Answer((), f"{setting} has no {value}; there are {known}")
+
+
+def _optimizer(value: str) -> Answer:
+    if "." in value:
+        return Answer((f"optim.name={value}",), "the import path of a class")
+    return Answer(
+        (), f"optim.name has no {value}; there are adamw, sgd, adafactor, prodigy, adamw_schedule_free, or the import path of a class"
+    )
+
+
+EIGHT_BIT = Answer(("optim.name=adamw",), "no 8-bit optimizer: the states of a LoRA are small. adafactor keeps the fewest")
+PRODIGY = Answer(("optim.name=prodigy", "optim.lr=1"), "it estimates the rate itself")
+FREE = Answer(("optim.name=adamw_schedule_free", "schedule.name=constant"))
+OPTIMIZER = choice(
+    {
+        **dict.fromkeys(("adamw", "adam", "adamwbf16", "optimiadamw", "optimistableadamw", "torchadamw"), Answer(("optim.name=adamw",))),
+        **dict.fromkeys(("adamw8bit", "pagedadamw8bit", "pagedadamw", "pagedadamw32bit", "adam8bit", "bnbadamw8bit"), EIGHT_BIT),
+        **dict.fromkeys(("prodigy", "prodigyplusschedulefree", "dadaptation", "dadaptadam", "dadaptadampreprint", "dadaptlion"), PRODIGY),
+        **dict.fromkeys(("adamwschedulefree", "schedulefreeadamw", "adamwschedulefreekahan", "scheduleadamw"), FREE),
+        "adafactor": Answer(("optim.name=adafactor",)),
+        "sgd": Answer(("optim.name=sgd",)),
+        "sgdnesterov": Answer(("optim.name=sgd", "optim.params.nesterov=true")),
+    },
+    other=_optimizer,
+)
+SCHEDULE = choice(
+    {
+        "constant": Answer(("schedule.name=constant", "schedule.warmup=0")),
+        "constantwithwarmup": Answer(("schedule.name=constant",), "schedule.warmup is the share of the steps"),
+        "cosine": Answer(("schedule.name=cosine",)),
+        **dict.fromkeys(
+            ("cosinewithrestarts", "cosinewithhardrestarts"), Answer(("schedule.name=cosine", "schedule.params.cycles=2"), "falls so often")
+        ),
+        "cosinewithminlr": Answer(("schedule.name=cosine", "schedule.params.min_factor=0.1"), "a factor on the peak rate"),
+        "linear": Answer(("schedule.name=linear",)),
+        "polynomial": Answer(("schedule.name=polynomial",)),
+        "rex": Answer(("schedule.name=rex",)),
+    },
+    other=_no_entry("schedule.name", "constant, cosine, linear, polynomial, rex, or the import path of a class"),
+)
+PRECISION = choice(
+    {
+        **dict.fromkeys(("no", "fp32", "float32", "tfloat32"), Answer(("precision=fp32",))),
+        **dict.fromkeys(("bf16", "bfloat16"), Answer(("precision=bf16",))),
+        **dict.fromkeys(("fp16", "float16"), Answer(("precision=fp16",))),
+    },
+    other=_no_entry("precision", "auto, fp32, bf16, fp16"),
+)
+TRACKER = choice(
+    {
+        "wandb": Answer(("tracker=wandb",)),
+        "tensorboard": Answer(("tracker=tensorboard",)),
+        "all": Answer(("tracker=wandb+tensorboard",)),
+        "none": Answer(("tracker=jsonl",), "metrics.jsonl is always written"),
+    },
+    other=_no_entry("tracker", "jsonl, wandb, tensorboard, or several joined by +"),
+)
+LOSS = choice(
+    {
+        **dict.fromkeys(("l2", "mse"), Answer(("objective.loss=mse",))),
+        **dict.fromkeys(("l1", "mae"), Answer(("objective.loss=l1",))),
+        "huber": Answer(("objective.loss=pseudo_huber",), "sd-scripts' huber"),
+        "smoothl1": Answer(("objective.loss=smooth_l1",)),
+    },
+    other=_no_entry("objective.loss", "mse, l1, huber, smooth_l1, pseudo_huber"),
+)
+TIMESTEPS = choice(
+    {
+        "uniform": Answer(("objective.timesteps=uniform",)),
+        "none": Answer(("objective.timesteps=uniform",)),
+        "sigma": Answer(("objective.timesteps=uniform",)),
+        **dict.fromkeys(("sigmoid", "logitnormal"), Answer(("objective.timesteps=logit_normal",))),
+        "shift": Answer(("objective.timesteps=logit_normal",), "objective.shift is the time shift"),
+        "fluxshift": Answer(("objective.timesteps=logit_normal",), "the shift is that of the resolution by default"),
+        **dict.fromkeys(("mode", "heavytail"), Answer(("objective.timesteps=mode",))),
+        "cosmap": Answer(("objective.timesteps=cosmap",)),
+    },
+    other=_no_entry("objective.timesteps", "uniform, logit_normal, mode, cosmap"),
+)
+WEIGHTING = choice(
+    {
+        **dict.fromkeys(("constant", "none"), Answer(("objective.weighting=none",))),
+        "minsnrgamma": Answer(("objective.weighting=min_snr", "objective.params.gamma=5")),
+        "p2": Answer(("objective.weighting=p2",)),
+        "debiasedestimation": Answer(("objective.weighting=debiased",)),
+        "cosmap": Answer(("objective.weighting=cosmap",)),
+        "logitnormal": Answer(("objective.timesteps=logit_normal",)),
+        "mode": Answer(("objective.timesteps=mode",)),
+    },
+    other=_no_entry("objective.weighting", "none, min_snr, p2, debiased, cosmap"),
+)
