@@ -242,10 +242,10 @@ class Resolver:
     def _configs_beside(self, adapters: Sequence[Adapter]) -> Iterator[tuple[str, str]]:
         """(name, digest) of each adapter_config.json beside an adapter that acts: it holds the alpha, and the weights' hash does not."""
         for one in adapters:
-            config = config_beside(self.adapter(one.reference).path) if one.weight != 0.0 else {}
+            config = config_beside(self.adapter(one.reference).path)
             if config:
                 text = json.dumps(config, sort_keys=True)
-                yield f"adapter_config of {one.sha256[:12]}", hashlib.sha256(text.encode()).hexdigest()[:12]
+                yield f"adapter_config of {(one.sha256 or '')[:12]}", hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _check_fit(self, reference: str, render: Render) -> None:
         self._once(("fit", reference, *_base_key(render)), lambda: self._fit(reference, render))
