@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from registry.errors import Refused
 from registry.formats.image_file import Size
 from tests import tiny
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
+from train.data.near_duplicates import near_duplicates, small_copy
 from train.data.split import near_leaks, split_by_content
 
 
@@ -71,6 +72,21 @@ def test_near_duplicates_are_never_on_both_sides(tmp_path: Path) -> None:
     numbers = {sample.name: int("".join(filter(str.isdigit, sample.name))) for sample in found.samples}
     assert not {numbers[s.name] for s in train} & {numbers[s.name] for s in held}
     assert any("000.png ~ again-0.jpg" in note for note in found.notes)
+
+
+def drawing(number: int, quality: int) -> Sample:
+    """A drawing of one thin line on white, and its number for a name."""
+    image = Image.new("RGB", (512, 512), "white")
+    ImageDraw.Draw(image).line([(17 * number, 0), (500, 40 * number), (30, 480)], fill="black", width=2)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    small = small_copy(Image.open(buffer))
+    return Sample(f"{number}-{quality}.jpg", f"{100 * number + quality:064x}", Size(512, 512), "a line", bytes, small)
+
+
+def test_sparse_drawings_are_alike_only_where_they_are_the_same() -> None:
+    drawings = [drawing(number, quality) for number in range(8) for quality in (60, 95)]
+    assert near_duplicates(drawings) == [[2 * number, 2 * number + 1] for number in range(8)]
 
 
 def test_a_held_out_image_that_is_nearly_a_training_image_is_noted(tmp_path: Path) -> None:
