@@ -1,0 +1,51 @@
+"""The source images that sheet and report show: each once, small, hints as the ControlNet gets them."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import infer.output.sources
+from infer.draw.files import ControlNet, ImageFile
+from infer.draw.input_images import InputImages
+from infer.output.sources import source_images
+from tests.infer.images import resolved, square
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """White, with a black square whose sides are edges."""
+    image = square((255, 255, 255))
+    image.paste((0, 0, 0), (16, 16, 48, 48))
+    image.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def read(images: InputImages, path: Path) -> ImageFile:
+    file = ImageFile(path=str(path))
+    return replace(file, sha256=images.read(file).sha256)
+
+
+def test_each_source_image_once_and_hints_as_the_net_gets_them(photo: Path, tmp_path: Path) -> None:
+    images = InputImages(tmp_path / "pictures")
+    file = read(images, photo)
+    control = ControlNet(reference="canny", picture=file, prepare="edges")
+    renders = [resolved(init=file, mask=file, strength=1.0, controls=(control,), seed=seed) for seed in (1, 2)]
+    found, notes = source_images([*renders, resolved()], images)
+    assert [one.label for one in found] == ["init photo.png", "mask photo.png", "hint for canny: edges of photo.png"] and notes == []
+    init, _mask, hint = (Image.open(io.BytesIO(one.png)) for one in found)
+    assert init.getpixel((4, 4)) == (255, 255, 255) and init.getpixel((32, 32)) == (0, 0, 0)
+    assert hint.getpixel((4, 4)) == hint.getpixel((32, 32)) == (0, 0, 0) and max(hint.getextrema()[0]) == 255  # type: ignore[arg-type]
+
+
+def test_large_ones_are_made_small_and_many_are_cut_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer.output.sources, "MOST", 2)
+    images = InputImages(tmp_path / "pictures")
+    renders = []
+    for number in range(3):
+        square((number, 0, 0), (2048, 1024)).save(tmp_path / f"{number}.png")
+        renders.append(resolved(init=read(images, tmp_path / f"{number}.png"), strength=1.0))
+    found, notes = source_images(renders, images)
+    assert [one.size for one in found] == [(512, 256)] * 2 and notes == ["The sheet and the report show 2 of 3 source images."]
