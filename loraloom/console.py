@@ -214,7 +214,7 @@ class _Lines:
         seconds, done = now - began, tick.done - first
         if done > 0 and seconds > 0:
             parts.append("" if any(name.endswith("/s") for name in tick.values) else f"{done / seconds:.3g}/s")
-            left = (tick.total - tick.done) * seconds / done
+            left = (tick.total - tick.done) * seconds / done if tick.seconds_left is None else tick.seconds_left
             parts.append(f"{spell_seconds(left)} left" if left > 0 else spell_seconds(seconds))
         return "  ".join(part for part in [*parts, tick.note] if part)
 
@@ -229,13 +229,28 @@ class _Bars:
     def __call__(self, tick: Tick) -> None:
         task, done = self.tasks.get(tick.stage, (None, 0))
         if task is None or tick.done < done:
-            task = self.bars.add_task(one_line(tick.stage), total=tick.total or None, values="", note="")
+            task = self.bars.add_task(one_line(tick.stage), total=tick.total or None, values="", note="", seconds_left=None)
         self.tasks[tick.stage] = task, tick.done
-        self.bars.update(task, completed=tick.done, total=tick.total or None, values=spell_values(tick.values), note=one_line(tick.note))
+        self.bars.update(
+            task,
+            completed=tick.done,
+            total=tick.total or None,
+            values=spell_values(tick.values),
+            note=one_line(tick.note),
+            seconds_left=tick.seconds_left,
+        )
 
 
 def _bars() -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """What the job expects, where it says so; else rich's estimate."""
+
+        def render(self, task: Task) -> Text:
+            seconds = task.fields.get("seconds_left")
+            return super().render(task) if seconds is None else Text(spell_seconds(seconds), style="progress.remaining")
 
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -244,7 +259,7 @@ def _bars() -> "Progress":
         TextColumn("{task.fields[values]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left", style="dim"),
-        TimeRemainingColumn(),
+        Left(),
         TextColumn("{task.fields[note]}", markup=False, style="dim"),
         console=_stderr(),
     )

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Tick:
-    """One progress update: `done` of `total` units of `stage`; `values` are numbers to show (loss, rate)."""
+    """One progress update: `done` of `total` units of `stage`; `values` are numbers to show (loss, rate).
+
+    `seconds_left` is what the job itself expects; None: what is left takes as long a unit as what was done.
+    """
 
     stage: str
     done: int
     total: int
     note: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    seconds_left: float | None = None
 
 
 Report = Callable[[Tick], None]

@@ -5,7 +5,9 @@ Each file is read once, however many cells name it, and no weights are loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
+from registry.formats.peft_config import config_beside
 
 if TYPE_CHECKING:
     from registry.architectures.text.textual_inversion import TextualInversion
@@ -124,15 +127,14 @@ class Resolver:
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
         device = pick_device(render.device)
+        made = made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in render.active))
         return replace(
             render,
             prediction=base.prediction,
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=_versions(
-                made_with(device, adapters=frozenset(self._is_beside(one.reference) for one in render.active)), render, base
-            ),
+            versions=tuple(sorted((*_versions(made, render, base), *self._configs_beside(render.active)))),
         )
 
     def _adapters(self, given: Sequence[Adapter], render: Render, base: Base | None, faults: list[str]) -> tuple[Adapter, ...]:
@@ -236,6 +238,14 @@ class Resolver:
 
     def _read(self, reference: str) -> AdapterFile:
         return self._once(("read", reference), lambda: read_adapter(self.adapter(reference).path))  # type: ignore[no-any-return]
+
+    def _configs_beside(self, adapters: Sequence[Adapter]) -> Iterator[tuple[str, str]]:
+        """(name, digest) of each adapter_config.json beside an adapter that acts: it holds the alpha, and the weights' hash does not."""
+        for one in adapters:
+            config = config_beside(self.adapter(one.reference).path)
+            if config:
+                text = json.dumps(config, sort_keys=True)
+                yield f"adapter_config of {(one.sha256 or '')[:12]}", hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _check_fit(self, reference: str, render: Render) -> None:
         self._once(("fit", reference, *_base_key(render)), lambda: self._fit(reference, render))

@@ -105,7 +105,12 @@ def _values(module: Module, role: str) -> Tensor:
     if role == "up" and "singular" in module.roles:
         return module.tensor("up") * module.tensor("singular").flatten()
     if role == "diff_b" and module.rank:
-        return module.tensor("diff_b") / module.scale(module.rank)
+        scale = module.scale(module.rank)
+        if scale == 0.0:
+            raise Refused(
+                f"{module.name} has alpha 0 and a bias, which peft would multiply with it. Set its alpha, or leave the module out."
+            )
+        return module.tensor("diff_b") / scale
     return module.raw(role)
 
 

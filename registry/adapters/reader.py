@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude, or that began as a part of the base
 FACTORS = {"down", "up", "mid", "singular", "alpha"}  # of a plain LoRA
 BIASES = {"diff_b", "up_bias"}  # what it may add to the bias
+BACKWARD = ".lora_velora_"  # VeLoRA's compression of activations, for gradients alone
 ADALORA_EPSILON = 1e-5  # peft divides by the rank plus this
 SINGLE_QKV = re.compile(r"single_blocks\.(\d+)\.processor\.qkv")  # of XLabs, as `adapter_keys` names it
 ModuleId = tuple[str, str]  # component, canonical module
@@ -153,7 +154,7 @@ def read_adapter(path: Path | str) -> Adapter:
             raise BadFile(path, "bad-header", f"has one factor of a module twice, {roles[role]} and {name}. One of them would be lost.")
         roles[role] = name
     used = {name for names in groups.values() for name in names.values()} | {f"{name}.weight" for name in _ia3(keys)}
-    left = tuple(name for name in header.tensors if name not in used)
+    left = tuple(name for name in header.tensors if name not in used and BACKWARD not in name)
     strange = _by_module(left, {f"{prefix}{module}" for prefix, module in groups})
     modules = [
         _module(names, {name: keys[name] for name in names.values()}, stored, maps, settings, strange.get("".join(module), ()))

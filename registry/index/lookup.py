@@ -16,7 +16,7 @@ from registry.formats.peft_config import peft_weights
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.embedded import Embedded
-from registry.index.run_checkpoints import checkpoint_folders, checkpoint_step
+from registry.index.run_checkpoints import BEST, LAST, best_step, checkpoint_folders, checkpoint_step
 from registry.index.storage.hash_cache import Digests
 from registry.names import suggest
 from registry.printable import as_lines
@@ -119,9 +119,18 @@ class Finder:
                 return records.load(connection, ids)
             if ID.fullmatch(reference):
                 return records.load(connection, [reference])
-        step = checkpoint_step(alias) if alias else None
-        if step is not None:
-            return [record for number, record in self._steps(name).items() if number == step]
+        return self._checkpoint(name, alias) if alias else []
+
+    def _checkpoint(self, name: str, alias: str) -> list[Record]:
+        """The checkpoint of `name@step-300`, `name@last` (the newest), `name@best` (lowest held-out loss)."""
+        wanted = checkpoint_step(alias)
+        if wanted is None and alias not in (LAST, BEST):
+            return []
+        for run in self._runs(name):
+            files = checkpoint_folders(Path(run.path or ""))
+            step = wanted if wanted is not None else max(files, default=None) if alias == LAST else best_step(Path(run.path or ""))
+            if step in files:
+                return [_checkpoint_of(run, name, step, files[step])]
         return []
 
     def _by_path(self, reference: str) -> list[Record]:
@@ -137,23 +146,32 @@ class Finder:
         return [inspect(path)]
 
     def _steps(self, name: str) -> dict[int, Record]:
-        """Step -> checkpoint of the newest run of that name, inspected on the fly."""
+        """Step -> checkpoint of the run of that name, inspected on the fly."""
+        found: dict[int, Record] = {}
+        for run in self._runs(name):
+            for step, file in checkpoint_folders(Path(run.path or "")).items():
+                found[step] = _checkpoint_of(run, name, step, file)
+        return found
+
+    def _runs(self, name: str) -> list[Record]:
+        """The runs of that name, or the run that made the adapter of that name."""
         with self._index.reading() as connection:
-            runs = [record for record in records.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "run"]
-            adapters = [record for record in records.load(connection, rows.ids_by_name(connection, name)[0]) if record.kind == "adapter"]
-            for adapter in adapters:
+            named = records.load(connection, rows.ids_by_name(connection, name)[0])
+            runs = [record for record in named if record.kind == "run"]
+            for adapter in (record for record in named if record.kind == "adapter"):
                 for parent in adapter.parents:
                     if parent.get("role") == "run" and not runs:
                         runs += [record for record in self.parent(connection, parent) if record.kind == "run"]
-        found: dict[int, Record] = {}
-        for run in runs:
-            for step, file in checkpoint_folders(Path(run.path or "")).items():
-                parents = ({"role": "run", "ref": run.name, "sha256": None},)
-                found[step] = replace(inspect(file), name=f"{name}@step-{step}", parents=parents)
-        return found
+        return runs
 
     def _not_found(self, reference: str, kind: str | None) -> NotFound:
         what = kind or "model"
+        name, alias = split_alias(reference)
+        if alias == BEST and (steps := self._steps(name)):
+            return NotFound(
+                f"The run of {name!r} measured no held-out images, so none of its checkpoints is the best. They are {name}@step-N for N in "
+                f"{', '.join(map(str, sorted(steps)))}; {name}@last is the newest. Train with heldout.share=0.2 to have a best one."
+            )
         if is_source(reference):
             return NotFound(f"{reference} is not registered. Download it first: loraloom registry add {reference}")
         if looks_like_path(reference):
@@ -191,6 +209,11 @@ class Finder:
         found = records.load(connection, ids)
         wanted = [record for record in found if rows.shelf_of(record.kind) == rows.shelf_of(str(parent.get("role")))]
         return wanted if len(wanted) == 1 else []
+
+
+def _checkpoint_of(run: Record, name: str, step: int, file: Path) -> Record:
+    """The Record of a checkpoint's adapter, from its file."""
+    return replace(inspect(file), name=f"{name}@step-{step}", parents=({"role": "run", "ref": run.name, "sha256": None},))
 
 
 def _is_of(held: str, asked: str) -> bool:

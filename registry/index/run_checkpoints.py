@@ -1,10 +1,14 @@
-"""The checkpoints in a run's folder, which references name `name@step-300`."""
+"""The checkpoints in a run's folder, which references name `name@step-300`, `name@last` and `name@best`."""
 
+import json
 import re
+from math import fsum
 from pathlib import Path
 
 STEP = re.compile(r"step-0*(\d+)")
 ADAPTER = "adapter.safetensors"  # the file of a checkpoint that a grid can use
+STATE = "state.json"  # of a checkpoint: {"history": {"heldout": [{"step": N, "losses": [...]}]}}
+LAST, BEST = "last", "best"
 
 
 def checkpoint_step(alias: str) -> int | None:
@@ -24,3 +28,16 @@ def checkpoint_folders(run: Path) -> dict[int, Path]:
         if step is not None and (entry / ADAPTER).is_file():
             found[step] = entry / ADAPTER
     return dict(sorted(found.items()))
+
+
+def best_step(run: Path) -> int | None:
+    """The step with the lowest mean held-out loss so far, the earliest of equals; None where none was measured or the file is damaged."""
+    folders = checkpoint_folders(run)
+    if not folders:
+        return None
+    try:
+        state = json.loads((list(folders.values())[-1].parent / STATE).read_text(encoding="utf-8"))
+        means = [(fsum(row["losses"]) / len(row["losses"]), int(row["step"])) for row in state["history"]["heldout"]]
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
+        return None
+    return min(means)[1] if means else None

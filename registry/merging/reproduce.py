@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,8 @@ from registry.tensors.layout import read_layout
 
 if TYPE_CHECKING:
     from registry.store import Store
+
+REPEATED = re.compile(r"\)[*+{]")  # of a group in a regular expression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,16 @@ def recipe_of_record(record: Record) -> dict[str, Any]:
         raise NotFound(f"The recipe in {record.name} cannot be read: {error}.") from error
     if not isinstance(plain, dict):
         raise NotFound(f"The recipe in {record.name} cannot be read: a JSON object was expected.")
+    _refuse_slow_rules(plain.get("rules"), record.name)
     return plain
+
+
+def _refuse_slow_rules(rules: Any, name: str) -> None:
+    """Refuse regular expressions of a file with a repeated group: such may take forever, and a file of others may hold one."""
+    for rule in rules if isinstance(rules, list) else ():
+        match = rule.get("match") if isinstance(rule, dict) else None
+        if isinstance(match, str) and REPEATED.search(match):
+            raise Refused(f"The recipe in {name} has the rule {match[:60]!r} with a repeated group. Merge by a recipe file of your own.")
 
 
 @dataclass(frozen=True)

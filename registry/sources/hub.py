@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from registry.errors import JobFailed, LoomError, NotFound, Refused
+from registry.formats.peft_config import CONFIG, WEIGHTS
 from registry.index.scanning.walk import MODELS
 from registry.progress import Report, Tick
 from registry.sources.network import check_reachable
@@ -81,6 +82,8 @@ def fetch_hub(source: HubSource, report: Report) -> FromHub:
         return _file_alone(source, source.file, endpoint)
     sizes = {str(one.rfilename): one for one in info.siblings or ()}
     files = [source.file] if source.file else _files_of(source, sizes)
+    whole = len(files) > 1
+    files += [name for name in _configs_of(files) if name in sizes]
     if source.file and source.file not in sizes:
         raise NotFound(f"{source}: there is no such file. {source.repo} has {_listed(sizes)}.")
     _check_room(source, sum(int(sizes[name].size or 0) for name in files))
@@ -95,7 +98,7 @@ def fetch_hub(source: HubSource, report: Report) -> FromHub:
             expected[str(path)] = str(lfs.sha256)
         report(Tick("fetch", number, len(files), name))
     licence = getattr(info.card_data, "license", None) if info.card_data else None
-    place = folder / files[0] if len(files) == 1 else folder
+    place = folder if whole else folder / files[0]
     return FromHub(place, str(info.sha), expected, str(licence) if licence else None)
 
 
@@ -148,6 +151,12 @@ def _files_of(source: HubSource, sizes: Iterable[str]) -> list[str]:
     if not models:
         raise Refused(f"{source} has no safetensors and no GGUF file. It has {_listed(names)}.")
     raise Refused(f"{source} has {len(models)} model files. Name one: " + ", ".join(f"{source}/{name}" for name in models[:12]))
+
+
+def _configs_of(files: list[str]) -> list[str]:
+    """peft's config beside its weights, which holds their alpha."""
+    weights = [PurePosixPath(name) for name in files if PurePosixPath(name).name == f"{WEIGHTS}.safetensors"]
+    return [str(path.with_name(CONFIG)) for path in weights if str(path.with_name(CONFIG)) not in files]
 
 
 def _folder_of(names: list[str]) -> list[str]:

@@ -344,6 +344,22 @@ def test_a_runs_checkpoints_are_named_by_their_steps(store: Store, tmp_path: Pat
             store.expand(reference)
 
 
+def test_the_last_and_the_best_checkpoint_have_names(store: Store, tmp_path: Path) -> None:
+    run_with_checkpoints(tmp_path / "run", [100, 20, 300])
+    run = store.add_run(tmp_path / "run", name="ink", parents=[], recipe=None)
+    assert store.find("ink@last", kind="adapter").name == "ink@step-300"
+    with pytest.raises(NotFound, match="measured no held-out images"):
+        store.find("ink@best")
+    rows = [{"step": 20, "losses": [0.9, 0.9]}, {"step": 100, "losses": [0.5, 0.7]}, {"step": 300, "losses": [0.8, 0.6]}]
+    state = {"version": 1, "step": 300, "history": {"base": [1.0, 1.0], "heldout": rows}}
+    (tmp_path / "run" / "checkpoints" / "step-000300" / "state.json").write_text(json.dumps(state))
+    assert store.find("ink@best").name == "ink@step-100" and store.find("ink@best").parents[0]["ref"] == run.name
+    assert str(store.find("ink@best").path).endswith("step-000100/adapter.safetensors")
+    store.add(make(tmp_path / "other.safetensors", "other"), name="ink")
+    store.alias("ink", "best")
+    assert str(store.find("ink@best").path).endswith("other.safetensors")  # a person's own alias comes first
+
+
 def test_verify_tells_rot_from_writing(store: Store, tmp_path: Path) -> None:
     path = make(tmp_path / "ink.safetensors")
     record = store.add(path)

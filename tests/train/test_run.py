@@ -42,8 +42,9 @@ def test_the_result_is_what_machines_read(finished: tuple[Outcome, Store]) -> No
     outcome, _ = finished
     result = json.loads((outcome.folder / "result.json").read_text())
     assert result == outcome.result
-    assert list(result) == ["adapter", "files", "base", "steps", "seconds", "heldout", "best_step", "previews", "report"]
-    assert result["adapter"] == "discs" and result["steps"] == 4 and list(result["heldout"]) == ["base", "final", "best"]
+    assert list(result) == ["adapter", "files", "base", "steps", "seconds", "heldout", "best_step", "adapter_step", "previews", "report"]
+    assert result["adapter"] == "discs" and result["steps"] == result["adapter_step"] == 4
+    assert list(result["heldout"]) == ["base", "final", "best", "final_to_base", "best_to_base", "best_to_final"]
     paths = [result["files"]["diffusers"], *result["previews"], result["report"]]
     assert len(result["previews"]) == 4 and all(Path(path).is_absolute() and Path(path).is_file() for path in paths)
     assert {"config.yaml", "metrics.jsonl", "curves.png", "checkpoints"} <= {file.name for file in outcome.folder.iterdir()}
@@ -164,7 +165,12 @@ def test_a_dry_run_makes_nothing(settings: Settings, store: Store, tmp_path: Pat
     assert not (tmp_path / "runs").exists()
     assert made.parameters > 0 and made.epochs == pytest.approx(4 * 2 / 6)
     text = made.to_text()
-    assert "6 from" in text and "3 images of" in text and "a rough ESTIMATE" in text and "a | r | e | d" in text
+    assert (
+        "6 from" in text
+        and "3 images of" in text
+        and "if the machine does nothing else (estimate): steps" in text
+        and "a | r | e | d" in text
+    )
     json.dumps(made.to_json())
 
 

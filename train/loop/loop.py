@@ -7,7 +7,6 @@ is on disk by then, and a resume drops the rows after its checkpoint and writes 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from registry.typed_values import is_of
 from train.config import Precision
 from train.loop import checkpoint
 from train.loop.interrupt import Interrupted, StopRequest
+from train.loop.pace import Pace, times_due
 from train.loop.rng import samples_at
 from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
@@ -84,13 +84,15 @@ class Loop:
     stop_request: StopRequest
     window: list[StepMetrics] = field(default_factory=list)
     overflows: int = 0
+    pace: Pace = field(default_factory=Pace)
 
     def run(self, start: int) -> None:
         """Steps start..steps. Raises Interrupted, or JobFailed when a number is not finite."""
         config = self.state.config
         if start == 0:
             self._before()
-        self._began, self._counted, self._shown = time.perf_counter(), self.history.seconds, (start, time.perf_counter())
+        self._start, self._counted = start, self.history.seconds
+        self.pace.begin_steps()
         self.report(Tick("train", start, config.steps))
         if start < config.steps and self._stop_requested():
             self._leave(start)
@@ -119,7 +121,7 @@ class Loop:
     def _before(self) -> None:
         """Held-out loss and previews of the base, which later ones are compared with."""
         if self.probe:
-            with adapter_disabled(self.state.modules):
+            with adapter_disabled(self.state.modules), self.pace.pause("held-out"):
                 self.history.base = self.probe.measure(self.state, model=self.state.model)
             base = self.history.base_mean
             assert base is not None
@@ -167,11 +169,19 @@ class Loop:
             finite = {"gradient_norm": norm} if math.isfinite(norm) else {}
             rows.append({"step": metrics.step, "loss": float(losses.mean()), "lr": metrics.rate, **finite})
         self._log(rows)
-        now = time.perf_counter()
-        self.history.seconds = self._counted + now - self._began
-        (before, then), self._shown = self._shown, (step, now)
-        rate = (step - before) / max(now - then, 1e-9)
-        self.report(Tick("train", step, self.state.config.steps, values={"loss": rows[-1]["loss"], "steps/s": rate}))
+        self.history.seconds = self._counted + self.pace.elapsed
+        self.pace.steps = step - self._start
+        steps = self.state.config.steps
+        left = self.pace.seconds_left(steps - step, self._pauses_after(step))
+        self.report(Tick("train", step, steps, values={"loss": rows[-1]["loss"], "steps/s": self.pace.rate}, seconds_left=left))
+
+    def _pauses_after(self, step: int) -> dict[str, int]:
+        """How often each pause is still due, the one after this step included. A checkpoint of a new best step is not foreseen."""
+        config, steps, before = self.state.config, self.state.config.steps, step - 1
+        saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
+        due = {"checkpoint": times_due(before, steps, [saved])}
+        due |= {"held-out": times_due(before, steps, [measured, saved])} if self.probe else {}
+        return due | ({"previews": times_due(before, steps, [drawn])} if self.previews else {})
 
     def _check(self, metrics: StepMetrics, losses: Sequence[float], norm: float) -> None:
         """Raise JobFailed at the first number that is not finite, with the images it came from, before any checkpoint holds it."""
@@ -231,7 +241,8 @@ class Loop:
     def _measure(self, step: int) -> bool:
         """Held-out loss now; whether it is the lowest so far."""
         assert self.probe is not None
-        losses = self.probe.measure(self.state, model=self.state.model)
+        with self.pace.pause("held-out"):
+            losses = self.probe.measure(self.state, model=self.state.model)
         bad = [name for name, loss in zip(self.probe.names, losses, strict=True) if not math.isfinite(loss)]
         if bad:
             raise JobFailed(f"Step {step}: the held-out loss of {', '.join(bad)} is not finite. {self._advice(False)}")
@@ -252,7 +263,8 @@ class Loop:
         import torch
 
         try:
-            self.previews.draw(self.state, step)
+            with self.pace.pause("previews"):
+                self.previews.draw(self.state, step)
         except torch.OutOfMemoryError:
             self.previews = None
             torch.cuda.empty_cache()
@@ -263,13 +275,14 @@ class Loop:
         accelerator = self.state.accelerator
         if accelerator.is_main_process:
             try:
-                checkpoint.save(
-                    self.folder,
-                    step,
-                    write_adapter=lambda path: self._write_adapter(path, step),
-                    training=training_state(self.state),
-                    history=self.history.to_json(),
-                )
+                with self.pace.pause("checkpoint"):
+                    checkpoint.save(
+                        self.folder,
+                        step,
+                        write_adapter=lambda path: self._write_adapter(path, step),
+                        training=training_state(self.state),
+                        history=self.history.to_json(),
+                    )
             except OSError as error:
                 raise JobFailed(f"The checkpoint of step {step} cannot be written ({error}). Make room and resume={self.folder}") from error
             checkpoint.prune(self.folder, keep=self.state.config.checkpoint.keep, best=self.history.best_step)

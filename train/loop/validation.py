@@ -31,6 +31,7 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
+    comparisons: int = 1
 
     @property
     def verdict(self) -> str:
@@ -39,31 +40,43 @@ class Difference:
             return "cannot tell"
         return "better" if self.high < 0.0 else "worse"
 
-    def sentence(self) -> str:
+    def sentence(self, other: str = "the base") -> str:
         """The verdict with its numbers."""
         if self.low is None or self.high is None:
-            return f"difference to the base {self.mean:+.4f}; one image gives no interval: cannot tell"
-        span = f"{self.mean:+.4f}, {CONFIDENCE:.0%} interval {self.low:+.4f} .. {self.high:+.4f}"
-        words = {"better": "better than the base", "worse": "worse than the base", "cannot tell": "cannot tell it from the base"}
+            return f"difference to {other} {self.mean:+.4f}; one image gives no interval: cannot tell"
+        over = f" over {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        span = f"{self.mean:+.4f}, {CONFIDENCE:.0%} interval {self.low:+.4f} .. {self.high:+.4f}{over}"
+        words = {"better": f"better than {other}", "worse": f"worse than {other}", "cannot tell": f"cannot tell it from {other}"}
         return f"{words[self.verdict]} (difference {span})"
 
 
-def difference(adapted: Sequence[float], base: Sequence[float]) -> Difference:
-    """The paired difference adapted - base with its t interval over the images."""
+def difference(adapted: Sequence[float], base: Sequence[float], *, comparisons: int = 1) -> Difference:
+    """The paired difference adapted - base with its t interval over the images.
+
+    `comparisons` above 1: the interval holds for that many differences at once (Bonferroni), as the best of several steps needs.
+    """
     pairs = [a - b for a, b in zip(adapted, base, strict=True)]
     count, mean = len(pairs), math.fsum(pairs) / len(pairs)
     if count < 2:
-        return Difference(mean, None, None)
+        return Difference(mean, None, None, comparisons)
     from scipy.stats import t
 
     deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in pairs) / (count - 1))
-    reach = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * deviation / math.sqrt(count)
-    return Difference(mean, mean - reach, mean + reach)
+    reach = float(t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), count - 1)) * deviation / math.sqrt(count)
+    return Difference(mean, mean - reach, mean + reach, comparisons)
+
+
+def points_of(images: int) -> int:
+    """Timesteps an image, for so many held-out images."""
+    return min(POINTS[1], max(POINTS[0], math.ceil(32 / images)))
 
 
 @dataclass(kw_only=True)
 class Probe:
-    """The fixed points: every held-out image at K timesteps spread evenly, each with its own noise."""
+    """The fixed points: every held-out image at K timesteps, each with its own noise.
+
+    The timesteps are the middles of K equally probable parts of the distribution that the run trains with.
+    """
 
     latents: Latents
     texts: Texts | Prompts
@@ -73,7 +86,7 @@ class Probe:
     @property
     def points(self) -> int:
         """Timesteps an image."""
-        return min(POINTS[1], max(POINTS[0], math.ceil(32 / len(self.sha256s))))
+        return points_of(len(self.sha256s))
 
     def measure(self, state: TrainState, *, model: Any) -> list[float]:
         """Each image's loss, the mean over its points."""
@@ -93,8 +106,7 @@ class Probe:
 
         images = [image for image, _ in pairs]
         objective = state.objective
-        count = len(objective.timesteps)
-        rows = torch.tensor([int((point + 0.5) / self.points * count) for _, point in pairs])
+        rows = objective.rows(torch.tensor([(point + 0.5) / self.points for _, point in pairs], dtype=torch.float64))
         noise = torch.stack([self._noise(*pair) for pair in pairs])
         noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
         prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images), self.latents.crops_of(images))

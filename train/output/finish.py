@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,20 @@ from registry.detect.licences import Terms, inherited
 from registry.errors import Ambiguous, JobFailed, NotFound, Refused
 from registry.files.locks import held
 from registry.formats.atomic_file import write_json
+from registry.formats.dialects import writing_of
 from registry.progress import Tick
 from registry.record import Hashes, Record
 from train.config import TrainConfig, changed, get, to_plain
+from train.loop import checkpoint
 from train.loop.loop import History
 from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
+from train.lora import set_lora_tensors
 from train.output import export, folder, inputs
 from train.output.curves import draw_curves
 from train.output.kohya_metadata import training_metadata
 from train.output.report import preview_files, write_report
+from train.output.verdict import Verdict, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
 from train.plan.defaults import safe_name
 from train.plan.estimate import human_seconds
@@ -117,9 +121,10 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     steps = plan.config.steps
     path = place / f"{plan.config.name}.safetensors"
     report = work.report
+    verdict = verdict_of(history, steps)
     report(Tick("save and prove", 0, 3, "write"))
-    with work.state.evaluating():
-        hashes = write_adapter(work, path, steps)
+    with _weights_to_use(work, verdict) as used:
+        hashes = write_adapter(work, path, used)
         kept = _proof(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     difference = _verified(work, path, kept)
@@ -128,13 +133,12 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
-    best = history.best_step
-    found = None if best is None else {"base": history.base_mean, "final": history.mean(steps), "best": history.mean(best)}
+    lines = _verdict(plan, verdict, used)
     seconds = seconds_before + time.perf_counter() - begun
     page = write_report(
         place,
         title=f"{plan.config.name} on {plan.base.name}",
-        facts=_facts(work, history, name, seconds),
+        facts=_facts(plan, lines, name, seconds),
         prompts=plan.config.preview.prompts or [],
         plan=plan.to_text(),
     )
@@ -144,16 +148,36 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         "base": plan.base.name,
         "steps": steps,
         "seconds": round(seconds, 3),
-        "heldout": found,
-        "best_step": best,
+        "heldout": verdict_json(verdict),
+        "best_step": history.best_step,
+        "adapter_step": used,
         "previews": [str(file) for file in preview_files(place).values()],
         "report": str(page),
     }
     write_json(place / folder.RESULT, result)
     report(Tick("save and prove", 3, 3))
-    for line in _verdict(work, history):
+    for line in lines:
         work.out(line)
     return result
+
+
+@contextlib.contextmanager
+def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
+    """The model with the weights that get the run's name, ready to be used; gives their step."""
+    last = work.plan.config.steps
+    step = last if verdict is None else verdict.step_to_use(work.plan.config.checkpoint.load_best_at_end)
+    if step == last:
+        with work.state.evaluating():
+            yield last
+        return
+    found = checkpoint.read(checkpoint.steps_of(work.folder)[step])  # kept, being the best; its adapter has the weights to use
+    scale = work.plan.config.alpha / work.plan.config.lora.rank  # which the file's factors hold, and the model multiplies by
+    up = writing_of(export.DIALECT).up
+    tensors = {name: tensor / scale if name.endswith(up) else tensor for name, tensor in export.read_adapter(found.adapter).items()}
+    set_lora_tensors(work.state.modules, tensors)
+    for module in work.state.modules.values():
+        module.train(False)
+    yield step
 
 
 def _verified(work: Work, path: Path, kept: export.Proof) -> float:
@@ -218,20 +242,14 @@ def _free_model(work: Work) -> None:
     state.accelerator.free_memory()
 
 
-def _verdict(work: Work, history: History) -> Iterator[str]:
-    """The held-out result in one or two sentences."""
-    steps, best = work.plan.config.steps, history.best_step
-    found = history.difference(steps)
-    if best is None or found is None:
-        yield "no held-out images: the best step is unknown"
-        return
-    yield f"held-out loss {history.base_mean:.4f} (base) -> {history.mean(steps):.4f} (LoRA): {found.sentence()}"
-    if best != steps:
-        yield f"it was lowest after step {best} ({history.mean(best):.4f}); that checkpoint is kept as {work.plan.config.name}@step-{best}"
+def _verdict(plan: Plan, found: Verdict | None, used: int) -> list[str]:
+    """The held-out result in a few sentences."""
+    if found is None:
+        return ["no held-out images: the best step is unknown"]
+    return list(found.sentences(str(plan.config.name), used))
 
 
-def _facts(work: Work, history: History, name: str, seconds: float) -> list[tuple[str, str]]:
-    plan = work.plan
+def _facts(plan: Plan, verdict: Sequence[str], name: str, seconds: float) -> list[tuple[str, str]]:
     rows = [
         ("adapter", name),
         ("base", f"{plan.base.name} ({plan.base.family.title})"),
@@ -239,7 +257,7 @@ def _facts(work: Work, history: History, name: str, seconds: float) -> list[tupl
         ("steps", f"{plan.config.steps} of {plan.config.images_per_step} images, {human_seconds(seconds)} in all"),
         ("rank, alpha", f"{plan.config.lora.rank}, {plan.config.alpha:g} on {plan.layers} layers ({plan.parameters:,} weights)"),
     ]
-    return rows + [("held out", line) for line in _verdict(work, history)]
+    return rows + [("held out", line) for line in verdict]
 
 
 def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:

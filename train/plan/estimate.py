@@ -2,7 +2,8 @@
 
 Each stage of a run is traced on its own: what the VAE needs for an image, the text encoders for a prompt, a step of training, a preview.
 A GPU holds one stage at a time (the VAE and the text encoders are moved off when they are done), so the run needs what its largest
-stage needs. Memory is close, time is a rough estimate: operations per step over this device's rate in a short matrix product.
+stage needs. A CPU's memory also holds this process and its libraries, and a fresh base for the proof after the trained one is freed.
+Time is an estimate for an idle machine: what is counted in the traces, by this device's speed in a small computation (speed.py).
 """
 
 # B images of one pass, C channels, H W latent size
@@ -10,17 +11,23 @@ stage needs. Memory is close, time is a rough estimate: operations per step over
 from __future__ import annotations
 
 import logging
-import time
+import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
+from train.loop.pace import times_due
+from train.loop.validation import points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
 from train.plan.peak import Trace, backward, trace
+from train.plan.speed import Speed, measure_speed
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +35,11 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-EFFICIENCY = {"cpu": 0.35, "cuda": 0.35, "mps": 0.3}  # of a large matrix product's rate; small layers do worse
 MIB = 2**20
+LATER_LIBRARIES = 60 * MIB  # what accelerate, matplotlib and the allocator take in a run's process after its plan; measured
+LIBRARIES_SECONDS = 6.0  # CPU seconds of importing them, of the curves and of the report; measured
+LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
+WIDTH = 8  # images of one held-out pass at the usual batch size of 4
 
 
 @dataclass(frozen=True)
@@ -38,15 +48,15 @@ class Estimate:
 
     memory: Mapping[str, int]
     activations: int | None
-    operations_a_step: float | None
-    seconds_a_step: float | None
+    seconds: Mapping[str, float] | None  # steps, held-out loss, previews, start and proof
     stages: Mapping[str, int] = field(default_factory=dict)  # stage -> bytes on the device while it lasts
     on_device: bool = False  # a GPU holds one stage at a time; a CPU's memory holds everything
+    process: int = 0  # bytes of this process and its libraries, where the device is the CPU
 
     @property
     def total(self) -> int:
         """What is in memory at once: on a GPU the largest stage, on a CPU all that is loaded."""
-        everything = sum(self.memory.values()) + (self.activations or 0)
+        everything = self.process + sum(self.memory.values()) + (self.activations or 0)
         return max(self.stages.values()) if self.on_device and self.stages else everything
 
 
@@ -65,8 +75,12 @@ def estimate(
     side: int,
     count: int,
     moments: int,
+    images: tuple[int, int],
 ) -> Estimate:
-    """The estimate for a skeleton. `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each."""
+    """The estimate for a skeleton.
+
+    `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each, `images` how many are trained and held out.
+    """
     itemsize = 4 if precision is Precision.fp32 else 2
     learned = "LoRA weights, gradients, optimizer"
     memory = {
@@ -75,30 +89,69 @@ def estimate(
         **{name: weights_bytes(encoder, itemsize) for name, encoder in parts.text_encoders.items()},
         learned: count * 4 * (2 + moments),  # fp32: weight, gradient, optimizer state
     }
+    process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
     if parts.device.type != "meta":
-        return Estimate(memory, None, None, None)
+        return Estimate(memory, None, None, process=process)
     traced = _traces(family, parts, config, targets, precision, side)
     if traced is None:
-        return Estimate(memory, None, None, None)
-    images, prompts, preview, step = traced
+        return Estimate(memory, None, None, process=process)
     encoders = sum(memory[name] for name in parts.text_encoders)
-    activations = max(0, step.peak - count * 4)  # the gradients are counted with the LoRA
+    activations = max(0, traced.step.peak - count * 4)  # the gradients are counted with the LoRA
     stages = {
-        "images are encoded": memory["vae"] + images.peak,
-        "prompts are encoded": encoders + prompts.peak,
+        "images are encoded": memory["vae"] + traced.encode.peak,
+        "prompts are encoded": encoders + traced.prompt.peak,
         "steps are taken": memory[family.denoiser] + memory[learned] + activations + (encoders if config.lora.text_encoder else 0),
     }
     if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
-        stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + preview.peak
-    operations = step.operations * config.accumulate
-    rate = products_a_second(device, precision) * EFFICIENCY.get(device.type, 0.3)
-    return Estimate(memory, activations, operations, operations / rate, stages, device.type != "cpu")
+        stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + traced.decode.peak
+    loaded = sum(memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
+    guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
+    seconds = _seconds(config, traced, measure_speed(device, precision), images, loaded=loaded, guided=guided)
+    return Estimate(memory, activations, seconds, stages, device.type != "cpu", process)
+
+
+def resident_bytes() -> int:
+    """Memory of this process now, of its files too; its peak where the system has no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@dataclass(frozen=True)
+class _Traces:
+    """What the stages of a run are made of."""
+
+    encode: Trace  # one image into the VAE
+    prompt: Trace  # one prompt through the encoders
+    decode: Trace  # one image out of the VAE
+    forward: Trace  # WIDTH images through the denoiser
+    step: Trace  # forward and backward of one pass
+
+
+def _seconds(config: TrainConfig, traced: _Traces, speed: Speed, images: tuple[int, int], *, loaded: int, guided: bool) -> dict[str, float]:
+    """Seconds by what they go to. Latents and prompts that are cached are counted as if they were not."""
+    steps, trained, heldout = config.steps, *images
+    saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
+    prompts = len(config.preview.prompts or [])
+    forward = speed.seconds(traced.forward)  # of WIDTH images
+    passes = math.ceil(heldout * points_of(heldout) / WIDTH) if heldout else 0
+    drawing = prompts * ((config.preview.steps or 0) * forward / WIDTH * (2 if guided else 1) + speed.seconds(traced.decode))
+    encoding = (trained + heldout) * (speed.seconds(traced.encode) + speed.seconds(traced.prompt))
+    return {
+        "steps": steps * config.accumulate * speed.seconds(traced.step),
+        "held-out loss": passes * forward * (times_due(0, steps, [measured, saved]) + 1),
+        "previews": drawing * (times_due(0, steps, [drawn]) + 1),
+        "start and proof": encoding + 2 * loaded / LOADED_A_SECOND + LIBRARIES_SECONDS,
+    }
 
 
 def _traces(
     family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
-) -> tuple[Trace, Trace, Trace, Trace] | None:
-    """One image into the VAE, one prompt through the encoders, one image out, one step; None where a forward needs numbers."""
+) -> _Traces | None:
+    """The traces; None where a forward needs numbers."""
     import torch
 
     dtype = precision_dtype(precision)
@@ -122,12 +175,31 @@ def _traces(
             family.decode(parts, torch.empty(1, family.channels(parts), side, side, device="meta"))
 
     try:
-        images, decoded = trace(image, [parts.vae]), trace(preview, [parts.vae])
+        encode, decode = trace(image, [parts.vae]), trace(preview, [parts.vae])
         prompts = trace(prompt, list(parts.text_encoders.values()))
-        return images, prompts, decoded, _step(family, parts, config, targets, resolution, low)
+        forward = _forward(family, parts, resolution, low)
+        return _Traces(encode, prompts, decode, forward, _step(family, parts, config, targets, resolution, low))
     except Exception as error:
         LOG.warning("memory and time cannot be estimated: the empty model could not be traced (%s: %s)", type(error).__name__, error)
         return None
+
+
+def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | None) -> Trace:
+    """WIDTH images through the denoiser, without gradients."""
+    import torch
+
+    side = resolution // parts.latent_factor
+
+    def work() -> None:
+        states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * WIDTH).items()}
+        with torch.device("meta"):
+            noisy = torch.zeros((WIDTH, family.channels(parts), side, side), dtype=parts.dtype)
+            complete = family.complete(parts, states, height=resolution, width=resolution, guidance=1.0)
+            timesteps = torch.zeros(WIDTH)
+        family.predict(parts, noisy, timesteps, complete)
+
+    with torch.no_grad():
+        return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
 
 
 def _step(
@@ -160,24 +232,6 @@ def _step(
         backward(loss)
 
     return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
-
-
-def products_a_second(device: torch.device, precision: Precision) -> float:
-    """Floating point operations per second of the device in a matrix product."""
-    import torch
-
-    dtype = torch.float32 if precision is Precision.fp32 else torch.bfloat16
-    size = 4096 if device.type == "cuda" else 512
-    a = torch.ones(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(4):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        begin = time.perf_counter()
-        b = a @ a
-        float(b[0, 0])  # waits for it
-        best = min(best, time.perf_counter() - begin)
-    return 2.0 * size**3 / best
 
 
 def human_bytes(count: float) -> str:

@@ -193,7 +193,16 @@ def _planned(
     disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(split.train) + len(split.heldout))
     free = _free(Path(resolved.out), needed=disk)
     traced = estimate(
-        base.family, parts, resolved, targets=targets, precision=precision, device=device, side=resolution, count=count, moments=moments
+        base.family,
+        parts,
+        resolved,
+        targets=targets,
+        precision=precision,
+        device=device,
+        side=resolution,
+        count=count,
+        moments=moments,
+        images=(len(split.train), len(split.heldout)),
     )
     memory = {**traced.memory, "latents": latent * (len(split.train) + len(split.heldout))}
     return Plan(

@@ -29,7 +29,9 @@ class Trace:
     """Peak memory of a computation without its weights, and its arithmetic."""
 
     peak: int  # bytes
-    operations: float  # floating point operations, a product and a sum counted as two
+    operations: float  # floating point operations of matrix products and convolutions, a product and a sum counted as two
+    moved: float = 0.0  # bytes that the other operations read and write
+    calls: int = 0  # operations dispatched, views left out
 
 
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:
@@ -47,6 +49,10 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             made = func(*args, **(kwargs or {}))
             if func._overloadpacket in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
                 operations[0] += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=made)
+                calls[0] += 1
+            elif not func.is_view:
+                calls[0] += 1
+                calls[1] += sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor))
             for leaf in tree_leaves(made):
                 if isinstance(leaf, torch.Tensor):
                     self.count(leaf)
@@ -69,10 +75,10 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             held.discard(key)
             live -= size
 
-    operations = [0.0]
+    operations, calls = [0.0], [0, 0]
     with Live(), _as_a_gpu_does(low, operations):  # type: ignore[no-untyped-call]
         work()
-    return Trace(peak, operations[0])
+    return Trace(peak, operations[0], float(calls[1]), calls[0])
 
 
 def backward(loss: Tensor) -> None:

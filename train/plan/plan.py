@@ -61,8 +61,10 @@ class Plan:
             "upscaled": [sample.name for sample in self.upscaled],
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
             "memory_stages": dict(self.estimate.stages),
+            "memory_process": self.estimate.process,
             "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
+            "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
         }
@@ -78,8 +80,8 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        per_step = self.estimate.seconds_a_step
-        return None if per_step is None else per_step * self.config.steps
+        """The whole run, from its plan to its report."""
+        return None if self.estimate.seconds is None else sum(self.estimate.seconds.values())
 
     def to_text(self) -> str:
         """The plan for a person."""
@@ -106,6 +108,7 @@ def _text(plan: Plan) -> str:
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
         ("saves", _saves(plan)),
+        ("previews", _previews(plan)),
         ("trigger", _trigger(plan)),
         *_clip_skip(plan),
     ]
@@ -159,9 +162,18 @@ def _timesteps(config: TrainConfig) -> str:
 
 
 def _time(plan: Plan) -> str:
-    if plan.seconds is None:
+    if plan.seconds is None or plan.estimate.seconds is None:
         return "unknown before the first steps"
-    return f"about {human_seconds(plan.seconds)} of training: a rough ESTIMATE; the measured rate is shown while it runs"
+    parts = ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in plan.estimate.seconds.items())
+    return f"about {human_seconds(plan.seconds)} if the machine does nothing else (estimate): {parts}"
+
+
+def _previews(plan: Plan) -> str:
+    preview = plan.config.preview
+    prompts = len(preview.prompts or [])
+    if not prompts:
+        return "none"
+    return f"{prompts} prompts of {preview.steps} steps, before training and every {preview.every} steps, at guidance {preview.guidance:g}"
 
 
 def _saves(plan: Plan) -> str:
@@ -171,7 +183,8 @@ def _saves(plan: Plan) -> str:
 
 def _memory(plan: Plan) -> str:
     found = plan.estimate
-    items = [f"{name} {human_bytes(count)}" for name, count in found.memory.items()]
+    items = [f"this process and its libraries {human_bytes(found.process)}"] if found.process else []
+    items += [f"{name} {human_bytes(count)}" for name, count in found.memory.items()]
     items.append("activations not known" if found.activations is None else f"activations {human_bytes(found.activations)}")
     stages = [f"{human_bytes(count)} while {name}" for name, count in found.stages.items()] if found.on_device else []
     where = f" on the {plan.config.device if plan.config.device != 'auto' else 'GPU'}: {', '.join(stages)}; " if stages else ": "

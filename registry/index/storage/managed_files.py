@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import BadFile, Refused
+from registry.formats.peft_config import config_beside
 from registry.index.storage.blobs import Blobs
 from registry.index.storage.hash_cache import Digests, hashed_files
 from registry.progress import Report, silent
@@ -27,7 +28,7 @@ class Removed:
 def managed_files(record: Record, blobs: Blobs, digests: Digests) -> list[Path]:
     """The files that may be deleted with a record. Raises Refused where there is none, or where one has changed since."""
     if record.kind in ("dataset", "run"):
-        raise Refused(f"{record.name} is a {record.kind}: {record.path} stays. Remove it ymanagedelf, and leave out --delete-files.")
+        raise Refused(f"{record.name} is a {record.kind}: {record.path} stays. Remove it yourself, and leave out --delete-files.")
     places = [path for path in (record.path, *record.metadata.get("copies", ())) if path and os.path.exists(path)]
     managed = [path for path in places if path == record.metadata.get("made_at") or blobs.local in Path(path).parents]
     if not managed:
@@ -61,6 +62,11 @@ def keep_files(record: Record, blobs: Blobs, report: Report) -> list[str]:
     if record.kind in ("dataset", "run"):
         raise Refused(f"{record.name} is a {record.kind}; the blob store holds models.")
     if "root" not in record.metadata:
+        if config_beside(Path(str(record.path))):
+            raise Refused(
+                f"{record.name} has its alpha in the adapter_config.json beside it, and the blob store keeps single files. Convert it: "
+                f"loraloom registry convert {record.name} --to diffusers --output FILE.safetensors"
+            )
         return [blobs.keep(Path(str(record.path)), str(record.hashes.sha256), report)]
     files = record.metadata.get("files_sha256", {})
     return [blobs.keep(Path(str(record.path)) / name, digest, report) for name, digest in files.items()]

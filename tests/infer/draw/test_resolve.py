@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from infer.draw.files import Adapter, Embedding, ImageFile
 from infer.draw.render import Render
@@ -103,6 +104,20 @@ def test_a_missing_base_does_not_hide_the_other_faults(shelf: Shelf) -> None:
     with pytest.raises(Faults) as caught:
         Resolver(shelf.store).resolve(Render(base="nix", adapters=(Adapter(reference="nox"),)))
     assert [next(word for word in ("nix", "nox") if word in fault) for fault in caught.value.faults] == ["nix", "nox"]
+
+
+def test_the_config_beside_pefts_weights_is_part_of_the_key(shelf: Shelf, tmp_path: Path) -> None:
+    """Its alpha is nowhere else: with another one the same weights draw another image."""
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    tensors = load_file(str(shelf.store.find("ink").path))
+    renamed = {name.replace("unet.", "base_model.model."): value for name, value in tensors.items()}
+    save_file(renamed, folder / "adapter_model.safetensors")
+    keys = []
+    for alpha in (4, 8, 4):
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}))
+        keys.append(Resolver(shelf.store).resolve(Render(base="tiny", adapters=(Adapter(reference=str(folder)),))).key())
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_peft_is_among_the_versions_only_where_an_adapter_acts(shelf: Shelf) -> None:

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 
 
 def config(axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
-    return GridConfig(axes=Axes(**axes or {}), **{"base": "tiny", "prompt": "a cat", "steps": 2, **settings})
+    axes = axes or {}
+    given = {"base": "tiny", "prompt": "a cat", "steps": 2}
+    return GridConfig(axes=Axes(**axes), **{name: value for name, value in given.items() if name not in axes} | settings)
 
 
 def test_defaults_are_the_plain_pipelines(shelf: Shelf) -> None:

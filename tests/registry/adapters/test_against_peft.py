@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "LoraConfig",
         {"r": 4, "lora_alpha": 2, "init_lora_weights": "pissa", "use_dora": True, "target_modules": ["lin", "square"]},
     ),
+    "velora": ("LoraConfig", {"r": 4, "lora_alpha": 2, "velora_config": {"num_groups": 4}, "target_modules": ["lin", "square"]}),
     "orthogonal": ("LoraConfig", {"r": 4, "lora_alpha": 2, "init_lora_weights": "orthogonal", "target_modules": ["lin", "square"]}),
     "mica": ("LoraConfig", {"r": 4, "lora_alpha": 2, "init_lora_weights": "mica", "target_modules": ["lin", "square"]}),
     "adalora": ("AdaLoraConfig", {"init_r": 4, "target_r": 2, "total_step": 9, "lora_alpha": 2, "target_modules": ["lin", "square"]}),

@@ -259,6 +259,18 @@ def test_a_file_of_the_hub(store: Store, hub: Server, ink: bytes) -> None:
     assert not [path for _, path, _ in hub.asked if path.endswith(".py")]
 
 
+def test_pefts_weights_come_with_their_config(store: Store, hub: Server, tmp_path: Path) -> None:
+    """Their alpha is nowhere else, so the blob store, which keeps a file alone, does not take them."""
+    lora(tmp_path / "made.safetensors", sd1_attention(), dialect="peft")
+    config = json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}).encode()
+    hub.repos["anna/fold"] = {"adapter_model.safetensors": (tmp_path / "made.safetensors").read_bytes(), "adapter_config.json": config}
+    for reference in ("hf:anna/fold", "hf:anna/fold/adapter_model.safetensors"):
+        record = store.add(reference)
+        assert record.alpha == 8.0 and Path(str(record.path)).with_name("adapter_config.json").read_bytes() == config
+    with pytest.raises(Refused, match=r"has its alpha in the adapter_config\.json beside it.*registry convert"):
+        store.keep(record.id)
+
+
 def test_a_diffusers_folder_of_the_hub_without_code_and_pickles(store: Store, hub: Server, tmp_path: Path) -> None:
     files = folder_files(diffusers_folder(tmp_path / "made" / "base", width=256))
     weights = files["unet/diffusion_pytorch_model.safetensors"]

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from registry.errors import Faults, NotFound, Refused
 from registry.store import Store
 from train import run
-from train.config import CheckpointConfig, DataConfig, HeldoutConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
+from train.config import CheckpointConfig, DataConfig, HeldoutConfig, LoraConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
 from train.loop import checkpoint
 from train.loop.loop import restore, training_state
 from train.lora import lora_tensors
@@ -258,6 +258,19 @@ def test_schedule_free_resumes_from_the_weights_that_train(
     average = export.read_adapter(found.adapter)
     assert not all(torch.equal(average[name], tensor) for name, tensor in lora_tensors(straight.modules).items())
     restore(resumed, found, average)
+    assert torch.equal(straight.step(2).losses, resumed.step(2).losses)
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(straight.weights, resumed.weights, strict=True))
+
+
+def test_alpha_in_the_file_s_factors_does_not_touch_a_resume(
+    prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
+) -> None:
+    config = settings(lora=LoraConfig(rank=2, alpha=3.0))  # 1.5: dividing the file's factors by it again would round them
+    straight, resumed = prepared(config).state, prepared(config).state
+    for step in range(2):
+        straight.step(step)
+    found = checkpoint.read(saved(straight, tmp_path))
+    restore(resumed, found, export.read_adapter(found.adapter))
     assert torch.equal(straight.step(2).losses, resumed.step(2).losses)
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(straight.weights, resumed.weights, strict=True))
 

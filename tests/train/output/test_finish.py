@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from registry.errors import JobFailed, LoomError
 from registry.store import Store
-from train.config import TrainConfig
-from train.loop.loop import History
-from train.output.finish import finish
+from train.config import LoraConfig, TrainConfig
+from train.loop import checkpoint
+from train.loop.loop import History, training_state
+from train.output.finish import finish, write_adapter
 
 Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
@@ -26,14 +29,30 @@ def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered
     rows: list[dict[str, Any]] = [{"step": 1, "losses": [0.5, 0.7, 0.6]}, {"step": 2, "losses": [0.6, 0.7, 0.8]}]
     result = finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=2.0, begun=0.0)
     assert result["best_step"] == 1
-    assert result["heldout"] == {"base": pytest.approx(0.9), "final": pytest.approx(0.7), "best": pytest.approx(0.6)}
-    assert any("lowest after step 1 (0.6000); that checkpoint is kept as discs@step-1" in line for line in lines)
+    heldout = result["heldout"]
+    assert [heldout[name] for name in ("base", "final", "best")] == [pytest.approx(0.9), pytest.approx(0.7), pytest.approx(0.6)]
+    assert heldout["best_to_final"]["mean"] == pytest.approx(-0.1) and result["adapter_step"] == 2
+    assert any("no measured step is better than the last beyond chance; the lowest is step 1 (0.6000)" in line for line in lines)
     assert json.loads((work.folder / "result.json").read_text()) == result
     assert (
         """http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;""" in (work.folder / "report.html").read_text()
     )
     record = store.find("discs", kind="adapter")
     assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
+
+
+def test_an_overfitted_run_gives_its_name_to_the_best_step(prepared: Prepared, settings: Settings, store: Store) -> None:
+    work = prepared(settings(steps=2, lora=LoraConfig(rank=2, alpha=3.0)))
+    work.state.step(0)
+    kept = checkpoint.save(
+        work.folder, 1, write_adapter=lambda path: write_adapter(work, path, 1), training=training_state(work.state), history={}
+    )
+    work.state.step(1)
+    rows: list[dict[str, Any]] = [{"step": 1, "losses": [0.4, 0.3, 0.51]}, {"step": 2, "losses": [0.9, 0.82, 0.98]}]
+    result = finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=0.0, begun=0.0)
+    assert (result["adapter_step"], result["best_step"], result["steps"]) == (1, 1, 2)
+    named, best = load_file(result["files"]["diffusers"]), load_file(kept / "adapter.safetensors")
+    assert named.keys() == best.keys() and all(torch.allclose(named[name], best[name], rtol=1e-6, atol=0) for name in named)
 
 
 def test_a_refused_adapter_is_kept_beside_and_not_registered(prepared: Prepared, settings: Settings, store: Store) -> None:
