@@ -115,8 +115,9 @@ class Module:
 
     @property
     def rank(self) -> int | None:
-        """The rank of a plain LoRA."""
-        return int(self.stored["down"].info.shape[0]) if self.algorithm == "lora" and "down" in self.stored else None
+        """The rank of a plain LoRA; None also where `down` has no axes."""
+        shape = self.stored["down"].info.shape if self.algorithm == "lora" and "down" in self.stored else ()
+        return int(shape[0]) if shape else None
 
 
 @dataclass(frozen=True, kw_only=True)
