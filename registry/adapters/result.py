@@ -104,7 +104,7 @@ def module_names(places: Iterable[ModuleId], family: str | None) -> dict[ModuleI
 
 def is_unet(family: str | None) -> bool:
     """Whether a family's denoiser is diffusers' UNet2DConditionModel."""
-    return family in FAMILIES and FAMILIES[family].denoiser == "unet"
+    return family is not None and family in FAMILIES and FAMILIES[family].denoiser == "unet"
 
 
 def _kohya_name(place: ModuleId, encoders: Mapping[str, str]) -> str:
