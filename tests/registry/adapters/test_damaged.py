@@ -8,7 +8,7 @@ import torch
 from registry.adapters.inspect import diff_adapters, inspect_adapter
 from registry.adapters.reader import read_adapter
 from registry.converting.adapters import plan_adapter
-from registry.errors import Refused
+from registry.errors import BadFile, Refused
 from tests.registry.adapters.made_adapters import NAMES, QUERY, lora
 from tests.registry.merging.models import read, written
 
@@ -34,3 +34,10 @@ def test_an_alpha_beyond_fp32_makes_a_broken_module(alpha: float, tmp_path: Path
     values[f"{NAME}.alpha"] = torch.tensor(alpha, dtype=torch.float64)
     (facts,) = inspect_adapter(read_adapter(written(tmp_path / "b.safetensors", values))).modules
     assert facts.state == "broken"
+
+
+def test_a_complex_alpha_is_no_number(tmp_path: Path) -> None:
+    values = read(lora(tmp_path / "a.safetensors", modules=(QUERY,)))
+    values[f"{NAME}.alpha"] = torch.tensor(1 + 2j)
+    with pytest.raises(BadFile, match=r"alpha is C64 \[\]; one number was expected"):
+        read_adapter(written(tmp_path / "b.safetensors", values))
