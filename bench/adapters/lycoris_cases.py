@@ -25,7 +25,8 @@ ALGORITHMS: dict[str, tuple[str, str, tuple[str, ...], dict[str, Any]]] = {  # t
     "LoCon, Tucker": ("locon", "LoConModule", CONVOLUTIONS, {"lora_dim": 4, "use_tucker": True}),
     "LoCon, DoRA by rows": ("locon", "LoConModule", BOTH, {"lora_dim": 4, "weight_decompose": True}),
     "LoCon, DoRA by columns": ("locon", "LoConModule", BOTH, {"lora_dim": 4, "weight_decompose": True, "wd_on_out": False}),
-    "DyLoRA": ("dylora", "DyLoraModule", ATTENTION, {"lora_dim": 4, "block_size": 2}),
+    "DyLoRA": ("dylora", "DyLoraModule", ATTENTION, {"lora_dim": 4, "block_size": 1}),
+    "DyLoRA, blocks of 2": ("dylora", "DyLoraModule", ATTENTION, {"lora_dim": 4, "block_size": 2}),
     "T-LoRA": ("tlora", "TLoraModule", ATTENTION, {"lora_dim": 4}),
     "LoHa": ("loha", "LohaModule", BOTH, {"lora_dim": 3}),
     "LoHa, Tucker": ("loha", "LohaModule", CONVOLUTIONS, {"lora_dim": 3, "use_tucker": True}),
@@ -66,6 +67,8 @@ def make(module: str, kind: str, endings: tuple[str, ...], settings: dict[str, A
         torch.manual_seed(number)
         with contextlib.redirect_stdout(io.StringIO()):
             one = made_by(flat, layer, 1.0, **({} if kind == "NormModule" else {"alpha": 2}), **settings)
+        if kind == "FullModule":  # before it is applied its file would hold the difference less the weight
+            one.apply_to()
         _move(one, number)
         with torch.no_grad():
             weight, bias = weights_of(kind, one, layer)
@@ -86,17 +89,14 @@ def _move(one: nn.Module, number: int) -> None:
 
 def weights_of(kind: str, one: Any, layer: Any) -> tuple[Tensor, Tensor | None]:
     """(weight, bias) of the layer in the forward pass at strength 1; no bias where it stays the layer's own."""
+    if kind in ("NormModule", "FullModule"):
+        weight, bias = one.make_weight()
+        return weight, bias
     base = layer.weight
     if kind in ("LohaModule", "LokrModule"):
         whole = one.get_weight(None).reshape(base.shape) * one.scalar
         return (one.apply_weight_decompose(base + whole) if one.wd else base + whole), None
-    if kind == "NormModule":
-        weight, bias = one.make_weight()
-        return weight, bias
-    if kind == "FullModule":
-        weight, bias = one.make_weight()
-        return weight, bias
     if kind == "TLoraModule":
         return base + one.get_diff_weight(1.0, shape=base.shape)[0], None
-    ranks = {"rank": one.lora_dim} if kind == "DyLoraModule" else {}  # else one at random
+    ranks = {"rank": one.lora_dim - one.block_size} if kind == "DyLoraModule" else {}  # where the last block begins; else one at random
     return one.get_merged_weight(1.0, shape=base.shape, **ranks)[0], None

@@ -54,7 +54,7 @@ def read(made: Made) -> str:
 
 def told(off: float) -> str:
     """A relative error in words."""
-    return "exact" if off < EXACT else f"off by {off:.2f}"
+    return "exact" if off < EXACT else f"off by {off:.2f}" if off >= 0.01 else f"off by {off:.4f}"
 
 
 def _answer_off(model: Any, made: Made, place: Path) -> str:

@@ -15,6 +15,7 @@ from bench.adapters.case import ATTENTION, CONVOLUTIONS, Made, output, unet
 
 RANK: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": list(ATTENTION)}
 Settings = Mapping[str, Any]
+BLOCKS = {"target_modules_bd_a": ["to_out"], "target_modules_bd_b": ["to_q", "to_k", "to_v"], "nblocks": 2}
 LORA: dict[str, Settings] = {
     "LoRA": {},
     "LoRA of convolutions": {"target_modules": [*ATTENTION, *CONVOLUTIONS]},
@@ -33,7 +34,7 @@ LORA: dict[str, Settings] = {
     "init lora_ga": {"init_lora_weights": "lora_ga", "lora_ga_config": "LoraGAConfig"},
     "VeLoRA": {"velora_config": "VeloraConfig"},
     "KaSA": {"kasa_config": "KasaConfig"},
-    "BD-LoRA": {"use_bdlora": "BdLoraConfig"},
+    "BD-LoRA": {"use_bdlora": ("BdLoraConfig", BLOCKS)},
     "MonteCLoRA": {"monteclora_config": "MontecloraConfig"},
     "aLoRA": {"alora_invocation_tokens": [1]},
     "modules_to_save": {"modules_to_save": ["conv_in"]},
@@ -65,7 +66,7 @@ TUNERS: dict[str, tuple[str, Settings]] = {
     "WaveFT": ("WaveFTConfig", {"n_frequency": 16}),
     "SHiRA": ("ShiraConfig", {"r": 2}),
     "RoAd": ("RoadConfig", {"group_size": 8}),
-    "FRoD": ("FrodConfig", {}),
+    "FRoD": ("FrodConfig", {"target_modules": ["mid_block.attentions.0.transformer_blocks.0.attn1.to_q"]}),
     "PSOFT": ("PsoftConfig", {"r": 4}),
     "DEFT": ("DeftConfig", {}),
     "PEANuT": ("PeanutConfig", {}),
@@ -74,7 +75,7 @@ TUNERS: dict[str, tuple[str, Settings]] = {
     "BEFT": ("BeftConfig", {"target_modules": ["to_out.0"]}),
     "AdaMSS": ("AdamssConfig", {}),
     "Shadow": ("ShadowConfig", {}),
-    "Supertuning": ("SupertuningConfig", {}),
+    "Supertuning": ("SupertuningConfig", {"sparsity": 0.5}),
     "LN tuning": ("LNTuningConfig", {"target_modules": ["norm1", "norm2"]}),
 }
 
@@ -99,7 +100,7 @@ def make(kind: str, settings: Settings, place: Path, folder: Path) -> Made:
     from peft.tuners.lora import config as inner
 
     model = unet(place)
-    values = {name: getattr(inner, value)() if str(value).endswith("Config") else value for name, value in settings.items()}
+    values = {name: _value(inner, value) for name, value in settings.items()}
     torch.manual_seed(0)
     config = getattr(peft, kind)(**values)
     _prepare(model, config)
@@ -115,6 +116,12 @@ def make(kind: str, settings: Settings, place: Path, folder: Path) -> Made:
         return Made(file, wrapped.merge_and_unload().state_dict())
     except Exception as error:  # whatever peft raises is what the table has to say of it
         return Made(file, None, f"peft does not merge it ({type(error).__name__})")
+
+
+def _value(inner: Any, value: Any) -> Any:
+    """A setting; one that is a configuration itself is given as its class, or as (class, its settings)."""
+    name, own = value if isinstance(value, tuple) else (value, {})
+    return getattr(inner, name)(**own) if str(name).endswith("Config") else value
 
 
 def _prepare(model: Any, config: Any) -> None:

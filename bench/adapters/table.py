@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 
 from bench.adapters import dialect_cases, lycoris_cases, peft_cases
 from bench.adapters.case import Made
@@ -46,7 +47,8 @@ def row(title: str, make: Callable[[Path, Path], Made], place: Path, folder: Pat
     try:
         made = make(place, folder)
     except Exception as error:  # a method that the library itself cannot make of this UNet
-        return f"| {title} | not made: {type(error).__name__}: {str(error)[:80]} |{' |' * (len(COLUMNS) - 1)}"
+        reason = shorten(str(error), 110, placeholder=" ...")
+        return f"| {title} | not made: {type(error).__name__}: {reason} |{' |' * (len(COLUMNS) - 1)}"
     cells = measure(made, place, folder)
     name = f"{title}; {made.note}" if made.note else title
     return f"| {name} | {' | '.join(cells[column] for column in COLUMNS)} |"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -14,12 +15,14 @@ from infer.draw.machine import version_of
 from infer.draw.render import Render
 from infer.output.infotext import ModelNames, infotext
 from registry.errors import BadFile, LoomError
+from registry.formats.safetensors_header import open_regular
 from registry.plain_values import from_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEY = "loraloom"  # the keyword of our own text chunk
+LARGEST = 1 << 30  # bytes of a file that is read as an image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -55,10 +58,15 @@ def label_png(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: s
 
 def read_png(path: Path) -> Carried:
     """The metadata of the image at `path`. Raises BadFile for a file that is no PNG, or was not written by `loraloom grid`."""
-    try:
-        return read_carried(path.read_bytes(), path)
-    except OSError as error:
-        raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise BadFile(path, "unreadable", f"has {size:,} bytes; at most {LARGEST:,} are read as an image.")
+        try:
+            data = file.read(LARGEST)
+        except OSError as error:
+            raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
+    return read_carried(data, path)
 
 
 def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:

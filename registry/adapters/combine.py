@@ -12,8 +12,8 @@ from registry.adapters.delta import changes_weight, finite, kind_of
 from registry.adapters.factors import Factors, Keep, concatenated, one_thread, spectrum
 from registry.adapters.named_sources import NamedAdapter, find_adapters, place_faults, source_entries, understood_faults
 from registry.adapters.reader import Adapter, Module
-from registry.adapters.result import AdapterResult, Layer, beside_factors, has_matrix, metadata_of, module_names, save, tensors_of
-from registry.adapters.shape_check import outline_shape
+from registry.adapters.result import AdapterResult, Layer, beside_factors, has_matrix, is_unet, metadata_of, module_names, save, tensors_of
+from registry.adapters.shape_check import NO_KERNEL, layer_shape, outline_shape
 from registry.adapters.spectra import factors_of, sum_spectrum
 from registry.adapters.understood import left_out
 from registry.adapters.writer import adapter_tensors
@@ -136,7 +136,7 @@ def _widest(given: Sequence[NamedAdapter]) -> str:
 
 def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
     """Modules that cannot be summed without their base, or twice the same place in one file, or other shapes."""
-    faults = understood_faults(given)
+    faults, unet = understood_faults(given), is_unet(_family(given))
     shapes: dict[tuple[str, str], dict[tuple[int, ...], str]] = {}
     for one in given:
         bent = sorted({kind_of(module) for module in one.adapter.modules if module.needs_base})
@@ -156,10 +156,17 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
             shape = _outline(module)
             if shape is None:
                 faults.append(f"{one.record.name}: the factors of {module.name} do not fit each other.")
+            elif (shape := layer_shape(module, shape, unet=unet)) is None:
+                faults.append(f"{one.record.name}: {module.name} {NO_KERNEL}")
             else:
                 shapes.setdefault(module.place, {}).setdefault(_flat(shape), f"{one.record.name} {list(shape)}")
     faults += [f"{place[1]} has different shapes: {' and '.join(found.values())}." for place, found in shapes.items() if len(found) > 1][:3]
     return faults
+
+
+def _family(given: Sequence[NamedAdapter]) -> str | None:
+    """The first adapter's whose family is known."""
+    return next((one.record.family for one in given if one.record.family), None)
 
 
 def _outline(module: Module) -> tuple[int, ...] | None:
@@ -218,7 +225,7 @@ def _written(plan: CombinePlan, store: Store, report: Report, *, register: bool)
         recipe=recipe,
         roles=["adapter"] * len(records),
         terms=inherited((record.name, record.licence) for record in records),
-        family=next((record.family for record in records if record.family), None),
+        family=_family(plan.given),
         name=plan.name,
         began=began,
         numbers=numbers,
@@ -247,11 +254,13 @@ def _as_it_is(adapter: Adapter) -> dict[str, Tensor]:
 
 
 def _layers(plan: CombinePlan, report: Report) -> list[Layer]:
-    names = _names(plan.given)
+    names, unet = _names(plan.given), is_unet(_family(plan.given))
     layers = []
     for done, place in enumerate(plan.places, 1):
         if parts := [(module, weight) for module, weight in _parts(plan, place) if has_matrix(module)]:
             found, energy = combined(parts, plan.keep)
+            shapes = [layer_shape(module, found.shape, unet=unet) or found.shape for module, _ in parts]
+            found = replace(found, shape=max(shapes, key=len))  # with the axes of a kernel that a factor has flattened
             layers.append(Layer(name=names[place], place=place, factors=found, energy=energy))
         report(Tick(plan.tool, done, len(plan.places), note=names[place]))
     return layers
@@ -299,6 +308,5 @@ def _names(given: Sequence[NamedAdapter]) -> dict[tuple[str, str], str]:
     """Place -> the module's name in the result: as the first adapter that has it spells it, or kohya's when they spell differently."""
     own = any(DIALECTS[one.adapter.dialect].own_modules for one in given)
     if own or len({one.adapter.spelling for one in given}) > 1:
-        family = next((one.record.family for one in given if one.record.family), None)
-        return module_names((module.place for one in given for module in one.adapter.modules), family)
+        return module_names((module.place for one in given for module in one.adapter.modules), _family(given))
     return {module.place: module.name for one in reversed(given) for module in one.adapter.modules}

@@ -229,7 +229,7 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
                 covered.mismatched.append(f"{module.name} ({wrong})")
             else:
                 covered.placed[component] = covered.placed.get(component, 0) + 1
-                biases = biases_of(targets, layout) if changes_bias(module) else ()
+                biases = biases_of(module, targets, layout)
                 if biases is None:
                     covered.without_bias.append(module.name)
                 for part in module_parts(module, targets, biases or (), one.weight):
@@ -237,10 +237,13 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
     return found
 
 
-def biases_of(targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
-    """The biases of the layers whose weights these are, in the same rows; None where one has none."""
+def biases_of(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
+    """The biases that a module changes beside these weights, in the same rows; None where a layer has none to add to."""
+    if not changes_bias(module):
+        return []
     found = [replace(target, key=f"{target.key.removesuffix('weight')}bias") for target in targets]
-    return found if all(target.key in layout.tensors for target in found) else None
+    present = [target for target in found if target.key in layout.tensors]
+    return present if len(present) == len(found) or module.algorithm == "ia3" else None  # IA3 scales a bias where there is one
 
 
 def module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequence[TargetSlice], weight: float) -> list[Part]:

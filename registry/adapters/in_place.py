@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from registry.adapters.delta import changes_bias
 from registry.adapters.delta_retention import Part, change_of
 from registry.adapters.fuse import biases_of, misfit, module_parts
 from registry.adapters.reader import Adapter
@@ -63,7 +62,7 @@ def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
             misfits.append(f"{module.name} (no such module)")
         elif wrong := misfit(module, targets, layout):
             misfits.append(f"{module.name} ({wrong})")
-        elif (biases := biases_of(targets, layout) if changes_bias(module) else []) is None:
+        elif (biases := biases_of(module, targets, layout)) is None:
             misfits.append(f"{module.name} (it changes a bias, and this layer has none)")
         else:
             for part in module_parts(module, targets, biases, 1.0):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude, or that began as a part of the base
 FACTORS = {"down", "up", "mid", "singular", "alpha"}  # of a plain LoRA
 BIASES = {"diff_b", "up_bias"}  # what it may add to the bias
+REAL = {dtype for dtype in TORCH_DTYPES.values() if not dtype.startswith("C")}  # C64 is complex
 BACKWARD = ".lora_velora_"  # VeLoRA's compression of activations, for gradients alone
 ADALORA_EPSILON = 1e-5  # peft divides by the rank plus this
 SINGLE_QKV = re.compile(r"single_blocks\.(\d+)\.processor\.qkv")  # of XLabs, as `adapter_keys` names it
@@ -115,8 +116,9 @@ class Module:
 
     @property
     def rank(self) -> int | None:
-        """The rank of a plain LoRA."""
-        return int(self.stored["down"].info.shape[0]) if self.algorithm == "lora" and "down" in self.stored else None
+        """The rank of a plain LoRA; None also where `down` has no axes."""
+        shape = self.stored["down"].info.shape if self.algorithm == "lora" and "down" in self.stored else ()
+        return int(shape[0]) if shape else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +234,7 @@ def _module(
             raise BadFile(roles["on_input"].file, "not-an-adapter", f"{names['on_input']} is there, {names['weight_scale']} is not.")
         roles["weight_scale"] = stored[names["weight_scale"]]
     for flag in FLAGS & roles.keys():
-        if (info := roles[flag].info).elements != 1 or info.dtype not in TORCH_DTYPES.values():
+        if (info := roles[flag].info).elements != 1 or info.dtype not in REAL:
             raise BadFile(roles[flag].file, "not-an-adapter", f"{names[flag]} is {info.dtype} {list(info.shape)}; one number was expected.")
     alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
     component = "denoiser" if key.component in ("", "denoiser") else key.component

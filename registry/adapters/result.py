@@ -102,6 +102,11 @@ def module_names(places: Iterable[ModuleId], family: str | None) -> dict[ModuleI
     return {place: _kohya_name(place, {**usual, **encoders}) for place in places}
 
 
+def is_unet(family: str | None) -> bool:
+    """Whether a family's denoiser is diffusers' UNet2DConditionModel."""
+    return family is not None and family in FAMILIES and FAMILIES[family].denoiser == "unet"
+
+
 def _kohya_name(place: ModuleId, encoders: Mapping[str, str]) -> str:
     component, module = place
     inner = f"text_model_{module}" if component != DENOISER and module.startswith("encoder_layers") else module

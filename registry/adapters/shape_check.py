@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,12 +10,23 @@ from registry.adapters.delta import changes_weight, delta, tensor_fault
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, turn_fault
 from registry.formats.atomic_file import torch_dtype
+from registry.formats.dialects import DENOISER
 from registry.formats.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from registry.tensors.layout import Stored
+
+
+FLAT = {"loha", "lokr"}
+CONVOLUTION = re.compile(r"conv|patch_?embed|pos_embed_proj")  # in a module's name, in any family
+SQUARE = re.compile(r"(^conv_in|^conv_out|_conv[12]|samplers_\d+_conv)$")  # 3 x 3 in every UNet2DConditionModel
+POINTWISE = re.compile(r"_conv_shortcut$")  # 1 x 1 in them
+NO_KERNEL = (
+    "is a convolution without a Tucker core: its file has the kernel's columns, not the kernel's shape, which is known of UNets of a "
+    "known family alone. Name the family (loraloom registry set REF --family NAME), or fuse it into its base and extract the difference."
+)
 
 
 class _Outline:
@@ -53,3 +65,18 @@ def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[
     hollow = replace(module, maps=cast(Any, _Outline()))
     weight = None if base is None else torch.empty(base, device="meta")
     return tuple(delta(hollow, weight).shape)
+
+
+def layer_shape(module: Module, shape: tuple[int, ...], *, unet: bool) -> tuple[int, ...] | None:
+    """The shape of the layer, of the shape of a module's change; None where it is a convolution whose kernel is not known.
+
+    LoHa and LoKr without a Tucker core store a convolution's change as a matrix, (O, I h w).
+    """
+    name = module.place[1]
+    if module.algorithm not in FLAT or len(shape) > 2 or not CONVOLUTION.search(name):
+        return shape
+    if unet and module.place[0] in (DENOISER, "") and POINTWISE.search(name):
+        return *shape, 1, 1
+    if unet and module.place[0] in (DENOISER, "") and SQUARE.search(name) and shape[1] % 9 == 0:
+        return shape[0], shape[1] // 9, 3, 3
+    return None

@@ -30,6 +30,7 @@ class Pair:
     up: Tensor
     alpha: float
     dora: Tensor | None = None  # magnitude of each row of the changed weight, (O,)
+    bias: Tensor | None = None  # what it adds to the layer's bias, (O,); alpha / R is in it
 
     @property
     def rank(self) -> int:
@@ -49,10 +50,10 @@ class Pair:
         mantissa, exponent = math.frexp(self.scale)
         mantissa, exponent = 2 * mantissa, exponent - 1  # 1 for powers of two, which are exact
         first = _share(exponent, self.down, self.up)
-        down, up = _times(self.down, 2.0**first), _times(self.up, mantissa * 2.0 ** (exponent - first))
+        down, up = times(self.down, 2.0**first), times(self.up, mantissa * 2.0 ** (exponent - first))
         if down.dtype != up.dtype:  # peft multiplies one by the other
             down, up = down.float(), up.float()
-        return Pair(down, up, float(self.rank), self.dora)
+        return Pair(down, up, float(self.rank), self.dora, self.bias)
 
     def product(self) -> Tensor:
         """The change (O, I, ...) in fp32, without the magnitude."""
@@ -97,7 +98,7 @@ def _share(exponent: int, down: Tensor, up: Tensor) -> int:
     return max(min(0, exponent), min(max(0, exponent), wanted))
 
 
-def _times(tensor: Tensor, factor: float) -> Tensor:
+def times(tensor: Tensor, factor: float) -> Tensor:
     """The product in the tensor's own dtype where that holds it, else in fp32."""
     product = tensor.float() * factor
     narrow = product.to(tensor.dtype)
@@ -108,7 +109,7 @@ def _times(tensor: Tensor, factor: float) -> Tensor:
 def _spelled(pair: Pair, writing: Writing) -> dict[str, Tensor]:
     """Ending -> tensor of a pair of factors."""
     pair = pair if writing.alpha is not None else pair.at_scale_one()
-    tensors = {writing.down: pair.down, writing.up: pair.up}
+    tensors = {writing.down: pair.down, writing.up: pair.up} | ({writing.bias: pair.bias} if pair.bias is not None else {})
     if pair.dora is not None:
         if writing.dora_per_row:
             tensors[writing.dora] = pair.dora.reshape(-1, *[1] * (pair.up.ndim - 1))

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from registry.adapters.delta import bias_delta
 from registry.adapters.reader import Adapter, Module
 from registry.adapters.targets import targets_of
-from registry.adapters.writer import Pair
+from registry.adapters.writer import Pair, times
 from registry.architectures.unet.diffusers_names import diffusers_underscored
 from registry.detect.module_shapes import ldm_names
 from registry.errors import Refused
@@ -20,8 +22,12 @@ from registry.formats.dialects import DENOISER
 from registry.formats.layers import AdapterNames, Layer
 from registry.tensors.layout import read_layout
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NO_NAMES = AdapterNames(layers=())
-PLAIN = {"down", "up", "alpha", "dora", "singular"}
+BIASES = {"up_bias", "diff_b"}
+PLAIN = {"down", "up", "alpha", "dora", "singular"} | BIASES
 T5, T5_PREFIX = "text_encoder_3", "lora_te3_"  # ComfyUI's t5xxl, by kohya's prefix where a family has it as its second encoder
 SHOWN = 3
 
@@ -48,7 +54,7 @@ class AdapterLayer:
 
     @property
     def is_pair(self) -> bool:
-        """Whether it is a product of two factors, with or without a magnitude for each row."""
+        """Whether it is a product of two factors, with or without a magnitude and a bias for each row."""
         return self.source.algorithm == "lora" and self.source.roles <= PLAIN and {"down", "up"} <= self.source.roles
 
 
@@ -153,7 +159,16 @@ def pair_of(unit: AdapterLayer) -> Pair:
         )
     counted = module.rank_stabilised or "singular" in module.roles
     alpha = module.scale(rank) * rank if counted else _alpha(module, rank)
-    return Pair(down, up, alpha, None if dora is None else dora.flatten())
+    return Pair(down, up, alpha, None if dora is None else dora.flatten(), _bias(module, alpha / rank if rank else 0.0))
+
+
+def _bias(module: Module, scale: float) -> Tensor | None:
+    """What is added to the layer's bias: peft scales it as the factors, diff_b is added as it is."""
+    if "up_bias" not in module.roles:
+        return module.raw("diff_b") if "diff_b" in module.roles else None
+    if "diff_b" in module.roles:
+        return bias_delta(module)
+    return module.raw("up_bias") if scale == 1.0 else times(module.raw("up_bias"), scale)
 
 
 def _alpha(module: Module, rank: int) -> float:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def fuse(parts: Sequence[Pair | None], rows: Sequence[int]) -> Pair:
     """One pair for a layer whose modules have these rows; None is a module without an adapter, which gets rows of zeros."""
     present = [part for part in parts if part is not None]
-    dora = _stacked([part.dora for part in parts if part is not None])
+    dora, bias = _stacked([part.dora for part in parts if part is not None]), _biases(parts, rows)
     if all(_same_down(present[0], part) for part in present[1:]):
-        return Pair(present[0].down, _below(parts, rows), present[0].alpha, dora)
-    return replace(_along_the_diagonal(parts, rows), dora=dora)
+        return Pair(present[0].down, _below(parts, rows), present[0].alpha, dora, bias)
+    return replace(_along_the_diagonal(parts, rows), dora=dora, bias=bias)
 
 
 def _same_down(one: Pair, other: Pair) -> bool:
@@ -79,8 +79,19 @@ def _stacked(magnitudes: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(given) if given else None
 
 
+def _biases(parts: Sequence[Pair | None], rows: Sequence[int]) -> Tensor | None:
+    """The biases one below the other, with zeros for modules that have none; None where none has one."""
+    import torch
+
+    biases = [None if part is None else part.bias for part in parts]
+    like = next((bias for bias in biases if bias is not None), None)
+    if like is None:
+        return None
+    return torch.cat([like.new_zeros(count) if bias is None else bias for bias, count in zip(biases, rows, strict=True)])
+
+
 def split(pair: Pair, rows: Sequence[int]) -> list[Pair | None]:
-    """A pair for each module of a fused layer; None for a module whose rows are zeros, which the layer leaves as it is.
+    """A pair for each module of a fused layer; None for a module whose rows and bias are zeros, which the layer leaves as it is.
 
     Up factors along the diagonal are taken apart with their own part of the down factor: `fuse` gave them this form.
     """
@@ -88,14 +99,18 @@ def split(pair: Pair, rows: Sequence[int]) -> list[Pair | None]:
 
     ups = torch.split(pair.up, list(rows))
     doras = torch.split(pair.dora, list(rows)) if pair.dora is not None else [None] * len(rows)
+    biases = torch.split(pair.bias, list(rows)) if pair.bias is not None else [None] * len(rows)
     spans = _diagonal([_used_columns(up) for up in ups], pair.rank)
     found: list[Pair | None] = []
-    for up, dora, span in zip(ups, doras, spans or [(0, pair.rank)] * len(ups), strict=True):
-        if span[0] == span[1] or (dora is None and not bool(up.any())):
+    for up, dora, bias, span in zip(ups, doras, biases, spans or [(0, pair.rank)] * len(ups), strict=True):
+        biased = bias is not None and bool(bias.any())
+        if not biased and (span[0] == span[1] or (dora is None and not bool(up.any()))):
             found.append(None)
             continue
+        if span[0] == span[1]:
+            span = (0, 1)  # a bias alone: factors of zeros beside it
         alpha = pair.alpha * (span[1] - span[0]) / pair.rank
-        found.append(Pair(pair.down[span[0] : span[1]], up[:, span[0] : span[1]], alpha, dora))
+        found.append(Pair(pair.down[span[0] : span[1]], up[:, span[0] : span[1]], alpha, dora, bias))
     return found
 
 

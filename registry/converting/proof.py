@@ -60,7 +60,11 @@ def _by_layer(units: Sequence[AdapterLayer]) -> Layers:
 def _does_something(before_layers: Layers, after_layers: Layers, place: tuple[str, str]) -> bool:
     """Whether a layer of one of both changes anything: one that does not may be left out."""
     units = before_layers.get(place) or after_layers[place]
-    return any(not unit.is_pair or "dora" in unit.source.roles or bool(pair_of(unit).up.any()) for unit in units)
+    return any(not unit.is_pair or "dora" in unit.source.roles or _has_numbers(pair_of(unit)) for unit in units)
+
+
+def _has_numbers(pair: Pair) -> bool:
+    return bool(pair.up.any()) or (pair.bias is not None and bool(pair.bias.any()))
 
 
 def _difference(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer]) -> float:
@@ -81,7 +85,25 @@ def _difference(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer]) -
         away += max(0.0, squares[0] + squares[1] - 2 * inner(one, other)) if math.isfinite(sum(squares)) else math.nan
     if math.isnan(away):
         return math.nan
+    return max(_bias_difference(before_layers, its), _share(away, norm))  # NaN first: max keeps it
+
+
+def _share(away: float, norm: float) -> float:
+    """The root of a share of squares."""
     return math.sqrt(away / norm) if norm > 0 else (0.0 if away == 0 else math.inf)
+
+
+def _bias_difference(before: Sequence[Pair | None], after: Sequence[Pair | None]) -> float:
+    """The norm of what the biases differ by, as a share of the first ones'; none is zeros."""
+    away = norm = 0.0
+    for one, other in zip(before, after, strict=True):
+        first, second = (None if pair is None or pair.bias is None else pair.bias.double() for pair in (one, other))
+        if first is not None and second is not None and first.shape != second.shape:
+            return math.inf
+        apart = second if first is None else first if second is None else first - second
+        norm += float(first.square().sum()) if first is not None else 0.0
+        away += float(apart.square().sum()) if apart is not None else 0.0
+    return math.nan if math.isnan(away) else _share(away, norm)
 
 
 def _size(pair: Pair) -> tuple[int, ...]:
@@ -114,7 +136,9 @@ def _blocks(units: Sequence[AdapterLayer]) -> list[Pair | None] | None:
         return None
     bounds = [(sum(rows[:part]), sum(rows[: part + 1])) for part in range(len(rows))]
     doras = [None if whole.dora is None else whole.dora[begin:end] for begin, end in bounds]
-    return [Pair(whole.down, whole.up[begin:end], whole.alpha, dora) for (begin, end), dora in zip(bounds, doras, strict=True)]
+    biases = [None if whole.bias is None else whole.bias[begin:end] for begin, end in bounds]
+    parts_of = zip(bounds, doras, biases, strict=True)
+    return [Pair(whole.down, whole.up[begin:end], whole.alpha, dora, bias) for (begin, end), dora, bias in parts_of]
 
 
 def _same_magnitudes(before_layers: Sequence[Pair | None], its: Sequence[Pair | None]) -> bool:
@@ -139,11 +163,10 @@ def _same_factors(before: Sequence[AdapterLayer], after: Sequence[AdapterLayer])
     if len(before[0].layer.modules) > 1 and before[0].part != after[0].part:
         return False
     one, other = pair_of(before[0]), pair_of(after[0])
-    magnitudes = one.dora, other.dora
-    if None in magnitudes and magnitudes != (None, None):
+    if (one.dora is None) != (other.dora is None) or (one.bias is None) != (other.bias is None):
         return False
-    pairs = [(one.up, other.up), (one.down, other.down), *([magnitudes] if one.dora is not None else [])]
-    return one.alpha == other.alpha and all(same_bits(before_layers, its) for before_layers, its in pairs)  # type: ignore[arg-type]  # both are there
+    pairs = (one.up, other.up), (one.down, other.down), (one.dora, other.dora), (one.bias, other.bias)
+    return one.alpha == other.alpha and all(same_bits(first, second) for first, second in pairs if first is not None and second is not None)
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import lora_settings
 from registry.adapters.reader import Module
+from registry.adapters.result import has_matrix
 from registry.adapters.writer import OutputModule, Pair
-from registry.converting.adapter_layers import AdapterLayer, pair_of
+from registry.converting.adapter_layers import BIASES, AdapterLayer, pair_of
 from registry.converting.fusing import fuse, split
 from registry.errors import Faults
 from registry.family import Family
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ADVICE = "Make a plain LoRA of it first: loraloom lora resize REF --rank N --output FILE, then convert that."
+FUSING = "kohya's form holds it (--to kohya); or fuse it into its base: loraloom lora fuse."
 OUTER = "text_model."  # precedes the names of CLIP's tensors, and is in no setting: peft matches the ends of names
 KINDS = {
     "loha": "LoHa",
@@ -29,7 +31,7 @@ KINDS = {
     "oft": "OFT",
     "boft": "BOFT",
     "ia3": "IA3",
-    "full": "a full difference",
+    "full": "a difference as it is (diff, diff_b)",
     "norm": "norms",
 }
 
@@ -60,6 +62,8 @@ def respelled(units: Sequence[AdapterLayer], family: Family, target: str) -> Res
     spelling = _Spelling(dialect, writing, family, units)
     groups = _by_layer(units)
     faults = [fault for (component, layer), group in groups.items() for fault in _faults(spelling, component, layer, group)]
+    if writing.alpha is None:
+        faults += _bias_faults(dialect.title, units)
     if faults:
         raise Faults(f"{len(faults)} of its {len(units)} modules have no form in {dialect.title}'s dialect:", _some(faults))
     return _whole(spelling, groups) if writing.original else _apart(spelling, units)
@@ -118,6 +122,7 @@ def _apart(spelling: _Spelling, units: Sequence[AdapterLayer]) -> Respelled:
             setting = f"{component}.{module.removeprefix(OUTER)}"
             settings[f"{setting}.lora_A.weight"] = pair.down
             settings |= {f"{setting}.lora_magnitude_vector": pair.dora} if pair.dora is not None else {}
+            settings |= {f"{setting}.lora_B.bias": pair.bias} if pair.bias is not None else {}
             alphas[setting] = pair.alpha
     if spelling.writing.alpha is None:
         found.settings = lean(lora_settings(settings, alphas))
@@ -176,7 +181,8 @@ def swapped(pair: Pair) -> Pair:
     def turn(tensor: Tensor) -> Tensor:
         return torch.cat(tensor.chunk(2)[::-1])
 
-    return Pair(pair.down, turn(pair.up), pair.alpha, None if pair.dora is None else turn(pair.dora))
+    dora, bias = (None if values is None else turn(values) for values in (pair.dora, pair.bias))
+    return Pair(pair.down, turn(pair.up), pair.alpha, dora, bias)
 
 
 # --- dialects with the original implementation's layers
@@ -226,8 +232,8 @@ def _faults(spelling: _Spelling, component: str, layer: Layer, group: Sequence[A
         module = unit.source
         if unit.is_pair:
             continue
-        if module.roles & {"down_bias", "up_bias"}:
-            yield f"{module.name} has a bias in its factors (lora_bias), for which {title} has no form."
+        if "down_bias" in module.roles:
+            yield f"{module.name} has a bias in its factors (lora_A.bias), for which {title} has no form."
         elif not writing.lycoris:
             yield _not_plain(unit, title)
         elif is_pefts(module):
@@ -245,7 +251,23 @@ def _not_plain(unit: AdapterLayer, title: str) -> str:
         return f"{module.name} is a convolution with a Tucker core. {ADVICE}"
     if module.algorithm == "lora":
         return f"{module.name} has {', '.join(sorted(module.roles))}; down and up were expected."
-    return f"{module.name} is {_kind(unit)}, for which the LoRA of {title} has no form. {ADVICE}"
+    advice = ADVICE if has_matrix(module) else FUSING
+    return f"{module.name} is {_kind(unit)}, for which the LoRA of {title} has no form. {advice}"
+
+
+def _bias_faults(title: str, units: Sequence[AdapterLayer]) -> Iterator[str]:
+    """Biases that peft's setting lora_bias has no form for: it is one for all modules of a model, and not for DoRA."""
+    for component in dict.fromkeys(unit.component for unit in units):
+        pairs = [unit.source for unit in units if unit.component == component and unit.is_pair]
+        biased = [module for module in pairs if module.roles & BIASES]
+        bare = [module for module in pairs if not module.roles & BIASES]
+        if biased and bare:
+            yield (
+                f"{len(biased)} of its {len(pairs)} modules have a bias beside their factors ({biased[0].name}) and {len(bare)} have none "
+                f"({bare[0].name}): {title} loads one for every module of a model or for none (lora_bias). {FUSING}"
+            )
+        if decomposed := [module for module in biased if "dora" in module.roles]:
+            yield f"{decomposed[0].name} is DoRA with a bias, which {title} does not load (lora_bias with use_dora). {FUSING}"
 
 
 def _kind(unit: AdapterLayer) -> str:

@@ -26,6 +26,7 @@ class Writing:
     down: str  # endings
     up: str
     dora: str
+    bias: str  # of a change of the layer's bias
     alpha: str | None = None  # ending of a tensor; None: alpha and rank are LoraConfig settings in the metadata
     flat: bool = False  # dots of module names become underscores
     original: bool = False  # names of the original implementation, whose fused layers are one module
@@ -116,6 +117,7 @@ DIALECTS.add("diffusers")(
             down=".lora_A.weight",
             up=".lora_B.weight",
             dora=".lora_magnitude_vector",
+            bias=".lora_B.bias",
             implementation="https://github.com/huggingface/diffusers",
         ),
     )
@@ -144,6 +146,7 @@ DIALECTS.add("peft")(
             down=".lora_A.weight",
             up=".lora_B.weight",
             dora=".lora_magnitude_vector",
+            bias=".lora_B.bias",
             one_component=True,
             folder=True,
             file_note="peft reads alpha from adapter_config.json, which a single file has not. Give a folder as --output for peft itself.",
@@ -177,6 +180,7 @@ DIALECTS.add("kohya")(
             down=".lora_down.weight",
             up=".lora_up.weight",
             dora=".dora_scale",
+            bias=".diff_b",
             alpha=".alpha",
             flat=True,
             original=True,
@@ -199,6 +203,7 @@ DIALECTS.add("onetrainer")(
             down=".lora_down.weight",
             up=".lora_up.weight",
             dora=".dora_scale",
+            bias=".diff_b",
             alpha=".alpha",
             flat=True,
             lycoris=True,
@@ -248,6 +253,7 @@ DIALECTS.add("lycoris")(
             down=".lora_down.weight",
             up=".lora_up.weight",
             dora=".dora_scale",
+            bias=".diff_b",
             alpha=".alpha",
             flat=True,
             lycoris=True,

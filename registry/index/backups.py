@@ -73,7 +73,7 @@ def holds_anything(path: Path) -> bool:
     try:
         with contextlib.closing(_connect(path)) as connection:
             return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("record", "given", "label"))
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return True
 
 
@@ -93,15 +93,18 @@ def fault(path: Path) -> str | None:
         with contextlib.closing(_connect(path)) as connection:
             found = " ".join(str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0]).split())
             return found if found != "ok" else _strange_value(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         if is_damage(error):
             return str(error)
         raise
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether an error of SQLite means a damaged file, or a file that is not an index."""
-    return any(word in str(error) for word in DAMAGE)
+    """Whether an error of SQLite means a damaged file, or a file that is not an index.
+
+    A UnicodeDecodeError is of SQLite's own message, which quotes the garbage that it found.
+    """
+    return isinstance(error, UnicodeDecodeError) or any(word in str(error) for word in DAMAGE)
 
 
 def _strange_value(connection: sqlite3.Connection) -> str | None:
@@ -114,6 +117,8 @@ def _strange_value(connection: sqlite3.Connection) -> str | None:
                 strange += f" OR NOT is_json({column})"
             if connection.execute(f"SELECT 1 FROM {table} NOT INDEXED WHERE {strange} LIMIT 1").fetchone():
                 return f"{table}.{column} holds garbage"
+        for _ in connection.execute(f"SELECT * FROM {table} NOT INDEXED"):
+            pass  # every text is decoded: one that is no UTF-8 raises
     return None
 
 

@@ -222,6 +222,9 @@ def open_index(database: Database) -> Engine:
         if database.is_damage(error):
             raise database.damaged(str(error.orig)) from error
         raise database.explain(error) from error
+    except UnicodeDecodeError as error:  # SQLite's message quotes garbage
+        engine.dispose()
+        raise database.damaged(str(error)) from error
     except BaseException:
         engine.dispose()
         raise

@@ -19,7 +19,8 @@ from registry.index.embedded import Embedded
 from registry.index.run_checkpoints import BEST, LAST, best_step, checkpoint_folders, checkpoint_step
 from registry.index.storage.hash_cache import Digests
 from registry.names import suggest
-from registry.printable import as_lines
+from registry.plain_values import storable
+from registry.printable import as_lines, one_line
 from registry.progress import silent
 from registry.record import Record
 from registry.references import POCKET, absolute, is_hash, looks_like_path, names_like, split_alias
@@ -80,6 +81,8 @@ class Finder:
         return found
 
     def _candidates(self, reference: str) -> list[Record]:
+        if storable(reference) != reference:
+            raise Refused(f"{one_line(reference)} is not UTF-8 and cannot be in the index. Rename the file first.")
         prefix = is_hash(reference)
         if prefix is not None:
             return self._by_hash(prefix)

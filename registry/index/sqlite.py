@@ -160,7 +160,7 @@ class SqliteFile:
         """Make a backup now. Raises Refused where it cannot be written, IndexDamaged where there is nothing sound to copy."""
         try:
             backups.back_up(self.path)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             if backups.is_damage(error):
                 raise self.damaged(str(error)) from error
             raise Refused(

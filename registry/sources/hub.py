@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>[^@]+))?")
+NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")  # of an owner or a repository, by the hub's own rules
+NAME_LIMIT = 96  # characters
 SMALL = (".json", ".txt", ".model", ".md")  # of a diffusers folder, beside its weights; code is never fetched
 ANSWER_SECONDS = 15
 
@@ -54,10 +56,28 @@ class FromHub:
 def parse_hub(text: str) -> HubSource:
     """`hf:owner/repo[@revision][/file]` in its parts. Raises Refused."""
     found = HUB.fullmatch(text.strip())
-    parts = PurePosixPath(found["file"]).parts if found and found["file"] else ()
-    if not found or ".." in parts:
+    if not found:
         raise Refused(f"{text!r} is not hf:owner/repo[@revision][/file].")
-    return HubSource(found["repo"], unquote(found["revision"]) if found["revision"] else None, found["file"])
+    revision = unquote(found["revision"]) if found["revision"] else None
+    if not all(map(_is_name, found["repo"].split("/"))):
+        raise Refused(
+            f"{text!r} is not hf:owner/repo[@revision][/file]: {found['repo']} is no name of a repository. "
+            f"Expected letters, digits and single - . _ between them, at most {NAME_LIMIT} of an owner and of a repository."
+        )
+    if not all(part is None or _is_path(part) for part in (revision, found["file"])):
+        raise Refused(
+            f"{text!r} is not hf:owner/repo[@revision][/file]: a revision and a file are names of printable characters, without `..` and "
+            "with single slashes between them."
+        )
+    return HubSource(found["repo"], revision, found["file"])
+
+
+def _is_name(part: str) -> bool:
+    return bool(NAME.fullmatch(part)) and len(part) <= NAME_LIMIT and not re.search(r"--|\.\.|\.git$", part)
+
+
+def _is_path(text: str) -> bool:
+    return text.isprintable() and "\\" not in text and not {"", ".", ".."} & set(text.split("/"))
 
 
 def fetch_hub(source: HubSource, report: Report) -> FromHub:

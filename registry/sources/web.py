@@ -30,6 +30,7 @@ PAUSE_SECONDS = 0.4  # before the second try; doubled before each that follows
 QUIET_SECONDS = 30  # without a byte, until the connection is closed
 SPARE = 64 << 20  # bytes of the disk that stay free
 HEX64 = re.compile("[0-9a-f]{64}")
+PRINTABLE = re.compile("[!-~]+")  # what an address is written in (RFC 3986)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,14 @@ class Arrived:
 
 
 def check_address(url: str) -> None:
-    """Raise Refused for an address that is neither https nor on this machine."""
-    parts = urllib.parse.urlsplit(url)
+    """Raise Refused for an address that is malformed, or neither https nor on this machine."""
+    if not PRINTABLE.fullmatch(url):
+        raise Refused(f"{shown(url)!r} has a space, a control character or a letter outside ASCII. Write it %-encoded, a host as xn--...")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018  # it is read here: a number to 65535, or a ValueError
+    except ValueError as error:
+        raise Refused(f"{shown(url)} is no address ({error}). Expected https://host/path.") from error
     if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
         return
     if parts.scheme != "https" or not parts.hostname:
@@ -105,6 +112,8 @@ def _fetch(url: str, part: Path, report: Report) -> str:
                 raise
             if (here == 0 and not part.exists()) or tries >= TRIES:
                 raise JobFailed(_cut(url, getattr(error, "reason", error), part)) from error
+        except ValueError as error:  # urllib's, of a redirect to a malformed address
+            raise JobFailed(f"{shown(url)} answers with what cannot be understood ({error}). Give another address.") from error
         else:
             if whole:
                 return name
@@ -210,7 +219,10 @@ def _cut(url: str, reason: object, part: Path) -> str:
 
 def shown(url: str) -> str:
     """The address without a password and without its query, which may hold a token."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # malformed: without what a password or a token may be in
+        return f"{url.partition('://')[0]}://{url.partition('://')[2].partition('?')[0].partition('#')[0].rpartition('@')[2]}"
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

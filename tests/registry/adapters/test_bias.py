@@ -119,3 +119,10 @@ def test_a_bias_that_the_layer_has_not_is_refused_with_the_count(store: Store, t
     path = written(tmp_path / "a.safetensors", values)
     with pytest.raises(Faults, match="1 of the adapters' modules change a bias that their layer in the base has not"):
         plan_fuse(str(base), [Weighted(str(path))], store, tmp_path / "out.safetensors")
+
+
+def test_pefts_ia3_fits_a_layer_without_a_bias(store: Store, tmp_path: Path) -> None:
+    base, scale = checkpoint(tmp_path / "base.safetensors"), torch.arange(1.0, 9.0)[:, None]
+    path = written(tmp_path / "a.safetensors", {f"{NAMES[QUERY][1].replace('unet.', 'base_model.model.')}.ia3_l": scale})
+    found = fused(store, base, tmp_path / "out.safetensors", (path, 1.0))
+    assert f"{QUERY}.bias" not in found and torch.allclose(found[f"{QUERY}.weight"], read(base)[f"{QUERY}.weight"] * scale)

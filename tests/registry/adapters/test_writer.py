@@ -107,6 +107,7 @@ def toy() -> Iterator[None]:
             prefix=lambda component, _denoiser, _encoders: names.get(component),
             down="!A",
             up="!B",
+            bias=".diff_b",
             dora="!M",
             alpha="!alpha",
             dora_per_row=True,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.detect.loading import load_base, prediction_override
-from registry.errors import Faults, Refused
+from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
 from registry.record import PREDICTIONS
 from registry.store import Store
@@ -86,3 +87,11 @@ def test_it_is_part_of_an_image_and_of_its_key(tmp_path: Path) -> None:
 
 def test_a_base_is_found_by_its_registered_name(tmp_path: Path) -> None:
     assert meta("pocket", store=Store(tmp_path)).denoiser.config["sample_size"] == 16
+
+
+def test_a_config_that_asks_for_billions_of_layers_is_refused_before_they_are_made(tmp_path: Path) -> None:
+    base = tiny_model("sd1", tmp_path / "base")
+    config = base / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 2**31}))
+    with pytest.raises(BadFile, match=r"has num_hidden_layers: 2,147,483,648; no model has more than 1,000 layers"):
+        meta(base)

@@ -121,6 +121,19 @@ def test_garbage_anywhere_in_the_file_is_refused_or_read_and_never_a_traceback(t
     assert len(refused) > len(whole) // PAGE // 2 and all("loraloom registry rebuild" in message for message in refused)
 
 
+def test_garbage_that_sqlite_quotes_in_its_message_is_damage(tmp_path: Path, pocket: Path) -> None:
+    file = filled(tmp_path)
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET name = CAST(x'ff80fe' AS TEXT), sql = 'garbage' WHERE name = 'record'")
+        connection.commit()
+    assert "decode" in str(backups.fault(file)) and backups.holds_anything(file)
+    store = Store(tmp_path)
+    with pytest.raises(IndexDamaged, match="loraloom registry rebuild"):
+        store.records()
+    assert store.rebuild().recovered is not None and store.find("ink@best").notes == "kept"
+
+
 def test_after_a_rebuild_a_scan_gives_each_file_one_row_and_keeps_what_the_backup_had(tmp_path: Path, pocket: Path) -> None:
     file = filled(tmp_path)
     store = Store(tmp_path)

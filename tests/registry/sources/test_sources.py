@@ -142,6 +142,28 @@ def test_addresses_that_cannot_be_trusted_are_refused_before_the_network(store: 
         store.add(url, sha256=digest)
 
 
+MALFORMED = (
+    "https://[::1", "https://user:secret@[bad]/x", "https://host:port/x", "https://host:70000/x", "https://a b/x", "https://host/\x00",
+    "https://host/\udcff", "https://", "hf:../../x", "hf:a/..", "hf:-a/b", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}", "hf:a/b//x",
+    "hf:a/b/./x", "hf:a/b/\x00", "hf:a/b@x\x00", "hf:a/b@..%2F..%2Fx", "hf:\u00e9/b", "hf:a/b/c\\d",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MALFORMED, ids=ascii)
+def test_a_malformed_address_is_refused_before_the_network(text: str, store: Store) -> None:
+    with pytest.raises(Refused) as caught:
+        store.add(text, sha256="0" * 64)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(Refused):
+        store.find(text)
+
+
+def test_a_redirect_to_a_malformed_address_is_a_failure_in_words(store: Store, server: Server) -> None:
+    server.redirects["/x.safetensors"] = "https://[::1"
+    with pytest.raises(JobFailed, match=r"cannot be understood \(Invalid IPv6 URL\). Give another address"):
+        store.add(f"{server.url}/x.safetensors", sha256="0" * 64)
+
+
 def test_a_redirect_may_not_leave_https(store: Store, server: Server) -> None:
     server.redirects["/x.safetensors"] = "http://example.invalid/x.safetensors"
     with pytest.raises(Refused, match="is not https"):

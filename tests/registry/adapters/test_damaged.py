@@ -1,0 +1,43 @@
+"""Modules whose tensors have the wrong form: named by `lora inspect`, refused by whatever would use them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from registry.adapters.inspect import diff_adapters, inspect_adapter
+from registry.adapters.reader import read_adapter
+from registry.converting.adapters import plan_adapter
+from registry.errors import BadFile, Refused
+from tests.registry.adapters.made_adapters import NAMES, QUERY, lora
+from tests.registry.merging.models import read, written
+
+NAME = NAMES[QUERY][0]
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (0, 6)])
+def test_a_factor_of_too_few_axes_makes_a_broken_module(shape: tuple[int, ...], tmp_path: Path) -> None:
+    tensors = {f"{NAME}.lora_down.weight": torch.ones(shape), f"{NAME}.lora_up.weight": torch.ones(8, 2)}
+    file = written(tmp_path / "a.safetensors", tensors)
+    (facts,) = inspect_adapter(read_adapter(file)).modules
+    assert facts.state == "broken" and "has a down of" in str(facts.fault)
+    with pytest.raises(Refused, match="has a down of"):
+        diff_adapters(read_adapter(file), read_adapter(file))
+    for target in ("kohya", "diffusers"):
+        with pytest.raises(Refused, match="has a down of"):
+            plan_adapter(file, tmp_path / "out.safetensors", target=target, family="sd1", base=None, dtype=None)
+
+
+@pytest.mark.parametrize("alpha", [1e300, -1e308, float("inf"), float("nan")])
+def test_an_alpha_beyond_fp32_makes_a_broken_module(alpha: float, tmp_path: Path) -> None:
+    values = read(lora(tmp_path / "a.safetensors", modules=(QUERY,)))
+    values[f"{NAME}.alpha"] = torch.tensor(alpha, dtype=torch.float64)
+    (facts,) = inspect_adapter(read_adapter(written(tmp_path / "b.safetensors", values))).modules
+    assert facts.state == "broken"
+
+
+def test_a_complex_alpha_is_no_number(tmp_path: Path) -> None:
+    values = read(lora(tmp_path / "a.safetensors", modules=(QUERY,)))
+    values[f"{NAME}.alpha"] = torch.tensor(1 + 2j)
+    with pytest.raises(BadFile, match=r"alpha is C64 \[\]; one number was expected"):
+        read_adapter(written(tmp_path / "b.safetensors", values))
