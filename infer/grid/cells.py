@@ -99,7 +99,7 @@ class CellStore:
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
                 continue  # a damaged entry has no time; it is reported when its own cell is wanted
         return sorted(found)[len(found) // 2] if found else None
 

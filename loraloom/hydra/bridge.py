@@ -89,6 +89,10 @@ def understandable() -> Iterator[None]:
         yield
     except YAMLError as error:  # of a preset; its text names file and line
         raise Refused(f"a preset is not YAML: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Refused(f"a preset does not hold NAME: VALUE lines ({error}).") from error  # OmegaConf's, of a bare number
     except (HydraException, OmegaConfBaseException, ValueError, OverflowError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, LoomError):

@@ -50,3 +50,6 @@ def test_time_is_reported_from_cells_like_it(tmp_path: Path) -> None:
     assert cells.seconds_a_forward(resolved(seed=9, steps=5)) == pytest.approx(0.2)
     assert cells.seconds_a_forward(resolved(width=128)) is None
     assert cells.seconds_a_forward(resolved(guidance=1.0)) is None  # half the work: no unconditional pass
+    for file in cells.folder.glob("*/*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "seconds": 10**400}))
+    assert cells.seconds_a_forward(resolved(seed=9, steps=5)) is None

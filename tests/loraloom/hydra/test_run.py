@@ -195,6 +195,8 @@ def test_presets_of_ones_own(toy: Job[Toy], toy_runs: list[Request[Toy]], tmp_pa
     run_job(toy, ["--config-dir", str(tmp_path / "my own"), "knobs=mine"])
     assert toy_runs[0].config.knobs.rank == 7
     assert "is no folder" in refused(toy, "--config-dir", "nowhere")
+    (tmp_path / "my own" / "knobs" / "mine.yaml").write_text("7")
+    assert "NAME: VALUE lines" in refused(toy, "--config-dir", str(tmp_path / "my own"), "knobs=mine")
 
 
 def test_a_sweep_leaves_one_folder_that_lists_its_runs(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
