@@ -173,9 +173,11 @@ def class_fault(entry: object) -> str | None:
     found = getattr(importlib.import_module(library), class_name, None) if class_name.isidentifier() else None
     if found is None:
         return f"wants {library}.{class_name}, which the installed {library} does not have"
-    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
-        return f"wants {library}.{class_name}, which is no class of a component"
-    return None
+    try:
+        loads = isinstance(found, type) and hasattr(found, "from_pretrained")
+    except ImportError as error:  # transformers' placeholder of a class that needs a package; of a processor only the tokenizer is read
+        return None if class_name.endswith("Processor") else f"wants {library}.{class_name}: {' '.join(str(error).split())}"
+    return None if loads else f"wants {library}.{class_name}, which is no class of a component"
 
 
 def weights_in(folder: Path) -> list[str]:

@@ -379,7 +379,7 @@ def test_an_adapter_of_another_width_is_refused_with_both_widths(files: Callable
 
 
 @pytest.mark.parametrize(
-    ("ending", "kind"), [("hada_w1_a", "loha"), ("lokr_w1", "lokr"), ("dora_scale", "DoRA in kohya's form"), ("lora_mid.weight", "Tucker")]
+    ("ending", "kind"), [("hada_w1_a", "loha"), ("lokr_w1", "lokr"), ("dora_scale", "DoRA in kohya's form"), ("lora_mid.weight", "mid of")]
 )
 def test_other_kinds_of_adapters_are_refused_by_name(ending: str, kind: str, files: Callable[..., Path], tmp_path: Path) -> None:
     import torch

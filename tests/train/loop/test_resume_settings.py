@@ -52,6 +52,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "schedule.params.power",  # of polynomial
     "checkpoint.every",
     "checkpoint.keep",
+    "checkpoint.load_best_at_end",  # tests/train/output/test_finish.py
     "heldout.every",
     *(name for name in dotted_names() if name.startswith("preview.")),
 }
