@@ -338,9 +338,11 @@ def _twice(render: Render) -> list[str]:
     faults = []
     for group in (group for group in by_content.values() if len(group) > 1):
         names = [one.reference for one in group]
-        if any(one in render.always for one in group) and any(one in render.adapters for one in group):
+        always = [one.reference for one in group if one in render.always]
+        own = [one.reference for one in group if one in render.adapters]
+        if always and own:
             faults.append(
-                f"The adapter {names[0]} is in `always`, and a cell has it as its own too ({names[-1]}). Leave it out of one of them."
+                f"The adapter {always[0]} is in `always`, and a cell has it as its own too ({own[0]}). Leave it out of one of them."
             )
         else:
             faults.append(f"The adapters {' and '.join(names)} are one file. Give it once, with the sum of the weights.")

@@ -54,6 +54,8 @@ def _run(request: "Request[GridConfig]") -> "Finished":
     for note in outcome.notes:
         console.say(f"note: {note}")
     counts = f"{result['rendered']} drawn, {result['reused']} reused, {result['failed']} failed"
+    if twins := result["cells"] - result["rendered"] - result["reused"] - result["failed"]:
+        counts += f", {twins} the same image as another of these"
     console.say(f"{result['cells']} cells: {counts}, {result['seconds']:.1f} s")
     console.say(f"report: {result['report']}")
     if result["failed"]:

@@ -33,6 +33,9 @@ def rotation_fault(module: Module) -> str | None:
 def turn_fault(module: Module, shape: tuple[int, ...]) -> str | None:
     """Why the rotation does not turn a weight of this shape; None when it does."""
     blocks = module.stored["blocks"].info.shape
+    needed = 2 if module.peft and module.algorithm == "oft" else 3
+    if len(blocks) < needed or not shape:
+        return f"blocks of {list(blocks)} for a weight of {list(shape)}, where {needed} axes or more were expected"
     width, what = (math.prod(shape[1:]), "columns") if module.peft else (shape[0], "rows")
     if module.peft and module.algorithm == "oft":
         size = block_size(blocks[1])

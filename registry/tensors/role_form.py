@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 NUMBERS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 FLAGS = frozenset({"alpha", "on_input"})  # a number each, of any dtype
 MOST_AXES = 5  # of a convolution over time
+MATRICES = frozenset({"w1", "w1_a", "w1_b", "w2_a", "w2_b"})  # of LoHa and LoKr, whose factors have no kernel
 # least axes of a role; one where it is not listed
 AXES: Mapping[str, int] = {
     **dict.fromkeys(("down", "up", "table_down", "table_up", "a1", "a2", "b1", "b2"), 2),
@@ -38,6 +39,8 @@ def form_fault(tensors: Mapping[str, TensorInfo]) -> str | None:
             return f"has its {role} in {info.dtype}; floating point numbers were expected."
         if not AXES.get(role, 1) <= len(info.shape) <= MOST_AXES:
             return f"has a {role} of {list(info.shape)}, where {AXES.get(role, 1)} axes or more were expected."
+        if role in MATRICES and len(info.shape) != 2:
+            return f"has a {role} of {list(info.shape)}, where 2 axes were expected."
         if info.elements == 0:
             return f"has a {role} of {list(info.shape)}, which holds no numbers."
     if "mid" in tensors:

@@ -44,7 +44,8 @@ class Lint:
         """For a person."""
         captions = sum(sample.caption is not None for sample in self.samples)
         lines = [f"{self.path}: {len(self.samples)} images, {captions} captions, {len(self.heldout)} held out"]
-        lines += [f"{len(self.faults)} faults; training refuses the set:" if self.faults else "no faults; training accepts the set"]
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        lines += [f"{count}; training refuses the set:" if self.faults else "no faults; training accepts the set"]
         lines += [f"  - {fault}" for fault in self.faults]
         lines += ["notes:", *(f"  - {note}" for note in self.notes)] if self.notes else []
         return as_lines(lines)

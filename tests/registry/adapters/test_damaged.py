@@ -7,6 +7,7 @@ import torch
 
 from registry.adapters.inspect import diff_adapters, inspect_adapter
 from registry.adapters.reader import read_adapter
+from registry.adapters.shape_check import misshape
 from registry.converting.adapters import plan_adapter
 from registry.errors import BadFile, Refused
 from tests.registry.adapters.made_adapters import NAMES, QUERY, lora
@@ -41,3 +42,17 @@ def test_a_complex_alpha_is_no_number(tmp_path: Path) -> None:
     values[f"{NAME}.alpha"] = torch.tensor(1 + 2j)
     with pytest.raises(BadFile, match=r"alpha is C64 \[\]; one number was expected"):
         read_adapter(written(tmp_path / "b.safetensors", values))
+
+
+@pytest.mark.parametrize("blocks", [(4,), (4, 6), (2, 3, 3)])
+def test_a_rotation_of_too_few_axes_or_another_size_is_refused(blocks: tuple[int, ...], tmp_path: Path) -> None:
+    file = written(tmp_path / "a.safetensors", {f"{NAME}.oft_blocks": torch.ones(blocks)})
+    (module,) = read_adapter(file).modules
+    assert misshape(module, (8, 8)) is not None
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (4, 1, 1, 1)])
+def test_a_kronecker_factor_with_a_kernel_is_a_broken_module(shape: tuple[int, ...], tmp_path: Path) -> None:
+    tensors = {f"{NAME}.lokr_w1": torch.ones(2, 2), f"{NAME}.lokr_w2_a": torch.ones(shape), f"{NAME}.lokr_w2_b": torch.ones(2, 4)}
+    (facts,) = inspect_adapter(read_adapter(written(tmp_path / "a.safetensors", tensors))).modules
+    assert facts.state == "broken" and "where 2 axes were expected" in str(facts.fault)
