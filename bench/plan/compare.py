@@ -31,11 +31,12 @@ class Timed(loop.Loop):
 
     last: Timed
     took: float
+    stepping: float  # of that, in the steps
 
     def run(self, start: int) -> None:
         Timed.last, begin = self, time.process_time()
         super().run(start)
-        self.took = time.process_time() - begin
+        self.took, self.stepping = time.process_time() - begin, self.pace.steps / self.pace.rate
 
 
 def compare(config: TrainConfig, home: Path) -> None:
@@ -53,7 +54,7 @@ def compare(config: TrainConfig, home: Path) -> None:
     whole = time.process_time() - begin
     paced = Timed.last.pace
     measured: dict[str, Any] = {part: paced.pauses[kind].seconds for part, kind in PAUSES.items() if kind in paced.pauses}
-    measured |= {"steps": paced.steps / paced.rate, "start and proof": whole - Timed.last.took}
+    measured |= {"steps": Timed.last.stepping, "start and proof": whole - Timed.last.took}
     for part, seconds in planned.items():
         print(f"{part:16} planned {seconds:7.1f} s   measured {measured.get(part, 0.0):7.1f} s")
     total, peak = sum(planned.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
