@@ -137,7 +137,7 @@ def test_cells_without_it_keep_their_key(answers: dict[str, dict[str, Any]]) -> 
 
 def test_it_is_in_the_report_and_in_parameters(answers: dict[str, dict[str, Any]]) -> None:
     folder = _folder(answers["axis"])
-    with Image.open(folder / "images" / "0002.png") as image:
+    with Image.open(folder / "images" / "sharpness-2.png") as image:
         texts: dict[str, str] = image.text  # type: ignore[attr-defined]
     assert "Sharpness: 2, Version: " in texts["parameters"] and json.loads(texts["loraloom"])["render"]["sharpness"] == 2.0
     assert '["sharpness","2"]' in (folder / "report.html").read_text(encoding="utf-8")
