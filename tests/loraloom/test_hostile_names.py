@@ -94,7 +94,7 @@ def test_merge_lora_grid_train_and_data(run: Run, model: Path, tmp_path: Path) -
     run("registry", "add", str(model), "--name", "ink")
     reference = str(model)
     run("lora", "inspect", reference)
-    run("lora", "inspect", str(model.with_name(f"damaged {NASTY}.safetensors")), code=2)
+    assert SHOWN in run("lora", "inspect", str(model.with_name(f"damaged {NASTY}.safetensors")), code=2)[1]
     run("lora", "diff", reference, "ink")
     run("lora", "resize", reference, "--rank", "2", "--name", "small", "--output", str(tmp_path / f"small {NASTY}.safetensors"), code=None)
     run("lora", "resize", reference, "--rank", "2", "--output", str(tmp_path / "dry.safetensors"), "--dry-run")

@@ -188,9 +188,8 @@ def _planned(
     resolved = changed(config, defaults_of(config, base, resolution, shift, precision, heldout_prompts or prompts))
     layer_count, count = _counted(base, parts, resolved, layers, encoders)
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
-    latent = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2
-    checkpoint = count * 4 * (1 + moments)
-    disk = checkpoint * (config.checkpoint.keep + 2) + 2 * count * 4 + latent * (len(split.train) + len(split.heldout))
+    latents = 2 * 4 * base.family.channels(parts) * (resolution // parts.latent_factor) ** 2 * (len(split.train) + len(split.heldout))
+    disk = count * 4 * (1 + moments) * (config.checkpoint.keep + 2) + 2 * count * 4 + latents
     free = _free(Path(resolved.out), needed=disk)
     traced = estimate(
         base.family,
@@ -204,7 +203,13 @@ def _planned(
         moments=moments,
         images=(len(split.train), len(split.heldout)),
     )
-    memory = {**traced.memory, "latents": latent * (len(split.train) + len(split.heldout))}
+    notes = (
+        *dataset.notes,
+        *(f"held out: {note}" for note in split.notes),
+        *parts.warnings,
+        *settings_notes(resolved, split, prompts, count_tokens),
+        *environment_notes(resolved),
+    )
     return Plan(
         config=resolved,
         base=base,
@@ -220,17 +225,11 @@ def _planned(
         parameters=count,
         shown=tuple(_tokenised(base, parts, prompt) for prompt in list(dict.fromkeys(prompts))[:SHOWN]),
         truncated=tuple(note for prompt in every if (note := _cut(base, parts, prompt))),
-        estimate=replace(traced, memory=memory),
+        estimate=replace(traced, memory={**traced.memory, "latents": latents}),
         free_bytes=free,
         disk_bytes=disk,
         processes=_processes(),
-        notes=(
-            *dataset.notes,
-            *(f"held out: {note}" for note in split.notes),
-            *parts.warnings,
-            *settings_notes(resolved, split, prompts, count_tokens),
-            *environment_notes(resolved),
-        ),
+        notes=notes,
     )
 
 
