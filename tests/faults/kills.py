@@ -75,7 +75,8 @@ def large(path: Path, seed: int, mib: int = 48) -> Path:
 
 
 def _file_job(name: str, folder: Path, words: Sequence[object], output: Path) -> Iterator[Case]:
-    """A job that writes one file: after any kill it is whole or absent, the same command gives the same bytes, nothing lies about."""
+    """A job that writes one file: after any kill it is whole or absent; the same command gives the same bytes and clears what the
+    killed one left. (One that dies between giving the file its name and letting go of its lock leaves an empty lock file.)"""
     home = folder / "home"
     whole = call(home, *words, folder=folder)
     assert whole.code == 0, whole.printed
@@ -87,10 +88,10 @@ def _file_job(name: str, folder: Path, words: Sequence[object], output: Path) ->
         found = [f"killed: {ended.printed[-300:]!r}"] if ended.faulty else []
         if output.exists() and (output.stat().st_size != size or tensors(output) != right):
             found.append("a file that is not whole has the output's name")
-        if not output.exists():
-            found += ended_faults(call(home, *words, folder=folder))
-            if not output.exists() or tensors(output) != right:
-                found.append("the run after it gives other bytes")
+        output.unlink(missing_ok=True)
+        found += ended_faults(call(home, *words, folder=folder))
+        if not output.exists() or tensors(output) != right:
+            found.append("the run after it gives other bytes")
         found += [f"left over: {path.name}" for path in left_over(folder) if "home" not in path.parts]
         return found + index_faults(home)
 
