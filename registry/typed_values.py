@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -42,6 +43,14 @@ def is_of(value: Any, hint: Any) -> bool:
         kinds = get_type_hints(hint)
         return isinstance(value, hint) and all(is_of(getattr(value, one.name), kinds[one.name]) for one in fields(hint))  # type: ignore[arg-type]
     return not isinstance(hint, type) or isinstance(value, hint)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a finite number that a float holds; true and false are none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def shown(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from registry.typed_values import fitted, is_of
+from registry.typed_values import fitted, is_number, is_of
 
 
 class Colour(Enum):
@@ -53,3 +53,10 @@ def test_types_as_they_are() -> None:
     assert is_of((1, 2), tuple[int, ...]) and not is_of((1, "2"), tuple[int, ...])
     assert is_of((("a", "b"),), tuple[tuple[str, str], ...]) and not is_of((("a",),), tuple[tuple[str, str], ...])
     assert is_of(1, Annotated[float | None, "x"]) and not is_of(True, Annotated[float | None, "x"])
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(1, True), (-0.5, True), (True, False), ("1", False), (10**400, False), (float("inf"), False)]
+)
+def test_a_number_is_finite_and_no_flag(value: object, found: bool) -> None:
+    assert is_number(value) is found
