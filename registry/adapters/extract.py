@@ -20,9 +20,8 @@ from registry.errors import Faults, JobFailed
 from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
-from registry.merging.keys import some
 from registry.merging.recipe import DTYPES
-from registry.printable import as_lines
+from registry.printable import as_lines, some
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.tensors.layout import FLOATS, Layout

@@ -21,7 +21,7 @@ from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.job import Merged, run_plan
-from registry.merging.keys import Key, Keys, some
+from registry.merging.keys import Key, Keys
 from registry.merging.plan import (
     MIB,
     MergePlan,
@@ -32,6 +32,7 @@ from registry.merging.plan import (
     output_faults,
 )
 from registry.merging.recipe import DTYPES, Recipe, Source
+from registry.printable import some
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.tensors.layout import FLOATS, Layout
