@@ -21,6 +21,7 @@ from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writing_of
+from registry.home import expanded
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
@@ -90,7 +91,7 @@ def plan_combine(
 ) -> CombinePlan:
     """Everything checked, nothing written. `keep` None is the exact sum; `average` divides the weights by their sum. Raises Faults."""
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     given = find_adapters(references, store, faults)
     if not references:
         faults.append("no adapter was given. Name at least one: REF:WEIGHT.")

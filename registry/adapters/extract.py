@@ -20,6 +20,7 @@ from registry.errors import Faults, JobFailed
 from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
+from registry.home import expanded
 from registry.merging.keys import FLOATS, some
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
@@ -109,7 +110,7 @@ def plan_extract(
     Raises Faults.
     """
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     found = [find_checkpoint(reference, store, faults) for reference in (tuned, base)]
     faults += keep.faults()
     if not keep.to_plain():

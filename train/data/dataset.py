@@ -13,6 +13,7 @@ from pathlib import Path
 
 from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable, read_image
+from registry.home import expanded
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
 from train.data.captions import check_caption
@@ -69,7 +70,7 @@ def read_set(config: DataConfig, *, path: str | None = None, report: Report = si
 
 def inspect_set(config: DataConfig, *, path: str, report: Report = silent) -> Findings:
     """All findings about the set at `path`, as `data lint` shows them."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.is_file():
         from train.data.hub import is_table
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from registry.home import expanded
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.config import DataConfig
@@ -57,7 +57,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     found = inspect_set(config, path=path, report=report)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
-    beside = Path(path).expanduser() / "heldout"
+    beside = expanded(path) / "heldout"
     if holds_images(beside):
         inner = inspect_set(config, path=str(beside), report=report)
         heldout = inner.samples

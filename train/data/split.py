@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from registry.errors import Faults, Refused
+from registry.home import expanded
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
@@ -35,7 +35,7 @@ class TrainSplit:
 
 def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> TrainSplit:
     """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
-    beside = Path(dataset.path).expanduser() / "heldout"
+    beside = expanded(dataset.path) / "heldout"
     given = config.heldout.path
     if given is None and holds_images(beside):
         given = str(beside)
