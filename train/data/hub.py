@@ -45,9 +45,10 @@ def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
 def _mistyped(path: str) -> str | None:
     """The fault of a path that does not exist and cannot be a set on the hub, found without the network."""
     place = expanded(path)
-    if place.exists() or (HUB_NAME.fullmatch(path) and not place.parent.is_dir()):
+    is_near = os.path.isdir(place.parent)
+    if os.path.exists(place) or (HUB_NAME.fullmatch(path) and not is_near):
         return None
-    near = [entry.name for entry in place.parent.iterdir() if entry.is_dir()] if place.parent.is_dir() else []
+    near = [entry.name for entry in place.parent.iterdir() if entry.is_dir()] if is_near else []
     close = get_close_matches(place.name, near, n=3)
     hint = f" Did you mean {' or '.join(repr(str(place.with_name(name))) for name in close)}?" if close else ""
     return f"data.path={path!r}: there is no such folder or file.{hint} A set on the hub is OWNER/NAME."
@@ -131,7 +132,7 @@ def _bytes(table: Any, number: int, column: str) -> bytes:
         value = value.get("path")
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
-    if isinstance(value, str) and Path(value).is_file():
+    if isinstance(value, str) and os.path.isfile(value):
         return Path(value).read_bytes()
     if isinstance(value, str):
         try:
