@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.errors import Refused
 from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
@@ -67,11 +68,17 @@ def make_accelerator(plan: Plan) -> Any:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     scaled = plan.config.precision is Precision.fp16
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="fp16" if scaled else "no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a plugin overrules the environment
     )
+    if accelerator.num_processes != plan.processes:
+        raise Refused(
+            f"The plan counts {plan.processes} processes, and accelerate started {accelerator.num_processes}: its steps would be others."
+            " Launch with accelerate launch or torchrun."
+        )
+    return accelerator
 
 
 def _execute(

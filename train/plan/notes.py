@@ -13,12 +13,12 @@ ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion")  # a weight moves by about 
 USUAL = (1e-6, 1e-2)  # rates of a LoRA with those; 1e-4 suits rank 16
 
 
-def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str], count: Count) -> list[str]:
+def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str], count: Count, *, processes: int = 1) -> list[str]:
     """Notes on settings that are allowed but probably not intended; `count` counts the tokens of a prompt."""
     remarks = []
-    seen = config.steps * config.images_per_step / len(split.train)
-    if seen < 1:
-        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(split.train)} images once")
+    together = config.images_per_step * processes
+    if config.steps * together < len(split.train):
+        remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
     trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]
     if trigger and captions:
