@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from registry.errors import JobFailed, NotFound, Refused
-from registry.files.locks import locked
+from registry.errors import JobFailed, NotFound, Refused, WriteFailed
+from registry.files.locks import locked, take
 from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_json, write_text
 from registry.home import expanded
@@ -53,9 +53,12 @@ def _place(made: Path, parent: Path) -> Path:
         if final.exists():
             continue
         try:
-            os.rename(made, final)  # fails on a folder with something in it, which every run folder has
-        except OSError:
-            continue
+            with explained(final):
+                os.rename(made, final)  # fails on a folder with something in it, which every run folder has
+        except WriteFailed:
+            if final.exists():
+                continue
+            raise
         return final
     raise JobFailed(f"No free name for a run folder in {parent}.")
 
@@ -122,19 +125,12 @@ def in_use_beside(folder: Path) -> list[Path]:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether another process holds the folder."""
-    if os.name == "nt":
-        return False
-    import fcntl
-
+    """Whether another process holds the folder; its lock is not made where there is none."""
     try:
         with (folder / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return take(file.fileno(), shared=True) is False
     except OSError:
         return False
-    return False
 
 
 def sweep(folder: Path) -> None:
