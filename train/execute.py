@@ -12,12 +12,15 @@ from registry.errors import Refused
 from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
+from train.loop.history import History, history_of
 from train.loop.interrupt import catch_signals
-from train.loop.loop import History, Loop, history_of, restore
+from train.loop.loop import Loop
 from train.loop.prepare import prepare
+from train.loop.saved_state import restore
 from train.loop.trackers import open_trackers
 from train.output import export, folder
-from train.output.finish import finish, write_adapter
+from train.output.finish import finish
+from train.output.header import write_adapter
 from train.output.inputs import inputs_of, record_resume, started_now
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
