@@ -17,10 +17,10 @@ from registry.adapters.targets import Targets, TargetSlice, targets_of
 from registry.adapters.writer import held
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
-from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
 from registry.home import expanded
+from registry.index.written import writing_output
 from registry.merging.keys import some
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
@@ -232,7 +232,7 @@ def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
 
 def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
-    with only_writer(plan.output):
+    with writing_output(plan.output, store, register=register):
         return _written(plan, store, report, register=register)
 
 
