@@ -19,8 +19,9 @@ from registry.adapters.understood import left_out
 from registry.adapters.writer import adapter_tensors
 from registry.detect.licences import inherited
 from registry.errors import Faults
-from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writing_of
+from registry.home import expanded
+from registry.index.written import writing_output
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
@@ -91,7 +92,7 @@ def plan_combine(
 ) -> CombinePlan:
     """Everything checked, nothing written. `keep` None is the exact sum; `average` divides the weights by their sum. Raises Faults."""
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     given = find_adapters(references, store, faults)
     if not references:
         faults.append("no adapter was given. Name at least one: REF:WEIGHT.")
@@ -183,7 +184,7 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
-    with only_writer(plan.output):
+    with writing_output(plan.output, store, register=register):
         return _written(plan, store, report, register=register)
 
 

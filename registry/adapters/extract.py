@@ -17,9 +17,10 @@ from registry.adapters.targets import Targets, TargetSlice, targets_of
 from registry.adapters.writer import held
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
-from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
+from registry.home import expanded
+from registry.index.written import writing_output
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines, some
 from registry.progress import Report, Tick, silent
@@ -108,7 +109,7 @@ def plan_extract(
     Raises Faults.
     """
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     found = [find_checkpoint(reference, store, faults) for reference in (tuned, base)]
     faults += keep.faults()
     if not keep.to_plain():
@@ -230,7 +231,7 @@ def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
 
 def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
-    with only_writer(plan.output):
+    with writing_output(plan.output, store, register=register):
         return _written(plan, store, report, register=register)
 
 
