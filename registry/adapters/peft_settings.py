@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
 from registry.formats.peft_config import CONFIG, PATTERNS, WEIGHTS, by_name, is_name, sound_peft_config
+from registry.plain_values import is_number
 
 SHOWN = 3
 MOST_TERMS = 64  # of a Cayley series; peft's default is 5
@@ -117,15 +117,6 @@ VARIANTS = {
 # --- values a config can have
 
 
-def _number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
-
-
 def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
@@ -141,8 +132,8 @@ def _names(value: object) -> bool:
 CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "r": (lambda value: value == 0 or _count(value), "a whole number from 0"),
     "init_r": (_count, "a whole number from 1"),
-    "lora_alpha": (_number, "a number"),
-    "alpha": (_number, "a number"),
+    "lora_alpha": (is_number, "a number"),
+    "alpha": (is_number, "a number"),
     "use_rslora": (_flag, "true or false"),
     "use_cayley_neumann": (_flag, "true or false"),
     "coft": (_flag, "true or false"),
@@ -173,7 +164,7 @@ def _pattern_faults(field: str, patterns: object) -> Iterator[str]:
                 f"{_shown(pattern)} in {field} is a regular expression, with which a file could hang this process; only names of modules "
                 "are read. Write the modules' names there"
             )
-        elif not masks and not (_count(value) if field == "rank_pattern" else _number(value)):
+        elif not masks and not (_count(value) if field == "rank_pattern" else is_number(value)):
             yield f"{field} of {pattern} is {_shown(value)}, where a number was expected"
 
 
