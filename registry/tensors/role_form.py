@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ INNER = (
 )
 
 
+ROWS = ("up_bias", "diff_b")  # beside factors one number a row of `up`
+
+
 def form_fault(tensors: Mapping[str, TensorInfo]) -> str | None:
     """What is wrong with a module's tensors by role, 'has a down of [4], where ...'; None when nothing is."""
     for role, info in tensors.items():
@@ -43,12 +47,20 @@ def form_fault(tensors: Mapping[str, TensorInfo]) -> str | None:
             return f"has a {role} of {list(info.shape)}, where 2 axes were expected."
         if info.elements == 0:
             return f"has a {role} of {list(info.shape)}, which holds no numbers."
-    if "mid" in tensors:
-        up, mid, down = (tensors[role].shape if role in tensors else () for role in ("up", "mid", "down"))
+    return _fit_fault({role: info.shape for role, info in tensors.items() if role not in FLAGS})
+
+
+def _fit_fault(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The same for factors that are multiplied, and what is beside them."""
+    up, mid, down = (shapes.get(role, ()) for role in ("up", "mid", "down"))
+    if up and (wrong := next((role for role in ROWS if shapes.get(role, up[:1]) != up[:1]), None)):
+        return f"has a {wrong} of {list(shapes[wrong])} for {up[0]} rows."
+    if down and "singular" in shapes and math.prod(shapes["singular"]) != down[0]:
+        return f"has {math.prod(shapes['singular'])} singular values for a rank of {down[0]}."
+    if mid:
         fits = not up or not down or (up[1] == mid[0] and mid[1] == down[0])
         return None if fits else f"has factors that do not fit each other: {list(up)}, {list(mid)} and {list(down)}."
     for (one, axis), (other, first) in INNER:
-        if one in tensors and other in tensors and tensors[one].shape[axis] != tensors[other].shape[first]:
-            shapes = f"{list(tensors[one].shape)} and {list(tensors[other].shape)}"
-            return f"has factors that do not fit each other: {shapes}."
+        if one in shapes and other in shapes and shapes[one][axis] != shapes[other][first]:
+            return f"has factors that do not fit each other: {list(shapes[one])} and {list(shapes[other])}."
     return None

@@ -1,5 +1,6 @@
 """Modules whose tensors have the wrong form: named by `lora inspect`, refused by whatever would use them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,27 @@ def test_a_kronecker_factor_with_a_kernel_is_a_broken_module(shape: tuple[int, .
     tensors = {f"{NAME}.lokr_w1": torch.ones(2, 2), f"{NAME}.lokr_w2_a": torch.ones(shape), f"{NAME}.lokr_w2_b": torch.ones(2, 4)}
     (facts,) = inspect_adapter(read_adapter(written(tmp_path / "a.safetensors", tensors))).modules
     assert facts.state == "broken" and "where 2 axes were expected" in str(facts.fault)
+
+
+@pytest.mark.parametrize("role", ["diff_b", "lora_B.bias"])
+@pytest.mark.parametrize("target", ["kohya", "diffusers"])
+def test_a_bias_of_another_height_than_its_factors_is_refused(target: str, role: str, tmp_path: Path) -> None:
+    tensors = {f"{NAME}.lora_down.weight": torch.ones(2, 6), f"{NAME}.lora_up.weight": torch.ones(8, 2), f"{NAME}.{role}": torch.ones(3)}
+    file = written(tmp_path / "a.safetensors", tensors)
+    with pytest.raises(Refused, match=r"of \[3\] for 8 rows"):
+        plan_adapter(file, tmp_path / "out.safetensors", target=target, family="sd1", base=None, dtype=None)
+
+
+def test_singular_values_of_another_rank_are_refused(tmp_path: Path) -> None:
+    tensors = {f"{QUERY}.lora_A": torch.ones(2, 6), f"{QUERY}.lora_B": torch.ones(8, 2), f"{QUERY}.lora_E": torch.ones(3, 1)}
+    settings = json.dumps({"unet.init_r": 2, "unet.lora_alpha": 4})
+    file = written(tmp_path / "a.safetensors", tensors, lora_adapter_metadata=settings)
+    with pytest.raises(Refused, match="has 3 singular values for a rank of 2"):
+        plan_adapter(file, tmp_path / "out.safetensors", target="kohya", family="sd1", base=None, dtype=None)
+
+
+def test_an_xlabs_factor_without_axes_is_a_broken_module(tmp_path: Path) -> None:
+    name = "single_blocks.0.processor.qkv_lora"
+    file = written(tmp_path / "a.safetensors", {f"{name}.down.weight": torch.ones(2, 6), f"{name}.up.weight": torch.ones(())})
+    (facts,) = inspect_adapter(read_adapter(file)).modules
+    assert facts.state == "broken" and "has a up of []" in str(facts.fault)
