@@ -49,7 +49,7 @@ def parse_adapters(text: str) -> tuple[Weighted, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    if "+" not in text or Path(split_weight(text)[0]).exists():
+    if "+" not in text or os.path.exists(split_weight(text)[0]):
         return [text]
     return split_joined(text)
 
@@ -75,7 +75,7 @@ def _weighted(part: str, text: str) -> Weighted:
 def split_weight(text: str) -> tuple[str, str | None]:
     """A text split at its last colon when a number follows; None where there is none."""
     head, colon, tail = text.rpartition(":")
-    if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not Path(text).exists():
+    if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not os.path.exists(text):
         return head.strip(), tail.strip()
     return text, None
 

@@ -9,7 +9,7 @@ from registry.aliases import declared_family
 from registry.detect.aliases import all_aliases
 from registry.detect.licences import declared_terms
 from registry.plain_values import from_json
-from registry.record import Prediction, Warn
+from registry.record import OWN_METADATA, Prediction, Warn
 
 TRIGGERS_AT_MOST = 8
 OFTEN = 0.9  # share of a folder's captions a tag must be in to be taken for its trigger word
@@ -43,15 +43,21 @@ def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
     """The facts in a header's metadata; damaged values are left out, never an error."""
     family, source = declared_family(metadata, all_aliases()) or (None, None)
     terms = declared_terms(metadata)
+    warnings = terms.warnings() if terms is not None else ()
+    if own := sorted(OWN_METADATA.keys() & metadata.keys()):
+        message = f"Its metadata has {', '.join(own)}: the registry uses these names itself. They are left out; the file keeps them."
+        warnings = (*warnings, Warn(code="reserved-metadata", message=message))
     return MetadataFacts(
         family=family,
         family_source=source,
         prediction=_prediction(metadata),
         triggers=_triggers(metadata),
         licence=metadata.get("modelspec.license") or None,
-        warnings=terms.warnings() if terms is not None else (),
+        warnings=warnings,
         parents=_parents(metadata),
-        kept={key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items()},
+        kept={
+            key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items() if key not in OWN_METADATA
+        },
     )
 
 
@@ -137,7 +143,7 @@ def with_peft(facts: MetadataFacts, config: Mapping[str, Any]) -> MetadataFacts:
 
 
 def _parent(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"role": entry.get("role"), "ref": entry.get("ref"), "sha256": entry.get("sha256")}
+    return {name: value if isinstance(value := entry.get(name), str) else None for name in ("role", "ref", "sha256")}
 
 
 def read_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:

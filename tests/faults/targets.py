@@ -535,8 +535,21 @@ def _notes(folder: Path) -> Iterator[Target]:
         "notes",
         file,
         *_json(json.loads(file.read_bytes())),
-        (command("registry", "import-notes", file), command("registry", "import-notes", file, "--replace")),
+        tuple(_read_after(command("registry", "import-notes", file, *switch)) for switch in ((), ("--replace",))),
     )
+
+
+def _read_after(change: Seam) -> Seam:
+    """A command that changes the index, and those that read all of it: what was accepted can be read again."""
+
+    def call() -> None:
+        try:
+            change()
+        finally:
+            for words in (("list", "--json"), ("lineage", "ink"), ("export-notes",), ("gc",)):
+                command("registry", *words)()
+
+    return named(f"{change.__name__}, and what reads the index", call)
 
 
 @target("metadata.jsonl")
