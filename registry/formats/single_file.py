@@ -125,14 +125,15 @@ def load_single_file(
         piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty)
         for piece in layout.pieces
     }
-    check_scaling(path, modules["vae"].config)
+    vae: Any = modules["vae"]
+    check_scaling(path, vae.config)
     _warn_of_leftovers(layout, configs, modules, header, warnings)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
     scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, declared, warnings)
     return Parts(
         denoiser=modules[denoiser],
-        vae=modules["vae"],
+        vae=vae,
         text_encoders={encoder: modules[encoder] for encoder, _pad in layout.tokenizers.values()},
         tokenizers={name: _tokenizer(path, name, layout, configs, folder) for name in layout.tokenizers},
         scheduler_class=scheduler_class,
