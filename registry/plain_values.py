@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any
 
@@ -39,16 +38,6 @@ def from_yaml(text: str) -> Any:
         raise
     except (yaml.YAMLError, AttributeError, TypeError, LookupError, ArithmeticError) as error:  # the last four: its constructors' own
         raise ValueError(str(error) or type(error).__name__) from error
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number, as an alpha or a factor is."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond what a float holds
-        return False
 
 
 def storable(text: str) -> str:

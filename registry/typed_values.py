@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -57,6 +58,14 @@ def is_of(value: Any, hint: Any) -> bool:
     if is_dataclass(hint):
         return isinstance(value, hint) and all(is_of(getattr(value, name), kind) for name, kind in _kinds(hint).items())  # type: ignore[arg-type]
     return not isinstance(hint, type) or isinstance(value, hint)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a finite number that a float holds; true and false are none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 @cache

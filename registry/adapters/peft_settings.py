@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
+from registry.formats.dialects import DENOISER
 from registry.formats.model_folder import read_json
 from registry.formats.peft_config import CONFIG, PATTERNS, WEIGHTS, by_name, is_name, sound_peft_config
-from registry.plain_values import is_number
+from registry.typed_values import is_number
 
 SHOWN = 3
 MOST_TERMS = 64  # of a Cayley series; peft's default is 5
@@ -23,27 +24,36 @@ class Settings:
     """diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file. Raises BadFile for values it cannot have."""
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
-        self._packed = sound_peft_config(path, metadata)
+        self._packed = by_component(sound_peft_config(path, metadata))
         beside = path.with_name(CONFIG)
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith(WEIGHTS) and beside.is_file() else {}
-        faults = [*_faults(self._config), *_faults({key.partition(".")[2]: value for key, value in self._packed.items()})]
+        faults = [fault for settings in (self._config, *self._packed.values()) for fault in _faults(settings)]
         if faults:
             more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
             raise BadFile(path, "bad-header", f"has LoraConfig settings that cannot be used: {'; '.join(faults[:SHOWN])}{more}.")
 
     def of(self, component: str) -> Mapping[str, Any]:
         """The settings of the adapter on this component; {} where there are none."""
-        prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
-        for prefix in prefixes:
-            found = {key[len(prefix) :]: value for key, value in self._packed.items() if key.startswith(prefix)}
-            if found:
-                return found
-        return self._config
+        names = (component,) if component != DENOISER else ("unet", "transformer")
+        return next((self._packed[name] for name in names if name in self._packed), self._config)
+
+
+def by_component(packed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`<component>.<field>` -> value, as component -> field -> value."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in packed.items():
+        component, _, field = key.partition(".")
+        found.setdefault(component, {})[field] = value
+    return found
 
 
 def warnings_of(packed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(code, message) of what is to be known of an adapter before it is used, from its settings by `<component>.<field>`."""
-    settings = {key.partition(".")[2]: value for key, value in packed.items()}
+    yield from dict.fromkeys(warning for settings in by_component(packed).values() for warning in _warnings(settings))
+
+
+def _warnings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of one component."""
     if start := start_of(settings):
         yield (
             "starts-in-base",

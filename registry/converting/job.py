@@ -16,12 +16,11 @@ from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
 from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
-from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.formats.peft_config import CONFIG
-from registry.index.written import add_written
+from registry.index.written import add_written, writing_output
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
 from registry.printable import as_lines
@@ -156,7 +155,7 @@ def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> 
     sha256 = store.sha256(plan.record, report=report) if plan.record.dialect != "pickle" else str(hash_file(path, report=report)[0].sha256)
     source = {"role": "source", "ref": path.stem, "sha256": sha256}
     kept = [dict(parent) for parent in plan.record.parents if parent.get("role") == "base"]
-    with only_writer(plan.request.output):
+    with writing_output(plan.request.output, store, register=plan.request.register):
         written = plan.conversion.write(parents=[*kept, source], report=report)
         parents = [*kept, *map(dict, written.parents), {**source, "ref": plan.record.name}]
         record = _registered(plan, store, written, parents, sha256, report) if plan.request.register else None

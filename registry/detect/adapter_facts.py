@@ -9,7 +9,7 @@ from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, diale
 from registry.formats.dialects import DENOISER, DOUBLED
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
 from registry.formats.safetensors_header import TensorInfo
-from registry.plain_values import is_number
+from registry.typed_values import is_number
 
 
 @dataclass(frozen=True)

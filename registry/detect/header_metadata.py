@@ -128,7 +128,8 @@ RECIPE_ROLES = {"fuse": ("base", "adapter"), "combine": ("adapter",), "resize": 
 def _merged_from(recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """The sources of the recipe in a merged file's header; the last role of a tool is that of all that follow."""
     sources = recipe.get("sources")
-    tool = next((str(recipe[key]) for key in ("tool", "method") if recipe.get(key) in RECIPE_ROLES), "")
+    words = [word for key in ("tool", "method") if isinstance(word := recipe.get(key), str)]
+    tool = next((word for word in words if word in RECIPE_ROLES), "")
     roles = RECIPE_ROLES.get(tool, ("source",))
     given = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
     return tuple(_parent({**source, "role": roles[min(number, len(roles) - 1)]}) for number, source in enumerate(given))

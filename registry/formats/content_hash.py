@@ -15,7 +15,7 @@ from registry.formats.adapter_keys import SCALED, AdapterKey, adapter_keys
 from registry.formats.dialects import DENOISER
 from registry.formats.peft_config import is_name, names_module, peft_config
 from registry.formats.safetensors_header import DTYPE_BITS, Header
-from registry.plain_values import is_number
+from registry.typed_values import is_number
 
 ModuleId = tuple[str, str]  # component, module
 LORA_ONLY = {"lora", ""}

@@ -12,7 +12,7 @@ from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json, refuse_endless, weights
 from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
-from registry.plain_values import is_number
+from registry.typed_values import is_number
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from registry.typed_values import fitted, is_of, mistyped
+from registry.typed_values import fitted, is_number, is_of, mistyped
 
 
 class Colour(Enum):
@@ -72,3 +72,10 @@ def test_every_value_of_another_type_is_named_with_the_type_that_was_expected() 
         "'rows' must be a list of objects, got {}",
         "'sizes' must be an object of whole numbers, got []",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(1, True), (-0.5, True), (True, False), ("1", False), (10**400, False), (float("inf"), False)]
+)
+def test_a_number_is_finite_and_no_flag(value: object, found: bool) -> None:
+    assert is_number(value) is found
