@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import Refused
+from registry.home import expanded
 
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -104,7 +105,7 @@ def split_alias(reference: str) -> tuple[str, str | None]:
 
 def absolute(path: Path | str) -> Path:
     """The path without `..` and `~`; links are not resolved."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    return Path(os.path.abspath(expanded(path)))
 
 
 def spelled(path: Path) -> Path:
