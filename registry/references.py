@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import Refused
+from registry.home import expanded
 from registry.plain_values import storable
 from registry.printable import one_line
 
@@ -107,7 +108,7 @@ def split_alias(reference: str) -> tuple[str, str | None]:
 
 def absolute(path: Path | str) -> Path:
     """The path without `..` and `~`; links are not resolved."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    return Path(os.path.abspath(expanded(path)))
 
 
 def spelled(path: Path) -> Path:

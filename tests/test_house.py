@@ -208,6 +208,11 @@ def test_a_pure_test_is_collected_without_large_libraries() -> None:
     assert child.stdout.splitlines()[-1].strip() == "[]"
 
 
+def test_a_tilde_is_expanded_in_one_place() -> None:
+    """pathlib's own way raises RuntimeError for a user whom the system does not know."""
+    assert [named(path) for path in SOURCES if "expanduser" in path.read_text(encoding="utf-8")] == ["registry/home.py"]
+
+
 def test_nothing_is_called_utils() -> None:
     assert [named(path) for path in ALL_PYTHON if re.fullmatch(r"_?(utils?|common|helpers?|misc)", path.stem)] == []
 

@@ -15,6 +15,7 @@ from infer.draw.files import ImageFile
 from registry.errors import BadFile, NotFound, Refused
 from registry.formats.atomic_file import atomic_file
 from registry.formats.image_file import Decoded, Unreadable, read_image
+from registry.home import expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,7 +102,7 @@ class InputImages:
 
     def _data(self, file: ImageFile) -> bytes:
         """The file's bytes; with its content known, those of that content and no others."""
-        original = Path(file.path).expanduser()
+        original = expanded(file.path)
         if file.sha256 is None:
             return _read(original)
         for path in (self._kept(file.sha256), original):

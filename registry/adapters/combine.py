@@ -20,6 +20,7 @@ from registry.adapters.writer import adapter_tensors
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.dialects import DIALECTS, writing_of
+from registry.home import expanded
 from registry.index.written import writing_output
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
@@ -91,7 +92,7 @@ def plan_combine(
 ) -> CombinePlan:
     """Everything checked, nothing written. `keep` None is the exact sum; `average` divides the weights by their sum. Raises Faults."""
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     given = find_adapters(references, store, faults)
     if not references:
         faults.append("no adapter was given. Name at least one: REF:WEIGHT.")

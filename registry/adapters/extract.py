@@ -19,6 +19,7 @@ from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
+from registry.home import expanded
 from registry.index.written import writing_output
 from registry.merging.keys import some
 from registry.merging.recipe import DTYPES
@@ -109,7 +110,7 @@ def plan_extract(
     Raises Faults.
     """
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     found = [find_checkpoint(reference, store, faults) for reference in (tuned, base)]
     faults += keep.faults()
     if not keep.to_plain():

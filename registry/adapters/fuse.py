@@ -20,6 +20,7 @@ from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
+from registry.home import expanded
 from registry.merging.job import Merged, run_plan
 from registry.merging.keys import Key, Keys, some
 from registry.merging.plan import (
@@ -119,7 +120,7 @@ def plan_fuse(
 ) -> FusePlan:
     """Everything checked, nothing written. `coverage` is the share of the adapters' modules that must be in the base. Raises Faults."""
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     found = find_checkpoint(base, store, faults, expected="a checkpoint was expected as the base. Adapters follow --adapter.")
     given = find_adapters(adapters, store, faults)
     layout = found[1] if found else None

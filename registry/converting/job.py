@@ -20,6 +20,7 @@ from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.formats.peft_config import CONFIG
+from registry.home import expanded
 from registry.index.written import add_written, writing_output
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
@@ -127,7 +128,7 @@ def _conversion(request: ConvertRequest, record: Record, base: Path | None) -> C
 
 def _found(request: ConvertRequest, store: Store) -> Record:
     """The source's Record; a peft folder is its weights, a pickle has a Record of its path alone."""
-    path = Path(request.reference).expanduser()
+    path = expanded(request.reference)
     if looks_like_path(request.reference) and path.is_dir() and (path / CONFIG).is_file():
         weights = weight_files(path)
         if not weights:

@@ -21,6 +21,7 @@ from registry.files.locks import held, held_if_free
 from registry.files.unfinished import TEMPORARY
 from registry.files.write_failure import explained, make_folder
 from registry.formats.atomic_file import atomic_file, sync_folder
+from registry.home import expanded
 from registry.progress import Report, Tick, silent
 
 CHUNK = 8 << 20  # bytes a read
@@ -191,7 +192,7 @@ class Blobs:
 def _local_path(url: str) -> Path | None:
     """The folder of a path or a file URL; None for a remote store."""
     if "://" not in url:
-        return Path(url).expanduser().absolute()
+        return expanded(url).absolute()
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
 
 
