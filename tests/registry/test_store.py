@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -393,7 +394,7 @@ def test_what_is_not_utf8_is_refused_before_it_is_in_the_index(store: Store, tmp
     path = make(tmp_path / "ink.safetensors")
     store.add(path)
     latin = os.fsdecode("sch\xf6n".encode("latin-1"))
-    for change in (
+    changes: tuple[Callable[[], Record], ...] = (
         lambda: store.add(path, name=latin),
         lambda: store.add(path, licence=latin),
         lambda: store.add(path, tags=[latin]),
@@ -404,7 +405,8 @@ def test_what_is_not_utf8_is_refused_before_it_is_in_the_index(store: Store, tmp
         lambda: store.alias("ink", latin),
         lambda: store.override("ink", variant=latin),
         lambda: store.override("ink", triggers=[latin]),
-    ):
+    )
+    for change in changes:
         with pytest.raises(Refused, match=r"Not UTF-8|cannot be a|plain values"):
             change()
     assert store.find("ink").tags == () and store.find("ink").notes is None
