@@ -14,7 +14,7 @@ from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.files.unfinished import WRITING, is_being_written
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.home import expanded
-from registry.merging.keys import Key, Keys, plan_keys, some
+from registry.merging.keys import Key, Keys, plan_keys
 from registry.merging.method import Method
 from registry.merging.methods import METHODS
 from registry.merging.recipe import Recipe, Source
@@ -440,4 +440,4 @@ def others_of(layout: Layout) -> tuple[tuple[str, Path], ...]:
     return tuple((name, layout.path / name) for name in layout.others)
 
 
-__all__ = ["Key", "MergePlan", "OutFile", "plan_merge", "some"]
+__all__ = ["Key", "MergePlan", "OutFile", "plan_merge"]
