@@ -446,6 +446,12 @@ def test_layers_of_a_text_encoder_do_not_hide_the_family(tmp_path: Path, layer: 
     assert seen(tmp_path / "x.safetensors", shapes).family == "flux1"
 
 
+def test_a_text_encoders_layers_do_not_hide_a_unet(tmp_path: Path) -> None:
+    text = "text_encoder.text_model.context_refiner.0.mlp.fc1"  # other families' denoisers have layers of this name
+    shapes = {f"unet.{M}.to_k.lora_A.weight": (4, 768), f"{text}.lora_A.weight": (4, 768), f"{text}.lora_B.weight": (3072, 4)}
+    assert seen(tmp_path / "x.safetensors", shapes).family == "sd1"
+
+
 def test_comfyui_names_of_text_encoders_are_read(tmp_path: Path) -> None:
     text = "text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj"
     shapes = {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 3072), f"{text}.lora_A.weight": (4, 768)}
