@@ -19,7 +19,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import LoomError, Refused, is_out_of_memory
+from registry.errors import JobFailed, LoomError, Refused, is_out_of_memory
 from registry.printable import json_printable, one_line, printable
 from registry.progress import Report, Tick
 
@@ -51,8 +51,20 @@ def answer_lines(text: str) -> None:
 
 
 def _answer(text: str) -> None:
-    if is_first():
+    if not is_first():
+        return
+    try:
         print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_stdout()
+        raise JobFailed(f"The answer cannot be written to standard output: {error.strerror}.") from error
+
+
+def _drop_stdout() -> None:
+    """Nothing more goes to stdout; the interpreter flushes it once more at its end."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def answer_json(value: object) -> None:
@@ -110,7 +122,7 @@ def fail(error: BaseException) -> int:
         say("interrupted")
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our stdout has gone: nobody to tell
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the interpreter flushes it once more at its end
+        _drop_stdout()
         return 1
     if isinstance(error, Refused) and not is_first():  # the first process is refused the same
         return error.exit_code
@@ -121,8 +133,9 @@ def fail(error: BaseException) -> int:
 def _paragraph(error: BaseException) -> str:
     if isinstance(error, LoomError):
         return f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {_indented(str(error))}"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"error: {one_line(error.filename)}: {error.strerror}."
+    if isinstance(error, OSError) and error.errno is not None:  # what the system refuses is no fault of the program
+        where = f"{one_line(error.filename)}: " if error.filename is not None else ""
+        return f"error: {where}{one_line(error.strerror)}."
     if is_out_of_memory(error):
         reason = one_line(str(error).partition("\n")[0]) or "MemoryError"
         return f"error: There is not enough memory for this ({reason}). Close other programs, or give smaller inputs."

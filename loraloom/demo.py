@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Refused
+from registry.home import expanded
 from registry.progress import Report
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main(out: Path) -> int:
     """Run the demo into the folder `out`; gives the exit code."""
     from registry.store import Store
 
-    began, out, store = time.monotonic(), out.expanduser().absolute(), Store()
+    began, out, store = time.monotonic(), expanded(out).absolute(), Store()
     with console.progress() as report:
         trained = learn(out, store, report)
         data = Path(_inputs(trained.folder)["dataset"]["path"])

@@ -1,13 +1,21 @@
 """Values of other trainers' settings as ours: counts as shares, names of optimizers, schedules, precisions and losses."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from loraloom.hydra.aliases import Alias, Answer, Given, choice
+from train.config import Precision
+from train.loop.trackers import TRACKERS
+from train.objective.losses import LOSSES
+from train.objective.timesteps import TIMESTEPS as DISTRIBUTIONS
+from train.objective.weighting import WEIGHTINGS
+from train.optim import OPTIMIZERS
+from train.schedule import SCHEDULES
 
 SQUARE = "images are scaled by their short side and cropped at the centre to a square; resolution is its side"
-
-EPOCHS = ("epochs", "max_train_epochs", "num_train_epochs", "epoch", "num_epochs")
+STEPS = ("max_train_steps", "max_steps", "num_train_steps", "train_steps", "iterations")  # optimizer steps elsewhere
+EPOCHS = ("max_train_epochs", "num_train_epochs", "epoch", "num_epochs")
+CLASS = ", or the import path of a class"
 
 
 def number(value: str) -> float | None:
@@ -21,11 +29,11 @@ def number(value: str) -> float | None:
 
 def steps_of(given: Given) -> tuple[int, str] | None:
     """The steps of the run, and whose they are; None where epochs are given, whose steps only the plan knows."""
-    for name in ("steps", "max_train_steps"):
+    for name in ("steps", *STEPS):
         found = number(given.get(name, ""))
         if found is not None and found >= 1:
             return int(found), "steps"
-    return None if any(name in given for name in EPOCHS) else (1000, "steps, the default")
+    return None if any(name in given for name in ("epochs", *EPOCHS)) else (1000, "steps, the default")
 
 
 def warmup(value: str, given: Given) -> Answer:
@@ -48,14 +56,16 @@ def text_lr(value: str, _given: Given) -> Answer:
     rate = number(value)
     if rate == 0:
         return Answer(("lora.text_encoder=false",), "the default: the text encoders are not trained")
-    return Answer(("lora.text_encoder=true", f"optim.text_lr={value}"), "the CLIP text encoders learn when lora.text_encoder is true")
+    return Answer(
+        ("lora.text_encoder=true", f"optim.text_lr={value or 'VALUE'}"), "the CLIP text encoders learn when lora.text_encoder is true"
+    )
 
 
 def betas(first: str, second: str) -> Alias:
     defaults = {"adam_beta1": "0.9", "adam_beta2": "0.999", "beta1": "0.9", "beta2": "0.999"}
 
     def answer(value: str, given: Given) -> Answer:
-        values = [given.get(name, defaults[name]) for name in (first, second)]
+        values = [given.get(name) or defaults[name] for name in (first, second)]
         return Answer((f"optim.betas=[{','.join(values)}]",), "both in one list")
 
     return answer
@@ -87,96 +97,88 @@ def square(value: str, _given: Given) -> Answer:
     return Answer((f"resolution={int(min(sides))}",), SQUARE)
 
 
-def _no_entry(setting: str, known: str) -> Callable[[str], Answer]:
-    return lambda value: Answer((), f"{setting} has no {value}; there are {known}")
+def prompts(value: str, _given: Given) -> Answer:
+    """The texts themselves; sd-scripts' sample_prompts is a file of them."""
+    if value.lower().endswith((".txt", ".toml", ".json")):
+        return Answer(('preview.prompts=["TEXT","TEXT"]',), f"the texts of {value}, each in quotes")
+    text = value.replace('"', '\\"')
+    return Answer((f'preview.prompts=["{text}"]',), "a list of texts")
+
+
+def _no_entry(setting: str, known: Iterable[str], more: str = "") -> Callable[[str], Answer]:
+    return lambda value: Answer((), f"{setting} has no {value}; there are {', '.join(known)}{more}")
 
 
 def _optimizer(value: str) -> Answer:
     if "." in value:
         return Answer((f"optim.name={value}",), "the import path of a class")
-    return Answer(
-        (), f"optim.name has no {value}; there are adamw, sgd, adafactor, prodigy, adamw_schedule_free, or the import path of a class"
-    )
+    return _no_entry("optim.name", OPTIMIZERS, CLASS)(value)
 
 
 EIGHT_BIT = Answer(("optim.name=adamw",), "no 8-bit optimizer: the states of a LoRA are small. adafactor keeps the fewest")
-PRODIGY = Answer(("optim.name=prodigy", "optim.lr=1"), "it estimates the rate itself")
-FREE = Answer(("optim.name=adamw_schedule_free", "schedule.name=constant"))
 OPTIMIZER = choice(
-    {
-        **dict.fromkeys(("adamw", "adam", "adamwbf16", "optimiadamw", "optimistableadamw", "torchadamw"), Answer(("optim.name=adamw",))),
-        **dict.fromkeys(("adamw8bit", "pagedadamw8bit", "pagedadamw", "pagedadamw32bit", "adam8bit", "bnbadamw8bit"), EIGHT_BIT),
-        **dict.fromkeys(("prodigy", "prodigyplusschedulefree", "dadaptation", "dadaptadam", "dadaptadampreprint", "dadaptlion"), PRODIGY),
-        **dict.fromkeys(("adamwschedulefree", "schedulefreeadamw", "adamwschedulefreekahan", "scheduleadamw"), FREE),
-        "adafactor": Answer(("optim.name=adafactor",)),
-        "sgd": Answer(("optim.name=sgd",)),
-        "sgdnesterov": Answer(("optim.name=sgd", "optim.params.nesterov=true")),
-    },
+    ("adamw adam adamwbf16 optimiadamw optimistableadamw torchadamw", Answer(("optim.name=adamw",))),
+    ("adamw8bit pagedadamw8bit pagedadamw pagedadamw32bit adam8bit bnbadamw8bit", EIGHT_BIT),
+    (
+        "prodigy prodigyplusschedulefree dadaptation dadaptadam dadaptadampreprint dadaptlion",
+        Answer(("optim.name=prodigy", "optim.lr=1"), "it estimates the rate itself"),
+    ),
+    (
+        "adamwschedulefree schedulefreeadamw adamwschedulefreekahan scheduleadamw",
+        Answer(("optim.name=adamw_schedule_free", "schedule.name=constant")),
+    ),
+    ("adafactor", Answer(("optim.name=adafactor",))),
+    ("sgd", Answer(("optim.name=sgd",))),
+    ("sgdnesterov", Answer(("optim.name=sgd", "optim.params.nesterov=true"))),
     other=_optimizer,
 )
 SCHEDULE = choice(
-    {
-        "constant": Answer(("schedule.name=constant", "schedule.warmup=0")),
-        "constantwithwarmup": Answer(("schedule.name=constant",), "schedule.warmup is the share of the steps"),
-        "cosine": Answer(("schedule.name=cosine",)),
-        **dict.fromkeys(
-            ("cosinewithrestarts", "cosinewithhardrestarts"), Answer(("schedule.name=cosine", "schedule.params.cycles=2"), "falls so often")
-        ),
-        "cosinewithminlr": Answer(("schedule.name=cosine", "schedule.params.min_factor=0.1"), "a factor on the peak rate"),
-        "linear": Answer(("schedule.name=linear",)),
-        "polynomial": Answer(("schedule.name=polynomial",)),
-        "rex": Answer(("schedule.name=rex",)),
-    },
-    other=_no_entry("schedule.name", "constant, cosine, linear, polynomial, rex, or the import path of a class"),
+    ("constant", Answer(("schedule.name=constant", "schedule.warmup=0"))),
+    ("constantwithwarmup", Answer(("schedule.name=constant",), "schedule.warmup is the share of the steps")),
+    ("cosine", Answer(("schedule.name=cosine",))),
+    ("cosinewithrestarts cosinewithhardrestarts", Answer(("schedule.name=cosine", "schedule.params.cycles=2"), "falls so often")),
+    ("cosinewithminlr", Answer(("schedule.name=cosine", "schedule.params.min_factor=0.1"), "a factor on the peak rate")),
+    ("linear", Answer(("schedule.name=linear",))),
+    ("polynomial", Answer(("schedule.name=polynomial",))),
+    ("rex", Answer(("schedule.name=rex",))),
+    other=_no_entry("schedule.name", SCHEDULES, CLASS),
 )
 PRECISION = choice(
-    {
-        **dict.fromkeys(("no", "fp32", "float32", "tfloat32"), Answer(("precision=fp32",))),
-        **dict.fromkeys(("bf16", "bfloat16"), Answer(("precision=bf16",))),
-        **dict.fromkeys(("fp16", "float16"), Answer(("precision=fp16",))),
-    },
-    other=_no_entry("precision", "auto, fp32, bf16, fp16"),
+    ("no fp32 float32 tfloat32", Answer(("precision=fp32",))),
+    ("bf16 bfloat16", Answer(("precision=bf16",))),
+    ("fp16 float16", Answer(("precision=fp16",))),
+    other=_no_entry("precision", Precision.__members__),
 )
 TRACKER = choice(
-    {
-        "wandb": Answer(("tracker=wandb",)),
-        "tensorboard": Answer(("tracker=tensorboard",)),
-        "all": Answer(("tracker=wandb+tensorboard",)),
-        "none": Answer(("tracker=jsonl",), "metrics.jsonl is always written"),
-    },
-    other=_no_entry("tracker", "jsonl, wandb, tensorboard, or several joined by +"),
+    ("wandb", Answer(("tracker=wandb",))),
+    ("tensorboard", Answer(("tracker=tensorboard",))),
+    ("all", Answer(("tracker=wandb+tensorboard",))),
+    ("none", Answer(("tracker=jsonl",), "metrics.jsonl is always written")),
+    other=_no_entry("tracker", TRACKERS, ", or several joined by +"),
 )
 LOSS = choice(
-    {
-        **dict.fromkeys(("l2", "mse"), Answer(("objective.loss=mse",))),
-        **dict.fromkeys(("l1", "mae"), Answer(("objective.loss=l1",))),
-        "huber": Answer(("objective.loss=pseudo_huber",), "sd-scripts' huber"),
-        "smoothl1": Answer(("objective.loss=smooth_l1",)),
-    },
-    other=_no_entry("objective.loss", "mse, l1, huber, smooth_l1, pseudo_huber"),
+    ("l2 mse", Answer(("objective.loss=mse",))),
+    ("l1 mae", Answer(("objective.loss=l1",))),
+    ("huber", Answer(("objective.loss=pseudo_huber",), "sd-scripts' huber")),
+    ("smoothl1", Answer(("objective.loss=smooth_l1",))),
+    other=_no_entry("objective.loss", LOSSES),
 )
 TIMESTEPS = choice(
-    {
-        "uniform": Answer(("objective.timesteps=uniform",)),
-        "none": Answer(("objective.timesteps=uniform",)),
-        "sigma": Answer(("objective.timesteps=uniform",)),
-        **dict.fromkeys(("sigmoid", "logitnormal"), Answer(("objective.timesteps=logit_normal",))),
-        "shift": Answer(("objective.timesteps=logit_normal",), "objective.shift is the time shift"),
-        "fluxshift": Answer(("objective.timesteps=logit_normal",), "the shift is that of the resolution by default"),
-        **dict.fromkeys(("mode", "heavytail"), Answer(("objective.timesteps=mode",))),
-        "cosmap": Answer(("objective.timesteps=cosmap",)),
-    },
-    other=_no_entry("objective.timesteps", "uniform, logit_normal, mode, cosmap"),
+    ("uniform none sigma", Answer(("objective.timesteps=uniform",))),
+    ("sigmoid logitnormal", Answer(("objective.timesteps=logit_normal",))),
+    ("shift", Answer(("objective.timesteps=logit_normal",), "objective.shift is the time shift")),
+    ("fluxshift", Answer(("objective.timesteps=logit_normal",), "the shift is that of the resolution by default")),
+    ("mode heavytail", Answer(("objective.timesteps=mode",))),
+    ("cosmap", Answer(("objective.timesteps=cosmap",))),
+    other=_no_entry("objective.timesteps", DISTRIBUTIONS),
 )
 WEIGHTING = choice(
-    {
-        **dict.fromkeys(("constant", "none"), Answer(("objective.weighting=none",))),
-        "minsnrgamma": Answer(("objective.weighting=min_snr", "objective.params.gamma=5")),
-        "p2": Answer(("objective.weighting=p2",)),
-        "debiasedestimation": Answer(("objective.weighting=debiased",)),
-        "cosmap": Answer(("objective.weighting=cosmap",)),
-        "logitnormal": Answer(("objective.timesteps=logit_normal",)),
-        "mode": Answer(("objective.timesteps=mode",)),
-    },
-    other=_no_entry("objective.weighting", "none, min_snr, p2, debiased, cosmap"),
+    ("constant none", Answer(("objective.weighting=none",))),
+    ("minsnrgamma", Answer(("objective.weighting=min_snr", "objective.params.gamma=5"))),
+    ("p2", Answer(("objective.weighting=p2",))),
+    ("debiasedestimation", Answer(("objective.weighting=debiased",))),
+    ("cosmap", Answer(("objective.weighting=cosmap",))),
+    ("logitnormal", Answer(("objective.timesteps=logit_normal",))),
+    ("mode", Answer(("objective.timesteps=mode",))),
+    other=_no_entry("objective.weighting", WEIGHTINGS),
 )

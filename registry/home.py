@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 
 
+def expanded(path: Path | str) -> Path:
+    """The path with `~` as a home folder; that of a user whom the system does not know stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def home_dir() -> Path:
     """Index, blobs and caches: $LORALOOM_HOME, else the platform's data directory."""
     given = os.environ.get("LORALOOM_HOME")
     if given:
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     from platformdirs import user_data_path
 
     return Path(user_data_path("loraloom", appauthor=False))
@@ -19,13 +24,13 @@ def index_place(home: Path) -> Path | str:
     given = os.environ.get("LORALOOM_INDEX")
     if not given:
         return home / "index.sqlite"
-    return given if "://" in given else Path(given).expanduser().absolute()
+    return given if "://" in given else expanded(given).absolute()
 
 
 def pocket_dir() -> Path:
     """The embedded base model: $LORALOOM_POCKET, else the folder beside this file."""
     given = os.environ.get("LORALOOM_POCKET")
-    return Path(given).expanduser().absolute() if given else Path(__file__).resolve().parent / "pocket"
+    return expanded(given).absolute() if given else Path(__file__).resolve().parent / "pocket"
 
 
 def clip_bpe_dir() -> Path:

@@ -17,6 +17,7 @@ from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse, run_fuse
 from registry.adapters.result import AdapterResult
 from registry.converting.job import Converted, ConvertRequest, plan_convert, run_convert
+from registry.home import expanded
 from registry.merging import job as merging
 from registry.merging.job import Merged
 from registry.merging.recipe import Recipe, read_recipe, recipe_of
@@ -42,7 +43,7 @@ def merge(
     that form. `memory_mib` bounds the memory beyond mapped pages; neither it nor `threads` changes the bytes.
     """
     if isinstance(recipe, (str, Path)):
-        recipe = read_recipe(Path(recipe).expanduser())
+        recipe = read_recipe(expanded(recipe))
     elif not isinstance(recipe, Recipe):
         recipe = recipe_of(recipe)
     return merging.merge(recipe, store or Store(), output, memory_mib=memory_mib, threads=threads, report=report)
@@ -153,7 +154,7 @@ def convert(
     request = ConvertRequest(
         reference=str(reference),
         target=to,
-        output=Path(output).expanduser().absolute(),
+        output=expanded(output).absolute(),
         base=base,
         family=family,
         dtype=dtype,

@@ -14,9 +14,10 @@ Item = TypeVar("Item")
 
 
 def suggest(name: str, known: Iterable[str], *, listed: int | None = None) -> str:
-    """The words that help after a mistyped name: the nearest known ones, else all of them, or their number above `listed`."""
+    """The words that help after a mistyped name: the nearest known ones in any case, else all of them, or their number above `listed`."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=3, cutoff=0.6)
+    near = get_close_matches(name.casefold(), {one.casefold() for one in known}, n=3, cutoff=0.6)
+    close = [one for folded in near for one in known if one.casefold() == folded][:3]
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
     if listed is not None and len(known) > listed:

@@ -9,6 +9,15 @@ PREDICTIONS = ("epsilon", "v_prediction", "flow")
 OVERRIDDEN = "told"  # the source of a prediction that a person set
 OVERRIDABLE = ("kind", "family", "variant", "prediction", "licence", "notes", "triggers")  # fields that can be overridden and reset
 
+OWN_METADATA: Mapping[str, Any] = {
+    "root": str,
+    "copies": list[str],
+    "files_sha256": dict[str, str],
+    "made_at": str,
+    "source": str,
+    "source_commit": str,
+}  # the keys of `metadata` that the registry sets and acts on, with their types; all others are the file's own
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:

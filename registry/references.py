@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import Refused
+from registry.home import expanded
 
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -49,7 +50,7 @@ def parse_adapters(text: str) -> tuple[Weighted, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    if "+" not in text or Path(split_weight(text)[0]).exists():
+    if "+" not in text or os.path.exists(split_weight(text)[0]):
         return [text]
     return split_joined(text)
 
@@ -75,7 +76,7 @@ def _weighted(part: str, text: str) -> Weighted:
 def split_weight(text: str) -> tuple[str, str | None]:
     """A text split at its last colon when a number follows; None where there is none."""
     head, colon, tail = text.rpartition(":")
-    if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not Path(text).exists():
+    if colon and NUMBER.fullmatch(tail.strip()) and head.strip().lower() != "sha256" and not os.path.exists(text):
         return head.strip(), tail.strip()
     return text, None
 
@@ -104,7 +105,7 @@ def split_alias(reference: str) -> tuple[str, str | None]:
 
 def absolute(path: Path | str) -> Path:
     """The path without `..` and `~`; links are not resolved."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    return Path(os.path.abspath(expanded(path)))
 
 
 def spelled(path: Path) -> Path:

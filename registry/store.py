@@ -8,6 +8,7 @@ The user's files are never moved or changed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from registry.errors import Ambiguous, NotFound, Refused
+from registry.errors import Ambiguous, NotFound, Refused, WriteFailed
 from registry.formats.peft_config import peft_weights
 from registry.home import home_dir, index_place
 from registry.index import database as tables
@@ -67,6 +68,11 @@ class Store(Annotations):
             return None
         with self._index.reading() as connection:
             return int(connection.execute(select(func.count()).select_from(tables.record)).scalar_one())
+
+    def check_writable(self) -> None:
+        """Raise WriteFailed where the index can only be read: before a job that ends with a new record."""
+        with self._index.writing():
+            pass
 
     def close(self) -> None:
         """Close the index file."""
@@ -224,9 +230,14 @@ class Store(Annotations):
         hashes, learned = self._digests.of_record(record, report)
         if record.id in ("", POCKET):
             return records.with_content(record, hashes, learned)
-        with self._index.writing() as connection:
-            rows.put_content(connection, record.id, hashes, learned)
-            found = records.load(connection, [record.id])
+        try:
+            with self._index.writing() as connection:
+                rows.put_content(connection, record.id, hashes, learned)
+                found = records.load(connection, [record.id])
+        except WriteFailed as error:
+            if error.errno != errno.EROFS:
+                raise
+            return records.with_content(record, hashes, learned)  # an index that can only be read
         return seen_at(found[0], Path(record.path or "")) if found else replace(record, hashes=hashes)
 
     def verify(self, record: Record, *, report: Report = silent) -> Check:

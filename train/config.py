@@ -201,9 +201,11 @@ class TrainConfig:
     def _counts(self) -> Iterable[tuple[str, Any, bool, str]]:
         for name in ("batch_size", "accumulate", "steps", "lora.rank", "checkpoint.keep"):
             yield name, (value := get(self, name)), value >= 1, "must be at least 1"
+            yield name, value, value < 2**31, "must be below 2^31"
         for name in ("resolution", "checkpoint.every", "heldout.every", "preview.every", "preview.steps"):
             value = get(self, name)
             yield name, value, value is None or value >= 1, "must be at least 1, or null for the default"
+            yield name, value, value is None or value < 2**31, "must be below 2^31"
         yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
         for name in ("seed", "preview.seed"):
             yield name, (value := get(self, name)), 0 <= value < 2**63, "must be in 0 .. 2^63 - 1"

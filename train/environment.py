@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from registry.errors import Faults
+from registry.errors import Faults, Refused
 from train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ OVERRULED = {  # variable -> the setting that acts in its place
     "ACCELERATE_GRADIENT_CLIPPING": "optim.clip",
     "ACCELERATE_MIXED_PRECISION": "precision",
 }
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE")  # the number of processes, as accelerate looks for it
+RANKS = ("LOCAL_RANK", "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 SAME = {"no": "fp32"}  # accelerate's word for a precision
 
 
 def check_environment(device: torch.device | None, environment: Mapping[str, str] = os.environ) -> None:
-    """Raise Faults for variables that would turn on an engine or another device than the run's."""
+    """Raise Faults for variables that would turn on an engine, another device than the run's, or processes that are not there."""
     faults = [
         f"{name}={environment[name]} turns on {engine}, which loraloom does not train with. Unset it, or launch without it."
         for name, engine in ENGINES.items()
@@ -43,8 +45,38 @@ def check_environment(device: torch.device | None, environment: Mapping[str, str
         faults.append(f"ACCELERATE_TORCH_DEVICE={wanted}, but the run is on {device}. Unset it, or give device={wanted}.")
     if device is not None and device.type != "cpu" and _is_on(environment.get("ACCELERATE_USE_CPU", "")):
         faults.append(f"ACCELERATE_USE_CPU={environment['ACCELERATE_USE_CPU']}, but the run is on {device}. Unset it, or give device=cpu.")
+    faults += _launch_faults(device, environment)
     if faults:
         raise Faults("The environment asks accelerate for what would change the run:", faults)
+
+
+def processes_of(environment: Mapping[str, str] = os.environ) -> int:
+    """Processes that share the work, as accelerate launch, torchrun and MPI set them. Raises Refused for what is no such number."""
+    for name in SIZES:
+        if value := environment.get(name):
+            if not value.isdecimal() or int(value) < 1:
+                raise Refused(f"{name}={value} is no number of processes. Unset it, or launch with accelerate launch.")
+            return int(value)
+    return 1
+
+
+def _launch_faults(device: torch.device | None, environment: Mapping[str, str]) -> Iterator[str]:
+    """Variables of a launcher without the launcher: this process would count others that are not there, or wait for them."""
+    for name in RANKS:
+        if (value := environment.get(name)) and not value.removeprefix("-").isdecimal():
+            yield f"{name}={value} is no number of a process. Unset it, or launch with accelerate launch."
+    try:
+        processes = processes_of(environment)
+    except Refused as error:
+        yield str(error)
+        return
+    ranks = RANKS if device is None or device.type == "cpu" else RANKS[:1]  # accelerate takes MPI's on a CPU alone
+    if processes > 1 and not any(environment.get(name) for name in ranks):
+        given = next(name for name in SIZES if environment.get(name))
+        yield (
+            f"{given}={environment[given]} counts {processes} processes, but no {' or '.join(ranks)} says which of them this is."
+            " Unset it, or launch with accelerate launch."
+        )
 
 
 def environment_notes(config: TrainConfig, environment: Mapping[str, str] = os.environ) -> list[str]:

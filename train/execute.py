@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.errors import Refused
 from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
+from train.loop.history import History, history_of
 from train.loop.interrupt import catch_signals
-from train.loop.loop import History, Loop, history_of, restore
+from train.loop.loop import Loop
 from train.loop.prepare import prepare
+from train.loop.saved_state import restore
 from train.loop.trackers import open_trackers
 from train.output import export, folder
-from train.output.finish import finish, write_adapter
+from train.output.finish import finish
+from train.output.header import write_adapter
 from train.output.inputs import inputs_of, record_resume, started_now
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
@@ -67,11 +71,17 @@ def make_accelerator(plan: Plan) -> Any:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     scaled = plan.config.precision is Precision.fp16
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="fp16" if scaled else "no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a plugin overrules the environment
     )
+    if accelerator.num_processes != plan.processes:
+        raise Refused(
+            f"The plan counts {plan.processes} processes, and accelerate started {accelerator.num_processes}: its steps would be others."
+            " Launch with accelerate launch or torchrun."
+        )
+    return accelerator
 
 
 def _execute(

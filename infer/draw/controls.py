@@ -7,7 +7,6 @@ is a file is meant; where that leaves several or none, the text is refused: give
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.edges import edges
@@ -15,6 +14,7 @@ from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import fitted
 from infer.draw.values import is_finite
 from registry.errors import Refused
+from registry.home import expanded
 from registry.names import Table, suggest
 from registry.references import NONE, split_joined, split_weight
 
@@ -56,7 +56,7 @@ def _of_text(text: str) -> tuple[ControlNet, ...]:
 def _one(part: str, whole: str) -> ControlNet:
     rest, scale = _scaled(part)
     ways = _ways(rest)
-    ways = [(net, image) for net, image in ways if Path(image).expanduser().is_file()] or ways
+    ways = [(net, image) for net, image in ways if expanded(image).is_file()] or ways
     if len(ways) != 1:
         problem = f" could be {' or '.join(f'{net} with {image}' for net, image in ways)}" if ways else " names no image"
         raise Refused(f"The ControlNet {part!r}{problem}{'' if part == whole else f' (in {whole!r})'}. {EXAMPLE}")

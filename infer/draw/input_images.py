@@ -16,6 +16,7 @@ from registry.errors import BadFile, NotFound, Refused
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file
 from registry.formats.image_file import Decoded, Unreadable, read_image
+from registry.home import expanded
 from registry.plain_values import storable
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class InputImages:
 
     def _data(self, file: ImageFile) -> bytes:
         """The file's bytes; with its content known, those of that content and no others."""
-        original = Path(file.path).expanduser()
+        original = expanded(file.path)
         if file.sha256 is None:
             return _read(original)
         for path in (self._kept(file.sha256), original):

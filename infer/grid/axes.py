@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from glob import glob
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.files import Adapter, ImageFile, file_name
@@ -17,6 +16,7 @@ from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
 from infer.draw.values import integers, number, numbers, spell_text, texts
 from registry.errors import Refused
+from registry.home import expanded
 from registry.names import Table
 from registry.references import parse_adapters
 
@@ -98,9 +98,9 @@ def _setter(setting: Setting) -> Callable[[Render, Any], Render]:
 
 def _each_file(value: str | None, _store: "Store") -> list[str | None]:
     """The images that a pattern with `*` matches, sorted by name; any other value unchanged."""
-    if value is None or "*" not in value or Path(value).expanduser().exists():
+    if value is None or "*" not in value or expanded(value).exists():
         return [value]
-    found = sorted(glob(str(Path(value).expanduser())))
+    found = sorted(glob(str(expanded(value))))
     if not found:
         raise Refused(f"{value!r} matches no file. Give the path of an image, or a pattern such as photos/*.png.")
     return [*found]

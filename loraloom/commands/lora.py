@@ -158,13 +158,14 @@ def _summary(result: Any) -> str:
     elif "left_out" in result:
         rank = max(result["ranks"].values(), default=0)
         lines.append(f"  {result['modules']} layers changed, {result['unchanged']} did not; rank up to {rank}")
-        lines.append(f"  {result['retained_all']:.2%} of the change is kept, {result['left_out']:.2%} is not in it{_where(result)}")
+        kept, left = result["retained_all"], result["left_out"]
+        lines.append(f"  {kept:.2%} of the change is kept, {left:.2%} lies in what is not written{_where(result)}")
     else:
         lines.append(
             f"  {result['modules']} modules, rank {_ranks(result['ranks'])}; the least any layer keeps: {result['retained_least']:.2%}"
         )
-        if left := result["left"]:
-            lines.append(f"  NOT in it: {len(left)} keys that belong to no module, the first: {left[0]}")
+        if keys := result["left"]:
+            lines.append(f"  NOT in it: {len(keys)} keys that belong to no module, the first: {keys[0]}")
     return as_lines([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
 
 

@@ -20,10 +20,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw and compare; exit code 1 when the pixels differ."""
     from infer.output.reproduce import reproduce
     from loraloom import console
+    from registry.home import expanded
     from registry.store import Store
 
     with console.progress() as report:
-        made = reproduce(arguments.image.expanduser().absolute(), Store(), report=report)
+        made = reproduce(expanded(arguments.image).absolute(), Store(), report=report)
     if arguments.json:
         console.answer_json(made.to_json())
     else:

@@ -42,8 +42,9 @@ def switch(*, on: Answer, off: Answer) -> Alias:
     return lambda value, _given: off if value.lower() in ("false", "0", "no", "off", "none") else on
 
 
-def choice(words: Mapping[str, Answer], *, other: Callable[[str], Answer]) -> Alias:
-    """A setting with named values, whatever their case and their dashes; `other` answers for those that are not listed."""
+def choice(*rows: tuple[str, Answer], other: Callable[[str], Answer]) -> Alias:
+    """A setting with named values: (words, answer) rows; case and dashes do not matter. `other` answers for what is not listed."""
+    words = {word: answer for several, answer in rows for word in several.split()}
 
     def answer(value: str, _given: Given) -> Answer:
         found = words.get("".join(letter for letter in value.lower() if letter.isalnum()))

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from loraloom.hydra.aliases import Aliases, alias_answer
 from registry.errors import Faults, Refused
+from registry.home import expanded
 from registry.names import suggest
 
 SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--multirun": "multirun", "-m": "multirun"}
@@ -112,7 +113,7 @@ def _info(value: str | None, words: list[str]) -> str:
 
 
 def _folder(text: str) -> Path:
-    path = Path(text).expanduser().absolute()
+    path = expanded(text).absolute()
     if not path.is_dir():
         raise Refused(f"--config-dir {text} is no folder. Expected a folder with presets, such as experiment/mine.yaml.")
     return path

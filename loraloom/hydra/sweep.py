@@ -22,6 +22,7 @@ from loraloom.hydra.plugins import BASIC, PACKAGES, target_fault
 from loraloom.hydra.points import corner_points, run_label, sweep_points, swept_keys
 from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import write_json
+from registry.home import expanded
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -143,7 +144,7 @@ def indented(error: Exception) -> str:
 
 def _new_folder(name: str, requests: Sequence[Request[Any]]) -> Path:
     """A folder of this sweep alone: <out>/sweeps/<job>-<stamp>."""
-    out = Path(getattr(requests[0].config, "out", None) or "runs").expanduser().absolute()
+    out = expanded(getattr(requests[0].config, "out", None) or "runs").absolute()
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         folder = out / "sweeps" / (f"{name}-{stamp}" if number == 1 else f"{name}-{stamp}-{number}")

@@ -19,11 +19,13 @@ from registry.adapters.understood import left_out
 from registry.adapters.writer import adapter_tensors
 from registry.detect.licences import inherited
 from registry.errors import Faults
-from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writing_of
+from registry.home import expanded
+from registry.index.written import writing_output
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
+from registry.tensors.role_form import BIASES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +92,7 @@ def plan_combine(
 ) -> CombinePlan:
     """Everything checked, nothing written. `keep` None is the exact sum; `average` divides the weights by their sum. Raises Faults."""
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     given = find_adapters(references, store, faults)
     if not references:
         faults.append("no adapter was given. Name at least one: REF:WEIGHT.")
@@ -138,6 +140,7 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
     """Modules that cannot be summed without their base, or twice the same place in one file, or other shapes."""
     faults, unet = understood_faults(given), is_unet(_family(given))
     shapes: dict[tuple[str, str], dict[tuple[int, ...], str]] = {}
+    biases: dict[tuple[str, str], dict[int, str]] = {}
     for one in given:
         bent = sorted({kind_of(module) for module in one.adapter.modules if module.needs_base})
         if bent:
@@ -152,8 +155,12 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
             faults.append(f"{one.record.name} names a module twice.")
         if faults or bent or tables:
             continue
+        for module in one.adapter.modules:
+            for role in module.roles & set(BIASES):
+                count = module.stored[role].info.elements
+                biases.setdefault(module.place, {}).setdefault(count, f"{one.record.name} [{count}]")
         for module in filter(changes_weight, one.adapter.modules):
-            shape = _outline(module)
+            shape = outline_shape(module)
             if shape is None:
                 faults.append(f"{one.record.name}: the factors of {module.name} do not fit each other.")
             elif (shape := layer_shape(module, shape, unet=unet)) is None:
@@ -161,20 +168,13 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
             else:
                 shapes.setdefault(module.place, {}).setdefault(_flat(shape), f"{one.record.name} {list(shape)}")
     faults += [f"{place[1]} has different shapes: {' and '.join(found.values())}." for place, found in shapes.items() if len(found) > 1][:3]
-    return faults
+    lengths = [f"{place[1]} has different biases: {' and '.join(found.values())}." for place, found in biases.items() if len(found) > 1]
+    return faults + lengths[:3]
 
 
 def _family(given: Sequence[NamedAdapter]) -> str | None:
     """The first adapter's whose family is known."""
     return next((one.record.family for one in given if one.record.family), None)
-
-
-def _outline(module: Module) -> tuple[int, ...] | None:
-    """The shape of a module's delta, None where its factors do not fit each other."""
-    try:
-        return outline_shape(module)
-    except Exception:  # as in shape_check.misshape
-        return None
 
 
 def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -184,7 +184,7 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def run_combine(plan: CombinePlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned combination; `result` has the retained energy of every layer."""
-    with only_writer(plan.output):
+    with writing_output(plan.output, store, register=register):
         return _written(plan, store, report, register=register)
 
 
@@ -247,10 +247,11 @@ def _has_its_scale(module: Module) -> bool:
 
 
 def _as_it_is(adapter: Adapter) -> dict[str, Tensor]:
-    """The file's own tensors."""
+    """The file's own tensors, without those that belong to no module."""
     from safetensors.torch import load_file
 
-    return load_file(adapter.path)
+    left = set(adapter.left)
+    return {name: tensor for name, tensor in load_file(adapter.path).items() if name not in left}
 
 
 def _layers(plan: CombinePlan, report: Report) -> list[Layer]:

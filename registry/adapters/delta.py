@@ -7,14 +7,14 @@ W is the base's weight (O, I) or (O, I, h, w); only what needs it gets it. Every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, along, rotation_fault
 from registry.errors import JobFailed, Refused
-from registry.tensors.role_form import form_fault
+from registry.tensors.role_form import form_fault, hadamard_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ def delta(module: Module, base: Tensor | None = None, *, weight: float = 1.0) ->
         change = change.reshape(base.shape)
     if "dora" in module.stored:
         assert base is not None
-        return decomposed(module.tensor("dora"), base, change, on_out=_on_out(module, base), weight=weight)
+        return decomposed(module.tensor("dora"), base, change, on_out=magnitude_axis(module, base.shape) == 0, weight=weight)
     return change.mul_(weight) if weight != 1.0 else change
 
 
@@ -217,8 +217,13 @@ def _ia3(module: Module, base: Tensor | None) -> Tensor:
     """W scaled by column (on_input) or by row (Liu et al. 2022): LyCORIS keeps scale - 1, peft the scale itself."""
     assert base is not None
     scale = module.tensor("weight_scale").flatten()
-    change: Tensor = base * along(scale - 1 if _is_whole_scale(module) else scale, base, 1 if _by_input(module) else 0)
+    change: Tensor = base * along(scale - 1 if _is_whole_scale(module) else scale, base, scaled_axis(module))
     return change
+
+
+def scaled_axis(module: Module) -> int:
+    """The axis of the weight that an IA3 scales: its columns, which are the layer's inputs, or its rows."""
+    return 1 if _by_input(module) else 0
 
 
 def _is_whole_scale(module: Module) -> bool:
@@ -281,6 +286,9 @@ NEEDS: dict[str, Needs] = {
 }
 
 
+MOST_ALPHA = 3.4028234663852886e38  # of fp32
+
+
 def tensor_fault(module: Module) -> str | None:
     """Why a module cannot be read, 'is half a lora: ...'; None when nothing is missing and nothing is unknown."""
     if module.unread:
@@ -303,7 +311,10 @@ def tensor_fault(module: Module) -> str | None:
         return f"is {module.algorithm} with {', '.join(sorted(unknown))}, which is not understood here."
     if "singular" in roles and not module.declared_rank:
         return "is AdaLoRA, and the adapter_config.json with the rank that alpha is divided by (init_r) is missing."
-    form = form_fault({role: stored.info for role, stored in module.stored.items()})
+    if module.alpha is not None and not abs(module.alpha) <= MOST_ALPHA:
+        return f"has an alpha of {module.alpha:g}, which is no number that fp32 holds."
+    infos = {role: stored.info for role, stored in module.stored.items()}
+    form = form_fault(infos) or (hadamard_fault(infos) if module.algorithm == "loha" else None)
     return form or (rotation_fault(module) if module.algorithm in ROTATIONS else None)
 
 
@@ -322,9 +333,9 @@ def decomposed(magnitude: Tensor, base: Tensor, change: Tensor, *, on_out: bool,
     return (moved * scale - base) * weight
 
 
-def _on_out(module: Module, base: Tensor) -> bool:
-    """Whether the magnitude has one number a row: peft's always, and LyCORIS's `wd_on_out`, which is shaped (O, 1)."""
+def magnitude_axis(module: Module, base: Sequence[int]) -> int:
+    """The axis of a weight (O, I, ...) that the magnitude has a number for: its rows in peft and in LyCORIS's `wd_on_out`, (O, 1)."""
     shape = module.stored["dora"].info.shape
-    if module.peft or len(shape) == 1 or shape[0] == base.shape[0] != 1:
-        return True
-    return base.shape[1] != shape[1]
+    if module.peft or len(shape) == 1 or shape[0] == base[0] != 1:
+        return 0
+    return 1 if base[1] == shape[1] else 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from registry.adapters.delta import bias_delta, delta, factors, finite
 from registry.adapters.reader import Module
 from registry.adapters.targets import TargetSlice
+from registry.errors import JobFailed
 from registry.formats.atomic_file import torch_dtype
 from registry.merging.method import Method, Place
 
@@ -114,6 +115,11 @@ def _whole(chunks: Iterable[tuple[Tensor, ...]], parts: Sequence[Part], shape: t
     base: Tensor | None = None
     if any(part.module.needs_base for part in parts):
         base = torch.cat([chunk[0].float() for chunk in chunks]).reshape(shape)
+        if not bool(base.isfinite().all()):
+            raise JobFailed(
+                f"{parts[0].target.key} of the base has numbers that are none (NaN or infinite), and {parts[0].module.name} "
+                "changes it by what it is. Nothing was written. Use another copy of the base."
+            )
     total = torch.zeros(shape)
     for part in parts:
         first, last = part.target.rows or (0, shape[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,15 +17,16 @@ from registry.adapters.targets import Targets, TargetSlice, targets_of
 from registry.adapters.writer import held
 from registry.detect.licences import inherited
 from registry.errors import Faults, JobFailed
-from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
-from registry.merging.keys import FLOATS, some
+from registry.home import expanded
+from registry.index.written import writing_output
+from registry.merging.keys import some
 from registry.merging.recipe import DTYPES
 from registry.printable import as_lines
 from registry.progress import Report, Tick, silent
 from registry.record import Record
-from registry.tensors.layout import Layout
+from registry.tensors.layout import FLOATS, Layout
 from registry.tensors.mmap_files import MappedFiles
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def plan_extract(
     Raises Faults.
     """
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     found = [find_checkpoint(reference, store, faults) for reference in (tuned, base)]
     faults += keep.faults()
     if not keep.to_plain():
@@ -123,6 +124,8 @@ def plan_extract(
     families = {record.family for record in records if record.family}
     if len(families) > 1:
         faults.append(f"{records[0].name} is {records[0].family}, {records[1].name} is {records[1].family}: not tuned from it.")
+    if unknown := [name for name in components or () if name not in layouts[1].components]:
+        faults.append(f"the base has no component {', '.join(unknown)}; it has {', '.join(layouts[1].components)}.")
     pairs, others, unmatched = _pairs(layouts, components, next(iter(sorted(families)), None))
     if not pairs:
         faults.append("the two have no layer in common that a LoRA could change. Are both checkpoints of one family?")
@@ -130,7 +133,7 @@ def plan_extract(
         raise Faults("This extraction was not started:", faults)
     notes = inherited((record.name, record.licence) for record in records).notes()
     if unmatched:
-        notes.append(f"{len(unmatched)} layers are in one only, or of another shape, and are left out: {some(unmatched)}")
+        notes.append(f"{len(unmatched)} tensors are in one of the two only, or of another shape, and are left out: {some(unmatched)}")
     return ExtractPlan(
         records=records,
         references=(tuned, base),
@@ -155,7 +158,7 @@ def _pairs(
     tuned, base = (targets_of(layout, family) for layout in layouts)
     pairs: list[LayerPair] = []
     others: list[LayerPair] = []
-    unmatched: list[str] = []
+    unmatched = [name for place, name in tuned.own if place not in base.targets and (components is None or place[0] in components)]
     for place, name in base.own:
         if components is not None and place[0] not in components:
             continue
@@ -167,7 +170,7 @@ def _pairs(
         dtypes = {layout.tensors[target.key].info.dtype for layout, target in zip(layouts, (in_tuned[0], in_base[0]), strict=True)}
         if TensorInfo("F32", shapes[0]).elements != TensorInfo("F32", shapes[1]).elements or shapes[0][0] != shapes[1][0]:
             unmatched.append(name)
-        elif dtypes <= set(FLOATS):
+        elif dtypes <= set(FLOATS) and all(shapes[0]):
             layer = len(shapes[1]) in (2, 4) and "embedding" not in name
             norm = len(shapes[1]) == 1
             kind = "layers" if layer else "norms" if norm else "embeddings"
@@ -189,7 +192,7 @@ def _rest(
     lone: list[str] = []
     for key, stored in base.tensors.items():
         component, shape = base.component(key), stored.info.shape
-        if key in weights or component == "ema" or stored.info.dtype not in FLOATS or not stored.info.elements or not shape:
+        if key in weights or component == "ema" or stored.info.dtype not in FLOATS or not stored.info.elements:
             continue
         if components is not None and component not in components:
             continue
@@ -202,7 +205,24 @@ def _rest(
         kind = "the VAE" if component == "vae" else "biases" if key.endswith("bias") else "other tensors"
         ending = ".diff_b" if place in places else None
         found.append(LayerPair(place or (component, key), TargetSlice(other), TargetSlice(key), shape, ending, kind))
+    if tuned.diffusers == base.diffusers:  # else a key in one form has another name in the other
+        lone += _beyond(tuned, tuned_targets, {pair.tuned.key for pair in found} | base.tensors.keys(), components)
     return found, lone
+
+
+def _beyond(layout: Layout, targets: Targets, known: Collection[str], components: tuple[str, ...] | None) -> list[str]:
+    """Keys of the tuned checkpoint that are no module's weight, and that the base has not."""
+    weights = {target.key for place, _ in targets.own for target in targets.targets[place]}
+    return [
+        key
+        for key, stored in layout.tensors.items()
+        if key not in known
+        and key not in weights
+        and stored.info.dtype in FLOATS
+        and stored.info.elements
+        and (component := layout.component(key)) != "ema"
+        and (components is None or component in components)
+    ]
 
 
 def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
@@ -212,7 +232,7 @@ def _shape(layout: Layout, target: TargetSlice) -> tuple[int, ...]:
 
 def run_extract(plan: ExtractPlan, store: Store, *, report: Report = silent, register: bool = True) -> AdapterResult:
     """Compute, write and register a planned extraction; `result` has each layer's rank and retained energy, and what was left out."""
-    with only_writer(plan.output):
+    with writing_output(plan.output, store, register=register):
         return _written(plan, store, report, register=register)
 
 
@@ -316,8 +336,9 @@ def difference(plan: ExtractPlan, pair: LayerPair, maps: list[MappedFiles]) -> T
     sides = []
     for layout, target, mapped in zip(plan.layouts, (pair.tuned, pair.base), maps, strict=True):
         stored = layout.tensors[target.key]
-        width = stored.info.elements // stored.info.shape[0]
-        first, last = target.rows or (0, stored.info.shape[0])
+        height = stored.info.shape[0] if stored.info.shape else 1
+        width = stored.info.elements // height
+        first, last = target.rows or (0, height)
         sides.append(mapped.tensor(stored, first * width, (last - first) * width).to(torch.float32, copy=True))
     change = sides[0] - sides[1]
     if not bool(torch.isfinite(change).all()):

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.delta import changes_bias, changes_weight, kind_of
+from registry.adapters.delta import changes_weight, kind_of
 from registry.adapters.delta_retention import FUSE, Part, Retention, options_of
 from registry.adapters.named_sources import NamedAdapter, family_faults, find_adapters, find_checkpoint, understood_faults
 from registry.adapters.reader import Module
 from registry.adapters.shape_check import misshape
-from registry.adapters.targets import Targets, TargetSlice, targets_of
+from registry.adapters.targets import Targets, TargetSlice, biases_of, targets_of
 from registry.adapters.understood import left_out
 from registry.detect.licences import inherited
 from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
+from registry.home import expanded
 from registry.merging.job import Merged, run_plan
-from registry.merging.keys import FLOATS, Key, Keys, some
+from registry.merging.keys import Key, Keys, some
 from registry.merging.plan import (
     MIB,
     MergePlan,
@@ -34,7 +35,7 @@ from registry.merging.plan import (
 from registry.merging.recipe import DTYPES, Recipe, Source
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.tensors.layout import Layout
+from registry.tensors.layout import FLOATS, Layout
 
 if TYPE_CHECKING:
     from registry.references import Weighted
@@ -119,7 +120,7 @@ def plan_fuse(
 ) -> FusePlan:
     """Everything checked, nothing written. `coverage` is the share of the adapters' modules that must be in the base. Raises Faults."""
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     found = find_checkpoint(base, store, faults, expected="a checkpoint was expected as the base. Adapters follow --adapter.")
     given = find_adapters(adapters, store, faults)
     layout = found[1] if found else None
@@ -237,15 +238,6 @@ def _parts(given: Sequence[NamedAdapter], layout: Layout, places: Targets, cover
     return found
 
 
-def biases_of(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
-    """The biases that a module changes beside these weights, in the same rows; None where a layer has none to add to."""
-    if not changes_bias(module):
-        return []
-    found = [replace(target, key=f"{target.key.removesuffix('weight')}bias") for target in targets]
-    present = [target for target in found if target.key in layout.tensors]
-    return present if len(present) == len(found) or module.algorithm == "ia3" else None  # IA3 scales a bias where there is one
-
-
 def module_parts(module: Module, targets: Sequence[TargetSlice], biases: Sequence[TargetSlice], weight: float) -> list[Part]:
     """What a module changes: its targets and, where it has any, their biases."""
     if weight == 0.0:
@@ -258,6 +250,8 @@ def misfit(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> st
     """Why a module's change cannot be added to its targets, by headers alone; None when it can."""
     if module.needs_base and len(targets) > 1:
         return f"{kind_of(module)} on a layer that the base holds in {len(targets)} parts: its change needs all of the layer at once"
+    if strange := next((info.dtype for target in targets if (info := layout.tensors[target.key].info).dtype not in FLOATS), None):
+        return f"{strange} in the base, where floating point numbers were expected"
     target = layout.tensors[targets[0].key].info.shape
     return misshape(module, (sum(_rows(target, layout) for target in targets), *target[1:]))
 

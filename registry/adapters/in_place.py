@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from registry.adapters.delta_retention import Part, change_of
-from registry.adapters.fuse import biases_of, misfit, module_parts
-from registry.adapters.reader import Adapter
-from registry.adapters.targets import targets_of
+from registry.adapters.fuse import misfit, module_parts
+from registry.adapters.reader import BIASES, Adapter
+from registry.adapters.targets import biases_of, targets_of
 from registry.adapters.understood import adapter_faults
 from registry.errors import Refused
 from registry.family import Family
@@ -32,8 +32,11 @@ SHOWN = 3
 
 
 def is_beside(adapter: Adapter) -> bool:
-    """Whether peft draws it: products of two factors beside the weights, none of which it needs to know."""
-    return all(module.algorithm == "lora" and module.roles <= BESIDE and not module.needs_base for module in adapter.modules)
+    """Whether peft draws it: products of two factors beside the weights, none of which it needs to know, and one bias at most."""
+    return all(
+        module.algorithm == "lora" and module.roles <= BESIDE and not module.roles >= BIASES and not module.needs_base
+        for module in adapter.modules
+    )
 
 
 @dataclass(frozen=True)

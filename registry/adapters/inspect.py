@@ -219,6 +219,8 @@ def _compared(one: Module, other: Module) -> ModuleDifference:
         products = _products([delta(module) if changes_weight(module) else None for module in (one, other)])
     biases = _products([bias_delta(module) if changes_bias(module) else None for module in (one, other)])
     products = products[0] + biases[0], products[1] + biases[1], products[2] + biases[2]
+    if not all(map(math.isfinite, products)):
+        raise Refused(f"{one.name} has numbers that are none (NaN or infinite) in one of the two. Look at it with `loraloom lora inspect`.")
     first, second = math.sqrt(max(0.0, products[0])), math.sqrt(max(0.0, products[2]))
     return ModuleDifference(
         name=one.name,

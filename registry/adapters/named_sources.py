@@ -11,6 +11,7 @@ from registry.adapters.reader import Adapter, read_adapter
 from registry.adapters.understood import adapter_faults
 from registry.errors import LoomError
 from registry.formats.peft_config import peft_weights
+from registry.home import expanded
 from registry.merging.plan import name_faults, output_faults
 from registry.record import Record
 from registry.references import looks_like_path
@@ -54,7 +55,7 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
 
 def weights_named(reference: str) -> str:
     """A folder that peft saved is its weights; any other reference is itself."""
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     inside = peft_weights(path)
     return reference if inside == path else str(inside)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile
+from registry.formats.dialects import DENOISER
 from registry.formats.model_folder import read_json
 from registry.formats.peft_config import CONFIG, PATTERNS, WEIGHTS, by_name, is_name, sound_peft_config
+from registry.typed_values import is_number
 
 SHOWN = 3
 MOST_TERMS = 64  # of a Cayley series; peft's default is 5
@@ -23,27 +24,36 @@ class Settings:
     """diffusers' `lora_adapter_metadata`, or peft's adapter_config.json beside the file. Raises BadFile for values it cannot have."""
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
-        self._packed = sound_peft_config(path, metadata)
+        self._packed = by_component(sound_peft_config(path, metadata))
         beside = path.with_name(CONFIG)
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith(WEIGHTS) and beside.is_file() else {}
-        faults = [*_faults(self._config), *_faults({key.partition(".")[2]: value for key, value in self._packed.items()})]
+        faults = [fault for settings in (self._config, *self._packed.values()) for fault in _faults(settings)]
         if faults:
             more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
             raise BadFile(path, "bad-header", f"has LoraConfig settings that cannot be used: {'; '.join(faults[:SHOWN])}{more}.")
 
     def of(self, component: str) -> Mapping[str, Any]:
         """The settings of the adapter on this component; {} where there are none."""
-        prefixes = (f"{component}.",) if component != "denoiser" else ("unet.", "transformer.")
-        for prefix in prefixes:
-            found = {key[len(prefix) :]: value for key, value in self._packed.items() if key.startswith(prefix)}
-            if found:
-                return found
-        return self._config
+        names = (component,) if component != DENOISER else ("unet", "transformer")
+        return next((self._packed[name] for name in names if name in self._packed), self._config)
+
+
+def by_component(packed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`<component>.<field>` -> value, as component -> field -> value."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in packed.items():
+        component, _, field = key.partition(".")
+        found.setdefault(component, {})[field] = value
+    return found
 
 
 def warnings_of(packed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(code, message) of what is to be known of an adapter before it is used, from its settings by `<component>.<field>`."""
-    settings = {key.partition(".")[2]: value for key, value in packed.items()}
+    yield from dict.fromkeys(warning for settings in by_component(packed).values() for warning in _warnings(settings))
+
+
+def _warnings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of one component."""
     if start := start_of(settings):
         yield (
             "starts-in-base",
@@ -117,15 +127,6 @@ VARIANTS = {
 # --- values a config can have
 
 
-def _number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
-
-
 def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
@@ -141,8 +142,8 @@ def _names(value: object) -> bool:
 CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "r": (lambda value: value == 0 or _count(value), "a whole number from 0"),
     "init_r": (_count, "a whole number from 1"),
-    "lora_alpha": (_number, "a number"),
-    "alpha": (_number, "a number"),
+    "lora_alpha": (is_number, "a number"),
+    "alpha": (is_number, "a number"),
     "use_rslora": (_flag, "true or false"),
     "use_cayley_neumann": (_flag, "true or false"),
     "coft": (_flag, "true or false"),
@@ -173,7 +174,7 @@ def _pattern_faults(field: str, patterns: object) -> Iterator[str]:
                 f"{_shown(pattern)} in {field} is a regular expression, with which a file could hang this process; only names of modules "
                 "are read. Write the modules' names there"
             )
-        elif not masks and not (_count(value) if field == "rank_pattern" else _number(value)):
+        elif not masks and not (_count(value) if field == "rank_pattern" else is_number(value)):
             yield f"{field} of {pattern} is {_shown(value)}, where a number was expected"
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.adapters.delta import finite
 from registry.adapters.peft_settings import STARTS
 from registry.adapters.reader import Module, read_adapter
 from registry.adapters.understood import adapter_faults
@@ -93,9 +94,12 @@ def _state(module: Module, component: str, place: Original, places: _Places) -> 
     found: dict[str, Tensor] = {}
     for role in module.keys:
         if role == "dora":
-            found |= {f"{component}.{name}.lora_magnitude_vector": module.raw(role).clone() for name in place.modules}
+            magnitude = finite(module.tensor(role), module).to(module.raw(role).dtype)
+            found |= {f"{component}.{name}.lora_magnitude_vector": magnitude.clone() for name in place.modules}
         elif role in PEFT_KEYS:
-            parts = places.split(place, _values(module, role), role=role)
+            values = _values(module, role)
+            finite(values.float(), module)
+            parts = places.split(place, values, role=role)
             found |= {f"{component}.{name}.{PEFT_KEYS[role]}": part for name, part in zip(place.modules, parts, strict=True)}
     return found
 

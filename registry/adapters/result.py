@@ -73,23 +73,27 @@ def beside_factors(modules: Iterable[tuple[str, Sequence[tuple[Module, float]]]]
     """What factors cannot hold, summed as it is: biases, and the weights of norms. `modules` are names and weighted parts."""
     for name, parts in modules:
         found: dict[str, Tensor] = {}
-        bias = ".lora_B.bias" if spelling == "peft" and any(has_matrix(module) for module, _ in parts) else ".diff_b"
+        if all(module.algorithm == "norm" for module, _ in parts):
+            endings = ".w_norm", ".b_norm"  # LyCORIS's words
+        else:
+            beside = spelling == "peft" and any(has_matrix(module) for module, _ in parts)
+            endings = ".diff", ".lora_B.bias" if beside else ".diff_b"
         for module, weight in parts:
-            for ending, change in _whole_changes(module, bias):
+            for ending, change in _whole_changes(module, *endings):
                 term = finite(change, module) * weight
                 found[ending] = found[ending] + term if ending in found else term
         if found:
             yield OutputModule(name=name, raw=found)
 
 
-def _whole_changes(module: Module, bias: str) -> Iterator[tuple[str, Tensor]]:
-    """(ending of its key, change) of a module's bias and of a norm's weight; fp32."""
+def _whole_changes(module: Module, vector: str, bias: str) -> Iterator[tuple[str, Tensor]]:
+    """(ending of its key, change) of a norm's weight and of a module's bias; fp32."""
     if changes_weight(module) and not has_matrix(module):
-        yield ".w_norm" if module.algorithm == "norm" else ".diff", delta(module)
+        yield vector, delta(module)
     if changes_bias(module):
         change = bias_delta(module)
         assert change is not None
-        yield ".b_norm" if module.algorithm == "norm" else bias, change
+        yield bias, change
 
 
 def module_names(places: Iterable[ModuleId], family: str | None) -> dict[ModuleId, str]:

@@ -33,16 +33,29 @@ def rotation_fault(module: Module) -> str | None:
 def turn_fault(module: Module, shape: tuple[int, ...]) -> str | None:
     """Why the rotation does not turn a weight of this shape; None when it does."""
     blocks = module.stored["blocks"].info.shape
-    needed = 2 if module.peft and module.algorithm == "oft" else 3
-    if len(blocks) < needed or not shape:
-        return f"blocks of {list(blocks)} for a weight of {list(shape)}, where {needed} axes or more were expected"
+    vectors = module.peft and module.algorithm == "oft"
+    needed = 2 if vectors else 3 if module.algorithm == "oft" else 4
+    if len(blocks) != needed or not shape:
+        return f"blocks of {list(blocks)} for a weight of {list(shape)}, where {needed} axes were expected"
+    size = block_size(blocks[1]) if vectors else blocks[-1]
+    if (size * (size - 1) // 2 != blocks[1]) if vectors else (blocks[-2] != size):
+        return f"blocks of {list(blocks)}, which are not square"
     width, what = (math.prod(shape[1:]), "columns") if module.peft else (shape[0], "rows")
-    if module.peft and module.algorithm == "oft":
-        size = block_size(blocks[1])
-        turned = width // size * size if blocks[0] == 1 else blocks[0] * size  # one block may be shared by all
-    else:
-        turned = blocks[-3] * blocks[-1]
-    return None if turned == width else f"a rotation of {turned} {what} where the base has {width}"
+    shared = vectors and blocks[0] == 1  # one block may be shared by all
+    turned = width // size * size if shared else blocks[0 if vectors else -3] * size
+    if turned != width:
+        return f"a rotation of {turned} {what} where the base has {width}"
+    if module.algorithm == "boft" and not module.peft and width % _swapped(blocks[0], size):
+        return f"a butterfly of {blocks[0]} factors of {size} x {size} where the base has {width} rows"
+    scale = module.stored.get("scale")
+    if scale is not None and scale.info.elements != shape[0]:
+        return f"{scale.info.elements} scales of rows where the base has {shape[0]}"
+    return None
+
+
+def _swapped(levels: int, size: int) -> int:
+    """Rows that the last of LyCORIS's butterfly factors permutes together; more than any base has for blocks of one number."""
+    return 2**levels * (size // 2) or 1 << 62
 
 
 def block_size(pairs: int) -> int:

@@ -6,12 +6,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.adapters.delta import changes_weight, delta, tensor_fault
+from registry.adapters.delta import changes_weight, delta, magnitude_axis, scaled_axis, tensor_fault
 from registry.adapters.reader import Module
 from registry.adapters.rotations import ROTATIONS, turn_fault
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.dialects import DENOISER
 from registry.formats.safetensors_header import TensorInfo
+from registry.tensors.role_form import BIASES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,29 +43,49 @@ def misshape(module: Module, shape: tuple[int, ...]) -> str | None:
     """What keeps a module's change from being added to a weight of this shape; None when nothing does."""
     if fault := tensor_fault(module):
         return fault.rstrip(".")
-    expected = f"the base has {list(shape)}"
+    lengths = {module.stored[role].info.elements for role in BIASES if role in module.stored}
+    if wrong := lengths - {shape[0]}:
+        return f"a bias of {min(wrong)} where the base has {shape[0]} rows"
     if not changes_weight(module):
         return None
     if module.algorithm in ROTATIONS:
         return turn_fault(module, shape)
-    if module.algorithm == "ia3":
-        count = module.stored["weight_scale"].info.elements
-        return None if count in shape[:2] else f"{count} scales where {expected}"
-    try:
-        found = outline_shape(module, shape if module.needs_base else None)
-    except Exception:  # whatever torch raises for factors that do not fit each other, or the base
+    return _scale_fault(module, shape) if module.algorithm == "ia3" else _delta_fault(module, shape)
+
+
+def _scale_fault(module: Module, shape: tuple[int, ...]) -> str | None:
+    """What keeps an IA3 from scaling a weight of this shape."""
+    count, axis = module.stored["weight_scale"].info.elements, scaled_axis(module)
+    if len(shape) > axis and count == shape[axis]:
+        return None
+    return f"{count} scales of {('rows', 'columns')[axis]} where the base has {list(shape)}"
+
+
+def _delta_fault(module: Module, shape: tuple[int, ...]) -> str | None:
+    """What keeps a delta from being added to a weight of this shape, or a magnitude from being its length."""
+    expected = f"the base has {list(shape)}"
+    found = outline_shape(module, shape if module.needs_base else None)
+    if found is None:
         return f"factors that do not fit where {expected}"
-    same = found[0] == shape[0] and TensorInfo("F32", found).elements == TensorInfo("F32", shape).elements
-    return None if same else f"{list(found)} where {expected}"
+    vectors = (len(found) == 1) == (len(shape) == 1)
+    if not vectors or found[0] != shape[0] or TensorInfo("F32", found).elements != TensorInfo("F32", shape).elements:
+        return f"{list(found)} where {expected}"
+    if "dora" not in module.stored:
+        return None
+    axis, count = magnitude_axis(module, shape), module.stored["dora"].info.elements
+    return None if count == shape[axis] else f"a DoRA magnitude of {count} where {expected}"
 
 
-def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...]:
-    """The shape of a module's delta. Raises what torch raises where its factors do not fit each other or the base."""
+def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
+    """The shape of a module's delta; None where its factors do not fit each other or the base."""
     import torch
 
     hollow = replace(module, maps=cast(Any, _Outline()))
     weight = None if base is None else torch.empty(base, device="meta")
-    return tuple(delta(hollow, weight).shape)
+    try:
+        return tuple(delta(hollow, weight).shape)
+    except (RuntimeError, ValueError, IndexError):  # torch's, of shapes
+        return None
 
 
 def layer_shape(module: Module, shape: tuple[int, ...], *, unet: bool) -> tuple[int, ...] | None:

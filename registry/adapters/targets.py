@@ -5,15 +5,16 @@ Read in reverse, they are the modules that an adapter for this checkpoint can ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from registry.adapters.delta import changes_bias
 from registry.adapters.reader import Module, ModuleId, canonical
 from registry.architectures.unet.diffusers_names import diffusers_module, layers_per_block
 from registry.detect.module_shapes import OPEN_CLIP, RESBLOCK, underscored
 from registry.families import FAMILIES
 from registry.formats.layers import AdapterNames, Layer, originals
-from registry.tensors.layout import Layout
+from registry.tensors.layout import FLOATS, Layout
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class Targets:
     def find(self, module: Module) -> tuple[TargetSlice, ...] | None:
         """The target slices of an adapter's module; None: this checkpoint has no such module."""
         return self.targets.get(module.place)
+
+
+def biases_of(module: Module, targets: Sequence[TargetSlice], layout: Layout) -> list[TargetSlice] | None:
+    """The biases that a module changes beside these weights, in the same rows; None where a layer has none to add to."""
+    if not changes_bias(module):
+        return []
+    found = [replace(target, key=f"{target.key.removesuffix('weight')}bias") for target in targets]
+    present = [target for target in found if target.key in layout.tensors and layout.tensors[target.key].info.dtype in FLOATS]
+    return present if len(present) == len(found) or module.algorithm == "ia3" else None  # IA3 scales a bias where there is one
 
 
 def targets_of(layout: Layout, family: str | None = None) -> Targets:

@@ -16,12 +16,12 @@ from registry.converting.to_file import SingleFileConversion
 from registry.converting.to_folder import FolderConversion
 from registry.detect.loading import prediction_override
 from registry.errors import Faults, Refused
-from registry.files.unfinished import only_writer
 from registry.formats.dialects import DIALECTS, writable
 from registry.formats.hashing import hash_file
 from registry.formats.model_folder import weight_files
 from registry.formats.peft_config import CONFIG
-from registry.index.written import add_written
+from registry.home import expanded
+from registry.index.written import add_written, writing_output
 from registry.merging.plan import name_faults, output_faults
 from registry.names import suggest
 from registry.printable import as_lines
@@ -128,7 +128,7 @@ def _conversion(request: ConvertRequest, record: Record, base: Path | None) -> C
 
 def _found(request: ConvertRequest, store: Store) -> Record:
     """The source's Record; a peft folder is its weights, a pickle has a Record of its path alone."""
-    path = Path(request.reference).expanduser()
+    path = expanded(request.reference)
     if looks_like_path(request.reference) and path.is_dir() and (path / CONFIG).is_file():
         weights = weight_files(path)
         if not weights:
@@ -156,7 +156,7 @@ def run_convert(plan: ConvertPlan, store: Store, *, report: Report = silent) -> 
     sha256 = store.sha256(plan.record, report=report) if plan.record.dialect != "pickle" else str(hash_file(path, report=report)[0].sha256)
     source = {"role": "source", "ref": path.stem, "sha256": sha256}
     kept = [dict(parent) for parent in plan.record.parents if parent.get("role") == "base"]
-    with only_writer(plan.request.output):
+    with writing_output(plan.request.output, store, register=plan.request.register):
         written = plan.conversion.write(parents=[*kept, source], report=report)
         parents = [*kept, *map(dict, written.parents), {**source, "ref": plan.record.name}]
         record = _registered(plan, store, written, parents, sha256, report) if plan.request.register else None

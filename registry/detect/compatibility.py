@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.adapters.reader import read_adapter
+from registry.adapters.delta import changes_bias, tensor_fault
+from registry.adapters.reader import Adapter, read_adapter
+from registry.adapters.shape_check import misshape
 from registry.adapters.understood import adapter_faults
 from registry.detect.module_shapes import BaseModules, ModuleShape, base_modules
 from registry.formats.adapter_keys import adapter_keys
 from registry.formats.adapter_shapes import LayerSize, layer_sizes
 from registry.formats.safetensors_header import read_header
+from registry.tensors.layout import read_layout
 
 SHOWN = 3  # modules named in an explanation
 
@@ -40,6 +43,7 @@ class Fit:
     mismatched: tuple[str, ...]
     refused: tuple[str, ...] = ()
     absent: Mapping[str, int] = field(default_factory=dict)  # text encoder -> modules, where the base has none: it is not counted
+    without_bias: tuple[str, ...] = ()  # modules that change a bias which the base has not: fusing refuses them
 
     @property
     def share(self) -> float:
@@ -64,6 +68,8 @@ class Fit:
             text += f" Not in the base: {_some(self.missing)}."
         if self.absent:
             text += f" The base has no text encoder, for which it has {sum(self.absent.values())} more modules."
+        if self.without_bias:
+            text += f" Fusing refuses it: the base has no bias in {_some(self.without_bias)}."
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -78,6 +84,7 @@ class Fit:
             "mismatched": list(self.mismatched),
             "refused": list(self.refused),
             "absent": dict(self.absent),
+            "without_bias": list(self.without_bias),
         }
 
 
@@ -87,11 +94,13 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def fits(adapter: Path | str, base: Path | str) -> Fit:
-    """The Fit of an adapter file and a base (diffusers folder or single file). Reads headers only. Raises BadFile."""
+    """The Fit of an adapter file and a base (diffusers folder or single file), by headers, alpha and flags. Raises BadFile."""
     adapter, base = Path(adapter), Path(base)
     header = read_header(adapter)
     keys = adapter_keys(header.tensors)
-    refused = adapter_faults(read_adapter(adapter))
+    read = read_adapter(adapter)
+    refused = adapter_faults(read)
+    own = {(module.component, module.spelled): module for module in read.modules}
     assert keys is not None  # read_adapter refuses a file that has none
     modules = base_modules(base)
     counts: dict[str, list[int]] = {}
@@ -112,10 +121,25 @@ def fits(adapter: Path | str, base: Path | str) -> Fit:
             missing.append(f"{named}.{module}")
         elif (wrong := _mismatch(size, found[1])) is not None:
             mismatched.append(f"{named}.{module} is {wrong}, the base has {found[1]}")
+        elif (whole := own.get((component, module))) and (wrong := misshape(whole, found[1].shape)) and not tensor_fault(whole):
+            mismatched.append(f"{named}.{module} ({wrong})")
         else:
             count[0] += 1
     parts = {name: ComponentFit(*count) for name, count in sorted(counts.items())}
-    return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched), tuple(refused), absent)
+    return Fit(str(adapter), str(base), parts, tuple(missing), tuple(mismatched), tuple(refused), absent, _without_bias(read, base))
+
+
+def _without_bias(adapter: Adapter, base: Path) -> tuple[str, ...]:
+    """The adapter's modules whose change of a bias has no place in this base."""
+    from registry.adapters.targets import biases_of, targets_of  # not at the top: importing it imports every family
+
+    changing = [module for module in adapter.modules if changes_bias(module)]
+    if not changing:
+        return ()
+    layout = read_layout(base)
+    places = targets_of(layout)
+    found = ((module, places.find(module)) for module in changing)
+    return tuple(module.name for module, targets in found if targets and biases_of(module, targets, layout) is None)
 
 
 def _mismatch(layer: LayerSize, base: ModuleShape) -> str | None:

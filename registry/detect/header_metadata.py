@@ -9,7 +9,7 @@ from registry.aliases import declared_family
 from registry.detect.aliases import all_aliases
 from registry.detect.licences import declared_terms
 from registry.plain_values import from_json
-from registry.record import Prediction, Warn
+from registry.record import OWN_METADATA, Prediction, Warn
 
 TRIGGERS_AT_MOST = 8
 OFTEN = 0.9  # share of a folder's captions a tag must be in to be taken for its trigger word
@@ -43,15 +43,21 @@ def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
     """The facts in a header's metadata; damaged values are left out, never an error."""
     family, source = declared_family(metadata, all_aliases()) or (None, None)
     terms = declared_terms(metadata)
+    warnings = terms.warnings() if terms is not None else ()
+    if own := sorted(OWN_METADATA.keys() & metadata.keys()):
+        message = f"Its metadata has {', '.join(own)}: the registry uses these names itself. They are left out; the file keeps them."
+        warnings = (*warnings, Warn(code="reserved-metadata", message=message))
     return MetadataFacts(
         family=family,
         family_source=source,
         prediction=_prediction(metadata),
         triggers=_triggers(metadata),
         licence=metadata.get("modelspec.license") or None,
-        warnings=terms.warnings() if terms is not None else (),
+        warnings=warnings,
         parents=_parents(metadata),
-        kept={key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items()},
+        kept={
+            key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items() if key not in OWN_METADATA
+        },
     )
 
 
@@ -122,7 +128,8 @@ RECIPE_ROLES = {"fuse": ("base", "adapter"), "combine": ("adapter",), "resize": 
 def _merged_from(recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """The sources of the recipe in a merged file's header; the last role of a tool is that of all that follow."""
     sources = recipe.get("sources")
-    tool = next((str(recipe[key]) for key in ("tool", "method") if recipe.get(key) in RECIPE_ROLES), "")
+    words = [word for key in ("tool", "method") if isinstance(word := recipe.get(key), str)]
+    tool = next((word for word in words if word in RECIPE_ROLES), "")
     roles = RECIPE_ROLES.get(tool, ("source",))
     given = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
     return tuple(_parent({**source, "role": roles[min(number, len(roles) - 1)]}) for number, source in enumerate(given))
@@ -137,7 +144,7 @@ def with_peft(facts: MetadataFacts, config: Mapping[str, Any]) -> MetadataFacts:
 
 
 def _parent(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"role": entry.get("role"), "ref": entry.get("ref"), "sha256": entry.get("sha256")}
+    return {name: value if isinstance(value := entry.get(name), str) else None for name in ("role", "ref", "sha256")}
 
 
 def read_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from registry.formats.peft_config import config_beside, peft_config, peft_weight
 from registry.formats.safetensors_header import Header, read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
+from registry.typed_values import is_of
 
 __all__ = ["Fit", "ModelHeader", "fits", "inspect", "look", "record_of"]
 
@@ -274,7 +275,7 @@ def _steered_by(class_name: str, cross_width: object) -> list[str]:
 
 
 def _record(base: dict[str, Any], verdict: Verdict, **values: Any) -> Record:
-    return Record(
+    record = Record(
         **{
             **base,
             "family": verdict.family,
@@ -286,6 +287,11 @@ def _record(base: dict[str, Any], verdict: Verdict, **values: Any) -> Record:
             **values,
         }
     )
+    if not is_of(record, Record):  # the index holds no other: it takes them for damage
+        raise BadFile(
+            str(record.path), "unknown-format", "could not be understood: its metadata has values of other types than they should."
+        )
+    return record
 
 
 def _denoiser_of(family: str) -> str:

@@ -27,6 +27,11 @@ class ModuleShape:
     into: int | None = None
     kernel: tuple[int, ...] | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+        return (self.out, *(() if self.into is None else (self.into,)), *(self.kernel or ()))
+
     def __str__(self) -> str:
         size = f"{self.into} to {self.out}" if self.into is not None else f"{self.out}"
         return f"{size}, kernel {'x'.join(map(str, self.kernel))}" if self.kernel and set(self.kernel) != {1} else size

@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.errors import Refused
+from registry.errors import Refused, WriteFailed
+from registry.files.write_failure import explained
 
 
 @contextlib.contextmanager
@@ -30,11 +31,12 @@ def held_if_free(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False, wait: bool) -> Iterator[bool]:
-    """Whether this lock file is held by this process; the file stays. Makes it, and its folder."""
+    """Whether this lock file is held by this process; the file stays. Makes it, and its folder. Raises WriteFailed."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = open_lock(path)
-    except OSError as error:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = open_lock(path)
+    except WriteFailed as error:
         if shared and error.errno in (errno.EROFS, errno.EACCES):  # where nothing can be written, nothing is deleted either
             yield True
             return

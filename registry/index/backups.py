@@ -7,21 +7,37 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shutil
 import sqlite3
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from registry.errors import IndexDamaged
+from registry.record import OWN_METADATA, Hashes, Record
+from registry.typed_values import is_of, mistyped
+
+logger = logging.getLogger(__name__)
 
 KEPT = 5  # backups; a sixth takes the place of the oldest
 STAMP = "%Y%m%d-%H%M%S"
 JOURNALS = ("-wal", "-shm")
 DAMAGE = ("malformed", "not a database", "file is encrypted", "unsupported file format", "already exists", "Could not decode to UTF-8")
 TABLES = ("record", "location", "content", "file_hash", "given", "given_name", "alias", "label")
-JSON_COLUMNS = ("data", "hashes", "learned", "parents", "recipe", "metadata")
+JSON_COLUMNS: Mapping[str, Callable[[Any], bool]] = {  # column -> whether a value is what its reader expects
+    "data": lambda value: is_of(Record.from_json({"id": "", "name": "", **value}), Record) and _is_metadata(value.get("metadata", {})),
+    "hashes": lambda value: is_of(Hashes(**value), Hashes),
+    "learned": lambda value: not mistyped(value, LEARNED) and _is_metadata(value.get("metadata", {})),
+    "parents": lambda value: is_of(value, list[dict[str, Any]]),
+    "recipe": lambda value: is_of(value, dict[str, Any]),
+    "metadata": lambda value: is_of(value, dict[str, Any]) and _is_metadata(value),
+}
+LEARNED: Mapping[str, Any] = {"alpha": float | None, "metadata": dict[str, Any], "warnings": list[dict[str, str]]}
 WAIT_SECONDS = 60  # for a writer
 UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -108,13 +124,14 @@ def is_damage(error: BaseException | None) -> bool:
 
 
 def _strange_value(connection: sqlite3.Connection) -> str | None:
-    """A column with a value of another type than its own, or text that is not the JSON it should be: garbage can look like a row."""
-    connection.create_function("is_json", 1, _is_json, deterministic=True)
+    """A column with a value of another type than its own, or JSON of another form than its reader's: garbage can look like a row."""
+    for column, check in JSON_COLUMNS.items():
+        connection.create_function(f"is_{column}", 1, partial(_is_json, check=check), deterministic=True)
     for table in TABLES:
         for _, column, declared, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():
             strange = f"typeof({column}) NOT IN ('{'integer' if 'INT' in declared else 'text'}', 'null')"
             if column in JSON_COLUMNS:
-                strange += f" OR NOT is_json({column})"
+                strange += f" OR NOT is_{column}({column})"
             if connection.execute(f"SELECT 1 FROM {table} NOT INDEXED WHERE {strange} LIMIT 1").fetchone():
                 return f"{table}.{column} holds garbage"
         for _ in connection.execute(f"SELECT * FROM {table} NOT INDEXED"):
@@ -122,11 +139,15 @@ def _strange_value(connection: sqlite3.Connection) -> str | None:
     return None
 
 
-def _is_json(text: str | None) -> bool:
+def _is_json(text: str | None, check: Callable[[Any], bool]) -> bool:
     try:
-        return text is None or json.loads(text) is not None
-    except ValueError:
+        return text is None or check(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
+
+
+def _is_metadata(value: Mapping[str, Any]) -> bool:
+    return not mistyped(value, OWN_METADATA)
 
 
 def damage_message(path: Path, reason: str) -> str:
@@ -156,7 +177,7 @@ def restore(path: Path, reason: str) -> str:
 
     The damaged file is kept aside. A kill at any moment leaves the damaged index or the restored one.
     """
-    backup = next((one for one in backups_of(path) if fault(one) is None), None)
+    backup = next(filter(_is_sound, backups_of(path)), None)
     kept = _keep_aside(path)
     if backup is None:
         path.unlink()
@@ -165,6 +186,14 @@ def restore(path: Path, reason: str) -> str:
         _replace(path, backup)
         done = f"The backup {backup.name}, {_age(backup)}, is in its place. Scan your folders to find what was registered after it."
     return f"The index {path} was damaged ({reason}). The damaged file is kept as {kept.name}. {done}"
+
+
+def _is_sound(backup: Path) -> bool:
+    try:
+        return fault(backup) is None
+    except sqlite3.Error as error:
+        logger.warning("The backup %s cannot be read (%s): the one before it is used.", backup, error)
+        return False
 
 
 def _replace(path: Path, backup: Path) -> None:

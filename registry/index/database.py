@@ -181,17 +181,17 @@ class Index:
         """Raises errors of the database as LoomErrors. An exception that a damaged value caused is reported as damage."""
         try:
             yield
-        except (IntegrityError, LoomError):
+        except LoomError:
             raise
-        except DatabaseError as error:
-            if self._database.is_damage(error):
-                raise self._database.damaged(str(error.orig)) from error
-            raise self._database.explain(error) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (IntegrityError, ValueError, TypeError, LookupError, AttributeError) as error:
             reason = self._database.fault()
             if reason is None:
                 raise
             raise self._database.damaged(reason) from error
+        except DatabaseError as error:
+            if self._database.is_damage(error):
+                raise self._database.damaged(str(error.orig)) from error
+            raise self._database.explain(error) from error
 
 
 def database_of(place: Path | str) -> Database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -137,9 +138,10 @@ class Finder:
         return []
 
     def _by_path(self, reference: str) -> list[Record]:
-        path = peft_weights(absolute(reference))
-        if not path.exists():
+        path = absolute(reference)
+        if not os.path.exists(path):  # a name that is too long for a file is none of one either
             return []
+        path = peft_weights(path)
         with self._index.reading() as connection:
             if path == self._embedded.path:
                 return self._embedded.records(connection)
@@ -171,9 +173,13 @@ class Finder:
         what = kind or "model"
         name, alias = split_alias(reference)
         if alias == BEST and (steps := self._steps(name)):
+            best = next((step for run in self._runs(name) if (step := best_step(Path(run.path or ""))) is not None), None)
+            kept = f"They are {name}@step-N for N in {', '.join(map(str, sorted(steps)))}; {name}@last is the newest."
+            if best is not None:
+                return NotFound(f"Step {best} has the lowest held-out loss of the run of {name!r}, and its checkpoint is not kept. {kept}")
             return NotFound(
-                f"The run of {name!r} measured no held-out images, so none of its checkpoints is the best. They are {name}@step-N for N in "
-                f"{', '.join(map(str, sorted(steps)))}; {name}@last is the newest. Train with heldout.share=0.2 to have a best one."
+                f"The run of {name!r} measured no held-out images (its newest state.json has none): none of its checkpoints is the best. "
+                f"{kept} Train with heldout.share=0.2 to have a best one."
             )
         if is_source(reference):
             return NotFound(f"{reference} is not registered. Download it first: loraloom registry add {reference}")

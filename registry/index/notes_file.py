@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,37 @@ from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json
 from registry.index import database as tables
 from registry.index import records, rows
+from registry.index.overrides import validate_overrides
 from registry.index.run_checkpoints import checkpoint_step
 from registry.printable import one_line
-from registry.record import Record
+from registry.record import OWN_METADATA, Record
 from registry.references import POCKET, check_alias, check_name, looks_like_path
+from registry.typed_values import mistyped, shown
 
 FORMAT = "loraloom-notes"
 VERSION = 1
 FIELDS = ("kind", "family", "variant", "prediction", "licence", "notes", "parents", "recipe", "metadata")
 PLAIN = ("kind", "family", "variant", "prediction", "licence", "notes")  # texts; the others are JSON
 IDENTITY = ("sha256", "tensors_sha256", "content_sha256")
+FROM_FILES = ("root", "copies", "files_sha256")  # of a record's metadata: never an annotation
+ROWS = list[dict[str, Any]]
+ENTRY: Mapping[str, Any] = {
+    "id": str,
+    "name": str,
+    "kind": str,
+    "paths": list[str],
+    "bytes": int,
+    "hashes": dict[str, str | None],
+    "said": dict[str, Any],
+    "names": ROWS,
+    "aliases": ROWS,
+    "tags": list[str],
+    "triggers": list[str],
+}
+NAME: Mapping[str, Any] = {"name": str, "shelf": str, "current": bool}
+ALIAS: Mapping[str, Any] = {"name": str, "alias": str}
+SAID: Mapping[str, Any] = {**dict.fromkeys(PLAIN, str), "parents": ROWS, "recipe": dict[str, Any], "metadata": dict[str, Any]}
+PARENT: Mapping[str, Any] = dict.fromkeys(("role", "ref", "sha256"), str | None)
 
 
 @dataclass
@@ -87,35 +108,62 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
         raise BadFile(path, "unknown-format", "is no notes file. Give one that `registry export-notes` wrote.")
     if document.get("version") != VERSION:
         raise BadFile(path, "unknown-format", f"has version {document.get('version')!r}; this LoRA Loom knows {VERSION}. Update it.")
-    faults = [fault for number, entry in enumerate(document["records"], 1) if (fault := _fault(entry, f"record {number}"))]
+    faults = [fault for number, entry in enumerate(document["records"], 1) for fault in _faults(entry, f"record {number}")]
     if faults:
         raise Faults(f"{path} cannot be read; nothing was changed:", faults)
     return list(document["records"])
 
 
-def _fault(entry: object, what: str) -> str | None:
+def _faults(entry: object, what: str) -> list[str]:
+    """Everything that is wrong with an entry."""
     if not isinstance(entry, dict):
-        return f"{what} is no object"
-    shapes: dict[str, type] = {"said": dict, "names": list, "aliases": list, "tags": list, "triggers": list, "hashes": dict, "paths": list}
-    for name, kind in shapes.items():
-        if not isinstance(entry.get(name), kind):
-            return f"{what}: {name!r} should be {'an object' if kind is dict else 'a list'}"
-    texts = [entry.get("id"), entry.get("name"), entry.get("kind"), *entry["tags"], *entry["triggers"], *entry["paths"]]
-    texts += [value for name, value in entry["said"].items() if name in PLAIN]
-    for row, keys in ((row, keys) for kind, keys in (("names", ("name", "shelf")), ("aliases", ("name", "alias"))) for row in entry[kind]):
-        texts += [row.get(key) if isinstance(row, dict) else None for key in keys]
-    if not all(isinstance(text, str) for text in texts):
-        return f"{what} ({entry.get('name')!r}) holds something else where a text should be"
-    for check, given in ((check_name, _names(entry)), (check_alias, [row["alias"] for row in entry["aliases"]])):
-        for text in given:
-            try:
-                check(text)
-            except Refused as error:
-                return f"{what} ({entry['name']!r}): {error}"
-    if steps := [row["alias"] for row in entry["aliases"] if checkpoint_step(row["alias"]) is not None]:
-        return f"{what} ({entry['name']!r}): {steps[0]!r} cannot be an alias: step-<number> means a run's checkpoint."
-    unknown = set(entry["said"]) - set(FIELDS)
-    return f"{what} ({entry['name']!r}) has unknown fields: {', '.join(sorted(unknown))}" if unknown else None
+        return [f"{what} is no object"]
+    what = f"{what} ({shown(entry.get('name'))})"
+    wrong = _mistyped(entry, ENTRY, optional=("bytes",))
+    if not wrong:
+        wrong = [fault for row in entry["names"] for fault in _mistyped(row, NAME, optional=("current",))]
+        wrong += [fault for row in entry["aliases"] for fault in _mistyped(row, ALIAS)]
+        wrong += _said_faults(entry["said"])
+    return [f"{what}: {fault}" for fault in wrong or _name_faults(entry)]
+
+
+def _mistyped(values: Mapping[str, Any], types: Mapping[str, Any], *, optional: Sequence[str] = ()) -> list[str]:
+    missing = [repr(name) for name in types if name not in values and name not in optional]
+    return ([f"{', '.join(missing)} missing"] if missing else []) + mistyped(values, types)
+
+
+def _said_faults(said: Mapping[str, Any]) -> list[str]:
+    if unknown := sorted(set(said) - set(FIELDS)):
+        return [f"unknown fields: {', '.join(map(repr, unknown))}"]
+    if wrong := mistyped(said, SAID):
+        return wrong
+    wrong = [fault for parent in said.get("parents", ()) for fault in mistyped(parent, PARENT)]
+    metadata = said.get("metadata", {})
+    wrong += [f"{name!r} in 'metadata' comes from the files themselves and cannot be given" for name in FROM_FILES if name in metadata]
+    wrong += mistyped(metadata, OWN_METADATA)
+    return wrong + _refused(validate_overrides, [said])
+
+
+def _name_faults(entry: Mapping[str, Any]) -> list[str]:
+    """Of names and aliases that no reference can have."""
+    aliases = [row["alias"] for row in entry["aliases"]]
+    wrong = _refused(check_name, _names(entry)) + _refused(check_alias, aliases)
+    wrong += [
+        f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint." for alias in aliases if checkpoint_step(alias) is not None
+    ]
+    shelves = [row["shelf"] for row in entry["names"]]
+    return wrong + [f"'shelf' must be model, dataset or run, got {shown(shelf)}" for shelf in shelves if rows.shelf_of(shelf) != shelf]
+
+
+def _refused(check: Callable[[Any], None], values: Iterable[Any]) -> list[str]:
+    """What the check says of the values that it refuses."""
+    found = []
+    for value in values:
+        try:
+            check(value)
+        except Refused as error:
+            found.append(str(error))
+    return found
 
 
 def _names(entry: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -108,9 +109,13 @@ def _placed(record: Record, places: Sequence[Row[Any]]) -> Record:
     else:
         values["files"] = (FileEntry(path=first.path, bytes=first.bytes),)
     if first.missing:
-        warning = Warn(code="missing", message=f"{first.path} is not there any more. Scan the folder it moved to.")
-        values["warnings"] = (*record.warnings, warning)
+        values["warnings"] = (*record.warnings, missing_warning(first.path))
     return replace(record, **values)
+
+
+def missing_warning(path: Path | str) -> Warn:
+    """The warning of a record without a file."""
+    return Warn(code="missing", message=f"{path} is not there any more. Scan the folder it moved to.")
 
 
 def _with_twins(connection: Connection, records: list[Record]) -> list[Record]:

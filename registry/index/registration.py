@@ -16,7 +16,8 @@ from registry.errors import BadFile, Refused
 from registry.formats.model_folder import folder_files
 from registry.index import records, rows
 from registry.plain_values import storable
-from registry.record import FileEntry, Hashes, Record
+from registry.record import OWN_METADATA, FileEntry, Hashes, Record
+from registry.typed_values import mistyped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,10 @@ def plain_values(
     """Parents, recipe and metadata as the index keeps them; None where nothing was given. Raises Refused for what is not JSON."""
     lean = [{"role": parent.get("role"), "ref": parent.get("ref"), "sha256": parent.get("sha256")} for parent in parents]
     values = {"parents": lean or None, "recipe": recipe, "metadata": metadata}
+    if wrong := mistyped(values, {"recipe": Mapping[str, Any] | None, "metadata": Mapping[str, Any] | None}) or mistyped(
+        metadata or {}, OWN_METADATA
+    ):
+        raise Refused(f"{wrong[0]}.")
     try:
         json.dumps(values)
     except (TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ import re
 from math import fsum
 from pathlib import Path
 
-STEP = re.compile(r"step-0*(\d+)")
+STEP = re.compile(r"step-0*(\d{1,18})")  # more digits are no run's step, and more than Python reads
 ADAPTER = "adapter.safetensors"  # the file of a checkpoint that a grid can use
 STATE = "state.json"  # of a checkpoint: {"history": {"heldout": [{"step": N, "losses": [...]}]}}
 LAST, BEST = "last", "best"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
+from registry.files.unfinished import only_writer
 from registry.formats.hashing import folder_sha256, hash_file
 from registry.formats.model_folder import folder_files
 from registry.progress import Report, silent
@@ -14,6 +16,15 @@ from registry.record import Hashes, Record
 
 if TYPE_CHECKING:
     from registry.store import Store
+
+
+@contextmanager
+def writing_output(output: Path, store: Store, *, register: bool) -> Iterator[None]:
+    """The output kept for this process, and with `register` an index that takes its record. Raises Refused, WriteFailed."""
+    if register:
+        store.check_writable()
+    with only_writer(output):
+        yield
 
 
 def add_written(

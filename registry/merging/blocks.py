@@ -15,11 +15,13 @@ from typing import Any
 from registry.architectures.unet.ldm_names import unet_name
 from registry.names import Table, suggest
 from registry.tensors.layout import Layout
+from registry.typed_values import is_number
 
-LDM = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.|(middle_block)\.")
+LDM = re.compile(r"(input_blocks|output_blocks)\.(\d{1,4})\.|(middle_block)\.")
+LEVEL, LAYER = re.compile(r"down_blocks\.(\d{1,4})\."), re.compile(r"down_blocks\.0\.resnets\.(\d{1,4})\.")
 FIRST, LAST = ("time_embed.", "label_emb."), ("out.",)
 DEPTH = re.compile(  # kinds of layers in the order in which they are run
-    r"(?:^|\.)(double_blocks|transformer_blocks|joint_blocks|single_blocks|single_transformer_blocks|layers|blocks)\.(\d+)\."
+    r"(?:^|\.)(double_blocks|transformer_blocks|joint_blocks|single_blocks|single_transformer_blocks|layers|blocks)\.(\d{1,4})\."
 )
 KINDS = ("double_blocks", "transformer_blocks", "joint_blocks", "layers", "blocks", "single_blocks", "single_transformer_blocks")
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.")
@@ -62,10 +64,9 @@ def _ldm_namer(names: Iterable[str]) -> Callable[[str], str] | None:
     names = list(names)
     if any(LDM.match(name) for name in names):
         return lambda name: name
-    if not any(name.startswith("down_blocks.") for name in names):
+    levels, layers = (1 + max((int(found[1]) for name in names if (found := kind.match(name))), default=-1) for kind in (LEVEL, LAYER))
+    if not levels or not layers:
         return None
-    levels = 1 + max(int(name.split(".")[1]) for name in names if name.startswith("down_blocks."))
-    layers = 1 + max(int(name.split(".")[3]) for name in names if name.startswith("down_blocks.0.resnets."))
     sides = {
         side: tuple(
             "Attn" if any(name.startswith(f"{side}_blocks.{level}.attentions.") for name in names) else "" for level in range(levels)
@@ -158,11 +159,7 @@ def block_weights(given: Any, blocks: list[str]) -> Mapping[str, float] | str:
 
 
 def _numbers(value: Any) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) > 0
-        and all(isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in value)
-    )
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_number, value))
 
 
 def _interpolated(anchors: list[float], share: float) -> float:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from registry.errors import Faults
+from registry.home import expanded
 from registry.merging.methods import METHODS
 from registry.merging.recipe import DTYPES, Recipe, read_recipe, recipe_of
 from registry.settings import given_params, params_schema, setting, word
@@ -63,7 +63,7 @@ def recipe_from(config: MergeConfig) -> Recipe:
     params = given_params(config.params)
     if config.recipe is None:
         return recipe_of({**given, "params": params}, where="This merge")
-    file = read_recipe(Path(config.recipe).expanduser())
+    file = read_recipe(expanded(config.recipe))
     own: Mapping[str, Any] = file.params if given.get("method", file.method) == file.method else {}
     merged = recipe_of({**file.to_plain(), **given, "params": {**own, **params}}, where="This merge")
     return merged if "sources" in given else replace(merged, sources=file.sources)

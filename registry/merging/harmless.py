@@ -41,10 +41,10 @@ def copied_from_later(layouts: Sequence[Layout]) -> dict[str, Stored]:
 
 
 def whole_positions(name: str, layouts: Sequence[Layout], integers: Iterable[str]) -> Stored | None:
-    """The first tensor of whole numbers among the sources' position ids of this name; None where none has such."""
+    """The first tensor of whole numbers among the sources' position ids of this name and length; None where none has such."""
     kinds = set(integers)
-    stored = (layout.tensors[name] for layout in layouts if POSITION_IDS.search(name) and name in layout.tensors)
-    return next((one for one in stored if one.info.dtype in kinds), None)
+    stored = [layout.tensors[name] for layout in layouts if POSITION_IDS.search(name) and name in layout.tensors]
+    return next((one for one in stored if one.info.dtype in kinds and one.info.shape == stored[0].info.shape), None)
 
 
 def _some(names: Sequence[str]) -> str:

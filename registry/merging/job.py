@@ -10,8 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults
-from registry.files.unfinished import only_writer
-from registry.index.written import add_written, written_folder_sha256
+from registry.index.written import add_written, writing_output, written_folder_sha256
 from registry.merging.plan import MergePlan, plan_merge
 from registry.merging.recipe import Recipe, Source
 from registry.merging.stream import write_merge
@@ -53,7 +52,7 @@ def merge(
 
 def run_plan(plan: MergePlan, store: Store, *, report: Report = silent, register: bool = True) -> Merged:
     """Write what was planned; with `register` it gets a Record under the recipe's name. Raises Refused where another process writes it."""
-    with only_writer(plan.output):
+    with writing_output(plan.output, store, register=register):
         return _written(plan, store, report, register=register)
 
 

@@ -13,9 +13,8 @@ from registry.merging.blocks import block_names, block_weights, blocks_in_order,
 from registry.merging.harmless import HARMLESS, POSITION_IDS, copied_from_later, difference_notes, whole_positions
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
-from registry.tensors.layout import Layout, Stored
+from registry.tensors.layout import FLOATS, Layout, Stored
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # merged; other dtypes are copied
 INTEGERS = ("I64", "I32", "I16", "I8", "U8")
 SHOWN = 3  # keys named in a fault
 
@@ -116,8 +115,7 @@ def _from_later(recipe: Recipe, method: Method, layouts: Sequence[Layout], optio
 
 def _position_notes(found: Keys) -> list[str]:
     names = [name for name, key in found.keys.items() if POSITION_IDS.search(name) and key.out.dtype in FLOATS]
-    text = "floating numbers in every source. Positions are no weights: they are copied as they are."
-    return [f"{some(names)} has {text}"] if names else []
+    return [f"{some(names)} has floating numbers. Positions are no weights: they are copied as they are."] if names else []
 
 
 def some(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from registry.detect.licences import Terms, inherited
 from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.files.unfinished import WRITING, is_being_written
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
+from registry.home import expanded
 from registry.merging.keys import Key, Keys, plan_keys, some
 from registry.merging.method import Method
 from registry.merging.methods import METHODS
@@ -155,7 +156,7 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     from registry.merging import methods  # noqa: F401  # fills the table
 
     faults: list[str] = []
-    output = Path(output).expanduser().absolute()
+    output = expanded(output).absolute()
     threads = threads or MergePlan.usual_threads()
     method = _method(recipe, faults)
     found = [_source(source, store, number, faults) for number, source in enumerate(recipe.sources, 1)]

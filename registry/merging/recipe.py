@@ -185,9 +185,10 @@ def _source(item: Any, number: int) -> Source:
         return item
     if isinstance(item, str) and item.strip():
         return Source(ref=item.strip())
-    if isinstance(item, Mapping) and isinstance(item.get("ref"), str) and set(item) <= {"ref", "name", "sha256"}:
+    known = isinstance(item, Mapping) and "ref" in item and set(item) <= {"ref", "name", "sha256"}
+    if known and all(isinstance(value, str) for value in item.values()):
         return Source(**item)
-    raise ValueError(f"source {number} must be a reference, or {{ref: ..., sha256: ...}}, got {item!r}.")
+    raise ValueError(f"source {number} must be a reference, or {{ref: ..., sha256: ...}} in quotes, got {item!r}.")
 
 
 def _rules(value: Any) -> tuple[Rule, ...]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.extract import plan_extract, run_extract
-from registry.adapters.factors import Keep
 from registry.adapters.fuse import plan_fuse
 from registry.detect.licences import declared_terms, inherited
-from registry.errors import LoomError, NotFound, Refused
+from registry.errors import Faults, LoomError, NotFound, Refused
 from registry.formats.safetensors_header import read_header
+from registry.merging.adapter_recipe import EXTRACT, AdapterRecipe, adapter_recipe, weight_faults
 from registry.merging.job import RECIPE_KEY, run_plan
 from registry.merging.plan import MergePlan, plan_merge
-from registry.merging.recipe import DTYPES, Recipe, Source, recipe_of
+from registry.merging.recipe import Recipe, Source, recipe_of
 from registry.plain_values import from_json
 from registry.progress import Report, silent
 from registry.record import Record
@@ -61,7 +61,7 @@ def reproduce(
         recipe = _named(recipe_of(plain, where=f"The recipe of {record.name}"))
         result = _merged(recipe, store, output, then, memory_mib=memory_mib, threads=threads, report=report)
     elif tool in ADAPTER_TOOLS:
-        result = ADAPTER_TOOLS[tool](plain, store, output, then, report)
+        result = ADAPTER_TOOLS[tool](adapter_recipe(plain, tool, name=record.name), store, output, then, report)
     else:
         raise NotFound(f"{record.name} was made by {tool}, which cannot be done again here.")
     return Reproduction(reference=reference, expected=store.sha256(record), found=str(result["sha256"]), seconds=float(result["seconds"]))
@@ -125,61 +125,57 @@ def _plan(recipe: Recipe, store: Store, output: Path, *, memory_mib: int, thread
     if recipe.method != "fuse":
         return plan_merge(recipe, store, output, memory_mib=memory_mib, threads=threads)
     base, *adapters = recipe.sources
-    weighted = [Weighted(source.ref, weight) for source, weight in zip(adapters, recipe.params["weights"], strict=True)]
+    weights = recipe.params.get("weights")
+    if faults := list(weight_faults(weights, len(adapters))):
+        raise Faults("This fusion cannot be done again:", faults)
+    weighted = [Weighted(source.ref, float(weight)) for source, weight in zip(adapters, weights or (), strict=True)]
     planned = plan_fuse(
         base.ref, weighted, store, output, dtype=recipe.dtype, coverage=0.0, name=recipe.name, memory_mib=memory_mib, threads=threads
     )
     return replace(planned.merge, recipe=recipe)
 
 
-def _combined(plain: Mapping[str, Any], store: Store, output: Path, then: Then, report: Report, *, tool: str) -> Mapping[str, Any]:
-    sources, found = _sources(plain, store)
-    references = [Weighted(source.ref, weight) for source, weight in zip(found, plain["weights"], strict=True)]
-    keep = None if plain["keep"] is None else Keep(**plain["keep"])
-    plan = plan_combine(references, store, output, keep=keep, dtype=_word(plain), tool=tool)
-    given = tuple(replace(one, record=then.record(one.record, source)) for one, source in zip(plan.given, sources, strict=True))
+def _combined(recipe: AdapterRecipe, store: Store, output: Path, then: Then, report: Report, *, tool: str) -> Mapping[str, Any]:
+    found = _sources(recipe, store)
+    references = [Weighted(source.ref, weight) for source, weight in zip(found, recipe.weights, strict=True)]
+    plan = plan_combine(references, store, output, keep=recipe.keep, dtype=recipe.dtype, tool=tool)
+    given = tuple(replace(one, record=then.record(one.record, source)) for one, source in zip(plan.given, recipe.sources, strict=True))
     return run_combine(replace(plan, given=given), store, report=report, register=False).result
 
 
-def _extracted(plain: Mapping[str, Any], store: Store, output: Path, then: Then, report: Report) -> Mapping[str, Any]:
-    sources, found = _sources(plain, store)
-    components = tuple(plain["components"]) if plain.get("components") else None
+def _extracted(recipe: AdapterRecipe, store: Store, output: Path, then: Then, report: Report) -> Mapping[str, Any]:
+    assert recipe.keep is not None, "adapter_recipe refuses an extraction without it"
+    tuned, base = _sources(recipe, store)
     plan = plan_extract(
-        found[0].ref,
-        found[1].ref,
+        tuned.ref,
+        base.ref,
         store,
         output,
-        keep=Keep(**plain["keep"]),
-        components=components,
-        biases=bool(plain.get("biases")),
-        seed=int(plain["seed"]),
-        dtype=_word(plain),
+        keep=recipe.keep,
+        components=recipe.components,
+        biases=recipe.biases,
+        seed=recipe.seed,
+        dtype=recipe.dtype,
     )
-    records = (then.record(plan.records[0], sources[0]), then.record(plan.records[1], sources[1]))
+    records = (then.record(plan.records[0], recipe.sources[0]), then.record(plan.records[1], recipe.sources[1]))
     return run_extract(replace(plan, records=records), store, report=report, register=False).result
 
 
-ADAPTER_TOOLS: dict[str, Callable[[Mapping[str, Any], Store, Path, Then, Report], Mapping[str, Any]]] = {
+ADAPTER_TOOLS: dict[str, Callable[[AdapterRecipe, Store, Path, Then, Report], Mapping[str, Any]]] = {
     "lora combine": partial(_combined, tool="combine"),
     "lora resize": partial(_combined, tool="resize"),
-    "lora extract": _extracted,
+    EXTRACT: _extracted,
 }
 
 
-def _word(plain: Mapping[str, Any]) -> str:
-    """fp16 of F16."""
-    return next(word for word, dtype in DTYPES.items() if dtype == plain["dtype"])
-
-
-def _sources(plain: Mapping[str, Any], store: Store) -> tuple[list[Source], list[Source]]:
-    """(sources as the recipe has them, and as they are found now). Raises Refused when one is not what it was."""
-    then = [Source(ref=source["ref"], name=source.get("name") or source["ref"], sha256=source["sha256"]) for source in plain["sources"]]
-    now = [_found_again(source, store) for source in then]
+def _sources(recipe: AdapterRecipe, store: Store) -> list[Source]:
+    """The recipe's sources as they are found now. Raises Refused when one is not what it was."""
+    now = [_found_again(source, store) for source in recipe.sources]
     for source in now:
         digest = store.sha256(store.find(source.ref))
         if digest != source.sha256:
             raise Refused(f"{source.name} has the sha256 {digest[:12]}..., the recipe means {str(source.sha256)[:12]}...")
-    return then, now
+    return now
 
 
 def _named(recipe: Recipe) -> Recipe:

@@ -23,12 +23,13 @@ from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, atomic_folder, torch_dtype, write_json
 from registry.formats.hashing import Hasher
 from registry.formats.safetensors_header import TensorInfo, header_bytes, parse_header
-from registry.merging.keys import FLOATS, Key
+from registry.merging.keys import Key
 from registry.merging.method import Method, Place
 from registry.merging.plan import MIB, MergePlan, chunk_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 from registry.tensors.chunks import BLOCK, CHUNK, Held
+from registry.tensors.layout import FLOATS
 from registry.tensors.mmap_files import KeyChunks, MappedFiles
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from registry.formats.safetensors_header import DTYPE_BITS, Header, TensorInfo, 
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf")  # not copied beside merged weights
 INDEX = re.compile(r"\.safetensors\.index(\.[\w-]+)?\.json$")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # computed with; tensors of other dtypes are copied
 EMA = ("model_ema.", "ema.", "ema_model.")  # EMA weights that training leaves in a file
 QUANTISED = re.compile(
     r"\.(absmax|quant_map|quant_state\.\S+|nested_absmax|SCB|scale_weight|scale_input|weight_scale|qweight|qzeros)$|(^|\.)scaled_fp8$"
@@ -120,6 +121,8 @@ def read_layout(path: Path | str) -> Layout:
     path = Path(path)
     if not path.is_dir():
         header = read_header(path)
+        if not header.tensors:
+            raise BadFile(path, "missing-weights", "holds no tensors.")
         return Layout(
             path=path,
             is_folder=False,

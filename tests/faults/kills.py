@@ -119,6 +119,15 @@ def convert(folder: Path) -> Iterator[Case]:
     yield from _file_job("convert", folder, words, output)
 
 
+def _in_a_new_home(folder: Path, words: Sequence[object], moment: float) -> tuple[Path, list[str]]:
+    """(home, faults) of a job that is killed in a home without an index, and run again to its end."""
+    home = folder / "killed"
+    shutil.rmtree(home, ignore_errors=True)
+    killed(home, *words, folder=folder, after=moment)
+    found = index_faults(home) + ended_faults(call(home, *words, folder=folder))
+    return home, found + index_faults(home)
+
+
 @case
 def scan(folder: Path) -> Iterator[Case]:
     """After a kill the index is sound, and the scan after it registers every file once."""
@@ -131,11 +140,7 @@ def scan(folder: Path) -> Iterator[Case]:
     assert whole.code == 0, whole.printed
 
     def once(moment: float) -> list[str]:
-        home = folder / "killed"
-        shutil.rmtree(home, ignore_errors=True)
-        killed(home, *words, folder=folder, after=moment)
-        found = index_faults(home)
-        found += ended_faults(call(home, *words, folder=folder))
+        home, found = _in_a_new_home(folder, words, moment)
         listed = call(home, "registry", "list", "--json", folder=folder)
         names = sorted(record["name"] for record in json.loads(listed.printed) if record["kind"] == "adapter")
         if names != [f"{number:02d}" for number in range(60)]:
@@ -159,11 +164,7 @@ def add(folder: Path) -> Iterator[Case]:
         assert whole.code == 0, whole.printed
 
         def once(moment: float) -> list[str]:
-            home = folder / "killed"
-            shutil.rmtree(home, ignore_errors=True)
-            killed(home, *words, folder=folder, after=moment)
-            again = call(home, *words, folder=folder)
-            found = ended_faults(again) + index_faults(home)
+            home, found = _in_a_new_home(folder, words, moment)
             files = [path for path in home.rglob("*.safetensors") if path.is_file()]
             if [sha256(path) for path in files] != [digest]:
                 found.append(f"{len(files)} files, not one with the hash")

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -327,31 +328,6 @@ def _peft(folder: Path) -> Iterator[Target]:
     yield Target("adapter_config.json", folder / "adapter_config.json", *_json(config), seams)
 
 
-@target("model_index.json")
-def _model_index(folder: Path) -> Iterator[Target]:
-    yield from _of_a_base(folder, "model_index.json")
-
-
-@target("unet/config.json")
-def _unet_config(folder: Path) -> Iterator[Target]:
-    yield from _of_a_base(folder, "unet/config.json")
-
-
-@target("text_encoder/config.json")
-def _text_config(folder: Path) -> Iterator[Target]:
-    yield from _of_a_base(folder, "text_encoder/config.json")
-
-
-@target("scheduler_config.json")
-def _scheduler_config(folder: Path) -> Iterator[Target]:
-    yield from _of_a_base(folder, "scheduler/scheduler_config.json")
-
-
-@target("tokenizer_config.json")
-def _tokenizer_config(folder: Path) -> Iterator[Target]:
-    yield from _of_a_base(folder, "tokenizer/tokenizer_config.json")
-
-
 def _of_a_base(folder: Path, name: str) -> Iterator[Target]:
     """A file of a diffusers folder, read by its plan: every component is built without its weights."""
     from registry.detect.inspect import inspect
@@ -365,6 +341,17 @@ def _of_a_base(folder: Path, name: str) -> Iterator[Target]:
 
     seams = (named("inspect", lambda: inspect(base)), named("load", load))
     yield Target(name, base / name, *_json(json.loads((base / name).read_bytes())), seams)
+
+
+OF_A_BASE = (
+    "model_index.json",
+    "unet/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/tokenizer_config.json",
+)
+for file_of_a_base in OF_A_BASE:
+    target(file_of_a_base)(partial(_of_a_base, name=file_of_a_base))
 
 
 # --- settings
@@ -535,8 +522,21 @@ def _notes(folder: Path) -> Iterator[Target]:
         "notes",
         file,
         *_json(json.loads(file.read_bytes())),
-        (command("registry", "import-notes", file), command("registry", "import-notes", file, "--replace")),
+        tuple(_read_after(command("registry", "import-notes", file, *switch)) for switch in ((), ("--replace",))),
     )
+
+
+def _read_after(change: Seam) -> Seam:
+    """A command that changes the index, and those that read all of it: what was accepted can be read again."""
+
+    def call() -> None:
+        try:
+            change()
+        finally:
+            for words in (("list", "--json"), ("lineage", "ink"), ("export-notes",), ("gc",)):
+                command("registry", *words)()
+
+    return named(f"{change.__name__}, and what reads the index", call)
 
 
 @target("metadata.jsonl")

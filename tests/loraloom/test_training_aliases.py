@@ -9,6 +9,7 @@ from loraloom.hydra.aliases import alias_answer
 from loraloom.hydra.arguments import Arguments, read_arguments
 from loraloom.hydra.composer import Composer
 from loraloom.training_aliases import ALIASES
+from loraloom.training_values import STEPS
 from registry.errors import Faults, Refused
 
 SETTINGS = {  # as given there -> here
@@ -141,8 +142,25 @@ def test_units_follow_the_rest_of_the_command_line() -> None:
     assert answered("lr_warmup_steps=100", steps="400") == "here this is schedule.warmup=0.25 (a share: 100 of 400 steps)."
     assert "schedule.warmup=SHARE (100 / the steps" in str(ALIASES["lr_warmup_steps"]("100", {"max_train_epochs": "3"}))
     assert "not fewer than the 50 steps" in answered("lr_warmup_steps=100", steps="50")
+    for name in STEPS:
+        assert str(ALIASES["lr_warmup_steps"]("100", {name: "400"})).startswith("here this is schedule.warmup=0.25"), name
     assert answered("adam_beta2=0.99", adam_beta1="0.8").startswith("here this is optim.betas=[0.8,0.99]")
     assert "checkpoint.keep=4" in answered("save_last_n_steps=1000", save_every_n_steps="250")
+
+
+def test_a_value_is_never_left_blank_and_a_file_is_no_prompt() -> None:
+    assert "optim.text_lr=VALUE" in answered("text_encoder_lr=") and "optim.betas=[0.9,0.999]" in answered("adam_beta1=", adam_beta1="")
+    assert (
+        answered("sample_prompts=prompts.txt") == 'here this is preview.prompts=["TEXT","TEXT"] (the texts of prompts.txt, each in quotes).'
+    )
+
+
+def test_words_that_are_not_here_are_answered_with_those_that_are() -> None:
+    assert answered("loss_type=kl") == "objective.loss has no kl; there are mse, l1, huber, smooth_l1, pseudo_huber."
+    assert "there are auto, fp32, bf16, fp16." in answered("mixed_precision=int4")
+    assert answered("optimizer=lion").endswith(
+        "there are adamw, sgd, adafactor, prodigy, adamw_schedule_free, or the import path of a class."
+    )
 
 
 def test_no_name_hides_a_setting_of_ours(composer: Composer) -> None:

@@ -339,7 +339,7 @@ def test_a_runs_checkpoints_are_named_by_their_steps(store: Store, tmp_path: Pat
     assert store.find("ink@step-000020", kind="adapter").name == "ink@step-20"
     assert len({store.sha256(record) for record in store.expand("ink-1@step-*")}) == 3
     assert [record.name for record in store.expand("ink")] == ["ink"]
-    for reference in ("ink@step-7", "hat@step-*", "hat@step-1"):
+    for reference in ("ink@step-7", "hat@step-*", "hat@step-1", "ink@step-" + "9" * 5000):
         with pytest.raises(NotFound):
             store.expand(reference)
 
@@ -350,14 +350,42 @@ def test_the_last_and_the_best_checkpoint_have_names(store: Store, tmp_path: Pat
     assert store.find("ink@last", kind="adapter").name == "ink@step-300"
     with pytest.raises(NotFound, match="measured no held-out images"):
         store.find("ink@best")
+    state = tmp_path / "run" / "checkpoints" / "step-000300" / "state.json"
+    state.write_text('{"history": {"heldout": [{"step": 200, "losses": [0.1]}]}}')
+    with pytest.raises(NotFound, match=r"Step 200 has the lowest held-out loss.*its checkpoint is not kept"):
+        store.find("ink@best")
     rows = [{"step": 20, "losses": [0.9, 0.9]}, {"step": 100, "losses": [0.5, 0.7]}, {"step": 300, "losses": [0.8, 0.6]}]
-    state = {"version": 1, "step": 300, "history": {"base": [1.0, 1.0], "heldout": rows}}
-    (tmp_path / "run" / "checkpoints" / "step-000300" / "state.json").write_text(json.dumps(state))
+    state.write_text(json.dumps({"version": 1, "step": 300, "history": {"base": [1.0, 1.0], "heldout": rows}}))
     assert store.find("ink@best").name == "ink@step-100" and store.find("ink@best").parents[0]["ref"] == run.name
     assert str(store.find("ink@best").path).endswith("step-000100/adapter.safetensors")
     store.add(make(tmp_path / "other.safetensors", "other"), name="ink")
     store.alias("ink", "best")
     assert str(store.find("ink@best").path).endswith("other.safetensors")  # a person's own alias comes first
+
+
+def test_a_file_cannot_set_what_the_registry_itself_keeps(store: Store, tmp_path: Path) -> None:
+    """A header that names another folder as the model's own would have it read, and deleted with the record."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "letter.safetensors").write_text("mine")
+    path = tmp_path / "ink.safetensors"
+    own = {
+        "root": str(tmp_path / "private"),
+        "made_at": str(tmp_path / "private"),
+        "copies": "/x",
+        "source": "hf:a/b",
+        "files_sha256": "{}",
+    }
+    parents = json.dumps([{"role": 5, "ref": {"a": []}, "sha256": ["x"]}, {"role": "base", "ref": "sd", "sha256": None}])
+    make(path, metadata={**own, "modelspec.title": "Ink", "loraloom.parents": parents})
+    record = store.add(path)
+    assert record.parents == ({"role": None, "ref": None, "sha256": None}, {"role": "base", "ref": "sd", "sha256": None})
+    assert [node.name for node in store.lineage("ink").root.parents] == ["unnamed", "sd"]
+    assert record.path == str(path) and not record.metadata.keys() & own.keys() and record.metadata["modelspec.title"] == "Ink"
+    (warning,) = [one for one in record.warnings if one.code == "reserved-metadata"]
+    assert "copies, files_sha256, made_at, root, source" in warning.message
+    with pytest.raises(Refused, match="was not written or downloaded by LoRA Loom"):
+        store.remove("ink", delete_files=True)
+    assert store.scan(tmp_path).records()[0].path == str(path)
 
 
 def test_verify_tells_rot_from_writing(store: Store, tmp_path: Path) -> None:

@@ -11,6 +11,24 @@ from tests import tiny
 from train.config import DataConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
 
 
+def short_run(base: Path, images: Path, out: Path, /, **given: Any) -> TrainConfig:
+    """Settings of a run that finishes in a second; what is given takes the place of the defaults."""
+    values: dict[str, Any] = {
+        "name": "discs",
+        "base": str(base),
+        "data": DataConfig(path=str(images)),
+        "resolution": 32,
+        "steps": 4,
+        "batch_size": 2,
+        "lora": LoraConfig(rank=2),
+        "optim": OptimConfig(lr=1e-2),
+        "preview": PreviewConfig(prompts=[]),
+        "device": "cpu",
+        "out": str(out),
+    }
+    return TrainConfig(**(values | given))
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny sd1 folder."""
@@ -35,20 +53,7 @@ def settings(base: Path, images: Path, tmp_path: Path) -> Callable[..., TrainCon
     """Makes settings for the tiny base; what is given takes the place of the defaults."""
 
     def make(**given: Any) -> TrainConfig:
-        values: dict[str, Any] = {
-            "name": "discs",
-            "base": str(base),
-            "data": DataConfig(path=str(images)),
-            "resolution": 32,
-            "steps": 4,
-            "batch_size": 2,
-            "lora": LoraConfig(rank=2),
-            "optim": OptimConfig(lr=1e-2),
-            "preview": PreviewConfig(prompts=[]),
-            "device": "cpu",
-            "out": str(tmp_path / "runs"),
-        }
-        return TrainConfig(**(values | given))
+        return short_run(base, images, tmp_path / "runs", **given)
 
     return make
 

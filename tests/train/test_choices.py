@@ -28,6 +28,7 @@ def test_the_settings_of_optim_fill_the_options_of_these_names() -> None:
     ("optim", "words"),
     [
         (OptimConfig(name="adamv"), "optim.name: Unknown optimizer 'adamv'. Did you mean 'adamw'"),
+        (OptimConfig(name="AdamW8bit"), "optim.name: Unknown optimizer 'AdamW8bit'. Did you mean 'adamw'"),
         (OptimConfig(params=OptimParams(d_coef=2.0)), "adamw has no option 'd_coef'"),
         (OptimConfig(name="sgd", betas=[0.9, 0.99]), "sgd has no option 'betas'"),
         (OptimConfig(name="sgd", params=OptimParams(dampening=2.0)), "optim.params.dampening must be a number from 0 to 1, got 2.0"),

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from registry.errors import Faults, Refused
 from registry.store import Store
 from train import run
 from train.config import Precision, TrainConfig
-from train.environment import ENGINES, check_environment, environment_notes
+from train.environment import ENGINES, check_environment, environment_notes, processes_of
+from train.execute import make_accelerator
 
 Settings = Callable[..., TrainConfig]
 
@@ -47,3 +49,31 @@ def test_overruled_variables_are_noted(settings: Settings) -> None:
     assert environment_notes(config, {"ACCELERATE_MIXED_PRECISION": "fp16"}) == [
         "ACCELERATE_MIXED_PRECISION=fp16 has no effect: precision=fp32 acts"
     ]
+
+
+@pytest.mark.parametrize("size", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_processes_without_a_launcher_are_refused(size: str, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU accelerate would wait for the others, on a GPU it would be one process where the plan counts four."""
+    monkeypatch.setenv(size, "4")
+    with pytest.raises(Refused, match=f"{size}=4 counts 4 processes, but no LOCAL_RANK or RANK .* Unset it"):
+        run.plan(settings(), store)
+    with pytest.raises(Faults, match=f"{size}=4 counts 4 processes, but no LOCAL_RANK says"):
+        check_environment(torch.device("cuda"), {size: "4", "OMPI_COMM_WORLD_RANK": "0"})
+    check_environment(torch.device("cuda"), {size: "4", "LOCAL_RANK": "0"})
+    check_environment(torch.device("cpu"), {size: "4", "OMPI_COMM_WORLD_RANK": "0"})
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "1.5"])
+def test_what_is_no_number_of_processes_is_refused(value: str, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", value)
+    with pytest.raises(Refused, match=f"WORLD_SIZE={value} is no number of processes"):
+        run.plan(settings(epochs=1.0), store)
+    with pytest.raises(Faults, match="LOCAL_RANK=x is no number of a process"):
+        check_environment(None, {"LOCAL_RANK": "x"})
+    assert processes_of({"WORLD_SIZE": "3"}) == 3 and processes_of({}) == 1
+
+
+def test_other_processes_than_the_plan_counts_are_refused(settings: Settings, store: Store) -> None:
+    plan = replace(run.plan(settings(), store), processes=2)
+    with pytest.raises(Refused, match="The plan counts 2 processes, and accelerate started 1"):
+        make_accelerator(plan)

@@ -30,6 +30,14 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
 
 
+def trigger_counts(captions: Iterable[str], trigger: str, count: Count | None) -> tuple[int, int]:
+    """(captions that contain the trigger where the model reads it, those that contain it only behind the token limit)."""
+    word = " ".join(trigger.split())
+    containing = [text for caption in captions if has_trigger(text := prompt_of(caption, None), word)]
+    read = sum(has_trigger(read_part(text, count), word) for text in containing)
+    return read, len(containing) - read
+
+
 def prompt_of(caption: str | None, trigger: str | None, *, count: Count | None = None) -> str:
     """The prompt that is trained: line breaks become spaces; the trigger is prepended, unless the caption contains it.
 

@@ -6,6 +6,7 @@ A folder is read as train/data/folder.py describes; anything else is opened by `
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,13 @@ from pathlib import Path
 
 from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable, read_image
+from registry.home import expanded
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
 from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
-
-LISTED = 12  # names in one note
+from train.data.wording import counted, listed
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,23 @@ def read_set(config: DataConfig, *, path: str | None = None, report: Report = si
 
 def inspect_set(config: DataConfig, *, path: str, report: Report = silent) -> Findings:
     """All findings about the set at `path`, as `data lint` shows them."""
-    folder = Path(path).expanduser()
-    if folder.is_file():
+    folder = expanded(path)
+    if os.path.isfile(folder):
         from train.data.hub import is_table
 
         if not is_table(folder):
             return Findings(faults=[f"{folder} is a file. {EXPECTED}."])
-    found = _inspect_folder(folder, config, report) if folder.is_dir() else _inspect_hub(path, config, report)
+    found = _inspect_folder(folder, config, report) if os.path.isdir(folder) else _inspect_hub(path, config, report)
     _check_captions(found, config)
     _note_twins(found)
     return found
 
 
 def _inspect_folder(folder: Path, config: DataConfig, report: Report) -> Findings:
-    reading = read_folder(folder, config)
+    try:
+        reading = read_folder(folder, config)
+    except OSError as error:
+        return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, caption) for file, caption in reading.captions]
     _decode_all(found, entries, report)
@@ -128,9 +132,9 @@ def _reading_notes(images: Mapping[str, Decoded]) -> list[str]:
             profiles[image.profile].append(name)
         for remark in image.remarks:
             remarks[remark].append(name)
-    notes = [f"{len(names)} converted to sRGB from the colour profile {profile}: {_some(names)}" for profile, names in profiles.items()]
-    notes += [f"several frames, the first is used: {_some(deep)}"] if deep else []
-    return notes + [f"{_some(names)}: {remark}" for remark, names in remarks.items()]
+    notes = [f"{len(names)} converted to sRGB from the colour profile {profile}: {listed(names)}" for profile, names in profiles.items()]
+    notes += [f"several frames, the first is used: {listed(deep)}"] if deep else []
+    return notes + [f"{listed(names)}: {remark}" for remark, names in remarks.items()]
 
 
 def _check_captions(found: Findings, config: DataConfig) -> None:
@@ -141,7 +145,7 @@ def _check_captions(found: Findings, config: DataConfig) -> None:
             found.faults.append(f"{sample.name}: {fault}")
     if found.samples and not with_caption and not found.faults and config.trigger is None:
         found.faults.append(
-            f"none of its {len(found.samples)} images has a caption, and data.trigger is not set. Write NAME.txt beside each, "
+            f"none of its {counted(len(found.samples), 'image')} has a caption, and data.trigger is not set. Write NAME.txt beside each, "
             "or set data.trigger to the word that will be their caption"
         )
 
@@ -160,8 +164,4 @@ def _note_twins(found: Findings) -> None:
         if len({sample.sha256 for sample in group}) > 1:
             alike.append(" ~ ".join(sample.name for sample in group))
     if alike:
-        found.notes.append(f"nearly the same image several times, in another format, quality or size: {_some(alike, '; ')}")
-
-
-def _some(names: Sequence[str], between: str = ", ") -> str:
-    return between.join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+        found.notes.append(f"nearly the same image several times, in another format, quality or size: {listed(alike, between='; ')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from train.config import DataConfig
 from train.data.images import is_image, unread_reason
 from train.data.metadata import METADATA, read_rows
 from train.data.sidecars import SIDECARS, match_sidecars, read_caption, unread_captions
+from train.data.wording import counted, names_of
 
 EXPECTED = (
     "Expected a folder of images (NAME.png, .jpg, .webp, ...) each with its caption in NAME.txt beside it, "
@@ -55,8 +57,10 @@ def read_folder(folder: Path, config: DataConfig) -> FolderReading:
     rest = [file for file in files if file not in {*images, *tables, *sidecars, *unread} and not is_image(file)]
     bare = [file for file, caption in found.captions if caption is None]
     lone = match_sidecars(images, sidecars).lone
-    looking = unread_captions(folder, bare, [*lone, *rest], config.trigger) if not tables or config.caption_column is None else []
+    looking = unread_captions(folder, bare, [*lone, *rest], config.trigger) if not tables or config.caption_column is None else {}
     found.faults += looking
+    at_fault = {file for files in looking.values() for file in files}
+    lone, rest = ([file for file in some if file not in at_fault] for some in (lone, rest))
     if lone and not tables:
         found.notes.append(f"text files with no image of their name: {names_of(lone)}")
     if rest:
@@ -106,7 +110,7 @@ def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool) -> str:
             counts[inner.name] = count
     if not counts:
         return ""
-    listed = ", ".join(f"{name}/ ({count} images)" for name, count in counts.items())
+    listed = ", ".join(f"{name}/ ({counted(count, 'image')})" for name, count in counts.items())
     if empty:
         return f", only in its subfolders: {listed}; data.path reads one folder, so name one of them"
     found.notes.append(f"subfolders are not read: {listed}" + (" (heldout/ is for held-out loss)" if "heldout" in counts else ""))
@@ -151,7 +155,7 @@ def _captions_of_table(
         where = f"{table.name}, row {number}"
         if Path(name).is_absolute() or ".." in Path(name).parts:
             found.faults.append(f"{where}: {name} lies outside the folder")
-        elif not file.is_file():
+        elif not os.path.isfile(file):
             found.faults.append(f"{where}: names {name}, which does not exist")
         elif file in listed:
             found.faults.append(f"{where}: names {name} a second time")
@@ -159,11 +163,5 @@ def _captions_of_table(
             listed[file] = caption
     images = _without_masks(images, set(listed), found)
     missing = [image for image in images if image not in listed]
-    found.faults += [f"{image.name}: is not listed in {table.name}, which lists {len(rows)} of the images" for image in missing]
+    found.faults += [f"{image.name}: is not listed in {table.name}, which lists {counted(len(rows), 'image')}" for image in missing]
     return list(listed.items())
-
-
-def names_of(files: Sequence[Path], most: int = 12) -> str:
-    """The files' names, the first of them where there are many."""
-    names = [file.name for file in files]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import JobFailed
+from registry.home import expanded
 from registry.names import suggest
 from registry.sources.network import check_reachable
 from train.config import DataConfig
@@ -36,17 +37,18 @@ def read_hub(path: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
         table = _open(path, config.split)
     except Exception as error:  # load_dataset raises its builders' errors, the hub's and the network's
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if Path(path).expanduser().exists() else " There is no such folder on this machine."
+        hint = "" if expanded(path).exists() else " There is no such folder on this machine."
         return [], [f"data.path={path!r} cannot be opened ({reason}).{hint}"]
     return _columns(table, path, config)
 
 
 def _mistyped(path: str) -> str | None:
     """The fault of a path that does not exist and cannot be a set on the hub, found without the network."""
-    place = Path(path).expanduser()
-    if place.exists() or (HUB_NAME.fullmatch(path) and not place.parent.is_dir()):
+    place = expanded(path)
+    is_near = os.path.isdir(place.parent)
+    if os.path.exists(place) or (HUB_NAME.fullmatch(path) and not is_near):
         return None
-    near = [entry.name for entry in place.parent.iterdir() if entry.is_dir()] if place.parent.is_dir() else []
+    near = [entry.name for entry in place.parent.iterdir() if entry.is_dir()] if is_near else []
     close = get_close_matches(place.name, near, n=3)
     hint = f" Did you mean {' or '.join(repr(str(place.with_name(name))) for name in close)}?" if close else ""
     return f"data.path={path!r}: there is no such folder or file.{hint} A set on the hub is OWNER/NAME."
@@ -56,7 +58,7 @@ def _open(path: str, split: str) -> Any:
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()  # progress is reported by the caller
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_file():
         return load_dataset(BUILDERS[file.suffix.lower()], data_files=str(file), split=split)
     with _network_or_cache(path):
@@ -70,7 +72,7 @@ def _network_or_cache(path: str) -> Iterator[None]:
 
     from datasets import config
 
-    if Path(path).expanduser().exists() or constants.HF_HUB_OFFLINE:
+    if expanded(path).exists() or constants.HF_HUB_OFFLINE:
         yield
         return
     try:
@@ -130,7 +132,7 @@ def _bytes(table: Any, number: int, column: str) -> bytes:
         value = value.get("path")
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
-    if isinstance(value, str) and Path(value).is_file():
+    if isinstance(value, str) and os.path.isfile(value):
         return Path(value).read_bytes()
     if isinstance(value, str):
         try:

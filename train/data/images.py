@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def unread_reason(file: PurePath) -> str | None:
 
 def holds_images(folder: Path) -> bool:
     """Whether there are images in the folder, read or not."""
-    return folder.is_dir() and any(is_image(file) or unread_reason(file) for file in folder.iterdir())
+    return os.path.isdir(folder) and any(is_image(file) or unread_reason(file) for file in folder.iterdir())
 
 
 def scaled_size(size: Size, resolution: int) -> tuple[int, int]:

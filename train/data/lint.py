@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from registry.home import expanded
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.config import DataConfig
-from train.data.captions import Count, has_trigger, prompt_of, read_part, shortened, syntax_notes
+from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
 from train.data.dataset import Sample, inspect_set
 from train.data.images import holds_images
-from train.data.split import near_leaks
+from train.data.split import leaks, near_leaks
+from train.data.wording import counted
 
 WORDS = 60  # of a caption; CLIP reads 75 tokens, and a word is at least one
 
@@ -43,9 +44,11 @@ class Lint:
     def to_text(self) -> str:
         """For a person."""
         captions = sum(sample.caption is not None for sample in self.samples)
-        lines = [f"{self.path}: {len(self.samples)} images, {captions} captions, {len(self.heldout)} held out"]
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        lines += [f"{count}; training refuses the set:" if self.faults else "no faults; training accepts the set"]
+        counts = f"{counted(len(self.samples), 'image')}, {counted(captions, 'caption')}, {len(self.heldout)} held out"
+        verdict = (
+            f"{counted(len(self.faults), 'fault')}; training refuses the set:" if self.faults else "no faults; training accepts the set"
+        )
+        lines = [f"{self.path}: {counts}", verdict]
         lines += [f"  - {fault}" for fault in self.faults]
         lines += ["notes:", *(f"  - {note}" for note in self.notes)] if self.notes else []
         return as_lines(lines)
@@ -57,14 +60,13 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     found = inspect_set(config, path=path, report=report)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
-    beside = Path(path).expanduser() / "heldout"
+    beside = expanded(path) / "heldout"
     if holds_images(beside):
         inner = inspect_set(config, path=str(beside), report=report)
         heldout = inner.samples
         faults += [f"heldout/: {fault}" for fault in inner.faults]
         notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]
-        trained = {sample.sha256: sample.name for sample in found.samples}
-        faults += [f"heldout/{s.name} is the training image {trained[s.sha256]}" for s in heldout if s.sha256 in trained]
+        faults += [f"heldout/{leak}" for leak in leaks(found.samples, heldout)]
     notes += _remarks(found.samples, resolution)
     notes += _caption_remarks(found.samples, config.trigger, count)
     return Lint(path, tuple(found.samples), tuple(heldout), tuple(faults), tuple(notes))
@@ -89,15 +91,14 @@ def _caption_remarks(samples: Sequence[Sample], trigger: str | None, count: Coun
     often = [f"{shortened(caption)!r} ({times} times)" for caption, times in Counter(captions).most_common(5) if times > 1]
     remarks = [f"captions used more than once: {', '.join(often)}"] if often else []
     several = sum(len((sample.caption or "").strip().splitlines()) > 1 for sample in samples)
-    remarks += [f"{several} captions have several lines, which are joined to one"] if several else []
+    remarks += [f"{several} of {len(captions)} captions have several lines, which are joined to one"] if several else []
     remarks += _lengths(named, count)
-    read = [read_part(caption, count) for caption in captions]
     if trigger:
-        word = " ".join(trigger.split())
-        inside, whole = (sum(has_trigger(text, word) for text in texts) for texts in (read, captions))
+        inside, late = trigger_counts(captions, trigger, count)
         remarks.append(f"{inside} of {len(captions)} captions contain the trigger")
-        remarks += [f"{whole - inside} contain it only behind the token limit, unread; it is prepended to those"] if whole > inside else []
-    return remarks + syntax_notes(read)
+        behind = f"{late} of {len(captions)} captions contain it only behind the token limit, unread; it is prepended to those"
+        remarks += [behind] if late else []
+    return remarks + syntax_notes(read_part(caption, count) for caption in captions)
 
 
 def _lengths(named: Mapping[str, str], count: Count | None) -> list[str]:
@@ -105,7 +106,7 @@ def _lengths(named: Mapping[str, str], count: Count | None) -> list[str]:
     if count is None:
         long = {name: len(caption.split()) for name, caption in named.items() if len(caption.split()) > WORDS}
         most = max(long, key=lambda name: long[name], default="")
-        where = f"{len(long)} captions have more than {WORDS} words (most: {most}, {long.get(most, 0):,})"
+        where = f"{len(long)} of {len(named)} captions have more than {WORDS} words (most: {most}, {long.get(most, 0):,})"
         return [f"{where}: give --base to see how much of them is read"] if long else []
     needs = {name: count(caption) for name, caption in named.items()}
     cut = {name: need for name, (need, fits) in needs.items() if need > fits}

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from train.data.wording import counted, names_of
+
 SIDECARS = (".txt", ".caption")
 TEXTS = (*SIDECARS, ".json", ".jsonl", ".yaml", ".yml", ".xml", ".cap", ".tag", ".tags", ".text", ".prompt", ".md", ".csv", ".tsv")
 TABLES = (".json", ".jsonl", ".csv", ".tsv")
@@ -54,33 +56,36 @@ def read_caption(file: Path) -> tuple[str | None, str | None]:
         return None, f"{file.name}: cannot be read ({error.strerror})"
 
 
-def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], trigger: str | None) -> list[str]:
-    """Faults of files that look like captions of images without one, so that their texts are not left out unseen."""
+def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], trigger: str | None) -> dict[str, list[Path]]:
+    """Faults of files that look like captions of images without one, so that their texts are not left out unseen: fault -> the files."""
     if not bare:
-        return []
+        return {}
     others = list(files)
     stems = {image.stem.casefold() for image in bare}
     alike = [file for file in others if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
     tables = [file for file in others if file not in alike and file.suffix.lower() in TABLES and _names_images(file, bare)]
-    faults = []
+    faults = {}
     alone = "" if trigger is None else f" As they are, data.trigger alone ({trigger!r}) would be the caption of those images."
     if alike:
-        faults.append(
-            f"{_names(alike)}: named like images without a caption, and not read. If they hold the captions, {AS_CAPTIONS};"
+        fault = (
+            f"{names_of(alike)}: named like images without a caption, and not read. If they hold the captions, {AS_CAPTIONS};"
             f" else move them out of the folder.{alone}"
         )
+        faults[fault] = alike
     if tables:
-        faults.append(
-            f"{_names(tables)}: names images without a caption, and is not read. If it holds the captions, save it as metadata.jsonl or"
+        fault = (
+            f"{names_of(tables)}: names images without a caption, and is not read. If it holds the captions, save it as metadata.jsonl or"
             f" metadata.csv with the columns file_name and text; else move it out of the folder.{alone}"
         )
+        faults[fault] = tables
     for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         texts = [file for file in inner.iterdir() if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
         if texts and not any(_is_beside(file, inner) for file in texts):
-            faults.append(
-                f"{inner.name}/ has {len(texts)} files named like images without a caption ({_names(texts, 3)}), and is not read."
-                f" If they hold the captions, {AS_CAPTIONS}; else move the folder away.{alone}"
+            fault = (
+                f"{inner.name}/ has {counted(len(texts), 'file')} named like images without a caption ({names_of(texts, most=3)}),"
+                f" and is not read. If they hold the captions, {AS_CAPTIONS}; else move the folder away.{alone}"
             )
+            faults[fault] = texts
     return faults
 
 
@@ -104,8 +109,3 @@ def _is_beside(file: Path, folder: Path) -> bool:
     from train.data.images import is_image
 
     return any(is_image(other) and other.stem in (file.stem, Path(file.stem).stem) for other in folder.iterdir())
-
-
-def _names(files: Sequence[Path], most: int = 12) -> str:
-    names = [file.name for file in files]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

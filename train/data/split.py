@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from registry.errors import Faults, Refused
+from registry.home import expanded
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
 from train.data.images import holds_images
 from train.data.near_duplicates import near_duplicates
+from train.data.wording import counted
 from train.loop.rng import seed_of
 
 
@@ -35,14 +36,14 @@ class TrainSplit:
 
 def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> TrainSplit:
     """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
-    beside = Path(dataset.path).expanduser() / "heldout"
+    beside = expanded(dataset.path) / "heldout"
     given = config.heldout.path
     if given is None and holds_images(beside):
         given = str(beside)
     if given is not None:
         held = read_set(config.data, path=given, report=report)
         share = " (heldout.share is not used)" if config.heldout.share else ""
-        source = f"{len(held.samples)} images of {given}{share}"
+        source = f"{counted(len(held.samples), 'image')} of {given}{share}"
         return TrainSplit(dataset.samples, held.samples, source, (*held.notes, *near_leaks(dataset.samples, held.samples)))
     if config.heldout.share:
         train, held_out = split_by_content(dataset.samples, config.heldout.share)
@@ -101,9 +102,13 @@ def near_leaks(trained: Sequence[Sample], heldout: Sequence[Sample]) -> list[str
     return notes
 
 
+def leaks(trained: Iterable[Sample], heldout: Iterable[Sample]) -> list[str]:
+    """Faults of held-out images that are trained on."""
+    names = {sample.sha256: sample.name for sample in trained}
+    return [f"{sample.name} is the training image {names[sample.sha256]}" for sample in heldout if sample.sha256 in names]
+
+
 def check_leaks(split: TrainSplit) -> None:
     """Raise Faults for held-out images that are trained on."""
-    trained = {sample.sha256: sample.name for sample in split.train}
-    leaks = [f"{sample.name} is the training image {trained[sample.sha256]}" for sample in split.heldout if sample.sha256 in trained]
-    if leaks:
-        raise Faults("Held-out images are trained on, so their loss would be meaningless. Remove them from one of the two:", leaks)
+    if found := leaks(split.train, split.heldout):
+        raise Faults("Held-out images are trained on, so their loss would be meaningless. Remove them from one of the two:", found)

@@ -11,6 +11,7 @@ from registry.formats.atomic_file import write_safetensors
 from registry.home import home_dir
 
 if TYPE_CHECKING:
+    from blake3 import blake3
     from torch import Tensor
 
 DIGEST = "loraloom.digest"  # in an entry's header: blake3 of its key and its tensors
@@ -69,8 +70,10 @@ def _read(path: Path, key: str) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping, it has keys() alone
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise Damaged(f"the file is damaged ({error})") from error
+    except OSError as error:
+        raise Damaged(f"the file cannot be read ({error})") from error
     if digest is None:
         raise Damaged("an earlier version of loraloom wrote them without a digest")
     if digest != digest_of(key, tensors):
@@ -79,13 +82,19 @@ def _read(path: Path, key: str) -> dict[str, Tensor]:
 
 
 def digest_of(key: str, tensors: Mapping[str, Tensor]) -> str:
-    """blake3 of the key and of every tensor's name, dtype, shape and bytes."""
-    import torch
+    """blake3 of the key and the tensors."""
     from blake3 import blake3
 
     digest = blake3(key.encode())
+    add_tensors(digest, tensors)
+    return digest.hexdigest()
+
+
+def add_tensors(digest: blake3, tensors: Mapping[str, Tensor]) -> None:
+    """Add every tensor's name, dtype, shape and bytes to the digest, sorted by name."""
+    import torch
+
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(memoryview(flat.view(torch.uint8).numpy()))  # type: ignore[arg-type]  # numpy arrays are buffers
-    return digest.hexdigest()

@@ -137,8 +137,8 @@ def read(folder: Path) -> Checkpoint:
     """Read a checkpoint and verify its hashes. Raises Damaged; JobFailed for one that this program or this user cannot read."""
     try:
         state = from_json((folder / STATE).read_bytes())
-        version, step, files = state["version"], int(state["step"]), dict(state["files"])
-        wrong = [name for name, sha256 in files.items() if _sha256(folder / name) != sha256]
+        version, step, files = state["version"], int(state["step"]), state["files"]
+        wrong = [name for name in (ADAPTER, TRAINING) if _sha256(folder / name) != files[name]]
         training = _training(folder / TRAINING) if not wrong else {}
         history = dict(state["history"])
     except PermissionError as error:

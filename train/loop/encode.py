@@ -26,7 +26,7 @@ from registry.progress import Report, Tick
 from train.data.captions import shortened
 from train.data.dataset import Sample
 from train.data.images import TRANSFORM, crop_corner, fit, scaled_size, to_pixels
-from train.loop.cache import Cache
+from train.loop.cache import Cache, add_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,6 @@ TextInput = Conditioning | list[str]  # of a batch: conditionings, or prompts th
 
 def module_hash(*modules: nn.Module) -> str:
     """blake3 over every module's config, and its weights' names, dtypes, shapes and bytes."""
-    import torch
     from blake3 import blake3
 
     digest = blake3(max_threads=blake3.AUTO)
@@ -114,10 +113,7 @@ def module_hash(*modules: nn.Module) -> str:
         config = getattr(module, "config", {})
         plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
         digest.update(json.dumps({k: v for k, v in plain.items() if not k.startswith("_")}, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        add_tensors(digest, module.state_dict())
     return digest.hexdigest()
 
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from registry.errors import JobFailed, is_out_of_memory
+from registry.errors import JobFailed
 from registry.progress import Report, Tick
-from registry.typed_values import is_of
 from train.config import Precision
 from train.loop import checkpoint
+from train.loop.history import History
 from train.loop.interrupt import Interrupted, StopRequest
 from train.loop.pace import Pace, times_due
 from train.loop.rng import samples_at
+from train.loop.saved_state import training_state
 from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
-from train.loop.validation import Difference, Probe, difference
-from train.lora import adapter_disabled, set_lora_tensors
-from train.optim import has_evaluation_weights, load_state
+from train.loop.validation import Probe
+from train.lora import adapter_disabled
 
 WINDOW = 10  # steps whose numbers are read together, so that a GPU need not wait
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
@@ -34,37 +34,6 @@ class Previews(Protocol):
     """Draws the preview prompts with the weights as they are."""
 
     def draw(self, state: TrainState, step: int) -> list[Path]: ...
-
-
-@dataclass
-class History:
-    """Held-out losses and time so far; saved in every checkpoint."""
-
-    base: list[float] = field(default_factory=list)  # held-out loss of the base, an image each
-    heldout: list[dict[str, Any]] = field(default_factory=list)  # {"step", "losses"}
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return {"base": self.base, "heldout": self.heldout, "seconds": self.seconds}
-
-    @property
-    def best_step(self) -> int | None:
-        """The step with the lowest mean held-out loss, the earliest of equals."""
-        means = [(math.fsum(row["losses"]) / len(row["losses"]), row["step"]) for row in self.heldout]
-        return min(means)[1] if means else None
-
-    def mean(self, step: int | None) -> float | None:
-        """Mean held-out loss at a step."""
-        return next((math.fsum(row["losses"]) / len(row["losses"]) for row in self.heldout if row["step"] == step), None)
-
-    @property
-    def base_mean(self) -> float | None:
-        return math.fsum(self.base) / len(self.base) if self.base else None
-
-    def difference(self, step: int | None) -> Difference | None:
-        """The paired difference to the base at a step."""
-        losses = next((row["losses"] for row in self.heldout if row["step"] == step), None)
-        return difference(losses, self.base) if losses and self.base else None
 
 
 @dataclass(kw_only=True)
@@ -129,14 +98,18 @@ class Loop:
             self._log([{"step": 0, "heldout_base": base}])
         self._draw(0)
 
-    def _due(self, step: int) -> bool:
-        return step == self.state.config.steps or any(step % every == 0 for every in self._intervals())
+    def _intervals(self) -> dict[str, list[int]]:
+        """What is due after a step, and when: at multiples of any of these, and at the last step."""
+        config, steps = self.state.config, self.state.config.steps
+        saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
+        found = {"checkpoint": [saved]}
+        found |= {"held-out": [measured, saved]} if self.probe else {}
+        return found | ({"previews": [drawn]} if self.previews else {})
 
-    def _intervals(self) -> list[int]:
-        config = self.state.config
-        measured = [config.heldout.every or config.steps] if self.probe else []
-        drawn = [config.preview.every or config.steps] if self.previews else []
-        return [config.checkpoint.every or config.steps, *measured, *drawn]
+    def _due(self, step: int) -> set[str]:
+        """What is due after this step."""
+        last = step == self.state.config.steps
+        return {kind for kind, intervals in self._intervals().items() if last or any(step % every == 0 for every in intervals)}
 
     def _stop_requested(self) -> bool:
         """Whether any process has a stop request; several processes compare only once a window, as it costs a message."""
@@ -177,11 +150,7 @@ class Loop:
 
     def _pauses_after(self, step: int) -> dict[str, int]:
         """How often each pause is still due, the one after this step included. A checkpoint of a new best step is not foreseen."""
-        config, steps, before = self.state.config, self.state.config.steps, step - 1
-        saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
-        due = {"checkpoint": times_due(before, steps, [saved])}
-        due |= {"held-out": times_due(before, steps, [measured, saved])} if self.probe else {}
-        return due | ({"previews": times_due(before, steps, [drawn])} if self.previews else {})
+        return {kind: times_due(step - 1, self.state.config.steps, intervals) for kind, intervals in self._intervals().items()}
 
     def _check(self, metrics: StepMetrics, losses: Sequence[float], norm: float) -> None:
         """Raise JobFailed at the first number that is not finite, with the images it came from, before any checkpoint holds it."""
@@ -226,16 +195,11 @@ class Loop:
     # --- what is due
 
     def _after(self, step: int, *, stop: bool) -> None:
-        config = self.state.config
-        last = step == config.steps
-        better = False
-        if self.probe and (
-            last or step % (config.heldout.every or config.steps) == 0 or step % (config.checkpoint.every or config.steps) == 0
-        ):
-            better = self._measure(step)
-        if self.previews and not stop and (last or step % (config.preview.every or config.steps) == 0):
+        due = self._due(step)
+        better = "held-out" in due and self._measure(step)
+        if "previews" in due and not stop:
             self._draw(step)
-        if last or stop or better or step % (config.checkpoint.every or config.steps) == 0:
+        if "checkpoint" in due or stop or better:
             self.save(step)
 
     def _measure(self, step: int) -> bool:
@@ -298,66 +262,3 @@ class Loop:
             f"Stopped by {self.stop_request.signal_name or 'another process'} after step {step} of {self.state.config.steps}. "
             f"The checkpoint is saved; resume with: loraloom train resume={self.folder}"
         )
-
-
-def training_state(state: TrainState) -> dict[str, Any]:
-    """Optimizer state, random states and weights: all that the next step depends on beside the adapter."""
-    saved: dict[str, Any] = {
-        "optimizer": state.optimizer.state_dict(),
-        "weights": [name for name, _ in state.weights],
-        "random": checkpoint.random_states(),
-    }
-    scaled = state.config.alpha != state.config.lora.rank  # the adapter's factors hold alpha / rank
-    if has_evaluation_weights(state.optimizer) or scaled:  # the adapter holds those to use, not those that train
-        saved["trained"] = {name: weight.detach().cpu().clone() for name, weight in state.weights}
-    scaler = getattr(state.accelerator, "scaler", None)
-    return saved | ({"scaler": scaler.state_dict()} if scaler is not None else {})
-
-
-def restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
-    """Weights, optimizer and random states as they were at the checkpoint. Raises JobFailed when they do not belong to this model."""
-    try:
-        _restore(state, found, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:  # of torch and numpy, for other contents
-        if is_out_of_memory(error):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise JobFailed(f"The checkpoint {found.folder} does not hold this run's state ({reason}). Remove it, and resume.") from error
-
-
-def history_of(found: checkpoint.Checkpoint) -> History:
-    """The held-out losses and the time so far. Raises JobFailed for what is none."""
-    try:
-        history = History(**found.history)
-    except TypeError as error:
-        raise JobFailed(f"The checkpoint {found.folder} has an unreadable history ({error}). Remove it, and resume.") from error
-    rows = history.heldout if isinstance(history.heldout, list) else [None]
-    sound = all(
-        isinstance(row, dict) and is_of(row.get("losses"), list[float]) and row["losses"] and is_of(row.get("step"), int) for row in rows
-    )
-    if not (sound and is_of(history.base, list[float]) and is_of(history.seconds, float)):
-        raise JobFailed(f"The checkpoint {found.folder} has an unreadable history. Remove it, and resume.")
-    return history
-
-
-def _restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
-    names = [name for name, _ in state.weights]
-    if list(found.training["weights"]) != names:
-        raise JobFailed(f"The checkpoint {found.folder} has other layers than this run's settings.")
-    set_lora_tensors(state.modules, tensors)
-    load_state(state.optimizer, found.training["optimizer"])
-    _restore_trained(state, found.training.get("trained", {}))
-    checkpoint.set_random_states(found.training["random"])
-    scaler = getattr(state.accelerator, "scaler", None)
-    if scaler is not None and "scaler" in found.training:
-        scaler.load_state_dict(found.training["scaler"])
-
-
-def _restore_trained(state: TrainState, trained: Mapping[str, Any]) -> None:
-    """The weights of an optimizer that trains other ones than those to use."""
-    import torch
-
-    with torch.no_grad():
-        for name, weight in state.weights:
-            if name in trained:
-                weight.copy_(trained[name])

@@ -29,6 +29,7 @@ class Pace:
     began: float = field(default_factory=time.perf_counter)
     pauses: dict[str, Spent] = field(default_factory=dict)
     steps: int = 0
+    before: float = 0.0  # seconds of the pauses before the first step
 
     @contextmanager
     def pause(self, kind: str) -> Iterator[None]:
@@ -44,9 +45,7 @@ class Pace:
     def begin_steps(self) -> None:
         """The first step starts now; pauses before it count for what such a pause takes, not for this loop's time."""
         self.began = time.perf_counter()
-        self._before = sum(spent.seconds for spent in self.pauses.values())
-
-    _before: float = 0.0
+        self.before = sum(spent.seconds for spent in self.pauses.values())
 
     @property
     def elapsed(self) -> float:
@@ -56,7 +55,7 @@ class Pace:
     @property
     def rate(self) -> float:
         """Mean steps a second over all steps of this process, without the pauses; 0 before the first."""
-        paused = sum(spent.seconds for spent in self.pauses.values()) - self._before
+        paused = sum(spent.seconds for spent in self.pauses.values()) - self.before
         return self.steps / max(self.elapsed - paused, 1e-9) if self.steps else 0.0
 
     def seconds_left(self, steps: int, pauses: Mapping[str, int]) -> float | None:

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 from registry.errors import JobFailed, Refused
 from registry.files.write_failure import explained
 from registry.formats.atomic_file import write_text
-from registry.names import Table
+from registry.names import Table, suggest
 from registry.plain_values import from_json
+from registry.typed_values import is_of
 from train.config import TrainConfig, to_plain
 
 METRICS = "metrics.jsonl"
@@ -41,7 +42,17 @@ def trackers_of(text: str) -> list[str]:
 
         if importlib.util.find_spec("tensorboard") is None:
             raise Refused("tracker=tensorboard needs the package: pip install 'loraloom[tensorboard]', or use tracker=jsonl.")
+    if "wandb" in names:
+        wandb_mode()
     return names
+
+
+def wandb_mode() -> Mode:
+    """The mode of WANDB_MODE, offline where it is not set. Raises Refused for one that wandb has not."""
+    given = os.environ.get("WANDB_MODE") or "offline"
+    if given not in get_args(Mode):
+        raise Refused(f"WANDB_MODE={given} is no mode of wandb. {suggest(given, get_args(Mode))}")
+    return cast("Mode", given)
 
 
 def open_trackers(folder: Path, config: TrainConfig, *, after: int) -> list[Tracker]:
@@ -52,15 +63,15 @@ def open_trackers(folder: Path, config: TrainConfig, *, after: int) -> list[Trac
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; a last line cut off by a kill is left out. Raises JobFailed for another that is none."""
     try:
-        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / METRICS).read_bytes().splitlines()
     except FileNotFoundError:
         return []
     rows = []
     for number, line in enumerate(lines):
         try:
             row = from_json(line)
-            if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
-                raise ValueError("it has no step")
+            if not (isinstance(row, dict) and is_of(row.get("step"), int) and is_of([*row.values()], list[float])):
+                raise ValueError("it is no row of numbers with a step")
             rows.append(row)
         except ValueError as error:
             if number != len(lines) - 1:
@@ -124,20 +135,26 @@ class WandB:
 
         import wandb
 
-        mode = cast("Mode", os.environ.get("WANDB_MODE", "offline"))
+        mode = wandb_mode()
         if mode == "offline":
             _replace_offline_runs(folder)
         identity = hashlib.sha256(str(folder).encode()).hexdigest()[:16]  # a resume goes on with the same run
-        self._run: Any = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "loraloom"),
-            name=f"{config.name} {folder.name}",
-            id=identity,
-            resume="allow",
-            dir=str(folder),
-            mode=mode,
-            config=to_plain(config),
-            settings=wandb.Settings(console="off", silent=True),
-        )
+        try:
+            self._run: Any = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "loraloom"),
+                name=f"{config.name} {folder.name}",
+                id=identity,
+                resume="allow",
+                dir=str(folder),
+                mode=mode,
+                config=to_plain(config),
+                settings=wandb.Settings(console="off", silent=True),
+            )
+        except wandb.Error as error:  # no key, no such project, no network
+            reason = str(error).strip().partition("\n")[0]
+            raise JobFailed(
+                f"wandb cannot start ({reason}). Log in with wandb login, or unset WANDB_MODE: the run is then kept offline."
+            ) from error
         if mode == "offline":
             self.log(_rows_until(folder, after))
 

@@ -29,7 +29,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     figure = Figure(figsize=(11, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    _training(left, [row for row in rows if "loss" in row])
+    _training(left, [row for row in rows if {"loss", "lr"} <= row.keys()])
     _heldout(right, rows)
     figure.suptitle(title)
     buffer = BytesIO()
@@ -60,7 +60,7 @@ def _heldout(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.axhline(base, color=BASE, linewidth=1.2, label="base")
     steps, values = [0, *(row["step"] for row in measured)], [base, *(row["heldout"] for row in measured)]
     axes.plot(steps, values, color=INK, marker="o", markersize=3, label="with the LoRA")
-    spans = [row for row in measured if "heldout_difference_low" in row]
+    spans = [row for row in measured if {"heldout_difference_low", "heldout_difference_high"} <= row.keys()]
     if spans:
         low, high = ([base + row[f"heldout_difference_{end}"] for row in spans] for end in ("low", "high"))
         axes.fill_between(

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from registry.errors import JobFailed, NotFound, Refused
-from registry.files.locks import locked
+from registry.errors import JobFailed, NotFound, Refused, WriteFailed
+from registry.files.locks import locked, take
 from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_json, write_text
+from registry.home import expanded
 from registry.names import suggest
 from registry.plain_values import from_json
 from train.config import TrainConfig, read_yaml, to_yaml
@@ -27,7 +28,7 @@ UNFINISHED = ".tmp-"
 
 def make_folder(config: TrainConfig, name: str, inputs: Mapping[str, Any]) -> Path:
     """A new run folder with config.yaml and inputs.json in it, created atomically. Two in one second do not collide."""
-    parent = Path(config.out).expanduser().absolute() / name
+    parent = expanded(config.out).absolute() / name
     made = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
     with explained(parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -52,9 +53,12 @@ def _place(made: Path, parent: Path) -> Path:
         if final.exists():
             continue
         try:
-            os.rename(made, final)  # fails on a folder with something in it, which every run folder has
-        except OSError:
-            continue
+            with explained(final):
+                os.rename(made, final)  # fails on a folder with something in it, which every run folder has
+        except WriteFailed:
+            if final.exists():
+                continue
+            raise
         return final
     raise JobFailed(f"No free name for a run folder in {parent}.")
 
@@ -62,13 +66,13 @@ def _place(made: Path, parent: Path) -> Path:
 def find_folder(resume: str, *, out: str, name: str | None) -> Path:
     """The run folder of `resume=`: a path, or `latest` for the newest run of that name (of any name when none is given)."""
     if resume != "latest":
-        folder = Path(resume).expanduser().absolute()
+        folder = expanded(resume).absolute()
         if (folder / CONFIG).is_file():
             return folder
         if not folder.is_dir():
             raise NotFound(f"resume={resume}: there is no such folder. Give a run folder (it holds {CONFIG}), or latest.")
         raise Refused(f"resume={resume}: this is not a run folder, it has no {CONFIG}. Give one of {out}/<name>/<stamp>.")
-    root = Path(out).expanduser().absolute()
+    root = expanded(out).absolute()
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
     if name is not None and name not in names:
         raise NotFound(f"resume=latest: there are no runs named {name!r} in {root}. {suggest(name, names)}")
@@ -121,19 +125,12 @@ def in_use_beside(folder: Path) -> list[Path]:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether another process holds the folder."""
-    if os.name == "nt":
-        return False
-    import fcntl
-
+    """Whether another process holds the folder; its lock is not made where there is none."""
     try:
         with (folder / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return take(file.fileno(), shared=True) is False
     except OSError:
         return False
-    return False
 
 
 def sweep(folder: Path) -> None:

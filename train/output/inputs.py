@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json, write_text
+from registry.typed_values import is_of
 from train.config import to_yaml
 from train.output import folder
 from train.plan.plan import Plan
@@ -84,7 +85,11 @@ def _is_sound(inputs: Mapping[str, Any]) -> bool:
         and all(isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("file", "sha256", "prompt")) for row in part)
         for part in rows
     )
-    return texts and isinstance(base, dict) and isinstance(base.get("sha256"), str) and isinstance(inputs.get("resumes"), list)
+    resumes = inputs.get("resumes")
+    rows_of_resumes = isinstance(resumes, list) and all(
+        isinstance(row, dict) and is_of(row.get("step"), int) and isinstance(row.get("changes"), dict) for row in resumes
+    )
+    return texts and rows_of_resumes and isinstance(base, dict) and isinstance(base.get("sha256"), str)
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:

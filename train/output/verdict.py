@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Any
 
-from train.loop.loop import History
+from train.loop.history import History
 from train.loop.validation import Difference, difference
 
 

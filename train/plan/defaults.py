@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from registry.detect.loading import prediction_override
+from registry.home import expanded
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
 from train.config import TrainConfig
 from train.dotted import is_dotted
@@ -33,7 +33,7 @@ def defaults_of(
         "prediction": config.prediction or prediction_override(base.record),
         "data.path": _absolute(config.data.path),
         "heldout.path": _absolute(config.heldout.path),
-        "out": str(Path(config.out).expanduser().absolute()),
+        "out": str(expanded(config.out).absolute()),
         "resolution": resolution,
         "clip_skip": config.clip_skip or None,  # 0 leaves out no layer either
         "precision": precision,
@@ -65,7 +65,7 @@ def name_of(config: TrainConfig) -> str:
     """The name given, else the last part of data.path with what a name cannot hold made `_`."""
     if config.name is not None:
         return config.name
-    return safe_name(Path(str(config.data.path)).expanduser().name)
+    return safe_name(expanded(str(config.data.path)).name)
 
 
 def safe_name(text: str) -> str:
@@ -76,6 +76,6 @@ def safe_name(text: str) -> str:
 
 def _absolute(path: str | None) -> str | None:
     """Existing paths made absolute, so that a resume finds them from any folder; other texts unchanged."""
-    if path is None or not Path(path).expanduser().exists():
+    if path is None or not expanded(path).exists():
         return path
-    return str(Path(path).expanduser().absolute())
+    return str(expanded(path).absolute())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from train.config import TrainConfig
-from train.data.captions import Count, has_trigger, prompt_of, read_part, syntax_notes
+from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.split import TrainSplit
 from train.output.kohya_metadata import LARGEST, tags_json
 
@@ -13,12 +13,12 @@ ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion")  # a weight moves by about 
 USUAL = (1e-6, 1e-2)  # rates of a LoRA with those; 1e-4 suits rank 16
 
 
-def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str], count: Count) -> list[str]:
+def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str], count: Count, *, processes: int = 1) -> list[str]:
     """Notes on settings that are allowed but probably not intended; `count` counts the tokens of a prompt."""
     remarks = []
-    seen = config.steps * config.images_per_step / len(split.train)
-    if seen < 1:
-        remarks.append(f"{config.steps} steps of {config.images_per_step} do not reach every one of the {len(split.train)} images once")
+    together = config.images_per_step * processes
+    if config.steps * together < len(split.train):
+        remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
     trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]
     if trigger and captions:
@@ -60,11 +60,10 @@ def unusual_rates(config: TrainConfig) -> Iterator[str]:
 
 def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:
     """How many captions contain the trigger where the model reads it, and how many only behind its token limit."""
-    word = " ".join(trigger.split())
-    texts = [prompt_of(caption, None) for caption in captions]
-    read = sum(has_trigger(read_part(text, count), word) for text in texts)
-    late = sum(has_trigger(text, word) for text in texts) - read
-    notes = [f"{read} of {len(texts)} captions contain the trigger already; it is not prepended to those"] if read else []
+    read, late = trigger_counts(captions, trigger, count)
+    notes = [f"{read} of {len(captions)} captions contain the trigger already; it is not prepended to those"] if read else []
     if late:
-        notes.append(f"{late} of {len(texts)} captions contain the trigger only behind the token limit, unread; it is prepended to those")
+        notes.append(
+            f"{late} of {len(captions)} captions contain the trigger only behind the token limit, unread; it is prepended to those"
+        )
     return notes

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from loraloom.commands.registry.answers import answer
 from loraloom.commands.registry.subcommand import add_command, open_store
 from registry.errors import NotFound, Refused
+from registry.home import expanded
 from registry.record import KINDS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _refuse_taken(store: Store, path: str, name: str, kind: str | None) -> None:
         if holder.metadata.get("source") == same_source(path):
             return
         raise Refused(f"{name!r} is the name of {holder.path}. Give another --name, or --replace to let that one become {name}@<its date>.")
-    mine = str(Path(path).expanduser().absolute())
+    mine = str(expanded(path).absolute())
     if holder.path != mine and holder.hashes.sha256 != store.find(mine).hashes.sha256 and _differs(store, holder, mine):
         raise Refused(f"{name!r} is the name of {holder.path}. Give another --name, or --replace to let that one become {name}@<its date>.")
 

@@ -9,6 +9,7 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.formats.dialects import writable
+from registry.home import expanded
 from registry.printable import as_lines
 
 PLACE = 55
@@ -49,7 +50,7 @@ def convert(arguments: argparse.Namespace) -> int:
     wish = ConvertRequest(
         reference=arguments.reference,
         target=arguments.to,
-        output=arguments.output.expanduser().absolute(),
+        output=expanded(arguments.output).absolute(),
         base=arguments.base,
         family=arguments.family,
         dtype=arguments.dtype,

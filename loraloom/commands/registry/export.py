@@ -10,6 +10,7 @@ from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.errors import Refused
 from registry.exporting.layouts import LAYOUTS
+from registry.home import expanded
 from registry.names import suggest
 
 PLACE = 56
@@ -32,7 +33,7 @@ def export(arguments: argparse.Namespace) -> int:
     references, layout, folder = _given(arguments)
     store = open_store()
     with console.progress() as report:
-        plan = plan_export(references, store, folder.expanduser().absolute(), layout=layout)
+        plan = plan_export(references, store, expanded(folder).absolute(), layout=layout)
         done = None if arguments.dry_run else run_export(plan, store, report=report)
     answer = plan.to_json(done)
     if arguments.json:

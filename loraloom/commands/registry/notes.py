@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import add_command, open_store
+from registry.home import expanded
 from registry.printable import as_lines
 
 PLACE = 90
@@ -37,7 +37,7 @@ def export_notes(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         console.answer_json(document)
         return 0
-    path = Path(arguments.file).expanduser().absolute()
+    path = expanded(arguments.file).absolute()
     write_json(path, document)
     if arguments.json:
         console.answer_json({"file": str(path), "records": len(document["records"])})

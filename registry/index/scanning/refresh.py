@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
 
 from registry.detect.inspect import inspect
+from registry.errors import WriteFailed
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, place_with_fingerprint
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import upsert
-from registry.record import Record
+from registry.record import Record, Warn
 from registry.references import POCKET
 
 
 def refresh_record(record: Record, index: Index, digest: Digest) -> Record:
     """The record, inspected again when the stat of its file changed. Folders are refreshed by a scan only."""
+    try:
+        return _refreshed(record, index, digest)
+    except WriteFailed as error:
+        if error.errno != errno.EROFS:
+            raise
+        return _unwritten(record, index)
+
+
+def _unwritten(record: Record, index: Index) -> Record:
+    """The record of an index that can only be read: as it was while its file has the same size, time and header; else what is there now."""
+    path = Path(str(record.path))
+    if not path.exists():
+        return replace(record, warnings=(*record.warnings, records.missing_warning(path)))
+    with index.reading() as connection:
+        if rows.looks_known(connection, place_with_fingerprint(path)):
+            return replace(record, warnings=tuple(one for one in record.warnings if one.code != "missing"))
+    found = inspect(path)
+    message = "It has changed since it was registered, and the index can only be read: this is the file as it is now."
+    return replace(found, warnings=(*found.warnings, Warn(code="changed", message=message)))
+
+
+def _refreshed(record: Record, index: Index, digest: Digest) -> Record:
     path = record.path
     if not record.id or record.id == POCKET or path is None:
         return record

@@ -19,7 +19,9 @@ from urllib.parse import unquote, urlsplit
 from registry.errors import JobFailed, Refused
 from registry.files.locks import held, held_if_free
 from registry.files.unfinished import TEMPORARY
+from registry.files.write_failure import explained, make_folder
 from registry.formats.atomic_file import atomic_file, sync_folder
+from registry.home import expanded
 from registry.progress import Report, Tick, silent
 
 CHUNK = 8 << 20  # bytes a read
@@ -73,9 +75,14 @@ class Blobs:
             file.unlink()
             return kept
         place = self._place(sha256, ending)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
+        if os.stat(file).st_dev != os.stat(place.parent).st_dev:
+            _keep_copy(file, place, sha256, report)
+            file.unlink()
+            return place
         os.chmod(file, 0o444)
-        os.replace(file, place)
+        with explained(place):
+            os.replace(file, place)
         sync_folder(place.parent)
         return place
 
@@ -87,10 +94,8 @@ class Blobs:
         if kept is not None and kept.stat().st_size == file.stat().st_size:
             return str(kept)
         place = self._place(sha256, file.suffix.lower())
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as source, atomic_file(place) as target:
-            _copy(source, target, sha256, file.stat().st_size, f"{file} changed while it was copied", report)
-        os.chmod(place, 0o444)
+        make_folder(place.parent)
+        _keep_copy(file, place, sha256, report)
         return str(place)
 
     def fetch(self, sha256: str, report: Report = silent) -> Path | None:
@@ -103,7 +108,7 @@ class Blobs:
             return None
         files, _ = self._elsewhere()
         place = self._place(sha256, Path(address).suffix)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with files.open(address, "rb") as source, atomic_file(place) as target:
             _copy(source, target, sha256, int(files.size(address) or 0), f"the blob {address} is damaged", report)
         os.chmod(place, 0o444)
@@ -187,8 +192,15 @@ class Blobs:
 def _local_path(url: str) -> Path | None:
     """The folder of a path or a file URL; None for a remote store."""
     if "://" not in url:
-        return Path(url).expanduser().absolute()
+        return expanded(url).absolute()
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
+
+
+def _keep_copy(file: Path, place: Path, sha256: str, report: Report) -> None:
+    """Copy a file into the store, where it is read-only."""
+    with file.open("rb") as source, atomic_file(place) as target:
+        _copy(source, target, sha256, file.stat().st_size, f"{file} changed while it was copied", report)
+    os.chmod(place, 0o444)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, sha256: str, total: int, wrong: str, report: Report) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,8 @@ def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, cache
         if path.suffix != ".lock":
             found.items.append(GarbageItem("quarantine", str(path), path.stat().st_size))
     for path in sorted({*_unfinished(home, blobs), *_of_outputs(index)}):
-        if NAMED.fullmatch(path.name):
-            found.items.append(GarbageItem("unfinished", str(path), _size(path)))
-        elif time.time() - path.stat().st_mtime < YOUNG_SECONDS:
-            found.left.append(f"{path} is younger than {YOUNG_SECONDS // 60} minutes: it may still be written.")
-        else:
-            found.items.append(GarbageItem("unfinished", str(path), _size(path)))
+        with suppress(FileNotFoundError):  # its process has finished it, or removed it
+            _add_unfinished(found, path)
     for name in CACHES if caches else ():
         with held_if_free(home / name) as free:
             in_use = not free
@@ -85,6 +82,13 @@ def find_garbage(index: Index, blobs: Blobs, home: Path, *, missing: bool, cache
         elif (home / name).is_dir():
             found.items.append(GarbageItem("cache", str(home / name), _size(home / name)))
     return found
+
+
+def _add_unfinished(found: Garbage, path: Path) -> None:
+    if not NAMED.fullmatch(path.name) and time.time() - path.stat().st_mtime < YOUNG_SECONDS:
+        found.left.append(f"{path} is younger than {YOUNG_SECONDS // 60} minutes: it may still be written.")
+    else:
+        found.items.append(GarbageItem("unfinished", str(path), _size(path)))
 
 
 def sweep(found: Garbage, index: Index, blobs: Blobs) -> Garbage:
@@ -137,8 +141,8 @@ def _unfinished(home: Path, blobs: Blobs) -> list[Path]:
     below = [f"{name}/{depth}" for name in CACHES for depth in ("", "*/", "*/*/")]
     here = [path for pattern in ("", *below) for path in home.glob(f"{pattern}{TEMPORARY}*")]
     found = {*here, *blobs.leftovers()}
-    locked = {path for path in found if NAMED.fullmatch(path.name)} - {one for path in found for one in leftovers(path.parent)}
-    return sorted(found - locked)
+    unlocked = {one for folder in {path.parent for path in found} for one in leftovers(folder)}
+    return [path for path in sorted(found) if path in unlocked or not NAMED.fullmatch(path.name)]
 
 
 def _of_outputs(index: Index) -> set[Path]:

@@ -316,3 +316,31 @@ def test_an_adapter_of_every_cell_is_in_key_text_and_metadata(kinds: Shelf) -> N
 def test_an_adapter_of_every_cell_and_of_one_is_refused(kinds: Shelf) -> None:
     with pytest.raises(Faults, match="The adapter ink is in `always`, and a cell has it as its own too"):
         Resolver(kinds.store).resolve(cell(adapters=on("ink:0.5"), always=on("ink")))
+
+
+@pytest.mark.parametrize("broken", ["lora_up.weight", "alpha"])
+def test_numbers_that_are_none_are_refused_before_an_image(broken: str, tmp_path: Path) -> None:
+    """peft would draw them as a black image."""
+    family, parts = tiny_parts("sd1")
+    rows, columns = shapes(parts)[QUERY]
+    tensors = {"lora_down.weight": torch.ones(2, columns), "lora_up.weight": torch.ones(rows, 2), "alpha": torch.tensor(1.0)}
+    tensors[broken] = torch.full_like(tensors[broken], float("nan"))
+    save_file({f"{QUERY}.{ending}": tensor for ending, tensor in tensors.items()}, tmp_path / "a.safetensors")
+    before = weights(parts)
+    with pytest.raises((Refused, JobFailed), match=r"numbers that are none|an alpha of nan"):
+        attach(family, parts, {"x": tmp_path / "a.safetensors"})
+    assert same(weights(parts), before)
+
+
+def test_both_spellings_of_a_bias_are_drawn_as_they_are_fused(tmp_path: Path) -> None:
+    family, parts = tiny_parts("sd1")
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
+    layer = parts.denoiser.get_submodule(name)
+    rows, columns = layer.weight.shape
+    tensors = {"lora_A.weight": torch.ones(2, columns), "lora_B.weight": torch.ones(rows, 2)}
+    tensors |= {"lora_B.bias": torch.full((rows,), 3.0), "diff_b": torch.full((rows,), 4.0)}
+    save_file({f"unet.{name}.{ending}": tensor for ending, tensor in tensors.items()}, tmp_path / "a.safetensors")
+    before = layer.bias.detach().clone()
+    attach(family, parts, {"x": tmp_path / "a.safetensors"})
+    set_weights(parts, {"x": 1.0})
+    assert torch.allclose(layer.bias, before + 7.0, atol=1e-5)

@@ -100,6 +100,33 @@ def test_sums_and_other_ranks_keep_biases_and_norms(store: Store, tmp_path: Path
     assert diff_adapters(read_adapter(one), read_adapter(resized)).same
 
 
+def test_norms_in_both_spellings_are_summed_in_one(store: Store, tmp_path: Path) -> None:
+    """w_norm of LyCORIS and diff of ComfyUI's extraction: a module with both would be read by nothing."""
+    base, one = checkpoint(tmp_path / "base.safetensors"), extraction(tmp_path / "a.safetensors")
+    norm = {f"{NORM_NAME}.w_norm": random(1, 4), f"{NORM_NAME}.b_norm": random(2, 4)}
+    two = written(tmp_path / "b.safetensors", norm)
+    both = [Weighted(str(two), 0.5), Weighted(str(one), 1.0)]
+    summed = run_combine(plan_combine(both, store, tmp_path / "sum.safetensors"), store).output
+    wanted = by_hand(base, (one, 1.0))
+    wanted[f"{NORM}.weight"] += 0.5 * norm[f"{NORM_NAME}.w_norm"]
+    wanted[f"{NORM}.bias"] += 0.5 * norm[f"{NORM_NAME}.b_norm"]
+    assert same(fused(store, base, tmp_path / "out.safetensors", (summed, 1.0)), wanted)
+
+
+def test_biases_of_two_lengths_have_no_sum(store: Store, tmp_path: Path) -> None:
+    query = {f"{NAMES[QUERY][0]}.diff": random(1, 8, 6)}
+    paths = [written(tmp_path / f"of{rows}.safetensors", {**query, f"{NAMES[CONV][0]}.diff_b": random(1, rows)}) for rows in (8, 5)]
+    with pytest.raises(Faults, match=r"conv1 has different biases: of8 \[8\] and of5 \[5\]"):
+        plan_combine([Weighted(str(path)) for path in paths], store, tmp_path / "sum.safetensors")
+
+
+def test_keys_of_no_module_are_not_in_an_unchanged_adapter_either(store: Store, tmp_path: Path) -> None:
+    tensors = {f"{NAMES[QUERY][0]}.lora_down.weight": random(3, 2, 6), f"{NAMES[QUERY][0]}.lora_up.weight": random(4, 8, 2)}
+    path = written(tmp_path / "a.safetensors", {**tensors, "other": random(1, 2)})
+    done = run_combine(plan_combine([Weighted(str(path))], store, tmp_path / "sum.safetensors"), store)
+    assert done.result["left"] == ["a: other"] and load_file(done.output).keys() == tensors.keys()
+
+
 def test_a_bias_alone_is_a_difference(tmp_path: Path) -> None:
     one = extraction(tmp_path / "a.safetensors")
     other = load_file(one)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from registry.adapters.peft_settings import declared_alpha, declared_rank, start_of, unread_of
+from registry.adapters.peft_settings import declared_alpha, declared_rank, start_of, unread_of, warnings_of
 from registry.adapters.reader import read_adapter
 from registry.errors import BadFile
 
@@ -71,6 +71,22 @@ def test_a_regular_expression_is_refused_and_not_run(field: str, pattern: str, t
 def test_values_that_a_config_cannot_have_are_refused(config: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=reason):
         read_adapter(folder(tmp_path / "x", **config))
+
+
+def test_every_component_of_a_header_is_checked(tmp_path: Path) -> None:
+    """Two components have fields of one name."""
+    settings = {"unet.r": 2, "unet.lora_alpha": "x", "text_encoder.r": 2, "text_encoder.lora_alpha": 4}
+    name = f"unet.{MODULE}"
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, 6), f"{name}.lora_B.weight": torch.ones(8, 2)}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps(settings)})
+    with pytest.raises(BadFile, match='lora_alpha is "x", where a number was expected'):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+def test_a_start_in_any_component_is_warned_of_once() -> None:
+    plain = {"text_encoder.init_lora_weights": True, "text_encoder_2.init_lora_weights": "pissa", "unet.init_lora_weights": "pissa"}
+    for packed in (plain, dict(reversed(plain.items()))):
+        assert [code for code, _ in warnings_of(packed)] == ["starts-in-base"]
 
 
 def test_all_faults_of_a_config_come_at_once(tmp_path: Path) -> None:

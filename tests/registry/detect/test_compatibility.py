@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from registry.detect.inspect import fits
 from registry.errors import BadFile
@@ -115,7 +116,8 @@ C = "lora_unet_down_blocks_0_resnets_0_conv1"
         ({f"{K}.oft_blocks": (80, 4, 4)}, False),
         ({f"{K}.oft_blocks": (2, 12, 4, 4), f"{K}.rescale": (48, 1)}, True),
         ({f"{K}.oft_blocks": (2, 80, 4, 4), f"{K}.rescale": (320, 1)}, False),
-        ({f"{K}.weight": (48,), f"{K}.on_input": ()}, True),
+        ({f"{K}.weight": (128,), f"{K}.on_input": ()}, True),  # the flag is set: the inputs' scales
+        ({f"{K}.weight": (48,), f"{K}.on_input": ()}, False),
         ({f"{K}.weight": (320,), f"{K}.on_input": ()}, False),
         ({f"{P}.ia3_l": (48, 1)}, True),
         ({f"{P}.ia3_l": (1, 768)}, False),
@@ -180,6 +182,20 @@ def test_fits_asks_what_fuse_asks(tmp_path: Path, small: Path) -> None:
     found = fits(tmp_path / "half.safetensors", small)
     assert found.share == 1.0 and not found.ok and "is half a lora: up missing" in found.explain()
     assert found.to_json()["refused"] == list(found.refused) and not fits(good, small).refused
+
+
+def test_a_bias_that_the_base_has_not_is_named(tmp_path: Path, small: Path) -> None:
+    """Drawing adds it beside the layer; a fused weight cannot hold it."""
+    from safetensors.torch import load_file, save_file
+
+    lora(tmp_path / "a.safetensors", MODULES)
+    tensors = load_file(tmp_path / "a.safetensors")
+    up = next(key for key in tensors if "lora_B" in key and "to_q" in key)
+    save_file({**tensors, up.replace(".weight", ".bias"): torch.ones(len(tensors[up]))}, tmp_path / "b.safetensors")
+    assert fits(tmp_path / "a.safetensors", small).without_bias == ()
+    found = fits(tmp_path / "b.safetensors", small)
+    assert found.ok and found.to_json()["without_bias"] == [up.removesuffix(".lora_B.weight")]
+    assert "Fusing refuses it: the base has no bias in" in found.explain()
 
 
 def test_what_is_no_adapter_is_refused(tmp_path: Path, small: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import JobFailed, WriteFailed
+from registry.files.locks import held
 from registry.files.unfinished import only_writer
 from registry.formats.atomic_file import RawTensor, atomic_file, atomic_folder, proven_file, write_raw, write_text
 from tests.disks import close_folder, full_disk, small_disk
@@ -79,7 +80,8 @@ def test_a_read_only_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         else:
             close_folder(disk, monkeypatch)
-        for write in (opened, proven, lambda path: write_text(path, "x"), lambda path: only_writer(path).__enter__()):
+        locks = (lambda path: only_writer(path).__enter__(), lambda path: held(path).__enter__())
+        for write in (opened, proven, lambda path: write_text(path, "x"), *locks):
             with pytest.raises(WriteFailed, match=r"disk/out.* cannot be written: (the disk is read-only|permission is denied)"):
                 write(disk / "out.safetensors")
         with pytest.raises(WriteFailed, match="disk/out"), atomic_folder(disk / "out"):

@@ -108,6 +108,37 @@ def test_what_is_no_notes_file_is_refused_before_anything_is_changed(store: Stor
     assert all("x" not in record.tags for record in store.records())
 
 
+OF_OTHER_TYPES: list[tuple[dict[str, Any], str]] = [
+    ({"said": {"parents": 5}}, r"'parents' must be a list of objects, got 5"),
+    ({"said": {"parents": [5]}}, r"'parents' must be a list of objects, got \[5\]"),
+    ({"said": {"parents": [{"sha256": []}]}}, r"'sha256' must be a text or null, got \[\]"),
+    ({"said": {"recipe": "x"}}, "'recipe' must be an object, got 'x'"),
+    ({"said": {"metadata": [1]}}, r"'metadata' must be an object, got \[1\]"),
+    ({"said": {"metadata": {"root": "/elsewhere"}}}, "'root' in 'metadata' comes from the files"),
+    ({"said": {"metadata": {"source": 5}}}, "'source' must be a text, got 5"),
+    ({"said": {"kind": "painting"}}, "Unknown kind 'painting'"),
+    ({"said": {"family": "sd0"}}, "Unknown family 'sd0'"),
+    ({"hashes": {"sha256": ["x"]}}, "'hashes' must be an object of texts or null"),
+    ({"hashes": {"sha256": 10**30}}, "'hashes' must be an object"),
+    ({"bytes": []}, r"'bytes' must be a whole number, got \[\]"),
+    ({"names": [{"name": "ink", "shelf": "x", "current": True}]}, "'shelf' must be model, dataset or run, got 'x'"),
+    ({"names": [{"shelf": "model"}]}, "'name' missing"),
+    ({"aliases": [{"name": "ink", "alias": 5}]}, "'alias' must be a text, got 5"),
+]
+
+
+def test_values_of_other_types_are_refused_and_the_index_is_read_as_before(store: Store, notes: Path) -> None:
+    document = json.loads(notes.read_text("utf-8"))
+    before = [record.to_json() for record in store.records()]
+    (ink,) = (entry for entry in document["records"] if entry["name"] == "ink")
+    for change, message in OF_OTHER_TYPES:
+        notes.write_text(json.dumps({**document, "records": [{**ink, **change}, {"id": 1}]}))
+        with pytest.raises(Faults, match=rf"record 1 \('ink'\): {message}") as caught:
+            store.import_notes(notes, replace=True)
+        assert any(fault.startswith("record 2 (None): 'name', 'kind'") for fault in caught.value.faults)
+        assert [record.to_json() for record in store.records()] == before
+
+
 def test_a_rebuild_makes_the_derived_half_again(store: Store, notes: Path, tmp_path: Path, database: str) -> None:
     gone = make(tmp_path / "m" / "gone.safetensors", "gone")
     store.add(gone, tags=["kept"])

@@ -144,6 +144,12 @@ def test_position_ids_are_never_merged(dtypes: tuple[str | None, ...], source: s
     assert bool(keys.notes) == (dtypes in (("F16", "F16"), (None, "I64"), ("I64", None)))
 
 
+def test_positions_of_another_length_are_not_taken() -> None:
+    keys = keys_of(floats(OUT) | floats(IDS, shape=(1, 77)), floats(OUT) | floats(IDS, dtype="I64", shape=(1, 248)))
+    assert (keys.keys[IDS].sources[0].file.name, keys.keys[IDS].out.shape) == ("a.safetensors", (1, 77))
+    assert any("has floating numbers" in note for note in keys.notes)
+
+
 def test_harmless_keys_are_noted_and_the_rest_is_still_a_fault() -> None:
     later = floats(OUT) | floats("model_ema.decay", shape=()) | floats("embedding_manager.words") | floats("ztsnr", shape=(0,))
     keys = keys_of(floats(OUT), later)

@@ -74,6 +74,28 @@ def test_a_transformer_has_a_block_a_layer_in_the_order_of_depth(tmp_path: Path)
     assert blocks_in_order(found.values()) == ["double_blocks.0", "double_blocks.1", "single_blocks.1"] and "img_in.weight" not in found
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("down_blocks.0.attentions.0.proj_in.weight", "mid_block.resnets.0.conv1.weight"),
+        ("down_blocks.first.weight", "up_blocks.0.weight"),
+        ("down_blocks.0.resnets.first.weight", "down_blocks.0.resnets..weight"),
+        (f"layers.{'1' * 5000}.weight", f"input_blocks.{'1' * 5000}.weight"),
+    ],
+)
+def test_names_that_number_no_block_have_none(names: tuple[str, ...], tmp_path: Path) -> None:
+    path = written(tmp_path / "a.safetensors", {f"{name}": torch.zeros(2, 2) for name in names})
+    assert block_names(read_layout(path)) == {}
+
+
+def test_a_file_without_tensors_is_no_source(pair: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+    empty = written(tmp_path / "empty.safetensors", {})
+    assert (
+        "source 2:" in (faults := faults_of(pair[0], empty, store=store, output=tmp_path / "out.safetensors"))
+        and "holds no tensors" in faults
+    )
+
+
 def test_presets_give_the_published_numbers_on_25_blocks() -> None:
     blocks = [f"B{n}" for n in range(25)]
 

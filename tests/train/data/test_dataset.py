@@ -10,7 +10,7 @@ from registry.errors import Faults
 from tests import tiny
 from tests.colour_profiles import adobe_rgb
 from train.config import DataConfig
-from train.data.dataset import read_set
+from train.data.dataset import inspect_set, read_set
 from train.data.hub import read_hub
 
 
@@ -64,13 +64,13 @@ def test_no_network_is_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_images_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:
     draw(tmp_path / "set" / "inner" / "a.png")
-    assert "only in its subfolders: inner/ (1 images)" in reported(tmp_path / "set")
+    assert "only in its subfolders: inner/ (1 image)" in reported(tmp_path / "set")
 
 
 def test_subfolders_with_images_are_reported(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set")
     draw(folder / "more" / "a.png")
-    assert "subfolders are not read: more/ (1 images)" in read_set(DataConfig(path=str(folder))).notes
+    assert "subfolders are not read: more/ (1 image)" in read_set(DataConfig(path=str(folder))).notes
 
 
 def test_all_faults_are_reported_together_with_names(tmp_path: Path) -> None:
@@ -233,6 +233,7 @@ def test_what_looks_like_a_caption_is_not_left_out_unseen(tmp_path: Path, name: 
     text = reported(folder, trigger="sks")
     assert f"{name}: named like images without a caption, and not read" in text
     assert "NAME.txt or NAME.EXT.txt" in text and "'sks'" in text
+    assert inspect_set(DataConfig(path=str(folder), trigger="sks"), path=str(folder)).notes == []  # the fault names it
     (folder / "cat.txt").write_text("a cat")  # with a caption of its own the other file is only noted
     assert name in " ".join(read_set(DataConfig(path=str(folder))).notes)
 
@@ -255,7 +256,7 @@ def test_captions_in_a_folder_of_their_own_are_not_left_out_unseen(tmp_path: Pat
     folder = captioned(tmp_path / "set", "cat.png", "dog.png")
     (folder / "captions").mkdir()
     (folder / "captions" / "cat.txt").write_text("a cat")
-    assert "captions/ has 1 files named like images without a caption (cat.txt)" in reported(folder, trigger="sks")
+    assert "captions/ has 1 file named like images without a caption (cat.txt)" in reported(folder, trigger="sks")
 
 
 def test_a_set_without_captions_may_hold_other_texts(tmp_path: Path) -> None:
@@ -308,3 +309,33 @@ def test_how_images_were_read_is_noted(tmp_path: Path) -> None:
     notes = read_set(DataConfig(path=str(folder))).notes
     assert "2 converted to sRGB from the colour profile Adobe RGB (1998): 000.png, 002.png" in notes
     assert any(note.startswith("deep.tif: its largest value is 4000 of 65535") for note in notes)
+
+
+def test_names_that_no_file_can_have_are_faults_of_their_rows(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    metadata(tmp_path, [{"file_name": "n" * 300, "text": "a"}, {"file_name": "a\0.png", "text": "b"}, {"file_name": "a.png", "text": "c"}])
+    text = reported(tmp_path)
+    assert "row 1: names nnn" in text and "row 2: names a" in text and text.count("which does not exist") == 2
+    assert "there is no such folder or file" in reported(Path("n" * 300)) and "no such folder" in reported(Path("~nobody-of-this-name/x"))
+
+
+def test_a_folder_that_cannot_be_listed_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_folder: Path, _config: DataConfig) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "set"))
+
+    monkeypatch.setattr("train.data.dataset.read_folder", refuse)
+    (tmp_path / "set").mkdir()
+    assert f"{tmp_path / 'set'} cannot be read (Permission denied)" in reported(tmp_path / "set")
+
+
+def test_images_in_base64_are_read_from_a_table(tmp_path: Path) -> None:
+    import base64
+
+    import pyarrow
+    import pyarrow.parquet
+
+    Image.effect_noise((32, 32), 60).convert("RGB").save(tmp_path / "a.png")  # longer than a file's name can be
+    rows = {"image": [base64.b64encode((tmp_path / "a.png").read_bytes()).decode()], "text": ["noise"]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "set.parquet")
+    (sample,) = read_set(DataConfig(path=str(tmp_path / "set.parquet"), image_column="image")).samples
+    assert sample.caption == "noise" and (sample.size.width, sample.size.height) == (32, 32)

@@ -88,6 +88,16 @@ def test_a_newer_program_s_checkpoint_is_not_passed_over(run: Path) -> None:
         checkpoint.newest(run, pytest.fail)
 
 
+def test_a_checkpoint_without_the_digest_of_a_file_is_damaged(run: Path) -> None:
+    folder = save(run, 1)
+    state = json.loads((folder / "state.json").read_text())
+    for name in ("adapter.safetensors", "training.pt"):
+        others = {other: sha256 for other, sha256 in state["files"].items() if other != name}
+        (folder / "state.json").write_text(json.dumps(state | {"files": others}))
+        with pytest.raises(checkpoint.Damaged):
+            checkpoint.read(folder)
+
+
 def test_half_made_folders_are_not_seen(run: Path) -> None:
     (run / "checkpoints" / ".tmp-x").mkdir()
     (run / "checkpoints" / "step-000009.old").mkdir()

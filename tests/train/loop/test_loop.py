@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from registry.errors import JobFailed
-from registry.progress import silent
+from registry.progress import Tick, silent
 from registry.store import Store
+from tests.train.conftest import short_run
 from train import run
-from train.config import CheckpointConfig, DataConfig, HeldoutConfig, LoraConfig, OptimConfig, Precision, PreviewConfig, TrainConfig
+from train.config import CheckpointConfig, HeldoutConfig, OptimConfig, Precision, PreviewConfig
 from train.execute import make_accelerator
+from train.loop.history import History
 from train.loop.interrupt import Interrupted, StopRequest
-from train.loop.loop import OVERFLOWS, History, Loop
+from train.loop.loop import OVERFLOWS, Loop
 from train.loop.prepare import Work, prepare
 from train.loop.step import StepMetrics, TrainState
 from train.output.folder import make_folder
@@ -26,19 +28,7 @@ from train.output.inputs import inputs_of
 def work(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """A run that is ready to train; its weights move from test to test, which no test here looks at."""
     place = tmp_path_factory.mktemp("loop")
-    config = TrainConfig(
-        name="discs",
-        base=str(base),
-        data=DataConfig(path=str(images)),
-        resolution=32,
-        steps=4,
-        batch_size=2,
-        lora=LoraConfig(rank=2),
-        optim=OptimConfig(lr=1e-3),
-        preview=PreviewConfig(prompts=[]),
-        device="cpu",
-        out=str(place / "runs"),
-    )
+    config = short_run(base, images, place / "runs", optim=OptimConfig(lr=1e-3))
     store = Store(place / "home")
     plan = run.plan(config, store)
     folder = make_folder(plan.config, "discs", inputs_of(plan, store))
@@ -150,3 +140,52 @@ def test_a_loss_that_is_not_finite_names_its_image(work: Work, tmp_path: Path) -
     second = loop._names_of(0, [1])[0]
     with pytest.raises(JobFailed, match=rf"Step 1: the loss is nan.*Images: {second}\. Timesteps of this process: 10, 20\."):
         loop._check(metrics(1, 1.0), [0.5, float("nan")], 1.0)
+
+
+def test_what_is_due_is_counted_as_it_is_done(work: Work, tmp_path: Path) -> None:
+    """Held-out loss at its own steps and at every checkpoint; all of it at the last step."""
+    loop = loop_of(work, tmp_path, Recorder(), checkpoint=3, heldout=2, preview=4)
+    assert [sorted(loop._due(step)) for step in range(1, 5)] == [
+        [], ["held-out"], ["checkpoint", "held-out"], ["checkpoint", "held-out", "previews"]
+    ]  # fmt: skip
+    assert loop._pauses_after(1) == {"checkpoint": 2, "held-out": 3, "previews": 1}
+    loop.previews = loop.probe = None
+    assert loop._pauses_after(4) == {"checkpoint": 1} and loop._due(2) == set()
+
+
+def test_the_shown_rate_is_the_mean_of_the_steps_without_their_pauses(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which a step takes 2 seconds, a held-out measurement 30 and a preview 50."""
+    from train.loop import pace
+
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now
+
+    class Slow(Recorder):
+        def draw(self, state: TrainState, step: int) -> list[Path]:
+            clock.now += 50
+            return super().draw(state, step)
+
+    def measure(_state: TrainState, *, model: Any) -> list[float]:
+        clock.now += 30
+        return [0.5] * 3
+
+    def step(number: int) -> StepMetrics:
+        clock.now += 2
+        return metrics(number + 1, 1.0)
+
+    clock, ticks = Clock(), list[Tick]()
+    monkeypatch.setattr(pace, "time", clock)
+    loop = loop_of(work, tmp_path, Slow(), checkpoint=4, heldout=2, preview=2)
+    assert loop.probe is not None
+    monkeypatch.setattr(loop.probe, "measure", measure)
+    monkeypatch.setattr(loop.state, "step", step)
+    monkeypatch.setattr(Loop, "save", lambda *_: None)
+    loop.report = ticks.append
+    loop.pace = pace.Pace()
+    loop.run(0)
+    assert [(tick.values["steps/s"], tick.seconds_left) for tick in ticks if tick.values] == [
+        (0.5, 3 * 2 + 2 * 80), (0.5, 2 * 2 + 2 * 80), (0.5, 2 + 80), (0.5, 80)
+    ]  # fmt: skip

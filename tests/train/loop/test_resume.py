@@ -14,10 +14,11 @@ from safetensors import safe_open
 
 from registry.errors import Faults, NotFound, Refused
 from registry.store import Store
+from tests.train.conftest import short_run
 from train import run
-from train.config import CheckpointConfig, DataConfig, HeldoutConfig, LoraConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
+from train.config import CheckpointConfig, HeldoutConfig, LoraConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
 from train.loop import checkpoint
-from train.loop.loop import restore, training_state
+from train.loop.saved_state import restore, training_state
 from train.lora import lora_tensors
 from train.output import export
 
@@ -148,15 +149,9 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_130(number: signal.Signals, se
 
 @pytest.fixture(scope="module")
 def done(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
-    from train.config import LoraConfig, OptimConfig, PreviewConfig
-
     place = tmp_path_factory.mktemp("done")
-    config = TrainConfig(
-        name="discs", base=str(base), data=DataConfig(path=str(images)), steps=2, batch_size=2, lora=LoraConfig(rank=2),
-        optim=OptimConfig(lr=1e-2), preview=PreviewConfig(prompts=[]), device="cpu", out=str(place / "runs"),
-    )  # fmt: skip
     store = Store(place / "home")
-    return run.run(config, store).folder, store
+    return run.run(short_run(base, images, place / "runs", steps=2), store).folder, store
 
 
 def test_a_finished_run_tells_its_result_again(done: tuple[Path, Store]) -> None:

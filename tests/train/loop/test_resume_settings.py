@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from registry.errors import Faults
+from registry.errors import Faults, Refused
 from registry.store import Store
+from tests.train.conftest import short_run
 from tests.train.loop.test_resume import saved
 from train import run
 from train.choices import build_optimizer, choose_optimizer
-from train.config import CheckpointConfig, HeldoutConfig, OptimConfig, PreviewConfig, TrainConfig, changed, dotted_names
+from train.config import CheckpointConfig, HeldoutConfig, OptimConfig, TrainConfig, changed, dotted_names
 from train.loop import checkpoint
-from train.loop.loop import restore
+from train.loop.saved_state import restore
 from train.output import export
 
 Settings = Callable[..., TrainConfig]
@@ -95,15 +96,9 @@ def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainCon
 
 @pytest.fixture(scope="module")
 def done(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
-    from train.config import DataConfig, LoraConfig
-
     place = tmp_path_factory.mktemp("done")
-    config = TrainConfig(
-        name="discs", base=str(base), data=DataConfig(path=str(images)), steps=4, batch_size=2, lora=LoraConfig(rank=2),
-        optim=OptimConfig(lr=1e-2), preview=PreviewConfig(prompts=[]), device="cpu", out=str(place / "runs"),
-        checkpoint=CheckpointConfig(every=2), heldout=HeldoutConfig(every=4),
-    )  # fmt: skip
     store = Store(place / "home")
+    config = short_run(base, images, place / "runs", checkpoint=CheckpointConfig(every=2), heldout=HeldoutConfig(every=4))
     return run.run(config, store).folder, store
 
 
@@ -141,3 +136,13 @@ def test_a_damaged_newest_checkpoint_is_made_again_to_the_bit(done: tuple[Path, 
     before, after = (json.loads((run_folder / "checkpoints" / "step-000004" / "state.json").read_text()) for run_folder in (folder, copy))
     assert after["files"]["training.pt"] == before["files"]["training.pt"]
     checkpoint.read(file.parent)
+
+
+@pytest.mark.parametrize("row", [5, {"step": 2}, {"step": "2", "changes": {}}, {"step": 2, "changes": []}])
+def test_a_damaged_record_of_resumes_is_refused(row: Any, done: tuple[Path, Store], tmp_path: Path) -> None:
+    folder, store = done
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    inputs = json.loads((copy / "inputs.json").read_text())
+    (copy / "inputs.json").write_text(json.dumps(inputs | {"resumes": [row]}))
+    with pytest.raises(Refused, match="does not hold a run's inputs"):
+        run.resume(copy, {"steps": 6}, store)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import UnknownName
+from registry.errors import JobFailed, Refused, UnknownName
 from train.config import TrainConfig
 from train.loop.trackers import open_trackers, read_metrics, trackers_of
 
@@ -30,6 +30,24 @@ def test_a_resume_forgets_the_rows_behind_its_checkpoint(tmp_path: Path) -> None
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
     log(tmp_path, [1], after=0)
     assert [row["step"] for row in read_metrics(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize(
+    "line", [b"\xff\xfe", b"[1]", b'{"loss": 1}', b'{"step": true}', b'{"step": 1, "loss": "low"}', b'{"step": 1, "lr": null}']
+)
+def test_a_damaged_row_is_named_by_its_line(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 0.5}\n' + line + b'\n{"step": 2, "loss": 0.5}\n')
+    with pytest.raises(JobFailed, match=r"metrics\.jsonl, line 2, is damaged"):
+        read_metrics(tmp_path)
+
+
+def test_a_mode_that_wandb_has_not_is_refused_with_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(Refused, match=r"WANDB_MODE=ofline is no mode of wandb\. Did you mean 'offline'"):
+        trackers_of("wandb")
+    assert trackers_of("jsonl") == ["jsonl"]
+    monkeypatch.setenv("WANDB_MODE", "")
+    assert trackers_of("wandb") == ["jsonl", "wandb"]
 
 
 def test_a_number_that_is_none_is_not_written(tmp_path: Path) -> None:

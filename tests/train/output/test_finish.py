@@ -12,8 +12,10 @@ from registry.errors import JobFailed, LoomError
 from registry.store import Store
 from train.config import LoraConfig, TrainConfig
 from train.loop import checkpoint
-from train.loop.loop import History, training_state
-from train.output.finish import finish, write_adapter
+from train.loop.history import History
+from train.loop.saved_state import training_state
+from train.output.finish import finish
+from train.output.header import write_adapter
 
 Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
@@ -53,6 +55,16 @@ def test_an_overfitted_run_gives_its_name_to_the_best_step(prepared: Prepared, s
     assert (result["adapter_step"], result["best_step"], result["steps"]) == (1, 1, 2)
     named, best = load_file(result["files"]["diffusers"]), load_file(kept / "adapter.safetensors")
     assert named.keys() == best.keys() and all(torch.allclose(named[name], best[name], rtol=1e-6, atol=0) for name in named)
+
+
+def test_a_best_checkpoint_that_is_gone_is_named_with_what_to_do(prepared: Prepared, settings: Settings, store: Store) -> None:
+    work = prepared(settings(steps=1))
+    work.state.step(0)
+    rows: list[dict[str, Any]] = [{"step": 7, "losses": [0.4, 0.3, 0.51]}, {"step": 1, "losses": [0.9, 0.82, 0.98]}]
+    with pytest.raises(JobFailed, match=r"step-000007 is damaged(.|\n)*resume=.* checkpoint\.load_best_at_end=false"):
+        finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=0.0, begun=0.0)
+    work.plan.config.checkpoint.load_best_at_end = False
+    assert finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=0.0, begun=0.0)["adapter_step"] == 1
 
 
 def test_a_refused_adapter_is_kept_beside_and_not_registered(prepared: Prepared, settings: Settings, store: Store) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from train.loop.loop import History
+from train.loop.history import History
 from train.output.verdict import Verdict, verdict_json, verdict_of
 
 BASE = [0.86, 0.90, 0.82, 0.88, 0.84, 0.87]

@@ -1,5 +1,8 @@
+from registry.formats.image_file import Size
 from train.config import LoraConfig, OptimConfig, TrainConfig
-from train.plan.notes import unusual_rates
+from train.data.dataset import Sample
+from train.data.split import TrainSplit
+from train.plan.notes import settings_notes, unusual_rates
 
 
 def notes(**optim: object) -> list[str]:
@@ -15,3 +18,11 @@ def test_a_rate_that_destroys_a_lora_is_noted() -> None:
 
 def test_rates_that_suit_are_not() -> None:
     assert notes() == notes(lr=1e-2) == notes(lr=1e-6) == notes(name="sgd", lr=1.0) == notes(name="prodigy", lr=1.0) == []
+
+
+def test_images_that_are_never_reached_are_counted_over_all_processes() -> None:
+    images = TrainSplit(tuple(Sample(f"{i}.png", f"{i:064x}", Size(8, 8), f"a {i}", bytes) for i in range(100)), (), "none")
+    config = TrainConfig(steps=10, batch_size=4)
+    alone, together = (settings_notes(config, images, ["a"], lambda _text: (1, 77), processes=number) for number in (1, 4))
+    assert "10 steps of 4 do not reach every one of the 100 images once" in alone
+    assert not any("do not reach" in note for note in together)

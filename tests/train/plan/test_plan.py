@@ -89,11 +89,19 @@ def test_clip_skip_is_checked_against_the_base_and_shown(settings: Settings, sto
 def test_epochs_are_the_least_steps_that_show_each_image_so_often(
     given: dict[str, Any], processes: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.plan.make import in_steps
+    from train.plan.checks import in_steps
 
     monkeypatch.setenv("WORLD_SIZE", processes)
     config = in_steps(TrainConfig(**given), images=6)
     assert (config.steps, config.epochs) == (steps, None)
+
+
+def test_epochs_of_more_steps_than_can_be_counted_are_refused_with_the_rest(settings: Settings, store: Store) -> None:
+    with pytest.raises(Faults) as caught:
+        run.plan(settings(epochs=1e30, device="mps"), store)
+    assert any("steps must be below 2^31" in fault for fault in caught.value.faults) and any(
+        "device=mps" in str(f) for f in caught.value.faults
+    )
 
 
 def test_a_plan_of_epochs_has_their_steps(settings: Callable[..., TrainConfig], store: Store) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from registry.errors import JobFailed, Refused
 from registry.index.storage.blobs import Blobs
+from tests.disks import small_disk
 
 
 @pytest.fixture(params=["home", "folder", "file", "memory"])
@@ -49,6 +50,15 @@ def test_a_taken_file_is_moved_and_lies_on_this_machine(blobs: Blobs, tmp_path: 
     assert place.read_bytes() == b"weights" and not file.exists() and place == blobs.find(sha256)
     again, _ = made(tmp_path / "q" / "part")
     assert blobs.take(again, sha256, ".safetensors") == place and not again.exists()
+
+
+def test_a_taken_file_on_another_disk_is_copied(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as mounted:
+        file, sha256 = made(tmp_path / "a.safetensors")
+        place = Blobs(tmp_path / "home", str(tmp_path / "disk" / "blobs")).take(file, sha256, ".safetensors")
+        assert not mounted or place.stat().st_dev != tmp_path.stat().st_dev
+        assert place.read_bytes() == b"weights" and not file.exists() and place.stat().st_mode & 0o222 == 0
+        assert [path.name for path in place.parent.iterdir()] == [place.name]
 
 
 def test_a_damaged_blob_elsewhere_is_not_brought(tmp_path: Path) -> None:

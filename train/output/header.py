@@ -1,0 +1,96 @@
+"""The header of a run's adapter: ModelSpec's keys, sd-scripts' keys, the licence, and the manifest of what made it."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from registry.detect.licences import Terms, inherited
+from registry.record import Hashes
+from train.config import TrainConfig, changed, get, to_plain
+from train.loop.prepare import Work
+from train.output import export, inputs
+from train.output.kohya_metadata import training_metadata
+from train.plan.plan import Plan
+
+PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
+PLACES = ("base", "base_config", "data.path", "heldout.path")  # settings that may be paths
+LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
+
+
+def write_adapter(work: Work, path: Path, step: int) -> Hashes:
+    """Write the adapter of a step with its manifest in the header."""
+    state, plan = work.state, work.plan
+    header = export.metadata(
+        plan.base.family, state.modules, title=str(plan.config.name), facts=_spec(work), manifest=_manifest(work, step)
+    )
+    digest = work.inputs.get("base", {}).get("sha256") if plan.base.path.is_file() else None
+    return export.write_adapter(
+        path, state.modules, {**header, **training_metadata(plan, step, base_sha256=digest), **terms_of(plan).entries()}
+    )
+
+
+def _spec(work: Work) -> dict[str, str]:
+    """ModelSpec keys of this run beside the fixed ones."""
+    config = work.plan.config
+    facts = {
+        "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
+        "date": inputs.started_day(work.inputs),
+        "resolution": f"{config.resolution}x{config.resolution}",
+        "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
+    }
+    prediction = export.PREDICTION.get(work.state.parts.prediction)
+    facts |= {"prediction_type": prediction} if prediction else {}
+    if config.clip_skip:
+        facts["encoder_layer"] = str(work.plan.base.family.clip_layer + config.clip_skip)  # of CLIP, counted from the end
+    facts |= {"trigger_phrase": config.data.trigger} if config.data.trigger else {}
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _manifest(work: Work, step: int) -> dict[str, Any]:
+    """The adapter's manifest: settings, base, every image with its hash and prompt, versions, changes by resumes.
+
+    Nothing of where and when it ran: the same training gives the same bytes, straight or resumed, in any folder.
+    """
+    data, base = ({**work.inputs.get(part, {})} for part in ("dataset", "base"))
+    for entry, place in ((data, work.plan.config.data.path), (base, work.plan.base.path)):
+        entry["path"] = last_name(str(place))
+    if len(data.get("files", ())) > LISTED:
+        data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
+    return {
+        "tool": "loraloom",
+        "run": str(work.plan.config.name),
+        "step": step,
+        "config": without_places(work.plan.config),
+        "base": base,
+        "dataset": data,
+        "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
+        "versions": _versions(),
+    }
+
+
+def without_places(config: TrainConfig) -> dict[str, Any]:
+    """The settings as plain values without folders of this machine: of a path its last name, and nothing of where the run is."""
+    names = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    return {name: value for name, value in to_plain(changed(config, names)).items() if name not in WHERE}
+
+
+def last_name(path: str) -> str:
+    """The last part of an absolute path; another text as it is."""
+    return Path(path).name or path if Path(path).is_absolute() else path
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def terms_of(plan: Plan) -> Terms:
+    """The licence terms that an adapter inherits from its base; image sets have none recorded."""
+    return inherited([(plan.base.name, plan.base.record.licence)])

@@ -1,0 +1,64 @@
+"""A finished run in the registry: data set, run and adapter with their lineage."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.errors import Ambiguous, NotFound, Refused
+from registry.files.locks import held
+from registry.record import Hashes, Record
+from train.config import to_plain
+from train.loop.prepare import Work
+from train.output.header import terms_of
+from train.plan.defaults import safe_name
+from train.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
+    """Register dataset, run and adapter with their lineage; gives the adapter's registered name."""
+    plan, name = work.plan, str(work.plan.config.name)
+    config = to_plain(plan.config)
+    base = {"role": "base", "ref": plan.base.name, "sha256": work.inputs["base"]["sha256"]}
+    dataset = {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}
+    with held(store.home / "registering"):  # run and adapter of a name belong together, also when two trainings of it end at once
+        before = _named(store, name)
+        store.add_run(work.folder, name=name, parents=[base, dataset], recipe=config)
+        record = store.add(
+            path,
+            name=name,
+            licence=terms_of(plan).licence,
+            kind="adapter",
+            family=plan.base.family.name,
+            parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
+            recipe=config,
+            triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
+        )
+        if before is not None and before.id != record.id:
+            work.out(f"the name {name} was {before.path}'s until now: that adapter is {store.find(before.id, fresh=False).name}")
+    log.info("registered %s, sha256 %s", record.name, hashes.sha256)
+    return record.name
+
+
+def _named(store: Store, name: str) -> Record | None:
+    """The adapter that has the name so far."""
+    try:
+        return store.find(name, kind="adapter", fresh=False)
+    except (NotFound, Ambiguous, Refused):
+        return None
+
+
+def _dataset_name(plan: Plan, store: Store) -> str:
+    """The set's name in the index; a set that is not on this disk is only named."""
+    place = Path(plan.dataset.path)
+    if not place.exists():
+        return plan.dataset.path
+    held_out = sum(1 for sample in plan.heldout if sample not in plan.dataset.samples)
+    metadata = {"pictures": len(plan.dataset.samples), "heldout_pictures": held_out}
+    return store.add_dataset(place, name=safe_name(place.stem), sha256=plan.dataset.sha256, metadata=metadata).name

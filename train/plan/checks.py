@@ -1,0 +1,183 @@
+"""Checks of a run's settings, its base and its data before models are loaded; all faults are reported together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from registry.errors import Faults, Refused
+from registry.parts import Parts
+from registry.progress import Report
+from registry.store import check_name
+from train.choices import Choice, choose_objective, try_optimizer
+from train.config import Precision, TrainConfig
+from train.data.captions import shortened
+from train.data.dataset import ImageSet
+from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
+from train.environment import check_environment, processes_of
+from train.loop.trackers import trackers_of
+from train.lora import learning_encoders, matched, targets_of
+from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
+from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.rate import learning_rate
+
+if TYPE_CHECKING:
+    import torch
+
+    from registry.store import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """Settings that passed, epochs as steps, and what they name: found, without weights."""
+
+    config: TrainConfig
+    base: Base
+    parts: Parts
+    dataset: ImageSet
+    split: TrainSplit
+    targets: str | list[str]  # peft's target_modules
+    layers: list[str]  # of the denoiser, that they match
+    encoders: list[str]  # text encoders that learn
+    resolution: int
+    device: torch.device
+    precision: Precision
+    moments: int  # numbers that the optimizer keeps for each weight
+
+
+class Attempts:
+    """Runs checks one after another and keeps what they refuse, so that all faults are reported together."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def __call__(self, check: Callable[[], T]) -> T | None:
+        try:
+            return check()
+        except Faults as error:
+            title = str(error).splitlines()[0]
+            self.faults += [f"{title} {fault}" for fault in error.faults]
+        except Refused as error:
+            self.faults.append(str(error))
+        return None
+
+    def done(self) -> None:
+        if len(self.faults) == 1:
+            raise Refused(self.faults[0])
+        if self.faults:
+            raise Faults("This cannot be trained as it is:", self.faults)
+
+
+def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
+    """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
+    attempts = Attempts()
+    moments = attempts(lambda: try_optimizer(config))
+    attempts(lambda: trackers_of(config.tracker))
+    attempts(lambda: check_name(config.name))
+    device = attempts(lambda: resolve_device(config.device))
+    attempts(lambda: check_environment(device))
+    precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
+    base = attempts(lambda: find_base(config, store))
+    sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
+    functions = attempts(lambda: choose_objective(config.objective, sampling))
+    dataset = attempts(lambda: read_dataset(config, report))
+    heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
+    if heldout:
+        config = attempts(lambda: in_steps(config, images=len(heldout.train))) or config
+    attempts(lambda: learning_rate(config, config.steps - 1))
+    parts = attempts(lambda: skeleton(base, config)) if base else None
+    targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
+    if parts and functions:
+        attempts(lambda: _objective(parts, functions))
+    encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
+    resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
+    if base and parts and config.clip_skip:
+        attempts(lambda: _try_clip_skip(base, parts, config))
+    if dataset and heldout:
+        attempts(lambda: check_leaks(heldout))
+    if base and parts and config.data.trigger:
+        attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
+    attempts.done()
+    assert (
+        base
+        and parts
+        and dataset
+        and heldout
+        and targets
+        and precision
+        and device
+        and resolution
+        and encoders is not None
+        and moments is not None
+    )
+    return Checked(
+        config=config,
+        base=base,
+        parts=parts,
+        dataset=dataset,
+        split=heldout,
+        targets=targets[0],
+        layers=targets[1],
+        encoders=encoders,
+        resolution=resolution,
+        device=device,
+        precision=precision,
+        moments=moments,
+    )
+
+
+def in_steps(config: TrainConfig, *, images: int) -> TrainConfig:
+    """The settings with epochs as steps: the least number that shows each of the images so often."""
+    if config.epochs is None:
+        return config
+    steps = max(1, math.ceil(config.epochs * images / (config.images_per_step * processes_of())))
+    return replace(config, steps=steps, epochs=None)
+
+
+def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
+    """Refuse an objective that does not suit what the base predicts."""
+    bound = ObjectiveFunctions(**{name: choice.bound for name, choice in functions.items()})
+    objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, bound)
+
+
+def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
+    _ = TARGETS[parts.prediction]
+    if config.objective.shift is not None and parts.prediction != "flow":
+        raise Refused(
+            f"objective.shift={config.objective.shift:g}: {base.name} predicts {parts.prediction}; only flow models have a time shift."
+        )
+    targets = targets_of(base.family, config.lora.targets)
+    return targets, matched(parts.denoiser, targets)
+
+
+def _try_clip_skip(base: Base, parts: Parts, config: TrainConfig) -> None:
+    """Refuse a clip_skip that has no meaning for this family or is too deep, tried on the empty model."""
+    import torch
+
+    with torch.no_grad():
+        base.family.encode_prompts(parts, [""], clip_skip=config.clip_skip)
+
+
+def _check_trigger(base: Base, parts: Parts, trigger: str) -> None:
+    """Refuse a trigger that no prompt could be trained with, because it is longer than what the model reads."""
+    needs, fits = base.family.count_tokens(parts, trigger)
+    if needs > fits:
+        raise Refused(f"data.trigger={shortened(trigger)!r} needs {needs} tokens, and {base.name} reads {fits}. Give a shorter one.")
+
+
+def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
+    side = config.resolution or parts.resolution
+    multiple = base.family.size_multiple
+    if side % multiple:
+        near = max(multiple, round(side / multiple) * multiple)
+        raise Refused(f"resolution={side}: {base.family.name} needs multiples of {multiple} pixels, for example {near}.")
+    most = base.family.largest_side(parts)
+    if most is not None and side > most:
+        raise Refused(
+            f"resolution={side}: this build of {base.family.name} has position embeddings for {most} pixels a side. Give at most that."
+        )
+    return side
