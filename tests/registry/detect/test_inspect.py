@@ -424,11 +424,21 @@ BFL_ATTENTION, SPLIT = ("img_attn_qkv", "img_attn_proj"), ("attn_to_q", "attn_to
         (attention("transformer_blocks", range(20), *SPLIT) | attention("single_transformer_blocks", range(40), *SPLIT), {"hunyuan_video"}),
         (attention("double_blocks", range(2), *BFL_ATTENTION), {"chroma", "flux1", "flux2", "hunyuan_video"}),
         (attention("double_blocks", range(5), "img_attn_qkv"), {"chroma", "flux1", "flux2", "hunyuan_video"}),
+        (attention("double_blocks", range(6), "img_attn_qkv"), {"chroma", "flux1", "hunyuan_video"}),
         (attention("double_blocks", range(19), *BFL_ATTENTION) | attention("single_blocks", range(38), "linear1"), {"chroma", "flux1"}),
         (attention("double_blocks", range(19), "img_attn_qkv", "img_mlp_0"), {"chroma", "flux1"}),
         (attention("double_blocks", range(19), "img_attn_qkv", "img_mod_lin"), {"flux1"}),
     ],
-    ids=["HunyuanVideo", "FramePack", "two blocks", "klein-4B", "Chroma", "Chroma with MLP", "FLUX.1 with modulation"],
+    ids=[
+        "HunyuanVideo",
+        "FramePack",
+        "two blocks",
+        "klein-4B",
+        "more blocks than klein-4B",
+        "Chroma",
+        "Chroma with MLP",
+        "FLUX.1 with modulation",
+    ],
 )
 def test_families_with_the_same_attention_are_candidates(tmp_path: Path, shapes: Shapes, families: set[str]) -> None:
     record = seen(tmp_path / "x.safetensors", shapes)

@@ -95,3 +95,14 @@ def test_a_config_that_asks_for_billions_of_layers_is_refused_before_they_are_ma
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 2**31}))
     with pytest.raises(BadFile, match=r"has num_hidden_layers: 2,147,483,648; no model has more than 1,000 layers"):
         meta(base)
+
+
+@pytest.mark.parametrize("entry", ["modelspec.prediction_type", "prediction_type"])
+def test_a_single_file_is_drawn_by_the_prediction_that_its_header_declares(entry: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shared_folder("sd1")
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    assert meta(file, base_config=folder).prediction == "epsilon"
+    save_file(load_file(file), file, metadata={entry: "v_prediction"})
+    assert meta(file, base_config=folder).prediction == "v_prediction"
