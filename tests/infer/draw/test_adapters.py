@@ -387,7 +387,8 @@ def test_other_kinds_of_adapters_are_refused_by_name(ending: str, kind: str, fil
     family, parts = tiny_parts("sd1")
     state = to_kohya(loaded(files("sd1")), alpha=1.0)
     name = next(iter(state)).split(".")[0]
-    state[f"{name}.{ending}"] = torch.zeros(4, 4)
+    rows = len(state[f"{name}.lora_up.weight"])
+    state[f"{name}.{ending}"] = torch.zeros((rows, 1) if ending == "dora_scale" else (4, 4))
     with pytest.raises((BadFile, Refused), match=kind):
         family.lora_state(saved(state, tmp_path / "other.safetensors"), parts)
 
