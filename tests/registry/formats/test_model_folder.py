@@ -87,7 +87,12 @@ def whole_beside(unet: Path) -> str:
     return r"has diffusion_pytorch_model\.safetensors, which .*index\.json does not list"
 
 
-@pytest.mark.parametrize("damage", [missing, wrong, unlisted, without_index, two_saves, whole_beside])
+def unplaced(unet: Path) -> str:
+    save_file({**load_file(unet / shard(1)), "stranger": torch.zeros(1)}, unet / shard(1))
+    return r"has stranger of diffusion_pytorch_model-00001-of-00002\.safetensors, which its index .* does not place there"
+
+
+@pytest.mark.parametrize("damage", [missing, wrong, unlisted, unplaced, without_index, two_saves, whole_beside])
 def test_a_part_is_not_taken_for_the_whole(damage: object, model: Path, tmp_path: Path) -> None:
     assert not shard_faults(model)
     message = damage(model / "unet")  # type: ignore[operator]  # one of the functions above
