@@ -7,7 +7,7 @@ A terminal acts on C0 and C1 controls (ESC begins commands, BEL rings, CR overwr
 import re
 from collections.abc import Iterable
 
-__all__ = ["as_lines", "json_printable", "one_line", "printable"]
+__all__ = ["as_lines", "json_printable", "one_line", "printable", "some"]
 
 BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
@@ -27,6 +27,12 @@ def one_line(text: object) -> str:
 def as_lines(lines: Iterable[object]) -> str:
     """Each value on a line of its own."""
     return "\n".join(map(one_line, lines))
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """The first names of many, for a message: 'a, b, c and 5 more'."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def json_printable(document: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from registry.errors import Refused
 from registry.home import expanded
+from registry.plain_values import storable
+from registry.printable import one_line
 
 HASH = re.compile(r"sha256:([0-9a-fA-F]{4,64})")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -23,7 +25,8 @@ GENERIC = (
     "lora",
     "pytorch_model",
 )  # file names that identify no model
-PART = r"[^\s@+:/\\\x00-\x1f](?:[^@+:/\\\x00-\x1f]*[^\s@+:/\\\x00-\x1f])?"
+NEVER = r"@+:/\\\x00-\x1f\ud800-\udfff"  # in no name; the last are bytes that are no UTF-8, as Python holds them
+PART = rf"[^\s{NEVER}](?:[^{NEVER}]*[^\s{NEVER}])?"
 NAME = re.compile(rf"{PART}(?:@(?=[^@]*=){PART})?")  # the second part is an override of a sweep's run: ink@lora.rank=4
 
 
@@ -141,6 +144,13 @@ def check_alias(alias: str) -> None:
         raise Refused(f"{alias!r} cannot be an alias. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\ =, and not 'none'.")
 
 
+def check_texts(texts: Iterable[str | None]) -> None:
+    """Raise Refused for texts that are no Unicode, which no index, header or settings file can hold."""
+    wrong = [one_line(text) for text in texts if text is not None and storable(text) != text]
+    if wrong:
+        raise Refused(f"Not UTF-8: {', '.join(wrong)}. Write it in UTF-8, and rename files and folders that have such a name.")
+
+
 def without_alias(name: str) -> str:
     """The name without an alias: `ink` of `ink@20260102-030405`; a sweep's `ink@lora.rank=4` is a name."""
     return name if NAME.fullmatch(name) else name.rpartition("@")[0] or name
@@ -162,5 +172,5 @@ def proper_name(text: str) -> str:
     """A folder's name as a valid name: invalid characters become `-`."""
     if NAME.fullmatch(text) and text.lower() != NONE:
         return text
-    name = re.sub(r"[@+:/\\\x00-\x1f]", "-", text).strip() or "unnamed"
+    name = re.sub(f"[{NEVER}]", "-", text).strip() or "unnamed"
     return f"{name}-" if name.lower() == "none" else name

@@ -8,7 +8,6 @@ The user's files are never moved or changed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from registry.errors import Ambiguous, NotFound, Refused, WriteFailed
+from registry.files.write_failure import NOT_TAKEN
 from registry.formats.peft_config import peft_weights
 from registry.home import home_dir, index_place
 from registry.index import database as tables
@@ -42,7 +42,7 @@ from registry.index.storage.managed_files import Removed, delete, keep_files, ma
 from registry.index.storage.verify import Check, verify
 from registry.progress import Report, silent
 from registry.record import Hashes, Record
-from registry.references import POCKET, absolute, check_name, proper_name, spelled, without_alias
+from registry.references import POCKET, absolute, check_name, check_texts, proper_name, spelled, without_alias
 from registry.sources.source import Download, check_expected, download, is_source
 
 
@@ -104,6 +104,8 @@ class Store(Annotations):
         what is no model, Refused for an invalid name, JobFailed when the network or the disk fails.
         """
         check_name(name)
+        tags, triggers = tuple(tags), tuple(triggers)
+        check_texts([licence, notes, *tags, *triggers])
         validate_overrides({"kind": kind, "family": family})
         expected = {str(absolute(path)): sha256} if sha256 else {}
         with contextlib.ExitStack() as stack:
@@ -235,7 +237,7 @@ class Store(Annotations):
                 rows.put_content(connection, record.id, hashes, learned)
                 found = records.load(connection, [record.id])
         except WriteFailed as error:
-            if error.errno != errno.EROFS:
+            if error.errno not in NOT_TAKEN:
                 raise
             return records.with_content(record, hashes, learned)  # an index that can only be read
         return seen_at(found[0], Path(record.path or "")) if found else replace(record, hashes=hashes)

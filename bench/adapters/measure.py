@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -17,6 +18,20 @@ from bench.adapters.case import Made, base_folder, output, unet
 
 EXACT = 1e-3  # of the whole change; fp32
 DIALECTS = ("kohya", "diffusers", "peft")
+COLUMNS = ("read", "drawn", "fused", "converted to", "diffusers")
+
+
+def row(title: str, make: Callable[[Path, Path], Made], place: Path, folder: Path) -> str:
+    """One kind's line of the table."""
+    folder.mkdir()
+    try:
+        made = make(place, folder)
+    except Exception as error:  # a method that the library itself cannot make of this UNet
+        reason = shorten(str(error), 110, placeholder=" ...")
+        return f"| {title} | not made: {type(error).__name__}: {reason} |{' |' * (len(COLUMNS) - 1)}"
+    cells = measure(made, place, folder)
+    name = f"{title}; {made.note}" if made.note else title
+    return f"| {name} | {' | '.join(cells[column] for column in COLUMNS)} |"
 
 
 def measure(made: Made, place: Path, scratch: Path) -> dict[str, str]:
@@ -52,7 +67,7 @@ def read(made: Made) -> str:
     return "refused" if adapter_faults(adapter) else "yes"
 
 
-def told(off: float) -> str:
+def in_words(off: float) -> str:
     """A relative error in words."""
     return "exact" if off < EXACT else f"off by {off:.2f}" if off >= 0.01 else f"off by {off:.4f}"
 
@@ -63,7 +78,7 @@ def _answer_off(model: Any, made: Made, place: Path) -> str:
     wanted, plain = unet(place), unet(place)
     wanted.load_state_dict(dict(made.merged))
     truth, before = output(wanted), output(plain)
-    return told(float((output(model) - truth).norm() / (truth - before).norm()))
+    return in_words(float((output(model) - truth).norm() / (truth - before).norm()))
 
 
 def drawn(made: Made, place: Path) -> str:
@@ -97,7 +112,7 @@ def fused(made: Made, place: Path, scratch: Path) -> str:
     store, out = Store(scratch / "home"), scratch / "fused"
     shutil.rmtree(out, ignore_errors=True)
     run_fuse(plan_fuse(str(base_folder(place)), [Weighted(str(made.file))], store, out), store, register=False)
-    return "yes" if made.merged is None else told(_off(_weights(out), made.merged, unet(place).state_dict()))
+    return "yes" if made.merged is None else in_words(_off(_weights(out), made.merged, unet(place).state_dict()))
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

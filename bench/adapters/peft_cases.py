@@ -114,7 +114,7 @@ def make(kind: str, settings: Settings, place: Path, folder: Path) -> Made:
     file = folder / "adapter_model.safetensors"
     try:
         return Made(file, wrapped.merge_and_unload().state_dict())
-    except Exception as error:  # whatever peft raises is what the table has to say of it
+    except Exception as error:  # whatever peft raises is what the table shows
         return Made(file, None, f"peft does not merge it ({type(error).__name__})")
 
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from textwrap import shorten
 
 from bench.adapters import dialect_cases, lycoris_cases, peft_cases
-from bench.adapters.case import Made
-from bench.adapters.measure import measure
+from bench.adapters.measure import COLUMNS, row
 
 PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 GROUPS = {
@@ -27,7 +25,6 @@ GROUPS = {
     "Dialects": dialect_cases.cases,
 }
 BEGIN, END = "<!-- the table: python -m bench.adapters.table -->", "<!-- end of the table -->"
-COLUMNS = ("read", "drawn", "fused", "converted to", "diffusers")
 
 
 def rows(words: list[str]) -> Iterator[str]:
@@ -39,19 +36,6 @@ def rows(words: list[str]) -> Iterator[str]:
             for number, (title, make) in enumerate(cases().items()):
                 if not words or any(word.lower() in f"{group} {title}".lower() for word in words):
                     yield row(title, make, place, place / f"{group[0]}{number}")
-
-
-def row(title: str, make: Callable[[Path, Path], Made], place: Path, folder: Path) -> str:
-    """One kind's line."""
-    folder.mkdir()
-    try:
-        made = make(place, folder)
-    except Exception as error:  # a method that the library itself cannot make of this UNet
-        reason = shorten(str(error), 110, placeholder=" ...")
-        return f"| {title} | not made: {type(error).__name__}: {reason} |{' |' * (len(COLUMNS) - 1)}"
-    cells = measure(made, place, folder)
-    name = f"{title}; {made.note}" if made.note else title
-    return f"| {name} | {' | '.join(cells[column] for column in COLUMNS)} |"
 
 
 def main(words: list[str]) -> None:

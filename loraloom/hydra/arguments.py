@@ -9,6 +9,7 @@ from loraloom.hydra.aliases import Aliases, alias_answer
 from registry.errors import Faults, Refused
 from registry.home import expanded
 from registry.names import suggest
+from registry.references import check_texts
 
 SWITCHES = {"--help": "help", "-h": "help", "--json": "json", "--multirun": "multirun", "-m": "multirun"}
 HYDRA = {  # switch -> how many words belong to it
@@ -54,6 +55,7 @@ def read_arguments(job: str, argv: Sequence[str], *, aliases: Aliases = MappingP
 
     A switch of another tool (`--network_dim 32`, `--network_dim=32`) is answered with our setting.
     """
+    check_texts(argv)
     found = Arguments(overrides=[], hydra=[])
     unknown: list[str] = []
     given = _switches(argv)

@@ -21,9 +21,8 @@ from registry.formats.atomic_file import torch_dtype
 from registry.formats.safetensors_header import TensorInfo
 from registry.home import expanded
 from registry.index.written import writing_output
-from registry.merging.keys import some
 from registry.merging.recipe import DTYPES
-from registry.printable import as_lines
+from registry.printable import as_lines, some
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.tensors.layout import FLOATS, Layout

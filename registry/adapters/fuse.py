@@ -22,7 +22,7 @@ from registry.errors import Faults
 from registry.formats.safetensors_header import TensorInfo
 from registry.home import expanded
 from registry.merging.job import Merged, run_plan
-from registry.merging.keys import Key, Keys, some
+from registry.merging.keys import Key, Keys
 from registry.merging.plan import (
     MIB,
     MergePlan,
@@ -33,6 +33,7 @@ from registry.merging.plan import (
     output_faults,
 )
 from registry.merging.recipe import DTYPES, Recipe, Source
+from registry.printable import some
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.tensors.layout import FLOATS, Layout

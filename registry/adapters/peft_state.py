@@ -24,6 +24,7 @@ from registry.formats.dialects import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
 from registry.parts import Parts
+from registry.printable import some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -143,10 +144,9 @@ def _refuse_other_kinds(path: Path, module: Module) -> None:
 
 def _refuse(path: Path, misfits: list[str], total: int) -> None:
     if misfits:
-        shown = ", ".join(misfits[:SHOWN]) + (f" and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else "")
         raise Refused(
             f"{path.name} does not fit this model: {total - len(misfits)} of its {total} tensors have their place, "
-            f"{len(misfits)} have not: {shown}. Use an adapter trained for this base."
+            f"{len(misfits)} have not: {some(misfits)}. Use an adapter trained for this base."
         )
 
 

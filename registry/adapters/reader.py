@@ -184,7 +184,7 @@ def _parts_of_single_block(module: Module) -> Iterator[Module]:
     """A module as it is; XLabs' q, k and v of a single block as the three modules of diffusers, whose rows it holds."""
     found = SINGLE_QKV.fullmatch(module.spelled)
     up = module.stored.get("up")
-    if found is None or up is None or up.info.shape[0] % 3:
+    if found is None or up is None or not up.info.shape or up.info.shape[0] % 3:
         yield module
         return
     third = up.info.shape[0] // 3

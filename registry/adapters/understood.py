@@ -9,6 +9,7 @@ from registry.adapters.peft_settings import STARTS
 from registry.adapters.reader import Adapter
 from registry.errors import Refused
 from registry.formats.adapter_keys import is_addressed
+from registry.printable import some
 
 SHOWN = 3
 
@@ -54,11 +55,6 @@ def other_keys(adapter: Adapter) -> list[str]:
 def left_out(adapter: Adapter) -> list[str]:
     """What is not applied of an adapter that is otherwise understood."""
     return [key for key in other_keys(adapter) if not is_addressed(key)]
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names, and how many more."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _more(names: Sequence[str]) -> str:

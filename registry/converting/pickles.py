@@ -18,6 +18,7 @@ from registry.formats.atomic_file import proven_file
 from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff
 from registry.merging.recipe import DTYPES
+from registry.plain_values import from_json
 from registry.progress import Report
 
 ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -126,7 +127,7 @@ def _report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The one JSON document on the process's stdout."""
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines:
-        found: dict[str, Any] = json.loads(lines[-1])
+        found: dict[str, Any] = from_json(lines[-1])
         return found
     if done.returncode in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", signal.SIGKILL)):
         return {"refused": "took more memory or time to unpickle than a file of its size may, and was stopped."}

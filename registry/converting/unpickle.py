@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import LoomError
+from registry.plain_values import storable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,8 +106,8 @@ def embedding_facts(loaded: Any) -> dict[str, str]:
     """What an embedding records of its training, as texts; {} of other files."""
     if not isinstance(loaded, dict) or "string_to_param" not in loaded:
         return {}
-    facts = {name: loaded.get(name) for name in EMBEDDING_FACTS}
-    return {name: str(value)[:LONGEST] for name, value in facts.items() if isinstance(value, (str, int)) and not isinstance(value, bool)}
+    facts = ((name, loaded.get(name)) for name in EMBEDDING_FACTS)
+    return {name: storable(str(value))[:LONGEST] for name, value in facts if isinstance(value, (str, int)) and not isinstance(value, bool)}
 
 
 def _base(facts: Mapping[str, str]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, diale
 from registry.formats.dialects import DENOISER, DOUBLED
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
 from registry.formats.safetensors_header import TensorInfo
+from registry.typed_values import is_number
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _alpha(metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
     if alpha is not None:
         return alpha, "ss_network_alpha"
     config = peft_config(metadata)
-    values = {value for name, value in config.items() if name.rpartition(".")[2] == "lora_alpha" and isinstance(value, int | float)}
+    values = {value for name, value in config.items() if name.rpartition(".")[2] == "lora_alpha" and is_number(value)}
     words = [
         f"{part} {value:g}"
         for name, entry in config.items()
@@ -121,7 +122,7 @@ def _alpha(metadata: Mapping[str, str]) -> tuple[float | None, str | None]:
 
 def _numbers(entry: object) -> list[tuple[str, float]]:
     values = entry if isinstance(entry, dict) else {}
-    return [(str(name), float(value)) for name, value in values.items() if isinstance(value, int | float)]
+    return [(str(name), float(value)) for name, value in values.items() if is_number(value)]
 
 
 def _number(value: object) -> float | None:

@@ -13,6 +13,7 @@ from registry.record import OWN_METADATA, Prediction, Warn
 
 TRIGGERS_AT_MOST = 8
 OFTEN = 0.9  # share of a folder's captions a tag must be in to be taken for its trigger word
+MOST_IMAGES = 1 << 53  # a larger count is damaged
 KEPT_TEXT = 2000  # characters of a metadata value that are kept in the index; the file has the rest
 
 PREDICTIONS = {
@@ -82,8 +83,8 @@ def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
         if not isinstance(tags, dict):
             continue
         images = folders.get(folder, {}).get("img_count") if isinstance(folders.get(folder), dict) else None
-        counts = {tag: count for tag, count in tags.items() if type(count) is int and count > 1}
-        most = images if isinstance(images, int) and images > 0 else max(counts.values(), default=0)
+        counts = {tag: count for tag, count in tags.items() if type(count) is int and 1 < count < MOST_IMAGES}
+        most = images if isinstance(images, int) and 0 < images < MOST_IMAGES else max(counts.values(), default=0)
         often = sorted(((count, tag) for tag, count in counts.items() if count >= OFTEN * most), key=lambda pair: -pair[0])
         words |= {word: None for _, tag in often if (word := tag.strip())}
     return tuple(words)[:TRIGGERS_AT_MOST]

@@ -63,13 +63,10 @@ def _look_folder(path: Path) -> ModelHeader:
         raise BadFile(path, "not-a-model", f"is a folder without model_index.json. {what}, or scan it.")
     index = read_json(index_path)
     configs: dict[str, Mapping[str, Any]] = {}
-    for component, entry in index.items():
-        folder = path / component
-        if not isinstance(entry, list) or "/" in component or component.startswith("."):
-            continue
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and isinstance(index.get(entry.name), list)):
         for name in ("config.json", "scheduler_config.json"):
             if (folder / name).is_file():
-                configs[component] = read_json(folder / name)
+                configs[folder.name] = read_json(folder / name)
     denoiser = next((name for name in ("unet", "transformer", "prior") if name in index), None)
     tensors = weights_of(path / denoiser) if denoiser and (path / denoiser).is_dir() else {}
     return ModelHeader(path=path, index=index, configs=configs, tensors=tensors)
@@ -179,7 +176,7 @@ def _inspect_folder(path: Path) -> Record:
         return _inspect_whole(path)
     index = read_json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
     verdict = verdict_of(checkpoint_claims(ModelHeader(path=path, index=index)), MetadataFacts()) if index else Verdict()
-    verdict.warnings += [Warn(code=CODE, message=f"{fault[0].upper()}{fault[1:]}") for fault in faults]
+    verdict.warnings += [Warn(code=CODE, message=f"Not whole: {fault}") for fault in faults]
     return _record(_folder_base(path), verdict, kind="checkpoint" if verdict.family else "unknown", dialect="diffusers" if index else None)
 
 
@@ -238,7 +235,7 @@ def is_lone_component(folder: Path) -> bool:
     """Whether the folder's config.json names a component that is used on its own: a VAE, a ControlNet, a text encoder."""
     try:
         return _component_kind(_component_class(read_json(folder / "config.json"))) != "unknown"
-    except Exception:  # whatever a config raises: its folder is then read file by file
+    except (BadFile, OSError):  # its folder is then read file by file
         return False
 
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from registry.detect.inspect import refuse_partial
 from registry.detect.other_families import DETECT_ONLY
-from registry.errors import BadFile, FamilyMismatch, NotFound, Refused, understood
+from registry.errors import FamilyMismatch, NotFound, Refused, understood
 from registry.families import FAMILIES
 from registry.family import Family
-from registry.formats.model_folder import read_json
 from registry.parts import Parts
 from registry.record import OVERRIDDEN, Record
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from registry.store import Store
-
-LAYERS_LIMIT = 1000  # the largest published models have about 100
 
 
 def known_family(name: str | None, path: Path) -> Family:
@@ -85,16 +82,5 @@ def load_family(
             f"prediction is {prediction!r}, but {family.title} predicts {' or '.join(family.predictions)}. Give one of these, or none."
         )
     refuse_partial(path)
-    _refuse_endless(path)
     with understood(path, "wrong-config", "Are its config files and weights of one build? Copy it again."):
         return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
-
-
-def _refuse_endless(path: Path) -> None:
-    """Raise BadFile for a folder whose configs ask for more layers than any model has: they would be made, one by one, for hours."""
-    for config in sorted(path.glob("*/config.json")):
-        for name, value in read_json(config).items():
-            if "layer" in name and isinstance(value, int) and value > LAYERS_LIMIT:
-                raise BadFile(
-                    config, "wrong-config", f"has {name}: {value:,}; no model has more than {LAYERS_LIMIT:,} layers. Copy it again."
-                )

@@ -15,6 +15,7 @@ from registry.errors import WriteFailed
 from registry.printable import one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # nothing of these is ever raised by reading
+NOT_TAKEN = (errno.EROFS, *FULL)  # what only reads goes on without what it would cache
 REASONS = {
     errno.ENOSPC: ("the disk is full", "Make room, or choose another disk."),
     errno.EDQUOT: ("the disk quota is used up", "Make room, or choose another disk."),

@@ -15,6 +15,7 @@ from registry.formats.adapter_keys import SCALED, AdapterKey, adapter_keys
 from registry.formats.dialects import DENOISER
 from registry.formats.peft_config import is_name, names_module, peft_config
 from registry.formats.safetensors_header import DTYPE_BITS, Header
+from registry.typed_values import is_number
 
 ModuleId = tuple[str, str]  # component, module
 LORA_ONLY = {"lora", ""}
@@ -92,13 +93,15 @@ def _declared_alphas(config: Mapping[str, Any], header: Header, keys: Mapping[st
         for prefix in ("unet.", "transformer.") if component == DENOISER else (f"{component}.",):
             value = config.get(f"{prefix}lora_alpha")
             patterns = config.get(f"{prefix}alpha_pattern") or {}
-            if key.role != "down" or not isinstance(value, int | float):
+            shape = header.tensors[name].shape
+            if key.role != "down" or not shape or value is None:
                 continue
             if not isinstance(patterns, dict) or not all(map(is_name, patterns)):
                 return None
             value = next((alpha for pattern, alpha in patterns.items() if names_module(pattern, key.module)), value)
-            rank = header.tensors[name].shape[0]
-            found[_place(key)] = float(value) * (math.sqrt(rank) if config.get(f"{prefix}use_rslora") else 1.0)
+            if not is_number(value):
+                return None
+            found[_place(key)] = float(value) * (math.sqrt(shape[0]) if config.get(f"{prefix}use_rslora") else 1.0)
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, FamilyMismatch, Refused
-from registry.formats.diffusers_folder import load_module, no_progress_bars, weights_in
+from registry.formats.diffusers_folder import load_module, no_progress_bars
 from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo, read_header
@@ -49,7 +49,6 @@ def load_controlnet(
     with no_progress_bars():
         if path.is_dir():
             name = _class_name(path, read_json(path / "config.json"), family, classes)
-            weights_in(path)  # refused before the rest is loaded
             net = load_module(getattr(diffusers, name), path, dtype=dtype, empty=empty)
         else:
             net = _single_file(path, family, classes, build, rename, dtype=dtype, empty=empty)

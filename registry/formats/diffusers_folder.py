@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
-from registry.formats.model_folder import read_json
+from registry.formats.model_folder import read_json, refuse_endless, weights
+from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
+from registry.typed_values import is_number
 
 if TYPE_CHECKING:
     import torch
 
-LIBRARIES = ("diffusers", "transformers")  # classes of anything else would be code out of the folder: never run
+LIBRARIES = {  # and what a component's class is one of there; classes of anything else would be code out of the folder: never run
+    "diffusers": ("ModelMixin", "SchedulerMixin"),
+    "transformers": ("PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin"),
+}
 UNREAD = re.compile(
     r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\."
 )  # of language models: their text states are all that is used
+HALF = re.compile(r"\.fp16[.-]")  # model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 
 
@@ -72,11 +78,15 @@ def load_folder(
         expected = " or ".join(predictions)
         raise BadFile(path, "prediction", f"its scheduler says the model predicts {prediction!r}; this family knows {expected}.")
 
+    for name in (denoiser, "vae", *text_encoders):
+        if name not in (loaded or {}):
+            refuse_endless(path / name / "config.json")
     with no_progress_bars():
         modules = {
             name: (loaded or {}).get(name) or load_module(classes[name], path / name, dtype=dtype, empty=str(device) == "meta")
             for name in (denoiser, "vae", *text_encoders)
         }
+    check_scaling(path / "vae", modules["vae"].config)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
     return Parts(
@@ -94,6 +104,13 @@ def load_folder(
     )
 
 
+def check_scaling(path: Path, vae: Mapping[str, Any]) -> None:
+    """Raise BadFile for a VAE whose latents have no scale: they are divided by it when they are decoded."""
+    factor = vae.get("scaling_factor", 1.0)
+    if not is_number(factor) or factor == 0:
+        raise BadFile(path, "wrong-config", f"has scaling_factor {factor!r}; a number other than 0 was expected. Copy it again.")
+
+
 def pipeline_settings(index: Mapping[str, Any]) -> dict[str, Any]:
     """Pipeline settings of model_index.json beside the components: those are pairs of a library and a class, or of nulls."""
     return {key: value for key, value in index.items() if not key.startswith("_") and not is_component(value)}
@@ -108,9 +125,12 @@ def _tokenizer(tokenizer_class: Any, folder: Path) -> Any:
     """The tokenizer of a folder. A processor (FLUX.2's Pixtral) is one with a reader of images, which would want torchvision."""
     from transformers import AutoTokenizer
 
-    if tokenizer_class.__name__.endswith("Processor"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    reader = AutoTokenizer if tokenizer_class.__name__.endswith("Processor") else tokenizer_class
+    tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not limit >= 1:
+        raise BadFile(folder, "wrong-config", f"has model_max_length {limit!r}; a number of tokens was expected. Copy it again.")
+    return tokenizer
 
 
 def refuse_base_config(path: Path, base_config: Path | str | None) -> None:
@@ -159,7 +179,8 @@ def _component_classes(path: Path, index: Mapping[str, Any], wanted: tuple[str, 
 def class_fault(entry: object) -> str | None:
     """Why the class that an entry of model_index.json names is not loaded, as the rest of a sentence; None for one that is.
 
-    Only concrete classes of diffusers and transformers are: transformers' Auto classes take a class, and its code, from the folder.
+    Only models and schedulers of diffusers, models and tokenizers of transformers are: the libraries' Auto classes and pipelines take
+    classes, and their code, from the folder.
     """
     import importlib
 
@@ -168,7 +189,7 @@ def class_fault(entry: object) -> str | None:
     library, class_name = entry
     if library not in LIBRARIES:
         return f"wants code from {library!r}; only classes of {' and '.join(LIBRARIES)} are loaded"
-    if class_name.startswith("Auto") and library == "transformers":
+    if class_name.startswith("Auto") and not class_name.startswith("Autoencoder"):
         return f"names {class_name}, which takes its class from the folder. Name the class itself, such as CLIPTokenizer"
     found = getattr(importlib.import_module(library), class_name, None) if class_name.isidentifier() else None
     if found is None:
@@ -177,18 +198,21 @@ def class_fault(entry: object) -> str | None:
         loads = isinstance(found, type) and hasattr(found, "from_pretrained")
     except ImportError as error:  # transformers' placeholder of a class that needs a package; of a processor only the tokenizer is read
         return None if class_name.endswith("Processor") else f"wants {library}.{class_name}: {' '.join(str(error).split())}"
-    return None if loads else f"wants {library}.{class_name}, which is no class of a component"
+    if loads and issubclass(found, tuple(getattr(importlib.import_module(library), base) for base in LIBRARIES[library])):
+        return None
+    return f"wants {library}.{class_name}, which is no class of a component"
 
 
 def weights_in(folder: Path) -> list[str]:
-    """The names of a component's safetensors files. Raises BadFile where there are none, or only pickles."""
-    weights = sorted(file.name for file in folder.glob("*.safetensors"))
-    if not weights:
+    """The names of a component's safetensors files. Raises BadFile where there are none, or only pickles, or where a shard is missing."""
+    whole = weights(folder)
+    whole.check({file.name: read_header(file).tensors for file in whole.files})
+    if not whole.files:
         pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]
         if pickles:
             raise BadFile(folder, "pickle", f"has only pickled weights ({pickles[0]}), which can run code. Convert them to safetensors.")
         raise BadFile(folder, "not-a-model", "has no .safetensors weights. Copy the whole folder again.")
-    return weights
+    return [file.name for file in whole.files]
 
 
 def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bool = False) -> Any:
@@ -198,6 +222,8 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
     """
     import torch
 
+    names = weights_in(folder)
+    refuse_endless(folder / "config.json")
     if empty:
         with torch.device("meta"):
             if hasattr(model_class, "load_config"):
@@ -205,10 +231,7 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
             else:
                 module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
         return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
-    weights = weights_in(folder)
-    variant = None  # `model.fp16.safetensors` is loaded only where there is no plain one
-    if all(".fp16." in name for name in weights):
-        variant = "fp16"
+    variant = "fp16" if all(HALF.search(name) for name in names) else None  # it is loaded only where there is no plain one
     options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
     if not hasattr(model_class, "load_config"):  # of transformers; diffusers' models know no code but their own
         options["trust_remote_code"] = False

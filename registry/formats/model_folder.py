@@ -18,6 +18,7 @@ from registry.formats.safetensors_header import TensorInfo, open_regular, read_h
 from registry.plain_values import from_json
 
 JSON_LIMIT = 16 << 20  # bytes of a config or index file
+LAYERS_LIMIT = 1000  # the largest published models have about 100
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -35,6 +36,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadFile(path, "not-a-model", "is not a JSON object.")
     return values
+
+
+def refuse_endless(path: Path, config: Mapping[str, Any] | None = None) -> None:
+    """Raise BadFile for a config that asks for more layers than any model has: they would be made, one by one, for hours.
+
+    `config` is the one that `path` holds, if it is at hand.
+    """
+    for name, value in (read_json(path) if config is None else config).items():
+        counts = value if isinstance(value, list) else [value]
+        if "layer" in name and (most := max((count for count in counts if isinstance(count, int)), default=0)) > LAYERS_LIMIT:
+            raise BadFile(path, "wrong-config", f"has {name}: {most:,}; no model has more than {LAYERS_LIMIT:,} layers. Copy it again.")
 
 
 def folder_files(folder: Path) -> Iterator[Path]:
@@ -133,8 +145,8 @@ def shard_faults(folder: Path) -> list[str]:
         try:
             weights_of(place)
         except BadFile as error:
-            if error.code == CODE:
-                faults.append(f"{place.name if place != folder else 'it'} {error.message}")
+            inside = Path(error.path).relative_to(folder).as_posix()
+            faults.append(f"{inside if inside != '.' else 'it'} {error.message}")
     return faults
 
 
@@ -151,7 +163,7 @@ def _indexed(folder: Path, index: Path, stem: str, files: Iterable[Path]) -> Wei
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise BadFile(folder, CODE, f"lacks {len(missing)} of the {len(names)} files that {index.name} lists: {_some(missing)}. {AGAIN}")
-    stale = [file.name for file in files if (found := SHARD.fullmatch(file.name)) and found["stem"] == stem and file.name not in names]
+    stale = [file.name for file in files if _belongs(file, stem) and file.name not in names]
     if stale:
         raise BadFile(folder, CODE, f"has {_some(stale)}, which {index.name} does not list. Remove what is of another save.")
     return Weights(folder, tuple(folder / name for name in names), index.name, places)

@@ -19,6 +19,7 @@ from registry.errors import BadFile
 
 HEADER_LIMIT = 100_000_000  # bytes; the reference implementation refuses more
 ENTRIES_LIMIT = 300_000  # tensors; the largest models have some thousands, and each costs about 600 bytes of memory
+LONGEST_NAME = 4_096  # characters of a tensor's name; Python reads no number of more than 4,300 digits
 SNIFF = 512  # bytes read to name what is not safetensors
 
 # bits an element, in the order of the format's own enumeration: it is also the order in which data is laid out (descending)
@@ -128,9 +129,16 @@ def open_regular(path: Path) -> BinaryIO:
 
 def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> Header:
     """The Header in the JSON bytes after the length word; `path` is for messages. Raises BadFile as `read_header` does."""
-    plain = _plain_header(raw, file_bytes)
-    if plain is not None:
-        return plain
+    header = _plain_header(raw, file_bytes)
+    if header is None:
+        header = _read_entries(raw, path, file_bytes)
+    if (longest := max(map(len, header.tensors), default=0)) > LONGEST_NAME:
+        raise BadFile(path, "bad-header", f"has a tensor's name of {longest:,} characters; at most {LONGEST_NAME:,} are read.")
+    return header
+
+
+def _read_entries(raw: bytes, path: Path, file_bytes: int) -> Header:
+    """The Header entry by entry, with a name for each fault."""
     values = _json(raw, path)
     tensors: dict[str, TensorInfo] = {}
     offsets: dict[str, tuple[int, int]] = {}

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from registry.architectures.unet.header import V_MARKS, ZERO_SNR_MARK, declared_prediction
 from registry.architectures.unet.ldm_sizes import NoConfig
 from registry.errors import BadFile, Refused
-from registry.formats.diffusers_folder import latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
+from registry.formats.diffusers_folder import check_scaling, latent_factor_of, load_module, pipeline_settings, prediction_of, resolution_of
 from registry.formats.key_map import EveryKey, KeyLocation
-from registry.formats.model_folder import read_json
+from registry.formats.model_folder import read_json, refuse_endless
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
 from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
@@ -125,13 +125,15 @@ def load_single_file(
         piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty)
         for piece in layout.pieces
     }
+    vae: Any = modules["vae"]
+    check_scaling(path, vae.config)
     _warn_of_leftovers(layout, configs, modules, header, warnings)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
     scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, declared, warnings)
     return Parts(
         denoiser=modules[denoiser],
-        vae=modules["vae"],
+        vae=vae,
         text_encoders={encoder: modules[encoder] for encoder, _pad in layout.tokenizers.values()},
         tokenizers={name: _tokenizer(path, name, layout, configs, folder) for name in layout.tokenizers},
         scheduler_class=scheduler_class,
@@ -171,15 +173,23 @@ def _configs(
     if folder is not None:
         return _folder_configs(layout, folder)
     if CONFIGS_ENTRY in header.metadata:
-        try:
-            written: dict[str, dict[str, Any]] = from_json(header.metadata[CONFIGS_ENTRY])
-        except ValueError as error:
-            raise BadFile(path, "bad-header", f"its header's {CONFIGS_ENTRY} is not readable JSON ({error}). {HINT}") from error
-        return written
+        return _written_configs(path, layout, header.metadata[CONFIGS_ENTRY])
     counted = {piece.component: _counted(path, piece, header, warnings) for piece in layout.pieces}
     if layout.settle is not None:
         layout.settle(counted, _prediction(path, layout, declared))
     return counted
+
+
+def _written_configs(path: Path, layout: Layout, text: str) -> dict[str, dict[str, Any]]:
+    """The configs that loraloom wrote into a single file's header. Raises BadFile."""
+    try:
+        written = from_json(text)
+    except ValueError as error:
+        raise BadFile(path, "bad-header", f"its header's {CONFIGS_ENTRY} is not readable JSON ({error}). {HINT}") from error
+    needed = [*(piece.component for piece in layout.pieces), "scheduler"]
+    if not isinstance(written, dict) or not all(isinstance(written.get(name), dict) for name in needed):
+        raise BadFile(path, "bad-header", f"its header's {CONFIGS_ENTRY} lacks a config; {', '.join(needed)} were expected. {HINT}")
+    return written
 
 
 def _folder_configs(layout: Layout, folder: Path) -> dict[str, dict[str, Any]]:
@@ -272,6 +282,7 @@ def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, p
     """The module of a config with its parameters on the meta device."""
     from accelerate import init_empty_weights
 
+    refuse_endless(path, config)
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
         with init_empty_weights():

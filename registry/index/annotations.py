@@ -20,7 +20,7 @@ from registry.index.run_checkpoints import checkpoint_step
 from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.references import POCKET, absolute, check_alias, without_alias
+from registry.references import POCKET, absolute, check_alias, check_texts, without_alias
 
 
 class Annotations(ABC):
@@ -42,10 +42,11 @@ class Annotations(ABC):
 
     def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent) -> Record:
         """Add and remove tags."""
-        removed = list(remove)
+        added, removed = list(add), list(remove)
+        check_texts(added)
 
         def change(connection: Connection, record_id: str) -> None:
-            rows.put_labels(connection, record_id, "tag", add)
+            rows.put_labels(connection, record_id, "tag", added)
             table = tables.label
             connection.execute(delete(table).where(table.c.record_id == record_id, table.c.kind == "tag", table.c.value.in_(removed)))
 
@@ -53,6 +54,7 @@ class Annotations(ABC):
 
     def note(self, reference: str, text: str, *, report: Report = silent) -> Record:
         """Set the note, in place of the one before."""
+        check_texts([text])
         return self._annotate(reference, lambda connection, record_id: rows.put_given(connection, record_id, {"notes": text}), report)
 
     def override(
@@ -71,6 +73,8 @@ class Annotations(ABC):
         """Override what detection found, or could not find. `forget` names overrides to remove."""
         values = {"kind": kind, "family": family, "variant": variant, "prediction": prediction, "licence": licence}
         validate_overrides(values)
+        triggers = list(triggers)
+        check_texts([*values.values(), *triggers])
 
         def change(connection: Connection, record_id: str) -> None:
             write_overrides(connection, record_id, values, triggers, forget)

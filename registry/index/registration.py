@@ -111,7 +111,7 @@ def plain_values(
     ):
         raise Refused(f"{wrong[0]}.")
     try:
-        json.dumps(values)
+        json.dumps(values, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         raise Refused(f"recipe and metadata must be plain values (text, numbers, lists, objects): {error}") from error
     return values

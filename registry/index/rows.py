@@ -317,9 +317,11 @@ def ids_by_source(connection: Connection, source: str) -> list[str]:
 
 
 def all_names(connection: Connection) -> set[str]:
-    """Every name a reference may use: given names, file names, `name@alias`."""
-    names = {str(row.name) for row in connection.execute(select(tables.given_name.c.name))}
-    names |= {str(row.stem) for row in connection.execute(select(tables.record.c.stem))}
+    """Every name a reference may use: given names, file names of what has none, `name@alias`."""
+    given = tables.given_name
+    names = {str(row.name) for row in connection.execute(select(given.c.name).where(given.c.current == 1))}
+    named = select(given.c.record_id).where(given.c.record_id == tables.record.c.id).exists()
+    names |= {str(row.stem) for row in connection.execute(select(tables.record.c.stem).where(~named))}
     return names | {f"{row.name}@{row.alias}" for row in connection.execute(select(tables.alias.c.name, tables.alias.c.alias))}
 
 

@@ -17,11 +17,11 @@ from registry.names import Table, suggest
 from registry.tensors.layout import Layout
 from registry.typed_values import is_number
 
-LDM = re.compile(r"(input_blocks|output_blocks)\.(\d{1,4})\.|(middle_block)\.")
-LEVEL, LAYER = re.compile(r"down_blocks\.(\d{1,4})\."), re.compile(r"down_blocks\.0\.resnets\.(\d{1,4})\.")
+LDM = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.|(middle_block)\.")
+LEVEL, LAYER = re.compile(r"down_blocks\.(\d+)\."), re.compile(r"down_blocks\.0\.resnets\.(\d+)\.")
 FIRST, LAST = ("time_embed.", "label_emb."), ("out.",)
 DEPTH = re.compile(  # kinds of layers in the order in which they are run
-    r"(?:^|\.)(double_blocks|transformer_blocks|joint_blocks|single_blocks|single_transformer_blocks|layers|blocks)\.(\d{1,4})\."
+    r"(?:^|\.)(double_blocks|transformer_blocks|joint_blocks|single_blocks|single_transformer_blocks|layers|blocks)\.(\d+)\."
 )
 KINDS = ("double_blocks", "transformer_blocks", "joint_blocks", "layers", "blocks", "single_blocks", "single_transformer_blocks")
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.")

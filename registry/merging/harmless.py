@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from registry.printable import some
 from registry.tensors.layout import Layout, Stored
 
 _READ = r"(^|\.)(position_ids|v_pred|ztsnr|edm_vpred\.sigma_(max|min))$"
 READ = re.compile(_READ)  # a reader may look for them: copied from the source that has them
 HARMLESS = re.compile(rf"{_READ}|^(model_ema|ema|ema_model)\.|^embedding_manager\.")
 POSITION_IDS = re.compile(r"(^|\.)position_ids$")
-SHOWN = 3
 
 
 def difference_notes(who: str, lacking: Sequence[str], beyond: Sequence[str]) -> Iterator[str]:
@@ -19,13 +19,13 @@ def difference_notes(who: str, lacking: Sequence[str], beyond: Sequence[str]) ->
     copied = [name for name in beyond if READ.search(name)]
     left = [name for name in beyond if not READ.search(name)]
     if lacking:
-        yield f"{who} has no {_some(lacking)}: copied from the first source."
+        yield f"{who} has no {some(lacking)}: copied from the first source."
     if copied:
         marked = any("pred" in name or name.endswith("ztsnr") for name in copied)
         then = " The result is read as it marks: do all sources predict that?" if marked else ""
-        yield f"only {who} has {_some(copied)}: copied from there.{then}"
+        yield f"only {who} has {some(copied)}: copied from there.{then}"
     if left:
-        yield f"only {who} has {_some(left)}: left out, as averages and words of a training are not merged."
+        yield f"only {who} has {some(left)}: left out, as averages and words of a training are not merged."
 
 
 def copied_from_later(layouts: Sequence[Layout]) -> dict[str, Stored]:
@@ -45,7 +45,3 @@ def whole_positions(name: str, layouts: Sequence[Layout], integers: Iterable[str
     kinds = set(integers)
     stored = [layout.tensors[name] for layout in layouts if POSITION_IDS.search(name) and name in layout.tensors]
     return next((one for one in stored if one.info.dtype in kinds and one.info.shape == stored[0].info.shape), None)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -13,6 +13,7 @@ from registry.merging.blocks import block_names, block_weights, blocks_in_order,
 from registry.merging.harmless import HARMLESS, POSITION_IDS, copied_from_later, difference_notes, whole_positions
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
+from registry.printable import some
 from registry.tensors.layout import FLOATS, Layout, Stored
 
 INTEGERS = ("I64", "I32", "I16", "I8", "U8")
@@ -116,12 +117,6 @@ def _from_later(recipe: Recipe, method: Method, layouts: Sequence[Layout], optio
 def _position_notes(found: Keys) -> list[str]:
     names = [name for name, key in found.keys.items() if POSITION_IDS.search(name) and key.out.dtype in FLOATS]
     return [f"{some(names)} has floating numbers. Positions are no weights: they are copied as they are."] if names else []
-
-
-def some(names: Sequence[str] | Mapping[str, Any]) -> str:
-    """'a, b, c and 5 more'."""
-    listed = list(names)
-    return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
 
 def _check_components(recipe: Recipe, layout: Layout, found: Keys) -> None:

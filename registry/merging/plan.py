@@ -14,11 +14,12 @@ from registry.errors import Faults, LoomError, Refused, UnknownName
 from registry.files.unfinished import WRITING, is_being_written
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.home import expanded
-from registry.merging.keys import Key, Keys, plan_keys, some
+from registry.merging.keys import Key, Keys, plan_keys
 from registry.merging.method import Method
 from registry.merging.methods import METHODS
 from registry.merging.recipe import Recipe, Source
-from registry.printable import as_lines
+from registry.plain_values import storable
+from registry.printable import as_lines, one_line
 from registry.record import Record
 from registry.references import check_name
 from registry.tensors.chunks import CHUNK
@@ -311,6 +312,8 @@ def as_folder(first: Layout, shard_mib: int | None, output: Path) -> bool:
 
 def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, shards: bool = False) -> list[str]:
     """Faults of the output path."""
+    if storable(str(output)) != str(output):
+        return [f"output {one_line(output)} is not UTF-8. Choose another name."]
     faults = []
     if output.exists() or output.is_symlink():
         faults.append(f"output {output} exists already. Choose another name or remove it.")
@@ -437,4 +440,4 @@ def others_of(layout: Layout) -> tuple[tuple[str, Path], ...]:
     return tuple((name, layout.path / name) for name in layout.others)
 
 
-__all__ = ["Key", "MergePlan", "OutFile", "plan_merge", "some"]
+__all__ = ["Key", "MergePlan", "OutFile", "plan_merge"]

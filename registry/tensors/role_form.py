@@ -60,7 +60,9 @@ def form_fault(tensors: Mapping[str, TensorInfo]) -> str | None:
 
 
 def _vector_fault(tensors: Mapping[str, TensorInfo]) -> str | None:
-    """What is wrong with the length of a bias or a DoRA magnitude beside factors or a whole difference."""
+    """What is wrong with the length of a bias, a DoRA magnitude or AdaLoRA's singular values beside factors or a whole difference."""
+    if {"singular", "down"} <= tensors.keys() and tensors["singular"].elements != tensors["down"].shape[0]:
+        return f"has {tensors['singular'].elements} singular values for a rank of {tensors['down'].shape[0]}."
     rows = next((tensors[role].shape[0] for role in ROWS if role in tensors), None)
     for role in BIASES:
         if rows is not None and role in tensors and tensors[role].elements != rows:

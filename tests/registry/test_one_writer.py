@@ -46,3 +46,11 @@ def test_an_output_that_another_process_writes_is_refused(job: str, work: Path) 
         assert record.recipe and record.hashes.sha256
     with pytest.raises(LoomError, match=r"exists already|came to be|written it since"):
         JOBS[job](store, work, output)
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job != "export"])
+def test_an_output_that_is_no_utf8_is_refused_before_it_is_written(job: str, work: Path) -> None:
+    folder = work / "\udcff"
+    with pytest.raises(Refused, match=r"\\xff/out\.safetensors is not UTF-8"):
+        JOBS[job](Store(work / "home"), work, folder / "out.safetensors")
+    assert not folder.exists()

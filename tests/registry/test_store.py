@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -386,6 +387,45 @@ def test_a_file_cannot_set_what_the_registry_itself_keeps(store: Store, tmp_path
     with pytest.raises(Refused, match="was not written or downloaded by LoRA Loom"):
         store.remove("ink", delete_files=True)
     assert store.scan(tmp_path).records()[0].path == str(path)
+
+
+def test_what_is_not_utf8_is_refused_before_it_is_in_the_index(store: Store, tmp_path: Path) -> None:
+    """A terminal of another encoding gives bytes that Python holds as lone surrogates."""
+    path = make(tmp_path / "ink.safetensors")
+    store.add(path)
+    latin = os.fsdecode("sch\xf6n".encode("latin-1"))
+    changes: tuple[Callable[[], Record], ...] = (
+        lambda: store.add(path, name=latin),
+        lambda: store.add(path, licence=latin),
+        lambda: store.add(path, tags=[latin]),
+        lambda: store.add(path, notes=latin),
+        lambda: store.add(path, recipe={"a": [latin]}),
+        lambda: store.tag("ink", [latin]),
+        lambda: store.note("ink", latin),
+        lambda: store.alias("ink", latin),
+        lambda: store.override("ink", variant=latin),
+        lambda: store.override("ink", triggers=[latin]),
+    )
+    for change in changes:
+        with pytest.raises(Refused, match=r"Not UTF-8|cannot be a|plain values"):
+            change()
+    assert store.find("ink").tags == () and store.find("ink").notes is None
+    (tmp_path / "set").mkdir()
+    assert store.add_dataset(tmp_path / "set", name=latin, sha256="2" * 64).name == "sch-n"
+
+
+def test_a_name_that_no_reference_has_is_not_suggested(store: Store, tmp_path: Path) -> None:
+    store.add(make(tmp_path / "inkling.safetensors"), name="hat")
+    with pytest.raises(NotFound, match="registered as 'inkling'") as caught:
+        store.find("inkling")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_counts_of_tags_beyond_any_data_set_are_left_out(store: Store, tmp_path: Path) -> None:
+    frequency = '{"10_x": {"cat": 1%s, "dog": 5}, "y": {"owl": 5, "fox": 1}}' % ("0" * 400)
+    dirs = '{"y": {"img_count": 1%s}}' % ("0" * 400)
+    record = store.add(make(tmp_path / "ink.safetensors", metadata={"ss_tag_frequency": frequency, "ss_dataset_dirs": dirs}))
+    assert record.triggers == ("dog", "owl")
 
 
 def test_verify_tells_rot_from_writing(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from registry.architectures.unet.components import vae_piece
 from registry.architectures.unet.ldm_names import vae_name
 from registry.errors import BadFile, Refused
-from registry.formats.diffusers_folder import latent_factor_of, load_module, no_progress_bars, weights_in
+from registry.formats.diffusers_folder import latent_factor_of, load_module, no_progress_bars
 from registry.formats.key_map import KeyLocation
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import read_header
@@ -38,8 +38,6 @@ def load_vae(path: Path | str, parts: Parts, *, device: torch.device | str) -> n
     config = _config(path, own)
     if config.get("_class_name", type(own).__name__) != type(own).__name__:
         raise Refused(f"The VAE {path.name} is a {config['_class_name']}, but this base draws with a {type(own).__name__}.")
-    if path.is_dir():
-        weights_in(path)  # raises before the rest is loaded
     with no_progress_bars():
         vae: Any = load_module(type(own), path, dtype=_dtype(own), empty=empty) if path.is_dir() else _file(path, own, config, empty)
     _same_space(path, vae, own)

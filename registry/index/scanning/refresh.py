@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import replace
 from pathlib import Path
 
 from registry.detect.inspect import inspect
 from registry.errors import WriteFailed
+from registry.files.write_failure import NOT_TAKEN
 from registry.index import records, rows
 from registry.index.database import Index
 from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, place_with_fingerprint
@@ -23,7 +23,7 @@ def refresh_record(record: Record, index: Index, digest: Digest) -> Record:
     try:
         return _refreshed(record, index, digest)
     except WriteFailed as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in NOT_TAKEN:
             raise
         return _unwritten(record, index)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert
 
 from registry.errors import BadFile, WriteFailed
+from registry.files.write_failure import NOT_TAKEN
 from registry.formats.hashing import folder_sha256, hash_file
 from registry.formats.model_folder import folder_files
 from registry.index import database as tables
@@ -70,7 +70,7 @@ class Digests:
             with self._index.writing() as connection:
                 cache_hashes(connection, place, hashes, learned)
         except WriteFailed as error:
-            if error.errno != errno.EROFS:  # an index that is only read needs no cache
+            if error.errno not in NOT_TAKEN:  # an index that is only read needs no cache
                 raise
         return hashes, learned
 

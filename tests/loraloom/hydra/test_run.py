@@ -248,3 +248,10 @@ def test_two_sweeps_in_one_second_do_not_collide(toy: Job[Toy], capsys: pytest.C
     run_job(toy, ["-m", "steps=1"])
     first, second = capsys.readouterr().out.splitlines()
     assert first != second
+
+
+def test_settings_that_are_no_utf8_are_refused_before_the_job(tmp_path: Path) -> None:
+    """A path of such a name could not be written to config.yaml, inputs.json or a header; it is found before anything is computed."""
+    for setting in (f"out={tmp_path}/\udcff", f"data.path={tmp_path}/\udcff", "name=x\udcff"):
+        message = refused(train_job(), "base=pocket", setting)  # type: ignore[arg-type]
+        assert message.startswith("Not UTF-8: ") and r"\xff" in message

@@ -1,5 +1,6 @@
 """Modules whose tensors have the wrong form: named by `lora inspect`, refused by whatever would use them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,18 @@ def test_adapters_with_numbers_that_are_none_are_not_the_same(tmp_path: Path) ->
     broken = read_adapter(written(tmp_path / "b.safetensors", values))
     with pytest.raises(Refused, match="has numbers that are none"):
         diff_adapters(broken, broken)
+
+
+def test_singular_values_of_another_rank_are_refused(tmp_path: Path) -> None:
+    tensors = {f"{QUERY}.lora_A": torch.ones(2, 6), f"{QUERY}.lora_B": torch.ones(8, 2), f"{QUERY}.lora_E": torch.ones(3, 1)}
+    settings = json.dumps({"unet.init_r": 2, "unet.lora_alpha": 4})
+    file = written(tmp_path / "a.safetensors", tensors, lora_adapter_metadata=settings)
+    with pytest.raises(Refused, match="has 3 singular values for a rank of 2"):
+        plan_adapter(file, tmp_path / "out.safetensors", target="kohya", family="sd1", base=None, dtype=None)
+
+
+def test_an_xlabs_factor_without_axes_is_a_broken_module(tmp_path: Path) -> None:
+    name = "single_blocks.0.processor.qkv_lora"
+    file = written(tmp_path / "a.safetensors", {f"{name}.down.weight": torch.ones(2, 6), f"{name}.up.weight": torch.ones(())})
+    (facts,) = inspect_adapter(read_adapter(file)).modules
+    assert facts.state == "broken" and "has a up of []" in str(facts.fault)

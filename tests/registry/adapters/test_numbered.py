@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from registry.adapters.combine import plan_combine, run_combine
 from registry.adapters.delta import delta
 from registry.adapters.reader import read_adapter
+from registry.adapters.understood import adapter_faults
 from registry.converting.job import ConvertRequest, plan_convert, run_convert
 from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
@@ -67,6 +68,13 @@ def test_combining_xlabs_keeps_both_streams(store: Store, tmp_path: Path) -> Non
     assert len(half.modules) == len(whole.modules) == 8  # a single block's q, k and v are three
     for place, module in whole.by_place.items():
         assert torch.allclose(delta(half.by_place[place]), 0.5 * delta(module), atol=1e-5), place
+
+
+def test_a_factor_without_axes_is_a_broken_module(tmp_path: Path) -> None:
+    name = "single_blocks.0.processor.qkv_lora"
+    save_file({f"{name}.down.weight": torch.ones(2, 6), f"{name}.up.weight": torch.ones(())}, tmp_path / "a.safetensors")
+    (fault,) = adapter_faults(read_adapter(tmp_path / "a.safetensors"))
+    assert "has a up of []" in fault
 
 
 def test_two_tensors_for_one_factor_are_refused(tmp_path: Path) -> None:

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from registry.adapters.delta import bias_delta
 from registry.adapters.reader import read_adapter
+from registry.converting.adapter_layers import adapter_layers
 from registry.converting.job import ConvertRequest, plan_convert, run_convert
-from registry.errors import Faults
+from registry.converting.proof import prove
+from registry.errors import Faults, JobFailed
+from registry.families import FAMILIES
 from registry.store import Store
 from tests import tiny
 
@@ -148,3 +151,14 @@ def test_a_fused_layer_is_taken_apart_with_its_bias(store: Store, tmp_path: Path
     (module,) = read_adapter(made(there, "kohya")).modules
     joined = bias_delta(module)
     assert joined is not None and joined.equal(bias)
+
+
+@pytest.mark.parametrize("kept", [1.1, 0.0, None])
+def test_the_proof_sees_a_bias_that_came_out_otherwise(kept: float | None, plain: dict[str, Tensor], tmp_path: Path) -> None:
+    names, source = FAMILIES["sd1"].adapter_names, kohya(tmp_path / "a.safetensors", plain, OUT)
+    before, tensors = adapter_layers(read_adapter(source), names, base=None), load_file(source)
+    assert prove(before, before, dtype=None) == 0.0
+    bias = tensors.pop(f"{flat(OUT)}.diff_b")
+    save_file(tensors if kept is None else {**tensors, f"{flat(OUT)}.diff_b": bias * kept}, tmp_path / "b.safetensors")
+    with pytest.raises(JobFailed, match="has another product in the converted file"):
+        prove(before, adapter_layers(read_adapter(tmp_path / "b.safetensors"), names, base=None), dtype=None)

@@ -127,8 +127,9 @@ def test_other_forms_are_one_step_further(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_embedding_keeps_the_link_to_its_base(store: Store, tmp_path: Path) -> None:
-    facts = {"name": "mood", "step": 3, "sd_checkpoint": "fe4efff1e1", "sd_checkpoint_name": "sd-v1-4"}
+    facts = {"name": "mood\ud800", "step": 3, "sd_checkpoint": "fe4efff1e1", "sd_checkpoint_name": "sd-v1-4"}
     torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.ones(2, 768)}, **facts}, tmp_path / "mood.pt")
+    facts["name"] = "mood\ufffd"  # half a letter cannot be stored
     result = converted(store, tmp_path / "mood.pt", tmp_path / "mood.safetensors")
     assert set(result["left_out"]) == {"string_to_token"}
     record = store.find(str(tmp_path / "mood.safetensors"))

@@ -424,11 +424,21 @@ BFL_ATTENTION, SPLIT = ("img_attn_qkv", "img_attn_proj"), ("attn_to_q", "attn_to
         (attention("transformer_blocks", range(20), *SPLIT) | attention("single_transformer_blocks", range(40), *SPLIT), {"hunyuan_video"}),
         (attention("double_blocks", range(2), *BFL_ATTENTION), {"chroma", "flux1", "flux2", "hunyuan_video"}),
         (attention("double_blocks", range(5), "img_attn_qkv"), {"chroma", "flux1", "flux2", "hunyuan_video"}),
+        (attention("double_blocks", range(6), "img_attn_qkv"), {"chroma", "flux1", "hunyuan_video"}),
         (attention("double_blocks", range(19), *BFL_ATTENTION) | attention("single_blocks", range(38), "linear1"), {"chroma", "flux1"}),
         (attention("double_blocks", range(19), "img_attn_qkv", "img_mlp_0"), {"chroma", "flux1"}),
         (attention("double_blocks", range(19), "img_attn_qkv", "img_mod_lin"), {"flux1"}),
     ],
-    ids=["HunyuanVideo", "FramePack", "two blocks", "klein-4B", "Chroma", "Chroma with MLP", "FLUX.1 with modulation"],
+    ids=[
+        "HunyuanVideo",
+        "FramePack",
+        "two blocks",
+        "klein-4B",
+        "more blocks than klein-4B",
+        "Chroma",
+        "Chroma with MLP",
+        "FLUX.1 with modulation",
+    ],
 )
 def test_families_with_the_same_attention_are_candidates(tmp_path: Path, shapes: Shapes, families: set[str]) -> None:
     record = seen(tmp_path / "x.safetensors", shapes)
@@ -444,6 +454,20 @@ def test_layers_of_a_text_encoder_do_not_hide_the_family(tmp_path: Path, layer: 
     text = "lora_te1_text_model_encoder_layers_0_mlp_fc1"  # HunyuanVideo's denoiser has layers of this name
     shapes = {f"{layer}.lora_down.weight": (4, 3072), f"{text}.lora_down.weight": (4, 768), f"{text}.lora_up.weight": (3072, 4)}
     assert seen(tmp_path / "x.safetensors", shapes).family == "flux1"
+
+
+def test_a_text_encoders_layers_do_not_hide_a_unet(tmp_path: Path) -> None:
+    text = "text_encoder.text_model.context_refiner.0.mlp.fc1"  # other families' denoisers have layers of this name
+    shapes = {f"unet.{M}.to_k.lora_A.weight": (4, 768), f"{text}.lora_A.weight": (4, 768), f"{text}.lora_B.weight": (3072, 4)}
+    assert seen(tmp_path / "x.safetensors", shapes).family == "sd1"
+
+
+def test_a_text_encoders_layers_do_not_hide_what_the_file_declares(tmp_path: Path) -> None:
+    shapes = attention("double_blocks", range(1), "img_attn_qkv", width=64) | {
+        "lora_te1_encoder_layers_0_mlp_fc1.lora_down.weight": (4, 64)
+    }
+    record = seen(tmp_path / "x.safetensors", shapes, metadata={"modelspec.architecture": "flux-2-dev/lora"})
+    assert (record.family, record.warnings) == ("flux2", ())
 
 
 def test_comfyui_names_of_text_encoders_are_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from registry.detect.loading import load_base, prediction_override
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
+from registry.formats.safetensors_header import read_header
 from registry.record import PREDICTIONS
 from registry.store import Store
 from tests.tiny import shared_folder, tiny_dataset, tiny_model, tiny_single_file
@@ -95,3 +96,13 @@ def test_a_config_that_asks_for_billions_of_layers_is_refused_before_they_are_ma
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 2**31}))
     with pytest.raises(BadFile, match=r"has num_hidden_layers: 2,147,483,648; no model has more than 1,000 layers"):
         meta(base)
+
+
+@pytest.mark.parametrize("entry", ["modelspec.prediction_type", "prediction_type"])
+def test_a_single_file_is_drawn_by_the_prediction_that_its_header_declares(entry: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = tiny_single_file(shared_folder("sd1"), tmp_path / "x.safetensors", configs=True)
+    assert meta(file).prediction == "epsilon"
+    save_file(load_file(file), file, metadata={**read_header(file).metadata, entry: "v_prediction"})
+    assert meta(file).prediction == "v_prediction"

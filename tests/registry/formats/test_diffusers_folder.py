@@ -21,6 +21,11 @@ from tests.tiny import tiny_sd1
     [
         (["transformers", "AutoTokenizer"], "takes its class from the folder"),
         (["transformers", "AutoModel"], "takes its class from the folder"),
+        (["diffusers", "AutoModel"], "takes its class from the folder"),
+        (["diffusers", "AutoPipelineForText2Image"], "takes its class from the folder"),
+        (["diffusers", "DiffusionPipeline"], "no class of a component"),
+        (["diffusers", "StableDiffusionPipeline"], "no class of a component"),
+        (["transformers", "CLIPTextConfig"], "no class of a component"),
         (["my_pipeline", "CLIPTokenizer"], "only classes of diffusers and transformers are loaded"),
         (["os", "system"], "only classes of diffusers and transformers are loaded"),
         (["diffusers.utils", "logging"], "only classes of diffusers"),
@@ -111,4 +116,27 @@ def test_a_config_that_a_library_cannot_build_is_refused(config: str, change: di
     shutil.copytree(folder, place)
     (place / config).write_text(json.dumps({**json.loads((place / config).read_text()), **change}))
     with pytest.raises(Refused):
+        load_base(str(place), dtype=torch.float32, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "words"),
+    [
+        ("tokenizer/tokenizer_config.json", {"model_max_length": "x"}, "has model_max_length 'x'; a number of tokens was expected"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 0}, "has model_max_length 0"),
+        ("vae/config.json", {"scaling_factor": "x"}, "has scaling_factor 'x'; a number other than 0 was expected"),
+        ("vae/config.json", {"scaling_factor": None}, "has scaling_factor None"),
+        ("vae/config.json", {"scaling_factor": 0}, "has scaling_factor 0"),
+        ("vae/config.json", {"layers_per_block": 2**31}, "has layers_per_block: 2,147,483,648"),
+    ],
+)
+def test_a_config_that_no_image_can_be_drawn_by_is_refused(
+    config: str, change: dict[str, Any], words: str, folder: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    place = tmp_path / "base"
+    shutil.copytree(folder, place)
+    (place / config).write_text(json.dumps({**json.loads((place / config).read_text()), **change}))
+    with pytest.raises(Refused, match=words):
         load_base(str(place), dtype=torch.float32, device="meta")

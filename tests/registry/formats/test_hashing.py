@@ -138,3 +138,20 @@ def test_reading_all_of_an_adapter_tells_alpha_and_a_zero_product(tmp_path: Path
 def test_a_folders_hash_is_that_of_its_sorted_lines() -> None:
     assert folder_sha256({"b/c": "22", "a": "11"}) == sha256(b"a, 11\nb/c, 22\n")
     assert json.dumps(folder_sha256({})) == json.dumps(sha256(b""))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"unet.lora_alpha": "x"}, {"unet.lora_alpha": 10**400}, {"unet.lora_alpha": 2, "unet.alpha_pattern": {"to_q": "x"}}],
+    ids=["a text", "beyond a float", "a text for a module"],
+)
+def test_an_adapter_whose_alpha_is_no_number_has_no_content_hash(settings: dict[str, object], tmp_path: Path) -> None:
+    modules = {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (8, 8)}
+    hashes = lora(tmp_path / "x.safetensors", modules, metadata={"lora_adapter_metadata": json.dumps(settings)})
+    assert hashes.content_sha256 is None and hashes.sha256 == sha256((tmp_path / "x.safetensors").read_bytes())
+
+
+def test_a_factor_without_axes_is_hashed(tmp_path: Path) -> None:
+    name, metadata = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", {"lora_adapter_metadata": '{"unet.lora_alpha": 2}'}
+    tensors = {f"{name}.lora_A.weight": scalar(1.0), f"{name}.lora_B.weight": filled("F32", (8, 4))}
+    assert write_raw(tmp_path / "x.safetensors", tensors, metadata=metadata).content_sha256 is not None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from registry.detect.inspect import inspect
 from registry.detect.loading import load_base
 from registry.errors import BadFile, LoomError
 from registry.formats.model_folder import shard_faults, weight_files, weights_of
+from registry.formats.safetensors_header import read_header
+from registry.formats.single_file import CONFIGS_ENTRY
 from registry.store import Store
 from registry.tensors.layout import read_layout
 from tests import tiny
@@ -26,8 +29,6 @@ def shard(number: int, count: int = 2, stem: str = STEM) -> str:
 
 def split(folder: Path, *, index: bool = True, stem: str = STEM) -> Path:
     """A folder's one weight file as two shards."""
-    from safetensors.torch import load_file
-
     (whole,) = folder.glob("*.safetensors")
     tensors = load_file(whole)
     whole.unlink()
@@ -81,7 +82,17 @@ def two_saves(unet: Path) -> str:
     return r"has weights of several saves \(.*-\*-of-00001 and .*-\*-of-00002\)"
 
 
-@pytest.mark.parametrize("damage", [missing, wrong, unlisted, without_index, two_saves])
+def whole_beside(unet: Path) -> str:
+    save_file({"stranger": torch.zeros(1)}, unet / f"{STEM}.safetensors")
+    return r"has diffusion_pytorch_model\.safetensors, which .*index\.json does not list"
+
+
+def unplaced(unet: Path) -> str:
+    save_file({**load_file(unet / shard(1)), "stranger": torch.zeros(1)}, unet / shard(1))
+    return r"has stranger of diffusion_pytorch_model-00001-of-00002\.safetensors, which its index .* does not place there"
+
+
+@pytest.mark.parametrize("damage", [missing, wrong, unlisted, unplaced, without_index, two_saves, whole_beside])
 def test_a_part_is_not_taken_for_the_whole(damage: object, model: Path, tmp_path: Path) -> None:
     assert not shard_faults(model)
     message = damage(model / "unet")  # type: ignore[operator]  # one of the functions above
@@ -92,7 +103,7 @@ def test_a_part_is_not_taken_for_the_whole(damage: object, model: Path, tmp_path
         load_base(model, dtype=torch.float32, device="meta", store=Store(tmp_path / "home"))
     record = inspect(model)
     assert (record.kind, record.family) == ("checkpoint", "sd1")  # by its configs
-    assert [warning.code for warning in record.warnings] == ["shards"] and record.warnings[0].message.startswith("Unet ")
+    assert [warning.code for warning in record.warnings] == ["shards"] and record.warnings[0].message.startswith("Not whole: unet ")
     scanned = Store(tmp_path / "home").scan(model.parent)
     assert [problem.code for problem in scanned.problems] == ["shards"] and not scanned.added
 
@@ -114,3 +125,53 @@ def test_an_index_names_files_of_its_own_folder(name: str, tmp_path: Path) -> No
     (tmp_path / f"{STEM}.safetensors.index.json").write_text(json.dumps({"weight_map": {"weight": name}}))
     with pytest.raises(BadFile, match="no weight_map of tensors and the names of their files"):
         weight_files(tmp_path)
+
+
+def test_an_index_of_a_text_encoder_that_places_nothing_is_a_fault(model: Path, tmp_path: Path) -> None:
+    (model / "text_encoder" / "model.safetensors.index.json").write_text('{"weight_map": {"weight": 5}}')
+    message = r"text_encoder/model\.safetensors\.index\.json has no weight_map"
+    assert any(re.search(message, warning.message) for warning in inspect(model).warnings)
+    with pytest.raises(BadFile, match=message):
+        Store(tmp_path / "home").add(model)
+
+
+def test_shards_of_the_fp16_variant_alone_are_loaded(tmp_path: Path) -> None:
+    """As Stable Diffusion 3's T5 is published."""
+    model = tiny.tiny_model("sd1", tmp_path / "base")
+    for component, stem in (("unet", STEM), ("text_encoder", "model")):
+        folder = split(model / component, stem=f"{stem}.fp16")
+        (folder / f"{stem}.fp16.safetensors.index.json").rename(folder / f"{stem}.safetensors.index.fp16.json")
+    _, parts = load_base(model, dtype=torch.float32, device="cpu", store=Store(tmp_path / "home"))
+    (_, plain) = load_base(tiny.tiny_model("sd1", tmp_path / "plain"), dtype=torch.float32, device="cpu", store=Store(tmp_path / "home"))
+    for one, other in ((parts.denoiser, plain.denoiser), (parts.text_encoders["text_encoder"], plain.text_encoders["text_encoder"])):
+        assert all(torch.equal(one.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
+
+
+def test_a_base_config_is_checked_as_a_base_is(tmp_path: Path) -> None:
+    """What a single file does not hold is loaded from there."""
+    folder = tiny.tiny_model("sd1", tmp_path / "base")
+    file = tiny.tiny_single_file(folder, tmp_path / "x.safetensors")
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "layers_per_block": 2**31}))
+    with pytest.raises(BadFile, match=r"has layers_per_block: 2,147,483,648"):
+        load_base(file, dtype=torch.float32, device="meta", base_config=folder, store=Store(tmp_path / "home"))
+
+
+def test_the_configs_in_a_header_are_checked_as_files_are(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("sd1", tmp_path / "base")
+    file = tiny.tiny_single_file(folder, tmp_path / "x.safetensors", configs=True)
+    tensors, written = load_file(file), json.loads(read_header(file).metadata[CONFIGS_ENTRY])
+    for configs, words in (
+        ({**written, "unet": {**written["unet"], "layers_per_block": 2**31}}, "has layers_per_block: 2,147,483,648"),
+        ({**written, "unet": [1]}, "lacks a config; unet, vae, text_encoder, scheduler were expected"),
+        ([written], "lacks a config"),
+    ):
+        save_file(tensors, file, metadata={CONFIGS_ENTRY: json.dumps(configs)})
+        with pytest.raises(BadFile, match=words):
+            load_base(file, dtype=torch.float32, device="meta", store=Store(tmp_path / "home"))
+
+
+def test_a_component_whose_name_no_file_can_have_is_none_of_the_folder(model: Path) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps({**index, "x" * 300: index["unet"], "../x": index["unet"]}))
+    assert inspect(model).family == "sd1"

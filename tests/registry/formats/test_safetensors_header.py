@@ -287,3 +287,14 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path, lengt
     path = tmp_path / "model.safetensors"
     path.write_bytes(length.to_bytes(8, "little") + raw + bytes(4))
     assert list(read_header(path).tensors) == ["a"]
+
+
+@pytest.mark.parametrize("form", ["{}", " {}", "{} "])
+def test_a_name_longer_than_any_is_refused_in_every_form(form: str, tmp_path: Path) -> None:
+    """Numbers in names are read as numbers, and Python reads none of more than 4,300 digits."""
+    for length, good in ((4_096, True), (4_097, False)):
+        file = written(tmp_path, raw_file(form.format(json.dumps({"1" * length: ONE}, separators=(",", ":"))).encode(), bytes(4)))
+        if good:
+            assert len(next(iter(read_header(file).tensors))) == length
+        else:
+            assert code_of(file) == "bad-header"

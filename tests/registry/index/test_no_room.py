@@ -13,8 +13,15 @@ from tests.disks import fill, small_disk
 from tests.registry.made import lora, sd1_attention
 
 
+def elsewhere(home: Path) -> Path:
+    """A model on a disk that can be written."""
+    return home.parent.parent / "hat.safetensors"
+
+
 def filled(home: Path) -> Store:
     store = Store(home)
+    lora(elsewhere(home), sd1_attention(128, channels=48, blocks=(0,)), seed="hat")
+    store.add(elsewhere(home), name="hat")
     lora(home / "m" / "ink.safetensors", sd1_attention(128, channels=48, blocks=(0,)))
     store.add(home / "m" / "ink.safetensors", tags=["line"], notes="kept")
     return store
@@ -25,6 +32,8 @@ def check(home: Path, number: int, message: str) -> None:
     ink = store.find("ink")
     assert (ink.tags, ink.notes) == (("line",), "kept") and [record.name for record in store.search(["line"])] == ["ink"]
     assert store.sha256(ink) == ink.hashes.sha256
+    os.chmod(elsewhere(home), 0o600)  # its ctime is another one: what is cached of it is not used
+    assert store.find("hat").hashes.sha256 and store.hashed(store.find("hat")).hashes.sha256 != ink.hashes.sha256
     with pytest.raises(WriteFailed, match=message) as caught:
         store.tag("ink", ["new"])
     assert caught.value.errno == number and str(home / "index.sqlite") in str(caught.value)

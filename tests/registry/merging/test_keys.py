@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from registry.formats.safetensors_header import TensorInfo
-from registry.merging.keys import Keys, plan_keys, some
+from registry.merging.keys import Keys, plan_keys
 from registry.merging.methods import METHODS
 from registry.tensors.layout import Layout, Stored, quantised
 from tests.registry.merging.models import recipe
@@ -101,11 +101,6 @@ def test_the_dtype_of_the_result_is_the_recipes_or_the_first_sources() -> None:
 def test_a_merge_of_nothing_is_a_fault() -> None:
     (fault,) = keys_of(floats("count", dtype="I64"), floats("count", dtype="I64")).faults
     assert fault.startswith("nothing would be merged")
-
-
-def test_long_lists_are_cut() -> None:
-    assert some("abcde") == "a, b, c and 2 more"
-    assert some("abc") == "a, b, c"
 
 
 def test_an_integer_tensor_in_a_later_source_is_a_fault() -> None:
