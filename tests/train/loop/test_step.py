@@ -126,7 +126,8 @@ def test_held_out_loss_is_measured_where_the_run_trains(prepared: Prepared, sett
 
     def noted(model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.extend(timesteps.tolist())
-        return predict(model, noisy, timesteps, *rest)
+        prediction: torch.Tensor = predict(model, noisy, timesteps, *rest)
+        return prediction
 
     monkeypatch.setattr(work.state, "predict", noted)
     work.probe.measure(work.state, model=work.state.model)
