@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.edges import edges
 from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import fitted
+from infer.draw.values import is_finite
 from registry.errors import Refused
 from registry.home import expanded
 from registry.names import Table, suggest
@@ -82,7 +83,7 @@ def _of_record(record: Mapping[Any, Any]) -> ControlNet:
         raise Refused(f"The ControlNet's record {dict(record)} must name net and image. {EXAMPLE}")
     numbers: dict[str, Any] = {key: record[key] for key in ("scale", "start", "end") if record.get(key) is not None}
     for key, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_finite(value):
             raise Refused(f"The ControlNet's {key} is {value!r}. Expected a number.")
     mode, prepare = record.get("mode"), record.get("prepare")
     if mode is not None and type(mode) is not int:

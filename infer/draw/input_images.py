@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.files import ImageFile
 from registry.errors import BadFile, NotFound, Refused
+from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file
 from registry.formats.image_file import Decoded, Unreadable, read_image
 from registry.home import expanded
+from registry.plain_values import storable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,9 +88,10 @@ class InputImages:
             known = replace(file, sha256=self.read(file).sha256)
             path = self._kept(str(known.sha256))
             if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_file(path) as out:
-                    out.write(self._data(known))
+                data = self._data(known)
+                make_folder(path.parent)
+                with atomic_file(path, needed=len(data)) as out:
+                    out.write(data)
 
     def _decode(self, digest: str, path: Path, data: bytes) -> Decoded:
         while len(self._decoded) >= HELD:
@@ -115,6 +118,8 @@ class InputImages:
 
 
 def _read(path: Path) -> bytes:
+    if storable(str(path)) != str(path):
+        raise BadFile(path, "unreadable", "is called by bytes that are not UTF-8: no metadata can name it. Rename the file.")
     if not path.exists():
         raise NotFound(f"There is no image {path}. Give the path of an image file.")
     if not path.is_file():

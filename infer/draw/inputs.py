@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.controls import hint_of
 from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import InputImages, check_fit, fit_notes, fitted, to_pixels
-from infer.draw.render import Render
+from infer.draw.render import LARGEST_SIDE, Render
 from infer.draw.start import Start, check_strength
 from registry.errors import LoomError
 from registry.family import Family
@@ -52,7 +52,7 @@ def image_faults(render: Render, family: Family, images: InputImages, *, cell: i
     if render.init is not None and render.strength is not None and render.steps and render.steps > 0:
         steps, strength = render.steps, render.strength
         faults += _refusals(lambda: check_strength(family, steps=steps, strength=strength))
-    if render.mask is not None and render.mask.sha256 is not None and not faults:
+    if render.mask is not None and render.mask.sha256 is not None and not faults and max(size) <= LARGEST_SIDE:
         faults += _mask_faults(render, images, size, cell)
     return faults
 

@@ -11,8 +11,8 @@ _NETWORK = re.compile(r"<(lora|lyco|lycoris|locon|hypernet):([^<>]*)>?", re.IGNO
 _MARKS = re.compile(
     r"\bBREAK\b|\bAND\b"
     r"|\([^()]*:\s*[-+]?[\d.]+\s*\)"  # (red:1.3)
-    r"|\[[^\[\]]*[|:][^\[\]]*\]"  # [a|b], [a:b:0.5]
-    r"|\{[^{}]*\|[^{}]*\}"  # {a|b}
+    r"|\[[^\[\]|:]*[|:][^\[\]]*\]"  # [a|b], [a:b:0.5]
+    r"|\{[^{}|]*\|[^{}]*\}"  # {a|b}
     r"|__[\w/*-]+?__"  # __colour__
 )
 _BRACKET = re.compile(r"([\\()\[\]])")

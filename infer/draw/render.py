@@ -1,7 +1,7 @@
 """Render: all that one image needs, and the key that two equal images share. A setting of an image is one field here."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Annotated, Any
@@ -28,10 +28,16 @@ from registry.typed_values import is_of
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
 LOOP = 1
+LARGEST_SIDE = 8192  # pixels: two such sides are what PIL opens without a warning
 
 
 def _hide(_value: Any) -> None:
     """Not shown in a report."""
+
+
+def _load_each(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """The values of a field that holds several files of a kind, back from JSON."""
+    return lambda rows: tuple(kind(**row) for row in rows)
 
 
 def _load_image(data: Mapping[str, Any] | None) -> ImageFile | None:
@@ -85,7 +91,7 @@ class Render:
             read=read_adapters,
             file="adapter",
             show=spell_adapters,
-            load=lambda rows: tuple(Adapter(**row) for row in rows),
+            load=_load_each(Adapter),
             pin=lambda render, _: [[one.sha256, one.weight] for one in render.active],
             axis=FieldAxis(
                 name="adapter",
@@ -104,7 +110,7 @@ class Render:
             read=read_adapters,
             file="adapter",
             show=lambda adapters: spell_adapters(adapters) if adapters else None,
-            load=lambda rows: tuple(Adapter(**row) for row in rows),
+            load=_load_each(Adapter),
             pin=lambda *_: UNPINNED,  # they are among the active ones, which `adapters` pins
         ),
     ] = ()
@@ -178,6 +184,8 @@ class Render:
             read=read_size,
             show=lambda size: f"{size[0]}×{size[1]}",
             infotext="Size",
+            valid=lambda size: max(side or 0 for side in size) <= LARGEST_SIDE,
+            expected=f"at most {LARGEST_SIDE} pixels a side",
             infotext_value=lambda size: f"{size[0]}x{size[1]}",
             pin=pin_always,
             axis=FieldAxis(help="sizes in pixels: 64, 96x64 (width x height), [96,64]", read=sizes, spell=spell_size),
@@ -264,7 +272,7 @@ class Render:
             read=read_embeddings,
             file="embedding",
             show=lambda embeddings: spell_embeddings(embeddings) if embeddings else None,
-            load=lambda rows: tuple(Embedding(**row) for row in rows),
+            load=_load_each(Embedding),
             pin=lambda _, embeddings: [[one.sha256, one.token] for one in embeddings] or UNPINNED,
             axis=FieldAxis(
                 name="embedding",
@@ -394,7 +402,10 @@ class Render:
     def from_json(cls, data: Mapping[str, Any]) -> "Render":
         """The Render back from `to_json`; keys of a later version are left out. Raises ValueError, TypeError for values of other types."""
         given = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        render = cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        try:
+            render = cls(**{name: SETTINGS[name].load(value) if name in SETTINGS else value for name, value in given.items()})
+        except OverflowError as error:
+            raise ValueError(str(error)) from error  # whole numbers that no float holds
         wrong = [one.name for one in fields(cls) if not is_of(getattr(render, one.name), one.type)]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} of another type")

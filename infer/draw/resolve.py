@@ -358,8 +358,9 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     faults: list[str] = []
     width, height = render.width, render.height
     _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
-    _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, config=base.skeleton.scheduler_config))
-    _gathered(faults, lambda: check_sampler(render.sampler, prediction=base.skeleton.prediction, config=base.skeleton.scheduler_config))
+    prediction, config = base.skeleton.prediction, base.skeleton.scheduler_config
+    _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, prediction=prediction, config=config))
+    _gathered(faults, lambda: check_sampler(render.sampler, prediction=prediction, config=config))
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")

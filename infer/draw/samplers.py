@@ -228,11 +228,13 @@ def check_sampler(
 DISTILLED_STEPS = 50  # `original_inference_steps` of LCM and TCD in diffusers, where the base's scheduler does not say
 
 
-def check_steps(sampler: str | None, steps: int, *, config: Mapping[str, Any]) -> None:
+def check_steps(sampler: str | None, steps: int, *, prediction: str, config: Mapping[str, Any]) -> None:
     """Refuse more steps than a distilled sampler picks among; `config` is that of the base's own scheduler."""
-    if sampler not in DISTILLED or SAMPLERS[sampler].scheduler is None:
+    if sampler not in DISTILLED or prediction == "flow":  # flow sigmas are even, of any number
         return
-    most = int(config.get("original_inference_steps") or DISTILLED_STEPS)
+    most = config.get("original_inference_steps", DISTILLED_STEPS)
+    if type(most) is not int or most < 1:
+        raise Refused(f"original_inference_steps of the base's scheduler is {most!r}. Expected a whole number, such as {DISTILLED_STEPS}.")
     if steps > most:
         raise Refused(
             f"steps is {steps}, but sampler {sampler!r} picks its steps among the {most} that models are distilled over."

@@ -6,6 +6,7 @@ loop over the fields. So a new setting is one field, and the place where it acts
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import EnumType
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
@@ -90,11 +91,14 @@ class Setting:
         return UNPINNED if value == self.field_default else value
 
     def fault(self, render: Any) -> str | None:
-        """The sentence for a value out of range."""
+        """The sentence for a value out of range, or that is no member of its Enum."""
         value = self.value(render)
-        if self.valid is None or value is None or self.valid(value):
+        if value is None:
             return None
-        return f"{self.name} is {value}. Expected {self.expected}."
+        if isinstance(self.scalar, EnumType):
+            members = list(self.scalar.__members__)
+            return None if value in members else f"{self.name} is {value!r}. Expected {', '.join(members)}."
+        return None if self.valid is None or self.valid(value) else f"{self.name} is {value}. Expected {self.expected}."
 
     @property
     def scalar(self) -> Any:

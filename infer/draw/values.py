@@ -6,13 +6,16 @@ Each reader raises Refused with what it takes.
 import re
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from sys import float_info
+from typing import Any, TypeGuard
 
 from registry.errors import Refused
 
-_INTEGERS = re.compile(r"\s*(\d+)\s*(?:-|\.\.)\s*(\d+)\s*")  # 1-4, 1..4: both ends
+_DIGITS = r"\d{1,99}"  # more are no seed and no size; Python itself reads 4300
+_INTEGER = re.compile(rf"\s*-?{_DIGITS}\s*")
+_INTEGERS = re.compile(rf"\s*({_DIGITS})\s*(?:-|\.\.)\s*({_DIGITS})\s*")  # 1-4, 1..4: both ends
 _NUMBERS = re.compile(r"\s*([-+]?[\d.]+?)\s*\.\.\s*([-+]?[\d.]+)\s*/\s*(\d+)\s*")  # 0..1/5: five values, both ends
-_SIZE = re.compile(r"\s*(\d+)(?:\s*[xX×]\s*(\d+))?\s*")
+_SIZE = re.compile(rf"\s*({_DIGITS})(?:\s*[xX×]\s*({_DIGITS}))?\s*")
 MOST = 100_000  # values of one range; more is a typing mistake
 
 
@@ -79,14 +82,19 @@ def integers(value: object) -> Sequence[int]:
             if abs(last - first) >= MOST:
                 raise Refused(f"{value!r} is {abs(last - first) + 1} values; a range has at most {MOST}.")
             return range(first, last + step, step)
-        if re.fullmatch(r"\s*-?\d+\s*", value):
+        if _INTEGER.fullmatch(value):
             return (int(value),)
     raise Refused(f"{value!r} is not a whole number, nor a range such as 1-4.")
 
 
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """Whether the value is a number that a float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
+
+
 def numbers(value: object) -> Sequence[float]:
     """A number, `0..1/5` (five values evenly from 0 to 1), or several of them with commas."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf"):
+    if is_finite(value):
         return (float(value),)
     if isinstance(value, str):
         if "," in value:

@@ -13,6 +13,7 @@ from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from registry.errors import Faults
 from registry.names import DEVICE
+from registry.plain_values import storable
 from registry.settings import setting, word
 
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
@@ -82,6 +83,7 @@ class GridConfig(RenderSettings):
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"
+        yield "out", self.out, storable(self.out) == self.out, "must be UTF-8"
 
 
 def axis_settings(config: GridConfig) -> dict[str, Any]:

@@ -37,14 +37,14 @@ class Where:
         self.text = text
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
+            self._check(self._tree, list(axes))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Refused(f"where={text!r} cannot be read ({getattr(error, 'msg', error)}). {_TAKEN}") from None
-        self._check(self._tree, list(axes))
 
     def __call__(self, values: Mapping[str, Any]) -> bool:
         try:
             return bool(_value(self._tree, values))
-        except (TypeError, ZeroDivisionError) as error:
+        except (TypeError, ArithmeticError, RecursionError) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in values.items())
             raise Refused(f"where={self.text!r} does not work for {given}: {error}.") from None
 

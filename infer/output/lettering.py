@@ -6,7 +6,7 @@ Korean, ...) the machine's own fonts are asked; what none of them holds is writt
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +54,7 @@ def legible(text: str, style: Style) -> str:
     )
 
 
+@lru_cache(maxsize=8192)
 def width(text: str, style: Style) -> int:
     """Pixels from the first character's origin to the end of the last, rounded up."""
     return -int(-sum(_font(file, style.size).getlength(run) for run, file in _runs(text, style)) // 1)
@@ -78,6 +79,7 @@ def letter(draw: "ImageDraw", left: int, top: int, line: str, style: Style) -> N
         x += _font(file, style.size).getlength(run)
 
 
+@lru_cache(maxsize=8192)
 def wrap(text: str, style: Style, room: int) -> tuple[str, ...]:
     """The text in lines no wider than `room` pixels: broken at spaces, and inside a word that is wider than a line."""
     lines: list[str] = []

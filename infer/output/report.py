@@ -76,7 +76,7 @@ def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
 def page(
     gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str, notes: Iterable[str] = (), *, refresh: int | None = None
 ) -> str:
-    """The HTML; a browser loads it again after `refresh` seconds.
+    """The HTML; a browser loads it again after `refresh` seconds, unless an image is open in it then.
 
     Whatever a person wrote is escaped in the head and plain text in the script's data."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -90,7 +90,6 @@ def page(
 
     return environment.get_template("report.html").render(
         title=gallery.title,
-        refresh=refresh,
         generator=f"LoRA Loom {version_of('loraloom')}",
         summary=_summary(gallery),
         fixed=list(gallery.fixed.items()),
@@ -98,7 +97,7 @@ def page(
         notes=[*gallery.notes, *notes],
         css=own("report.css"),
         js=own("report.js"),
-        data=Markup(script_json(_data(gallery, images, numbers, kind))),
+        data=Markup(script_json(_data(gallery, images, numbers, kind) | {"refresh": refresh})),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from infer.output.gallery import CellImage, Gallery
 from infer.output.lettering import Style, letter, width, wrap
-from infer.output.sheet_layout import COMFORT, Block, Box, Sheet, Words, arrange, first_rows, largest, tables
+from infer.output.sheet_layout import COMFORT, Block, Box, Sheet, Words, arrange, cut_columns, first_rows, largest, most_columns, tables
 from registry.formats.atomic_file import atomic_file
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ def fit(gallery: Gallery) -> tuple[list[Sheet], list[str]]:
     for scale in (scale for scale in scales if scale * side >= readable):
         if _fits(sheet := arrange(gallery, blocks, scale)):
             return [sheet], _smaller(scale)
-    rows = sum(len(block.images) for block in blocks)
     for scale in (scale for scale in scales if scale * side <= readable or scale == scales[-1]):
-        pages, shown = _pages(gallery, blocks, scale)
+        parts = cut_columns(blocks, most_columns(gallery, blocks, scale, LONGEST))
+        rows = sum(len(block.images) for block in parts)
+        pages, shown = _pages(gallery, parts, scale)
         if shown == rows:
             break
     left_out = f"The sheet shows the first {shown} of {rows} rows, so that it can be opened; images/ and the report have all."

@@ -1,12 +1,13 @@
 """Where everything of a contact sheet is: boxes of text, cells and source images, measured before anything is painted.
 
-Two axes make a table, a block; each combination of further axes is a block of its own, laid side by side in lines. Labels wrap and
-make room for themselves: none is cut, shrunk or painted over.
+Two axes make a table, a block; each combination of further axes is a block of its own, laid side by side in lines. A table that would
+be a strip is cut into several blocks. Labels wrap and make room for themselves: none is cut, shrunk or painted over.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import ceil, isqrt, sqrt
 from typing import Protocol
 
 from infer.output.gallery import CellImage, Gallery
@@ -17,7 +18,8 @@ COMFORT = 200  # pixels a cell: small images are enlarged to this
 MARGIN, GAP, ROOM = 36, 10, 300  # pixels: around the sheet, between cells, for a row's label
 BETWEEN = 40  # pixels between blocks side by side
 LEAST_COLUMN = 88  # pixels: a column label needs this, however small its images
-FLOW = 8  # cells a line, where there is one axis
+FLOW = 8  # cells a line at least, where there is one axis
+LONG, STRIP = 24, 3  # a table of more rows or columns than LONG, and of STRIP times the others, is cut into blocks
 SOURCE = 140  # pixels of the longer side of a source image
 
 TITLE = Style(26, bold=True)
@@ -95,7 +97,8 @@ def tables(gallery: Gallery) -> list[Block]:
         return [Block("", (), (), "", "", ((at.get(()),),))]
     if len(dimensions) == 1:
         (one,) = dimensions
-        lines = [range(start, min(start + FLOW, len(one))) for start in range(0, len(one), FLOW)]
+        each = max(FLOW, isqrt(len(one)))
+        lines = [range(start, min(start + each, len(one))) for start in range(0, len(one), each)]
         return [
             Block(
                 "",
@@ -123,7 +126,33 @@ def tables(gallery: Gallery) -> list[Block]:
             blocks.append(
                 Block(title, dimensions[rows].labels, dimensions[columns].labels, dimensions[rows].name, dimensions[columns].name, images)
             )
-    return blocks
+    return _cut(blocks)
+
+
+def _cut(blocks: Sequence[Block]) -> list[Block]:
+    """The tables, each cut where all of them side by side, or below each other, would still be a strip."""
+    rows, columns = (len(blocks[0].images), len(blocks[0].images[0])) if blocks else (0, 0)
+    if rows > LONG and rows > STRIP * columns * len(blocks):
+        each = ceil(rows / round(sqrt(rows / columns)))
+        return [part for block in blocks for start in range(0, rows, each) for part in first_rows([block], start, each)]
+    if columns > LONG and columns > STRIP * rows * len(blocks):
+        return cut_columns(blocks, ceil(columns / round(sqrt(columns / rows))))
+    return list(blocks)
+
+
+def cut_columns(blocks: Sequence[Block], most: int) -> list[Block]:
+    """The blocks, each in parts of at most so many columns."""
+    return [
+        replace(block, columns=block.columns[start : start + most], images=tuple(line[start : start + most] for line in block.images))
+        for block in blocks
+        for start in range(0, len(block.images[0]), most)
+    ]
+
+
+def most_columns(gallery: Gallery, blocks: Sequence[Block], scale: float, room: int) -> int:
+    """How many columns of a table fit a page `room` pixels wide, at least one."""
+    size = _sizes(gallery, blocks, scale)
+    return max((room - 2 * MARGIN - size.side + GAP) // (size.column + GAP), 1)
 
 
 @dataclass(frozen=True)
@@ -151,7 +180,7 @@ def _sizes(gallery: Gallery, blocks: Sequence[Block], scale: float) -> _Sizes:
 def arrange(gallery: Gallery, blocks: Sequence[Block], scale: float, *, page: str = "") -> Sheet:
     """Boxes for every text and every cell at this scale, in as many blocks a line as make the page squarest; no two overlap."""
     size = _sizes(gallery, blocks, scale)
-    most = len(blocks) if gallery.layout.blocks else 1  # the lines of one axis go below each other
+    most = len(blocks) if len(gallery.layout.dimensions) > 1 else 1  # the lines of one axis go below each other
     found: Sheet | None = None
     for count in range(1, most + 1):
         sheet = _arrange(gallery, blocks, size, count, page)
@@ -204,16 +233,21 @@ def _arrange_sources(
     placed: list[tuple[Box, SourceImage]] = []
     each = max(content // (SOURCE + GAP), 1)
     for first in range(0, len(sources), each):
-        top += 2 * GAP
+        line = [(one, _source_size(one)) for one in sources[first : first + each]]
+        bottom = top + 2 * GAP + max(high for _one, (_wide, high) in line)
         heights = []
-        for index, one in enumerate(sources[first : first + each]):
+        for index, (one, (wide, high)) in enumerate(line):
             left = MARGIN + index * (SOURCE + GAP)
-            share = SOURCE / max(one.size)
-            side = (max(round(one.size[0] * share), 1), max(round(one.size[1] * share), 1))
-            placed.append((Box(left, top + SOURCE - side[1], left + side[0], top + SOURCE), one))
-            heights.append(write(one.label, AXIS, left, top + SOURCE + 4, SOURCE))
-        top += SOURCE + 4 + max(heights)
+            placed.append((Box(left, bottom - high, left + wide, bottom), one))
+            heights.append(write(one.label, AXIS, left, bottom + 4, SOURCE))
+        top = bottom + 4 + max(heights)
     return tuple(placed), top
+
+
+def _source_size(one: SourceImage) -> tuple[int, int]:
+    """Width and height in pixels of a source image on the sheet."""
+    share = SOURCE / max(one.size)
+    return max(round(one.size[0] * share), 1), max(round(one.size[1] * share), 1)
 
 
 def _arrange_block(block: Block, size: _Sizes, start: int, top: int, write: Write, tiles: list[Tile]) -> int:

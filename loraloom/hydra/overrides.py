@@ -151,7 +151,7 @@ class OverrideChecker:
 
         try:
             OmegaConf.update(OmegaConf.structured(self.schema_class), name, value)
-        except OmegaConfBaseException:
+        except (OmegaConfBaseException, OverflowError):  # the latter of a whole number that no float holds
             return False
         return True
 

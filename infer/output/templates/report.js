@@ -433,3 +433,10 @@ const narrow = matchMedia("(max-width: 760px)").matches;
 by("tile").value = narrow ? Math.min(data.tile, 112) : data.tile;
 document.documentElement.style.setProperty("--tile", `${by("tile").value}px`);
 drawAll();
+
+// A grid that is still being drawn: the page is loaded again, but not from under what is looked at.
+if (data.refresh !== null) {
+  setInterval(() => {
+    if (!by("viewer").open && !by("help").open && !state.pairing && state.held === null) location.reload();
+  }, 1000 * data.refresh);
+}

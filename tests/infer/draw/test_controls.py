@@ -50,6 +50,7 @@ def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
         ({"net": "a", "image": "b", "scal": 1}, "Did you mean 'scale'"),
         ({"net": "a"}, "must name net and image"),
         ({"net": "a", "image": "b", "scale": "much"}, "scale is 'much'"),
+        ({"net": "a", "image": "b", "scale": 10**400}, "scale is 10{400}"),
         ({"net": "a", "image": "b", "mode": 1.5}, "mode is 1.5"),
         (7, "is no ControlNet"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -451,3 +452,11 @@ def test_the_colours_of_an_image_are_converted_to_srgb(tmp_path: Path) -> None:
     file = ImageFile(path=str(tmp_path / "adobe.png"))
     assert images.image(file).getpixel((0, 0)) == pytest.approx((28, 180, 60), abs=1)
     assert images.read(file).remarks == ("converted to sRGB from the colour profile Adobe RGB (1998)",)
+
+
+def test_an_image_that_no_metadata_can_name_is_refused_before_anything_is_drawn(shelf: Shelf, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (32, 32)).save(path)
+    assert "caf\\xe9.png: is called by bytes that are not UTF-8" in faults(config(shelf, init=str(path)), shelf)
+    with pytest.raises(Faults, match="out must be UTF-8"):
+        config(shelf, out=str(path))

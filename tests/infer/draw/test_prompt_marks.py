@@ -49,3 +49,8 @@ def test_the_reader_in_these_tests_weighs_what_is_not_escaped() -> None:
     assert a1111_weights("(unbalanced") == [("unbalanced", 1.1)]
     assert a1111_weights("\\(literal\\]") == [("(literal]", 1.0)]
     assert a1111_weights("a (b:1.5)") == [("a ", 1.0), ("b", 1.5)]
+
+
+def test_a_long_text_of_open_brackets_is_read_at_once() -> None:
+    """Quadratic in the length, each of these took minutes."""
+    assert [literal_note([sign + mark * 200_000]) for sign, mark in ("[|", "[:", "{|", "(:")] == [None] * 4

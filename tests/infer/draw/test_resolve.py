@@ -149,3 +149,23 @@ def test_a_registered_file_that_is_gone_is_refused(shelf: Shelf, tmp_path: Path)
     path.unlink()
     with pytest.raises(Faults, match="gone"):
         Resolver(shelf.store).resolve(Render(base="tiny", adapters=(Adapter(reference="gone"),)))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"precision": "fp8"}, "precision is 'fp8'. Expected fp32, bf16, fp16."),
+        ({"fit": "fill"}, "fit is 'fill'. Expected stretch, crop."),
+        ({"width": 8 * 10**7}, "size is (80000000, 32). Expected at most 8192 pixels a side."),
+    ],
+)
+def test_a_value_that_only_another_program_can_have_written_is_refused(
+    shelf: Shelf, tmp_path: Path, given: dict[str, Any], words: str
+) -> None:
+    """`reproduce` draws what an image's metadata asks for: no setting was checked before."""
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "in.png")
+    image = ImageFile(path=str(tmp_path / "in.png"))
+    asked = Render(**{"base": "tiny", "init": image, "mask": image, "width": 32, "height": 32, "fit": "stretch", **given})
+    with pytest.raises(Faults) as caught:
+        Resolver(shelf.store).resolve(asked)
+    assert caught.value.faults == [words]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infer.draw.samplers import SAMPLERS, build_scheduler, check_sampler, flow_samplers
+from infer.draw.samplers import SAMPLERS, build_scheduler, check_sampler, check_steps, flow_samplers
 from registry.architectures.transformer.flow_schedule import linear_mu
 from registry.errors import Refused, UnknownName
 from registry.families import FAMILIES
@@ -168,3 +168,14 @@ def test_options_of_a_sampler_reach_its_scheduler(sd1: Any) -> None:
 def test_a_wrong_option_of_a_sampler_is_refused(sd1: Any, name: str | None, params: dict[str, Any], words: str) -> None:
     with pytest.raises(Refused, match=words):
         build_scheduler(sd1, name, params)
+
+
+def test_the_steps_of_a_distillation_bind_diffusion_bases_alone() -> None:
+    check_steps("lcm", 50, prediction="epsilon", config={})
+    check_steps("lcm", 60, prediction="epsilon", config={"original_inference_steps": 100})
+    check_steps("lcm", 60, prediction="flow", config={})
+    with pytest.raises(Refused, match="picks its steps among the 50"):
+        check_steps("tcd", 60, prediction="epsilon", config={})
+    for wrong in ("x", [1], 0, True, None):
+        with pytest.raises(Refused, match="original_inference_steps of the base's scheduler is"):
+            check_steps("lcm", 4, prediction="epsilon", config={"original_inference_steps": wrong})

@@ -29,6 +29,14 @@ def test_where(text: str, expected: bool) -> None:
     assert Where(text, VALUES)(VALUES) is expected
 
 
+@pytest.mark.parametrize(
+    "text", ["-" * 2000 + "seed > 0", "+".join(["seed"] * 2000) + " > 0", f"{'9' * 400} / seed > 0", f"{'9' * 400} * weight > 0"]
+)
+def test_what_python_cannot_compute_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match=r"does not work for .*seed=3|cannot be read"):
+        Where(text, VALUES)(VALUES)
+
+
 def test_a_mistyped_axis_is_answered_with_the_nearest() -> None:
     with pytest.raises(Refused, match=r"names 'wieght'.*Did you mean 'weight'"):
         Where("wieght > 0", VALUES)

@@ -142,6 +142,7 @@ def relabelled(plain: object) -> bytes:
         ("versions", [1]),
         ("steps", [2]),
         ("init", 5),
+        ("guidance", 10**400),
     ],
 )
 def test_a_render_of_other_types_is_no_render(field: str, value: object) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import infer.output.report
 from infer.output.gallery import Gallery
-from infer.output.report import script_json, write_report
+from infer.output.report import LiveImages, script_json, write_live_report, write_report
 from tests.infer.images import gallery
 
 if TYPE_CHECKING:
@@ -287,3 +288,25 @@ def test_grids_of_fewer_axes(axes: dict[str, list[Any]], tmp_path: Path, browser
     page.keyboard.press("Escape")
     page.close()
     assert report.troubles == []
+
+
+@pytest.mark.browser
+def test_a_report_of_a_grid_that_is_drawn_loads_itself_again_but_not_while_an_image_is_open(
+    shown: Gallery, tmp_path: Path, browser: "Browser", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infer.output.report, "REFRESH", 1)
+    path, live = tmp_path / "report.html", LiveImages()
+    write_live_report(path, replace(shown, title="first"), live)
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    opened = Shown(page, path)
+    opened.open("1,0,1")
+    write_live_report(path, replace(shown, title="second"), live)
+    page.wait_for_timeout(2500)
+    assert opened.text("h1") == "first" and page.locator("#viewer").is_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="second").wait_for()
+    write_report(path, replace(shown, title="last"))
+    page.get_by_role("heading", name="last").wait_for()
+    page.wait_for_timeout(1500)
+    assert opened.text("h1") == "last" and opened.troubles == []
+    page.close()

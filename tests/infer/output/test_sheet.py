@@ -109,12 +109,33 @@ def test_blocks_are_laid_side_by_side_towards_a_square_page(tmp_path: Path) -> N
     assert len({one.box.left for one in titles}) > 1 and len({one.box.top for one in titles}) > 1
 
 
+@pytest.mark.parametrize(
+    "axes", [{"seed": list(range(80)), "guidance": [1, 4]}, {"prompt": ["a", "b"], "seed": list(range(80))}, {"seed": list(range(80))}]
+)
+def test_a_long_table_is_cut_into_blocks_and_is_no_strip(tmp_path: Path, axes: dict[str, list[object]]) -> None:
+    """260 seeds by two scales were a strip of 632 x 15,970 pixels."""
+    shown = gallery(tmp_path, axes)
+    sheet, notes = fit(shown)
+    assert max(sheet.width, sheet.height) < 2 * min(sheet.width, sheet.height) and notes == []
+    assert sorted(one.image.place for one in sheet.tiles if one.image) == [one.place for one in shown.images]
+    labels = [" ".join(words.lines) for words in sheet.words]
+    assert all(str(seed) in labels for seed in range(80))
+
+
+def test_a_table_that_is_wider_than_a_page_is_cut_into_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
+    shown = gallery(tmp_path, {"steps": list(range(12)), "seed": list(range(30))})
+    sheets, _notes = pages(shown)
+    assert all(max(one.width, one.height) <= 2000 for one in sheets)
+    assert sorted(one.image.place for sheet in sheets for one in sheet.tiles if one.image) == [one.place for one in shown.images]
+
+
 def test_a_sheet_that_would_be_too_large_has_several_pages_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
-    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 3_000_000)
+    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 600_000)
     shown = gallery(tmp_path / "a", {"steps": list(range(60)), "guidance": [1, 2]})
     sheets, notes = pages(shown)
-    assert all(max(one.width, one.height) <= 2000 and one.width * one.height <= 3_000_000 for one in sheets)
+    assert all(max(one.width, one.height) <= 2000 and one.width * one.height <= 600_000 for one in sheets)
     assert [one.image.place for sheet in sheets for one in sheet.tiles if one.image] == [one.place for one in shown.images]
     assert len(sheets) > 1 and notes == []
     written = write_sheet(tmp_path / "sheet.png", shown)
@@ -128,7 +149,7 @@ def test_a_sheet_that_would_be_too_large_has_several_pages_and_says_so(tmp_path:
 
 def test_more_pages_than_anybody_opens_are_smaller_then_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
-    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 3_000_000)
+    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 400_000)
     monkeypatch.setattr(infer.output.sheet, "PAGES", 2)
     shown = gallery(tmp_path, {"steps": list(range(100)), "guidance": [1, 2]}, size=(96, 96))
     sheets, notes = pages(shown)

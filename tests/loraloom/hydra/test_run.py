@@ -73,6 +73,11 @@ def test_values_come_as_the_schema_has_them(toy: Job[Toy], toy_runs: list[Reques
     assert (config.mode, config.knobs.rank, config.words, config.knobs.rate) == (Mode.careful, 8, ["a", "b c"], 1.0)
 
 
+def test_a_whole_number_that_no_float_holds_is_no_number(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    assert "knobs.rate=999" in refused(toy, f"knobs.rate={'9' * 400}")
+    assert toy_runs == []
+
+
 @pytest.mark.parametrize("sign", ["", "+", "++"])
 def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request[Toy]], sign: str) -> None:
     assert "there is no setting 'stpes'. Did you mean 'steps'?" in refused(toy, f"{sign}stpes=5")
