@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from loraloom.cli import main
-from tests.registry.adapters.made_adapters import checkpoint, lora
+from tests.registry.adapters.made_adapters import CONV, checkpoint, lora
 from tests.registry.merging.models import read, tensors, written
 
 
@@ -116,3 +117,30 @@ def test_adapters_from_the_command_line(capsys: pytest.CaptureFixture[str], plac
     assert main(["lora", "inspect", "small.safetensors", "--image", "blocks.txt"]) == 2 and ".png" in capsys.readouterr().err
     tree = said(capsys, "registry", "lineage", "back")
     assert "source: " in tree and "base: " in tree
+
+
+def test_what_is_left_out_is_in_the_success_line(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    strange = "lora_unet_up_blocks_3_attentions_0_proj_in"
+    values = read(place / "ink.safetensors") | {"other": torch.zeros(2)}
+    values |= {f"{strange}.lora_down.weight": torch.ones(2, 4), f"{strange}.lora_up.weight": torch.ones(4, 2)}
+    written(place / "more.safetensors", values)
+    fused = said(
+        capsys, "lora", "fuse", "base.safetensors", "--adapter", "more.safetensors", "--coverage", "0.5", "--output", "one.safetensors"
+    )
+    assert f"NOT applied: 1 modules that the base has not, the first: {strange}" in fused
+    assert "NOT applied: 1 keys that belong to no module, the first: more: other" in fused
+    summed = said(capsys, "lora", "combine", "more.safetensors:0.5", "--output", "sum.safetensors")
+    assert "NOT in it: 1 keys that belong to no module, the first: more: other" in summed
+
+
+def test_an_extraction_answers_what_it_does_not_hold(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    """The layer changes by 4 in squares, the bias by 12."""
+    base = read(place / "base.safetensors")
+    tuned = {name: tensor.clone() for name, tensor in base.items()}
+    tuned[f"{CONV}.weight"][0, 0, 0, 0] += 2.0
+    tuned[f"{CONV}.bias"][:3] += 2.0
+    written(place / "tuned.safetensors", tuned)
+    words = ("lora", "extract", "tuned.safetensors", "base.safetensors", "--rank", "1", "--output")
+    kept = "25.00% of the change is kept, 75.00% lies in what is not written: 75.00% in biases (--biases writes them)"
+    assert kept in said(capsys, *words, "plain.safetensors")
+    assert "100.00% of the change is kept, 0.00% lies in what is not written\n" in said(capsys, *words, "whole.safetensors", "--biases")

@@ -462,14 +462,6 @@ def test_a_text_encoders_layers_do_not_hide_a_unet(tmp_path: Path) -> None:
     assert seen(tmp_path / "x.safetensors", shapes).family == "sd1"
 
 
-def test_a_text_encoders_layers_do_not_hide_what_the_file_declares(tmp_path: Path) -> None:
-    shapes = attention("double_blocks", range(1), "img_attn_qkv", width=64) | {
-        "lora_te1_encoder_layers_0_mlp_fc1.lora_down.weight": (4, 64)
-    }
-    record = seen(tmp_path / "x.safetensors", shapes, metadata={"modelspec.architecture": "flux-2-dev/lora"})
-    assert (record.family, record.warnings) == ("flux2", ())
-
-
 def test_comfyui_names_of_text_encoders_are_read(tmp_path: Path) -> None:
     text = "text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj"
     shapes = {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": (4, 3072), f"{text}.lora_A.weight": (4, 768)}

@@ -11,7 +11,6 @@ import pytest
 from registry.detect.loading import load_base, prediction_override
 from registry.errors import BadFile, Faults, Refused
 from registry.families import FAMILIES
-from registry.formats.safetensors_header import read_header
 from registry.record import PREDICTIONS
 from registry.store import Store
 from tests.tiny import shared_folder, tiny_dataset, tiny_model, tiny_single_file
@@ -102,7 +101,8 @@ def test_a_config_that_asks_for_billions_of_layers_is_refused_before_they_are_ma
 def test_a_single_file_is_drawn_by_the_prediction_that_its_header_declares(entry: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    file = tiny_single_file(shared_folder("sd1"), tmp_path / "x.safetensors", configs=True)
-    assert meta(file).prediction == "epsilon"
-    save_file(load_file(file), file, metadata={**read_header(file).metadata, entry: "v_prediction"})
-    assert meta(file).prediction == "v_prediction"
+    folder = shared_folder("sd1")
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    assert meta(file, base_config=folder).prediction == "epsilon"
+    save_file(load_file(file), file, metadata={entry: "v_prediction"})
+    assert meta(file, base_config=folder).prediction == "v_prediction"
