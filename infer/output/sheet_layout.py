@@ -18,7 +18,7 @@ COMFORT = 200  # pixels a cell: small images are enlarged to this
 MARGIN, GAP, ROOM = 36, 10, 300  # pixels: around the sheet, between cells, for a row's label
 BETWEEN = 40  # pixels between blocks side by side
 LEAST_COLUMN = 88  # pixels: a column label needs this, however small its images
-FLOW = 8  # cells a line at least, where there is one axis
+FLOW, MOST_FLOW = 8, 64  # cells a line at least and at most, where there is one axis: as many as a square page of small ones has
 LONG, STRIP = 24, 3  # a table of more rows or columns than LONG, and of STRIP times the others, is cut into blocks
 SOURCE = 140  # pixels of the longer side of a source image
 
@@ -97,7 +97,7 @@ def tables(gallery: Gallery) -> list[Block]:
         return [Block("", (), (), "", "", ((at.get(()),),))]
     if len(dimensions) == 1:
         (one,) = dimensions
-        each = max(FLOW, isqrt(len(one)))
+        each = min(max(FLOW, isqrt(len(one))), MOST_FLOW)
         lines = [range(start, min(start + each, len(one))) for start in range(0, len(one), each)]
         return [
             Block(

@@ -25,6 +25,7 @@ from registry.index import backups
 logger = logging.getLogger(__name__)
 FULL, BROKEN, READ_ONLY = "database or disk is full", "disk I/O error", "readonly database"  # as SQLite words them
 LEAST_FREE = 1 << 16  # bytes; below it the shared memory of WAL cannot be made, which SQLite calls an I/O error
+SHARED_MEMORY = 1 << 15  # bytes of WAL's shared memory; a disk that was full when it was made leaves a smaller file
 BUSY_SECONDS = 60  # how long a writer waits for another process
 
 
@@ -82,7 +83,11 @@ class SqliteFile:
         """Whether the file or its folder, where SQLite keeps a journal and shared memory, cannot be written by this process."""
         if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
             return True
-        return self._free() < LEAST_FREE and not self.path.with_name(f"{self.path.name}-shm").exists()
+        try:
+            shared = self.path.with_name(f"{self.path.name}-shm").stat().st_size
+        except FileNotFoundError:
+            shared = 0
+        return self._free() < LEAST_FREE and shared < SHARED_MEMORY
 
     def _make(self) -> None:
         """An empty database, renamed to its final name: an index of 0 bytes is damaged, never unfinished."""

@@ -34,7 +34,7 @@ PROMPTS = [
 def test_a1111_reads_our_text(prompt: str) -> None:
     render = resolved(
         prompt=prompt,
-        negative="blurry, low: quality",
+        negative="blurry, (low: quality)",
         seed=7,
         sampler="dpmpp_2m_karras",
         clip_skip=1,
@@ -46,7 +46,7 @@ def test_a1111_reads_our_text(prompt: str) -> None:
     tags = "<lora:inkv1:0.6> <lora:hat:1>"
     assert found == {
         "Prompt": f"{escape(prompt)} {tags}".strip(),
-        "Negative prompt": "blurry, low: quality",
+        "Negative prompt": r"blurry, \(low: quality\)",
         "Steps": "20",
         "Sampler": "DPM++ 2M",
         "Schedule type": "Karras",

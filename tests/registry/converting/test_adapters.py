@@ -363,11 +363,11 @@ def test_adalora_becomes_a_lora_with_its_singular_values(store: Store, tmp_path:
     name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     up, down, singular = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0], [0.5]])
     tensors = {f"{name}.lora_A": down, f"{name}.lora_B": up, f"{name}.lora_E": singular}
-    settings = {"unet.init_r": 2, "unet.lora_alpha": 4}
+    settings = {"unet.init_r": 4, "unet.lora_alpha": 4}  # it began with rank 4
     save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps(settings)})
     found = convert(store, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", family="sd1")
     (module,) = read_adapter(found["file"]).modules
-    assert torch.allclose(delta(module), torch.tensor([[4.0, 2.0], [12.0, 4.0]]), rtol=1e-5)  # B diag(E) A x 4 / (2 + 1e-5)
+    assert torch.allclose(delta(module), torch.tensor([[2.0, 1.0], [6.0, 2.0]]), rtol=1e-5)  # B diag(E) A x 4 / (4 + 1e-5)
 
 
 def test_the_family_is_asked_for_and_typing_errors_are_answered(store: Store, tmp_path: Path) -> None:

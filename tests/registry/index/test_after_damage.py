@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from registry.errors import IndexDamaged
 from registry.index import backups
@@ -17,7 +18,7 @@ from tests.registry.made import lora, sd1_attention
 FILES = 12
 STATEMENTS = {
     "rows": "DROP TABLE location",
-    "text": "UPDATE location SET fingerprint = CAST(x'ff80fe' AS TEXT)",
+    "text": "UPDATE location SET fingerprint = CAST(x'ff80fe' AS TEXT) WHERE path = (SELECT max(path) FROM location)",
     "json": "UPDATE record SET data = '{half'",
     "blob": "UPDATE record SET stem = x'00ff'",
 }
@@ -149,3 +150,14 @@ def test_a_backup_that_cannot_be_read_is_passed_over(shelf: Path, tmp_path: Path
     store.rebuild()
     assert store.find("m03").notes == "kept" and len(caplog.messages) == 2
     store.close()
+
+
+def test_a_row_that_is_there_twice_is_damage_only_where_the_file_is_damaged(shelf: Path, tmp_path: Path, pocket: Path) -> None:
+    """A damaged B-tree does not find the row that is to be replaced."""
+    twice = "INSERT INTO location SELECT * FROM location"
+    (tmp_path / "sound").mkdir()
+    for folder, kind, error in ((tmp_path / "sound", "", IntegrityError), (tmp_path, "given", IndexDamaged)):
+        store = damaged(shelf, folder, kind, 0) if kind else Store(shutil.copytree(shelf / "home", folder / "home"))
+        with pytest.raises(error), store._index.writing() as connection:
+            connection.exec_driver_sql(twice)
+        store.close()

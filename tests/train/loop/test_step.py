@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import tiny
-from train.config import DataConfig, LoraConfig, OptimConfig, Precision, TrainConfig
+from train.config import DataConfig, LoraConfig, ObjectiveConfig, OptimConfig, Precision, TrainConfig
 from train.loop.rng import draws_for
 from train.lora import adapter_disabled, lora_tensors, set_lora_tensors
 
@@ -116,6 +116,24 @@ def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prep
     changed = work.probe.measure(work.state, model=work.state.model)
     with adapter_disabled(work.state.modules):
         assert work.probe.measure(work.state, model=work.state.model) == first != changed
+
+
+def test_held_out_loss_is_measured_where_the_run_trains(prepared: Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the middles of equally probable parts of logit-normal timesteps: sigmoid(z) of 1000, more of them in the middle."""
+    work = prepared(settings(objective=ObjectiveConfig(timesteps="logit_normal")))
+    seen: list[float] = []
+    predict = work.state.predict
+
+    def noted(model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.extend(timesteps.tolist())
+        prediction: torch.Tensor = predict(model, noisy, timesteps, *rest)
+        return prediction
+
+    monkeypatch.setattr(work.state, "predict", noted)
+    work.probe.measure(work.state, model=work.state.model)
+    quantiles = (torch.arange(work.probe.points) + 0.5) / work.probe.points
+    wanted = (1000 * torch.special.ndtri(quantiles.double()).sigmoid()).floor().tolist()
+    assert seen == wanted * 3 and wanted[0] > 1000 * float(quantiles[0])
 
 
 def test_sdxl_is_conditioned_on_each_images_own_size_and_crop(prepared: Prepared, settings: Settings, tmp_path: Path) -> None:

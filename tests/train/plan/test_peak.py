@@ -95,6 +95,7 @@ def test_the_plan_tells_what_each_stage_needs(settings: Callable[..., TrainConfi
     assert list(found.stages) == ["images are encoded", "prompts are encoded", "steps are taken"]
     assert all(count > 0 for count in found.stages.values())
     assert {"unet", "vae", "text_encoder"} <= set(found.memory)
+    assert found.process > 200 * 2**20, "torch, diffusers and transformers are loaded"
     assert not found.on_device and found.total == found.process + sum(found.memory.values()) + (found.activations or 0)
     drawn = run.plan(settings(preview=PreviewConfig(prompts=["a disc"])), store).estimate.stages
     assert drawn["previews are drawn"] > found.memory["unet"] + found.memory["vae"] and len(drawn) == 4

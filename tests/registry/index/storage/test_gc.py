@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from registry.errors import NotFound, Refused
+from registry.formats.atomic_file import atomic_file
 from registry.index import database as tables
 from registry.index.storage.gc import Garbage
 from registry.store import Store
@@ -101,6 +102,18 @@ def test_gc_lists_and_only_deletes_when_reported(store: Store, server: Server, t
     assert not blob.exists() and not old.exists() and young.exists() and keep.exists()
     assert store.garbage().items == []
     assert (tmp_path / "a.safetensors").is_file()
+
+
+def test_what_a_killed_process_left_in_the_home_goes_and_what_is_written_stays(store: Store) -> None:
+    store.records()
+    cell = store.home / "cells" / "ab" / "x.png"
+    cell.parent.mkdir(parents=True)
+    left = cell.with_name(".tmp-x.png-0123456789abcdef")
+    left.write_bytes(b"half")
+    with atomic_file(cell) as file:
+        file.write(b"whole")
+        assert [item.path for item in store.garbage(apply=True).items] == [str(left)]
+    assert cell.read_bytes() == b"whole" and not left.exists()
 
 
 def test_rows_of_missing_files_and_caches_go_only_on_request(store: Store, tmp_path: Path) -> None:
