@@ -195,6 +195,8 @@ def fuse(arguments: argparse.Namespace) -> int:
 
     if not 0 <= arguments.coverage <= 1:
         raise Refused(f"--coverage must be from 0 to 1, got {arguments.coverage:g}.")
+    if arguments.threads is not None and not 1 <= arguments.threads <= 256:
+        raise Refused(f"--threads must be from 1 to 256, got {arguments.threads}.")
     store = _store()
     plan = plan_fuse(
         arguments.base,

@@ -97,6 +97,12 @@ def test_what_a_new_user_would_try_is_answered(capsys: pytest.CaptureFixture[str
     assert "Give how much to keep" in refused(capsys, "lora", "resize", "ink.safetensors", "--output", "x.safetensors")
 
 
+def test_numbers_out_of_range_are_refused(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    fuse = ("lora", "fuse", "base.safetensors", "--adapter", "ink.safetensors", "--output", "out.safetensors")
+    assert "--coverage must be from 0 to 1, got nan." in refused(capsys, *fuse, "--coverage", "nan")
+    assert "--threads must be from 1 to 256, got 0." in refused(capsys, *fuse, "--threads", "0")
+
+
 def test_adapters_from_the_command_line(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     adapters = ("ink.safetensors:0.5", "hat.safetensors:-1")
     result = json.loads(said(capsys, "lora", "combine", *adapters, "--output", "sum.safetensors", "--json"))

@@ -193,6 +193,8 @@ def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFix
         (["scan", "absent"], "folder"),
         (["list", "--kind", "adaptr"], "'adapter'"),
         (["fits", "pocket", "pocket"], "adapter was expected"),
+        (["fits", "ink", "pocket", "--threshold", "nan"], "--threshold must be from 0 to 100, got nan."),
+        (["convert", "ink", "--to", "kohya", "-o", "k.safetensors", "--memory-mib", "-5"], "--memory-mib must be at least 1, got -5."),
     ],
 )
 def test_what_is_refused_is_one_paragraph_with_exit_code_2(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.errors import Refused
 from registry.formats.dialects import writable
 from registry.home import expanded
 from registry.printable import as_lines
@@ -46,6 +47,8 @@ def convert(arguments: argparse.Namespace) -> int:
     """Convert one model."""
     from registry.converting.job import ConvertRequest, plan_convert, run_convert
 
+    if arguments.memory_mib is not None and arguments.memory_mib < 1:
+        raise Refused(f"--memory-mib must be at least 1, got {arguments.memory_mib}.")
     store = open_store()
     wish = ConvertRequest(
         reference=arguments.reference,

@@ -8,6 +8,7 @@ from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
+from registry.errors import Refused
 
 PLACE = 40
 
@@ -24,6 +25,8 @@ def fit(arguments: argparse.Namespace) -> int:
     """Compare an adapter with a base."""
     from registry.detect.inspect import fits
 
+    if not 0 <= arguments.threshold <= 100:
+        raise Refused(f"--threshold must be from 0 to 100, got {arguments.threshold:g}.")
     store = open_store()
     adapter, base = store.find(arguments.adapter, kind="adapter"), store.find(arguments.base, kind="checkpoint")
     found = fits(Path(str(adapter.path)), Path(str(base.path)))
