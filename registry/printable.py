@@ -29,10 +29,11 @@ def as_lines(lines: Iterable[object]) -> str:
     return "\n".join(map(one_line, lines))
 
 
-def some(names: Iterable[str], most: int = 3) -> str:
-    """The first names of many, for a message: 'a, b, c and 5 more'."""
+def some(names: Iterable[str], most: int = 3, *, between: str = ", ") -> str:
+    """The first names of many, for a message: 'a, b, c and 5 more'; with another mark between them 'a; b; c; and 5 more'."""
     listed = list(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+    rest = f"{' ' if between == ', ' else between}and {len(listed) - most} more" if len(listed) > most else ""
+    return between.join(listed[:most]) + rest
 
 
 def json_printable(document: str) -> str:

@@ -19,6 +19,7 @@ from registry.errors import Refused, UnknownName
 from registry.family import Family
 from registry.names import suggest
 from registry.parts import Parts
+from registry.printable import some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -140,10 +141,9 @@ def _refuse_misfits(family: Family, path: Path, by_component: Mapping[str, Mappi
         layers = dict(modules[component].named_modules())
         misfits += [f"{component}.{key} ({why})" for key, tensor in tensors.items() if (why := _misfit(layers, key, tensor))]
     if misfits or not total:
-        shown = "; ".join(misfits[:3]) + (f"; and {len(misfits) - 3} more" if len(misfits) > 3 else "")
         raise Refused(
             f"{path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} tensors have their place, "
-            f"{len(misfits)} have not: {shown}. Use an adapter trained for this base."
+            f"{len(misfits)} have not: {some(misfits, between='; ')}. Use an adapter trained for this base."
         )
 
 

@@ -7,6 +7,8 @@ stable-diffusion-webui 1.10, modules/extra_networks.py, prompt_parser.py; sd-dyn
 import re
 from collections.abc import Iterable
 
+from registry.printable import some
+
 _NETWORK = re.compile(r"<(lora|lyco|lycoris|locon|hypernet):([^<>]*)>?", re.IGNORECASE)
 _MARKS = re.compile(
     r"\bBREAK\b|\bAND\b"
@@ -43,10 +45,9 @@ def literal_note(texts: Iterable[str]) -> str | None:
     found = list(dict.fromkeys(match[0] for text in texts for match in _MARKS.finditer(text)))
     if not found:
         return None
-    shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
     split = [word for word in ("BREAK", "AND") if word in found]
     cannot = f" A1111 has no escape for {' and '.join(split)}: it splits the text of `parameters` there." if split else ""
-    return f"Read letter by letter, as diffusers does, without a meaning of its own: {shown}.{cannot}"
+    return f"Read letter by letter, as diffusers does, without a meaning of its own: {some(found, _SHOWN)}.{cannot}"
 
 
 def escape(text: str) -> str:

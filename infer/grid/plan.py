@@ -19,7 +19,7 @@ from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
-from registry.printable import as_lines
+from registry.printable import as_lines, some
 
 if TYPE_CHECKING:
     from registry.parts import Parts
@@ -271,5 +271,4 @@ def _side(layout: Layout, index: int | None) -> str | None:
 
 
 def _listed(labels: Sequence[str], most: int = 8) -> str:
-    shown = [label if len(label) <= 60 else f"{label[:57]}..." for label in labels[:most]]
-    return " | ".join(shown) + (f" | and {len(labels) - most} more" if len(labels) > most else "")
+    return some((label if len(label) <= 60 else f"{label[:57]}..." for label in labels), most, between=" | ")

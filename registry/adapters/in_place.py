@@ -20,6 +20,7 @@ from registry.errors import Refused
 from registry.family import Family
 from registry.formats.safetensors_header import TensorInfo
 from registry.parts import Parts
+from registry.printable import some
 from registry.tensors.layout import Layout, Stored
 
 if TYPE_CHECKING:
@@ -72,10 +73,9 @@ def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
                 found.setdefault(part.target.key, []).append(part)
     if misfits or not found:
         total = len(adapter.modules) + len(adapter.left)
-        shown = "; ".join(misfits[:SHOWN]) + (f"; and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else "")
         raise Refused(
             f"{adapter.path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} modules have their place, "
-            f"{len(misfits)} have not: {shown}. Use an adapter trained for this base."
+            f"{len(misfits)} have not: {some(misfits, SHOWN, between='; ')}. Use an adapter trained for this base."
         )
     return Placed(found)
 

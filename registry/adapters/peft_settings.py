@@ -11,6 +11,7 @@ from registry.errors import BadFile
 from registry.formats.dialects import DENOISER
 from registry.formats.model_folder import read_json
 from registry.formats.peft_config import CONFIG, PATTERNS, WEIGHTS, by_name, is_name, sound_peft_config
+from registry.printable import some
 from registry.typed_values import is_number
 
 SHOWN = 3
@@ -29,8 +30,7 @@ class Settings:
         self._config: Mapping[str, Any] = read_json(beside) if path.name.startswith(WEIGHTS) and beside.is_file() else {}
         faults = [fault for settings in (self._config, *self._packed.values()) for fault in _faults(settings)]
         if faults:
-            more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-            raise BadFile(path, "bad-header", f"has LoraConfig settings that cannot be used: {'; '.join(faults[:SHOWN])}{more}.")
+            raise BadFile(path, "bad-header", f"has LoraConfig settings that cannot be used: {some(faults, SHOWN, between='; ')}.")
 
     def of(self, component: str) -> Mapping[str, Any]:
         """The settings of the adapter on this component; {} where there are none."""

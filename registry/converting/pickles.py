@@ -19,6 +19,7 @@ from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff
 from registry.merging.recipe import DTYPES
 from registry.plain_values import from_json
+from registry.printable import some
 from registry.progress import Report
 
 ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -43,9 +44,8 @@ class Unpickled:
         """Notes for the user."""
         notes = []
         if self.left:
-            report = ", ".join(f"{name} ({kind})" for name, kind in list(self.left.items())[:6])
-            more = f" and {len(self.left) - 6} more" if len(self.left) > 6 else ""
-            notes.append(f"left out, since they are no weights: {report}{more}.")
+            left = some((f"{name} ({kind})" for name, kind in self.left.items()), 6)
+            notes.append(f"left out, since they are no weights: {left}.")
         if self.ema:
             notes.append(
                 f"{self.ema} tensors are a second, averaged copy of the weights (EMA). `loraloom merge +preset=prune` leaves it out."

@@ -22,6 +22,7 @@ from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import UNUSED, component_configs
 from registry.parts import Parts
+from registry.printable import some
 from registry.progress import Report
 from registry.tensors.layout import Layout, Stored, read_layout
 from registry.tensors.mmap_files import MappedFiles
@@ -65,9 +66,9 @@ class SingleFileConversion:
                 left[component] = len(names)
             lost += [f"{component}/{name}" for name in unplaced if placed and not UNUSED.search(name)]
         if lost:
-            shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else "")
             raise Refused(
-                f"{path.name}: {len(lost)} of its parameters have no name in the original implementation of {known.title}: {shown}."
+                f"{path.name}: {len(lost)} of its parameters have no name in the original implementation of {known.title}: "
+                f"{some(lost, SHOWN)}."
             )
         if not found:
             raise Refused(f"{path.name} has no component that a single file of {known.title} holds.")

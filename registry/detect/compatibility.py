@@ -16,6 +16,7 @@ from registry.detect.module_shapes import BaseModules, ModuleShape, base_modules
 from registry.formats.adapter_keys import adapter_keys
 from registry.formats.adapter_shapes import LayerSize, layer_sizes
 from registry.formats.safetensors_header import read_header
+from registry.printable import some
 from registry.tensors.layout import read_layout
 
 SHOWN = 3  # modules named in an explanation
@@ -63,13 +64,13 @@ class Fit:
         if self.refused:
             text += f" It cannot be applied whole: {' '.join(self.refused[:SHOWN])}"
         if self.mismatched:
-            text += f" Other shapes: {_some(self.mismatched)}."
+            text += f" Other shapes: {some(self.mismatched, SHOWN, between='; ')}."
         if self.missing:
-            text += f" Not in the base: {_some(self.missing)}."
+            text += f" Not in the base: {some(self.missing, SHOWN, between='; ')}."
         if self.absent:
             text += f" The base has no text encoder, for which it has {sum(self.absent.values())} more modules."
         if self.without_bias:
-            text += f" Fusing refuses it: the base has no bias in {_some(self.without_bias)}."
+            text += f" Fusing refuses it: the base has no bias in {some(self.without_bias, SHOWN, between='; ')}."
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -86,11 +87,6 @@ class Fit:
             "absent": dict(self.absent),
             "without_bias": list(self.without_bias),
         }
-
-
-def _some(names: tuple[str, ...]) -> str:
-    rest = len(names) - SHOWN
-    return "; ".join(names[:SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def fits(adapter: Path | str, base: Path | str) -> Fit:

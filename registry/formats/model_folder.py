@@ -16,6 +16,7 @@ from typing import Any
 from registry.errors import BadFile
 from registry.formats.safetensors_header import TensorInfo, open_regular, read_header
 from registry.plain_values import from_json
+from registry.printable import some
 
 JSON_LIMIT = 16 << 20  # bytes of a config or index file
 LAYERS_LIMIT = 1000  # the largest published models have about 100
@@ -81,12 +82,12 @@ class Weights:
         """Raise BadFile where the index places a tensor in a file (name -> its tensors) that has it not, or does not name one."""
         wrong = [f"{tensor} in {name}" for tensor, name in self.places.items() if tensor not in found.get(name, ())]
         if wrong:
-            raise BadFile(self.folder, CODE, f"has an index ({self.index}) that places {_some(wrong)}, which is not there. {ADVICE}")
+            raise BadFile(self.folder, CODE, f"has an index ({self.index}) that places {some(wrong, SHOWN)}, which is not there. {ADVICE}")
         if self.index is None:
             return
         odd = [f"{tensor} of {name}" for name, tensors in found.items() for tensor in tensors if self.places.get(tensor) != name]
         if odd:
-            raise BadFile(self.folder, CODE, f"has {_some(odd)}, which its index ({self.index}) does not place there. {ADVICE}")
+            raise BadFile(self.folder, CODE, f"has {some(odd, SHOWN)}, which its index ({self.index}) does not place there. {ADVICE}")
 
 
 ADVICE = "The files are not of one save: copy them all again."
@@ -162,10 +163,12 @@ def _indexed(folder: Path, index: Path, stem: str, files: Iterable[Path]) -> Wei
     names = sorted(set(places.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise BadFile(folder, CODE, f"lacks {len(missing)} of the {len(names)} files that {index.name} lists: {_some(missing)}. {AGAIN}")
+        raise BadFile(
+            folder, CODE, f"lacks {len(missing)} of the {len(names)} files that {index.name} lists: {some(missing, SHOWN)}. {AGAIN}"
+        )
     stale = [file.name for file in files if _belongs(file, stem) and file.name not in names]
     if stale:
-        raise BadFile(folder, CODE, f"has {_some(stale)}, which {index.name} does not list. Remove what is of another save.")
+        raise BadFile(folder, CODE, f"has {some(stale, SHOWN)}, which {index.name} does not list. Remove what is of another save.")
     return Weights(folder, tuple(folder / name for name in names), index.name, places)
 
 
@@ -186,14 +189,9 @@ def _numbered(folder: Path, files: Sequence[Path]) -> Sequence[Path]:
         ((count, there),) = saves.items()
         missing = [number for number in range(1, min(count, LARGEST) + 1) if number not in there]
         if missing:
-            names = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in missing[:SHOWN]]
-            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            raise BadFile(folder, CODE, f"lacks {len(missing)} of {count} shards: {', '.join(names)}{more}. {AGAIN}")
+            names = some((f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in missing), SHOWN)
+            raise BadFile(folder, CODE, f"lacks {len(missing)} of {count} shards: {names}. {AGAIN}")
     return files
 
 
 LARGEST = 10_000  # shards of one model; a file's name may claim any number
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

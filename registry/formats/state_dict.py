@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from registry.errors import BadFile
 from registry.formats.key_map import KeyLocation
 from registry.formats.safetensors_header import TensorInfo
+from registry.printable import some
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,7 @@ def check_mapped(
     faults = list(_faults(tensors, key_map, shapes, optional))
     faults += [f"{name} is unexpected" for name in key_map if exact and name not in shapes]
     if faults:
-        shown = "; ".join(faults[:SHOWN]) + (f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else "")
+        shown = some(faults, SHOWN, between="; ")
         raise BadFile(path, "wrong-config", f"its {component} does not fit its config: {shown}. {hint}")
 
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from registry.errors import JobFailed, LoomError, NotFound, Refused
 from registry.formats.peft_config import CONFIG, WEIGHTS
 from registry.index.scanning.walk import MODELS
+from registry.printable import some
 from registry.progress import Report, Tick
 from registry.sources.network import check_reachable
 
@@ -191,8 +192,7 @@ def _folder_of(names: list[str]) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    some = sorted(names)
-    return ", ".join(some[:8]) + (f" and {len(some) - 8} more" if len(some) > 8 else "") if some else "no files"
+    return some(sorted(names), 8) or "no files"
 
 
 def _check_room(source: HubSource, needed: int) -> None:

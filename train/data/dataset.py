@@ -15,12 +15,13 @@ from pathlib import Path
 from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable, read_image
 from registry.home import expanded
+from registry.printable import some
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
 from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
-from train.data.wording import counted, listed
+from train.data.wording import MOST, counted
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,11 @@ def _reading_notes(images: Mapping[str, Decoded]) -> list[str]:
             profiles[image.profile].append(name)
         for remark in image.remarks:
             remarks[remark].append(name)
-    notes = [f"{len(names)} converted to sRGB from the colour profile {profile}: {listed(names)}" for profile, names in profiles.items()]
-    notes += [f"several frames, the first is used: {listed(deep)}"] if deep else []
-    return notes + [f"{listed(names)}: {remark}" for remark, names in remarks.items()]
+    notes = [
+        f"{len(names)} converted to sRGB from the colour profile {profile}: {some(names, MOST)}" for profile, names in profiles.items()
+    ]
+    notes += [f"several frames, the first is used: {some(deep, MOST)}"] if deep else []
+    return notes + [f"{some(names, MOST)}: {remark}" for remark, names in remarks.items()]
 
 
 def _check_captions(found: Findings, config: DataConfig) -> None:
@@ -164,4 +167,4 @@ def _note_twins(found: Findings) -> None:
         if len({sample.sha256 for sample in group}) > 1:
             alike.append(" ~ ".join(sample.name for sample in group))
     if alike:
-        found.notes.append(f"nearly the same image several times, in another format, quality or size: {listed(alike, between='; ')}")
+        found.notes.append(f"nearly the same image several times, in another format, quality or size: {some(alike, MOST, between='; ')}")
