@@ -14,6 +14,7 @@ from infer.grid.config import GridConfig, axis_settings
 from infer.grid.where import Where
 from registry.errors import LoomError, Refused
 from registry.names import suggest
+from registry.printable import some
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -117,6 +118,18 @@ def _replaced(config: GridConfig) -> Iterator[str]:
                 f"{one.name}={member_name(given)} and axes.{axis} are both given, and the axis would replace it in every cell. "
                 f"Leave out {one.name}, or put its value into axes.{axis}.{advice}"
             )
+
+
+def replaced_weights(config: GridConfig) -> Iterator[str]:
+    """A note for each weight of an adapter, and scale of a ControlNet, that is given with it and replaced by its axis in every cell."""
+    varied = axis_settings(config)
+    for axis, name in (("weight", "adapters"), ("scale", "controls")):
+        one = SETTINGS[name]
+        values = [getattr(config, name), *every(varied.get(one.axis.name if one.axis is not None else name, ()))]
+        filled = [value for given in values if isinstance(value := _filled(one, given), dict)]
+        files = [file for value in filled for file in value[name] if getattr(file, axis) != 1.0]
+        if axis in varied and files:
+            yield f"axes.{axis} replaces the {axis} given with {some(dict.fromkeys(map(str, files)))}: it has no effect."
 
 
 def _filled(one: Setting, given: Any) -> Any:

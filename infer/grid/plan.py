@@ -16,7 +16,7 @@ from infer.draw.values import number
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
-from infer.grid.layout import Cell, Layout, expand
+from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -108,7 +108,14 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         control_calls=sum(_control_calls(render, count) for render, count in zip(missing, forwards, strict=True)),
         seconds=_seconds(missing, forwards, cells),
         notes=tuple(
-            dict.fromkeys([*costs.notes(list(distinct.values())), *_unused(distinct.values()), *_unused_tokens(list(distinct.values()))])
+            dict.fromkeys(
+                [
+                    *replaced_weights(config),
+                    *costs.notes(list(distinct.values())),
+                    *_unused(distinct.values()),
+                    *_unused_tokens(list(distinct.values())),
+                ]
+            )
         ),
         resolver=resolver,
     )

@@ -80,7 +80,8 @@ def plan_adapter(
     adapter, writing = read_adapter(path), writing_of(target)
     refuse_unconvertible(adapter)
     folder = writing.folder and output.suffix != ".safetensors"
-    _refuse_forms(adapter, output, folder=folder)
+    if not folder and output.suffix != ".safetensors":
+        raise Refused(f"--output {output.name} must end in .safetensors.")
     known = _family(adapter, family, target)
     if dtype is not None and DTYPES.get(dtype) not in ("F32", "F16", "BF16"):
         raise Refused(f"--dtype {dtype} is not for adapters. Give fp32, fp16 or bf16.")
@@ -123,11 +124,6 @@ def plan_adapter(
         tensors=len(tensors),
         notes=tuple(notes),
     )
-
-
-def _refuse_forms(adapter: Adapter, output: Path, *, folder: bool) -> None:
-    if not folder and output.suffix != ".safetensors":
-        raise Refused(f"--output {output.name} must end in .safetensors.")
 
 
 def _family(adapter: Adapter, family: str | None, target: str) -> Family:

@@ -43,6 +43,14 @@ def test_what_other_programs_read_as_commands_is_refused_or_noted(shelf: Shelf) 
     assert note.endswith(": (red:1.3), [a|b].")
 
 
+def test_a_weight_that_its_axis_replaces_is_noted(shelf: Shelf) -> None:
+    (note,) = plan(config({"weight": [0, 1]}, adapters="ink:0.2"), shelf.store).notes
+    assert note == "axes.weight replaces the weight given with ink:0.2: it has no effect."
+    (note,) = plan(config({"weight": [0.5], "adapter": ["ink", "hat:0.4+ink"]}), shelf.store).notes
+    assert note == "axes.weight replaces the weight given with hat:0.4: it has no effect."
+    assert plan(config({"weight": [0, 1]}, adapters="ink"), shelf.store).notes == ()
+
+
 def test_the_axis_of_strength_leaves_out_the_cells_without_init(shelf: Shelf, tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (200, 0, 0)).save(tmp_path / "photo.png")
     axes = {"init": [None, str(tmp_path / "photo.png")], "strength": [0.5, 1.0]}
