@@ -15,7 +15,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.session import Counts, Session, free_memory
 from infer.grid.cells import CellError, CellStore, Stored
-from registry.errors import Faults, JobFailed, LoomError
+from registry.errors import Faults, JobFailed, LoomError, WriteFailed
 from registry.progress import Report, Tick, silent
 from registry.store import Store
 
@@ -201,6 +201,8 @@ def _draw_one(
         png, forwards = session.draw(index)
         stored = cells.put(render, png, seconds=monotonic() - began, forwards=forwards)
         return CellResult(key=key, render=render, status="rendered", seconds=stored.seconds, path=stored.path)
+    except WriteFailed:
+        raise  # a disk that takes no image: every further one would be drawn and lost
     except Exception as error:  # one failed cell does not end the grid
         message = f"{error}" if isinstance(error, LoomError) else f"{type(error).__name__}: {error}"
         LOG.warning("A cell failed: %s", message)

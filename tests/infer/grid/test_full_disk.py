@@ -1,10 +1,11 @@
-"""A grid whose run folder is on a full disk: an error with the path; what was drawn is in the home and is found again."""
+"""A grid on a full disk: an error with the path at the first image that it does not take; what was drawn is found again."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infer.draw.session import Session
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import run
 from registry.errors import JobFailed
@@ -25,3 +26,19 @@ def test_a_full_run_folder(free_kib: int, drawn: int, shelf: Shelf, tmp_path: Pa
     monkeypatch.setenv("LORALOOM_HOME", str(shelf.home))
     again = run(GridConfig(out=str(shelf.work), **settings), shelf.store)
     assert again.result["reused"] == drawn and again.result["rendered"] == 2 - drawn
+
+
+def test_a_full_home_ends_the_grid_at_the_first_image(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = Session.draw
+
+    def counted(session: Session, index: int) -> tuple[bytes, int]:
+        drawn.append(index)
+        return draw(session, index)
+
+    monkeypatch.setattr(Session, "draw", counted)
+    settings: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 2, "axes": Axes(seed="1-4")}
+    refused = pytest.raises(JobFailed, match=r"home/cells/.* cannot be written: the disk is full\. It needs [\d,]+ bytes")
+    with full_disk(shelf.home / "cells", monkeypatch), refused:
+        run(GridConfig(out=str(shelf.work), **settings), shelf.store)
+    assert len(drawn) == 1
