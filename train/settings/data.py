@@ -1,0 +1,29 @@
+"""Settings of the training images and their captions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from registry.settings import setting
+from train.settings.rules import Rule, texts
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    path: str | None = setting(
+        None,
+        "folder of images with captions (NAME.png + NAME.txt or NAME.png.txt, or metadata.jsonl/csv/parquet), or anything"
+        " datasets.load_dataset opens",
+    )
+    trigger: str | None = setting(
+        None,
+        "trigger word: prepended to every caption that lacks it; alone it is the caption of a set without captions",
+    )
+    split: str = setting("train", "the split, where load_dataset is used")
+    image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
+    caption_column: str | None = setting(
+        None, "column with the caption (default: text, caption or prompt, whichever there is); none: the set has no captions"
+    )
+
+    def rules(self) -> Iterator[Rule]:
+        """Ranges, without what needs the disk."""
+        yield from texts(self, "path", "trigger")
