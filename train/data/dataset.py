@@ -34,6 +34,8 @@ class Sample:
     caption: str | None
     read: Callable[[], bytes] = field(repr=False, compare=False)
     small: bytes = field(default=b"", repr=False, compare=False)  # a small copy, by which near duplicates are found
+    repeats: int = 1  # how often an epoch shows it
+    weight: float = 1.0  # what its loss is multiplied by
 
 
 @dataclass(frozen=True)
