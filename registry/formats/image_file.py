@@ -174,7 +174,7 @@ def _range_remark(low: float, high: float, *, whole: bool) -> str | None:
 
 def _almost_black(image: Image) -> str | None:
     columns, rows = ([side * share // 8 for share in range(8)] for side in image.size)
-    if any(max(image.getpixel((x, y))) >= BLACK for x in columns for y in rows):  # type: ignore[type-var,arg-type]
+    if any(max(image.getpixel((x, y))) >= BLACK for x in columns for y in rows):  # type: ignore[arg-type]
         return None  # most images, at a glance
     brightest = max(high for _, high in image.getextrema())  # type: ignore[misc]  # RGB: a pair for each channel
     return f"is almost black: its brightest value is {brightest} of 255" if brightest < BLACK else None
