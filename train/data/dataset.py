@@ -41,7 +41,7 @@ class Sample:
     small: bytes = field(default=b"", repr=False, compare=False)  # a small copy, by which near duplicates are found
 
 
-Look = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
+Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
 
 
 @dataclass(frozen=True)
@@ -77,45 +77,45 @@ def read_set(config: DataConfig, *, path: str | None = None, report: Report = si
     return ImageSet(place, tuple(found.samples), tuple(found.notes))
 
 
-def inspect_set(config: DataConfig, *, path: str, report: Report = silent, look: Look | None = None) -> Findings:
-    """All findings about the set at `path`, as `data lint` shows them. `look` is given each image while its pixels are there."""
+def inspect_set(config: DataConfig, *, path: str, report: Report = silent, measure: Measure | None = None) -> Findings:
+    """All findings about the set at `path`, as `data lint` shows them. `measure` is given each image while its pixels are there."""
     folder = expanded(path)
     if os.path.isfile(folder):
         from train.data.hub import is_table
 
         if not is_table(folder):
             return Findings(faults=[f"{folder} is a file. {EXPECTED}."])
-    found = _inspect_folder(folder, config, report, look) if os.path.isdir(folder) else _inspect_hub(path, config, report, look)
+    found = _inspect_folder(folder, config, report, measure) if os.path.isdir(folder) else _inspect_hub(path, config, report, measure)
     _check_captions(found, config)
     _note_twins(found)
     return found
 
 
-def _inspect_folder(folder: Path, config: DataConfig, report: Report, look: Look | None) -> Findings:
+def _inspect_folder(folder: Path, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
     try:
         reading = read_folder(folder, config)
     except OSError as error:
         return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, caption) for file, caption in reading.captions]
-    _decode_all(found, entries, report, look)
+    _decode_all(found, entries, report, measure)
     found.notes += reading.notes
     return found
 
 
-def _inspect_hub(path: str, config: DataConfig, report: Report, look: Look | None) -> Findings:
+def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
     from train.data.hub import read_hub
 
     entries, faults = read_hub(path, config)
     found = Findings(faults=faults)
-    _decode_all(found, entries, report, look)
+    _decode_all(found, entries, report, measure)
     return found
 
 
 # --- every image, whatever the source
 
 
-def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report, look: Look | None) -> None:
+def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report, measure: Measure | None) -> None:
     images: dict[str, Decoded] = {}
     for done, (name, read, caption) in enumerate(entries, 1):
         try:
@@ -130,8 +130,8 @@ def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes
             found.samples.append(sample)
             if image.profile is not None or image.remarks or image.size.frames > 1:
                 images[name] = replace(image, image=None)  # type: ignore[arg-type]  # the pixels are not kept
-            if look is not None:
-                look(sample, image.image, view)
+            if measure is not None:
+                measure(sample, image.image, view)
         report(Tick("read images", done, len(entries), name))
     found.notes += _reading_notes(images)
 
