@@ -115,7 +115,9 @@ def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure
 # --- every image, whatever the source
 
 
-def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report, measure: Measure | None) -> None:
+def _decode_all(
+    found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report, measure: Measure | None
+) -> None:
     images: dict[str, Decoded] = {}
     for done, (name, read, caption) in enumerate(entries, 1):
         try:
