@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes."""
+    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes.
+
+    A prior sample is a regularisation image: what the base is to keep. `trigger` is its subset's own, None: data.trigger counts.
+    """
 
     name: str
     sha256: str
@@ -55,7 +58,7 @@ class ImageSet:
     @property
     def sha256(self) -> str:
         """Of the sorted 'image sha256, caption' lines: the set's identity, whatever the names."""
-        lines = sorted(f"{sample.sha256}, {sample.caption or ''}\n" for sample in self.samples)
+        lines = sorted(f"{sample.identity}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
