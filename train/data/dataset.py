@@ -42,6 +42,25 @@ class Sample:
     caption: str | None
     read: Callable[[], bytes] = field(repr=False, compare=False)
     small: bytes = field(default=b"", repr=False, compare=False)  # a small copy, by which near duplicates are found
+    others: tuple[str, ...] = ()  # further captions of the image
+    set: str = ""  # its subset's name, where there are several
+    repeats: int = 1  # how often an epoch has it
+    weight: float = 1.0  # of its loss
+    trigger: str | None = None
+    prior: bool = False
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption of the image, `caption` first."""
+        return () if self.caption is None else (self.caption, *self.others)
+
+    @property
+    def identity(self) -> str:
+        """What of it training depends on, whatever its name: its bytes, its captions, and what its subset sets."""
+        own = {"repeats": self.repeats, "weight": self.weight, "trigger": self.trigger, "prior": self.prior}
+        usual = {"repeats": 1, "weight": 1.0, "trigger": None, "prior": False}
+        parts = [self.caption or "", *self.others, *(f"{key}={value}" for key, value in own.items() if value != usual[key])]
+        return ", ".join([self.sha256, *parts])
 
 
 Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
