@@ -16,6 +16,7 @@ from train.data.dataset import Sample, inspect_set
 from train.data.images import holds_images
 from train.data.split import leaks, near_leaks
 from train.data.wording import counted
+from train.masks.mask import counted_masks, summary
 
 WORDS = 60  # of a caption; CLIP reads 75 tokens, and a word is at least one
 
@@ -37,6 +38,7 @@ class Lint:
             "pictures": len(self.samples),
             "heldout": len(self.heldout),
             "captions": sum(sample.caption is not None for sample in self.samples),
+            "masks": counted_masks([sample.mask for sample in self.samples]),
             "faults": list(self.faults),
             "notes": list(self.notes),
         }
@@ -68,6 +70,8 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
         notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]
         faults += [f"heldout/{leak}" for leak in leaks(found.samples, heldout)]
     notes += _remarks(found.samples, resolution)
+    masks = [sample.mask for sample in found.samples if sample.mask is not None]
+    notes += [f"masks: {summary(masks)}"] if masks else []
     notes += _caption_remarks(found.samples, config.trigger, count)
     return Lint(path, tuple(found.samples), tuple(heldout), tuple(faults), tuple(notes))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from registry.formats.image_file import Size, Unreadable
-from registry.formats.mask_file import MASK_VERSION, read_alpha, read_mask
+from train.masks.decode import MASK_VERSION, read_alpha, read_mask
 from registry.printable import some
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ ALPHA = "alpha"
 TRANSFORM = f"exif, grey, bilinear to the image's size and crop, area average to the latent; {MASK_VERSION}"  # a part of every cache key
 SMALL = 0.02  # share of the image; below it a mask is noted
 Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+class NoMask(Unreadable):
+    """An image that has none."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,6 @@ class Mask:
         """What training depends on."""
         return ALPHA if self.name == ALPHA else self.sha256
 
-    def image(self) -> Image:
-        """The mask, an L image of the image's own size. Raises Unreadable, OSError."""
-        return decoded(self.read(), alpha=self.name == ALPHA)
-
 
 def decoded(data: bytes, *, alpha: bool) -> Image:
     """The mask that a file holds, or the alpha channel of an image's. Raises Unreadable."""
@@ -52,7 +52,7 @@ def decoded(data: bytes, *, alpha: bool) -> Image:
         return read_mask(data)
     found = read_alpha(data)
     if found is None:
-        raise Unreadable("it has no alpha channel")
+        raise NoMask("it has no alpha channel")
     return found
 
 
@@ -61,9 +61,9 @@ def read(name: str, read: Callable[[], bytes], size: Size) -> tuple[Mask, list[s
     data = read()
     image = decoded(data, alpha=name == ALPHA)
     if image.size != (size.width, size.height):
-        turned = " (its image is turned by EXIF)" if image.size == (size.height, size.width) else ""
+        turned = ", the other way round" if image.size == (size.height, size.width) else ""
         raise Unreadable(
-            f"it is {image.width}x{image.height} pixels and its image {size.width}x{size.height}{turned}: save it at that size"
+            f"it is {image.width}x{image.height} pixels and its image {size.width}x{size.height}{turned}: save it as its image is shown"
         )
     box = image.getbbox()
     if box is None:
@@ -114,3 +114,9 @@ def summary(masks: Sequence[Mask]) -> str:
     smallest = min(masks, key=lambda mask: mask.share)
     kinds = some([text for text, count in (("files", len(masks) - alpha), ("alpha channels", alpha)) if count], 2, between=" and ")
     return f"{len(masks)} ({kinds}) keep {mean:.0%} of their images on average, the smallest {smallest.share:.1%}"
+
+
+def counted_masks(masks: Sequence[Mask | None]) -> dict[str, float] | None:
+    """How many images have a mask and the mean share that is kept, as JSON has it; None without any."""
+    shares = [mask.share for mask in masks if mask is not None]
+    return {"pictures": len(shares), "kept": sum(shares) / len(shares)} if shares else None

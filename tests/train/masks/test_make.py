@@ -1,10 +1,12 @@
 """Masks are written beside their images, never over a file, after every fault is known."""
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from loraloom.cli import main
 from registry.errors import Faults, JobFailed
 from tests.train.masks.test_segmenters import noise, tiny_segformer
 from train.masks.make import make_masks, plan_masks, would_make
@@ -72,3 +74,14 @@ def test_an_image_in_which_nothing_is_found_gets_no_mask(tmp_path: Path, model: 
     made = make_masks(plan_masks(str(place), model, Asked(), in_folder=False), threshold=1.0)
     assert made.to_json()["empty"] == ["a.png"] and "nothing is found in a.png" in made.to_text()
     assert not (place / "a-masklabel.png").exists()
+
+
+def test_the_command_makes_them(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    place = folder_of(tmp_path / "set", "a.png")
+    assert main(["data", "mask", str(place), "--model", model, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["masks"] == [{"image": "a.png", "mask": str(place / "a-masklabel.png"), "share": None}]
+    assert not (place / "a-masklabel.png").exists()
+    assert main(["data", "mask", str(place), "--model", model, "--label", "dog", "--threshold", "1"]) == 1
+    assert "nothing is found in a.png" in capsys.readouterr().out
+    assert main(["data", "mask", str(place), "--model", model]) == 0 and (place / "a-masklabel.png").exists()
+    assert main(["data", "mask", str(place), "--model", "nowhere"]) == 2
