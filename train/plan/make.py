@@ -164,7 +164,9 @@ def _cut(prompt: str, count: Count, found: Checked) -> str | None:
     more = ""
     if found.base.family.one_chunk is None:
         more = f"; prompt_chunks={chunks_needed(needs, fits, chunks=found.config.prompt_chunks)} reads all of it"
-    return f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read_part(prompt, count)[-30:]!r}){more}"
+    return (
+        f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read_part(prompt, count)[-30:]!r}){more}"
+    )
 
 
 def _empty_chunks(prompts: Sequence[str], count: Count, chunks: int) -> list[str]:

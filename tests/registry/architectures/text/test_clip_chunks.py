@@ -148,5 +148,5 @@ def test_families_that_read_one_chunk_refuse_more() -> None:
         if family.name in CLIP_FAMILIES:
             family.check_chunks(3)
         else:
-            with pytest.raises(Refused, match=rf"prompt_chunks is 3, but a prompt of .* is read in one: .*\. Leave it out\."):
+            with pytest.raises(Refused, match=r"prompt_chunks is 3, but a prompt of .* is read in one: .*\. Leave it out\."):
                 family.check_chunks(3)
