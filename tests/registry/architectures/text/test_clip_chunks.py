@@ -26,7 +26,7 @@ BOS, EOS, A, RED, APPLE = 49406, 49407, 320, 736, 3055  # CLIP's own ids
 
 @pytest.mark.parametrize(("pad", "filler"), [("<|endoftext|>", EOS), ("!", 0)])
 def test_the_ids_are_those_of_a1111(pad: str, filler: int) -> None:
-    """Chunks of sd_hijack_clip.py: BOS, 75 tokens, EOS; behind the first EOS the encoder's own padding; an empty chunk is BOS, EOS, padding."""
+    """Chunks of sd_hijack_clip.py: BOS, 75 tokens, EOS, then the encoder's own padding; an empty chunk is BOS, EOS, padding."""
     tokenizer = clip_tokenizer(pad=pad, limit=77)
     ids, mask = chunk_ids(tokenizer, ["a red apple " * 30, "a red apple", "a red apple " * 25], chunks=2, limit=77)
     assert ids.tolist() == [
