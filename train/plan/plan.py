@@ -204,9 +204,9 @@ def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
 
 def _chunks(plan: Plan) -> list[tuple[str, str]]:
     chunks, tokens = plan.config.prompt_chunks, plan.prompt_tokens - MARKS
-    return (
-        [("chunks", f"{chunks} of {tokens // chunks} tokens a prompt (max_token_length {tokens} in kohya's count)")] if chunks > 1 else []
-    )
+    if chunks == 1:
+        return []
+    return [("chunks", f"{chunks} of {tokens // chunks} tokens a prompt (max_token_length {tokens} in kohya's count)")]
 
 
 def _trained(plan: Plan) -> str:

@@ -107,12 +107,13 @@ def test_the_states_are_sd_scripts_with_the_inner_bos_and_eos(name: str, skip: i
 
     family, parts = tiny_parts(name)
     chunks, rows = 3, []
+    pooled: Any = None
     with torch.no_grad():
         for (_, tokenizer), encoder in zip(parts.tokenizers.items(), parts.text_encoders.values(), strict=True):
             outputs = encoder(sd_scripts_ids(tokenizer, LONG, chunks), output_hidden_states=True)
             if name == "sdxl":
                 rows.append(outputs.hidden_states[-2])
-                pooled = outputs.text_embeds if "text_embeds" in outputs else None
+                pooled = outputs.text_embeds if "text_embeds" in outputs else None  # the second encoder has them
             else:
                 rows.append(encoder.final_layer_norm(outputs.hidden_states[-1 - (skip or 0)]))
         found = family.encode_prompts(replace(parts, prompt_chunks=chunks), [LONG], clip_skip=skip)
