@@ -25,6 +25,7 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty
+from registry.few_step import FewStep
 from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
@@ -185,6 +186,7 @@ FAMILIES.add("chroma")(
         resolution=1024,
         steps=35,
         guidance=5.0,
+        few_steps=(FewStep(title="Chroma1-Flash", word=r"(?<![a-z])flash(?![a-z])", steps=8, guidance=1.0, instead="Chroma1-HD"),),
         lora_presets={
             "attention": JOINT_ATTENTION,
             "attention_mlp": _BLOCKS,

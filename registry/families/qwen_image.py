@@ -27,6 +27,7 @@ from registry.architectures.vae.video import decode, encode_frame, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import classifier_free_guidance, encoding_of_empty
+from registry.few_step import FewStep
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.formats.model_header import ModelHeader
@@ -246,6 +247,7 @@ FAMILIES.add("qwen_image")(
         resolution=1024,
         steps=50,
         guidance=4.0,
+        few_steps=(FewStep(title="Qwen-Image-Lightning", word="lightning|turbo", steps=8, guidance=1.0, instead="Qwen-Image"),),
         lora_presets={
             "attention": IMAGE_ATTENTION,
             "attention_mlp": (*IMAGE_ATTENTION, *TEXT_ATTENTION, *MLP),

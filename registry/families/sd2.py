@@ -21,6 +21,7 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import Refused
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty, scheduler_timesteps, start_by_whole_steps
+from registry.few_step import FewStep
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout
@@ -161,6 +162,7 @@ FAMILIES.add("sd2")(
         resolution=768,
         steps=50,
         guidance=7.5,
+        few_steps=(FewStep(title="SD-Turbo", word="turbo", steps=4, guidance=0.0, instead="Stable Diffusion 2.1"),),
         strength=0.8,
         inpaint_strength=1.0,
         predictions=("epsilon", "v_prediction"),

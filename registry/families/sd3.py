@@ -27,6 +27,7 @@ from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty
+from registry.few_step import FewStep
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
 from registry.formats.model_folder import read_json
@@ -283,6 +284,7 @@ FAMILIES.add("sd3")(
         resolution=1024,
         steps=28,
         guidance=7.0,
+        few_steps=(FewStep(title="Stable Diffusion 3.5 Turbo", word="turbo", steps=4, guidance=0.0, instead="Stable Diffusion 3.5 Large"),),
         lora_presets={
             "attention": JOINT_ATTENTION,
             "attention_mlp": rf"transformer_blocks\.\d+\.({_ALL_ATTENTION}|{_MLP})",

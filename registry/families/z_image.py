@@ -25,6 +25,7 @@ from registry.architectures.vae.kl import decode, encode_images, encode_kl
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
+from registry.few_step import FewStep
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.formats.model_header import ModelHeader
@@ -232,6 +233,16 @@ FAMILIES.add("z_image")(
         resolution=1024,
         steps=50,
         guidance=5.0,
+        few_steps=(
+            FewStep(
+                title="Z-Image-Turbo",
+                word="turbo",
+                steps=9,
+                guidance=0.0,
+                instead="Z-Image",
+                training_adapter="ostris/zimage_turbo_training_adapter",
+            ),
+        ),
         lora_presets={
             "attention": ATTENTION,
             "attention_mlp": (*ATTENTION, *MLP),

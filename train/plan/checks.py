@@ -22,6 +22,7 @@ from train.lora import learning_encoders, matched, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.rate import learning_rate
+from train.training_adapter import TrainingAdapter, find_training_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,7 @@ class Checked:
     resolution: int
     device: torch.device
     precision: Precision
+    training: TrainingAdapter | None  # fused while training
     moments: int  # numbers that the optimizer keeps for each weight
 
 
@@ -93,6 +95,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
         attempts(lambda: _objective(parts, functions))
+    training = None
+    if base and parts and (reference := config.adapter.training):
+        training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
     if base and parts and config.clip_skip:
@@ -126,6 +131,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         resolution=resolution,
         device=device,
         precision=precision,
+        training=training,
         moments=moments,
     )
 
