@@ -36,7 +36,8 @@ def test_it_is_in_the_weights_while_training_and_out_of_them_bit_for_bit(
     factors = {name.rpartition("lora_")[2][0]: tensor for name, tensor in _tensors(fused).items() if f"{key}.lora_" in name}
 
     def weight() -> torch.Tensor:
-        return state.parts.denoiser.get_submodule(key).base_layer.weight.detach().clone()
+        found: torch.Tensor = state.parts.denoiser.get_submodule(key).base_layer.weight
+        return found.detach().clone()
 
     expected = own[f"{key}.weight"] + factors["B"] @ factors["A"]
     assert torch.allclose(weight(), expected, atol=1e-6) and not weight().equal(own[f"{key}.weight"])
