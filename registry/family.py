@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
+from registry.detect.few_step import FewStep
 from registry.family_defaults import (
     always_classifier_free,
     any_build,
@@ -51,7 +52,6 @@ from registry.family_protocols import (
     SetTimesteps,
     UsesGuidance,
 )
-from registry.few_step import FewStep
 from registry.formats.key_map import FileKeyMap
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader

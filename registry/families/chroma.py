@@ -22,10 +22,10 @@ from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_control, refuse_other_factor, transformer_loader
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty
-from registry.few_step import FewStep
 from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames

@@ -22,10 +22,10 @@ from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_other_factor, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, never_classifier_free, never_guided
-from registry.few_step import FewStep
 from registry.formats.adapter_keys import denoiser_keys
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.diffusers_folder import prediction_of

@@ -21,10 +21,10 @@ from registry.architectures.text.llm import chat_texts, count_text_tokens, hidde
 from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import refuse_control, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import position_ids
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
-from registry.few_step import FewStep
 from registry.formats.adapter_keys import denoiser_keys
 from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every

@@ -21,10 +21,10 @@ from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_
 from registry.architectures.transformer.model import refuse_control, transformer_loader
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.video import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
-from registry.few_step import FewStep
 from registry.formats.layers import AdapterNames, Layer
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames

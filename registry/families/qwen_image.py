@@ -24,10 +24,10 @@ from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import pack, unpack
 from registry.architectures.vae.video import decode, encode_frame, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import classifier_free_guidance, encoding_of_empty
-from registry.few_step import FewStep
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, every, same_names
 from registry.formats.model_header import ModelHeader

@@ -16,9 +16,9 @@ from registry.architectures.unet.header import declared_unet_family, unet_adapte
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty, scheduler_timesteps, start_by_whole_steps
-from registry.few_step import FewStep
 from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout

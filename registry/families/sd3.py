@@ -24,10 +24,10 @@ from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty
-from registry.few_step import FewStep
 from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.layers import AdapterNames
 from registry.formats.model_folder import read_json

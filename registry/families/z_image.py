@@ -22,10 +22,10 @@ from registry.architectures.text.llm import chat_texts, count_text_tokens, hidde
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.vae.kl import decode, encode_images, encode_kl
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
-from registry.few_step import FewStep
 from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.formats.model_header import ModelHeader

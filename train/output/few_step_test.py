@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.few_step import steps_of_test
+from registry.detect.few_step import steps_of_test
 from train.loop.prepare import Work
 from train.loop.validation import Difference, difference
 from train.lora import adapter_disabled

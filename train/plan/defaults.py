@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from registry.detect.few_step import few_step_of
 from registry.detect.loading import prediction_override
-from registry.few_step import few_step_of
 from registry.home import expanded
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
 from train.config import TrainConfig
@@ -20,7 +20,7 @@ PREVIEW_STEPS = 20
 
 
 def defaults_of(
-    config: TrainConfig, base: Base, resolution: int, shift: float | None, precision: Any, captions: Sequence[str]
+    config: TrainConfig, base: Base, resolution: int | list[int], shift: float | None, precision: Any, captions: Sequence[str]
 ) -> dict[str, Any]:
     """The value of every setting that has a computed default, by dotted name."""
     family = base.family

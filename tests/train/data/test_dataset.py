@@ -3,6 +3,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -21,7 +22,7 @@ def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> Non
     Image.new("RGB", size, colour).save(path)
 
 
-def reported(folder: Path, **settings: str) -> str:
+def reported(folder: Path, **settings: Any) -> str:
     with pytest.raises(Faults) as caught:
         read_set(DataConfig(path=str(folder), **settings))
     return str(caught.value)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.detect.few_step import few_step_of
 from registry.families import FAMILIES
-from registry.few_step import few_step_of
 from registry.record import FileEntry, Record
 
 
