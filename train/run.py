@@ -31,6 +31,7 @@ FIXED = (
     "clip_skip",
     "prompt_chunks",
     "lora.",
+    "adapter.",
     "optim.name",
     "optim.betas",
     "optim.params.",
