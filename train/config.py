@@ -25,7 +25,7 @@ from train.settings.lora import LoraConfig
 from train.settings.objective import ObjectiveConfig, ObjectiveParams
 from train.settings.optim import OptimConfig, OptimParams
 from train.settings.preview import PreviewConfig
-from train.settings.rules import Rule, counts, optional_counts, texts
+from train.settings.rules import LARGEST, Rule, counts, texts
 from train.settings.schedule import ScheduleConfig, ScheduleParams
 
 __all__ = [
@@ -79,8 +79,10 @@ class TrainConfig:
         None, "prediction type of the base, epsilon or v_prediction, where its file has none or a wrong one (default: as detected)"
     )
     data: DataConfig = field(default_factory=DataConfig)
-    resolution: int | None = setting(
-        None, "pixels a side: images are scaled by their short side and cropped at the centre (default: the base's own)"
+    resolution: Any = setting(
+        None,
+        "pixels a side of the square whose area images are trained at (default: the base's own); a list trains each image at every one "
+        "that it is large enough for: [512,768,1024]",
     )
     clip_skip: int | None = setting(
         None,
@@ -128,7 +130,11 @@ class TrainConfig:
     def _own(self) -> Iterable[Rule]:
         """The rules of the settings outside of the groups."""
         yield from counts(self, "batch_size", "accumulate", "steps")
-        yield from optional_counts(self, "resolution")
+        sides = self.resolution if isinstance(self.resolution, (list, tuple)) else [self.resolution]
+        whole = all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side < LARGEST for side in sides)
+        good = self.resolution is None or (bool(sides) and whole and len(set(sides)) == len(sides))
+        must = "must be a number of pixels from 1, a list of different ones, or null for the default"
+        yield "resolution", self.resolution, good, must
         yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
@@ -144,8 +150,14 @@ class TrainConfig:
         return float(self.lora.rank if self.lora.alpha is None else self.lora.alpha)
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """The resolutions, the smallest first; none where the base's own is meant."""
+        given = self.resolution if isinstance(self.resolution, (list, tuple)) else [self.resolution]
+        return tuple(sorted(side for side in given if side is not None))
+
+    @property
     def images_per_step(self) -> int:
-        """Images of one process that make one optimizer step."""
+        """Most images of one process that make one optimizer step; batches that are short have fewer."""
         return self.batch_size * self.accumulate
 
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes."""
+    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes.
+
+    A prior sample is a regularisation image: what the base is to keep. `trigger` is its subset's own, None: data.trigger counts.
+    """
 
     name: str
     sha256: str
@@ -39,6 +42,25 @@ class Sample:
     caption: str | None
     read: Callable[[], bytes] = field(repr=False, compare=False)
     small: bytes = field(default=b"", repr=False, compare=False)  # a small copy, by which near duplicates are found
+    others: tuple[str, ...] = ()  # further captions of the image
+    set: str = ""  # its subset's name, where there are several
+    repeats: int = 1  # how often an epoch has it
+    weight: float = 1.0  # of its loss
+    trigger: str | None = None
+    prior: bool = False
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption of the image, `caption` first."""
+        return () if self.caption is None else (self.caption, *self.others)
+
+    @property
+    def identity(self) -> str:
+        """What of it training depends on, whatever its name: its bytes, its captions, and what its subset sets."""
+        own = {"repeats": self.repeats, "weight": self.weight, "trigger": self.trigger, "prior": self.prior}
+        usual = {"repeats": 1, "weight": 1.0, "trigger": None, "prior": False}
+        parts = [self.caption or "", *self.others, *(f"{key}={value}" for key, value in own.items() if value != usual[key])]
+        return ", ".join([self.sha256, *parts])
 
 
 Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
@@ -55,7 +77,7 @@ class ImageSet:
     @property
     def sha256(self) -> str:
         """Of the sorted 'image sha256, caption' lines: the set's identity, whatever the names."""
-        lines = sorted(f"{sample.sha256}, {sample.caption or ''}\n" for sample in self.samples)
+        lines = sorted(f"{sample.identity}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
