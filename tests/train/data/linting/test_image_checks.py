@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy
 import pytest
-from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw, ImageFilter
 
 from train.config import DataConfig
@@ -33,6 +32,8 @@ def texture(seed: int, side: int = 512) -> Image.Image:
 @pytest.fixture(scope="module")
 def photograph() -> Image.Image:
     """Matplotlib's sample, 512 x 600 pixels."""
+    from matplotlib.cbook import get_sample_data
+
     with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as opened:
         return opened.convert("RGB")
 
