@@ -11,7 +11,7 @@ _SMALL = """
     a an the and or but nor of in on at to by for from with without into onto over under above below near beside behind between across
     around along through as is are was were be been being am has have having it its this that these those there here he she they him his
     her them their we us our you your i my who which what where when while up down out off not no very some any each every other both all
-    one two during toward towards against upon within than then so do does did wears wearing holds holding shows showing looks looking
+    one two during toward towards against upon within than then so do does did holds holding shows showing looks looking
     features featuring including
 """
 SMALL_WORDS = frozenset(_SMALL.split())  # they name nothing that is seen
