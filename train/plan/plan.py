@@ -10,6 +10,7 @@ from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample
 from train.data.items import Item, images_by_bucket
+from train.data.wording import counted
 from train.loop.batches import Order
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
@@ -163,7 +164,7 @@ def _buckets(plan: Plan) -> list[tuple[str, str]]:
         return []
     short = sum(len(names) % plan.config.batch_size for names in plan.buckets.values())
     rows = [f"{bucket.width}x{bucket.height}: {len(names)}" for bucket, names in plan.buckets.items()]
-    full = f"; {short} images of an epoch are in batches of fewer than {plan.config.batch_size}" if short else ""
+    full = f"; {counted(short, 'image')} of an epoch in a batch of fewer than {plan.config.batch_size}" if short else ""
     return [("buckets", f"{some(rows, LISTED)}{full}")]
 
 

@@ -49,6 +49,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "optim.text_lr",  # tests/train/test_text_encoder.py
     "gradient_checkpointing",  # the same numbers with less memory
     "device",
+    "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
     "schedule.args",  # with schedule.name
     "schedule.params.power",  # of polynomial
