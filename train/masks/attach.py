@@ -42,7 +42,8 @@ def read_masks(images: Sequence[Owner], files: Mapping[str, Sequence[Path]], sou
     without = []
     for image in images:
         own = files.get(image.name, ())
-        mask, remarks = None, []
+        mask: Mask | None = None
+        remarks: list[str] = []
         try:
             if len(own) > 1:
                 raise Unreadable(f"there are several ({names_of(own)}); keep one")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from registry.formats.image_file import Size, Unreadable
-from train.masks.decode import MASK_VERSION, read_alpha, read_mask
 from registry.printable import some
+from train.masks.decode import MASK_VERSION, read_alpha, read_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -27,7 +27,7 @@ def test_an_error_outside_the_mask_gives_no_gradient() -> None:
     target[:, :, 1] = 1e6  # left out
     target[:, :, 0] = 1.0
     weights = loss_weights(KEPT, unmasked=0.0, normalize=True)
-    mean_by_image((prediction - target).square(), weights).sum().backward()
+    mean_by_image((prediction - target).square(), weights).sum().backward()  # type: ignore[no-untyped-call]
     assert prediction.grad is not None and not prediction.grad[:, :, 1].any() and bool(prediction.grad[:, :, 0].all())
 
 
