@@ -92,10 +92,10 @@ def _transformers(place: Path, asked: Asked) -> Segmenter:
     if kind is None:
         why = " needs code of its own, which is not run" if plain.get("auto_map") else " is no class of this version of transformers"
         raise Refused(f"--model {place}: {architecture}{why}. Give the model as an ONNX file.")
-    with understood(place):
-        model = kind.from_pretrained(place, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     if "Segmentation" not in architecture:
         raise Refused(f"--model {place}: {architecture} is no segmentation model.")
+    with understood(place):
+        model = kind.from_pretrained(place, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     model.eval().to(asked.device)
     labels = {int(number): str(name) for number, name in (model.config.id2label or {}).items()}
     names = tuple(labels.get(number, f"class {number}") for number in range(max(labels, default=0) + 1))
