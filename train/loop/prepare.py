@@ -26,6 +26,7 @@ from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
 from train.run_types import Log
+from train.training_adapter import fuse
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,7 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         objective_functions(config.objective),
         shift=config.objective.shift,
     )
+    fused = None if plan.training is None else fuse(plan.training, family, parts)
     modules = learning_modules(family, parts, config)
     weights = add_loras(family, modules, config, plan.targets)
     for module in modules.values():
@@ -120,6 +122,7 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         resolution=max(config.sides),
         precision=config.precision,
         guidance=guidance,
+        fused=fused,
     )
 
 

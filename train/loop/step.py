@@ -20,6 +20,7 @@ from train.objective.targets import Objective
 from train.optim import evaluation_weights, set_rates
 from train.plan.base import precision_dtype
 from train.rate import learning_rate
+from train.training_adapter import FusedAdapter
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +128,7 @@ class TrainState:
     resolution: int  # pixels a side, the largest
     precision: Precision
     guidance: float  # embedded, where the family has it
+    fused: FusedAdapter | None = None  # a training adapter in the base's weights
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
 
@@ -189,15 +191,19 @@ class TrainState:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Every module in eval mode, with the weights that the optimizer means to be used."""
+        """Every module in eval mode, with the weights that the optimizer means to be used, on the base without a training adapter."""
         for module in self.modules.values():
             module.train(False)
         try:
-            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]):
+            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]), self.without_training_adapter():
                 yield
         finally:
             for module in self.modules.values():
                 module.train(True)
+
+    def without_training_adapter(self) -> contextlib.AbstractContextManager[None]:
+        """The base as it is drawn with: a training adapter is out of its weights inside the block."""
+        return self.fused.out() if self.fused is not None else contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""
