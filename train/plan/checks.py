@@ -90,6 +90,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
     functions = attempts(lambda: choose_objective(config.objective, sampling))
+    if base:
+        attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     dataset = attempts(lambda: read_dataset(config, report))
     heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
