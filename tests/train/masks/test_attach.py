@@ -147,9 +147,9 @@ def test_held_out_loss_counts_what_masks_keep(tmp_path: Path, settings: Settings
     for number in range(2):  # other images than the trained ones
         Image.effect_noise((32, 32), 90 + number).convert("RGB").save(folder / "heldout" / f"{number:03d}.png")
     work = prepared(settings(data=DataConfig(path=str(folder), masks="files")))
-    masked = work.probe.held.table(work.state, model=work.state.model)
-    object.__setattr__(work.probe.held.latents, "masks", None)
-    assert not torch.equal(work.probe.held.table(work.state, model=work.state.model), masked)
+    masked = work.probe.heldout.table(work.state, model=work.state.model)
+    object.__setattr__(work.probe.heldout.latents, "masks", None)
+    assert not torch.equal(work.probe.heldout.table(work.state, model=work.state.model), masked)
 
 
 def test_masks_of_another_file_are_other_entries_of_the_cache(
