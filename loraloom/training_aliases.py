@@ -5,6 +5,7 @@ Values are converted where the unit differs: warmup is a count of steps there an
 
 from loraloom.hydra.aliases import Aliases, Answer, missing, needless, same, switch
 from loraloom.training_values import (
+    AS_NOISE,
     EIGHT_BIT,
     EPOCHS,
     LOSS,
@@ -20,6 +21,8 @@ from loraloom.training_values import (
     chunks,
     kept,
     min_snr,
+    noise,
+    noising_strength,
     prompts,
     square,
     text_lr,
@@ -35,7 +38,6 @@ NOT_TRAINED = missing("the denoiser always learns; lora.text_encoder=true trains
 NO_BUCKETS = missing(SQUARE)
 NO_AUGMENTATION = missing("images are not augmented; put the changed images into the folder")
 NO_REPEATS = missing("each image counts once an epoch; put an image into the folder several times, or raise epochs")
-NO_NOISE_CHANGE = missing("noise is plain Gaussian; objective.timesteps and objective.weighting choose what is learned")
 NO_PRIOR = missing("there are no regularization images; held-out images (heldout.share) show how far the base is lost")
 MASKS = "data.normalize_masked_loss=false counts an image by the share that its mask keeps, as sd-scripts does"
 NO_QUANTISED = missing(f"the base is not quantised. {MEMORY}")
@@ -82,7 +84,7 @@ ROWS = (  # names, and what they are here
     ("v_parameterization force_v_prediction", switch(on=Answer(("prediction=v_prediction",)), off=Answer(("prediction=epsilon",)))),
     ("vae", missing("the base's own VAE is used; loraloom merge bakes another one in")),
     ("no_half_vae vae_dtype", needless("the VAE works in fp32")),
-    ("zero_terminal_snr", needless("the base's own schedule is used, zero terminal SNR where its scheduler has it")),
+    ("zero_terminal_snr", switch(on=Answer(("objective.zero_terminal_snr=true",)), off=Answer(("objective.zero_terminal_snr=false",)))),
     ("fp8_base base_model_precision quantize weight_dtype fp8_scaled", NO_QUANTISED),
     ("blocks_to_swap lowram highvram offload ramtorch", missing(MEMORY)),
     # data
@@ -170,14 +172,21 @@ ROWS = (  # names, and what they are here
     ("discrete_flow_shift flow_schedule_shift timestep_shift", same("objective.shift")),
     ("guidance_scale flux_guidance_value", same("objective.guidance")),
     ("assistant_lora_path assistant_adapter", same("adapter.training", note="fused while training only")),
-    ("noise_offset offset_noise_weight adaptive_noise_scale multires_noise_iterations multires_noise_discount", NO_NOISE_CHANGE),
-    ("ip_noise_gamma input_perturbation perturbation_noise_weight", NO_NOISE_CHANGE),
+    ("huber_schedule", same("objective.params.schedule", note="of huber, smooth_l1 and pseudo_huber")),
+    ("noise_offset offset_noise_weight", noise("offset", "offset")),
+    ("noise_offset_random_strength", same("objective.params.offset_random", note="of objective.noise=offset")),
+    ("adaptive_noise_scale", noise("offset", "offset_adaptive")),
+    ("multires_noise_iterations", noise("pyramid", "iterations")),
+    ("multires_noise_discount", noise("pyramid", "discount")),
+    ("ip_noise_gamma input_perturbation perturbation_noise_weight", noise("perturbation", "perturbation")),
+    ("ip_noise_gamma_random_strength", same("objective.params.perturbation_random", note="of objective.noise=perturbation")),
+    ("min_timestep", same("objective.min_timestep")),
+    ("max_timestep", same("objective.max_timestep")),
+    ("min_noising_strength", noising_strength("objective.min_timestep")),
+    ("max_noising_strength", noising_strength("objective.max_timestep")),
+    ("scale_v_pred_loss_like_noise_pred", switch(on=AS_NOISE, off=Answer(("objective.weighting=none",)))),
     (
-        "min_timestep max_timestep min_noising_strength max_noising_strength",
-        missing("all timesteps are trained on; objective.timesteps is their distribution"),
-    ),
-    (
-        "scale_v_pred_loss_like_noise_pred v_pred_like_loss",
+        "v_pred_like_loss",
         missing("objective.weighting weighs the loss by timestep: min_snr, p2, debiased, cosmap"),
     ),
     # what is kept and shown

@@ -78,6 +78,39 @@ def min_snr(value: str, _given: Given) -> Answer:
     return Answer(("objective.weighting=min_snr", f"objective.params.gamma={value or 5}"))
 
 
+NOISE_OF = {
+    "noise_offset": "offset",
+    "offset_noise_weight": "offset",
+    "multires_noise_iterations": "pyramid",
+    "ip_noise_gamma": "perturbation",
+    "input_perturbation": "perturbation",
+    "perturbation_noise_weight": "perturbation",
+}
+AS_NOISE = Answer(("objective.weighting=p2", "objective.params.gamma=0"), "the weight is signal^2")
+
+
+def noise(kind: str, option: str) -> Alias:
+    """An option of a change of the noise, with all the changes that are given; 0 is none."""
+
+    def answer(value: str, given: Given) -> Answer:
+        kinds = [of for name, of in NOISE_OF.items() if number(given.get(name, "0")) != 0] or [kind]
+        if number(value) == 0:
+            return Answer(("objective.noise=normal",), "the default")
+        return Answer((f"objective.noise={'+'.join(dict.fromkeys(kinds))}", f"objective.params.{option}={value or 'VALUE'}"))
+
+    return answer
+
+
+def noising_strength(setting: str) -> Alias:
+    """A timestep that is given as a share."""
+
+    def answer(value: str, _given: Given) -> Answer:
+        share = number(value)
+        return Answer((f"{setting}={'VALUE' if share is None else f'{share * 1000:g}'}",), "a timestep of 1000")
+
+    return answer
+
+
 def kept(every_name: str, unit: str) -> Alias:
     """The checkpoints that lie within so many steps or epochs."""
 
@@ -167,7 +200,7 @@ TRACKER = choice(
 LOSS = choice(
     ("l2 mse", Answer(("objective.loss=mse",))),
     ("l1 mae", Answer(("objective.loss=l1",))),
-    ("huber", Answer(("objective.loss=pseudo_huber",), "sd-scripts' huber")),
+    ("huber", Answer(("objective.loss=pseudo_huber",), "sd-scripts' huber; its schedule is snr unless given: objective.params.schedule")),
     ("smoothl1", Answer(("objective.loss=smooth_l1",))),
     other=_no_entry("objective.loss", LOSSES),
 )
@@ -178,6 +211,7 @@ TIMESTEPS = choice(
     ("fluxshift", Answer(("objective.timesteps=logit_normal",), "the shift is that of the resolution by default")),
     ("mode heavytail", Answer(("objective.timesteps=mode",))),
     ("cosmap", Answer(("objective.timesteps=cosmap",))),
+    ("beta", Answer(("objective.timesteps=beta",))),
     other=_no_entry("objective.timesteps", DISTRIBUTIONS),
 )
 WEIGHTING = choice(
@@ -186,6 +220,8 @@ WEIGHTING = choice(
     ("p2", Answer(("objective.weighting=p2",))),
     ("debiasedestimation", Answer(("objective.weighting=debiased",))),
     ("cosmap", Answer(("objective.weighting=cosmap",))),
+    ("sigmasqrt", Answer(("objective.weighting=sigma_sqrt",))),
+    ("bell", Answer(("objective.weighting=bell",))),
     ("logitnormal", Answer(("objective.timesteps=logit_normal",))),
     ("mode", Answer(("objective.timesteps=mode",))),
     other=_no_entry("objective.weighting", WEIGHTINGS),

@@ -13,6 +13,7 @@ from registry.settings import given_params
 from train.config import ObjectiveConfig, OptimConfig, ScheduleConfig, TrainConfig
 from train.dotted import constructor_options, find_class, is_dotted
 from train.objective.losses import LOSSES
+from train.objective.noise import NOISES, NORMAL, noise_names
 from train.objective.targets import ObjectiveFunctions
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
@@ -20,6 +21,8 @@ from train.optim import OPTIMIZERS, Groups, has_evaluation_weights, set_rates, s
 from train.schedule import SCHEDULES
 
 BESIDE_PARAMS = ("weight_decay", "betas")  # options of optimizers that are settings of optim itself
+NOISE = "noise="  # begins the keys of what changes the noise
+OBJECTIVE: Mapping[str, OptionTable[Any]] = {"timesteps": TIMESTEPS, "weighting": WEIGHTINGS, "loss": LOSSES, "noise": NOISES}
 WRONG = "These options do not fit:"
 
 
@@ -60,20 +63,31 @@ def choose_schedule(schedule: ScheduleConfig) -> Choice:
 
 
 def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Choice]:
-    """The choices of `timesteps`, `weighting` and `loss`, with their options. Raises Faults."""
-    named = {"timesteps": (TIMESTEPS, timesteps), "weighting": (WEIGHTINGS, objective.weighting), "loss": (LOSSES, objective.loss)}
+    """The choices of `timesteps`, `weighting` and `loss`, and a `noise=NAME` for each change of the noise, with their options.
+
+    Raises Faults.
+    """
+    named: dict[str, tuple[OptionTable[Any], str]] = {
+        "timesteps": (TIMESTEPS, timesteps),
+        "weighting": (WEIGHTINGS, objective.weighting),
+        "loss": (LOSSES, objective.loss),
+    }
     faults: list[str] = []
+    try:
+        named |= {f"{NOISE}{name}": (NOISES, name) for name in noise_names(objective.noise) if name != NORMAL}
+    except Refused as error:
+        faults.append(str(error))
     entries: dict[str, Entry[Any]] = {}
     for setting, (table, name) in named.items():
         try:
             entries[setting] = table[name]
         except Refused as error:
-            faults.append(f"objective.{setting}: {error}")
+            faults.append(f"objective.{setting.partition('=')[0]}: {error}")
     given = given_params(objective.params)
     if len(entries) == len(named):
         options = {name: option for entry in entries.values() for name, option in entry.options.items()}
-        owner = ", ".join(f"{setting}={entry.name}" for setting, entry in entries.items())
-        faults += [_with_owners(fault, named) for fault in option_faults(owner, options, given, where="objective.params.")]
+        owner = ", ".join(f"{setting.partition('=')[0]}={entry.name}" for setting, entry in entries.items())
+        faults += [_with_owners(fault) for fault in option_faults(owner, options, given, where="objective.params.")]
     if faults:
         raise Faults(WRONG, faults)
     return {setting: Choice(entry.name, entry.function, entry.values(given)) for setting, entry in entries.items()}
@@ -81,13 +95,24 @@ def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Ch
 
 def objective_functions(objective: ObjectiveConfig) -> ObjectiveFunctions:
     """The functions of a resolved objective, options filled."""
-    return ObjectiveFunctions(**{name: choice.bound for name, choice in choose_objective(objective, str(objective.timesteps)).items()})
+    return functions_of(objective, choose_objective(objective, str(objective.timesteps)))
 
 
-def _with_owners(fault: str, named: Mapping[str, tuple[OptionTable[Any], str]]) -> str:
+def functions_of(objective: ObjectiveConfig, chosen: Mapping[str, Choice]) -> ObjectiveFunctions:
+    """The functions of what was chosen, options filled."""
+    return ObjectiveFunctions(
+        timesteps=chosen["timesteps"].bound,
+        weighting=chosen["weighting"].bound,
+        loss=chosen["loss"].bound,
+        noises=tuple((choice.name, choice.bound) for setting, choice in chosen.items() if setting.startswith(NOISE)),
+        band=(objective.min_timestep, objective.max_timestep),
+    )
+
+
+def _with_owners(fault: str) -> str:
     """The fault, and which entries have the option when those chosen have not."""
     option = fault.partition("has no option '")[2].partition("'")[0]
-    owners = [f"{setting}={name}" for setting, (table, _) in named.items() for name, entry in table.items() if option in entry.options]
+    owners = [f"{setting}={name}" for setting, table in OBJECTIVE.items() for name, entry in table.items() if option in entry.options]
     return f"{fault.partition('. ')[0]}; {' and '.join(owners)} have it." if option and owners else fault
 
 

@@ -74,6 +74,18 @@ SETTINGS = {  # as given there -> here
     "huber_c=0.1": "objective.params.c=0.1",
     "timestep_sampling=sigmoid": "objective.timesteps=logit_normal",
     "timestep_distribution=HEAVY_TAIL": "objective.timesteps=mode",
+    "huber_schedule=snr": "objective.params.schedule=snr",
+    "noise_offset=0.05": "objective.noise=offset objective.params.offset=0.05",
+    "noise_offset=0": "objective.noise=normal",
+    "offset_noise_weight=0.1": "objective.noise=offset objective.params.offset=0.1",
+    "multires_noise_iterations=6": "objective.noise=pyramid objective.params.iterations=6",
+    "multires_noise_discount=0.3": "objective.noise=pyramid objective.params.discount=0.3",
+    "ip_noise_gamma=0.1": "objective.noise=perturbation objective.params.perturbation=0.1",
+    "min_timestep=200": "objective.min_timestep=200",
+    "max_noising_strength=0.7": "objective.max_timestep=700",
+    "zero_terminal_snr=true": "objective.zero_terminal_snr=true",
+    "scale_v_pred_loss_like_noise_pred=true": "objective.weighting=p2 objective.params.gamma=0",
+    "weighting_scheme=sigma_sqrt": "objective.weighting=sigma_sqrt",
     "logit_mean=0.5": "objective.params.mean=0.5",
     "sigmoid_scale=1.2": "objective.params.std=1.2",
     "mode_scale=1.29": "objective.params.scale=1.29",
@@ -146,6 +158,7 @@ def test_units_follow_the_rest_of_the_command_line() -> None:
     for name in STEPS:
         assert str(ALIASES["lr_warmup_steps"]("100", {name: "400"})).startswith("here this is schedule.warmup=0.25"), name
     assert answered("adam_beta2=0.99", adam_beta1="0.8").startswith("here this is optim.betas=[0.8,0.99]")
+    assert "objective.noise=offset+perturbation objective.params.offset=0.1" in answered("noise_offset=0.1", ip_noise_gamma="0.05")
     assert "checkpoint.keep=4" in answered("save_last_n_steps=1000", save_every_n_steps="250")
 
 

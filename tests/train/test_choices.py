@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from registry.errors import Faults, Refused
-from train.choices import choose_objective, choose_optimizer, choose_schedule, try_optimizer
+from train.choices import choose_objective, choose_optimizer, choose_schedule, functions_of, try_optimizer
 from train.config import (
     LoraConfig,
     ObjectiveConfig,
@@ -83,8 +83,16 @@ def test_an_option_goes_to_the_entry_that_has_it() -> None:
     assert {name: dict(choice.values) for name, choice in chosen.items()} == {
         "timesteps": {"mean": 0.5, "std": 1.0},
         "weighting": {"gamma": 3.0},
-        "loss": {"delta": 0.2},
+        "loss": {"delta": 0.2, "schedule": "constant"},
     }
+
+
+def test_changes_of_the_noise_are_joined_in_their_order() -> None:
+    settings = ObjectiveConfig(noise="pyramid+offset", params=ObjectiveParams(offset=0.1), min_timestep=200)
+    chosen = choose_objective(settings, "uniform")
+    assert dict(chosen["noise=offset"].values) == {"offset": 0.1, "offset_random": False, "offset_adaptive": 0.0}
+    functions = functions_of(settings, chosen)
+    assert [name for name, _ in functions.noises] == ["pyramid", "offset"] and functions.band == (200, None)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,12 @@ def test_an_option_goes_to_the_entry_that_has_it() -> None:
         (
             {"weighting": "min_snr", "params": ObjectiveParams(gamma=-1.0)},
             ["objective.params.gamma must be a number above 0, got -1.0."],
+        ),
+        ({"noise": "ofset"}, ["objective.noise: Unknown noise 'ofset'. Did you mean 'offset'?"]),
+        ({"noise": "offset+offset"}, ["objective.noise=offset+offset names one twice."]),
+        (
+            {"params": ObjectiveParams(discount=0.5)},
+            ["timesteps=uniform, weighting=none, loss=mse has no option 'discount'; noise=pyramid have it."],
         ),
     ],
 )

@@ -86,12 +86,14 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
 def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
     """The LoRA added, the optimizer over its weights, all on the device and wrapped by accelerate."""
     config, family = plan.config, plan.base.family
+    factor = parts.latent_factor
     objective = objective_of(
         parts.prediction,
         parts.scheduler_class,
         parts.scheduler_config,
         objective_functions(config.objective),
         shift=config.objective.shift,
+        shifts={(size.height // factor, size.width // factor): shift for size, shift in plan.shifts.items()},
     )
     fused = None if plan.training is None else fuse(plan.training, family, parts)
     modules = learning_modules(family, parts, config)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 
 def seed_of(*parts: object) -> int:
@@ -36,6 +36,13 @@ def shuffled(parts: tuple[object, ...], count: int) -> tuple[int, ...]:
 def drawn(count: int, *parts: object) -> int:
     """One of 0 .. count - 1, equally probable, that depends on the parts alone."""
     return seed_of(*parts) % count
+
+
+def generators_of(name: str, seed: int, step: int, places: Sequence[int]) -> list[Generator]:
+    """A generator for each image at `places` of a step, for draws of this name beside those of `draws_for`."""
+    import torch
+
+    return [torch.Generator().manual_seed(seed_of(name, seed, step, place)) for place in places]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
 from train.loop.encode import Latents, Prompts, TextInput, Texts
-from train.loop.rng import drawn, draws_for
+from train.loop.rng import drawn, draws_for, generators_of
 from train.objective.masked import loss_weights
 from train.objective.targets import Objective
 from train.optim import evaluation_weights, set_rates
@@ -96,8 +96,9 @@ def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
     draws = draws_for(seed, step, batch.places, of=of, shape=state.latents.shapes[items[0]])
     encoded = state.latents.view(items, views)
     latents = encoded.posterior.sample(draws.posterior)  # (B, C, H, W)
-    rows = state.objective.rows(draws.quantiles)
-    noisy, target = state.objective.noisy_and_target(latents, draws.noise, rows)
+    rows = state.objective.rows(draws.quantiles, latents.shape[2:])
+    noises = state.objective.noises(latents, draws.noise, lambda name: generators_of(f"noise {name}", seed, step, batch.places))
+    noisy, target = state.objective.noisy_and_target(latents, noises.learned, rows, added=noises.added)
     return Pass(
         step=step,
         batch=batch,

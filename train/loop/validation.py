@@ -110,7 +110,8 @@ class Probe:
 
         images = [image for image, _ in pairs]
         objective = state.objective
-        rows = objective.rows(torch.tensor([(point + 0.5) / self.points for _, point in pairs], dtype=torch.float64))
+        quantiles = torch.tensor([(point + 0.5) / self.points for _, point in pairs], dtype=torch.float64)
+        rows = objective.rows(quantiles, self.latents.shapes[images[0]][1:])
         noise = torch.stack([self._noise(*pair) for pair in pairs])
         encoded, texts = self.latents.view(images), self.texts.rows([captions[image] for image in images])
         noisy, target = objective.noisy_and_target(encoded.posterior.mean, noise, rows)

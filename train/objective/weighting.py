@@ -79,6 +79,26 @@ def debiased(levels: Levels) -> Tensor:
 @WEIGHTINGS.add("cosmap")
 def cosmap(levels: Levels) -> Tensor:
     """2 / (pi (1 - 2 t + 2 t^2)) at t = noise level, flow models only: the density of cosmap timesteps (Esser et al. 2024, section 3.1)."""
-    if levels.prediction != "flow":
-        raise Refused(f"cosmap is a weighting of flow models; the base predicts {levels.prediction}. Use min_snr, p2 or debiased.")
+    _flow_only("cosmap", levels)
     return 2 / (math.pi * (1 - 2 * levels.noise + 2 * levels.noise.square()))
+
+
+@WEIGHTINGS.add("sigma_sqrt")
+def sigma_sqrt(levels: Levels) -> Tensor:
+    """1 / t^2 at t = noise level, flow models only: nearly all the weight at little noise (diffusers' weighting_scheme=sigma_sqrt)."""
+    _flow_only("sigma_sqrt", levels)
+    return levels.noise**-2
+
+
+@WEIGHTINGS.add("bell")
+def bell(levels: Levels) -> Tensor:
+    """exp(-2 (t - 1/2)^2) less its value at the ends, over its mean, flow models only: most at middle noise (ai-toolkit, DiffSynth)."""
+    _flow_only("bell", levels)
+    least = math.exp(-0.5)
+    mean = math.sqrt(math.pi / 2) * math.erf(math.sqrt(0.5)) - least  # over t in [0, 1]
+    return ((-2 * (levels.noise - 0.5).square()).exp() - least).clamp(min=0) / mean
+
+
+def _flow_only(name: str, levels: Levels) -> None:
+    if levels.prediction != "flow":
+        raise Refused(f"{name} is a weighting of flow models; the base predicts {levels.prediction}. Use min_snr, p2 or debiased.")

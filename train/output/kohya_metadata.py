@@ -11,10 +11,12 @@ import math
 from pathlib import Path
 
 from registry.architectures.text.clip_chunks import MARKS
-from train.config import Precision
+from train.config import Precision, TrainConfig
 from train.data.captions import tag_frequency
+from train.objective.noise import noise_names
 from train.plan.plan import Plan
 
+KOHYA_LOSSES = {"l1": "l1", "pseudo_huber": "huber"}  # beside l2; its smooth_l1 is another function
 LARGEST = 16 << 20  # bytes of the tag frequencies in a header; more are left out, and the plan says so
 
 
@@ -44,7 +46,31 @@ def _settings(plan: Plan) -> dict[str, str]:
         **_token_length(plan),
         "ss_seed": str(config.seed),
         "ss_cache_latents": "True",
+        **_objective(config),
     }
+
+
+def _objective(config: TrainConfig) -> dict[str, str]:
+    """What is not sd-scripts' default of noise, loss and timesteps."""
+    objective, params = config.objective, config.objective.params
+    names = noise_names(objective.noise)
+    found = {
+        "ss_zero_terminal_snr": objective.zero_terminal_snr or None,
+        "ss_debiased_estimation": objective.weighting == "debiased" or None,
+        "ss_noise_offset": params.offset if "offset" in names else None,
+        "ss_noise_offset_random_strength": params.offset_random if "offset" in names else None,
+        "ss_adaptive_noise_scale": (params.offset_adaptive or None) if "offset" in names else None,
+        "ss_multires_noise_iterations": params.iterations if "pyramid" in names else None,
+        "ss_multires_noise_discount": params.discount if "pyramid" in names else None,
+        "ss_ip_noise_gamma": params.perturbation if "perturbation" in names else None,
+        "ss_ip_noise_gamma_random_strength": params.perturbation_random if "perturbation" in names else None,
+        "ss_loss_type": KOHYA_LOSSES.get(objective.loss),
+        "ss_huber_schedule": params.schedule if objective.loss == "pseudo_huber" else None,
+        "ss_huber_c": params.c if objective.loss == "pseudo_huber" else None,
+        "ss_min_timestep": objective.min_timestep,
+        "ss_max_timestep": objective.max_timestep,
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def _token_length(plan: Plan) -> dict[str, str]:

@@ -12,6 +12,7 @@ from registry.family import Family
 from registry.parts import Parts
 from registry.record import Record
 from train.config import Precision, TrainConfig
+from train.objective.zero_terminal_snr import set_zero_terminal_snr
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,8 @@ def skeleton(base: Base, config: TrainConfig) -> Parts:
 def _loaded(base: Base, config: TrainConfig, *, dtype: torch.dtype, device: str) -> Parts:
     said = config.prediction or prediction_override(base.record)
     parts = load_family(base.family, base.path, dtype=dtype, device=device, base_config=config.base_config, prediction=said)
+    if config.objective.zero_terminal_snr and parts.prediction == "v_prediction":  # the plan refuses the others
+        set_zero_terminal_snr(parts)
     return replace(parts, prompt_chunks=config.prompt_chunks)
 
 

@@ -10,7 +10,7 @@ from registry.errors import Faults, Refused
 from registry.parts import Parts
 from registry.progress import Report
 from registry.store import check_name
-from train.choices import Choice, choose_objective, try_optimizer
+from train.choices import Choice, choose_objective, functions_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
 from train.data.dataset import ImageSet
@@ -21,7 +21,8 @@ from train.loop.batches import Order, order_of
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
 from train.masks.views import check_views
-from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
+from train.objective.targets import TARGETS, objective_of
+from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.rate import learning_rate
 from train.training_adapter import TrainingAdapter, find_training_adapter
@@ -98,7 +99,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
-        attempts(lambda: _objective(parts, functions))
+        attempts(lambda: _objective(parts, config, functions))
     training = None
     if base and parts and (reference := config.adapter.training):
         training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
@@ -156,10 +157,12 @@ def in_steps(config: TrainConfig, order: Order) -> TrainConfig:
     return replace(config, steps=order.steps_for(config.epochs), epochs=None)
 
 
-def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
+def _objective(parts: Parts, config: TrainConfig, functions: Mapping[str, Choice]) -> None:
     """Refuse an objective that does not suit what the base predicts."""
-    bound = ObjectiveFunctions(**{name: choice.bound for name, choice in functions.items()})
-    objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, bound)
+    if config.objective.zero_terminal_snr:
+        check_zero_terminal_snr(parts.prediction)
+    bound = functions_of(config.objective, functions)
+    objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, bound, shift=config.objective.shift)
 
 
 def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:

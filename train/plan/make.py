@@ -14,6 +14,7 @@ from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
 from train.config import TrainConfig, changed
+from train.data.buckets import Bucket
 from train.data.captions import Count, prompt_of, read_part, shortened
 from train.data.dataset import Sample
 from train.environment import environment_notes, processes_of
@@ -22,7 +23,7 @@ from train.lora import encoder_targets, matched, parameter_count
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
-from train.plan.notes import few_step_notes, settings_notes
+from train.plan.notes import few_step_notes, objective_notes, settings_notes
 from train.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     found = check(config, store, report=report)
     count: Count = cache(partial(found.base.family.count_tokens, found.parts))  # several parts of the plan ask for each prompt
     prompts, heldout_prompts = (_prompts(half, found.config.data.trigger, count) for half in (found.split.train, found.split.heldout))
-    resolved = _resolved(found, heldout_prompts or prompts)
+    shifts = _shifts(found)
+    resolved = _resolved(found, shifts, heldout_prompts or prompts)
     layers, weights = _counted(found, resolved)
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
@@ -70,6 +72,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         training=found.training,
         few_step=few_step,
         processes=processes_of(),
+        shifts=shifts if len(set(shifts.values())) > 1 else {},
         notes=(*_notes(found, resolved, prompts, count), *_empty_chunks(every, count, config.prompt_chunks)),
     )
 
@@ -79,10 +82,20 @@ def _prompts(samples: Sequence[Sample], trigger: str | None, count: Count) -> li
     return [prompt_of(sample.caption, trigger, count=count) for sample in samples]
 
 
-def _resolved(found: Checked, captions: Sequence[str]) -> TrainConfig:
-    """The settings with every default as a value."""
+def _shifts(found: Checked) -> dict[Bucket, float]:
+    """The time shift that each size is drawn with; none where it is given, or the base has none."""
+    if found.config.objective.shift is not None:
+        return {}
+    buckets = dict.fromkeys(item.bucket for item in (*found.items, *found.heldout_items))
+    shifts = {bucket: found.base.family.shift(found.parts, bucket.height, bucket.width) for bucket in buckets}
+    return {bucket: shift for bucket, shift in shifts.items() if shift is not None}
+
+
+def _resolved(found: Checked, shifts: Mapping[Bucket, float], captions: Sequence[str]) -> TrainConfig:
+    """The settings with every default as a value; objective.shift stays null where sizes have several."""
     sides = found.sizes.sides
-    shift = found.base.family.shift(found.parts, sides[-1], sides[-1])
+    values = set(shifts.values())
+    shift = values.pop() if len(values) == 1 else None
     resolution = sides[0] if len(sides) == 1 else list(sides)
     return changed(found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions))
 
@@ -159,6 +172,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.parts.warnings,
         *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
         *settings_notes(config, found.split, found.order, prompts, count),
+        *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from registry.detect.few_step import FoundFewStep
-from train.config import TrainConfig
+from train.config import ObjectiveConfig, TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.split import TrainSplit
 from train.loop.batches import Order
@@ -76,6 +76,24 @@ def unusual_rates(config: TrainConfig) -> Iterator[str]:
         if rate is not None and not USUAL[0] <= rate <= USUAL[1]:
             effect = "destroys a LoRA in a few steps" if rate > USUAL[1] else "changes next to nothing"
             yield f"{setting} is {rate:g}: with {name} each weight moves by about that much a step, which {effect}; 1e-4 suits rank 16"
+
+
+def objective_notes(objective: ObjectiveConfig, prediction: str) -> Iterator[str]:
+    """Remarks on parts of the objective that are unusual for what the base predicts."""
+    if prediction == "flow" and objective.weighting in ("min_snr", "p2", "debiased"):
+        yield (
+            f"objective.weighting={objective.weighting} is defined on a diffusion model's loss of the noise; on this flow model it"
+            " is taken times (1 - sigma)^2, which leaves little of the loss at much noise. none, cosmap and bell are usual"
+        )
+    if objective.weighting == "sigma_sqrt":
+        yield "objective.weighting=sigma_sqrt weights by 1 / sigma^2: a few draws with little noise make nearly all of the gradient"
+    if "offset" in objective.noise and objective.zero_terminal_snr:
+        yield "objective.noise=offset and objective.zero_terminal_snr have one purpose, dark and bright images; one of them is enough"
+    if objective.zero_terminal_snr:
+        yield (
+            "objective.zero_terminal_snr: draw the adapter on a base whose scheduler has rescale_betas_zero_snr and trailing timesteps"
+            " (ComfyUI: ModelSamplingDiscrete with v_prediction and zsnr); without these its images are too bright or too dark"
+        )
 
 
 def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:

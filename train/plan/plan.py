@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,7 @@ class Plan:
     training: TrainingAdapter | None  # fused into the base while training
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     processes: int  # that share the work, each with batches of its own
+    shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -151,8 +153,9 @@ def _text(plan: Plan) -> str:
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
         ("rate", _rate(config)),
-        ("timesteps", _timesteps(config)),
+        ("timesteps", _timesteps(plan)),
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
+        *_noise(config),
         ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
@@ -261,9 +264,19 @@ def _rate(config: TrainConfig) -> str:
     return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end"
 
 
-def _timesteps(config: TrainConfig) -> str:
-    shift = config.objective.shift
-    return f"{config.objective.timesteps}{'' if shift is None else f', shifted by {shift:.3g}'}"
+def _timesteps(plan: Plan) -> str:
+    objective, shifts = plan.config.objective, sorted(plan.shifts.values())
+    shift = f"{shifts[0]:.3g} to {shifts[-1]:.3g} by size" if shifts else f"{objective.shift:.3g}" if objective.shift is not None else None
+    low, high = objective.min_timestep, objective.max_timestep
+    band = "" if low is None and high is None else f", from {low or 0:g} to {'the last' if high is None else f'{high:g}'} alone"
+    return f"{objective.timesteps}{f', shifted by {shift}' if shift else ''}{band}"
+
+
+def _noise(config: TrainConfig) -> list[tuple[str, str]]:
+    """Noise that is not plain, and rescaled betas."""
+    objective = config.objective
+    rows = [] if objective.noise == "normal" else [("noise", objective.noise)]
+    return [*rows, ("betas", "rescaled to zero terminal SNR, in previews too")] if objective.zero_terminal_snr else rows
 
 
 def _time(plan: Plan) -> str:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.objective.losses import LOSSES, huber, l1, mse, pseudo_huber, smooth_l1
+from train.objective.losses import LOSSES, Moments, Schedule, huber, l1, mse, pseudo_huber, smooth_l1
 
 PREDICTION, TARGET = torch.tensor([[1.5, 0.5], [2.0, -3.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])
 
@@ -34,3 +34,17 @@ def test_pseudo_huber_is_kohya_s() -> None:
 def test_losses_of_half_precision_are_taken_in_fp32(name: str) -> None:
     found = LOSSES[name].function(torch.full((1, 4), 300.0, dtype=torch.float16), torch.zeros(1, 4))
     assert found.dtype == torch.float32 and bool(found.isfinite().all())
+
+
+def test_a_scheduled_width_is_sd_scripts_at_three_timesteps() -> None:
+    """c = 0.1: exponential exp(log(c) t / N), snr (1 - c) / (1 + sigma)^2 + c; the last timestep has no signal."""
+    moments = Moments(torch.tensor([0.0, 0.5, 1.0]).view(3, 1), torch.tensor([0.0, 1.0, float("inf")]).view(3, 1))
+    errors, zeros = torch.full((3, 1), 2.0), torch.zeros(3, 1)
+    widths: dict[Schedule, list[float]] = {"exponential": [1.0, 0.1**0.5, 0.1], "snr": [1.0, 0.9 / 4 + 0.1, 0.1], "constant": [0.1] * 3}
+    for schedule, cs in widths.items():
+        found = pseudo_huber(errors, zeros, moments, c=0.1, schedule=schedule)
+        assert found.flatten().tolist() == pytest.approx([2 * c * ((4 + c * c) ** 0.5 - c) for c in cs])
+        found = huber(errors, zeros, moments, delta=0.1, schedule=schedule)
+        assert found.flatten().tolist() == pytest.approx([c * (2 - c / 2) for c in cs])
+        found = smooth_l1(errors, zeros, moments, beta=0.1, schedule=schedule)
+        assert found.flatten().tolist() == pytest.approx([2 - c / 2 for c in cs])

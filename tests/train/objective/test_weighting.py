@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from registry.errors import Refused
-from train.objective.weighting import Levels, cosmap, debiased, min_snr, none, p2
+from train.objective.weighting import WEIGHTINGS, Levels, bell, cosmap, debiased, min_snr, none, p2
 
 SIGNAL = torch.tensor([0.8, 0.2], dtype=torch.float64).sqrt()
 NOISE = torch.tensor([0.2, 0.8], dtype=torch.float64).sqrt()
@@ -59,3 +59,38 @@ def test_cosmap_is_the_formula_and_of_flow_models_alone() -> None:
 def test_a_prediction_without_a_known_noise_error_is_refused() -> None:
     with pytest.raises(Refused, match="the base predicts sample"):
         min_snr(Levels("sample", SIGNAL, NOISE))
+
+
+def test_min_snr_is_that_of_diffusers_script() -> None:
+    """min(SNR, gamma) / SNR for epsilon, over SNR + 1 for v, of diffusers' own compute_snr."""
+    import diffusers
+    from diffusers.training_utils import compute_snr
+
+    scheduler = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    times = torch.tensor([0, 300, 700, 999])
+    snr = compute_snr(scheduler, times).double()
+    alphas = scheduler.alphas_cumprod.double()[times]
+    for prediction, divisor in (("epsilon", snr), ("v_prediction", snr + 1)):
+        found = min_snr(Levels(prediction, alphas.sqrt(), (1 - alphas).sqrt()), gamma=5.0)
+        torch.testing.assert_close(found, snr.clamp(max=5.0) / divisor, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sigma_sqrt", "cosmap"])
+def test_the_weightings_of_flow_models_are_those_of_diffusers(name: str) -> None:
+    from diffusers.training_utils import compute_loss_weighting_for_sd3
+
+    torch.testing.assert_close(WEIGHTINGS[name].function(FLOW), compute_loss_weighting_for_sd3(name, SIGMAS).double())
+
+
+def test_bell_is_ai_toolkit_s_of_a_thousand_timesteps() -> None:
+    """exp(-2 ((x - N / 2) / N)^2), its least taken off, of mean 1; in closed form here."""
+    x = torch.arange(1000, dtype=torch.float64)
+    reference = torch.exp(-2 * ((x - 500) / 1000) ** 2)
+    reference = (reference - reference.min()) * 1000 / (reference - reference.min()).sum()
+    torch.testing.assert_close(bell(Levels("flow", 1 - x / 1000, x / 1000)), reference, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sigma_sqrt", "bell"])
+def test_weightings_of_flow_models_are_refused_elsewhere(name: str) -> None:
+    with pytest.raises(Refused, match=f"{name} is a weighting of flow models; the base predicts v_prediction"):
+        WEIGHTINGS[name].function(DIFFUSION["v_prediction"])
