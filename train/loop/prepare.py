@@ -11,7 +11,7 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
-from train.choices import build_optimizer, choose_optimizer, objective_functions
+from train.choices import build_optimizer, choose_optimizer, objective_functions, text_rate
 from train.loop.cache import Cache
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
@@ -97,7 +97,11 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
-    groups = [{"params": [weight for _, weight in group]} for group in weights.values()]
+    rates = {family.denoiser: 1.0}  # factors on the learning rate
+    groups = [
+        {"params": [weight for _, weight in group], "rate": rates.get(component, text_rate(config.optim))}
+        for component, group in weights.items()
+    ]
     optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
     side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0

@@ -9,7 +9,7 @@ from registry.errors import JobFailed, is_out_of_memory
 from train.loop import checkpoint
 from train.loop.step import TrainState
 from train.lora import set_lora_tensors
-from train.optim import has_evaluation_weights, load_state
+from train.optim_state import has_evaluation_weights, load_state
 
 
 def training_state(state: TrainState) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from train.config import Precision, TrainConfig
 from train.loop.encode import Latents, Prompts, TextInput, Texts
 from train.loop.rng import draws_for, samples_at
 from train.objective.targets import Objective
-from train.optim import evaluation_weights, set_rates
+from train.optim_state import evaluation_weights, set_rate
 from train.plan.base import precision_dtype
 from train.rate import learning_rate
 
@@ -97,8 +97,7 @@ class TrainState:
         images = config.images_per_step * processes
         self.optimizer.zero_grad(set_to_none=True)
         rate = learning_rate(config, step)
-        text_rate = rate * (config.optim.text_lr or config.optim.lr) / config.optim.lr
-        set_rates(self.optimizer, [rate, *[text_rate] * (len(self.modules) - 1)])
+        set_rate(self.optimizer, rate)
         own_losses, own_samples, own_times = [], [], []
         for turn in range(config.accumulate):
             first = (turn * processes + self.accelerator.process_index) * config.batch_size

@@ -20,6 +20,7 @@ from train.environment import check_environment, processes_of
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
+from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.rate import learning_rate
 
@@ -46,7 +47,7 @@ class Checked:
     resolution: int
     device: torch.device
     precision: Precision
-    moments: int  # numbers that the optimizer keeps for each weight
+    trial: Trial  # of the optimizer
 
 
 class Attempts:
@@ -75,7 +76,7 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    moments = attempts(lambda: try_optimizer(config))
+    trial = attempts(lambda: try_optimizer(config))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -112,7 +113,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         and device
         and resolution
         and encoders is not None
-        and moments is not None
+        and trial
     )
     return Checked(
         config=config,
@@ -126,7 +127,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         resolution=resolution,
         device=device,
         precision=precision,
-        moments=moments,
+        trial=trial,
     )
 
 
