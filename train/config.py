@@ -9,20 +9,47 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from registry.errors import Faults, Refused
 from registry.names import DEVICE, suggest
 from registry.plain_values import from_yaml
-from registry.settings import params_schema, setting, word
+from registry.settings import setting, word
 from registry.typed_values import fitted, shown
-from train.objective.losses import LOSSES
-from train.objective.timesteps import TIMESTEPS
-from train.objective.weighting import WEIGHTINGS
-from train.optim import OPTIMIZERS
-from train.schedule import SCHEDULES
+from train.settings.checkpoint import CheckpointConfig
+from train.settings.data import DataConfig
+from train.settings.heldout import HeldoutConfig
+from train.settings.lora import LoraConfig
+from train.settings.objective import ObjectiveConfig, ObjectiveParams
+from train.settings.optim import OptimConfig, OptimParams
+from train.settings.preview import PreviewConfig
+from train.settings.rules import LARGEST, Rule, counts, texts
+from train.settings.schedule import ScheduleConfig, ScheduleParams
+
+__all__ = [
+    "CheckpointConfig",
+    "DataConfig",
+    "HeldoutConfig",
+    "LoraConfig",
+    "ObjectiveConfig",
+    "ObjectiveParams",
+    "OptimConfig",
+    "OptimParams",
+    "Precision",
+    "PreviewConfig",
+    "ScheduleConfig",
+    "ScheduleParams",
+    "TrainConfig",
+    "changed",
+    "dotted_names",
+    "from_plain",
+    "get",
+    "read_yaml",
+    "to_plain",
+    "to_yaml",
+]
 
 C = TypeVar("C")
 
@@ -40,110 +67,6 @@ class Precision(Enum):
 
 
 @dataclass(kw_only=True)
-class DataConfig:
-    path: str | None = setting(
-        None,
-        "folder of images with captions (NAME.png + NAME.txt or NAME.png.txt, or metadata.jsonl/csv/parquet), or anything"
-        " datasets.load_dataset opens",
-    )
-    trigger: str | None = setting(
-        None,
-        "trigger word: prepended to every caption that lacks it; alone it is the caption of a set without captions",
-    )
-    split: str = setting("train", "the split, where load_dataset is used")
-    image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
-    caption_column: str | None = setting(
-        None, "column with the caption (default: text, caption or prompt, whichever there is); none: the set has no captions"
-    )
-
-
-@dataclass(kw_only=True)
-class LoraConfig:
-    rank: int = setting(16, "LoRA rank (dim)")
-    alpha: float | None = setting(None, "LoRA alpha: the product is scaled by alpha / rank (default: rank)")
-    targets: Any = setting(
-        "attention",
-        "a preset (attention, attention_mlp, convolutions), a list of module names, or a regular expression in slashes: /.*attn2.*/",
-    )
-    text_encoder: bool = setting(
-        False, "train the attention of the CLIP text encoders too: they stay in memory and encode the prompts in every step"
-    )
-
-
-if TYPE_CHECKING:  # built from the tables; no type checker can see their fields
-    OptimParams: TypeAlias = Any
-    ScheduleParams: TypeAlias = Any
-    ObjectiveParams: TypeAlias = Any
-else:
-    OptimParams = params_schema("OptimParams", [OPTIMIZERS], module=__name__, besides=("weight_decay", "betas"))
-    ScheduleParams = params_schema("ScheduleParams", [SCHEDULES], module=__name__)
-    ObjectiveParams = params_schema("ObjectiveParams", [TIMESTEPS, WEIGHTINGS, LOSSES], module=__name__)
-
-
-@dataclass(kw_only=True)
-class OptimConfig:
-    name: str = word("adamw", f"optimizer: {', '.join(OPTIMIZERS)}, or the import path of a class: torch.optim.RMSprop")
-    lr: float = setting(1e-4, "peak learning rate")
-    text_lr: float | None = setting(None, "peak learning rate of the text encoders (default: optim.lr)")
-    weight_decay: float | None = setting(None, "weight decay (default: the optimizer's own; adamw 0.01)")
-    betas: list[float] | None = setting(None, "decay of the first and the second moment (default: the optimizer's own; adamw [0.9, 0.999])")
-    clip: float = setting(1.0, "largest gradient norm over all LoRA weights (gradient clipping); 0 does not clip")
-    params: OptimParams = setting(OptimParams, "options of the optimizer")
-    args: Any = setting(None, "more arguments of a class named by its import path: {alpha: 0.95}")
-
-
-@dataclass(kw_only=True)
-class ScheduleConfig:
-    name: str = word(
-        "cosine", f"LR schedule after warmup: {', '.join(SCHEDULES)}, or the import path of a class: torch.optim.lr_scheduler.StepLR"
-    )
-    warmup: float = setting(0.05, "share of the steps in which the learning rate rises from 0")
-    params: ScheduleParams = setting(ScheduleParams, "options of the schedule")
-    args: Any = setting(None, "arguments of a class named by its import path: {step_size: 100}")
-
-
-@dataclass(kw_only=True)
-class ObjectiveConfig:
-    timesteps: str | None = word(None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)")
-    weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
-    loss: str = word("mse", f"loss: {', '.join(LOSSES)}")
-    shift: float | None = setting(
-        None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: that of sampling at this resolution)"
-    )
-    guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
-    params: ObjectiveParams = setting(ObjectiveParams, "options of timesteps, weighting and loss")
-
-
-@dataclass(kw_only=True)
-class CheckpointConfig:
-    every: int | None = setting(None, "steps between checkpoints (default: a fifth of the steps); there is always one of the last step")
-    keep: int = setting(3, "number of newest checkpoints to keep, beside the one with the lowest held-out loss")
-    load_best_at_end: bool | None = setting(
-        None,
-        "register the checkpoint with the lowest held-out loss under the run's name where it is better than the last step beyond chance: "
-        "true, false (always the last step), or null: only where the last step is not better than the base either",
-    )
-
-
-@dataclass(kw_only=True)
-class HeldoutConfig:
-    path: str | None = setting(None, "folder of held-out images with captions, never trained on (default: heldout/ in data.path)")
-    share: float = setting(0.0, "share of data.path split off for validation, by content, when there is no such folder")
-    every: int | None = setting(None, "steps between held-out measurements (default: a tenth of the steps)")
-
-
-@dataclass(kw_only=True)
-class PreviewConfig:
-    prompts: list[str] | None = setting(
-        None, "prompts of the sample images (default: the first held-out captions, else training captions); [] draws none", prose=True
-    )
-    every: int | None = setting(None, "steps between previews (default: with each checkpoint)")
-    seed: int = setting(0, "seed of the first prompt's image; each further prompt has the next seed")
-    steps: int | None = setting(None, "sampling steps (default: 20, or the family's default if lower)")
-    guidance: float | None = setting(None, "guidance (default: the family's)")
-
-
-@dataclass(kw_only=True)
 class TrainConfig:
     """All settings of a training run. config.yaml of a run folder is one of these, resolved."""
 
@@ -156,8 +79,10 @@ class TrainConfig:
         None, "prediction type of the base, epsilon or v_prediction, where its file has none or a wrong one (default: as detected)"
     )
     data: DataConfig = field(default_factory=DataConfig)
-    resolution: int | None = setting(
-        None, "pixels a side: images are scaled by their short side and cropped at the centre (default: the base's own)"
+    resolution: Any = setting(
+        None,
+        "pixels a side of the square whose area images are trained at (default: the base's own); a list trains each image at every one "
+        "that it is large enough for: [512,768,1024]",
     )
     clip_skip: int | None = setting(
         None,
@@ -194,78 +119,30 @@ class TrainConfig:
 
     def _rules(self) -> Iterable[tuple[str, Any, bool, str]]:
         """(dotted name, value, is it good, what it must be) of every setting with a range."""
-        yield from self._counts()
-        yield from self._reals()
-        yield from self._words()
-
-    def _counts(self) -> Iterable[tuple[str, Any, bool, str]]:
-        for name in ("batch_size", "accumulate", "steps", "lora.rank", "checkpoint.keep"):
-            yield name, (value := get(self, name)), value >= 1, "must be at least 1"
-            yield name, value, value < 2**31, "must be below 2^31"
-        for name in ("resolution", "checkpoint.every", "heldout.every", "preview.every", "preview.steps"):
-            value = get(self, name)
-            yield name, value, value is None or value >= 1, "must be at least 1, or null for the default"
-            yield name, value, value is None or value < 2**31, "must be below 2^31"
-        yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
-        for name in ("seed", "preview.seed"):
-            yield name, (value := get(self, name)), 0 <= value < 2**63, "must be in 0 .. 2^63 - 1"
-
-    def _reals(self) -> Iterable[tuple[str, Any, bool, str]]:
-        alpha, lr, betas = self.lora.alpha, self.optim.lr, self.optim.betas
-        yield (
-            "lora.alpha",
-            alpha,
-            alpha is None or (isfinite(alpha) and alpha > 0),
-            "must be above 0 (0 learns nothing), or null for the rank",
-        )
-        yield "optim.lr", lr, 0 < lr <= 1, "must be above 0 and at most 1 (1e-4 suits rank 16)"
+        yield from self._own()
+        for item in fields(self):
+            group = getattr(self, item.name)
+            if is_dataclass(group):
+                yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         text_lr = self.optim.text_lr
-        yield "optim.text_lr", text_lr, text_lr is None or 0 < text_lr <= 1, "must be above 0 and at most 1, or null for optim.lr"
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
-        decay, clip = self.optim.weight_decay, self.optim.clip
-        yield (
-            "optim.weight_decay",
-            decay,
-            decay is None or (isfinite(decay) and decay >= 0),
-            "must be 0 or more, or null for the optimizer's own",
-        )
-        yield "optim.clip", clip, isfinite(clip) and clip >= 0, "must be 0 or more"
-        good = betas is None or (len(betas) == 2 and all(0 <= beta < 1 for beta in betas))
-        yield "optim.betas", betas, good, "must be two numbers in [0, 1), or null for the optimizer's own"
-        yield (
-            "epochs",
-            self.epochs,
-            self.epochs is None or (isfinite(self.epochs) and self.epochs > 0),
-            "must be above 0, or null for steps",
-        )
-        shift = self.objective.shift
-        yield "objective.shift", shift, shift is None or (isfinite(shift) and shift > 0), "must be above 0, or null for the base's own"
-        yield "schedule.warmup", self.schedule.warmup, 0 <= self.schedule.warmup < 1, "is a share of the steps and must be in [0, 1)"
-        yield "heldout.share", self.heldout.share, 0 <= self.heldout.share < 1, "is a share of the images and must be in [0, 1)"
-        for name in ("preview.guidance", "objective.guidance"):
-            value = get(self, name)
-            yield name, value, value is None or (isfinite(value) and value >= 0), "must be 0 or more, or null for the family's"
 
-    def _words(self) -> Iterable[tuple[str, Any, bool, str]]:
+    def _own(self) -> Iterable[Rule]:
+        """The rules of the settings outside of the groups."""
+        yield from counts(self, "batch_size", "accumulate", "steps")
+        sides = self.resolution if isinstance(self.resolution, (list, tuple)) else [self.resolution]
+        whole = all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side < LARGEST for side in sides)
+        good = self.resolution is None or (bool(sides) and whole and len(set(sides)) == len(sides))
+        must = "must be a number of pixels from 1, a list of different ones, or null for the default"
+        yield "resolution", self.resolution, good, must
+        yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
+        yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
+        good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
+        yield "epochs", self.epochs, good, "must be above 0, or null for steps"
         must = "names a folder and is used in references: it must be without @ + : / \\, and not start with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
         yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
-        for name in ("data.path", "data.trigger", "base", "base_config", "heldout.path", "out", "resume"):
-            value = get(self, name)
-            yield name, value, value is None or bool(value.strip()), "must not be empty"
-        for name in ("optim.args", "schedule.args"):
-            value = get(self, name)
-            yield (
-                name,
-                value,
-                value is None or (isinstance(value, dict) and all(isinstance(key, str) for key in value)),
-                "must be {NAME: VALUE}",
-            )
-        targets = self.lora.targets
-        good = (isinstance(targets, str) and bool(targets)) or (
-            isinstance(targets, (list, tuple)) and len(targets) > 0 and all(isinstance(t, str) and t for t in targets)
-        )
-        yield "lora.targets", targets, good, "must be a preset, a list of module names, or a /regular expression/"
+        yield from texts(self, "base", "base_config", "out", "resume")
 
     @property
     def alpha(self) -> float:
@@ -273,8 +150,14 @@ class TrainConfig:
         return float(self.lora.rank if self.lora.alpha is None else self.lora.alpha)
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """The resolutions, the smallest first; none where the base's own is meant."""
+        given = self.resolution if isinstance(self.resolution, (list, tuple)) else [self.resolution]
+        return tuple(sorted(side for side in given if side is not None))
+
+    @property
     def images_per_step(self) -> int:
-        """Images of one process that make one optimizer step."""
+        """Most images of one process that make one optimizer step; batches that are short have fewer."""
         return self.batch_size * self.accumulate
 
 

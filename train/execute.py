@@ -117,7 +117,6 @@ def _execute(
                 Loop(
                     state=work.state,
                     folder=place,
-                    names=[sample.name for sample in plan.train],
                     probe=work.probe,
                     previews=work.previews,
                     trackers=trackers,

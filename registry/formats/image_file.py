@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of the decoding: another one gives other pixels of some file, so it is a part of the keys of what is made of images
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+ORIENTATION = 0x0112  # EXIF
 DARK = 16384  # of 65535; a largest value below it is what 8 to 14 bits in a 16-bit file have
 BLACK = 32  # of 255; an image without a brighter value is almost black
 
@@ -109,7 +110,7 @@ def read_image(data: bytes) -> Decoded:
                 frames = int(getattr(opened, "n_frames", 1))
                 opened.load()
                 untagged = _untagged(opened)
-                upright = ImageOps.exif_transpose(opened)
+                upright = ImageOps.exif_transpose(opened) if opened.getexif().get(ORIENTATION, 1) != 1 else opened
             flat, remark = _eight_bits(upright)
             coloured, profile, refusal = _in_srgb(flat, upright.info.get("icc_profile"))
             image = _opaque(coloured)
@@ -172,6 +173,9 @@ def _range_remark(low: float, high: float, *, whole: bool) -> str | None:
 
 
 def _almost_black(image: Image) -> str | None:
+    columns, rows = ([side * share // 8 for share in range(8)] for side in image.size)
+    if any(max(image.getpixel((x, y))) >= BLACK for x in columns for y in rows):  # type: ignore[arg-type]
+        return None  # most images, at a glance
     brightest = max(high for _, high in image.getextrema())  # type: ignore[misc]  # RGB: a pair for each channel
     return f"is almost black: its brightest value is {brightest} of 255" if brightest < BLACK else None
 
@@ -266,4 +270,4 @@ def _opaque(image: Image) -> Image:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(paper, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

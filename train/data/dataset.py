@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable, read_image
@@ -21,12 +22,19 @@ from train.config import DataConfig
 from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
+from train.data.overview import Overview, overview
 from train.data.wording import MOST, counted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes."""
+    """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes.
+
+    A prior sample is a regularisation image: what the base is to keep. `trigger` is its subset's own, None: data.trigger counts.
+    """
 
     name: str
     sha256: str
@@ -34,6 +42,28 @@ class Sample:
     caption: str | None
     read: Callable[[], bytes] = field(repr=False, compare=False)
     small: bytes = field(default=b"", repr=False, compare=False)  # a small copy, by which near duplicates are found
+    others: tuple[str, ...] = ()  # further captions of the image
+    set: str = ""  # its subset's name, where there are several
+    repeats: int = 1  # how often an epoch has it
+    weight: float = 1.0  # of its loss
+    trigger: str | None = None
+    prior: bool = False
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption of the image, `caption` first."""
+        return () if self.caption is None else (self.caption, *self.others)
+
+    @property
+    def identity(self) -> str:
+        """What of it training depends on, whatever its name: its bytes, its captions, and what its subset sets."""
+        own = {"repeats": self.repeats, "weight": self.weight, "trigger": self.trigger, "prior": self.prior}
+        usual = {"repeats": 1, "weight": 1.0, "trigger": None, "prior": False}
+        parts = [self.caption or "", *self.others, *(f"{key}={value}" for key, value in own.items() if value != usual[key])]
+        return ", ".join([self.sha256, *parts])
+
+
+Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
 
 
 @dataclass(frozen=True)
@@ -47,7 +77,7 @@ class ImageSet:
     @property
     def sha256(self) -> str:
         """Of the sorted 'image sha256, caption' lines: the set's identity, whatever the names."""
-        lines = sorted(f"{sample.sha256}, {sample.caption or ''}\n" for sample in self.samples)
+        lines = sorted(f"{sample.identity}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -69,45 +99,47 @@ def read_set(config: DataConfig, *, path: str | None = None, report: Report = si
     return ImageSet(place, tuple(found.samples), tuple(found.notes))
 
 
-def inspect_set(config: DataConfig, *, path: str, report: Report = silent) -> Findings:
-    """All findings about the set at `path`, as `data lint` shows them."""
+def inspect_set(config: DataConfig, *, path: str, report: Report = silent, measure: Measure | None = None) -> Findings:
+    """All findings about the set at `path`, as `data lint` shows them. `measure` is given each image while its pixels are there."""
     folder = expanded(path)
     if os.path.isfile(folder):
         from train.data.hub import is_table
 
         if not is_table(folder):
             return Findings(faults=[f"{folder} is a file. {EXPECTED}."])
-    found = _inspect_folder(folder, config, report) if os.path.isdir(folder) else _inspect_hub(path, config, report)
+    found = _inspect_folder(folder, config, report, measure) if os.path.isdir(folder) else _inspect_hub(path, config, report, measure)
     _check_captions(found, config)
     _note_twins(found)
     return found
 
 
-def _inspect_folder(folder: Path, config: DataConfig, report: Report) -> Findings:
+def _inspect_folder(folder: Path, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
     try:
         reading = read_folder(folder, config)
     except OSError as error:
         return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, caption) for file, caption in reading.captions]
-    _decode_all(found, entries, report)
+    _decode_all(found, entries, report, measure)
     found.notes += reading.notes
     return found
 
 
-def _inspect_hub(path: str, config: DataConfig, report: Report) -> Findings:
+def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
     from train.data.hub import read_hub
 
     entries, faults = read_hub(path, config)
     found = Findings(faults=faults)
-    _decode_all(found, entries, report)
+    _decode_all(found, entries, report, measure)
     return found
 
 
 # --- every image, whatever the source
 
 
-def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report) -> None:
+def _decode_all(
+    found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report, measure: Measure | None
+) -> None:
     images: dict[str, Decoded] = {}
     for done, (name, read, caption) in enumerate(entries, 1):
         try:
@@ -116,9 +148,14 @@ def _decode_all(found: Findings, entries: Sequence[tuple[str, Callable[[], bytes
         except (Unreadable, OSError) as error:
             found.faults.append(f"{name}: {error}")
         else:
-            small = small_copy(image.image)
-            found.samples.append(Sample(name, hashlib.sha256(data).hexdigest(), image.size, caption, read, small))
-            images[name] = replace(image, image=None)  # type: ignore[arg-type]  # the pixels are not kept
+            view = overview(image.image)
+            small = small_copy(view.image, view.box)
+            sample = Sample(name, hashlib.sha256(data).hexdigest(), image.size, caption, read, small)
+            found.samples.append(sample)
+            if image.profile is not None or image.remarks or image.size.frames > 1:
+                images[name] = replace(image, image=None)  # type: ignore[arg-type]  # the pixels are not kept
+            if measure is not None:
+                measure(sample, image.image, view)
         report(Tick("read images", done, len(entries), name))
     found.notes += _reading_notes(images)
 
@@ -160,7 +197,7 @@ def _note_twins(found: Findings) -> None:
         names[sample.sha256].append(sample.name)
     twins = [" = ".join(same) for same in names.values() if len(same) > 1]
     if twins:
-        found.notes.append(f"the same image several times: {'; '.join(twins)}")
+        found.notes.append(f"the same image several times: {some(twins, MOST, between='; ')}")
     alike = []
     for places in near_duplicates(found.samples):
         group = [found.samples[place] for place in places]

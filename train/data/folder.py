@@ -54,7 +54,8 @@ def read_folder(folder: Path, config: DataConfig) -> FolderReading:
     else:
         images = _without_masks(images, {*match_sidecars(images, sidecars).of}, found)
         found.captions = _captions_of_sidecars(images, sidecars, found)
-    rest = [file for file in files if file not in {*images, *tables, *sidecars, *unread} and not is_image(file)]
+    known = {*images, *tables, *sidecars, *unread}
+    rest = [file for file in files if file not in known and not is_image(file)]
     bare = [file for file, caption in found.captions if caption is None]
     lone = match_sidecars(images, sidecars).lone
     looking = unread_captions(folder, bare, [*lone, *rest], config.trigger) if not tables or config.caption_column is None else {}
@@ -92,7 +93,8 @@ def _without_masks(images: Sequence[Path], captioned: set[Path], found: FolderRe
             f"{names_of(masks)}: named as the mask of another image (NAME-masklabel.png, NAME_mask.png). Masks are not read in training;"
             " move them out of the folder, or give each a caption of its own if it is an image to learn"
         )
-    return [image for image in images if image not in masks]
+    apart = set(masks)
+    return [image for image in images if image not in apart]
 
 
 def _note_hidden(folder: Path, found: FolderReading) -> None:
@@ -142,7 +144,8 @@ def _captions_of_table(
     folder: Path, table: Path, images: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: FolderReading
 ) -> Captions:
     matched = match_sidecars(images, sidecars)
-    beside = [file for file in sidecars if file not in matched.lone]
+    lone = set(matched.lone)
+    beside = [file for file in sidecars if file not in lone]
     if beside:
         found.faults.append(f"captions come from both {table.name} and {names_of(beside)}; keep one of the two")
     rows, faults = read_rows(table, image_column=config.image_column, caption_column=config.caption_column)

@@ -1,4 +1,4 @@
-"""An image as training sees it: upright, in sRGB, opaque on white, its short side scaled to the resolution, cropped at the centre."""
+"""An image as training sees it: upright, in sRGB, opaque on white, scaled until it covers its size, what overlaps cropped away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-TRANSFORM = f"exif, sRGB, white under alpha, lanczos short side, centre crop; {VERSION}"  # a part of every latent cache key
+TRANSFORM = f"exif, sRGB, white under alpha, lanczos to cover, crop; {VERSION}"  # a part of every latent cache key
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 UNREAD = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".exr", ".hdr", ".jp2", ".tga", ".ppm")
 
@@ -37,26 +37,31 @@ def holds_images(folder: Path) -> bool:
     return os.path.isdir(folder) and any(is_image(file) or unread_reason(file) for file in folder.iterdir())
 
 
-def scaled_size(size: Size, resolution: int) -> tuple[int, int]:
-    """(width, height) once the short side is `resolution`."""
-    scale = resolution / size.short
-    return max(resolution, round(size.width * scale)), max(resolution, round(size.height * scale))
+def scaled_size(size: Size, width: int, height: int) -> tuple[int, int]:
+    """(width, height) of the image once it covers width x height pixels."""
+    scale = max(width / size.width, height / size.height)
+    return max(width, round(size.width * scale)), max(height, round(size.height * scale))
 
 
-def crop_corner(scaled: tuple[int, int], resolution: int) -> tuple[int, int]:
+def crop_corner(scaled: tuple[int, int], width: int, height: int) -> tuple[int, int]:
     """(left, top) of the centre crop in the scaled image."""
-    return (scaled[0] - resolution) // 2, (scaled[1] - resolution) // 2
+    return (scaled[0] - width) // 2, (scaled[1] - height) // 2
 
 
-def fit(image: Image, resolution: int) -> Image:
-    """The image `resolution` pixels square: short side scaled, the middle kept."""
-    from PIL import Image
+def fit(image: Image, width: int, height: int, *, corner: tuple[int, int] | None = None, flipped: bool = False) -> Image:
+    """The image of width x height pixels: scaled until it covers them, cropped at `corner` (left, top; None: the middle).
 
-    scaled = scaled_size(Size(*image.size), resolution)
+    `flipped`: mirrored, left and right exchanged, once it is scaled; the corner counts in the mirrored image.
+    """
+    from PIL import Image, ImageOps
+
+    scaled = scaled_size(Size(*image.size), width, height)
     if scaled != image.size:
         image = image.resize(scaled, Image.Resampling.LANCZOS)
-    left, top = crop_corner(scaled, resolution)
-    return image.crop((left, top, left + resolution, top + resolution))
+    if flipped:
+        image = ImageOps.mirror(image)
+    left, top = crop_corner(scaled, width, height) if corner is None else corner
+    return image.crop((left, top, left + width, top + height))
 
 
 def to_pixels(image: Image) -> Tensor:

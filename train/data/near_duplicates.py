@@ -1,10 +1,15 @@
-"""Near duplicates: the same image in another file format, quality or size, found by small copies of the images."""
+"""Near duplicates: the same image in another file format, quality or size, found by small copies of the images.
+
+No pair is missed, and few are compared. With d the difference of two copies, |mean(s d)| <= mean|d| for every mask s of values in [-1, 1]:
+near duplicates are near in every such projection, and a k-d tree over a few of them gives the candidates.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 from registry.formats.image_file import Size
 
@@ -16,6 +21,10 @@ MEAN = 3.2  # of 255: a JPEG of quality 30 to 95 and a copy of half to double si
 LARGEST = 40.0  # of 255, of one value: it is 32 in a JPEG of 64 pixels, and 89 in two faces of blob that differ in the mouth alone
 SPREAD = 0.25  # of a small copy's own mean deviation: it is below 0.12 in JPEGs of line art, and above 0.55 in other drawings
 SHAPE = 0.02  # relative difference of the aspect ratios
+PARTS = 4  # a side, that the projections tell apart
+CHUNK = 1024  # copies whose candidates are looked up at a time
+CROWD = 24  # copies in one cell of width CELL, from which on each is compared with the cell's first one alone
+CELL = 0.8  # of 255
 
 
 class Sized(Protocol):
@@ -28,55 +37,138 @@ class Sized(Protocol):
     def small(self) -> bytes: ...
 
 
-def small_copy(image: Image) -> bytes:
-    """The image averaged to 16 x 16 pixels, RGB."""
+def small_copy(image: Image, box: tuple[float, float, float, float] | None = None) -> bytes:
+    """The image (of an overview: the box that it fills) averaged to 16 x 16 pixels, RGB."""
     from PIL import Image
 
-    return image.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    return image.resize((SIDE, SIDE), Image.Resampling.BOX, box).tobytes()
 
 
 def near_duplicates(samples: Sequence[Sized]) -> list[list[int]]:
-    """The places of samples that show one image, a list for each such image; those that occur once are left out.
+    """The places of samples that show one image, a list for each such image; those that occur once are left out."""
+    groups = _Groups(len(samples))
+    firsts: dict[tuple[bytes, float], int] = {}  # equal copies are one
+    for place, sample in enumerate(samples):
+        if sample.small:
+            groups.join(firsts.setdefault((sample.small, _shape(sample.size)), place), place)
+    places = list(firsts.values())
+    del firsts
+    for one, others in _candidates(samples, places):
+        apart = [other for other in others if groups.root(other) != groups.root(one)]
+        for other in _same(samples, one, apart) if apart else ():
+            groups.join(one, other)
+    return groups.several()
 
-    Compared are only those whose mean brightness is near: a pair's mean difference is at least that of their means.
-    """
+
+def _same(samples: Sequence[Sized], one: int, others: Sequence[int]) -> list[int]:
+    """Those of the others that show the same image as one does."""
     import numpy
 
-    places = [place for place, sample in enumerate(samples) if sample.small]
+    copy, copies = _values(samples, [one])[0], _values(samples, others)
+    differences = numpy.abs(copies - copy)
+    allowed = numpy.minimum(MEAN, SPREAD * numpy.minimum(_spread(copies), _spread(copy[None])))
+    shapes = numpy.array([_shape(samples[other].size) for other in others])
+    same = (differences.mean(1) <= allowed) & (differences.max(1) <= LARGEST) & (numpy.abs(shapes / _shape(samples[one].size) - 1) <= SHAPE)
+    return [other for other, holds in zip(others, same, strict=True) if holds]
+
+
+def _spread(copies: Any) -> Any:
+    """The mean deviation of each copy: a few thin lines on white differ little from any others."""
+    import numpy
+
+    return numpy.abs(copies - copies.mean(1, keepdims=True)).mean(1)
+
+
+def _candidates(samples: Sequence[Sized], places: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Each copy with the later ones that may show the same image: near in every projection."""
+    import numpy
+    from scipy.spatial import KDTree
+
     if len(places) < 2:
-        return []
-    copies = numpy.stack([numpy.frombuffer(samples[place].small, dtype=numpy.uint8) for place in places]).astype(numpy.int16)
-    shapes = numpy.array([_shape(samples[place].size) for place in places])
-    means = copies.mean(1)
-    spreads = numpy.abs(copies - means[:, None]).mean(1)  # a few thin lines on white differ little from any others
-    order = numpy.argsort(means, kind="stable")
-    ends = numpy.searchsorted(means[order], means[order] + MEAN, side="right")
-    group = list(range(len(places)))
-    for rank, one in enumerate(order):
-        near = order[rank + 1 : ends[rank]]
-        if not len(near):
-            continue
-        differences = numpy.abs(copies[near] - copies[one])
-        allowed = numpy.minimum(MEAN, SPREAD * numpy.minimum(spreads[near], spreads[one]))
-        same = (differences.mean(1) <= allowed) & (differences.max(1) <= LARGEST) & (numpy.abs(shapes[near] / shapes[one] - 1) <= SHAPE)
-        for other in near[same]:
-            _join(group, int(one), int(other))
-    found: dict[int, list[int]] = defaultdict(list)
-    for number, place in enumerate(places):
-        found[_root(group, number)].append(place)
-    return [sorted(members) for members in found.values() if len(members) > 1]
+        return
+    chunks = [_projected(samples, places[start : start + CHUNK]) for start in range(0, len(places), CHUNK)]
+    points, reach = numpy.concatenate([chunk[0] for chunk in chunks]), numpy.concatenate([chunk[1] for chunk in chunks])
+    alone = []  # copies that are compared with all near ones
+    for cell in _cells(points):
+        first = places[cell[0]]
+        joined: set[int] = set()
+        if len(cell) > CROWD:  # frames of one still scene: their pairs are too many to look at
+            members = [places[number] for number in cell[1:]]
+            joined = set(_same(samples, first, members))
+            yield first, members
+        alone += [number for number in cell if places[number] not in joined]
+    alone.sort()
+    tree = KDTree(points[alone])
+    for start in range(0, len(alone), CHUNK):
+        rows = alone[start : start + CHUNK]
+        near = tree.query_ball_point(points[rows], reach[rows], p=numpy.inf)
+        for number, found in zip(rows, near, strict=True):
+            others = sorted(places[alone[place]] for place in found if alone[place] != number)
+            if others:
+                yield places[number], others
+
+
+def _cells(points: Any) -> list[list[int]]:
+    """The numbers of the points, those of one cell of a grid together."""
+    cells: dict[bytes, list[int]] = defaultdict(list)
+    for number, corner in enumerate((points / CELL).round().astype("int16")):
+        cells[corner.tobytes()].append(number)
+    return list(cells.values())
+
+
+def _projected(samples: Sequence[Sized], places: Sequence[int]) -> tuple[Any, Any]:
+    """((places, projections), how far another may be in each of them), float32."""
+    import numpy
+
+    copies = _values(samples, places).astype(numpy.float32)
+    return copies @ _masks(), numpy.minimum(MEAN, SPREAD * _spread(copies)) + 1e-3  # of rounding
+
+
+def _values(samples: Sequence[Sized], places: Sequence[int]) -> Any:
+    """(places, 768), int16."""
+    import numpy
+
+    flat = numpy.frombuffer(b"".join(samples[place].small for place in places), dtype=numpy.uint8)
+    return flat.reshape(len(places), -1).astype(numpy.int16)
+
+
+@cache
+def _masks() -> Any:
+    """(768, M) float32: Walsh functions of the brightness, up to three sign changes a side, and two colour differences."""
+    import numpy
+
+    square = numpy.array([[1.0]])
+    while len(square) < PARTS:  # Sylvester's Hadamard matrices
+        square = numpy.block([[square, square], [square, -square]])
+    rows = numpy.repeat(square, SIDE // PARTS, axis=1)
+    masks = [numpy.einsum("y,x,c->yxc", down, across, [1, 1, 1]) for down in rows for across in rows]
+    masks += [numpy.einsum("y,x,c->yxc", rows[0], rows[0], colour) for colour in ([1, 0, -1], [0.5, -1, 0.5])]
+    return numpy.stack(masks, -1).reshape(SIDE * SIDE * 3, -1).astype(numpy.float32) / (SIDE * SIDE * 3)
 
 
 def _shape(size: Size) -> float:
     return size.width / size.height
 
 
-def _root(group: list[int], one: int) -> int:
-    while group[one] != one:
-        group[one] = one = group[group[one]]
-    return one
+class _Groups:
+    """Disjoint sets of places; the smallest place of each is its root."""
 
+    def __init__(self, count: int) -> None:
+        self._parents = list(range(count))
 
-def _join(group: list[int], one: int, other: int) -> None:
-    first, second = sorted((_root(group, one), _root(group, other)))
-    group[second] = first
+    def root(self, one: int) -> int:
+        parents = self._parents
+        while parents[one] != one:
+            parents[one] = one = parents[parents[one]]
+        return one
+
+    def join(self, one: int, other: int) -> None:
+        first, second = sorted((self.root(one), self.root(other)))
+        self._parents[second] = first
+
+    def several(self) -> list[list[int]]:
+        """The sets of more than one, in the order of their first places."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for place in range(len(self._parents)):
+            found[self.root(place)].append(place)
+        return [members for members in found.values() if len(members) > 1]

@@ -80,7 +80,7 @@ def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], t
         faults[fault] = tables
     for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         texts = [file for file in inner.iterdir() if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
-        if texts and not any(_is_beside(file, inner) for file in texts):
+        if texts and not _has_own_images(texts, inner):
             fault = (
                 f"{inner.name}/ has {counted(len(texts), 'file')} named like images without a caption ({names_of(texts, most=3)}),"
                 f" and is not read. If they hold the captions, {AS_CAPTIONS}; else move the folder away.{alone}"
@@ -104,8 +104,9 @@ def _names_images(table: Path, images: Sequence[Path]) -> bool:
     return any(name.encode() in text for name in wanted)
 
 
-def _is_beside(file: Path, folder: Path) -> bool:
-    """Whether a text file has an image of its own beside it: another set, such as heldout/."""
+def _has_own_images(texts: Iterable[Path], folder: Path) -> bool:
+    """Whether one of the text files has an image of its own beside it: another set, such as heldout/."""
     from train.data.images import is_image
 
-    return any(is_image(other) and other.stem in (file.stem, Path(file.stem).stem) for other in folder.iterdir())
+    stems = {other.stem for other in folder.iterdir() if is_image(other)}
+    return any(file.stem in stems or Path(file.stem).stem in stems for file in texts)

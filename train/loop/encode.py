@@ -1,8 +1,9 @@
 """Images and prompts encoded once and cached on disk, each under a key of everything that its value depends on.
 
-A latent's key: the file's bytes, the transform, the VAE's weights and config, the dtype, the versions of the encoding code (VERSION
-here, `Family.encoding_version` there). The posterior (mean, logvar) is kept, so that every step draws its own sample. A text state's
-key: the exact tokens, the text encoders' weights, the same versions. An edited image, another VAE, another resolution: another key.
+A latent's key: the file's bytes, its size and crop, the transform, the VAE's weights and config, the dtype, the versions of the
+encoding code (VERSION here, `Family.encoding_version` there). The posterior (mean, logvar) is kept, so that every step draws its own
+sample. A text state's key: the exact tokens, the text encoders' weights, the same versions. An edited image, another VAE, another
+size: another key.
 
 Everything is encoded one at a time: a value never depends on what else was encoded beside it.
 """
@@ -12,9 +13,10 @@ Everything is encoded one at a time: a value never depends on what else was enco
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed
@@ -24,8 +26,8 @@ from registry.formats.image_file import decode
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import Report, Tick
 from train.data.captions import shortened
-from train.data.dataset import Sample
-from train.data.images import TRANSFORM, crop_corner, fit, scaled_size, to_pixels
+from train.data.images import TRANSFORM, fit, to_pixels
+from train.data.items import Item, View
 from train.loop.cache import Cache, add_tensors
 
 if TYPE_CHECKING:
@@ -35,34 +37,62 @@ if TYPE_CHECKING:
 VERSION = 1  # of the code that encodes for every family; another value of a latent or a text state needs another number
 
 
+Row = Mapping[str, Any]  # one view's posterior: mean and, where there is one, logvar, (1, C, H, W) fp32
+
+
+@dataclass(frozen=True)
+class Streamed(Sequence[Row]):
+    """Rows that are read from the cache each time: for sets larger than memory."""
+
+    cache: Cache
+    keys: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = self.cache.get(self.keys[place])
+        if found is None:
+            raise JobFailed(f"{self.cache.path(self.keys[place])} is gone from the cache while the run reads it. Resume: it is made again.")
+        return found
+
+
 @dataclass(frozen=True)
 class Latents:
-    """Posteriors of a set's images in order, on the CPU: mean and logvar (N, C, H, W) fp32, logvar None without a posterior.
+    """Posteriors of items in order, on the CPU; `rows` has those of every item's views one after another.
 
-    `crops` (N, 4): height and width of each image, top and left of its crop; None: as if they were made at the resolution.
+    `crops`, a row each (N, 4): height and width of the image, top and left of its crop; None: as if they were made at their size.
     """
 
-    mean: Tensor
-    logvar: Tensor | None
+    rows: Sequence[Row]
+    first: tuple[int, ...]  # row of each item's first view
+    shapes: tuple[tuple[int, ...], ...]  # of each item's latents, (C, H, W)
     crops: Tensor | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """One latent's (C, H, W)."""
-        return tuple(self.mean.shape[1:])
+    def __len__(self) -> int:
+        return len(self.first)
 
     def part(self, begin: int, end: int) -> Latents:
-        """The latents of images begin..end-1."""
-        logvar, crops = (None if rows is None else rows[begin:end] for rows in (self.logvar, self.crops))
-        return Latents(self.mean[begin:end], logvar, crops)
+        """The latents of items begin..end-1."""
+        return replace(self, first=self.first[begin:end], shapes=self.shapes[begin:end])
 
-    def crops_of(self, indices: Sequence[int]) -> Tensor | None:
-        """(B, 4) of these images."""
-        return None if self.crops is None else self.crops[list(indices)]
+    def view(self, items: Sequence[int], views: Sequence[int] | None = None) -> LatentBatch:
+        """The views of these items, all of one size; None: their first ones."""
+        import torch
 
-    def rows(self, indices: Sequence[int]) -> Posterior:
-        picked = list(indices)
-        return Posterior(self.mean[picked], None if self.logvar is None else self.logvar[picked])
+        places = [self.first[item] + view for item, view in zip(items, views or [0] * len(items), strict=True)]
+        rows = [self.rows[place] for place in places]
+        logvar = torch.cat([row["logvar"] for row in rows]) if "logvar" in rows[0] else None
+        posterior = Posterior(torch.cat([row["mean"] for row in rows]), logvar)
+        return LatentBatch(posterior, None if self.crops is None else self.crops[places])
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Posteriors of a batch, (B, C, H, W), and the crops that they are of, (B, 4)."""
+
+    posterior: Posterior
+    crops: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -118,45 +148,63 @@ def module_hash(*modules: nn.Module) -> str:
 
 
 def encode_latents(
-    family: Family, parts: Parts, samples: Sequence[Sample], *, resolution: int, device: torch.device, cache: Cache, report: Report
+    family: Family,
+    parts: Parts,
+    items: Sequence[Item],
+    *,
+    device: torch.device,
+    cache: Cache,
+    report: Report,
+    in_memory: bool = True,
 ) -> Latents:
-    """The posteriors of the images, from the cache or from the VAE, which works in fp32 (SDXL's overflows in fp16)."""
+    """The posteriors of the items' views, from the cache or from the VAE, which works in fp32 (SDXL's overflows in fp16).
+
+    `in_memory` False: they stay in the cache, and are read from it when they are used.
+    """
     import torch
 
-    if not samples:
+    if not items:
         raise JobFailed("There are no images to encode.")
     vae = parts.vae
-    common: dict[str, Any] = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "resolution": resolution, "dtype": "float32"}
+    common: dict[str, Any] = {"kind": "latent", "version": VERSION, "transform": TRANSFORM, "dtype": "float32"}
     common |= {"vae": module_hash(vae), "family": family.name, "encoding": family.encoding_version}
     vae.to(device)
     if any(weight.dtype != torch.float32 for weight in vae.parameters()):  # diffusers warns of every cast
         vae.to(torch.float32)
-    rows = []
-    for done, sample in enumerate(samples, 1):
-        key = value_sha256({**common, "sha256": sample.sha256})
-        rows.append(cache.or_make(key, lambda sample=sample: _posterior(family, parts, sample, resolution))[0])  # type: ignore[misc]
-        report(Tick("encode images", done, len(samples), sample.name))
+    views = [(item, view) for item in items for view in item.views]
+    keys, rows, shapes = [], [], []
+    for done, (item, view) in enumerate(views, 1):
+        keys.append(value_sha256({**common, "sha256": item.sample.sha256, **_geometry(item, view)}))
+        row, _ = cache.or_make(keys[-1], lambda item=item, view=view: _posterior(family, parts, item, view))  # type: ignore[misc]
+        rows += [row] if in_memory else []
+        shapes.append(tuple(row["mean"].shape[1:]))
+        report(Tick("encode images", done, len(views), item.sample.name))
     vae.to("cpu")
-    logvars = [row["logvar"] for row in rows if "logvar" in row]
-    logvar = torch.cat(logvars) if len(logvars) == len(rows) else None
-    crops = torch.tensor([_crop(sample, resolution) for sample in samples])
-    return Latents(torch.cat([row["mean"] for row in rows]), logvar, crops)
+    first = tuple(itertools.accumulate((len(item.views) for item in items[:-1]), initial=0))
+    crops = torch.tensor([_crop(item, view) for item, view in views])
+    return Latents(rows if in_memory else Streamed(cache, keys), first, tuple(shapes[place] for place in first), crops)
 
 
-def _crop(sample: Sample, resolution: int) -> list[int]:
+def _geometry(item: Item, view: View) -> dict[str, Any]:
+    """What of an image is encoded, as its key has it."""
+    return {"size": [item.bucket.width, item.bucket.height], "corner": [view.left, view.top], "flipped": view.flipped}
+
+
+def _crop(item: Item, view: View) -> list[int]:
     """Height and width of the image, top and left of its crop once it is scaled: what SDXL is conditioned on."""
-    left, top = crop_corner(scaled_size(sample.size, resolution), resolution)
-    return [sample.size.height, sample.size.width, top, left]
+    return [item.sample.size.height, item.sample.size.width, view.top, view.left]
 
 
-def _posterior(family: Family, parts: Parts, sample: Sample, resolution: int) -> dict[str, Tensor]:
+def _posterior(family: Family, parts: Parts, item: Item, view: View) -> dict[str, Tensor]:
     import torch
 
+    sample, bucket = item.sample, item.bucket
     data = sample.read()
     if hashlib.sha256(data).hexdigest() != sample.sha256:
         raise JobFailed(f"{sample.name} changed while the run was starting. Start it again.")
     image, _ = decode(data)
-    pixels = to_pixels(fit(image, resolution)).unsqueeze(0)  # (1, 3, h, w)
+    cut = fit(image, bucket.width, bucket.height, corner=(view.left, view.top), flipped=view.flipped)
+    pixels = to_pixels(cut).unsqueeze(0)  # (1, 3, h, w)
     with torch.no_grad():
         posterior = family.encode_images(parts, pixels)
     kept = None if family.trains_on_mean else posterior.logvar
@@ -221,10 +269,7 @@ def release(parts: Parts) -> None:
 
 
 def cached_bytes(latents: Latents, texts: Texts | Prompts) -> int:
-    """Bytes of the encoded set."""
-    tensors = [
-        latents.mean,
-        *([latents.logvar] if latents.logvar is not None else []),
-        *(t for state in (texts.states if isinstance(texts, Texts) else ()) for t in state.values()),
-    ]
+    """Bytes of the encoded set that are in memory."""
+    rows = () if isinstance(latents.rows, Streamed) else latents.rows
+    tensors = [t for state in (*rows, *(texts.states if isinstance(texts, Texts) else ())) for t in state.values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -19,7 +19,6 @@ from train.loop import checkpoint
 from train.loop.history import History
 from train.loop.interrupt import Interrupted, StopRequest
 from train.loop.pace import Pace, times_due
-from train.loop.rng import samples_at
 from train.loop.saved_state import training_state
 from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
@@ -42,7 +41,6 @@ class Loop:
 
     state: TrainState
     folder: Path
-    names: Sequence[str]  # of the training images, for messages
     probe: Probe | None
     previews: Previews | None
     trackers: Sequence[Tracker]
@@ -131,13 +129,17 @@ class Loop:
 
         window, self.window = self.window, []
         accelerator = self.state.accelerator
-        table = torch.stack([torch.cat([metrics.losses, metrics.gradient_norm.to(metrics.losses).view(1)]) for metrics in window])
+        own = self.state.config.images_per_step  # most images of a process; short batches have fewer
+        rests = [metrics.losses.new_zeros(own - len(metrics.losses)) for metrics in window]
+        columns = zip(window, rests, strict=True)
+        table = torch.stack([torch.cat([m.losses, rest, m.gradient_norm.to(m.losses).view(1)]) for m, rest in columns])
         if accelerator.num_processes > 1:
             table = accelerator.gather(table.unsqueeze(0)).permute(1, 0, 2)  # (steps, processes, images + 1)
-        values = table.reshape(len(window), -1, table.shape[-1]).double().cpu()
+        values = table.reshape(len(window), -1, own + 1).double().cpu()
         rows = []
         for metrics, row in zip(window, values, strict=True):
-            losses, norm = row[:, :-1].flatten(), float(row[0, -1])
+            counts = self._counts(metrics.step - 1)
+            losses, norm = torch.cat([each[:count] for each, count in zip(row, counts, strict=True)]), float(row[0, -1])
             self._check(metrics, [float(loss) for loss in losses], norm)
             finite = {"gradient_norm": norm} if math.isfinite(norm) else {}
             rows.append({"step": metrics.step, "loss": float(losses.mean()), "lr": metrics.rate, **finite})
@@ -159,9 +161,8 @@ class Loop:
         self.overflows = self.overflows + 1 if scaled and not math.isfinite(norm) else 0
         if not bad and (math.isfinite(norm) or (scaled and self.overflows < OVERFLOWS)):
             return
-        processes = self.state.accelerator.num_processes
-        own = self.state.config.images_per_step
-        names = self._names_of(metrics.step - 1, bad or range(own * processes))
+        every = self._names(metrics.step - 1)
+        names = dict.fromkeys([every[place] for place in bad] or every)
         what = f"the loss is {losses[bad[0]]}" if bad else f"the gradient's norm is {norm}"
         times = f" Timesteps of this process: {', '.join(f'{t:.0f}' for t in metrics.timesteps.tolist())}."
         kept = checkpoint.steps_of(self.folder)
@@ -171,17 +172,15 @@ class Loop:
             f"{self._advice(bool(bad))}"
         )
 
-    def _names_of(self, step: int, places: Sequence[int]) -> list[str]:
-        """Names of the images at these places of the gathered losses (process by process, pass by pass)."""
-        config, processes = self.state.config, self.state.accelerator.num_processes
-        own, batch = config.images_per_step, config.batch_size
-        found = []
-        for place in places:
-            process, inside = divmod(place, own)
-            turn, column = divmod(inside, batch)
-            position = step * own * processes + (turn * processes + process) * batch + column
-            found.append(self.names[samples_at(config.seed, len(self.names), [position])[0]])
-        return list(dict.fromkeys(found))
+    def _counts(self, step: int) -> list[int]:
+        """Images of each process in a step, from 0."""
+        return [sum(len(batch.items) for batch in batches) for batches in zip(*self.state.order.step(step), strict=True)]
+
+    def _names(self, step: int) -> list[str]:
+        """Names of a step's images in the order of the gathered losses: process by process, pass by pass."""
+        state = self.state
+        columns = zip(*state.order.step(step), strict=True)
+        return [state.items[item].sample.name for batches in columns for batch in batches for item in batch.items]
 
     def _advice(self, loss: bool) -> str:
         if self.state.precision is Precision.fp16:

@@ -103,9 +103,8 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         for component, group in weights.items()
     ]
     optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
-    side = int(config.resolution or parts.resolution)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
-    call = denoiser_call(family, parts, modules, side=side, guidance=guidance, clip_skip=config.clip_skip)
+    call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip)
     model, optimizer = accelerator.prepare(call, optimizer)
     return TrainState(
         config=config,
@@ -117,9 +116,11 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         weights=[pair for group in weights.values() for pair in group],
         optimizer=optimizer,
         objective=objective,
+        items=plan.items,
+        order=plan.order,
         latents=latents,
         texts=texts,
-        resolution=side,
+        resolution=max(config.sides),
         precision=config.precision,
         guidance=guidance,
     )
@@ -138,18 +139,17 @@ class _Encoder:
     def latents(self) -> tuple[Latents, Latents | None]:
         """Of the training images, and of the held-out ones (None without any)."""
         plan = self.plan
-        both = [*plan.train, *plan.heldout]
-        resolution = int(plan.config.resolution or self.parts.resolution)
         every = encode_latents(
             plan.base.family,
             self.parts,
-            both,
-            resolution=resolution,
+            [*plan.items, *plan.heldout_items],
             device=self.device,
             cache=Cache("latents", note=self.out),
             report=self.report,
+            in_memory=not plan.streams,
         )
-        return every.part(0, len(plan.train)), every.part(len(plan.train), len(both)) if plan.heldout else None
+        trained = len(plan.items)
+        return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
     def texts(self) -> tuple[Texts, Texts | None, Texts | None]:
         """Of the training prompts, the held-out ones, the previews'."""

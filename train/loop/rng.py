@@ -25,16 +25,17 @@ def seed_of(*parts: object) -> int:
 
 
 @lru_cache(maxsize=4)
-def _shuffled(seed: int, count: int, epoch: int) -> tuple[int, ...]:
+def shuffled(parts: tuple[object, ...], count: int) -> tuple[int, ...]:
+    """0 .. count - 1 in an order that depends on the parts alone."""
     import torch
 
-    generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
+    generator = torch.Generator().manual_seed(seed_of(*parts))
     return tuple(torch.randperm(count, generator=generator).tolist())
 
 
-def samples_at(seed: int, count: int, positions: Sequence[int]) -> list[int]:
-    """Indices of the samples at these positions of the endless order: one shuffled epoch of `count` after another."""
-    return [_shuffled(seed, count, position // count)[position % count] for position in positions]
+def drawn(count: int, *parts: object) -> int:
+    """One of 0 .. count - 1, equally probable, that depends on the parts alone."""
+    return seed_of(*parts) % count
 
 
 @dataclass(frozen=True)

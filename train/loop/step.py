@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
+from train.data.items import Item
+from train.loop.batches import Batch, Order
 from train.loop.encode import Latents, Prompts, TextInput, Texts
-from train.loop.rng import draws_for, samples_at
+from train.loop.rng import drawn, draws_for
 from train.objective.targets import Objective
 from train.optim_state import evaluation_weights, set_rate
 from train.plan.base import precision_dtype
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     from torch.nn import Module, Parameter
 
 
-def denoiser_call(
-    family: Family, parts: Parts, modules: Mapping[str, Module], *, side: int, guidance: float, clip_skip: int | None = None
-) -> Module:
+def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *, guidance: float, clip_skip: int | None = None) -> Module:
     """A module whose forward is the family's predict: what accelerate wraps, so that its hooks run at every call.
 
     It holds every trained module. Prompts in place of conditionings are encoded inside, by text encoders that are trained.
@@ -42,7 +42,8 @@ def denoiser_call(
         def forward(self, noisy: Tensor, timesteps: Tensor, text: TextInput, crops: Tensor | None = None) -> Tensor:
             encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
             conditioning = cast(encoded, noisy.device, noisy.dtype)
-            complete = family.complete(parts, conditioning, height=side, width=side, guidance=guidance)
+            height, width = (side * parts.latent_factor for side in noisy.shape[2:])
+            complete = family.complete(parts, conditioning, height=height, width=width, guidance=guidance)
             if crops is not None and family.condition_on_crop is not None:
                 complete = family.condition_on_crop(complete, crops)
             return family.predict(parts, noisy, timesteps, complete)
@@ -63,8 +64,47 @@ class StepMetrics:
     rate: float
     losses: Tensor  # (images of this process,), each image's own
     gradient_norm: Tensor  # () before clipping
-    samples: tuple[int, ...]
+    items: tuple[int, ...]
     timesteps: Tensor  # (images of this process,) on the CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One forward of the denoiser: what goes in, and what should come out. Tensors are on the CPU."""
+
+    step: int  # from 0
+    batch: Batch
+    noisy: Tensor  # (B, C, H, W)
+    target: Tensor  # (B, C, H, W)
+    rows: Tensor  # (B,) of the objective's timesteps
+    timesteps: Tensor  # (B,)
+    text: TextInput
+    crops: Tensor | None  # (B, 4)
+
+
+Extra = Callable[["TrainState", Pass, "Tensor"], "Tensor"]
+"""(state, pass, prediction (B, C, H, W) on the device) -> a loss of each image (B,), which is added to its own."""
+
+
+def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
+    """The batch's images noised, and the target of their noise. `of`: images of the step."""
+    seed, items = state.config.seed, batch.items
+    views = [drawn(len(state.items[item].views), "view", seed, step, place) for item, place in zip(items, batch.places, strict=True)]
+    draws = draws_for(seed, step, batch.places, of=of, shape=state.latents.shapes[items[0]])
+    encoded = state.latents.view(items, views)
+    latents = encoded.posterior.sample(draws.posterior)  # (B, C, H, W)
+    rows = state.objective.rows(draws.quantiles)
+    noisy, target = state.objective.noisy_and_target(latents, draws.noise, rows)
+    return Pass(
+        step=step,
+        batch=batch,
+        noisy=noisy,
+        target=target,
+        rows=rows,
+        timesteps=state.objective.timesteps[rows],
+        text=state.texts.rows([state.items[item].image for item in items]),
+        crops=encoded.crops,
+    )
 
 
 @dataclass(kw_only=True)
@@ -80,11 +120,15 @@ class TrainState:
     weights: Sequence[tuple[str, Parameter]]  # of all modules; the optimizer has a group a module
     optimizer: Any
     objective: Objective
-    latents: Latents
-    texts: Texts | Prompts
-    resolution: int  # pixels a side
+    items: Sequence[Item]  # that are trained on
+    order: Order  # of the items
+    latents: Latents  # of the items
+    texts: Texts | Prompts  # of the images
+    resolution: int  # pixels a side, the largest
     precision: Precision
     guidance: float  # embedded, where the family has it
+    make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
+    extras: Sequence[Extra] = ()  # losses beside the objective's
 
     @property
     def device(self) -> torch.device:
@@ -92,39 +136,46 @@ class TrainState:
         return device
 
     def step(self, step: int) -> StepMetrics:
-        """One optimizer step, number `index` from 0; its draws depend on the number alone."""
+        """One optimizer step, number `index` from 0; its draws depend on the number alone.
+
+        Its loss is the mean over the images of all passes and processes, each by its weight: sum(weight x loss) / images.
+        """
+        import torch
+
         config, processes = self.config, self.accelerator.num_processes
-        images = config.images_per_step * processes
+        passes = self.order.step(step)
+        of = sum(len(batch.items) for batches in passes for batch in batches)
         self.optimizer.zero_grad(set_to_none=True)
         rate = learning_rate(config, step)
         set_rate(self.optimizer, rate)
-        own_losses, own_samples, own_times = [], [], []
-        for turn in range(config.accumulate):
-            first = (turn * processes + self.accelerator.process_index) * config.batch_size
-            places = range(first, first + config.batch_size)
-            samples = samples_at(config.seed, len(self.texts.index), [step * images + place for place in places])
+        own_losses, own_items, own_times = [], [], []
+        for turn, batches in enumerate(passes):
+            batch = batches[self.accelerator.process_index]
             last = turn == config.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss, timesteps = self._pass(step, places, of=images, samples=samples)
-                self.accelerator.backward(loss.mean() / config.accumulate)
-            own_losses.append(loss.detach())
-            own_samples += samples
+                losses, timesteps = self._pass(step, batch, of=of)
+                share = of / (len(batch.items) * processes)  # accelerate averages over the processes
+                self.accelerator.backward(self._weighted(losses, batch).mean() / share)
+            own_losses.append(losses.detach())
+            own_items += batch.items
             own_times.append(timesteps)
         norm = self._clip()
         self.optimizer.step()
-        import torch
+        return StepMetrics(step + 1, rate, torch.cat(own_losses), norm, tuple(own_items), torch.cat(own_times))
 
-        return StepMetrics(step + 1, rate, torch.cat(own_losses), norm, tuple(own_samples), torch.cat(own_times))
-
-    def _pass(self, step: int, places: Sequence[int], *, of: int, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _pass(self, step: int, batch: Batch, *, of: int) -> tuple[Tensor, Tensor]:
         """(loss of each image (B,), timesteps (B,) on the CPU) of one forward."""
-        draws = draws_for(self.config.seed, step, places, of=of, shape=self.latents.shape)
-        latents = self.latents.rows(samples).sample(draws.posterior)  # (B, C, H, W)
-        rows = self.objective.rows(draws.quantiles)
-        noisy, target = self.objective.noisy_and_target(latents, draws.noise, rows)
-        times, crops = self.objective.timesteps[rows], self.latents.crops_of(samples)
-        prediction = self.predict(self.model, noisy, times, self.texts.rows(samples), crops)
-        return self.objective.losses(prediction, target.to(self.device, non_blocking=True), rows), times
+        made = self.make_pass(self, step, batch, of)
+        prediction = self.predict(self.model, made.noisy, made.timesteps, made.text, made.crops)
+        losses = self.objective.losses(prediction, made.target.to(self.device, non_blocking=True), made.rows)
+        for extra in self.extras:
+            losses = losses + extra(self, made, prediction)
+        return losses, made.timesteps
+
+    def _weighted(self, losses: Tensor, batch: Batch) -> Tensor:
+        """The losses (B,), each by its image's weight."""
+        weights = [self.items[item].weight for item in batch.items]
+        return losses if all(weight == 1.0 for weight in weights) else losses * losses.new_tensor(weights)
 
     def predict(self, model: Any, noisy: Tensor, timesteps: Tensor, text: TextInput, crops: Tensor | None = None) -> Tensor:
         """The denoiser's prediction (B, C, H, W) for noisy latents; the arguments are on the CPU."""

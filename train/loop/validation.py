@@ -8,8 +8,9 @@ the images gives a verdict.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,13 +93,20 @@ class Probe:
         """Each image's loss, the mean over its points."""
         import torch
 
-        pairs = [(image, point) for image in range(len(self.sha256s)) for point in range(self.points)]
-        found: list[Tensor] = []
+        shapes = self.latents.shapes
+        pairs = [
+            (image, point)
+            for shape in dict.fromkeys(shapes)
+            for image in range(len(self.sha256s))
+            if shapes[image] == shape
+            for point in range(self.points)
+        ]
         width = max(state.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
+        table = torch.empty(len(self.sha256s), self.points, dtype=torch.float64)
         with state.evaluating(), torch.no_grad():
-            for begin in range(0, len(pairs), width):
-                found.append(self._losses(state, model, pairs[begin : begin + width]))
-        table = torch.cat(found).double().cpu().view(len(self.sha256s), self.points)  # (N, K)
+            for same in _of_one_size(pairs, shapes, width):
+                images, points = zip(*same, strict=True)
+                table[list(images), list(points)] = self._losses(state, model, same).double().cpu()
         return [float(value) for value in table.mean(1)]
 
     def _losses(self, state: TrainState, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
@@ -108,8 +116,9 @@ class Probe:
         objective = state.objective
         rows = objective.rows(torch.tensor([(point + 0.5) / self.points for _, point in pairs], dtype=torch.float64))
         noise = torch.stack([self._noise(*pair) for pair in pairs])
-        noisy, target = objective.noisy_and_target(self.latents.mean[images], noise, rows)
-        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images), self.latents.crops_of(images))
+        encoded = self.latents.view(images)
+        noisy, target = objective.noisy_and_target(encoded.posterior.mean, noise, rows)
+        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images), encoded.crops)
         return objective.errors(prediction, target.to(state.device))
 
     def _noise(self, image: int, point: int) -> Tensor:
@@ -117,4 +126,11 @@ class Probe:
         import torch
 
         generator = torch.Generator().manual_seed(seed_of("heldout noise", self.sha256s[image], point))
-        return torch.randn(*self.latents.shape, generator=generator)
+        return torch.randn(*self.latents.shapes[image], generator=generator)
+
+
+def _of_one_size(pairs: Sequence[tuple[int, int]], shapes: Sequence[tuple[int, ...]], width: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """The pairs (image, point), ordered by size, in runs of one size and at most `width`."""
+    for _, same in itertools.groupby(pairs, key=lambda pair: shapes[pair[0]]):
+        every = list(same)
+        yield from (every[begin : begin + width] for begin in range(0, len(every), width))

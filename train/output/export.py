@@ -140,14 +140,13 @@ def proof(
     texts: Texts | Prompts,
     *,
     shape: tuple[int, ...],
-    side: int,
     guidance: float,
     clip_skip: int | None = None,
 ) -> Proof:
     """The products of every layer, and predictions at three timesteps for the first prompt."""
 
     def predictions(others: Parts) -> Tensor:
-        return _predict(family, others, objective, texts, shape=shape, side=side, guidance=guidance, clip_skip=clip_skip)
+        return _predict(family, others, objective, texts, shape=shape, guidance=guidance, clip_skip=clip_skip)
 
     return Proof(tuple(modules), _products(modules), predictions(parts), predictions)
 
@@ -159,7 +158,6 @@ def _predict(
     texts: Texts | Prompts,
     *,
     shape: tuple[int, ...],
-    side: int,
     guidance: float,
     clip_skip: int | None,
 ) -> Tensor:
@@ -175,7 +173,8 @@ def _predict(
         module.eval()
     with torch.no_grad():
         encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
-        complete = family.complete(parts, cast(encoded, device, dtype), height=side, width=side, guidance=guidance)
+        height, width = (side * parts.latent_factor for side in shape[1:])
+        complete = family.complete(parts, cast(encoded, device, dtype), height=height, width=width, guidance=guidance)
         prediction = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
     parts.denoiser.train(was_training)
     return prediction.float().cpu()

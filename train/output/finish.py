@@ -153,8 +153,7 @@ def _proof(work: Work) -> export.Proof:
         state.modules,
         state.objective,
         state.texts,
-        shape=state.latents.shape,
-        side=state.resolution,
+        shape=max(state.latents.shapes, key=lambda shape: (shape[1] * shape[2], shape)),
         guidance=state.guidance,
         clip_skip=state.config.clip_skip,
     )

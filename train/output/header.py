@@ -39,7 +39,7 @@ def _spec(work: Work) -> dict[str, str]:
     facts = {
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
-        "resolution": f"{config.resolution}x{config.resolution}",
+        "resolution": f"{max(config.sides)}x{max(config.sides)}",
         "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)

@@ -48,12 +48,13 @@ def _settings(plan: Plan) -> dict[str, str]:
 def _progress(plan: Plan, step: int) -> dict[str, str]:
     config, images = plan.config, len(plan.train)
     together = config.images_per_step * plan.processes
+    batches = plan.order.epoch_steps * config.accumulate
     return {
         "ss_steps": str(step),
         "ss_max_train_steps": str(config.steps),
-        "ss_epoch": str(math.ceil(step * together / images)),
+        "ss_epoch": str(math.ceil(step / plan.order.epoch_steps)),
         "ss_num_epochs": str(math.ceil(plan.epochs)),
-        "ss_num_batches_per_epoch": str(math.ceil(images / (config.batch_size * plan.processes))),
+        "ss_num_batches_per_epoch": str(math.ceil(batches)),
         "ss_batch_size_per_device": str(config.batch_size),
         "ss_total_batch_size": str(together),
         "ss_gradient_accumulation_steps": str(config.accumulate),
@@ -63,15 +64,25 @@ def _progress(plan: Plan, step: int) -> dict[str, str]:
 
 
 def _dataset(plan: Plan) -> dict[str, str]:
-    side, images = plan.config.resolution, len(plan.train)
+    side, images = max(plan.config.sides), len(plan.train)
+    buckets = {
+        str(number): {"resolution": [bucket.width, bucket.height], "count": len(names)}
+        for number, (bucket, names) in enumerate(plan.buckets.items())
+    }
     folder = set_name(plan.dataset.path)
     tags = tags_json(folder, plan.prompts)
     return {
         "ss_resolution": f"({side}, {side})",
-        "ss_enable_bucket": "False",
-        "ss_bucket_info": json.dumps({"buckets": {"0": {"resolution": [side, side], "count": images}}, "mean_img_ar_error": 0.0}),
+        "ss_enable_bucket": str(plan.config.data.buckets),
+        "ss_bucket_info": json.dumps({"buckets": buckets, "mean_img_ar_error": _aspect_error(plan)}),
         "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": images}}),
     } | ({"ss_tag_frequency": tags} if len(tags) <= LARGEST else {})
+
+
+def _aspect_error(plan: Plan) -> float:
+    """Mean difference of an image's aspect ratio and its bucket's, width / height, as sd-scripts gives it."""
+    errors = [abs(item.sample.size.width / item.sample.size.height - item.bucket.width / item.bucket.height) for item in plan.items]
+    return math.fsum(errors) / len(errors)
 
 
 def set_name(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -15,8 +14,10 @@ from train.choices import Choice, choose_objective, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
 from train.data.dataset import ImageSet
+from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.environment import check_environment, processes_of
+from train.loop.batches import Order, order_of
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
@@ -44,7 +45,10 @@ class Checked:
     targets: str | list[str]  # peft's target_modules
     layers: list[str]  # of the denoiser, that they match
     encoders: list[str]  # text encoders that learn
-    resolution: int
+    sizes: Sizes
+    items: tuple[Item, ...]
+    heldout_items: tuple[Item, ...]
+    order: Order
     device: torch.device
     precision: Precision
     trial: Trial  # of the optimizer
@@ -87,15 +91,16 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     functions = attempts(lambda: choose_objective(config.objective, sampling))
     dataset = attempts(lambda: read_dataset(config, report))
     heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
-    if heldout:
-        config = attempts(lambda: in_steps(config, images=len(heldout.train))) or config
-    attempts(lambda: learning_rate(config, config.steps - 1))
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
         attempts(lambda: _objective(parts, functions))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
-    resolution = attempts(lambda: _resolution(config, base, parts)) if base and parts else None
+    sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
+    items = items_of(heldout.train, sizes or Sizes(sides=config.sides or (512,))) if heldout else ()
+    order = order_of(config, items, processes=processes_of())
+    config = (attempts(lambda: in_steps(config, order)) or config) if items else config
+    attempts(lambda: learning_rate(config, config.steps - 1))
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
@@ -111,7 +116,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         and targets
         and precision
         and device
-        and resolution
+        and sizes
         and encoders is not None
         and trial
     )
@@ -124,19 +129,21 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         targets=targets[0],
         layers=targets[1],
         encoders=encoders,
-        resolution=resolution,
+        sizes=sizes,
+        items=items,
+        heldout_items=heldout_items(heldout.heldout, sizes),
+        order=order,
         device=device,
         precision=precision,
         trial=trial,
     )
 
 
-def in_steps(config: TrainConfig, *, images: int) -> TrainConfig:
-    """The settings with epochs as steps: the least number that shows each of the images so often."""
+def in_steps(config: TrainConfig, order: Order) -> TrainConfig:
+    """The settings with epochs as steps: the least number that shows each item so often."""
     if config.epochs is None:
         return config
-    steps = max(1, math.ceil(config.epochs * images / (config.images_per_step * processes_of())))
-    return replace(config, steps=steps, epochs=None)
+    return replace(config, steps=order.steps_for(config.epochs), epochs=None)
 
 
 def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
@@ -170,15 +177,23 @@ def _check_trigger(base: Base, parts: Parts, trigger: str) -> None:
         raise Refused(f"data.trigger={shortened(trigger)!r} needs {needs} tokens, and {base.name} reads {fits}. Give a shorter one.")
 
 
-def _resolution(config: TrainConfig, base: Base, parts: Parts) -> int:
-    side = config.resolution or parts.resolution
-    multiple = base.family.size_multiple
-    if side % multiple:
-        near = max(multiple, round(side / multiple) * multiple)
-        raise Refused(f"resolution={side}: {base.family.name} needs multiples of {multiple} pixels, for example {near}.")
+def _sizes(config: TrainConfig, base: Base, parts: Parts) -> Sizes:
+    """The sizes that images may have. Raises Faults for resolutions that the model does not take."""
+    sides = config.sides or (parts.resolution,)
+    multiple, step, name = base.family.size_multiple, config.data.bucket_step, base.family.name
+    faults = [
+        f"resolution={side}: {name} needs multiples of {multiple} pixels, for example {max(multiple, round(side / multiple) * multiple)}."
+        for side in sides
+        if side % multiple
+    ]
+    if step is not None and step % multiple:
+        faults.append(f"data.bucket_step={step}: {name} needs multiples of {multiple} pixels.")
     most = base.family.largest_side(parts)
-    if most is not None and side > most:
-        raise Refused(
-            f"resolution={side}: this build of {base.family.name} has position embeddings for {most} pixels a side. Give at most that."
-        )
-    return side
+    faults += [
+        f"resolution={side}: this build of {name} has position embeddings for {most} pixels a side. Give at most that."
+        for side in sides
+        if most is not None and side > most
+    ]
+    if faults:
+        raise Faults("These sizes are refused:", faults)
+    return Sizes(sides=sides, multiple=multiple, step=step, buckets=config.data.buckets, most=most)

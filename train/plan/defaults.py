@@ -19,7 +19,7 @@ PREVIEW_STEPS = 20
 
 
 def defaults_of(
-    config: TrainConfig, base: Base, resolution: int, shift: float | None, precision: Any, captions: Sequence[str]
+    config: TrainConfig, base: Base, resolution: int | list[int], shift: float | None, precision: Any, captions: Sequence[str]
 ) -> dict[str, Any]:
     """The value of every setting that has a computed default, by dotted name."""
     family = base.family

@@ -76,10 +76,12 @@ def estimate(
     count: int,
     moments: float,
     images: tuple[int, int],
+    share: float = 1.0,
 ) -> Estimate:
     """The estimate for a skeleton.
 
-    `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each, `images` how many are trained and held out.
+    `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each, `images` how many are trained and held out,
+    `share` the work of the average pass against a full one at `side`.
     """
     itemsize = 4 if precision is Precision.fp32 else 2
     learned = "LoRA weights, gradients, optimizer"
@@ -106,7 +108,7 @@ def estimate(
         stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + traced.decode.peak
     loaded = sum(memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
     guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
-    seconds = _seconds(config, traced, measure_speed(device, precision), images, loaded=loaded, guided=guided)
+    seconds = _seconds(config, traced, measure_speed(device, precision), images, loaded=loaded, guided=guided, share=share)
     return Estimate(memory, activations, seconds, stages, device.type != "cpu", process)
 
 
@@ -131,7 +133,9 @@ class _Traces:
     step: Trace  # forward and backward of one pass
 
 
-def _seconds(config: TrainConfig, traced: _Traces, speed: Speed, images: tuple[int, int], *, loaded: int, guided: bool) -> dict[str, float]:
+def _seconds(
+    config: TrainConfig, traced: _Traces, speed: Speed, images: tuple[int, int], *, loaded: int, guided: bool, share: float
+) -> dict[str, float]:
     """Seconds by what they go to. Latents and prompts that are cached are counted as if they were not."""
     steps, trained, heldout = config.steps, *images
     saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
@@ -141,7 +145,7 @@ def _seconds(config: TrainConfig, traced: _Traces, speed: Speed, images: tuple[i
     drawing = prompts * ((config.preview.steps or 0) * forward / WIDTH * (2 if guided else 1) + speed.seconds(traced.decode))
     encoding = (trained + heldout) * (speed.seconds(traced.encode) + speed.seconds(traced.prompt))
     return {
-        "steps": steps * config.accumulate * speed.seconds(traced.step),
+        "steps": steps * config.accumulate * speed.seconds(traced.step) * share,
         "held-out loss": passes * forward * (times_due(0, steps, [measured, saved]) + 1),
         "previews": drawing * (times_due(0, steps, [drawn]) + 1),
         "start and proof": encoding + 2 * loaded / LOADED_A_SECOND + LIBRARIES_SECONDS,

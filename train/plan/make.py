@@ -45,6 +45,10 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         base=found.base,
         train=found.split.train,
         heldout=found.split.heldout,
+        items=found.items,
+        heldout_items=found.heldout_items,
+        order=found.order,
+        streams=_streams(found.config, latents),
         heldout_source=found.split.source,
         prompts=tuple(prompts),
         heldout_prompts=tuple(heldout_prompts),
@@ -70,8 +74,10 @@ def _prompts(samples: Sequence[Sample], trigger: str | None, count: Count) -> li
 
 def _resolved(found: Checked, captions: Sequence[str]) -> TrainConfig:
     """The settings with every default as a value."""
-    shift = found.base.family.shift(found.parts, found.resolution, found.resolution)
-    return changed(found.config, defaults_of(found.config, found.base, found.resolution, shift, found.precision, captions))
+    sides = found.sizes.sides
+    shift = found.base.family.shift(found.parts, sides[-1], sides[-1])
+    resolution = sides[0] if len(sides) == 1 else list(sides)
+    return changed(found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions))
 
 
 def _counted(found: Checked, config: TrainConfig) -> tuple[int, int]:
@@ -86,9 +92,9 @@ def _counted(found: Checked, config: TrainConfig) -> tuple[int, int]:
 
 
 def _latents_bytes(found: Checked) -> int:
-    """Mean and logvar of every image, fp32."""
-    side = found.resolution // found.parts.latent_factor
-    return 2 * 4 * found.base.family.channels(found.parts) * side**2 * (len(found.split.train) + len(found.split.heldout))
+    """Mean and logvar of every view of every image, fp32."""
+    pixels = sum(item.bucket.area * len(item.views) for item in (*found.items, *found.heldout_items))
+    return 2 * 4 * found.base.family.channels(found.parts) * pixels // found.parts.latent_factor**2
 
 
 def _disk_bytes(found: Checked, weights: int, latents: int) -> int:
@@ -105,12 +111,26 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
         targets=found.targets,
         precision=found.precision,
         device=found.device,
-        side=found.resolution,
+        side=found.sizes.sides[-1],
         count=weights,
         moments=found.moments,
-        images=(len(found.split.train), len(found.split.heldout)),
+        images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
+        share=_share(found),
     )
-    return replace(traced, memory={**traced.memory, "latents": latents})
+    return replace(traced, memory={**traced.memory, "latents": 0 if _streams(config, latents) else latents})
+
+
+def _share(found: Checked) -> float:
+    """Work of the average pass: pixels of its images against those of a full batch at the largest resolution."""
+    groups = found.order.groups
+    pixels = sum(found.items[item].bucket.area for group in groups for item in group)
+    passes = found.order.epoch_steps * found.config.accumulate * found.order.processes
+    return pixels / (passes * found.config.batch_size * found.sizes.sides[-1] ** 2)
+
+
+def _streams(config: TrainConfig, latents: int) -> bool:
+    """Whether so many bytes of encoded images stay in the cache."""
+    return latents > config.data.memory * 2**30
 
 
 def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: Count) -> tuple[str, ...]:
@@ -119,7 +139,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.dataset.notes,
         *(f"held out: {note}" for note in found.split.notes),
         *found.parts.warnings,
-        *settings_notes(config, found.split, prompts, count, processes=processes_of()),
+        *settings_notes(config, found.split, found.order, prompts, count),
         *environment_notes(config),
     )
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from train.config import TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.split import TrainSplit
+from train.loop.batches import Order
 from train.output.kohya_metadata import LARGEST, tags_json
 
 ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion")  # a weight moves by about the rate in each step, whatever its gradient
 USUAL = (1e-6, 1e-2)  # rates of a LoRA with those; 1e-4 suits rank 16
 
 
-def settings_notes(config: TrainConfig, split: TrainSplit, prompts: Sequence[str], count: Count, *, processes: int = 1) -> list[str]:
+def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts: Sequence[str], count: Count) -> list[str]:
     """Notes on settings that are allowed but probably not intended; `count` counts the tokens of a prompt."""
     remarks = []
-    together = config.images_per_step * processes
-    if config.steps * together < len(split.train):
+    together = config.images_per_step * order.processes
+    if config.steps < order.epoch_steps:
         remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
     trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]

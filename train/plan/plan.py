@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.printable import as_lines
+from registry.printable import as_lines, some
 from train.config import TrainConfig, to_plain
+from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample
+from train.data.items import Item, images_by_bucket
+from train.loop.batches import Order
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.rate import learning_rate
@@ -23,6 +26,10 @@ class Plan:
     base: Base
     train: tuple[Sample, ...]
     heldout: tuple[Sample, ...]
+    items: tuple[Item, ...]  # of `train`
+    heldout_items: tuple[Item, ...]  # one an image of `heldout`
+    order: Order
+    streams: bool  # encoded images stay in the cache: they are more than data.memory
     heldout_source: str  # in words: where the held-out pairs come from, or why there are none
     prompts: tuple[str, ...]  # of `train`, in order
     heldout_prompts: tuple[str, ...]
@@ -41,8 +48,13 @@ class Plan:
 
     @property
     def epochs(self) -> float:
-        """Epochs: how often each image is trained on."""
-        return self.config.steps * self.config.images_per_step * self.processes / len(self.train)
+        """How often each item is trained on."""
+        return self.config.steps / self.order.epoch_steps
+
+    @property
+    def buckets(self) -> dict[Bucket, list[str]]:
+        """The names of the images that are trained at each size."""
+        return images_by_bucket(self.items)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
@@ -57,7 +69,12 @@ class Plan:
             "parameters": self.parameters,
             "prompts": list(self.shown),
             "truncated": list(self.truncated),
+            "buckets": [
+                {"width": bucket.width, "height": bucket.height, "images": len(names), "names": names}
+                for bucket, names in self.buckets.items()
+            ],
             "cropped_share": self.cropped,
+            "cropped_share_square": self.cropped_square,
             "upscaled": [sample.name for sample in self.upscaled],
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
             "memory_stages": dict(self.estimate.stages),
@@ -71,12 +88,18 @@ class Plan:
 
     @property
     def cropped(self) -> float:
-        """Mean share of the images that the centre crop takes away."""
+        """Mean share of an image that its crop leaves out."""
+        return sum(item.cropped for item in self.items) / len(self.items)
+
+    @property
+    def cropped_square(self) -> float:
+        """The same if every image were cropped to a square."""
         return sum(sample.size.cropped for sample in self.train) / len(self.train)
 
     @property
     def upscaled(self) -> list[Sample]:
-        return [sample for sample in (*self.train, *self.heldout) if sample.size.short < (self.config.resolution or 0)]
+        """Images with fewer pixels than they are trained or measured with."""
+        return list({item.sample.name: item.sample for item in (*self.items, *self.heldout_items) if item.enlarged}.values())
 
     @property
     def seconds(self) -> float | None:
@@ -91,12 +114,12 @@ class Plan:
 def _text(plan: Plan) -> str:
     """Lines of 'what   value', then lists where there is something to list."""
     config = plan.config
-    side = config.resolution
     rows = [
         ("run", f"{config.name}, into {config.out}"),
         ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
-        ("images", f"{len(plan.train)} from {plan.dataset.path}, at {side}x{side} pixels"),
-        ("cropped", f"{plan.cropped:.1%} of the image area on average" if plan.cropped else "nothing, every image is square"),
+        ("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"),
+        *_buckets(plan),
+        ("cropped", _cropped(plan)),
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
@@ -125,9 +148,40 @@ def _text(plan: Plan) -> str:
     return as_lines(lines)
 
 
+def _sizes(plan: Plan) -> str:
+    """at 512x512 pixels; at 64 to 128 pixels a side in 5 buckets."""
+    buckets = list(plan.buckets)
+    if len(buckets) == 1:
+        return f"at {buckets[0].width}x{buckets[0].height} pixels"
+    sides = " and ".join(f"{side}x{side}" for side in plan.config.sides)
+    return f"in {len(buckets)} buckets of the area of {sides} pixels"
+
+
+def _buckets(plan: Plan) -> list[tuple[str, str]]:
+    """How many images are trained at each size, where there are several."""
+    if len(plan.buckets) == 1:
+        return []
+    short = sum(len(names) % plan.config.batch_size for names in plan.buckets.values())
+    rows = [f"{bucket.width}x{bucket.height}: {len(names)}" for bucket, names in plan.buckets.items()]
+    full = f"; {short} images of an epoch are in batches of fewer than {plan.config.batch_size}" if short else ""
+    return [("buckets", f"{some(rows, LISTED)}{full}")]
+
+
+def _cropped(plan: Plan) -> str:
+    """What the crops leave out; with buckets, also what squares would."""
+    square = plan.cropped_square
+    if not square:
+        return "nothing, every image is square"
+    now = f"{plan.cropped:.1%} of the image area on average" if plan.cropped else "nothing"
+    if plan.config.data.buckets:
+        return f"{now}; as squares (data.buckets=false) it would be {square:.1%}"
+    return f"{now}; data.buckets=true crops less"
+
+
 def _epochs(plan: Plan) -> str:
     """How often each image is seen, and the steps of an epoch."""
-    return f"each image is seen {plan.epochs:.1f} times (an epoch is {plan.config.steps / plan.epochs:.4g} steps)"
+    at = " at each of its sizes" if len(plan.items) > len(plan.train) else ""
+    return f"each image is seen {plan.epochs:.1f} times{at} (an epoch is {plan.order.epoch_steps:.4g} steps)"
 
 
 def _images(plan: Plan) -> str:

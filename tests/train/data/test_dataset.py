@@ -1,6 +1,9 @@
+import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -19,7 +22,7 @@ def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> Non
     Image.new("RGB", size, colour).save(path)
 
 
-def reported(folder: Path, **settings: str) -> str:
+def reported(folder: Path, **settings: Any) -> str:
     with pytest.raises(Faults) as caught:
         read_set(DataConfig(path=str(folder), **settings))
     return str(caught.value)
@@ -203,6 +206,15 @@ def test_the_identity_of_a_set_follows_images_and_captions(tmp_path: Path) -> No
     assert read_set(DataConfig(path=str(two))).sha256 == before
     (one / "000.txt").write_text("something else")
     assert read_set(DataConfig(path=str(one))).sha256 != before
+
+
+def test_what_a_subset_sets_is_a_part_of_the_identity(tmp_path: Path) -> None:
+    found = read_set(DataConfig(path=str(tiny.tiny_dataset(tmp_path / "set", count=1))))
+    (sample,) = found.samples
+    assert found.sha256 == hashlib.sha256(f"{sample.sha256}, {sample.caption}\n".encode()).hexdigest()
+    changes = ({"repeats": 2}, {"weight": 0.5}, {"trigger": "sks"}, {"prior": True}, {"others": ("a dot",)})
+    assert len({replace(found, samples=(replace(sample, **change),)).sha256 for change in ({}, *changes)}) == 6
+    assert replace(sample, others=("a dot",)).captions == (sample.caption, "a dot")
 
 
 def captioned(folder: Path, *names: str) -> Path:

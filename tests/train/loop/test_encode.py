@@ -13,9 +13,12 @@ from registry.family import Family
 from registry.parts import Conditioning, Parts, Posterior, collate
 from registry.progress import silent
 from train.config import DataConfig
+from train.data.buckets import Bucket
 from train.data.dataset import Sample, read_set
+from train.data.images import to_pixels
+from train.data.items import Item, Sizes, View, items_of
 from train.loop.cache import Cache
-from train.loop.encode import Latents, encode_latents, encode_texts, module_hash
+from train.loop.encode import Latents, Prompts, cached_bytes, encode_latents, encode_texts, module_hash
 
 SD1 = FAMILIES["sd1"]
 CPU = torch.device("cpu")
@@ -38,7 +41,8 @@ def samples(folder: Path) -> tuple[Sample, ...]:
 def encode(parts: Parts, chosen: tuple[Sample, ...], cache: Cache, resolution: int = 32) -> tuple[Latents, int]:
     """(latents, how many had to be encoded)."""
     before = len(list(cache.folder.rglob("*.safetensors"))) if cache.folder.exists() else 0
-    latents = encode_latents(SD1, parts, chosen, resolution=resolution, device=CPU, cache=cache, report=silent)
+    items = items_of(chosen, Sizes(sides=(resolution,)))
+    latents = encode_latents(SD1, parts, items, device=CPU, cache=cache, report=silent)
     return latents, len(list(cache.folder.rglob("*.safetensors"))) - before
 
 
@@ -46,23 +50,24 @@ def test_the_cache_gives_what_the_vae_gave(parts: Parts, images: Path, cache: Ca
     first, made = encode(parts, samples(images), cache)
     again, more = encode(parts, samples(images), cache)
     assert (made, more) == (6, 0)
-    assert torch.equal(first.mean, again.mean) and first.logvar is not None and torch.equal(first.logvar, again.logvar)  # type: ignore[arg-type]
+    assert all(torch.equal(one[name], two[name]) for one, two in zip(first.rows, again.rows, strict=True) for name in ("mean", "logvar"))
     direct = _direct(parts, samples(images)[2])
-    assert torch.equal(first.mean[2:3], direct.mean)
+    assert torch.equal(first.view([2]).posterior.mean, direct.mean)
 
 
 def _direct(parts: Parts, sample: Sample) -> Posterior:
     from registry.formats.image_file import decode
-    from train.data.images import fit, to_pixels
+    from train.data.images import fit
 
     with torch.no_grad():
-        return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32)).unsqueeze(0))
+        return SD1.encode_images(parts, to_pixels(fit(decode(sample.read())[0], 32, 32)).unsqueeze(0))
 
 
 def test_a_family_that_trains_on_the_mean_keeps_no_variance(parts: Parts, images: Path, cache: Cache) -> None:
     family = replace(SD1, trains_on_mean=True)
-    latents = encode_latents(family, parts, samples(images), resolution=32, device=CPU, cache=cache, report=silent)
-    assert latents.logvar is None and latents.rows([0]).sample(torch.ones(1, 4, 8, 8)).equal(latents.mean[:1])
+    latents = encode_latents(family, parts, items_of(samples(images), Sizes(sides=(32,))), device=CPU, cache=cache, report=silent)
+    posterior = latents.view([0]).posterior
+    assert posterior.logvar is None and posterior.sample(torch.ones(1, 4, 8, 8)).equal(latents.rows[0]["mean"])
 
 
 def test_keys_follow_the_version_of_the_encoding_and_not_its_source_text(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_keys_follow_the_version_of_the_encoding_and_not_its_source_text(parts: 
     spec.loader.exec_module(edited)
 
     def entries(family: Family) -> int:
-        encode_latents(family, parts, chosen, resolution=32, device=CPU, cache=cache, report=silent)
+        encode_latents(family, parts, items_of(chosen, Sizes(sides=(32,))), device=CPU, cache=cache, report=silent)
         return len(list(cache.folder.rglob("*.safetensors")))
 
     assert entries(replace(SD1, encode_images=edited.encode_images)) == 2
@@ -98,7 +103,7 @@ def test_an_edited_image_is_encoded_anew(parts: Parts, images: Path, cache: Cach
     encode(parts, samples(folder), cache)
     (folder / "000.png").write_bytes((folder / "001.png").read_bytes())
     latents, made = encode(parts, samples(folder), cache)
-    assert made == 0 and torch.equal(latents.mean[0], latents.mean[1])
+    assert made == 0 and torch.equal(latents.rows[0]["mean"], latents.rows[1]["mean"])
 
 
 def test_size_and_vae_are_part_of_the_key(parts: Parts, images: Path, cache: Cache) -> None:
@@ -118,7 +123,7 @@ def test_a_damaged_entry_is_made_again(parts: Parts, images: Path, cache: Cache)
         whole = file.read_bytes()
         file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])  # one bit of one number
     again, _ = encode(parts, samples(images), cache)
-    assert torch.equal(first.mean, again.mean)
+    assert all(torch.equal(one["mean"], two["mean"]) for one, two in zip(first.rows, again.rows, strict=True))
 
 
 def test_an_image_that_changed_since_the_plan_stops_the_run(parts: Parts, images: Path, cache: Cache, tmp_path: Path) -> None:
@@ -132,8 +137,9 @@ def test_an_image_that_changed_since_the_plan_stops_the_run(parts: Parts, images
 
 
 def test_the_posterior_is_sampled_anew_from_what_is_kept() -> None:
-    latents = Latents(torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 2 * math.log(3.0)))
-    drawn = latents.rows([1]).sample(torch.ones(1, 1, 2, 2))
+    row = {"mean": torch.zeros(1, 1, 2, 2), "logvar": torch.full((1, 1, 2, 2), 2 * math.log(3.0))}
+    latents = Latents([row, row], (0, 1), ((1, 2, 2), (1, 2, 2)))
+    drawn = latents.view([1]).posterior.sample(torch.ones(1, 1, 2, 2))
     torch.testing.assert_close(drawn, torch.full((1, 1, 2, 2), 3.0))
 
 
@@ -143,6 +149,37 @@ def test_a_vae_that_overflows_is_named_with_the_image(parts: Parts, images: Path
     with pytest.raises(JobFailed, match=r"not finite for 000\.png"):
         encode(parts, samples(images), cache)
     assert not list(cache.folder.rglob("*.safetensors"))
+
+
+def test_what_is_read_from_the_cache_each_time_is_what_is_kept_in_memory(parts: Parts, images: Path, cache: Cache) -> None:
+    items = items_of(samples(images), Sizes(sides=(32,)))
+    kept, streamed = (
+        encode_latents(SD1, parts, items, device=CPU, cache=cache, report=silent, in_memory=in_memory) for in_memory in (True, False)
+    )
+    one, two = (latents.view([4, 1]) for latents in (kept, streamed))
+    assert one.posterior.mean.equal(two.posterior.mean) and one.posterior.logvar.equal(two.posterior.logvar)  # type: ignore[union-attr, arg-type]
+    assert cached_bytes(streamed, Prompts(())) == 0 < cached_bytes(kept, Prompts(()))
+    for file in cache.folder.rglob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(JobFailed, match="is gone from the cache while the run reads it"):
+        streamed.view([4])
+
+
+def test_each_view_is_the_part_of_the_image_that_its_corner_names(parts: Parts, cache: Cache, tmp_path: Path) -> None:
+    import numpy
+    from PIL import Image
+
+    pixels = numpy.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=numpy.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    (tmp_path / "wide.txt").write_text("noise", encoding="utf-8")
+    (sample,) = samples(tmp_path)
+    item = Item(sample, 0, Bucket(32, 32), (View(5, 0), View(5, 0, flipped=True)))
+    latents = encode_latents(SD1, parts, [item], device=CPU, cache=cache, report=silent)
+    for view, cut in ((0, pixels[:, 5:37]), (1, pixels[:, ::-1][:, 5:37])):
+        with torch.no_grad():
+            wanted = SD1.encode_images(parts, to_pixels(Image.fromarray(numpy.ascontiguousarray(cut))).unsqueeze(0))
+        assert latents.view([0], [view]).posterior.mean.equal(wanted.mean)
+    assert latents.crops is not None and latents.crops.tolist() == [[32, 64, 0, 5]] * 2
 
 
 def test_equal_prompts_are_encoded_once_and_pairs_hold(parts: Parts, cache: Cache) -> None:

@@ -67,7 +67,6 @@ def loop_of(work: Work, folder: Path, recorder: Recorder, *, checkpoint: int, he
     return Loop(
         state=replace(work.state, config=config),
         folder=folder,
-        names=[sample.name for sample in work.plan.train],
         probe=work.probe,
         previews=recorder,
         trackers=[recorder],
@@ -137,7 +136,7 @@ def test_fp16_may_skip_fewer_than_twenty_steps_in_a_row(work: Work, tmp_path: Pa
 
 def test_a_loss_that_is_not_finite_names_its_image(work: Work, tmp_path: Path) -> None:
     loop = loop_of(work, tmp_path, Recorder(), checkpoint=4, heldout=4, preview=4)
-    second = loop._names_of(0, [1])[0]
+    second = loop._names(0)[1]
     with pytest.raises(JobFailed, match=rf"Step 1: the loss is nan.*Images: {second}\. Timesteps of this process: 10, 20\."):
         loop._check(metrics(1, 1.0), [0.5, float("nan")], 1.0)
 

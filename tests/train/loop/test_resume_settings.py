@@ -17,6 +17,7 @@ from train import run
 from train.choices import build_optimizer, choose_optimizer
 from train.config import CheckpointConfig, HeldoutConfig, OptimConfig, TrainConfig, changed, dotted_names
 from train.loop import checkpoint
+from train.loop.batches import order_of
 from train.loop.saved_state import restore
 from train.output import export
 
@@ -78,7 +79,7 @@ def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainCon
 
     def next_step(resumed: TrainConfig) -> list[torch.Tensor]:
         """The weights after one more step, as a new process builds and restores them."""
-        state.config = resumed
+        state.config, state.order = resumed, order_of(resumed, state.items, processes=1)
         groups = [{"params": [weight for _, weight in state.weights]}]
         optimizer = build_optimizer(choose_optimizer(resumed.optim), groups, resumed.optim.lr)
         state.optimizer = state.accelerator.prepare(optimizer)

@@ -1,13 +1,12 @@
 import torch
 
-from train.loop.rng import draws_for, samples_at, seed_of
+from train.loop.rng import drawn, draws_for, seed_of
 
 
-def test_every_epoch_holds_every_sample_once() -> None:
-    order = samples_at(0, 7, range(21))
-    epochs = [order[start : start + 7] for start in (0, 7, 14)]
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
-    assert epochs[0] != epochs[1]
+def test_a_choice_depends_on_its_parts_and_is_uniform() -> None:
+    choices = [drawn(3, "view", 0, step, 0) for step in range(3000)]
+    assert min(choices.count(choice) for choice in range(3)) > 900  # 1000 each, standard deviation 26
+    assert drawn(3, "view", 0, 5, 1) == drawn(3, "view", 0, 5, 1) and drawn(1, "anything") == 0
 
 
 def test_a_place_gets_the_same_draw_in_whatever_pass_it_stands() -> None:
@@ -18,8 +17,8 @@ def test_a_place_gets_the_same_draw_in_whatever_pass_it_stands() -> None:
 
 
 def test_seed_step_and_place_each_change_the_noise() -> None:
-    drawn = [draws_for(seed, step, (place,), of=8, shape=(4,)).noise for seed, step, place in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    assert all(not torch.equal(drawn[0], other) for other in drawn[1:])
+    noises = [draws_for(seed, step, (place,), of=8, shape=(4,)).noise for seed, step, place in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert all(not torch.equal(noises[0], other) for other in noises[1:])
 
 
 def test_quantiles_cover_the_range_evenly_and_are_uniform() -> None:

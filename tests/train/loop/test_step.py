@@ -42,9 +42,9 @@ def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, 
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(work.plan.base.path, dtype=torch.float32)
     noising = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
     draws = draws_for(0, 0, range(4), of=4, shape=(4, 8, 8))
-    for place, number in enumerate(trace.samples):
+    for place, number in enumerate(trace.items):
         caption = (Path(work.plan.dataset.path) / f"{number:03d}.txt").read_text(encoding="utf-8").strip()
-        mean, logvar = state.latents.mean[number], state.latents.logvar[number]
+        mean, logvar = (state.latents.rows[number][name][0] for name in ("mean", "logvar"))
         latents = (mean + (0.5 * logvar).exp() * draws.posterior[place]).unsqueeze(0)
         time = trace.timesteps[place].long().view(1)
         with torch.no_grad():
@@ -58,7 +58,7 @@ def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, 
 def test_accumulated_passes_are_one_big_batch(prepared: Prepared, settings: Settings) -> None:
     whole, one = after_a_step(prepared, settings(batch_size=4))
     parts, four = after_a_step(prepared, settings(batch_size=1, accumulate=4))
-    assert one.samples == four.samples and torch.equal(one.timesteps, four.timesteps)
+    assert one.items == four.items and torch.equal(one.timesteps, four.timesteps)
     torch.testing.assert_close(four.losses, one.losses, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradients(parts), gradients(whole), rtol=1e-3, atol=1e-6)  # sums in another order, fp32
 
@@ -147,7 +147,7 @@ def test_sdxl_is_conditioned_on_each_images_own_size_and_crop(prepared: Prepared
         Image.effect_noise(size, 60).convert("RGB").save(folder / f"{name}.png")
         (folder / f"{name}.txt").write_text(name)
     base = tiny.tiny_sdxl(tmp_path / "sdxl")
-    work = prepared(settings(base=str(base), data=DataConfig(path=str(folder)), batch_size=3))
+    work = prepared(settings(base=str(base), data=DataConfig(path=str(folder), buckets=False), batch_size=3))
     state = work.state
     trace = state.step(0)
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float32)
@@ -158,10 +158,10 @@ def test_sdxl_is_conditioned_on_each_images_own_size_and_crop(prepared: Prepared
         "tall.png": [40, 20, 16, 0, 32, 32],
         "even.png": [32, 32, 0, 0, 32, 32],
     }
-    assert sorted(trace.samples) == [0, 1, 2]
-    for place, number in enumerate(trace.samples):
+    assert sorted(trace.items) == [0, 1, 2]
+    for place, number in enumerate(trace.items):
         sample = work.plan.train[number]
-        mean, logvar = state.latents.mean[number], state.latents.logvar[number]
+        mean, logvar = (state.latents.rows[number][name][0] for name in ("mean", "logvar"))
         latents = (mean + (0.5 * logvar).exp() * draws.posterior[place]).unsqueeze(0)
         time = trace.timesteps[place].long().view(1)
         with torch.no_grad():
@@ -183,8 +183,8 @@ def test_clip_skip_trains_on_the_layer_that_diffusers_draws_with(prepared: Prepa
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(work.plan.base.path, dtype=torch.float32)
     noising = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
     draws = draws_for(0, 0, range(1), of=1, shape=(4, 8, 8))
-    (number,) = trace.samples
-    mean, logvar = state.latents.mean[number], state.latents.logvar[number]
+    (number,) = trace.items
+    mean, logvar = (state.latents.rows[number][name][0] for name in ("mean", "logvar"))
     latents = (mean + (0.5 * logvar).exp() * draws.posterior[0]).unsqueeze(0)
     with torch.no_grad():
         tokens = pipeline.tokenizer(work.plan.prompts[number], padding="max_length", truncation=True, return_tensors="pt").input_ids

@@ -86,13 +86,12 @@ def test_clip_skip_is_checked_against_the_base_and_shown(settings: Settings, sto
         ({"epochs": 0.01, "batch_size": 4}, "1", 1),
     ],
 )
-def test_epochs_are_the_least_steps_that_show_each_image_so_often(
-    given: dict[str, Any], processes: str, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_epochs_are_the_least_steps_that_show_each_image_so_often(given: dict[str, Any], processes: str, steps: int) -> None:
+    from train.loop.batches import Order
     from train.plan.checks import in_steps
 
-    monkeypatch.setenv("WORLD_SIZE", processes)
-    config = in_steps(TrainConfig(**given), images=6)
+    config = TrainConfig(**given)
+    config = in_steps(config, Order(0, (tuple(range(6)),), config.batch_size, config.accumulate, int(processes)))
     assert (config.steps, config.epochs) == (steps, None)
 
 

@@ -1,0 +1,1 @@
+"""The groups of a training run's settings, each with its ranges."""

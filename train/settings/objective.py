@@ -1,0 +1,36 @@
+"""Settings of what the adapter learns: timesteps, weights and loss."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from registry.settings import params_schema, setting, word
+from train.objective.losses import LOSSES
+from train.objective.timesteps import TIMESTEPS
+from train.objective.weighting import WEIGHTINGS
+from train.settings.rules import Rule
+
+if TYPE_CHECKING:  # built from the tables; no type checker can see its fields
+    ObjectiveParams: TypeAlias = Any
+else:
+    ObjectiveParams = params_schema("ObjectiveParams", [TIMESTEPS, WEIGHTINGS, LOSSES], module=__name__)
+
+
+@dataclass(kw_only=True)
+class ObjectiveConfig:
+    timesteps: str | None = word(None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)")
+    weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
+    loss: str = word("mse", f"loss: {', '.join(LOSSES)}")
+    shift: float | None = setting(
+        None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: that of sampling at this resolution)"
+    )
+    guidance: float | None = setting(None, "embedded guidance while training, for families that have it (default: the family's)")
+    params: ObjectiveParams = setting(ObjectiveParams, "options of timesteps, weighting and loss")
+
+    def rules(self) -> Iterator[Rule]:
+        """Ranges; the tables have those of the options."""
+        shift, guidance = self.shift, self.guidance
+        yield "shift", shift, shift is None or (isfinite(shift) and shift > 0), "must be above 0, or null for the base's own"
+        good = guidance is None or (isfinite(guidance) and guidance >= 0)
+        yield "guidance", guidance, good, "must be 0 or more, or null for the family's"
