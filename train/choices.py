@@ -124,9 +124,14 @@ def _class_choice(
 
 
 def build_optimizer(choice: Choice, groups: Groups, lr: float) -> Any:
-    """The optimizer over these weights, ready to train."""
-    with redirect_stdout(sys.stderr):  # some report there, where a command's JSON goes
-        optimizer = choice.function(list(groups), lr=lr, **choice.values)
+    """The optimizer over these weights, ready to train. Raises Refused for what its constructor refuses."""
+    try:
+        with redirect_stdout(sys.stderr):  # some report there, where a command's JSON goes
+            optimizer = choice.function(list(groups), lr=lr, **choice.values)
+    except Refused:
+        raise
+    except Exception as error:  # whatever a class from elsewhere raises
+        raise Refused(f"optim.name={choice.name} does not work with these options: {type(error).__name__}: {error}") from error
     if has_evaluation_weights(optimizer):
         optimizer.train()
     return optimizer

@@ -85,7 +85,9 @@ def adafactor(
     *,
     beta2_decay: Annotated[float, Meaning("exponent by which the second moment's decay nears 1", None, 0.0)] = -0.8,
     clip_threshold: ClipThreshold = 1.0,
-    scale_parameter: Annotated[bool, Meaning("scale updates by the weight's size: LoRA's B is 0 at first and learns 1,000 times slower")] = False,
+    scale_parameter: Annotated[
+        bool, Meaning("scale updates by the weight's size: B of a LoRA, 0 at first, learns 1,000 times slower")
+    ] = False,
     weight_decay: Decay = 0.0,
 ) -> Optimizer:
     """Adam's second moment kept as one row and one column a matrix (Shazeer & Stern 2018): the least memory."""
@@ -145,7 +147,8 @@ def _matrices_apart(groups: Groups) -> list[dict[str, Any]]:
     for group in groups:
         for matrices in (True, False):
             weights = [weight for weight in group["params"] if (weight.dim() >= 2) == matrices]
-            parts += [{**group, "params": weights, "use_muon": matrices}] if weights else []
+            own = {"use_muon": True} if matrices else {"use_muon": False, "actual_state_precision": "fp32"}  # asked for when it is put back
+            parts += [{**group, "params": weights, **own}] if weights else []
     return parts
 
 

@@ -49,7 +49,7 @@ def try_steps(build: Build, *, rank: int, rates: Sequence[float], lr: float, set
         for weight, value in zip(_flat(other), values, strict=True):
             weight.data.copy_(value)
         states()
-        _attempt(lambda: _steps(resumed, other, lr, range(STEPS, 2 * STEPS)), setting, "cannot be resumed, as it fails with a state put back")
+        _attempt(lambda: _steps(resumed, other, lr, range(STEPS, 2 * STEPS)), setting, "cannot be resumed, as it fails after it")
     return Trial(moments, _difference(_flat(weights), _flat(other)), has_evaluation_weights(optimizer))
 
 
@@ -132,4 +132,3 @@ def _random_states() -> Iterator[Callable[[], Callable[[], None]]]:
         yield keep
     finally:
         before()
-

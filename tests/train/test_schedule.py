@@ -41,7 +41,12 @@ def ours(name: str, **params: Any) -> list[float]:
         ("cosine", {}, "get_cosine_schedule_with_warmup", {"num_training_steps": STEPS}),
         ("cosine", {"cycles": 3}, "get_cosine_with_hard_restarts_schedule_with_warmup", {"num_training_steps": STEPS, "num_cycles": 3}),
         ("cosine", {"min_factor": 0.1}, "get_cosine_with_min_lr_schedule_with_warmup", {"num_training_steps": STEPS, "min_lr_rate": 0.1}),
-        ("polynomial", {"power": 1.7}, "get_polynomial_decay_schedule_with_warmup", {"num_training_steps": STEPS, "power": 1.7, "lr_end": 0.0}),
+        (
+            "polynomial",
+            {"power": 1.7},
+            "get_polynomial_decay_schedule_with_warmup",
+            {"num_training_steps": STEPS, "power": 1.7, "lr_end": 0.0},
+        ),
         (
             "polynomial",
             {"power": 2.0, "min_factor": 0.2},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions, text_rate
+from train.config import TrainConfig
 from train.loop.cache import Cache
+from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.step import TrainState, denoiser_call
@@ -97,12 +99,8 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
-    rates = {family.denoiser: 1.0}  # factors on the learning rate
-    groups = [
-        {"params": [weight for _, weight in group], "rate": rates.get(component, text_rate(config.optim))}
-        for component, group in weights.items()
-    ]
-    optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
+    every = [pair for group in weights.values() for pair in group]
+    optimizer = build_optimizer(choose_optimizer(config.optim), groups_of(modules, every, config), config.optim.lr)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip)
     model, optimizer = accelerator.prepare(call, optimizer)
@@ -113,7 +111,7 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         accelerator=accelerator,
         model=model,
         modules=modules,
-        weights=[pair for group in weights.values() for pair in group],
+        weights=every,
         optimizer=optimizer,
         objective=objective,
         items=plan.items,
@@ -123,7 +121,19 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         resolution=max(config.sides),
         precision=config.precision,
         guidance=guidance,
+        ema=ema_of(config.ema, [weight for _, weight in every]),
     )
+
+
+def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], config: TrainConfig) -> list[dict[str, Any]]:
+    """The optimizer's groups of weights: those of each module, the denoiser first, each with its factor `rate` on the learning rate."""
+    return [
+        {
+            "params": [weight for name, weight in weights if name.startswith(f"{component}.")],
+            "rate": 1.0 if number == 0 else text_rate(config.optim),
+        }
+        for number, component in enumerate(modules)
+    ]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
+from train.loop.ema import Ema
 from train.loop.encode import Latents, Prompts, TextInput, Texts
 from train.loop.rng import drawn, draws_for
 from train.objective.targets import Objective
@@ -127,6 +128,7 @@ class TrainState:
     resolution: int  # pixels a side, the largest
     precision: Precision
     guidance: float  # embedded, where the family has it
+    ema: Ema | None = None  # of the weights
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
 
@@ -161,6 +163,8 @@ class TrainState:
             own_times.append(timesteps)
         norm = self._clip()
         self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update([weight for _, weight in self.weights], step)
         return StepMetrics(step + 1, rate, torch.cat(own_losses), norm, tuple(own_items), torch.cat(own_times))
 
     def _pass(self, step: int, batch: Batch, *, of: int) -> tuple[Tensor, Tensor]:
@@ -188,11 +192,12 @@ class TrainState:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Every module in eval mode, with the weights that the optimizer means to be used."""
+        """Every module in eval mode, with the weights to use: the moving averages, or those that the optimizer means."""
         for module in self.modules.values():
             module.train(False)
         try:
-            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]):
+            averages = None if self.ema is None else self.ema.averages
+            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights], averages):
                 yield
         finally:
             for module in self.modules.values():

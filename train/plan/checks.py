@@ -23,6 +23,7 @@ from train.lora import learning_encoders, matched, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.optim_notes import check_average
 from train.rate import learning_rate
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
     trial = attempts(lambda: try_optimizer(config))
+    if trial:
+        attempts(lambda: check_average(config, trial))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -108,18 +111,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.data.trigger:
         attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()
-    assert (
-        base
-        and parts
-        and dataset
-        and heldout
-        and targets
-        and precision
-        and device
-        and sizes
-        and encoders is not None
-        and trial
-    )
+    assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
         config=config,
         base=base,
