@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
+from registry.files.locks import held
+from registry.home import home_dir
 from registry.progress import Report
 from train.config import Precision
 from train.loop import checkpoint
@@ -112,8 +114,9 @@ def _execute(
             history = history_of(newest)
         seconds_before = history.seconds
         trackers = open_trackers(place, plan.config, after=start_step) if main else []
+        reading = held(home_dir() / "cache", shared=True) if plan.streams else contextlib.nullcontext()  # gc leaves what is read
         try:
-            with catch_signals() as stop_request:
+            with reading, catch_signals() as stop_request:
                 Loop(
                     state=work.state,
                     folder=place,

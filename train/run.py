@@ -29,7 +29,9 @@ FIXED = (
     "data.",
     "resolution",
     "clip_skip",
+    "prompt_chunks",
     "lora.",
+    "adapter.",
     "optim.name",
     "optim.betas",
     "optim.params.",
@@ -40,6 +42,7 @@ FIXED = (
     "ema.",
     "precision",
 )
+CHANGEABLE = ("data.memory",)  # of the groups that are fixed
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it
 
 
@@ -150,7 +153,7 @@ def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
 
 
 def _is_fixed(name: str) -> bool:
-    return any(name == fixed or (fixed.endswith(".") and name.startswith(fixed)) for fixed in FIXED)
+    return name not in CHANGEABLE and any(name == fixed or (fixed.endswith(".") and name.startswith(fixed)) for fixed in FIXED)
 
 
 def _changes(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Counting(torch.optim.SGD):
 
     count = 0
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         self.count += 1
         for group in self.param_groups:
             group["lr"] *= self.count
@@ -106,7 +106,7 @@ class Unsaved(torch.optim.SGD):
 class Drawing(torch.optim.SGD):
     """Random steps from torch's own generator, whose state a checkpoint holds."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for weight in self.param_groups[0]["params"]:
             weight.grad += torch.randn_like(weight)
         super().step()

@@ -21,6 +21,7 @@ from train.objective.targets import Objective
 from train.optim_state import evaluation_weights, set_rate
 from train.plan.base import precision_dtype
 from train.rate import learning_rate
+from train.training_adapter import FusedAdapter
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +130,7 @@ class TrainState:
     precision: Precision
     guidance: float  # embedded, where the family has it
     ema: Ema | None = None  # of the weights
+    fused: FusedAdapter | None = None  # a training adapter in the base's weights
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
 
@@ -192,16 +194,23 @@ class TrainState:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Every module in eval mode, with the weights to use: the moving averages, or those that the optimizer means."""
+        """Every module in eval mode, on the base without a training adapter.
+
+        The weights are those to use: the moving averages, or those that the optimizer means.
+        """
         for module in self.modules.values():
             module.train(False)
         try:
-            averages = None if self.ema is None else self.ema.averages
-            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights], averages):
+            weights, averages = [weight for _, weight in self.weights], None if self.ema is None else self.ema.averages
+            with evaluation_weights(self.optimizer, weights, averages), self.without_training_adapter():
                 yield
         finally:
             for module in self.modules.values():
                 module.train(True)
+
+    def without_training_adapter(self) -> contextlib.AbstractContextManager[None]:
+        """The base as it is drawn with: a training adapter is out of its weights inside the block."""
+        return self.fused.out() if self.fused is not None else contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""

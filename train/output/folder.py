@@ -17,8 +17,8 @@ from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_json, write_text
 from registry.home import expanded
 from registry.names import suggest
-from registry.plain_values import from_json
-from train.config import TrainConfig, read_yaml, to_yaml
+from registry.plain_values import from_json, from_yaml
+from train.config import TrainConfig, changed, read_yaml, to_yaml
 
 CONFIG = "config.yaml"
 INPUTS = "inputs.json"  # base and data with their hashes, and every resume
@@ -93,8 +93,12 @@ def _age(folder: Path) -> tuple[str, int]:
 
 
 def read_config(folder: Path) -> TrainConfig:
-    """The run's own settings."""
-    return read_yaml(folder / CONFIG)
+    """The run's own settings; those of a run from before aspect-ratio buckets crop squares, as it did."""
+    config = read_yaml(folder / CONFIG)
+    written = from_yaml((folder / CONFIG).read_text(encoding="utf-8"))
+    if config.data.buckets and "buckets" not in (written.get("data") or {}):
+        return changed(config, {"data.buckets": False})
+    return config
 
 
 def read_json_if_there(path: Path) -> dict[str, Any] | None:

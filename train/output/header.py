@@ -17,7 +17,7 @@ from train.plan.plan import Plan
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
-PLACES = ("base", "base_config", "data.path", "heldout.path")  # settings that may be paths
+PLACES = ("base", "base_config", "adapter.training", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
@@ -62,6 +62,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
     data, base = ({**work.inputs.get(part, {})} for part in ("dataset", "base"))
     for entry, place in ((data, work.plan.config.data.path), (base, work.plan.base.path)):
         entry["path"] = last_name(str(place))
+    fused = work.inputs.get("training_adapter")
     if len(data.get("files", ())) > LISTED:
         data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
     return {
@@ -70,6 +71,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
         "step": step,
         "config": without_places(work.plan.config),
         "base": base,
+        **({} if fused is None else {"training_adapter": {**fused, "path": last_name(fused["path"])}}),
         "dataset": data,
         "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
         "versions": _versions(),

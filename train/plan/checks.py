@@ -25,6 +25,7 @@ from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.optim_notes import check_average
 from train.rate import learning_rate
+from train.training_adapter import TrainingAdapter, find_training_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class Checked:
     device: torch.device
     precision: Precision
     trial: Trial  # of the optimizer
+    training: TrainingAdapter | None  # fused while training
 
 
 class Attempts:
@@ -92,12 +94,17 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
     functions = attempts(lambda: choose_objective(config.objective, sampling))
+    if base:
+        attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     dataset = attempts(lambda: read_dataset(config, report))
     heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
         attempts(lambda: _objective(parts, functions))
+    training = None
+    if base and parts and (reference := config.adapter.training):
+        training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
     items = items_of(heldout.train, sizes or Sizes(sides=config.sides or (512,))) if heldout else ()
@@ -128,6 +135,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         device=device,
         precision=precision,
         trial=trial,
+        training=training,
     )
 
 

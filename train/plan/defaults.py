@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from registry.detect.few_step import few_step_of
 from registry.detect.loading import prediction_override
 from registry.home import expanded
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
@@ -25,12 +26,15 @@ def defaults_of(
     family = base.family
     every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
     timesteps = config.objective.timesteps or family.timestep_sampling
+    few_step = few_step_of(family.few_steps, base.record)
+    guidance = few_step.kind.guidance if few_step else family.guidance
     return {
         **_options(config, timesteps),
         "name": name_of(config),
         "base": _absolute(config.base),
         "base_config": _absolute(config.base_config),
         "prediction": config.prediction or prediction_override(base.record),
+        "adapter.training": _absolute(config.adapter.training),
         "data.path": _absolute(config.data.path),
         "heldout.path": _absolute(config.heldout.path),
         "out": str(expanded(config.out).absolute()),
@@ -45,8 +49,8 @@ def defaults_of(
         "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
         "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
         "preview.every": config.preview.every or every,
-        "preview.steps": config.preview.steps or min(PREVIEW_STEPS, family.steps),
-        "preview.guidance": family.guidance if config.preview.guidance is None else config.preview.guidance,
+        "preview.steps": config.preview.steps or (few_step.kind.steps if few_step else min(PREVIEW_STEPS, family.steps)),
+        "preview.guidance": guidance if config.preview.guidance is None else config.preview.guidance,
     }
 
 

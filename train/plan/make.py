@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.text.clip_chunks import chunks_needed
+from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
 from train.config import TrainConfig, changed
 from train.data.captions import Count, prompt_of, read_part, shortened
 from train.data.dataset import Sample
 from train.environment import environment_notes, processes_of
+from train.loop.pace import times_due
 from train.lora import encoder_targets, matched, parameter_count
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
-from train.plan.notes import settings_notes
+from train.plan.notes import few_step_notes, settings_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
 
@@ -40,6 +43,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
     free = _free(Path(resolved.out), needed=disk)
+    few_step = few_step_of(found.base.family.few_steps, found.base.record)
     every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
     return Plan(
         config=resolved,
@@ -58,13 +62,16 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         encoders=tuple(found.encoders),
         layers=layers,
         parameters=weights,
+        prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in list(dict.fromkeys(prompts))[:SHOWN]),
-        truncated=tuple(note for prompt in every if (note := _cut(prompt, count))),
+        truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
         estimate=_estimated(found, resolved, weights, latents),
         free_bytes=free,
         disk_bytes=disk,
+        training=found.training,
+        few_step=few_step,
         processes=processes_of(),
-        notes=_notes(found, resolved, prompts, count),
+        notes=(*_notes(found, resolved, prompts, count), *_empty_chunks(every, count, config.prompt_chunks)),
     )
 
 
@@ -124,7 +131,18 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
         share=_share(found),
     )
-    return replace(traced, memory={**traced.memory, "latents": 0 if _streams(config, latents) else latents})
+    few_step = few_step_of(found.base.family.few_steps, found.base.record)
+    memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
+    return replace(traced, memory=memory, seconds=_with_test(config, traced.seconds, few_step))
+
+
+def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_step: FoundFewStep | None) -> Mapping[str, float] | None:
+    """The seconds with those of the few-step test, where there will be one: two rounds of previews in few steps and two in many."""
+    if seconds is None or few_step is None or not config.preview.prompts or not config.preview.steps:
+        return seconds
+    rounds = times_due(0, config.steps, [config.preview.every or config.steps]) + 1
+    few, many = steps_of_test(few_step.kind.steps)
+    return {**seconds, "few-step test": seconds["previews"] / rounds * 2 * (few + many) / config.preview.steps}
 
 
 def _share(found: Checked) -> float:
@@ -146,6 +164,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.dataset.notes,
         *(f"held out: {note}" for note in found.split.notes),
         *found.parts.warnings,
+        *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
         *settings_notes(config, found.split, found.order, prompts, count),
         *optimizer_notes(config, found.trial),
         *environment_notes(config),
@@ -156,18 +175,34 @@ def _tokenised(found: Checked, prompt: str, count: Count) -> str:
     """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
     tokenizer: Any = next(iter(found.parts.tokenizers.values()), None)
     read = read_part(prompt, count)
-    pieces = tokenizer.tokenize(read) if hasattr(tokenizer, "tokenize") else [read]  # a processor, or a family without one
+    pieces = tokenizer.tokenize(read, verbose=False) if hasattr(tokenizer, "tokenize") else [read]  # a processor, or a family without one
     tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in pieces]
     needs, fits = count(prompt)
     return f"{shortened(' | '.join(tokens), LINE)}   ({needs} of {fits} tokens)"
 
 
-def _cut(prompt: str, count: Count) -> str | None:
+def _cut(prompt: str, count: Count, found: Checked) -> str | None:
     """The note of a prompt that the model does not read whole."""
     needs, fits = count(prompt)
     if needs <= fits:
         return None
-    return f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read_part(prompt, count)[-30:]!r})"
+    more = ""
+    if found.base.family.one_chunk is None:
+        more = f"; prompt_chunks={chunks_needed(needs, fits, chunks=found.config.prompt_chunks)} reads all of it"
+    return (
+        f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read_part(prompt, count)[-30:]!r}){more}"
+    )
+
+
+def _empty_chunks(prompts: Sequence[str], count: Count, chunks: int) -> list[str]:
+    """The note on chunks that no prompt reaches."""
+    most = max((chunks_needed(*count(prompt), chunks=chunks) for prompt in prompts), default=1)
+    if most >= chunks:
+        return []
+    return [
+        f"prompt_chunks is {chunks}, and the longest prompt needs {most}: the others are empty chunks, which A1111 and ComfyUI do not add"
+        " to a short prompt"
+    ]
 
 
 def _free(out: Path, *, needed: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from registry.detect.few_step import FoundFewStep
 from train.config import TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.split import TrainSplit
@@ -36,6 +37,24 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     if same and len(set(prompts)) == 1 and captions:
         remarks.append("every image has the same caption")
     return remarks
+
+
+def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[str]:
+    """Training on a few-step build: what it costs, and what to train on instead. `training`: a training adapter is fused."""
+    if found is None:
+        return
+    kind = found.kind
+    yield (
+        f"the base is {kind.title} ({found.evidence}), distilled to {kind.steps} steps; previews are drawn with {kind.steps} steps at"
+        f" guidance {kind.guidance:g} unless preview.steps and preview.guidance are given"
+    )
+    if not training:
+        named = f", such as {kind.training_adapter}" if kind.training_adapter else ""
+        yield (
+            f"a LoRA that is trained on it as it is unlearns the few steps, and its images blur at {kind.steps}: train on {kind.instead}"
+            f" and draw on this one, or give adapter.training=REF, a training adapter for it{named}. At the end a few-step test shows"
+            " what is left"
+        )
 
 
 def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.architectures.text.clip_chunks import MARKS
+from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
 from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample
 from train.data.items import Item, images_by_bucket
+from train.data.wording import counted
 from train.loop.batches import Order
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.rate import learning_rate, warmup_steps
+from train.training_adapter import TrainingAdapter
 
 LISTED = 12  # prompts that are printed; the JSON has all
 
@@ -40,9 +44,12 @@ class Plan:
     parameters: int
     shown: tuple[str, ...]  # prompts as tokenised
     truncated: tuple[str, ...]
+    prompt_tokens: int  # that fit in a prompt, BOS and EOS included
     estimate: Estimate
     free_bytes: int
     disk_bytes: int
+    training: TrainingAdapter | None  # fused into the base while training
+    few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     processes: int  # that share the work, each with batches of its own
     notes: tuple[str, ...] = field(default=())
 
@@ -63,6 +70,8 @@ class Plan:
             "base": {"name": self.base.name, "family": self.base.family.name, "path": str(self.base.path)},
             "pictures": len(self.train),
             "heldout": {"pictures": len(self.heldout), "source": self.heldout_source},
+            "few_step": few_step_json(self.few_step),
+            "training_adapter": self.training.record.name if self.training else None,
             "epochs": self.epochs,
             "text_encoders": list(self.encoders),
             "layers": self.layers,
@@ -111,6 +120,21 @@ class Plan:
         return _text(self)
 
 
+def few_step_json(found: FoundFewStep | None) -> dict[str, Any] | None:
+    """What kind of few-step build a base is; None: it is not known to be one."""
+    if found is None:
+        return None
+    kind = found.kind
+    return {
+        "kind": kind.title,
+        "evidence": found.evidence,
+        "steps": kind.steps,
+        "guidance": kind.guidance,
+        "train_on": kind.instead,
+        "training_adapter": kind.training_adapter,
+    }
+
+
 def _text(plan: Plan) -> str:
     """Lines of 'what   value', then lists where there is something to list."""
     config = plan.config
@@ -134,6 +158,8 @@ def _text(plan: Plan) -> str:
         ("previews", _previews(plan)),
         ("trigger", _trigger(plan)),
         *_clip_skip(plan),
+        *_chunks(plan),
+        *_training(plan),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
@@ -163,7 +189,7 @@ def _buckets(plan: Plan) -> list[tuple[str, str]]:
         return []
     short = sum(len(names) % plan.config.batch_size for names in plan.buckets.values())
     rows = [f"{bucket.width}x{bucket.height}: {len(names)}" for bucket, names in plan.buckets.items()]
-    full = f"; {short} images of an epoch are in batches of fewer than {plan.config.batch_size}" if short else ""
+    full = f"; {counted(short, 'image')} of an epoch in a batch of fewer than {plan.config.batch_size}" if short else ""
     return [("buckets", f"{some(rows, LISTED)}{full}")]
 
 
@@ -197,6 +223,19 @@ def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("clip skip", f"{skip}: the text encoders' last {skip} layers are left out (clip skip {skip + 1} in kohya's and A1111's count)")
     ]
+
+
+def _chunks(plan: Plan) -> list[tuple[str, str]]:
+    chunks, tokens = plan.config.prompt_chunks, plan.prompt_tokens - MARKS
+    if chunks == 1:
+        return []
+    return [("chunks", f"{chunks} of {tokens // chunks} tokens a prompt (max_token_length {tokens} in kohya's count)")]
+
+
+def _training(plan: Plan) -> list[tuple[str, str]]:
+    if plan.training is None:
+        return []
+    return [("fused", f"{plan.training.record.name} while training; previews, held-out loss and the saved adapter are without it")]
 
 
 def _trained(plan: Plan) -> str:

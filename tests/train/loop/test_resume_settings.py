@@ -62,6 +62,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "optim.text_lr",  # test_another_rate_of_the_text_encoders_acts_on_them_alone
     "gradient_checkpointing",  # the same numbers with less memory
     "device",
+    "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
     "schedule.args",  # test_each_option_of_another_schedule_acts
     *(f"schedule.params.{name}" for name in ("power", "timescale", "decay", "fall")),  # the same
