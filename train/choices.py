@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import io
+import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from train.optim import OPTIMIZERS, Groups
 from train.optim_state import has_evaluation_weights
 from train.optim_trial import Trial, try_steps
 from train.schedule import SCHEDULES
+
+LOG = logging.getLogger(__name__)
 
 BESIDE_PARAMS = ("weight_decay", "betas")  # options of optimizers that are settings of optim itself
 WRONG = "These options do not fit:"
@@ -126,12 +129,14 @@ def _class_choice(
 def build_optimizer(choice: Choice, groups: Groups, lr: float) -> Any:
     """The optimizer over these weights, ready to train. Raises Refused for what its constructor refuses."""
     try:
-        with redirect_stdout(sys.stderr):  # some report there, where a command's JSON goes
+        with redirect_stdout(printed := io.StringIO()):  # some print, where a command's JSON goes
             optimizer = choice.function(list(groups), lr=lr, **choice.values)
     except Refused:
         raise
     except Exception as error:  # whatever a class from elsewhere raises
         raise Refused(f"optim.name={choice.name} does not work with these options: {type(error).__name__}: {error}") from error
+    if text := printed.getvalue().strip():
+        LOG.info("%s: %s", choice.name, text)
     if has_evaluation_weights(optimizer):
         optimizer.train()
     return optimizer
