@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from registry.errors import Refused
 from train.optim import OPTIMIZERS, adafactor, adamw, sgd
@@ -45,6 +44,7 @@ def test_adafactor_is_torch_s() -> None:
 
 def test_adafactor_moves_a_weight_that_is_zero_as_transformers_unscaled_one_does() -> None:
     """LoRA's B is zero at first: scaled by its size it would move a thousand times less."""
+    import transformers
 
     def moved(build: Any, **options: Any) -> torch.Tensor:
         weight = torch.nn.Parameter(torch.zeros(3, 2))

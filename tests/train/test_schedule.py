@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from train.config import OptimConfig, ScheduleConfig, ScheduleParams, TrainConfig
 from train.rate import learning_rate
@@ -64,6 +63,8 @@ def ours(name: str, **params: Any) -> list[float]:
     ],
 )
 def test_a_schedule_is_transformers_own(name: str, params: dict[str, Any], peer: str, options: dict[str, Any]) -> None:
+    import transformers
+
     assert ours(name, **params) == pytest.approx(of_transformers(getattr(transformers.optimization, peer), **options), abs=1e-12)
 
 

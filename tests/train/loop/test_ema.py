@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from torch.utils._pytree import tree_leaves
 
@@ -27,6 +26,8 @@ Settings = Callable[..., TrainConfig]
 
 @pytest.mark.parametrize("power", [None, 0.75])
 def test_it_is_diffusers_own(power: float | None) -> None:
+    from diffusers.training_utils import EMAModel
+
     weight = torch.nn.Parameter(torch.zeros(3))
     ema = ema_of(EmaConfig(decay=0.6, power=power), [weight])
     peer = EMAModel([weight], decay=0.6, use_ema_warmup=power is not None, inv_gamma=1.0, power=power or 0.0)
