@@ -20,8 +20,11 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
+from train.masks.views import check_views
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
+from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.optim_notes import check_average
 from train.rate import learning_rate
 from train.training_adapter import TrainingAdapter, find_training_adapter
 
@@ -51,8 +54,8 @@ class Checked:
     order: Order
     device: torch.device
     precision: Precision
+    trial: Trial  # of the optimizer
     training: TrainingAdapter | None  # fused while training
-    moments: int  # numbers that the optimizer keeps for each weight
 
 
 class Attempts:
@@ -81,7 +84,9 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    moments = attempts(lambda: try_optimizer(config))
+    trial = attempts(lambda: try_optimizer(config))
+    if trial:
+        attempts(lambda: check_average(config, trial))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -103,7 +108,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
-    items = items_of(heldout.train, sizes or Sizes(sides=config.sides or (512,))) if heldout else ()
+    sizes_then = sizes or Sizes(sides=config.sides or (512,))
+    items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
+    attempts(lambda: check_views((*items, *held)))
     order = order_of(config, items, processes=processes_of())
     config = (attempts(lambda: in_steps(config, order)) or config) if items else config
     attempts(lambda: learning_rate(config, config.steps - 1))
@@ -114,18 +121,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.data.trigger:
         attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()
-    assert (
-        base
-        and parts
-        and dataset
-        and heldout
-        and targets
-        and precision
-        and device
-        and sizes
-        and encoders is not None
-        and moments is not None
-    )
+    assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
         config=config,
         base=base,
@@ -137,12 +133,12 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         encoders=encoders,
         sizes=sizes,
         items=items,
-        heldout_items=heldout_items(heldout.heldout, sizes),
+        heldout_items=held,
         order=order,
         device=device,
         precision=precision,
+        trial=trial,
         training=training,
-        moments=moments,
     )
 
 

@@ -14,9 +14,10 @@ from train.data.dataset import ImageSet, Sample
 from train.data.items import Item, images_by_bucket
 from train.data.wording import counted
 from train.loop.batches import Order
+from train.masks.mask import counted_masks, summary
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
-from train.rate import learning_rate
+from train.rate import learning_rate, warmup_steps
 from train.training_adapter import TrainingAdapter
 
 LISTED = 12  # prompts that are printed; the JSON has all
@@ -91,6 +92,7 @@ class Plan:
             "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
+            "masks": counted_masks([sample.mask for sample in self.train]),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
         }
@@ -144,6 +146,7 @@ def _text(plan: Plan) -> str:
         ("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"),
         *_buckets(plan),
         ("cropped", _cropped(plan)),
+        *_masks(plan),
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
@@ -204,6 +207,15 @@ def _cropped(plan: Plan) -> str:
     return f"{now}; data.buckets=true crops less"
 
 
+def _masks(plan: Plan) -> list[tuple[str, str]]:
+    masks = [sample.mask for sample in plan.train if sample.mask is not None]
+    if not masks:
+        return []
+    data = plan.config.data
+    rest = f"what they leave out has weight {data.unmasked_weight:g}"
+    return [("masks", f"{summary(masks)}; {rest}{'' if data.normalize_masked_loss else ', an image counts by the share that is kept'}")]
+
+
 def _epochs(plan: Plan) -> str:
     """How often each image is seen, and the steps of an epoch."""
     at = " at each of its sizes" if len(plan.items) > len(plan.train) else ""
@@ -245,7 +257,7 @@ def _trained(plan: Plan) -> str:
 
 
 def _rate(config: TrainConfig) -> str:
-    warm, end = round(config.schedule.warmup * config.steps), learning_rate(config, config.steps - 1)
+    warm, end = warmup_steps(config), learning_rate(config, config.steps - 1)
     return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end"
 
 
