@@ -51,13 +51,13 @@ def _sharpness(values: Any) -> float:
     for lines in (across, down):
         variance += _square(lines - lines.mean())
         bends += _square(lines[:, 2:] - 2 * lines[:, 1:-1] + lines[:, :-2])
-    return float(bends / variance) if variance >= 2.0 else 1.0
+    return bends / variance if variance >= 2.0 else 1.0
 
 
 def _square(values: Any) -> float:
     """The mean of the squares."""
     flat = values.reshape(-1)
-    return float(flat.dot(flat)) / flat.size
+    return float(flat.dot(flat) / flat.size)
 
 
 def _detail(image: Image) -> float:
