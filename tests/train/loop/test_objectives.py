@@ -8,15 +8,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from registry.errors import Refused
 from registry.store import Store
 from tests import tiny
-from tests.tiny_families import builds, module_of
 from tests.train.loop.test_resume import only_run, same_file
 from train import run
 from train.choices import objective_functions
 from train.config import CheckpointConfig, ObjectiveConfig, ObjectiveParams, PreviewConfig, TrainConfig
-from train.loop.step import TrainState, denoising_pass
+from train.loop.step import TrainState
 from train.objective.targets import objective_of
 
 Settings = Callable[..., TrainConfig]
@@ -125,61 +123,3 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_noise(
         {"ss_zero_terminal_snr": "True"} if chosen.zero_terminal_snr else {"ss_noise_offset": "0.05", "ss_multires_noise_discount": "0.3"}
     )
     assert expected.items() <= header.items() and ("ss_zero_terminal_snr" in header) == chosen.zero_terminal_snr
-
-
-def test_what_does_not_suit_the_base_is_refused_and_the_unusual_is_noted(settings: Settings, store: Store) -> None:
-    with pytest.raises(Refused, match="needs a base that predicts v; this one predicts epsilon"):
-        run.plan(settings(objective=ObjectiveConfig(zero_terminal_snr=True)), store)
-    with pytest.raises(Refused, match=r"objective\.max_timestep must be above objective\.min_timestep"):
-        run.plan(settings(objective=ObjectiveConfig(min_timestep=400.0, max_timestep=300.0)), store)
-    plan = run.plan(settings(objective=objective(OPTIONS["offset and perturbation"], min_timestep=100.0)), store)
-    text = plan.to_text()
-    assert "offset+perturbation" in text and "uniform, from 100 to the last alone" in text
-    flow = {"base": str(tiny.shared_folder("sd3")), "resolution": module_of("sd3").SIZE}
-    with pytest.raises(Refused, match=r"objective\.noise=offset: the base is a flow model"):
-        run.plan(settings(**flow, objective=ObjectiveConfig(noise="offset")), store)
-    noted = run.plan(settings(**flow, objective=ObjectiveConfig(weighting="min_snr")), store).notes
-    assert any("objective.weighting=min_snr is defined on a diffusion model's loss" in note for note in noted)
-
-
-def test_two_resolutions_have_two_time_shifts(settings: Settings, prepared: Prepared) -> None:
-    """FLUX.1's shift follows the number of tokens: the larger size is trained towards noise."""
-    config = settings(base=str(tiny.shared_folder("flux1")), resolution=[64, 128])
-    work = prepared(config)
-    assert work.plan.config.objective.shift is None and "by size" in work.plan.to_text()
-    family, parts = work.plan.base.family, work.state.parts
-    small, large = (family.shift(parts, side, side) for side in (64, 128))
-    assert dict(work.state.objective.shifts) == {(8, 8): pytest.approx(small / large), (16, 16): 1.0}
-    means: dict[tuple[int, ...], list[float]] = {}
-    for step in range(8):
-        for batch, *_ in work.state.order.step(step):
-            made = denoising_pass(work.state, step, batch, len(batch.items))
-            means.setdefault(tuple(made.noisy.shape[2:]), []).append(made.timesteps.mean().item())
-    assert set(means) == {(8, 8), (16, 16)}
-    given = prepared(settings(base=config.base, resolution=[64, 128], objective=ObjectiveConfig(shift=2.0), name="given"))
-    assert given.plan.config.objective.shift == 2.0 and not given.state.objective.shifts
-
-
-@pytest.mark.parametrize("name", sorted({name for name, _ in builds()}))
-def test_every_objective_is_finite_or_refused_on_every_family(name: str) -> None:
-    """Weights, rows and losses of each entry of the tables on the family's own scheduler."""
-    from train.objective.timesteps import TIMESTEPS
-    from train.objective.weighting import WEIGHTINGS
-
-    _, parts = tiny.tiny_parts(name)
-    flow = parts.prediction == "flow"
-    image = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    tried: list[dict[str, Any]] = [{"weighting": entry} for entry in WEIGHTINGS]
-    tried += [{"timesteps": entry} for entry in TIMESTEPS]
-    for options in [*tried, {"noise": "perturbation"}, {"noise": "offset"}, {"loss": "huber", "params": {"schedule": "snr"}}]:
-        functions = objective_functions(objective(options))
-        odd = options.get("weighting") in ("cosmap", "sigma_sqrt", "bell") if not flow else options.get("noise") == "offset"
-        if odd:
-            with pytest.raises(Refused):
-                objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, functions)
-            continue
-        found = objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, functions)
-        rows = found.rows(torch.tensor([0.1, 0.9]))
-        noisy, target = found.noisy_and_target(image, image.flip(0), rows)
-        values = found.losses(noisy, target, rows)
-        assert bool((rows[1] > rows[0]) and values.isfinite().all() and (values >= 0).all())
