@@ -56,7 +56,7 @@ def check_preserve(config: TrainConfig, samples: Iterable[Sample]) -> None:
     held = sorted(word for word in triggers if has_trigger(name, word))
     if held:
         raise Refused(
-            f"objective.preserve_class={name!r} contains the trigger {held[0]!r}, which would be held to the base too. Give the class alone."
+            f"objective.preserve_class={name!r} contains the trigger {held[0]!r}, which would be held to the base too. Give the class."
         )
 
 
