@@ -124,7 +124,7 @@ def make_masks(job: Job, *, threshold: float | None = None, expand: int = 0, rep
     for done, (image, mask) in enumerate(job.targets, 1):
         pixels = read_image(image.read_bytes()).image
         grey = as_mask(job.segmenter(pixels), pixels.size, threshold=threshold, expand=expand)
-        if grey.getextrema()[1] < FOUND:
+        if not any(grey.histogram()[FOUND:]):
             made.empty.append(image)
         else:
             _write(mask, grey)
