@@ -1,6 +1,7 @@
 """Segmentation models as ONNX files, written here: their answer is that of the formula."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -31,7 +32,7 @@ def dark_is_kept(file: Path, *, classes: int = 1) -> Path:
     return file
 
 
-PLAIN = {"size": 8, "mean": (0.0, 0.0, 0.0), "deviation": (1.0, 1.0, 1.0)}
+PLAIN: dict[str, Any] = {"size": 8, "mean": (0.0, 0.0, 0.0), "deviation": (1.0, 1.0, 1.0)}
 
 
 @pytest.mark.parametrize(("classes", "labels"), [(1, ()), (2, ("1",))])
