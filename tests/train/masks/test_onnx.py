@@ -16,7 +16,7 @@ def dark_is_kept(file: Path, *, classes: int = 1) -> Path:
     import onnx
     from onnx import TensorProto, helper
 
-    values = {"axes": ([1], TensorProto.INT64), "half": ([0.5], TensorProto.FLOAT), "slope": ([8.0], TensorProto.FLOAT)}
+    values: dict[str, Any] = {"axes": ([1], TensorProto.INT64), "half": ([0.5], TensorProto.FLOAT), "slope": ([8.0], TensorProto.FLOAT)}
     constants = [helper.make_tensor(name, kind, [1], value) for name, (value, kind) in values.items()]
     nodes = [
         helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=1),
