@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from registry.files.locks import held
 from registry.home import home_dir
-from registry.parts import Parts
+from registry.parts import Conditioning, Parts
 from registry.progress import Report, Tick
-from train.choices import build_optimizer, choose_optimizer, objective_functions
+from train.choices import build_optimizer, choose_objective, choose_optimizer, objective_functions
 from train.loop.cache import Cache
-from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
-from train.loop.preview import PromptPreviews, encode_unconditional
+from train.loop.contrast import contrasted
+from train.loop.encode import Latents, Prompts, Texts, cached_bytes, drawn_latents, encode_latents, encode_texts, release
+from train.loop.preview import PromptPreviews, encode_no_prompt, encode_unconditional
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
@@ -24,6 +25,8 @@ from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
 from train.run_types import Log
+from train.slider.run import SliderRun
+from train.slider.scale import AdapterScale
 from train.training_adapter import fuse
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Work:
     state: TrainState
     probe: Probe | None
     previews: PromptPreviews | None
+    slider: SliderRun | None = None
     report: Report
     out: Log
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -60,26 +64,72 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
+        passes = images.passes()
+    count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts))
     trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
-    out(f"encoded {len(plan.train) + len(plan.heldout)} images ({kept} in memory); {trained or 'the text encoders are freed'}")
+    out(f"encoded {count} images ({kept} in memory); {trained or 'the text encoders are freed'}")
     if plan.encoders:
         for encoder in parts.text_encoders.values():
             encoder.to(device)
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
+    slider = _set_passes(plan, state, passes)
     probe = None
     if held_latents is not None and held_texts is not None:
         names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
         probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
     previews = None
     if preview_texts is not None:
-        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, unconditional=unconditional, report=report)
+        previews = PromptPreviews(
+            config=config,
+            folder=place,
+            texts=preview_texts,
+            unconditional=unconditional,
+            report=report,
+            scale=slider.scale if slider else None,
+        )
     else:
         parts.vae = nn.Module()  # nothing will be decoded: it is freed too
     inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
-    return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
+    return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
+
+
+def _set_passes(plan: Plan, state: TrainState, passes: _Passes) -> SliderRun | None:
+    """Give the state the passes of its objective; the slider, where it is one."""
+    slider = None
+    if plan.slider is not None and passes.texts is not None:
+        pairs = 0 if plan.slider.by_text else len(plan.items) // 2
+        slider = SliderRun(
+            slider=plan.slider,
+            texts=passes.texts,
+            unconditional=passes.unconditional,
+            guidance=drawing_guidance(plan),
+            scale=AdapterScale(state.modules),
+            drawn=plan.drawn,
+            pairs=pairs,
+        )
+        state.make_pass, state.extras = slider.make_pass, [*state.extras, slider.opposite]
+        if plan.config.gradient_checkpointing:
+            slider.scale.recompute()
+    contrast = choose_objective(plan.config.objective, str(plan.config.objective.timesteps))["contrast"]
+    if contrast.name != "none":
+        state.make_pass = contrasted(state.make_pass, contrast, passes.unconditional)
+    return slider
+
+
+def drawing_guidance(plan: Plan) -> float:
+    """The guidance that a slider's images are drawn with."""
+    return plan.few_step.kind.guidance if plan.few_step else plan.base.family.guidance
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What passes of another kind than denoising need: a slider's prompts, and the encoding of no prompt."""
+
+    texts: Texts | None
+    unconditional: Conditioning | None
 
 
 def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
@@ -138,6 +188,8 @@ class _Encoder:
     def latents(self) -> tuple[Latents, Latents | None]:
         """Of the training images, and of the held-out ones (None without any)."""
         plan = self.plan
+        if plan.drawn:
+            return drawn_latents(plan.base.family, self.parts, plan.items), None
         every = encode_latents(
             plan.base.family,
             self.parts,
@@ -149,6 +201,20 @@ class _Encoder:
         )
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
+
+    def passes(self) -> _Passes:
+        """A slider's prompts (one empty prompt for pairs of images, which are not used), and no prompt where a pass needs it."""
+        plan, family = self.plan, self.plan.base.family
+        texts = None
+        if plan.slider is not None:
+            cache = Cache("texts", note=self.out)
+            skip = plan.config.clip_skip
+            prompts = plan.slider.prompts
+            texts = encode_texts(family, self.parts, prompts, device=self.device, clip_skip=skip, cache=cache, report=self.report)
+        if plan.config.objective.contrast == "guidance":
+            return _Passes(texts, encode_no_prompt(family, self.parts, device=self.device))
+        guidance = drawing_guidance(plan) if plan.slider is not None else 0.0
+        return _Passes(texts, encode_unconditional(family, self.parts, guidance=guidance, device=self.device) if plan.slider else None)
 
     def texts(self) -> tuple[Texts, Texts | None, Texts | None]:
         """Of the training prompts, the held-out ones, the previews'."""

@@ -1,0 +1,1 @@
+"""Concept sliders: their set, their passes, what they reach."""
