@@ -88,6 +88,7 @@ class Findings:
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    alike: list[list[int]] = field(default_factory=list)  # places of samples that show one image, equal files among them
 
 
 def read_set(config: DataConfig, *, path: str | None = None, report: Report = silent) -> ImageSet:
@@ -199,7 +200,8 @@ def _note_twins(found: Findings) -> None:
     if twins:
         found.notes.append(f"the same image several times: {some(twins, MOST, between='; ')}")
     alike = []
-    for places in near_duplicates(found.samples):
+    found.alike = near_duplicates(found.samples)
+    for places in found.alike:
         group = [found.samples[place] for place in places]
         if len({sample.sha256 for sample in group}) > 1:
             alike.append(" ~ ".join(sample.name for sample in group))

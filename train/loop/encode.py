@@ -239,6 +239,7 @@ def encode_texts(
     common: dict[str, Any] = {"kind": "text", "version": VERSION, "family": family.name, "encoding": family.encoding_version}
     common["encoders"] = module_hash(*encoders)
     common |= {"config": dict(parts.config), "dtype": str(parts.dtype)} | ({"clip_skip": clip_skip} if clip_skip else {})
+    common |= {"prompt_chunks": parts.prompt_chunks} if parts.prompt_chunks > 1 else {}
     for encoder in encoders:
         encoder.to(device)
     distinct = list(dict.fromkeys(prompts))

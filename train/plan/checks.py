@@ -94,6 +94,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
     functions = attempts(lambda: choose_objective(config.objective, sampling))
+    if base:
+        attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     slider = attempts(lambda: slider_of(config.objective)) if functions else None
     dataset = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
     heldout = attempts(lambda: slider_split(dataset) if slider else choose_split(config, dataset, report)) if dataset else None

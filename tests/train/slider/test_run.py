@@ -19,6 +19,7 @@ from train import run
 from train.config import CheckpointConfig, DataConfig, ObjectiveConfig, ObjectiveParams, PreviewConfig, TrainConfig, changed
 
 Settings = Callable[..., TrainConfig]
+Prepared = Callable[[TrainConfig], Any]
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")
 
 
@@ -90,7 +91,7 @@ def test_a_run_without_images_ends_as_a_plain_lora_that_names_its_ends(
         assert (folder / name).read_bytes() == (straight.folder / name).read_bytes(), name
 
 
-def test_what_a_place_draws_depends_on_no_batch(by_text: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
+def test_what_a_place_draws_depends_on_no_batch(by_text: Settings, prepared: Prepared) -> None:
     held = objective(positive="red", negative="blue", preserve=["a disc", "a cat"])
     whole = prepared(by_text(batch_size=4, objective=held))
     parts = prepared(by_text(batch_size=2, accumulate=2, objective=held))
@@ -104,7 +105,7 @@ def test_what_a_place_draws_depends_on_no_batch(by_text: Settings, prepared: Cal
     assert torch.allclose(whole.state.step(1).losses, parts.state.step(1).losses, rtol=1e-3)
 
 
-def test_the_loss_of_an_untrained_adapter_is_that_of_the_direction(by_text: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
+def test_the_loss_of_an_untrained_adapter_is_that_of_the_direction(by_text: Settings, prepared: Prepared) -> None:
     work = prepared(by_text(batch_size=2))
     made = work.slider.make_pass(work.state, 0, work.state.order.step(0)[0][0], 2)
     half = (made.target - made.opposite_target) / 2  # guidance times the difference of the two prompts
@@ -113,9 +114,7 @@ def test_the_loss_of_an_untrained_adapter_is_that_of_the_direction(by_text: Sett
 
 
 @pytest.mark.parametrize(("family", "variant"), [("flux1", "dev"), ("z_image", None), ("sdxl", None)])
-def test_other_families_learn_sliders_too(
-    family: str, variant: str | None, by_text: Settings, prepared: Callable[[TrainConfig], Any]
-) -> None:
+def test_other_families_learn_sliders_too(family: str, variant: str | None, by_text: Settings, prepared: Prepared) -> None:
     options = {"variant": variant} if variant else {}
     base = tiny.shared_folder(family, **options)
     size = tiny.SIZES.get(family) or module_of(family).SIZE
@@ -126,9 +125,7 @@ def test_other_families_learn_sliders_too(
     assert any(not old.equal(weight) for old, (_, weight) in zip(before, work.state.weights, strict=True))
 
 
-def test_a_prompt_slider_on_images_noises_them(
-    by_text: Settings, images: Path, store: Store, prepared: Callable[[TrainConfig], Any]
-) -> None:
+def test_a_prompt_slider_on_images_noises_them(by_text: Settings, images: Path, store: Store, prepared: Prepared) -> None:
     config = by_text(data=DataConfig(path=str(images)))
     assert any("captions are not used" in note for note in run.plan(config, store).notes)
     work = prepared(config)
@@ -140,9 +137,7 @@ def test_a_prompt_slider_on_images_noises_them(
     assert work.probe is None
 
 
-def test_pairs_of_images_share_noise_and_timestep(
-    settings: Settings, store: Store, tmp_path: Path, prepared: Callable[[TrainConfig], Any]
-) -> None:
+def test_pairs_of_images_share_noise_and_timestep(settings: Settings, store: Store, tmp_path: Path, prepared: Prepared) -> None:
     for number, end in enumerate(("positive", "negative")):
         tiny.tiny_dataset(tmp_path / "pairs" / end, 3, seed=number)
     config = settings(data=DataConfig(path=str(tmp_path / "pairs")), objective=objective(draw_steps=None))
