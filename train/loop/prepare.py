@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.files.locks import held
 from registry.home import home_dir
-from registry.parts import Conditioning, Parts
+from registry.parts import Parts
 from registry.progress import Report, Tick
-from train.choices import build_optimizer, choose_objective, choose_optimizer, objective_functions
+from train.choices import build_optimizer, choose_optimizer, objective_functions
+from train.data.dataset import Sample
 from train.loop.cache import Cache
-from train.loop.contrast import contrasted
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, drawn_latents, encode_latents, encode_texts, release
-from train.loop.preview import PromptPreviews, encode_no_prompt, encode_unconditional
+from train.loop.preview import PromptPreviews, encode_unconditional
+from train.loop.probes import Probes, other_captions, probed
 from train.loop.step import TrainState, denoiser_call
-from train.loop.validation import Probe
+from train.loop.validation import Probe, points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.objective.targets import objective_of
 from train.output import folder
@@ -25,8 +26,8 @@ from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
 from train.run_types import Log
+from train.slider.passes import encode_passes, set_passes
 from train.slider.run import SliderRun
-from train.slider.scale import AdapterScale
 from train.training_adapter import fuse
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Work:
     plan: Plan
     folder: Path
     state: TrainState
-    probe: Probe | None
+    probe: Probes | None
     previews: PromptPreviews | None
     slider: SliderRun | None = None
     report: Report
@@ -60,11 +61,11 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
-        texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
+        texts, held_texts, preview_texts, probed_texts = images.texts() if not plan.encoders else images.prompts()
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
-        passes = images.passes()
+        passes = encode_passes(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts))
     trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
@@ -75,11 +76,10 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
-    slider = _set_passes(plan, state, passes)
+    slider = set_passes(plan, state, passes)
     probe = None
     if held_latents is not None and held_texts is not None:
-        names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
-        probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
+        probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
     previews = None
     if preview_texts is not None:
         previews = PromptPreviews(
@@ -94,42 +94,6 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         parts.vae = nn.Module()  # nothing will be decoded: it is freed too
     inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
     return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
-
-
-def _set_passes(plan: Plan, state: TrainState, passes: _Passes) -> SliderRun | None:
-    """Give the state the passes of its objective; the slider, where it is one."""
-    slider = None
-    if plan.slider is not None and passes.texts is not None:
-        pairs = 0 if plan.slider.by_text else len(plan.items) // 2
-        slider = SliderRun(
-            slider=plan.slider,
-            texts=passes.texts,
-            unconditional=passes.unconditional,
-            guidance=drawing_guidance(plan),
-            scale=AdapterScale(state.modules),
-            drawn=plan.drawn,
-            pairs=pairs,
-        )
-        state.make_pass, state.extras = slider.make_pass, [*state.extras, slider.opposite]
-        if plan.config.gradient_checkpointing:
-            slider.scale.recompute()
-    contrast = choose_objective(plan.config.objective, str(plan.config.objective.timesteps))["contrast"]
-    if contrast.name != "none":
-        state.make_pass = contrasted(state.make_pass, contrast, passes.unconditional)
-    return slider
-
-
-def drawing_guidance(plan: Plan) -> float:
-    """The guidance that a slider's images are drawn with."""
-    return plan.few_step.kind.guidance if plan.few_step else plan.base.family.guidance
-
-
-@dataclass(frozen=True)
-class _Passes:
-    """What passes of another kind than denoising need: a slider's prompts, and the encoding of no prompt."""
-
-    texts: Texts | None
-    unconditional: Conditioning | None
 
 
 def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
@@ -202,40 +166,56 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def passes(self) -> _Passes:
-        """A slider's prompts (one empty prompt for pairs of images, which are not used), and no prompt where a pass needs it."""
-        plan, family = self.plan, self.plan.base.family
-        texts = None
-        if plan.slider is not None:
-            cache = Cache("texts", note=self.out)
-            skip = plan.config.clip_skip
-            prompts = plan.slider.prompts
-            texts = encode_texts(family, self.parts, prompts, device=self.device, clip_skip=skip, cache=cache, report=self.report)
-        if plan.config.objective.contrast == "guidance":
-            return _Passes(texts, encode_no_prompt(family, self.parts, device=self.device))
-        guidance = drawing_guidance(plan) if plan.slider is not None else 0.0
-        return _Passes(texts, encode_unconditional(family, self.parts, guidance=guidance, device=self.device) if plan.slider else None)
-
-    def texts(self) -> tuple[Texts, Texts | None, Texts | None]:
-        """Of the training prompts, the held-out ones, the previews'."""
+    def texts(self) -> tuple[Texts, Texts | None, Texts | None, Texts]:
+        """Of the training prompts, the held-out ones, the previews', those of the training images that are measured."""
         plan = self.plan
-        previews = plan.config.preview.prompts or []
+        previews, measured = plan.config.preview.prompts or [], _measured_prompts(plan)
         counts = (len(plan.prompts), len(plan.heldout_prompts), len(previews))
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*plan.prompts, *plan.heldout_prompts, *previews],
+            [*plan.prompts, *plan.heldout_prompts, *previews, *measured],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
             report=self.report,
         )
-        first, second = counts[0], counts[0] + counts[1]
+        first, second, third = counts[0], counts[0] + counts[1], sum(counts)
         held = every.part(first, second) if counts[1] else None
-        return every.part(0, first), held, every.part(second, sum(counts)) if counts[2] else None
+        drawn = every.part(second, third) if counts[2] else None
+        return every.part(0, first), held, drawn, every.part(third, third + len(measured))
 
-    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None]:
+    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None, Prompts]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
         training, held, previews = (tuple(some or ()) for some in (plan.prompts, plan.heldout_prompts, plan.config.preview.prompts))
-        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None
+        measured = Prompts(tuple(_measured_prompts(plan)))
+        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None, measured
+
+
+def _measured_prompts(plan: Plan) -> list[str]:
+    """Of the training images that are measured beside the held-out ones."""
+    return [plan.prompts[image] for image in probed(len(plan.train))]
+
+
+def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple[Latents, Texts | Prompts]) -> Probes:
+    """Held-out images and some training images, all at the same number of timesteps."""
+    points = points_of(len(plan.heldout))
+    chosen = probed(len(plan.train))
+    first = {item.image: number for number, item in reversed(list(enumerate(plan.items)))}  # of several sizes the smallest
+    some = [plan.train[image] for image in chosen]
+    return Probes(
+        heldout=_probe(plan.heldout, *heldout, points),
+        trained=_probe(some, trained[0].of([first[image] for image in chosen]), trained[1], points),
+        captions=other_captions(plan.heldout_prompts),
+    )
+
+
+def _probe(samples: Sequence[Sample], latents: Latents, texts: Texts | Prompts, points: int) -> Probe:
+    return Probe(
+        latents=latents,
+        texts=texts,
+        sha256s=[sample.sha256 for sample in samples],
+        names=[sample.name for sample in samples],
+        points=points,
+    )

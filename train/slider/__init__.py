@@ -1,1 +1,1 @@
-"""Concept sliders: their set, their passes, what they reach."""
+"""Passes of other kinds than denoising: concept sliders with their set and what they reach, targets that keep guidance."""
