@@ -21,8 +21,8 @@ def test_contrastive_flow_matching_has_the_gradient_of_its_paper() -> None:
     assert moved.tolist() == pytest.approx([1.125, -3.0])  # (1 - 0.1) / 0.8, (-2 - 0.4) / 0.8
     prediction = torch.tensor([0.3, 0.7], requires_grad=True)
     paper = (prediction - TARGET).square().sum() - weight * (prediction - OTHER).square().sum()
-    ours = (1 - weight) * (prediction - moved).square().sum()
-    assert torch.autograd.grad(paper, prediction)[0].allclose(torch.autograd.grad(ours, prediction)[0])
+    moved_loss = (1 - weight) * (prediction - moved).square().sum()
+    assert torch.autograd.grad(paper, prediction)[0].allclose(torch.autograd.grad(moved_loss, prediction)[0])
 
 
 def test_half_precision_is_taken_in_fp32() -> None:
