@@ -20,6 +20,7 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
+from train.masks.views import check_views
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
 from train.objective.targets import TARGETS, objective_of
@@ -108,7 +109,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
-    items = items_of(heldout.train, sizes or Sizes(sides=config.sides or (512,))) if heldout else ()
+    sizes_then = sizes or Sizes(sides=config.sides or (512,))
+    items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
+    attempts(lambda: check_views((*items, *held)))
     pairs = len(items) // 2 if slider and not slider.by_text else 0  # the negative images' items are behind the positive ones'
     order = order_of(config, items[:pairs] if pairs else items, processes=processes_of())
     attempts(lambda: _contrast(config, parts, is_slider=slider is not None))
@@ -144,7 +147,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         encoders=encoders,
         sizes=sizes,
         items=items,
-        heldout_items=heldout_items(heldout.heldout, sizes),
+        heldout_items=held,
         order=order,
         slider=slider,
         device=device,
