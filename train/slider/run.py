@@ -59,9 +59,10 @@ class SliderRun:
         assert isinstance(made, SliderPass)
         with self.scale.at(-1.0):
             other = state.predict(state.model, made.opposite_noisy, made.timesteps, made.text, made.crops)
+        weights = None if made.weights is None else made.weights.to(state.device)
         losses = state.objective.losses
-        at_one = losses(prediction, made.target.to(state.device), made.rows)
-        return (losses(other, made.opposite_target.to(state.device), made.rows) - at_one) / 2
+        at_one = losses(prediction, made.target.to(state.device), made.rows, weights)
+        return (losses(other, made.opposite_target.to(state.device), made.rows, weights) - at_one) / 2
 
     def text(self, held: Sequence[int], which: int) -> Conditioning:
         """The batch's target (0), positive (1) or negative prompts (2), each under the text that is held."""
