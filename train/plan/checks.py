@@ -24,7 +24,9 @@ from train.masks.views import check_views
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
 from train.objective.targets import TARGETS, objective_of
+from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.optim_notes import check_average
 from train.rate import learning_rate
 from train.slider.dataset import slider_dataset, slider_split
 from train.training_adapter import TrainingAdapter, find_training_adapter
@@ -55,9 +57,9 @@ class Checked:
     order: Order
     device: torch.device
     precision: Precision
+    trial: Trial  # of the optimizer
     training: TrainingAdapter | None  # fused while training
     slider: Slider | None
-    moments: int  # numbers that the optimizer keeps for each weight
 
 
 class Attempts:
@@ -86,7 +88,9 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    moments = attempts(lambda: try_optimizer(config))
+    trial = attempts(lambda: try_optimizer(config))
+    if trial:
+        attempts(lambda: check_average(config, trial))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -124,18 +128,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.data.trigger:
         attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()
-    assert (
-        base
-        and parts
-        and dataset
-        and heldout
-        and targets
-        and precision
-        and device
-        and sizes
-        and encoders is not None
-        and moments is not None
-    )
+    assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
         config=config,
         base=base,
@@ -152,8 +145,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         slider=slider,
         device=device,
         precision=precision,
+        trial=trial,
         training=training,
-        moments=moments,
     )
 
 
