@@ -58,7 +58,8 @@ def _network(values: Values, to: Converted) -> None:
         targets = "convolutions"
         if (float(dim), float(conv_alpha)) != (float(rank), float(alpha or rank)):
             to.fault(
-                f"network_args conv_dim={dim}, conv_alpha={conv_alpha}: convolutions have the rank and alpha of the other layers ({rank:g}, {alpha:g}).",
+                f"network_args conv_dim={dim}, conv_alpha={conv_alpha}: convolutions have the rank and alpha of the other layers"
+                f" ({rank:g}, {alpha:g}).",
                 unless=("lora.targets",),
             )
     to.set("lora.targets", targets, "network_module")
@@ -163,7 +164,7 @@ def _shape(name: str, values: Values, to: Converted) -> None:
         to.set("schedule.params.min_factor", min(1.0, POLYNOMIAL_END / rate) if rate else 0.0, "lr_scheduler, which ends at 1e-7")
 
 
-def _warmup(values: Values, to: Converted, warm: float) -> None:
+def _warmup(values: Values, to: Converted, warm: Any) -> None:
     """A share where it is written with a point, else a count of steps."""
     if isinstance(warm, float) or not warm:
         to.set("schedule.warmup", float(warm), "lr_warmup_steps")
