@@ -74,7 +74,11 @@ class Latents:
 
     def part(self, begin: int, end: int) -> Latents:
         """The latents of items begin..end-1."""
-        return replace(self, first=self.first[begin:end], shapes=self.shapes[begin:end])
+        return self.of(range(begin, end))
+
+    def of(self, items: Sequence[int]) -> Latents:
+        """The latents of these items."""
+        return replace(self, first=tuple(self.first[item] for item in items), shapes=tuple(self.shapes[item] for item in items))
 
     def view(self, items: Sequence[int], views: Sequence[int] | None = None) -> LatentBatch:
         """The views of these items, all of one size; None: their first ones."""

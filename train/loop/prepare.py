@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,13 @@ from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions
+from train.data.dataset import Sample
 from train.loop.cache import Cache
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
+from train.loop.probes import Probes, other_captions, probed
 from train.loop.step import TrainState, denoiser_call
-from train.loop.validation import Probe
+from train.loop.validation import Probe, points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.objective.targets import objective_of
 from train.output import folder
@@ -37,7 +39,7 @@ class Work:
     plan: Plan
     folder: Path
     state: TrainState
-    probe: Probe | None
+    probe: Probes | None
     previews: PromptPreviews | None
     report: Report
     out: Log
@@ -56,7 +58,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
-        texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
+        texts, held_texts, preview_texts, probed_texts = images.texts() if not plan.encoders else images.prompts()
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
@@ -71,8 +73,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
     probe = None
     if held_latents is not None and held_texts is not None:
-        names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
-        probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
+        probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
     previews = None
     if preview_texts is not None:
         previews = PromptPreviews(config=config, folder=place, texts=preview_texts, unconditional=unconditional, report=report)
@@ -150,26 +151,56 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def texts(self) -> tuple[Texts, Texts | None, Texts | None]:
-        """Of the training prompts, the held-out ones, the previews'."""
+    def texts(self) -> tuple[Texts, Texts | None, Texts | None, Texts]:
+        """Of the training prompts, the held-out ones, the previews', those of the training images that are measured."""
         plan = self.plan
-        previews = plan.config.preview.prompts or []
+        previews, measured = plan.config.preview.prompts or [], _measured_prompts(plan)
         counts = (len(plan.prompts), len(plan.heldout_prompts), len(previews))
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*plan.prompts, *plan.heldout_prompts, *previews],
+            [*plan.prompts, *plan.heldout_prompts, *previews, *measured],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
             report=self.report,
         )
-        first, second = counts[0], counts[0] + counts[1]
+        first, second, third = counts[0], counts[0] + counts[1], sum(counts)
         held = every.part(first, second) if counts[1] else None
-        return every.part(0, first), held, every.part(second, sum(counts)) if counts[2] else None
+        drawn = every.part(second, third) if counts[2] else None
+        return every.part(0, first), held, drawn, every.part(third, third + len(measured))
 
-    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None]:
+    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None, Prompts]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
         training, held, previews = (tuple(some or ()) for some in (plan.prompts, plan.heldout_prompts, plan.config.preview.prompts))
-        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None
+        measured = Prompts(tuple(_measured_prompts(plan)))
+        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None, measured
+
+
+def _measured_prompts(plan: Plan) -> list[str]:
+    """Of the training images that are measured beside the held-out ones."""
+    return [plan.prompts[image] for image in probed(len(plan.train))]
+
+
+def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple[Latents, Texts | Prompts]) -> Probes:
+    """Held-out images and some training images, all at the same number of timesteps."""
+    points = points_of(len(plan.heldout))
+    chosen = probed(len(plan.train))
+    first = {item.image: number for number, item in reversed(list(enumerate(plan.items)))}  # of several sizes the smallest
+    some = [plan.train[image] for image in chosen]
+    return Probes(
+        heldout=_probe(plan.heldout, *heldout, points),
+        trained=_probe(some, trained[0].of([first[image] for image in chosen]), trained[1], points),
+        captions=other_captions(plan.heldout_prompts),
+    )
+
+
+def _probe(samples: Sequence[Sample], latents: Latents, texts: Texts | Prompts, points: int) -> Probe:
+    return Probe(
+        latents=latents,
+        texts=texts,
+        sha256s=[sample.sha256 for sample in samples],
+        names=[sample.name for sample in samples],
+        points=points,
+    )
