@@ -99,7 +99,7 @@ def _optimizer(values: Values, to: Converted) -> str | None:
         _class_options(options, to)
         return kind
     if name is None or name not in OPTIMIZERS:
-        known = ", ".join(word for word, ours in NAMES.items() if word and ours in OPTIMIZERS)
+        known = ", ".join(word for word, found in NAMES.items() if word and found in OPTIMIZERS)
         to.fault(
             f"{source}={kind}: of sd-scripts' there are {known} here, and the import path of a class. Give optim.name.",
             unless=("optim.name",),

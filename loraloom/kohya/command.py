@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Faults, LoomError, Refused
+from registry.home import expanded
 
 if TYPE_CHECKING:
     from loraloom.hydra.job import Job
@@ -47,9 +48,9 @@ def _apart(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
         if name != SWITCH:
             rest.append(word)
             continue
-        paths += [Path(value).expanduser()] if equals else []
+        paths += [expanded(value)] if equals else []
         while not equals and words and words[0].endswith(".toml") and ("=" not in words[0] or Path(words[0]).is_file()):
-            paths.append(Path(words.pop(0)).expanduser())
+            paths.append(expanded(words.pop(0)))
     if not paths:
         raise Refused(f"{SWITCH} needs sd-scripts' TOML files after it: {SWITCH} config.toml dataset.toml.")
     return paths, rest

@@ -8,6 +8,7 @@ from typing import Any
 from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
 from loraloom.kohya.files import Files
+from registry.home import expanded
 from train.data.images import is_image
 
 RUN_WIDE = {  # subset's key -> our setting, which holds for the whole run
@@ -30,7 +31,6 @@ REFUSED = {  # subset's key -> why it is a fault where it is given
     "caption_dropout_every_n_epochs": "give caption_dropout_rate",
     "custom_attributes": "no such attributes are read",
     "metadata_file": "images with captions in files beside them are read",
-    "conditioning_data_dir": "no ControlNet is trained",
 }
 IGNORED = {
     "cache_info": "images are read once and kept by content",
@@ -106,9 +106,21 @@ def _one_for_all(subsets: list[_Subset], values: Values, to: Converted) -> None:
     share = _same("validation_split", subsets, to, "heldout.share")
     if share:
         to.set("heldout.share", share, "validation_split")
-    if _same("alpha_mask", subsets, to, "data.masks"):
-        to.set("data.masks", "alpha", "alpha_mask")
+    _masks(subsets, values, to)
     _sizes(subsets, to)
+
+
+def _masks(subsets: list[_Subset], values: Values, to: Converted) -> None:
+    """The alpha channel, or with masked_loss a folder of masks; sd-scripts takes the mean over the whole image."""
+    alpha, folder = _same("alpha_mask", subsets, to, "data.masks"), _same("conditioning_data_dir", subsets, to, "data.masks")
+    masked = values["masked_loss"]
+    if folder and not masked:
+        to.fault("conditioning_data_dir without masked_loss: no ControlNet is trained. Leave it out.")
+    elif masked and not (alpha or folder):
+        to.fault("masked_loss without alpha_mask or conditioning_data_dir: there are no masks.", unless=("data.masks",))
+    elif alpha or folder:
+        to.set("data.masks", "alpha" if alpha else folder, "alpha_mask" if alpha else "conditioning_data_dir")
+        to.set("data.normalize_masked_loss", False, "masked_loss")
 
 
 def _same(key: str, subsets: list[_Subset], to: Converted, setting: str) -> Any:
@@ -194,7 +206,7 @@ def _folders(values: Values, to: Converted) -> None:
 
 def _numbered(folder: str, to: Converted) -> list[tuple[int, Path, str]]:
     """(repeats, path, word) of the folders REPEATS_WORD; sd-scripts reads no others."""
-    place = Path(folder).expanduser()
+    place = expanded(folder)
     found = []
     for path in sorted(entry for entry in place.iterdir() if entry.is_dir()) if place.is_dir() else []:
         count, _, word = path.name.partition("_")
@@ -212,7 +224,7 @@ def _sets(subsets: list[_Subset], to: Converted) -> None:
         if not isinstance(folder, str):
             to.fault("a subset has no image_dir, its folder of images.")
             continue
-        bare = not _captions(Path(folder).expanduser(), subset["caption_extension"], to)
+        bare = not _captions(expanded(folder), subset["caption_extension"], to)
         row: dict[str, Any] = {"path": folder, "repeats": int(subset["num_repeats"])}
         if (word := subset["class_tokens"]) and bare:
             row["trigger"] = word

@@ -1,13 +1,13 @@
 """The arguments of a run: its base, steps, loss, precision, checkpoints and previews."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from loraloom.hydra.aliases import Alias, Answer
 from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
 from loraloom.training_values import LOSS, PRECISION, TRACKER
+from registry.home import expanded
 
 SAME = {  # argument -> setting with the same value
     "train_batch_size": "batch_size",
@@ -188,7 +188,7 @@ def _previews(values: Values, to: Converted) -> None:
     given = values["sample_prompts"]
     if given is None:
         return
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.suffix != ".txt" or not path.is_file():
         to.fault(f"sample_prompts={given}: a .txt file with a prompt a line is read. Give preview.prompts.", unless=("preview.prompts",))
         return

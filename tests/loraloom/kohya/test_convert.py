@@ -268,6 +268,14 @@ def test_class_tokens_are_the_caption_where_there_is_none(converted: Convert, fo
     assert converted(subset={"class_tokens": "a hat"}).settings["data.trigger"] == "a hat"
 
 
+def test_masks_are_those_of_the_alpha_channel_or_a_folder(converted: Convert) -> None:
+    alpha = converted(subset={"alpha_mask": True}).settings
+    assert (alpha["data.masks"], alpha["data.normalize_masked_loss"]) == ("alpha", False)
+    files = converted({"masked_loss": True}, subset={"conditioning_data_dir": "masks"}).settings
+    assert (files["data.masks"], files["data.normalize_masked_loss"]) == ("masks", False)
+    assert "there are no masks" in faults_of(converted, {"masked_loss": True})
+
+
 def test_prompts_of_a_file(converted: Convert, tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("# mine\na hat, red --n blurry --s 20 --l 7\na dog --s 20 --l 7\n", encoding="utf-8")
