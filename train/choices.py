@@ -15,8 +15,10 @@ from registry.options import Entry, OptionTable, option_faults
 from registry.settings import given_params
 from train.config import ObjectiveConfig, OptimConfig, ScheduleConfig, TrainConfig
 from train.dotted import constructor_options, find_class, is_dotted
+from train.objective.contrast import CONTRASTS
 from train.objective.losses import LOSSES
 from train.objective.noise import NOISES, NORMAL, noise_names
+from train.objective.slider import OBJECTIVES, Slider
 from train.objective.targets import ObjectiveFunctions
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
@@ -80,6 +82,7 @@ def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Ch
         "weighting": (WEIGHTINGS, objective.weighting),
         "loss": (LOSSES, objective.loss),
     }
+    named |= {"name": (OBJECTIVES, objective.name), "contrast": (CONTRASTS, objective.contrast)}
     faults: list[str] = []
     try:
         named |= {f"{NOISE}{name}": (NOISES, name) for name in noise_names(objective.noise) if name != NORMAL}
@@ -104,6 +107,12 @@ def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Ch
 def objective_functions(objective: ObjectiveConfig) -> ObjectiveFunctions:
     """The functions of a resolved objective, options filled."""
     return functions_of(objective, choose_objective(objective, str(objective.timesteps)))
+
+
+def slider_of(objective: ObjectiveConfig) -> Slider | None:
+    """The slider that the objective is; None: it is another. Raises Faults."""
+    slider: Slider | None = choose_objective(objective, objective.timesteps or "uniform")["name"].bound()
+    return slider
 
 
 def functions_of(objective: ObjectiveConfig, chosen: Mapping[str, Choice]) -> ObjectiveFunctions:
