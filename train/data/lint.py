@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registry.home import expanded
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
-from train.data.dataset import Sample, inspect_set
-from train.data.images import holds_images
+from train.data.dataset import Sample, inspect_set, inspect_sets
 from train.data.split import leaks, near_leaks
+from train.data.subsets import Subsets, heldout_sets, place_of, subsets_of
 from train.data.wording import counted
 
 WORDS = 60  # of a caption; CLIP reads 75 tokens, and a word is at least one
@@ -55,14 +54,17 @@ class Lint:
 
 
 def lint(config: DataConfig, *, resolution: int | None = None, count: Count | None = None, report: Report = silent) -> Lint:
-    """Check the set at config.path, and its heldout/ if there is one; `count` counts the tokens of a caption for a base."""
-    path = str(config.path)
-    found = inspect_set(config, path=path, report=report)
+    """Check the set at config.path or those of config.sets, and their heldout/ where there is one.
+
+    `count` counts the tokens of a caption for a base.
+    """
+    path, parts = place_of(config), subsets_of(config, config.path)
+    found = inspect_set(config, path=config.path, report=report)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
-    beside = expanded(path) / "heldout"
-    if holds_images(beside):
-        inner = inspect_set(config, path=str(beside), report=report)
+    held = heldout_sets(path, parts.sets)
+    if held:
+        inner = inspect_sets(Subsets(held), config, report=report)
         heldout = inner.samples
         faults += [f"heldout/: {fault}" for fault in inner.faults]
         notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]

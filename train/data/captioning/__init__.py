@@ -1,0 +1,1 @@
+"""Captions made into the prompts of a step: tags shuffled and dropped, alternatives chosen, variants drawn."""
