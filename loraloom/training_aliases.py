@@ -162,6 +162,7 @@ ROWS = (  # names, and what they are here
     ("mode_scale", same("objective.params.scale")),
     ("discrete_flow_shift flow_schedule_shift timestep_shift", same("objective.shift")),
     ("guidance_scale flux_guidance_value", same("objective.guidance")),
+    ("assistant_lora_path assistant_adapter", same("adapter.training", note="fused while training only")),
     ("noise_offset offset_noise_weight adaptive_noise_scale multires_noise_iterations multires_noise_discount", NO_NOISE_CHANGE),
     ("ip_noise_gamma input_perturbation perturbation_noise_weight", NO_NOISE_CHANGE),
     (

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
+from registry.detect.few_step import FewStep
 from registry.family_defaults import (
     always_classifier_free,
     any_build,
@@ -108,6 +109,7 @@ class Family:
     untrained: str | None = None  # why it is drawn and not trained, as the end of a sentence; None: it is trained
     trains_on_mean: bool = False  # its training scripts take the mean of the VAE's posterior (its mode), never a sample
     training_guidance: float | None = None  # embedded scale set while training, where there is one
+    few_steps: tuple[FewStep, ...] = ()  # its builds that were distilled to a few sampling steps, the ones known by variant first
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
     encoding_version: int = 1  # raised when its encode_images or encode_prompts gives other values: cached ones are then encoded again
     file_names: FileKeyMap | None = None  # where its parameters are in single files; None: under their own names

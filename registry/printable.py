@@ -4,10 +4,11 @@ A terminal acts on C0 and C1 controls (ESC begins commands, BEL rings, CR overwr
 (Unicode Standard Annex 9). Bytes of a file name that are no UTF-8, which Python holds as lone surrogates, are written as \xff.
 """
 
+import json
 import re
 from collections.abc import Iterable
 
-__all__ = ["as_lines", "json_printable", "one_line", "printable", "some"]
+__all__ = ["as_lines", "json_printable", "one_line", "printable", "script_json", "some"]
 
 BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
@@ -39,6 +40,14 @@ def some(names: Iterable[str], most: int = 3, *, between: str = ", ") -> str:
 def json_printable(document: str) -> str:
     r"""A JSON document whose strings have control characters as \u escapes: it reads back as the same values."""
     return HIDDEN.sub(lambda match: "\n" if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document)
+
+
+def script_json(value: object) -> str:
+    """JSON that no HTML parser can leave: `</script>` and `<!--` inside a string are spelt with escapes."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
 
 
 def _escape(character: str) -> str:

@@ -18,6 +18,7 @@ from registry.names import DEVICE, suggest
 from registry.plain_values import from_yaml
 from registry.settings import setting, word
 from registry.typed_values import fitted, shown
+from train.settings.adapter import AdapterConfig
 from train.settings.checkpoint import CheckpointConfig
 from train.settings.data import DataConfig
 from train.settings.heldout import HeldoutConfig
@@ -29,6 +30,7 @@ from train.settings.rules import LARGEST, Rule, counts, texts
 from train.settings.schedule import ScheduleConfig, ScheduleParams
 
 __all__ = [
+    "AdapterConfig",
     "CheckpointConfig",
     "DataConfig",
     "HeldoutConfig",
@@ -96,6 +98,7 @@ class TrainConfig:
     )
     seed: int = setting(0, "seed of the LoRA's initial weights, the order of images and all noise")
     lora: LoraConfig = field(default_factory=LoraConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -30,6 +30,7 @@ FIXED = (
     "resolution",
     "clip_skip",
     "lora.",
+    "adapter.",
     "optim.name",
     "optim.betas",
     "optim.params.",

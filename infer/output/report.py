@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from infer.draw.machine import version_of
 from infer.output.gallery import CellImage, Gallery
 from registry.formats.atomic_file import write_text
+from registry.printable import script_json
 
 LARGEST = 64_000_000  # bytes of images in the page; beyond it they are embedded smaller, with a note
 SMALL = 320  # pixels a side of the images in the report of a grid that is still being drawn
@@ -99,14 +99,6 @@ def page(
         js=own("report.js"),
         data=Markup(script_json(_data(gallery, images, numbers, kind) | {"refresh": refresh})),
     )
-
-
-def script_json(value: object) -> str:
-    """JSON that no HTML parser can leave: `</script>` and `<!--` inside a string are spelt with escapes."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
 
 
 def _data(gallery: Gallery, images: list[str], numbers: dict[Path, int], kind: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_control, refuse_other_factor, transformer_loader
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty
@@ -185,6 +186,7 @@ FAMILIES.add("chroma")(
         resolution=1024,
         steps=35,
         guidance=5.0,
+        few_steps=(FewStep(title="Chroma1-Flash", word=r"(?<![a-z])flash(?![a-z])", steps=8, guidance=1.0, instead="Chroma1-HD"),),
         lora_presets={
             "attention": JOINT_ATTENTION,
             "attention_mlp": _BLOCKS,

@@ -22,6 +22,7 @@ from registry.architectures.transformer.flux_names import FLUX_LAYERS, NORMS
 from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_other_factor, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, never_classifier_free, never_guided
@@ -289,6 +290,24 @@ FAMILIES.add("flux1")(
         resolution=1024,
         steps=28,
         guidance=3.5,
+        few_steps=(
+            FewStep(
+                title="FLUX.1 schnell",
+                variants=("schnell",),
+                word="schnell",
+                steps=4,
+                guidance=0.0,
+                instead="FLUX.1-dev",
+                training_adapter="ostris/FLUX.1-schnell-training-adapter",
+            ),
+            FewStep(
+                title="a few-step FLUX.1",
+                word=r"turbo|lightning|(?<![a-z])(hyper|lcm)(?![a-z])",
+                steps=8,
+                guidance=3.5,
+                instead="FLUX.1-dev",
+            ),
+        ),
         lora_presets={
             "attention": JOINT_ATTENTION,
             "attention_mlp": rf"{_BLOCK}({_ATTENTION}|{_MLP})",

@@ -21,6 +21,7 @@ from registry.architectures.text.llm import chat_texts, count_text_tokens, hidde
 from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import refuse_control, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import position_ids
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
@@ -441,6 +442,16 @@ FAMILIES.add("flux2")(
         resolution=1024,
         steps=50,
         guidance=4.0,
+        few_steps=(
+            FewStep(
+                title="FLUX.2 klein, distilled",
+                variants=("klein", "klein-4b", "klein-9b"),
+                unless="base",  # a single file of the base build has the same tensors
+                steps=4,
+                guidance=1.0,
+                instead="the FLUX.2 klein base build of the same size",
+            ),
+        ),
         lora_presets=PRESETS,
         architecture=architecture_of,
         inpaint_strength=0.8,

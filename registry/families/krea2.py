@@ -21,6 +21,7 @@ from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_
 from registry.architectures.transformer.model import refuse_control, transformer_loader
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.video import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
@@ -241,6 +242,16 @@ FAMILIES.add("krea2")(
         resolution=1024,
         steps=28,
         guidance=4.5,
+        few_steps=(
+            FewStep(
+                title="Krea 2, distilled",
+                variants=("distilled",),
+                word="turbo|distilled",
+                steps=8,
+                guidance=0.0,
+                instead="the Krea 2 base build",
+            ),
+        ),
         lora_presets={
             "attention": ATTENTION,
             "attention_mlp": (*ATTENTION, *MLP),

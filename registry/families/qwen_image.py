@@ -24,6 +24,7 @@ from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.transformer.packing import pack, unpack
 from registry.architectures.vae.video import decode, encode_frame, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import classifier_free_guidance, encoding_of_empty
@@ -246,6 +247,7 @@ FAMILIES.add("qwen_image")(
         resolution=1024,
         steps=50,
         guidance=4.0,
+        few_steps=(FewStep(title="Qwen-Image-Lightning", word="lightning|turbo", steps=8, guidance=1.0, instead="Qwen-Image"),),
         lora_presets={
             "attention": IMAGE_ATTENTION,
             "attention_mlp": (*IMAGE_ATTENTION, *TEXT_ATTENTION, *MLP),

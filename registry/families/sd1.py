@@ -16,6 +16,7 @@ from registry.architectures.unet.header import declared_unet_family, unet_adapte
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty, scheduler_timesteps, start_by_whole_steps
 from registry.formats.layers import AdapterNames
@@ -134,6 +135,15 @@ FAMILIES.add("sd1")(
         resolution=512,
         steps=50,
         guidance=7.5,
+        few_steps=(
+            FewStep(
+                title="a few-step Stable Diffusion 1.x",
+                word=r"turbo|lightning|(?<![a-z])(lcm|hyper)(?![a-z])",
+                steps=8,
+                guidance=1.0,
+                instead="the model that it was distilled from",
+            ),
+        ),
         strength=0.8,
         inpaint_strength=1.0,
         predictions=("epsilon", "v_prediction"),

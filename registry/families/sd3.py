@@ -24,6 +24,7 @@ from registry.architectures.transformer.packing import packed_tokens
 from registry.architectures.transformer.sd3_control import block_residuals, sd3_control
 from registry.architectures.transformer.sd3_names import FILE_NAMES, LAYERS, PIECES, WholeFile
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Family
 from registry.family_defaults import encoding_of_empty
@@ -283,6 +284,7 @@ FAMILIES.add("sd3")(
         resolution=1024,
         steps=28,
         guidance=7.0,
+        few_steps=(FewStep(title="Stable Diffusion 3.5 Turbo", word="turbo", steps=4, guidance=0.0, instead="Stable Diffusion 3.5 Large"),),
         lora_presets={
             "attention": JOINT_ATTENTION,
             "attention_mlp": rf"transformer_blocks\.\d+\.({_ALL_ATTENTION}|{_MLP})",

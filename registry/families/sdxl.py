@@ -16,6 +16,7 @@ from registry.architectures.unet.header import declared_unet_family, unet_adapte
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
 from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
+from registry.detect.few_step import FewStep
 from registry.family import FAMILIES, Family
 from registry.family_defaults import scheduler_timesteps_from_start, start_by_whole_steps
 from registry.formats.layers import AdapterNames
@@ -184,6 +185,23 @@ FAMILIES.add("sdxl")(
         resolution=1024,
         steps=50,
         guidance=5.0,
+        few_steps=(
+            FewStep(
+                title="SDXL Turbo",
+                variants=("turbo",),
+                word="turbo",
+                steps=4,
+                guidance=0.0,
+                instead="the SDXL model that it was distilled from, or SDXL base 1.0",
+            ),
+            FewStep(
+                title="SDXL-Lightning",
+                word=r"lightning|dmd2|(?<![a-z])(dmd|hyper|lcm)(?![a-z])",
+                steps=8,
+                guidance=1.0,
+                instead="the SDXL model that it was distilled from, or SDXL base 1.0",
+            ),
+        ),
         strength=0.3,
         inpaint_strength=0.9999,
         predictions=("epsilon", "v_prediction"),

@@ -22,6 +22,7 @@ from registry.architectures.text.llm import chat_texts, count_text_tokens, hidde
 from registry.architectures.transformer.flow_schedule import even_sigmas, mu_of_size
 from registry.architectures.transformer.model import transformer_loader
 from registry.architectures.vae.kl import decode, encode_images, encode_kl
+from registry.detect.few_step import FewStep
 from registry.errors import BadFile, Refused
 from registry.family import FAMILIES, Control, Family
 from registry.family_defaults import encoding_of_empty, guidance_from_zero, guided_above_zero
@@ -232,6 +233,16 @@ FAMILIES.add("z_image")(
         resolution=1024,
         steps=50,
         guidance=5.0,
+        few_steps=(
+            FewStep(
+                title="Z-Image-Turbo",
+                word="turbo",
+                steps=9,
+                guidance=0.0,
+                instead="Z-Image",
+                training_adapter="ostris/zimage_turbo_training_adapter",
+            ),
+        ),
         lora_presets={
             "attention": ATTENTION,
             "attention_mlp": (*ATTENTION, *MLP),

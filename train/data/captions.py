@@ -11,6 +11,8 @@ SYNTAX = {  # of the prompts of A1111, ComfyUI and their relatives; in a caption
     "weights such as (word:1.2)": re.compile(r"\([^()]*:\s*-?\d*\.?\d+\s*\)"),
     "escaped brackets such as \\(": re.compile(r"\\[()\[\]{}]"),
     "alternatives such as {a|b}": re.compile(r"\{[^{}]*\|[^{}]*\}|\[[^\[\]]*\|[^\[\]]*\]"),
+    "generation settings such as Steps: 20, Sampler: Euler": re.compile(r"\bSteps: *\d+, *Sampler:|\bNegative prompt:", re.IGNORECASE),
+    "options such as --ar 16:9": re.compile(r"(?<!\S)--(?:ar|aspect|chaos|niji|seed|stylize|style|weird) +\S+|(?<!\S)--v +\d"),
     "adapters such as <lora:name:1>": re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE),
 }
 SHORT = 80  # characters of a text in a message

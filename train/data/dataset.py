@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -70,6 +70,11 @@ def trigger_of(sample: Sample, config: DataConfig) -> str | None:
     return sample.trigger if sample.trigger is not None or sample.prior else config.trigger
 
 
+def triggers_of(samples: Iterable[Sample], config: DataConfig) -> list[str]:
+    """The triggers of the images, each once."""
+    return [found for found in dict.fromkeys(trigger_of(sample, config) for sample in samples) if found]
+
+
 Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
 
 
@@ -96,6 +101,7 @@ class Findings:
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    alike: list[list[int]] = field(default_factory=list)  # places of samples that show one image, equal files among them
 
 
 def read_set(config: DataConfig, *, path: str | None = None, sets: Sequence[Subset] | None = None, report: Report = silent) -> ImageSet:
@@ -248,7 +254,8 @@ def _note_twins(found: Findings) -> None:
     if twins:
         found.notes.append(f"the same image several times: {some(twins, MOST, between='; ')}")
     alike = []
-    for places in near_duplicates(found.samples):
+    found.alike = near_duplicates(found.samples)
+    for places in found.alike:
         group = [found.samples[place] for place in places]
         if len({sample.sha256 for sample in group}) > 1:
             alike.append(" ~ ".join(sample.name for sample in group))

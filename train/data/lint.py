@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from registry.printable import as_lines
+from registry.printable import as_lines, some
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
-from train.data.dataset import Sample, inspect_set, inspect_sets
+from train.data.dataset import Findings, Sample, inspect_set, inspect_sets
+from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
+from train.data.linting.finding import Finding
+from train.data.linting.image_checks import image_findings
+from train.data.linting.measures import ImageMeasures, measure
+from train.data.linting.trigger_checks import trigger_findings
+from train.data.overview import Overview
 from train.data.split import leaks, near_leaks
 from train.data.subsets import Subsets, heldout_sets, place_of, subsets_of
-from train.data.wording import counted
+from train.data.wording import MOST, counted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 WORDS = 60  # of a caption; CLIP reads 75 tokens, and a word is at least one
 
@@ -28,6 +37,9 @@ class Lint:
     heldout: tuple[Sample, ...]
     faults: tuple[str, ...]
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    tokens: TokenCounts | None = None  # None: no base was given
+    trigger: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
@@ -38,6 +50,9 @@ class Lint:
             "captions": sum(sample.caption is not None for sample in self.samples),
             "faults": list(self.faults),
             "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
+            "tokens": self.tokens.to_json() if self.tokens else None,
+            "trigger": self.trigger,
         }
 
     def to_text(self) -> str:
@@ -50,6 +65,8 @@ class Lint:
         lines = [f"{self.path}: {counts}", verdict]
         lines += [f"  - {fault}" for fault in self.faults]
         lines += ["notes:", *(f"  - {note}" for note in self.notes)] if self.notes else []
+        said = [finding for finding in self.findings if not finding.is_noted]
+        lines += ["findings:", *(f"  - {finding.to_text()}" for finding in said)] if said else []
         return as_lines(lines)
 
 
@@ -59,7 +76,12 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     `count` counts the tokens of a caption for a base.
     """
     path, parts = place_of(config), subsets_of(config, config.path)
-    found = inspect_set(config, path=config.path, report=report)
+    measures: dict[str, ImageMeasures] = {}
+
+    def measured(sample: Sample, image: Image, view: Overview) -> None:
+        measures[sample.name] = measure(image, view)
+
+    found = inspect_set(config, path=config.path, report=report, measure=measured)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
     held = heldout_sets(path, parts.sets)
@@ -71,7 +93,40 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
         faults += [f"heldout/{leak}" for leak in leaks(found.samples, heldout)]
     notes += _remarks(found.samples, resolution)
     notes += _caption_remarks(found.samples, config.trigger, count)
-    return Lint(path, tuple(found.samples), tuple(heldout), tuple(faults), tuple(notes))
+    prompts = {sample.name: prompt_of(sample.caption, None) for sample in found.samples if sample.caption}
+    tokens = count_tokens(prompts, count)
+    notes += [tokens.to_text()] if tokens else []
+    findings = [*_twins(found), *image_findings(found.samples, measures, resolution=resolution)]
+    findings += caption_findings(prompts, count, tokens)
+    findings += trigger_findings(prompts, config.trigger) if config.trigger else []
+    return Lint(
+        path,
+        tuple(found.samples),
+        tuple(heldout),
+        tuple(faults),
+        tuple(notes),
+        findings=tuple(findings),
+        tokens=tokens,
+        trigger=_trigger(prompts, config.trigger, count),
+    )
+
+
+def _twins(found: Findings) -> list[Finding]:
+    """Images that are one image, as the notes name them."""
+    alike = [[found.samples[place] for place in places] for places in found.alike]
+    equal = [s.name for group in alike for s in group if sum(s.sha256 == other.sha256 for other in group) > 1]
+    near = [s.name for group in alike if len({s.sha256 for s in group}) > 1 for s in group]
+    advice = "Keep one of each, unless it should be trained several times"
+    pairs = (("same-image", "the same image several times", equal), ("near-image", "nearly the same image several times", near))
+    return [Finding(check, what, tuple(names), advice, is_noted=True) for check, what, names in pairs if names]
+
+
+def _trigger(prompts: Mapping[str, str], trigger: str | None, count: Count | None) -> dict[str, Any] | None:
+    """The captions with the trigger in numbers."""
+    if trigger is None:
+        return None
+    inside, late = trigger_counts(prompts.values(), trigger, count)
+    return {"word": trigger, "captions": inside, "behind_limit": late, "without": len(prompts) - inside - late}
 
 
 def _remarks(samples: Sequence[Sample], resolution: int | None) -> list[str]:
@@ -80,7 +135,7 @@ def _remarks(samples: Sequence[Sample], resolution: int | None) -> list[str]:
     short = sorted(sample.size.short for sample in samples)
     remarks = [f"short sides are {short[0]} to {short[-1]} pixels; the centre crop takes {_cropped(samples):.1%} of the area on average"]
     small = [f"{s.name} ({s.size.width}x{s.size.height})" for s in samples if resolution and s.size.short < resolution]
-    remarks += [f"enlarged at {resolution} pixels: {', '.join(small)}"] if small else []
+    remarks += [f"enlarged at {resolution} pixels: {some(small, MOST)}"] if small else []
     return remarks
 
 

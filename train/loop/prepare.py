@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,9 @@ from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions
+from train.data.captions import Count
 from train.loop.cache import Cache
+from train.loop.drawn_texts import CachedTexts, FreshTexts, TrainingTexts
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.step import TrainState, denoiser_call
@@ -24,6 +28,7 @@ from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
 from train.run_types import Log
+from train.training_adapter import fuse
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +64,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
-    kept = human_bytes(cached_bytes(latents, texts))
+    kept = human_bytes(cached_bytes(latents, texts.texts))
     trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
     out(f"encoded {len(plan.train) + len(plan.heldout)} images ({kept} in memory); {trained or 'the text encoders are freed'}")
     if plan.encoders:
@@ -81,7 +86,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
 
 
-def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
+def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: TrainingTexts) -> TrainState:
     """The LoRA added, the optimizer over its weights, all on the device and wrapped by accelerate."""
     config, family = plan.config, plan.base.family
     objective = objective_of(
@@ -91,6 +96,7 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         objective_functions(config.objective),
         shift=config.objective.shift,
     )
+    fused = None if plan.training is None else fuse(plan.training, family, parts)
     modules = learning_modules(family, parts, config)
     weights = add_loras(family, modules, config, plan.targets)
     for module in modules.values():
@@ -119,6 +125,7 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         resolution=max(config.sides),
         precision=config.precision,
         guidance=guidance,
+        fused=fused,
     )
 
 
@@ -147,15 +154,16 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def texts(self) -> tuple[Texts, Texts | None, Texts | None]:
-        """Of the training prompts, the held-out ones, the previews'."""
-        plan = self.plan
+    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None]:
+        """Of the training prompts in all their variants, the held-out ones, the previews'."""
+        plan, dropout = self.plan, self.plan.config.data.caption_dropout
         previews = plan.config.preview.prompts or []
-        counts = (len(plan.prompts), len(plan.heldout_prompts), len(previews))
+        training = [prompt for variants in plan.variants for prompt in variants] + ([""] if dropout else [])
+        counts = (len(training), len(plan.heldout_prompts), len(previews))
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*plan.prompts, *plan.heldout_prompts, *previews],
+            [*training, *plan.heldout_prompts, *previews],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
@@ -163,10 +171,15 @@ class _Encoder:
         )
         first, second = counts[0], counts[0] + counts[1]
         held = every.part(first, second) if counts[1] else None
-        return every.part(0, first), held, every.part(second, sum(counts)) if counts[2] else None
+        starts = itertools.accumulate((len(variants) for variants in plan.variants), initial=0)
+        choices = tuple(range(start, start + len(variants)) for start, variants in zip(starts, plan.variants, strict=False))
+        drawn = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
+        return drawn, held, every.part(second, sum(counts)) if counts[2] else None
 
-    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None]:
+    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
-        training, held, previews = (tuple(some or ()) for some in (plan.prompts, plan.heldout_prompts, plan.config.preview.prompts))
-        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None
+        held, previews = (tuple(some or ()) for some in (plan.heldout_prompts, plan.config.preview.prompts))
+        count: Count = cache(partial(plan.base.family.count_tokens, self.parts))
+        training = FreshTexts(plan.train, plan.config.data, plan.config.seed, count)
+        return training, Prompts(held) if held else None, Prompts(previews) if previews else None

@@ -53,7 +53,7 @@ class PromptPreviews:
     def draw(self, state: TrainState, step: int) -> list[Path]:
         """One image per prompt with the current weights; the training's random states are left unchanged."""
         with state.evaluating():
-            images = self._images(state)
+            images = self.images(state)
         paths = []
         prompts = self.config.preview.prompts or []
         for number, (prompt, image) in enumerate(zip(prompts, images, strict=True), 1):
@@ -75,7 +75,8 @@ class PromptPreviews:
     def _seed(self, number: int) -> int:
         return self.config.preview.seed + number - 1
 
-    def _images(self, state: TrainState) -> Sequence[Image]:
+    def images(self, state: TrainState, *, steps: int | None = None) -> Sequence[Image]:
+        """One image per prompt, in as many steps as previews have unless given. The modules must be in eval mode."""
         import torch
 
         from infer.draw.denoise import Job, denoise, to_image
@@ -90,7 +91,7 @@ class PromptPreviews:
                 conditional=cast(self._read(state, number), device, parts.dtype),
                 unconditional=unconditional,
                 guidance=settings.guidance,
-                steps=settings.steps,
+                steps=steps or settings.steps,
                 scheduler=build_scheduler(parts),
                 seed=self._seed(number + 1),
                 height=side,

@@ -14,12 +14,14 @@ from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
-from train.loop.encode import Latents, Prompts, TextInput, Texts
+from train.loop.drawn_texts import TrainingTexts
+from train.loop.encode import Latents, TextInput
 from train.loop.rng import drawn, draws_for
 from train.objective.targets import Objective
 from train.optim import evaluation_weights, set_rates
 from train.plan.base import precision_dtype
 from train.rate import learning_rate
+from train.training_adapter import FusedAdapter
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +104,7 @@ def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
         target=target,
         rows=rows,
         timesteps=state.objective.timesteps[rows],
-        text=state.texts.rows([state.items[item].image for item in items]),
+        text=state.texts.drawn([state.items[item].image for item in items], step, batch.places),
         crops=encoded.crops,
     )
 
@@ -123,10 +125,11 @@ class TrainState:
     items: Sequence[Item]  # that are trained on
     order: Order  # of the items
     latents: Latents  # of the items
-    texts: Texts | Prompts  # of the images
+    texts: TrainingTexts  # of the images
     resolution: int  # pixels a side, the largest
     precision: Precision
     guidance: float  # embedded, where the family has it
+    fused: FusedAdapter | None = None  # a training adapter in the base's weights
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
 
@@ -189,15 +192,19 @@ class TrainState:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Every module in eval mode, with the weights that the optimizer means to be used."""
+        """Every module in eval mode, with the weights that the optimizer means to be used, on the base without a training adapter."""
         for module in self.modules.values():
             module.train(False)
         try:
-            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]):
+            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]), self.without_training_adapter():
                 yield
         finally:
             for module in self.modules.values():
                 module.train(True)
+
+    def without_training_adapter(self) -> contextlib.AbstractContextManager[None]:
+        """The base as it is drawn with: a training adapter is out of its weights inside the block."""
+        return self.fused.out() if self.fused is not None else contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""

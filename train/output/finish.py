@@ -20,6 +20,7 @@ from train.loop.trackers import read_metrics
 from train.lora import set_lora_tensors
 from train.output import export, folder
 from train.output.curves import draw_curves
+from train.output.few_step_test import run_few_step_test, sentences
 from train.output.header import write_adapter
 from train.output.register import register
 from train.output.report import preview_files, write_report
@@ -45,6 +46,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     with _weights_to_use(work, verdict) as used:
         hashes = write_adapter(work, path, used)
         kept = _proof(work)
+        speed = run_few_step_test(work)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     difference = _verified(work, path, kept)
     work.out(f"saved {path}; verified on a fresh base (largest difference {difference:.2g})")
@@ -52,7 +54,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
-    lines = _verdict(plan, verdict, used)
+    lines = [*_verdict(plan, verdict, used), *sentences(speed)]
     seconds = seconds_before + time.perf_counter() - begun
     page = write_report(
         place,
@@ -68,6 +70,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         "steps": steps,
         "seconds": round(seconds, 3),
         "heldout": verdict_json(verdict),
+        "few_step": speed.to_json() if speed else None,
         "best_step": history.best_step,
         "adapter_step": used,
         "previews": [str(file) for file in preview_files(place).values()],
@@ -96,7 +99,8 @@ def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
     set_lora_tensors(work.state.modules, tensors)
     for module in work.state.modules.values():
         module.train(False)
-    yield step
+    with work.state.without_training_adapter():
+        yield step
 
 
 def _best_checkpoint(work: Work, step: int) -> checkpoint.Checkpoint:
@@ -152,7 +156,7 @@ def _proof(work: Work) -> export.Proof:
         state.parts,
         state.modules,
         state.objective,
-        state.texts,
+        state.texts.texts,
         shape=max(state.latents.shapes, key=lambda shape: (shape[1] * shape[2], shape)),
         guidance=state.guidance,
         clip_skip=state.config.clip_skip,
@@ -169,6 +173,7 @@ def _free_model(work: Work) -> None:
     state.modules = {}
     state.model = state.optimizer = None
     state.weights = ()
+    state.fused = None
     state.accelerator.free_memory()
 
 

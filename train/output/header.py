@@ -10,14 +10,16 @@ from typing import Any
 from registry.detect.licences import Terms, inherited
 from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
+from train.data.dataset import triggers_of
 from train.loop.prepare import Work
 from train.output import export, inputs
 from train.output.kohya_metadata import training_metadata
 from train.plan.plan import Plan
+from train.settings.sets import short_names
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
-PLACES = ("base", "base_config", "data.path", "heldout.path")  # settings that may be paths
+PLACES = ("base", "base_config", "adapter.training", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
@@ -46,7 +48,8 @@ def _spec(work: Work) -> dict[str, str]:
     facts |= {"prediction_type": prediction} if prediction else {}
     if config.clip_skip:
         facts["encoder_layer"] = str(work.plan.base.family.clip_layer + config.clip_skip)  # of CLIP, counted from the end
-    facts |= {"trigger_phrase": config.data.trigger} if config.data.trigger else {}
+    triggers = triggers_of(work.plan.train, config.data)
+    facts |= {"trigger_phrase": ", ".join(triggers)} if triggers else {}
     return {name: fact for name, fact in facts.items() if fact}
 
 
@@ -56,8 +59,9 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
     Nothing of where and when it ran: the same training gives the same bytes, straight or resumed, in any folder.
     """
     data, base = ({**work.inputs.get(part, {})} for part in ("dataset", "base"))
-    for entry, place in ((data, work.plan.config.data.path), (base, work.plan.base.path)):
+    for entry, place in ((data, _set_names(work.plan.config)), (base, work.plan.base.path)):
         entry["path"] = last_name(str(place))
+    fused = work.inputs.get("training_adapter")
     if len(data.get("files", ())) > LISTED:
         data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
     return {
@@ -66,6 +70,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
         "step": step,
         "config": without_places(work.plan.config),
         "base": base,
+        **({} if fused is None else {"training_adapter": {**fused, "path": last_name(fused["path"])}}),
         "dataset": data,
         "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
         "versions": _versions(),
@@ -74,8 +79,18 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
 
 def without_places(config: TrainConfig) -> dict[str, Any]:
     """The settings as plain values without folders of this machine: of a path its last name, and nothing of where the run is."""
-    names = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    names: dict[str, Any] = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    if config.data.sets is not None:
+        short = short_names([str(one["path"]) for one in config.data.sets])
+        names["data.sets"] = [{**one, "path": name} for one, name in zip(config.data.sets, short, strict=True)]
     return {name: value for name, value in to_plain(changed(config, names)).items() if name not in WHERE}
+
+
+def _set_names(config: TrainConfig) -> str:
+    """data.path, or the names of data.sets."""
+    if config.data.sets is None:
+        return str(config.data.path)
+    return " + ".join(short_names([str(one["path"]) for one in config.data.sets]))
 
 
 def last_name(path: str) -> str:

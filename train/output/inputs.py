@@ -13,8 +13,10 @@ from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json, write_text
 from registry.typed_values import is_of
 from train.config import to_yaml
+from train.data.captioning.variants import is_drawn
 from train.output import folder
 from train.plan.plan import Plan
+from train.training_adapter import TrainingAdapter
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -25,8 +27,12 @@ WHEN = "%Y-%m-%dT%H:%M:%SZ"
 def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
     """Base and data by their hashes, as inputs.json holds them."""
 
-    def rows(samples: Any, prompts: Any) -> list[dict[str, str]]:
-        return [{"file": sample.name, "sha256": sample.sha256, "prompt": prompt} for sample, prompt in zip(samples, prompts, strict=True)]
+    def rows(samples: Any, prompts: Any) -> list[dict[str, Any]]:
+        return [
+            {"file": sample.name, "sha256": sample.sha256, "prompt": prompt}
+            | ({"captions": list(sample.captions)} if is_drawn(sample, made.config.data) else {})
+            for sample, prompt in zip(samples, prompts, strict=True)
+        ]
 
     return {
         "base": {
@@ -35,10 +41,16 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
             "path": str(made.base.path),
             "sha256": store.sha256(made.base.record),
         },
+        **({} if made.training is None else {"training_adapter": _named(made.training, store)}),
         "dataset": {"path": made.dataset.path, "sha256": made.dataset.sha256, "files": rows(made.train, made.prompts)},
         "heldout": rows(made.heldout, made.heldout_prompts),
         "resumes": [],
     }
+
+
+def _named(training: TrainingAdapter, store: Store) -> dict[str, str]:
+    """The training adapter by name, path and hash."""
+    return {"name": training.record.name, "path": str(training.path), "sha256": store.sha256(training.record)}
 
 
 def started_now() -> str:
@@ -67,8 +79,14 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         faults.append(
             f"the base {made.base.path} is another one (sha256 {now['base']['sha256'][:12]}, was {before['base']['sha256'][:12]})"
         )
+    fused, now_fused = (of.get("training_adapter") or {} for of in (before, now))
+    if fused.get("sha256") != now_fused.get("sha256"):
+        faults.append(
+            f"the training adapter {now_fused.get('path')} is another one"
+            f" (sha256 {str(now_fused.get('sha256'))[:12]}, was {str(fused.get('sha256'))[:12]})"
+        )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
-        was, is_now = ({row["file"]: (row["sha256"], row["prompt"]) for row in rows} for rows in (old, new))
+        was, is_now = ({row["file"]: (row["sha256"], row["prompt"], row.get("captions")) for row in rows} for rows in (old, new))
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
         faults += [f"{part}{name} has another image or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
@@ -89,7 +107,8 @@ def _is_sound(inputs: Mapping[str, Any]) -> bool:
     rows_of_resumes = isinstance(resumes, list) and all(
         isinstance(row, dict) and is_of(row.get("step"), int) and isinstance(row.get("changes"), dict) for row in resumes
     )
-    return texts and rows_of_resumes and isinstance(base, dict) and isinstance(base.get("sha256"), str)
+    fused = inputs.get("training_adapter", {})
+    return isinstance(fused, dict) and texts and rows_of_resumes and isinstance(base, dict) and isinstance(base.get("sha256"), str)
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from registry.errors import Ambiguous, NotFound, Refused
 from registry.files.locks import held
 from registry.record import Hashes, Record
 from train.config import to_plain
+from train.data.dataset import triggers_of
 from train.loop.prepare import Work
 from train.output.header import terms_of
 from train.plan.defaults import safe_name
@@ -27,18 +28,20 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     config = to_plain(plan.config)
     base = {"role": "base", "ref": plan.base.name, "sha256": work.inputs["base"]["sha256"]}
     dataset = {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}
+    fused = work.inputs.get("training_adapter")
+    trained_with = [] if fused is None else [{"role": "adapter", "ref": fused["name"], "sha256": fused["sha256"]}]
     with held(store.home / "registering"):  # run and adapter of a name belong together, also when two trainings of it end at once
         before = _named(store, name)
-        store.add_run(work.folder, name=name, parents=[base, dataset], recipe=config)
+        store.add_run(work.folder, name=name, parents=[base, dataset, *trained_with], recipe=config)
         record = store.add(
             path,
             name=name,
             licence=terms_of(plan).licence,
             kind="adapter",
             family=plan.base.family.name,
-            parents=[base, dataset, {"role": "run", "ref": str(work.folder), "sha256": None}],
+            parents=[base, dataset, *trained_with, {"role": "run", "ref": str(work.folder), "sha256": None}],
             recipe=config,
-            triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
+            triggers=triggers_of(plan.train, plan.config.data),
         )
         if before is not None and before.id != record.id:
             work.out(f"the name {name} was {before.path}'s until now: that adapter is {store.find(before.id, fresh=False).name}")

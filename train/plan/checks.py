@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.errors import Faults, Refused
@@ -12,10 +13,12 @@ from registry.progress import Report
 from registry.store import check_name
 from train.choices import Choice, choose_objective, try_optimizer
 from train.config import Precision, TrainConfig
+from train.data.captioning.checks import check_captioning
 from train.data.captions import shortened
-from train.data.dataset import ImageSet
+from train.data.dataset import ImageSet, triggers_of
 from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
+from train.data.views import check_flip
 from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.trackers import trackers_of
@@ -23,6 +26,7 @@ from train.lora import learning_encoders, matched, targets_of
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.rate import learning_rate
+from train.training_adapter import TrainingAdapter, find_training_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +54,7 @@ class Checked:
     order: Order
     device: torch.device
     precision: Precision
+    training: TrainingAdapter | None  # fused while training
     moments: int  # numbers that the optimizer keeps for each weight
 
 
@@ -94,6 +99,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if parts and functions:
         attempts(lambda: _objective(parts, functions))
+    training = None
+    if base and parts and (reference := config.adapter.training):
+        training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
     items = items_of(heldout.train, sizes or Sizes(sides=config.sides or (512,))) if heldout else ()
@@ -104,8 +112,12 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
-    if base and parts and config.data.trigger:
-        attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
+        attempts(lambda: check_captioning(heldout.train, config.data))
+    if heldout and config.data.flip is True:
+        attempts(lambda: check_flip(heldout.train))
+    for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
+        if base and parts and trigger:
+            attempts(partial(_check_trigger, base, parts, trigger))
     attempts.done()
     assert (
         base
@@ -134,6 +146,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         order=order,
         device=device,
         precision=precision,
+        training=training,
         moments=moments,
     )
 
@@ -195,4 +208,12 @@ def _sizes(config: TrainConfig, base: Base, parts: Parts) -> Sizes:
     ]
     if faults:
         raise Faults("These sizes are refused:", faults)
-    return Sizes(sides=sides, multiple=multiple, step=step, buckets=config.data.buckets, most=most)
+    return Sizes(
+        sides=sides,
+        multiple=multiple,
+        step=step,
+        buckets=config.data.buckets,
+        most=most,
+        crops=config.data.crops,
+        flip=bool(config.data.flip),
+    )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from registry.detect.few_step import few_step_of
 from registry.detect.loading import prediction_override
 from registry.home import expanded
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
@@ -25,13 +26,17 @@ def defaults_of(
     family = base.family
     every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
     timesteps = config.objective.timesteps or family.timestep_sampling
+    few_step = few_step_of(family.few_steps, base.record)
+    guidance = few_step.kind.guidance if few_step else family.guidance
     return {
         **_options(config, timesteps),
         "name": name_of(config),
         "base": _absolute(config.base),
         "base_config": _absolute(config.base_config),
         "prediction": config.prediction or prediction_override(base.record),
+        "adapter.training": _absolute(config.adapter.training),
         "data.path": _absolute(config.data.path),
+        "data.sets": None if config.data.sets is None else [{**one, "path": _absolute(str(one["path"]))} for one in config.data.sets],
         "heldout.path": _absolute(config.heldout.path),
         "out": str(expanded(config.out).absolute()),
         "resolution": resolution,
@@ -45,8 +50,8 @@ def defaults_of(
         "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
         "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
         "preview.every": config.preview.every or every,
-        "preview.steps": config.preview.steps or min(PREVIEW_STEPS, family.steps),
-        "preview.guidance": family.guidance if config.preview.guidance is None else config.preview.guidance,
+        "preview.steps": config.preview.steps or (few_step.kind.steps if few_step else min(PREVIEW_STEPS, family.steps)),
+        "preview.guidance": guidance if config.preview.guidance is None else config.preview.guidance,
     }
 
 
@@ -62,10 +67,11 @@ def _options(config: TrainConfig, timesteps: str) -> dict[str, Any]:
 
 
 def name_of(config: TrainConfig) -> str:
-    """The name given, else the last part of data.path with what a name cannot hold made `_`."""
+    """The name given, else the last part of data.path (of the first set to learn) with what a name cannot hold made `_`."""
     if config.name is not None:
         return config.name
-    return safe_name(expanded(str(config.data.path)).name)
+    path = config.data.path if config.data.sets is None else next(one["path"] for one in config.data.sets if not one.get("prior"))
+    return safe_name(expanded(str(path)).name)
 
 
 def safe_name(text: str) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
 from train.config import TrainConfig, changed
-from train.data.captions import Count, prompt_of, read_part, shortened
-from train.data.dataset import Sample
+from train.data.captioning.checks import captioning_notes
+from train.data.captioning.variants import plain_prompt, prompts_of
+from train.data.captions import Count, read_part, shortened
 from train.environment import environment_notes, processes_of
+from train.loop.pace import times_due
 from train.lora import encoder_targets, matched, parameter_count
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
-from train.plan.notes import settings_notes
+from train.plan.notes import few_step_notes, settings_notes
 from train.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -33,13 +37,17 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
     found = check(config, store, report=report)
     count: Count = cache(partial(found.base.family.count_tokens, found.parts))  # several parts of the plan ask for each prompt
-    prompts, heldout_prompts = (_prompts(half, found.config.data.trigger, count) for half in (found.split.train, found.split.heldout))
+    data = found.config.data
+    prompts, heldout_prompts = ([plain_prompt(sample, data, count) for sample in half] for half in (found.split.train, found.split.heldout))
+    variants = tuple(prompts_of(sample, data, found.config.seed, count) for sample in found.split.train)
     resolved = _resolved(found, heldout_prompts or prompts)
     layers, weights = _counted(found, resolved)
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
     free = _free(Path(resolved.out), needed=disk)
-    every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    few_step = few_step_of(found.base.family.few_steps, found.base.record)
+    trained = (prompt for several in variants for prompt in several)
+    every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
     return Plan(
         config=resolved,
         base=found.base,
@@ -51,25 +59,29 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         streams=_streams(found.config, latents),
         heldout_source=found.split.source,
         prompts=tuple(prompts),
+        variants=variants,
         heldout_prompts=tuple(heldout_prompts),
         dataset=found.dataset,
         targets=found.targets,
         encoders=tuple(found.encoders),
         layers=layers,
         parameters=weights,
-        shown=tuple(_tokenised(found, prompt, count) for prompt in list(dict.fromkeys(prompts))[:SHOWN]),
+        shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count))),
         estimate=_estimated(found, resolved, weights, latents),
         free_bytes=free,
         disk_bytes=disk,
+        training=found.training,
+        few_step=few_step,
         processes=processes_of(),
         notes=_notes(found, resolved, prompts, count),
     )
 
 
-def _prompts(samples: Sequence[Sample], trigger: str | None, count: Count) -> list[str]:
-    """What each image is trained or measured with."""
-    return [prompt_of(sample.caption, trigger, count=count) for sample in samples]
+def _examples(variants: Sequence[Sequence[str]]) -> list[str]:
+    """The first prompts that differ: at most three of an image."""
+    some = (prompt for several in variants for prompt in list(dict.fromkeys(several))[:3])
+    return list(itertools.islice(dict.fromkeys(some), SHOWN))
 
 
 def _resolved(found: Checked, captions: Sequence[str]) -> TrainConfig:
@@ -117,7 +129,18 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
         share=_share(found),
     )
-    return replace(traced, memory={**traced.memory, "latents": 0 if _streams(config, latents) else latents})
+    few_step = few_step_of(found.base.family.few_steps, found.base.record)
+    memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
+    return replace(traced, memory=memory, seconds=_with_test(config, traced.seconds, few_step))
+
+
+def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_step: FoundFewStep | None) -> Mapping[str, float] | None:
+    """The seconds with those of the few-step test, where there will be one: two rounds of previews in few steps and two in many."""
+    if seconds is None or few_step is None or not config.preview.prompts or not config.preview.steps:
+        return seconds
+    rounds = times_due(0, config.steps, [config.preview.every or config.steps]) + 1
+    few, many = steps_of_test(few_step.kind.steps)
+    return {**seconds, "few-step test": seconds["previews"] / rounds * 2 * (few + many) / config.preview.steps}
 
 
 def _share(found: Checked) -> float:
@@ -139,6 +162,8 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.dataset.notes,
         *(f"held out: {note}" for note in found.split.notes),
         *found.parts.warnings,
+        *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
+        *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *environment_notes(config),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from registry.detect.few_step import FoundFewStep
 from train.config import TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
+from train.data.dataset import trigger_of, triggers_of
 from train.data.split import TrainSplit
 from train.loop.batches import Order
 from train.output.kohya_metadata import LARGEST, tags_json
@@ -20,14 +22,15 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     together = config.images_per_step * order.processes
     if config.steps < order.epoch_steps:
         remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
-    trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]
-    if trigger and captions:
-        remarks += trigger_notes(captions, trigger, count)
+    triggers = triggers_of(split.train, config.data)
+    for trigger in triggers:
+        own = [sample.caption for sample in split.train if sample.caption and trigger_of(sample, config.data) == trigger]
+        remarks += trigger_notes(own, trigger, count) if own else []
     remarks += syntax_notes(read_part(prompt, count) for prompt in prompts)
-    if trigger is None and not captions:
+    if not triggers and not captions:
         remarks.append("no captions")
-    tags = tags_json("", tuple(prompts))
+    tags = tags_json([""] * len(prompts), prompts)
     if len(tags) > LARGEST:
         remarks.append(
             f"the captions' tags take {len(tags) >> 20} MiB, and at most {LARGEST >> 20} MiB go into an adapter's header:"
@@ -46,6 +49,24 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     if same and len(set(prompts)) == 1 and captions:
         remarks.append("every image has the same caption")
     return remarks
+
+
+def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[str]:
+    """Training on a few-step build: what it costs, and what to train on instead. `training`: a training adapter is fused."""
+    if found is None:
+        return
+    kind = found.kind
+    yield (
+        f"the base is {kind.title} ({found.evidence}), distilled to {kind.steps} steps; previews are drawn with {kind.steps} steps at"
+        f" guidance {kind.guidance:g} unless preview.steps and preview.guidance are given"
+    )
+    if not training:
+        named = f", such as {kind.training_adapter}" if kind.training_adapter else ""
+        yield (
+            f"a LoRA that is trained on it as it is unlearns the few steps, and its images blur at {kind.steps}: train on {kind.instead}"
+            f" and draw on this one, or give adapter.training=REF, a training adapter for it{named}. At the end a few-step test shows"
+            " what is left"
+        )
 
 
 def unusual_rates(config: TrainConfig) -> Iterator[str]:

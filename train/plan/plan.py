@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
 from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
-from train.data.dataset import ImageSet, Sample
+from train.data.dataset import ImageSet, Sample, triggers_of
 from train.data.items import Item, images_by_bucket
 from train.data.wording import counted
 from train.loop.batches import Order
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.rate import learning_rate
+from train.training_adapter import TrainingAdapter
 
 LISTED = 12  # prompts that are printed; the JSON has all
 
@@ -32,7 +35,8 @@ class Plan:
     order: Order
     streams: bool  # encoded images stay in the cache: they are more than data.memory
     heldout_source: str  # in words: where the held-out pairs come from, or why there are none
-    prompts: tuple[str, ...]  # of `train`, in order
+    prompts: tuple[str, ...]  # of `train`, in order: the plain ones
+    variants: tuple[tuple[str, ...], ...]  # of each of `train`, the prompts that a step chooses from
     heldout_prompts: tuple[str, ...]
     dataset: ImageSet
     targets: str | list[str]
@@ -44,6 +48,8 @@ class Plan:
     estimate: Estimate
     free_bytes: int
     disk_bytes: int
+    training: TrainingAdapter | None  # fused into the base while training
+    few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     processes: int  # that share the work, each with batches of its own
     notes: tuple[str, ...] = field(default=())
 
@@ -64,11 +70,15 @@ class Plan:
             "base": {"name": self.base.name, "family": self.base.family.name, "path": str(self.base.path)},
             "pictures": len(self.train),
             "heldout": {"pictures": len(self.heldout), "source": self.heldout_source},
+            "few_step": few_step_json(self.few_step),
+            "training_adapter": self.training.record.name if self.training else None,
             "epochs": self.epochs,
             "text_encoders": list(self.encoders),
             "layers": self.layers,
             "parameters": self.parameters,
             "prompts": list(self.shown),
+            "texts": self.texts,
+            "sets": self.sets,
             "truncated": list(self.truncated),
             "buckets": [
                 {"width": bucket.width, "height": bucket.height, "images": len(names), "names": names}
@@ -86,6 +96,25 @@ class Plan:
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
         }
+
+    @property
+    def texts(self) -> int | None:
+        """Distinct prompts of the training images that are encoded; None: text encoders learn, and each step has its own."""
+        return None if self.encoders else len({prompt for several in self.variants for prompt in several})
+
+    @property
+    def sets(self) -> list[dict[str, Any]]:
+        """The sets that the images are of, with their share of the images that the steps train on."""
+        counts = Counter(sample.set for sample in self.train)
+        shown: Counter[str] = Counter()
+        for item in self.items:
+            shown[item.sample.set] += item.sample.repeats
+        first = {sample.set: sample for sample in reversed(self.train)}
+        return [
+            {"name": name or None, "images": counts[name], "share": shown[name] / shown.total()}
+            | {key: getattr(first[name], key) for key in ("repeats", "weight", "trigger", "prior")}
+            for name in dict.fromkeys(sample.set for sample in self.train)
+        ]
 
     @property
     def cropped(self) -> float:
@@ -112,6 +141,21 @@ class Plan:
         return _text(self)
 
 
+def few_step_json(found: FoundFewStep | None) -> dict[str, Any] | None:
+    """What kind of few-step build a base is; None: it is not known to be one."""
+    if found is None:
+        return None
+    kind = found.kind
+    return {
+        "kind": kind.title,
+        "evidence": found.evidence,
+        "steps": kind.steps,
+        "guidance": kind.guidance,
+        "train_on": kind.instead,
+        "training_adapter": kind.training_adapter,
+    }
+
+
 def _text(plan: Plan) -> str:
     """Lines of 'what   value', then lists where there is something to list."""
     config = plan.config
@@ -119,6 +163,7 @@ def _text(plan: Plan) -> str:
         ("run", f"{config.name}, into {config.out}"),
         ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
         ("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"),
+        *_sets(plan),
         *_buckets(plan),
         ("cropped", _cropped(plan)),
         ("held out", plan.heldout_source),
@@ -134,7 +179,9 @@ def _text(plan: Plan) -> str:
         ("saves", _saves(plan)),
         ("previews", _previews(plan)),
         ("trigger", _trigger(plan)),
+        *_captions(plan),
         *_clip_skip(plan),
+        *_training(plan),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
@@ -156,6 +203,36 @@ def _sizes(plan: Plan) -> str:
         return f"at {buckets[0].width}x{buckets[0].height} pixels"
     sides = " and ".join(f"{side}x{side}" for side in plan.config.sides)
     return f"in {len(buckets)} buckets of the area of {sides} pixels"
+
+
+def _sets(plan: Plan) -> list[tuple[str, str]]:
+    """A line for each set, where there are several."""
+    if len(plan.sets) == 1:
+        return []
+    lines = []
+    for one in plan.sets:
+        text = f"{one['name']}: {counted(one['images'], 'image')} x {one['repeats']}, {one['share']:.1%} of the steps"
+        text += f", weight {one['weight']:g}" if one["weight"] != 1.0 else ""
+        text += f", trigger {one['trigger']!r}" if one["trigger"] else ""
+        lines.append(text + (", regularisation" if one["prior"] else ""))
+    return [("sets" if not number else "", line) for number, line in enumerate(lines)]
+
+
+def _captions(plan: Plan) -> list[tuple[str, str]]:
+    """What is drawn of captions and views in each step, where something is."""
+    data = plan.config.data
+    rows = []
+    several = [variants for variants in plan.variants if len(variants) > 1]
+    if several:
+        number = "a new one each time" if plan.texts is None else f"{plan.texts} are encoded, up to {max(map(len, several))} an image"
+        rows.append(("captions", f"the prompts of {counted(len(several), 'image')} are drawn in each step: {number}"))
+    if data.caption_dropout:
+        rows.append(("dropout", f"{data.caption_dropout:.1%} of the images of a step have the empty prompt"))
+    views = [len(item.views) for item in plan.items]
+    if max(views) > 1:
+        kinds = f"{'up to ' if len(set(views)) > 1 else ''}{max(views)} of each image at each size"
+        rows.append(("views", f"{sum(views)} crops{' and mirror images' if data.flip else ''} are encoded, {kinds}; a step draws one"))
+    return rows
 
 
 def _buckets(plan: Plan) -> list[tuple[str, str]]:
@@ -198,6 +275,12 @@ def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("clip skip", f"{skip}: the text encoders' last {skip} layers are left out (clip skip {skip + 1} in kohya's and A1111's count)")
     ]
+
+
+def _training(plan: Plan) -> list[tuple[str, str]]:
+    if plan.training is None:
+        return []
+    return [("fused", f"{plan.training.record.name} while training; previews, held-out loss and the saved adapter are without it")]
 
 
 def _trained(plan: Plan) -> str:
@@ -247,7 +330,10 @@ def _memory(plan: Plan) -> str:
 
 
 def _trigger(plan: Plan) -> str:
-    trigger = plan.config.data.trigger
+    triggers = triggers_of(plan.train, plan.config.data)
+    if len(triggers) > 1:
+        return f"{', '.join(map(repr, triggers))}: each is prepended to the captions of its images that lack it"
+    trigger = next(iter(triggers), None)
     if trigger is None:
         return "none; captions are used unchanged"
     if not any(sample.caption for sample in plan.train):

@@ -13,7 +13,8 @@ import pytest
 
 import infer.output.report
 from infer.output.gallery import Gallery
-from infer.output.report import LiveImages, script_json, write_live_report, write_report
+from infer.output.report import LiveImages, write_live_report, write_report
+from registry.printable import script_json
 from tests.infer.images import gallery
 
 if TYPE_CHECKING:
