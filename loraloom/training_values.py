@@ -90,6 +90,14 @@ def kept(every_name: str, unit: str) -> Alias:
     return answer
 
 
+def chunks(value: str, _given: Given) -> Answer:
+    """75, 150 or 225 tokens as contexts of CLIP."""
+    count = number(value)
+    if count is None or count < 1:
+        return Answer(("prompt_chunks=1",), "75 tokens, the default")
+    return Answer((f"prompt_chunks={math.ceil(count / 75)}",), "contexts of 75 tokens")
+
+
 def square(value: str, _given: Given) -> Answer:
     sides = [side for part in value.lower().replace("x", ",").split(",") if (side := number(part)) is not None and side >= 1]
     if not sides:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
 from registry.detect.few_step import FewStep
+from registry.errors import Refused
 from registry.family_defaults import (
     always_classifier_free,
     any_build,
@@ -106,6 +107,7 @@ class Family:
     None: the last one is read for its pooled state, whatever clip skip is.
     """
     clip_layer: int = 1  # the layer of CLIP that is read without clip skip, counted from the end: 2 is the last but one
+    one_chunk: str | None = "none of its text encoders is CLIP"  # why it takes no prompts in several chunks; None: it takes them
     untrained: str | None = None  # why it is drawn and not trained, as the end of a sentence; None: it is trained
     trains_on_mean: bool = False  # its training scripts take the mean of the VAE's posterior (its mode), never a sample
     training_guidance: float | None = None  # embedded scale set while training, where there is one
@@ -150,6 +152,11 @@ class Family:
     def negatives(self, parts: Parts, texts: Sequence[str]) -> Conditioning:
         """The Conditioning of negative prompts, as the stock diffusers pipeline encodes them; no layer is ever skipped."""
         return self.encode_negatives(parts, texts) if self.encode_negatives is not None else self.encode_prompts(parts, texts)
+
+    def check_chunks(self, chunks: int) -> None:
+        """Raise Refused for a prompt in several chunks where this family takes one alone."""
+        if chunks > 1 and self.one_chunk is not None:
+            raise Refused(f"prompt_chunks is {chunks}, but a prompt of {self.title} is read in one: {self.one_chunk}. Leave it out.")
 
     def shift(self, parts: Parts, height: int, width: int) -> float | None:
         """The timestep shift that a flow model is drawn with at this size: sigma' = shift sigma / (1 + (shift - 1) sigma).

@@ -68,6 +68,7 @@ class Parts:
     resolution: int  # pixels a side the model was made for, from its config: diffusers' default size
     latent_channels: int | None = None  # of this build, where it is not the published models' number
     config: Mapping[str, Any] = field(default_factory=dict)  # pipeline-level settings of model_index.json
+    prompt_chunks: int = 1  # context lengths of CLIP that every prompt is encoded in; more than 1 where `Family.check_chunks` allows it
     warnings: tuple[str, ...] = ()  # assumptions made while loading, for the user
     changes: Any = field(default=None, repr=False, compare=False)  # registry.adapters.in_place.WeightChanges, once there are any
 

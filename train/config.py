@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from registry.architectures.text.clip_chunks import MOST
 from registry.errors import Faults, Refused
 from registry.names import DEVICE, suggest
 from registry.plain_values import from_yaml
@@ -90,6 +91,11 @@ class TrainConfig:
         None,
         "last layers of the CLIP text encoders that are left out, in training and previews, as diffusers counts: 1 is kohya's clip skip 2",
     )
+    prompt_chunks: int = setting(
+        1,
+        "context lengths of CLIP (75 tokens each) that every prompt is read in, in training, measuring and previews:"
+        " 3 is kohya's max_token_length 225",
+    )
     batch_size: int = setting(4, "batch size per device")
     accumulate: int = setting(1, "gradient accumulation steps")
     steps: int = setting(1000, "optimizer steps")
@@ -139,6 +145,7 @@ class TrainConfig:
         must = "must be a number of pixels from 1, a list of different ones, or null for the default"
         yield "resolution", self.resolution, good, must
         yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
+        yield "prompt_chunks", self.prompt_chunks, 1 <= self.prompt_chunks <= MOST, f"must be 1 to {MOST}"
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"

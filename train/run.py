@@ -29,6 +29,7 @@ FIXED = (
     "data.",
     "resolution",
     "clip_skip",
+    "prompt_chunks",
     "lora.",
     "adapter.",
     "optim.name",

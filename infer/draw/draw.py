@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infer.draw.control import Steering
@@ -10,6 +11,7 @@ from infer.draw.denoise import Counter, Job, denoise, to_image
 from infer.draw.render import Render
 from infer.draw.samplers import build_scheduler
 from infer.draw.start import Start
+from registry.architectures.text.clip_chunks import chunks_needed
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 
@@ -38,17 +40,20 @@ class Prompts:
             self._state = state
             self._known.clear()
 
-    def conditioning(self, text: str, *, clip_skip: int | None) -> Conditioning:
+    def conditioning(self, text: str, *, clip_skip: int | None, chunks: int = 1) -> Conditioning:
         """The conditioning (1, T, D) of a prompt."""
+        parts = replace(self._parts, prompt_chunks=chunks)
         return self._once(
-            prompt_key(text, clip_skip), lambda: self._family.encode_prompts(self._parts, [self._checked(text)], clip_skip=clip_skip)
+            prompt_key(text, clip_skip, chunks),
+            lambda: self._family.encode_prompts(parts, [self._checked(parts, text)], clip_skip=clip_skip),
         )
 
-    def negative(self, text: str | None) -> Conditioning:
+    def negative(self, text: str | None, *, chunks: int = 1) -> Conditioning:
         """The conditioning (1, T, D) of a negative prompt, or of none at all (None)."""
+        parts, key = replace(self._parts, prompt_chunks=chunks), negative_key(self._family, text, chunks)
         if text is None:
-            return self._once(negative_key(self._family, None), lambda: self._family.encode_unconditional(self._parts, 1))
-        return self._once(negative_key(self._family, text), lambda: self._family.negatives(self._parts, [self._checked(text)]))
+            return self._once(key, lambda: self._family.encode_unconditional(parts, 1))
+        return self._once(key, lambda: self._family.negatives(parts, [self._checked(parts, text)]))
 
     def _once(self, key: Hashable, encode: Callable[[], Conditioning]) -> Conditioning:
         import torch
@@ -59,27 +64,30 @@ class Prompts:
             self.encodes += 1
         return self._known[key]
 
-    def _checked(self, text: str) -> str:
-        needed, fit = self._family.count_tokens(self._parts, text)
-        if needed > fit:
-            self._on_note(truncation_note(text, needed, fit))
+    def _checked(self, parts: Parts, text: str) -> str:
+        if note := truncation_note(self._family, parts, text):
+            self._on_note(note)
         return text
 
 
-def prompt_key(text: str, clip_skip: int | None) -> Hashable:
+def prompt_key(text: str, clip_skip: int | None, chunks: int) -> Hashable:
     """The cache key of a prompt's conditioning."""
-    return (text, clip_skip)
+    return (text, clip_skip, chunks)
 
 
-def negative_key(family: Family, text: str | None) -> Hashable:
+def negative_key(family: Family, text: str | None, chunks: int) -> Hashable:
     """The cache key of a negative prompt's conditioning: that of a prompt of that text, unless the family encodes negatives differently."""
-    return (text, None) if family.encode_negatives is None else (text, None, "negative")
+    return (text, None, chunks) if family.encode_negatives is None else (text, None, chunks, "negative")
 
 
-def truncation_note(text: str, needed: int, fit: int) -> str:
-    """The sentence for a prompt that is longer than the text encoder's context."""
+def truncation_note(family: Family, parts: Parts, text: str) -> str | None:
+    """The sentence for a prompt that is longer than what the text encoders read; None for one that is not."""
+    needed, fit = family.count_tokens(parts, text)
+    if needed <= fit:
+        return None
     shown = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"The prompt {shown!r} is truncated: it needs {needed} tokens and {fit} fit; the model does not see its end."
+    more = f" prompt_chunks={chunks_needed(needed, fit, chunks=parts.prompt_chunks)} reads all of it." if family.one_chunk is None else ""
+    return f"The prompt {shown!r} is truncated: it needs {needed} tokens and {fit} fit; the model does not see its end.{more}"
 
 
 def draw_latents(
@@ -98,8 +106,8 @@ def draw_latents(
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
     job = Job(
-        conditional=prompts.conditioning(render.prompt, clip_skip=render.clip_skip),
-        unconditional=prompts.negative(render.negative) if guided else None,
+        conditional=prompts.conditioning(render.prompt, clip_skip=render.clip_skip, chunks=render.prompt_chunks),
+        unconditional=prompts.negative(render.negative, chunks=render.prompt_chunks) if guided else None,
         guidance=render.guidance,
         steps=render.steps,
         scheduler=build_scheduler(parts, render.sampler),

@@ -23,6 +23,7 @@ from infer.draw.files import (
 )
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
 from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
+from registry.architectures.text.clip_chunks import MOST
 from registry.formats import image_file
 from registry.typed_values import is_of
 
@@ -203,6 +204,17 @@ class Render:
             axis=FieldAxis(name="clipskip", help="layers of the text encoder left out for the prompt: 0 is none, 1 is A1111's 2"),
         ),
     ] = None
+    prompt_chunks: Annotated[
+        int,
+        Setting(
+            help="context lengths of CLIP (75 tokens each) that the prompt and the negative one are read in, as A1111 reads a long prompt",
+            show=lambda chunks: str(chunks) if chunks > 1 else None,
+            infotext="Prompt chunks",
+            valid=lambda chunks: 1 <= chunks <= MOST,
+            expected=f"1 to {MOST}",
+            axis=FieldAxis(name="chunks", help="context lengths of CLIP (75 tokens each) that a prompt is read in: 1, 3"),
+        ),
+    ] = 1
     init: Annotated[
         ImageFile | None,
         Setting(

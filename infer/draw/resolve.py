@@ -121,6 +121,7 @@ class Resolver:
         if base:
             render = _with_defaults(render, base, own_size(render, self.images))
             faults += _faults_of(render, base)
+            _gathered(faults, lambda: base.family.check_chunks(render.prompt_chunks))
             if (skip := render.clip_skip) is not None:
                 _gathered(faults, lambda: self._once(("skip", base.sha256, str(skip)), lambda: _try_clip_skip(base, skip)))
             faults += image_faults(render, base.family, self.images, cell=base.skeleton.latent_factor)

@@ -131,7 +131,7 @@ def weight(render: Render, value: float) -> Render:
     return replace(render, adapters=tuple(replace(one, weight=value) for one in render.adapters))
 
 
-field_axes("prompt", "negative", "seed", "sampler", "steps", "guidance", "width", "clip_skip", "embeddings", "vae")
+field_axes("prompt", "negative", "seed", "sampler", "steps", "guidance", "width", "clip_skip", "prompt_chunks", "embeddings", "vae")
 
 
 @axis(

@@ -150,9 +150,9 @@ class _Costs:
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text with the state of its text encoders (adapters, embeddings)."""
         active_adapters = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
-        wanted = [prompt_key(render.prompt, render.clip_skip)]
+        wanted = [prompt_key(render.prompt, render.clip_skip, render.prompt_chunks)]
         if render.guided:
-            wanted.append(negative_key(self._base(render).family, render.negative))
+            wanted.append(negative_key(self._base(render).family, render.negative, render.prompt_chunks))
         tokens = tuple((one.sha256, one.token) for one in render.embeddings)
         return [(loading(render), active_adapters, tokens, key) for key in wanted]
 
@@ -168,16 +168,19 @@ class _Costs:
         if note := literal_note(text for render in renders for text in (render.prompt, render.negative) if text):
             yield note
         texts = {
-            (render.base_sha256, render.embeddings, text): render for render in renders for text in (render.prompt, render.negative) if text
+            (render.base_sha256, render.embeddings, text, render.prompt_chunks): render
+            for render in renders
+            for text in (render.prompt, render.negative)
+            if text
         }
         skeletons: dict[Hashable, Parts] = {}
-        for (sha256, textual_inversions, text), render in texts.items():
+        for (sha256, textual_inversions, text, chunks), render in texts.items():
             base = self._base(render)
             if (sha256, textual_inversions) not in skeletons:
                 skeletons[sha256, textual_inversions] = with_tokens(base.skeleton, self._resolver.textual_inversions(render))
-            needed, fit = base.family.count_tokens(skeletons[sha256, textual_inversions], str(text))
-            if needed > fit:
-                yield truncation_note(str(text), needed, fit)
+            parts = replace(skeletons[sha256, textual_inversions], prompt_chunks=chunks)
+            if note := truncation_note(base.family, parts, str(text)):
+                yield note
 
     def _lacks_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""

@@ -1,4 +1,4 @@
-"""`loraloom data lint PATH`: every fault of an image-caption set at once, with file names, before anyone trains on it."""
+"""`loraloom data lint PATH`: every fault of an image-caption set at once; `loraloom data caption FOLDER`: captions by a local model."""
 
 import argparse
 from collections.abc import Callable
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from loraloom import console
-from registry.errors import Refused
+from registry.errors import Faults, Refused
 from registry.home import expanded
 
 HELP = "look an image-caption set over before training on it"
+CAPTION = "caption the images of a folder that have no caption, with a model that is on this machine; existing captions stay as they are"
 LINT = "tell every fault of a set at once, with file names; exit code 2 when training would refuse it"
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `data lint` to the command line."""
+    """Add `data lint` and `data caption` to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser("data", help=HELP, description=HELP)
     inner = parser.add_subparsers(metavar="WHAT")
     lint: argparse.ArgumentParser = inner.add_parser("lint", help=LINT, description=LINT)
@@ -30,6 +31,35 @@ def add_parser(subparsers: Any) -> None:
     lint.add_argument("--html", metavar="FILE", help="write a contact sheet: each image with its caption and findings, in one HTML file")
     lint.add_argument("--json", action="store_true", help="one JSON document on stdout")
     lint.set_defaults(run=run_lint)
+    _add_caption(inner)
+
+
+def _add_caption(inner: Any) -> None:
+    caption: argparse.ArgumentParser = inner.add_parser("caption", help=CAPTION, description=CAPTION)
+    caption.add_argument("folder", metavar="FOLDER", help="a folder of images; each caption is written beside its image as NAME.txt")
+    about = "a folder with an image-to-text model of transformers (BLIP, GIT, Florence-2, LLaVA, Qwen-VL, ...), or with a tagger in ONNX"
+    caption.add_argument("--model", metavar="PATH", required=True, help=f"{about} (model.onnx and selected_tags.csv, as the WD taggers)")
+    caption.add_argument("--trigger", metavar="WORD", help="put before each caption that does not contain it")
+    caption.add_argument("--prefix", metavar="TEXT", help="put before each caption, with a comma")
+    caption.add_argument("--suffix", metavar="TEXT", help="put after each caption, with a comma")
+    caption.add_argument(
+        "--prompt", metavar="TEXT", help="what a chat model is asked; a task such as <CAPTION>; what BLIP and GIT continue"
+    )
+    caption.add_argument("--max-tokens", metavar="N", type=int, help="most tokens of a caption (100)")
+    caption.add_argument("--beams", metavar="N", type=int, help="beams of the search (1: the most probable token each time)")
+    caption.add_argument("--general", metavar="P", type=float, help="least probability of a tag (0.35)")
+    caption.add_argument("--character", metavar="P", type=float, help="least probability of a character's tag (0.85)")
+    caption.add_argument("--exclude", metavar="TAGS", help="tags that no caption gets, with commas between them")
+    caption.add_argument("--keep-underscores", action="store_true", default=None, help="write long_hair, not long hair")
+    caption.add_argument(
+        "--escape-brackets", action="store_true", default=None, help="write \\( for (: for prompts; training reads it as it is"
+    )
+    caption.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (taggers: cpu)")
+    caption.add_argument(
+        "--dry-run", action="store_true", help="check everything and count the images, but load no model and write nothing"
+    )
+    caption.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    caption.set_defaults(run=run_caption)
 
 
 def run_lint(arguments: argparse.Namespace) -> int:
@@ -55,6 +85,46 @@ def run_lint(arguments: argparse.Namespace) -> int:
         rest = f", with {shown} of {len(found.samples)} images" if shown < len(found.samples) else ""
         console.say(f"contact sheet: {sheet}{rest}")
     return 2 if found.faults else 0
+
+
+def run_caption(arguments: argparse.Namespace) -> int:
+    """Caption what has no caption; exit code 1 where an image could not be read."""
+    from train.data.captioning.captioner import CaptionerOptions, faults_of, open_captioner
+    from train.data.captioning.write import finished, plan_captions, write_captions
+
+    model = expanded(arguments.model).absolute()
+    exclude = tuple(tag.strip() for tag in arguments.exclude.split(",") if tag.strip()) if arguments.exclude is not None else None
+    given = {name: getattr(arguments, name) for name in CaptionerOptions.__dataclass_fields__ if name != "exclude"}
+    options = CaptionerOptions(exclude=exclude, **given)
+    faults = faults_of(model, options)
+    for check in (device := partial(_device, arguments.device), plan_of := partial(plan_captions, expanded(arguments.folder))):
+        try:
+            check()
+        except Refused as refused:
+            faults.append(str(refused))
+    if faults:
+        raise Refused(faults[0]) if len(faults) == 1 else Faults("This cannot be captioned as it is:", faults)
+    plan = plan_of()
+    if arguments.dry_run:
+        line = f"{plan.folder}: {len(plan.targets)} images to caption, {plan.existing} have a caption"
+        console.answer_json(plan.to_json()) if arguments.json else console.answer(line)
+        return 0
+    finish = partial(finished, prefix=arguments.prefix, suffix=arguments.suffix, trigger=arguments.trigger)
+    with console.progress() as report:
+        captioner = open_captioner(model, options, device=device()) if plan.targets else None
+        done = write_captions(plan, captioner or (lambda image: ""), finish=finish, report=report)
+    console.answer_json(done.to_json()) if arguments.json else console.answer_lines(done.to_text())
+    return 1 if done.failed else 0
+
+
+def _device(wanted: str) -> str:
+    """The device of --device. Raises Refused."""
+    from train.plan.base import resolve_device
+
+    try:
+        return str(resolve_device(wanted))
+    except RuntimeError as error:  # of torch, for a name that it does not know
+        raise Refused(f"--device {wanted}: expected auto, cpu, cuda, cuda:1 or mps.") from error
 
 
 def _sheet_path(given: str) -> Path:

@@ -284,6 +284,7 @@ FAMILIES.add("flux1")(
         text_encoders=("text_encoder", "text_encoder_2"),
         tokenizers=("tokenizer", "tokenizer_2"),
         aliases=Aliases(modelspec=("flux-1", "flux.1"), base_version=("flux1",), civitai=("flux.1",)),
+        one_chunk="CLIP gives it a pooled state alone, of the first 77 tokens, and T5 reads the whole prompt",
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,

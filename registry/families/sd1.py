@@ -129,6 +129,7 @@ FAMILIES.add("sd1")(
         pipeline="StableDiffusionPipeline",
         denoiser="unet",
         aliases=Aliases(modelspec=("stable-diffusion-v1",), base_version=("sd_v1", "sd_1.5"), civitai=("sd 1", "sd1")),
+        one_chunk=None,
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,

@@ -156,6 +156,7 @@ FAMILIES.add("sd2")(
         pipeline="StableDiffusionPipeline",
         denoiser="unet",
         aliases=Aliases(modelspec=("stable-diffusion-v2",), base_version=("sd_v2",), civitai=("sd 2", "sd2"), entries={"ss_v2": "True"}),
+        one_chunk=None,
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,

@@ -278,6 +278,7 @@ FAMILIES.add("sd3")(
         text_encoders=(*CLIPS.values(), "text_encoder_3"),
         tokenizers=(*CLIPS, "tokenizer_3"),
         aliases=Aliases(modelspec=("stable-diffusion-v3", "stable-diffusion-3"), base_version=("sd3",), civitai=("sd 3",)),
+        one_chunk="CLIP's states lie before T5's, which reads the whole prompt",
         latent_channels=16,
         latent_factor=FACTOR,
         size_multiple=16,

@@ -179,6 +179,7 @@ FAMILIES.add("sdxl")(
         text_encoders=ENCODERS,
         tokenizers=TOKENIZERS,
         aliases=Aliases(modelspec=("stable-diffusion-xl",), base_version=("sdxl",), civitai=("sdxl", "pony", "illustrious", "noobai")),
+        one_chunk=None,
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,

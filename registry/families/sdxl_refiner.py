@@ -190,6 +190,7 @@ FAMILIES.add("sdxl_refiner")(
         text_encoders=("text_encoder_2",),
         tokenizers=("tokenizer_2",),
         aliases=Aliases(modelspec=("stable-diffusion-xl-v1-refiner",)),
+        one_chunk=None,
         latent_channels=4,
         latent_factor=8,
         size_multiple=8,

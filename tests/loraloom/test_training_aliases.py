@@ -95,6 +95,7 @@ SETTINGS = {  # as given there -> here
     "log_with=all": "tracker=wandb+tensorboard",
     "report_to=wandb": "tracker=wandb",
     "train_device=cuda:1": "device=cuda:1",
+    "max_token_length=225": "prompt_chunks=3",
     "text_encoder_layer_skip=1": "clip_skip=1",
 }
 KOHYA_ALONE = """

@@ -243,6 +243,19 @@ def test_truncated_prompts_are_reported(settings: Settings, store: Store, tmp_pa
     (folder / "000.txt").write_text("a very long caption about a red disc", encoding="utf-8")
     made = run.plan(settings(data=DataConfig(path=str(folder))), store)
     assert "1 prompts exceed the base's token limit" in made.to_text() and "24 fit" in made.truncated[0]
+    assert made.truncated[0].endswith("; prompt_chunks=2 reads all of it") and "chunks" not in made.to_text().split("prompts as")[0]
+    whole = run.plan(settings(data=DataConfig(path=str(folder)), prompt_chunks=2), store)
+    assert not whole.truncated and "chunks     2 of 22 tokens a prompt (max_token_length 44 in kohya's count)" in whole.to_text()
+    assert not [note for note in whole.notes if "prompt_chunks" in note]
+    idle = run.plan(settings(data=DataConfig(path=str(folder)), prompt_chunks=3), store)
+    assert [note[:62] for note in idle.notes if "chunks" in note] == ["prompt_chunks is 3, and the longest prompt needs 2: the others"]
+
+
+def test_a_trigger_may_fill_all_chunks_and_no_more(settings: Settings, store: Store, images: Path) -> None:
+    data = DataConfig(path=str(images), trigger="twentythreelettersandup")
+    with pytest.raises(Refused, match=r"needs 25 tokens, and tiny reads 24"):
+        run.plan(settings(data=data), store)
+    run.plan(settings(data=data, prompt_chunks=2), store)
 
 
 def test_a_loss_that_is_no_number_stops_with_its_cause(settings: Settings, store: Store, tmp_path: Path) -> None:

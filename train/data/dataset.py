@@ -18,12 +18,12 @@ from registry.home import expanded
 from registry.printable import some
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
-from train.data.captioning.wildcards import wildcard_fault
 from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
 from train.data.overview import Overview, overview
 from train.data.subsets import Subsets, place_of, subsets_of
+from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST, counted
 from train.settings.sets import Subset
 

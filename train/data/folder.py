@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.config import DataConfig
-from train.data.captioning.beside import Captions, FolderReading, captions_beside
 from train.data.images import is_image, unread_reason
 from train.data.metadata import METADATA, read_rows
 from train.data.sidecars import SIDECARS, match_sidecars, unread_captions
+from train.data.texts.beside import Captions, FolderReading, captions_beside
 from train.data.wording import counted, names_of
 from train.settings.sets import Subset
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from registry.parts import Conditioning
-from train.data.captioning.variants import chosen, is_drawn, is_dropped, plain_prompt, variant
 from train.data.captions import Count
 from train.data.dataset import Sample
+from train.data.texts.variants import chosen, is_drawn, is_dropped, plain_prompt, variant
 from train.loop.encode import Prompts, TextInput, Texts
 from train.settings.data import DataConfig
 

@@ -74,7 +74,11 @@ class Latents:
 
     def part(self, begin: int, end: int) -> Latents:
         """The latents of items begin..end-1."""
-        return replace(self, first=self.first[begin:end], shapes=self.shapes[begin:end])
+        return self.of(range(begin, end))
+
+    def of(self, items: Sequence[int]) -> Latents:
+        """The latents of these items."""
+        return replace(self, first=tuple(self.first[item] for item in items), shapes=tuple(self.shapes[item] for item in items))
 
     def view(self, items: Sequence[int], views: Sequence[int] | None = None) -> LatentBatch:
         """The views of these items, all of one size; None: their first ones."""
@@ -230,6 +234,7 @@ def encode_texts(
     common: dict[str, Any] = {"kind": "text", "version": VERSION, "family": family.name, "encoding": family.encoding_version}
     common["encoders"] = module_hash(*encoders)
     common |= {"config": dict(parts.config), "dtype": str(parts.dtype)} | ({"clip_skip": clip_skip} if clip_skip else {})
+    common |= {"prompt_chunks": parts.prompt_chunks} if parts.prompt_chunks > 1 else {}
     for encoder in encoders:
         encoder.to(device)
     distinct = list(dict.fromkeys(prompts))

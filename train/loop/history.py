@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,12 @@ class History:
     """Held-out losses and time so far; saved in every checkpoint."""
 
     base: list[float] = field(default_factory=list)  # held-out loss of the base, an image each
-    heldout: list[dict[str, Any]] = field(default_factory=list)  # {"step", "losses"}
+    before: dict[str, Any] = field(default_factory=dict)  # all that was measured of the base, as in a row; empty in runs of before
+    heldout: list[dict[str, Any]] = field(default_factory=list)  # {"step", "losses", "bands", "trained", "others", "own"}
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return {"base": self.base, "heldout": self.heldout, "seconds": self.seconds}
+        return {"base": self.base, "before": self.before, "heldout": self.heldout, "seconds": self.seconds}
 
     @property
     def best_step(self) -> int | None:
@@ -43,6 +45,28 @@ class History:
         return difference(losses, self.base) if losses and self.base else None
 
 
+def parts_of(measured: Mapping[str, Any]) -> dict[str, float]:
+    """The rows of metrics.jsonl beside the held-out loss: its bands, the training images' loss, the prompt's share."""
+    found = {f"heldout_{band}": loss for band, loss in zip(("low", "middle", "high"), measured["bands"], strict=True)}
+    found["heldout_trained"] = math.fsum(measured["trained"]) / len(measured["trained"])
+    return found | ({"prompt_share": prompt_share(measured)} if measured["others"] else {})
+
+
+def prompt_share(measured: Mapping[str, Any]) -> float:
+    """The loss with another image's caption minus that with its own, the mean over images: 0 where captions are not used."""
+    return math.fsum(other - own for other, own in zip(measured["others"], measured["own"], strict=True)) / len(measured["own"])
+
+
+LISTS = ("losses", "bands", "trained", "others", "own")
+
+
+def _is_measured(row: object) -> bool:
+    """Whether this is what a measurement gives."""
+    if not isinstance(row, dict) or not is_of(row.get("losses"), list[float]) or not row["losses"]:
+        return False
+    return all(is_of(row[name], list[float]) for name in LISTS if name in row)
+
+
 def history_of(found: Checkpoint) -> History:
     """The held-out losses and the time so far. Raises JobFailed for what is none."""
     try:
@@ -50,9 +74,7 @@ def history_of(found: Checkpoint) -> History:
     except TypeError as error:
         raise JobFailed(f"The checkpoint {found.folder} has an unreadable history ({error}). Remove it, and resume.") from error
     rows = history.heldout if isinstance(history.heldout, list) else [None]
-    sound = all(
-        isinstance(row, dict) and is_of(row.get("losses"), list[float]) and row["losses"] and is_of(row.get("step"), int) for row in rows
-    )
+    sound = all(_is_measured(row) and is_of(row.get("step"), int) for row in rows) and (not history.before or _is_measured(history.before))
     if not (sound and is_of(history.base, list[float]) and is_of(history.seconds, float)):
         raise JobFailed(f"The checkpoint {found.folder} has an unreadable history. Remove it, and resume.")
     return history

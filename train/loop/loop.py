@@ -16,13 +16,13 @@ from registry.errors import JobFailed
 from registry.progress import Report, Tick
 from train.config import Precision
 from train.loop import checkpoint
-from train.loop.history import History
+from train.loop.history import History, parts_of
 from train.loop.interrupt import Interrupted, StopRequest
 from train.loop.pace import Pace, times_due
+from train.loop.probes import Probes
 from train.loop.saved_state import training_state
 from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
-from train.loop.validation import Probe
 from train.lora import adapter_disabled
 
 WINDOW = 10  # steps whose numbers are read together, so that a GPU need not wait
@@ -41,7 +41,7 @@ class Loop:
 
     state: TrainState
     folder: Path
-    probe: Probe | None
+    probe: Probes | None
     previews: Previews | None
     trackers: Sequence[Tracker]
     write_adapter: Callable[[Path, int], object]
@@ -89,11 +89,14 @@ class Loop:
         """Held-out loss and previews of the base, which later ones are compared with."""
         if self.probe:
             with adapter_disabled(self.state.modules), self.pace.pause("held-out"):
-                self.history.base = self.probe.measure(self.state, model=self.state.model)
+                self.history.before = self.probe.measure(self.state, model=self.state.model)
+                self.history.base = self.history.before["losses"]
             base = self.history.base_mean
             assert base is not None
-            self.out(f"held-out loss of the base: {base:.4f} ({len(self.history.base)} images at {self.probe.points} timesteps each)")
-            self._log([{"step": 0, "heldout_base": base}])
+            self.out(
+                f"held-out loss of the base: {base:.4f} ({len(self.history.base)} images at {self.probe.heldout.points} timesteps each)"
+            )
+            self._log([{"step": 0, "heldout_base": base, **parts_of(self.history.before)}])
         self._draw(0)
 
     def _intervals(self) -> dict[str, list[int]]:
@@ -205,14 +208,14 @@ class Loop:
         """Held-out loss now; whether it is the lowest so far."""
         assert self.probe is not None
         with self.pace.pause("held-out"):
-            losses = self.probe.measure(self.state, model=self.state.model)
-        bad = [name for name, loss in zip(self.probe.names, losses, strict=True) if not math.isfinite(loss)]
+            measured = self.probe.measure(self.state, model=self.state.model)
+        bad = [name for name, loss in zip(self.probe.heldout.names, measured["losses"], strict=True) if not math.isfinite(loss)]
         if bad:
             raise JobFailed(f"Step {step}: the held-out loss of {', '.join(bad)} is not finite. {self._advice(False)}")
-        self.history.heldout = [row for row in self.history.heldout if row["step"] != step] + [{"step": step, "losses": losses}]
+        self.history.heldout = [row for row in self.history.heldout if row["step"] != step] + [{"step": step, **measured}]
         found, mean = self.history.difference(step), self.history.mean(step)
         assert found is not None and mean is not None
-        row: dict[str, Any] = {"step": step, "heldout": mean, "heldout_difference": found.mean}
+        row: dict[str, Any] = {"step": step, "heldout": mean, "heldout_difference": found.mean, **parts_of(measured)}
         if found.low is not None and found.high is not None:
             row |= {"heldout_difference_low": found.low, "heldout_difference_high": found.high}
         self._log([row])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions
 from train.data.captions import Count
+from train.data.dataset import Sample
 from train.loop.cache import Cache
 from train.loop.drawn_texts import CachedTexts, FreshTexts, TrainingTexts
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
+from train.loop.probes import Probes, other_captions, probed
 from train.loop.step import TrainState, denoiser_call
-from train.loop.validation import Probe
+from train.loop.validation import Probe, points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.objective.targets import objective_of
 from train.output import folder
@@ -41,7 +43,7 @@ class Work:
     plan: Plan
     folder: Path
     state: TrainState
-    probe: Probe | None
+    probe: Probes | None
     previews: PromptPreviews | None
     report: Report
     out: Log
@@ -60,7 +62,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
-        texts, held_texts, preview_texts = images.texts() if not plan.encoders else images.prompts()
+        texts, held_texts, preview_texts, probed_texts = images.texts() if not plan.encoders else images.prompts()
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
@@ -75,8 +77,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
     probe = None
     if held_latents is not None and held_texts is not None:
-        names, hashes = [sample.name for sample in plan.heldout], [sample.sha256 for sample in plan.heldout]
-        probe = Probe(latents=held_latents, texts=held_texts, sha256s=hashes, names=names)
+        probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
     previews = None
     if preview_texts is not None:
         previews = PromptPreviews(config=config, folder=place, texts=preview_texts, unconditional=unconditional, report=report)
@@ -154,32 +155,62 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None]:
-        """Of the training prompts in all their variants, the held-out ones, the previews'."""
+    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts]:
+        """Of the training prompts in all their variants, the held-out ones, the previews', those of the training images that are measured."""
         plan, dropout = self.plan, self.plan.config.data.caption_dropout
-        previews = plan.config.preview.prompts or []
+        previews, measured = plan.config.preview.prompts or [], _measured_prompts(plan)
         training = [prompt for variants in plan.variants for prompt in variants] + ([""] if dropout else [])
         counts = (len(training), len(plan.heldout_prompts), len(previews))
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*training, *plan.heldout_prompts, *previews],
+            [*training, *plan.heldout_prompts, *previews, *measured],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
             report=self.report,
         )
-        first, second = counts[0], counts[0] + counts[1]
+        first, second, third = counts[0], counts[0] + counts[1], sum(counts)
         held = every.part(first, second) if counts[1] else None
+        drawn = every.part(second, third) if counts[2] else None
         starts = itertools.accumulate((len(variants) for variants in plan.variants), initial=0)
         choices = tuple(range(start, start + len(variants)) for start, variants in zip(starts, plan.variants, strict=False))
-        drawn = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
-        return drawn, held, every.part(second, sum(counts)) if counts[2] else None
+        training_texts = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
+        return training_texts, held, drawn, every.part(third, third + len(measured))
 
-    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None]:
+    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
         held, previews = (tuple(some or ()) for some in (plan.heldout_prompts, plan.config.preview.prompts))
+        measured = Prompts(tuple(_measured_prompts(plan)))
         count: Count = cache(partial(plan.base.family.count_tokens, self.parts))
         training = FreshTexts(plan.train, plan.config.data, plan.config.seed, count)
-        return training, Prompts(held) if held else None, Prompts(previews) if previews else None
+        return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured
+
+
+def _measured_prompts(plan: Plan) -> list[str]:
+    """Of the training images that are measured beside the held-out ones."""
+    return [plan.prompts[image] for image in probed(len(plan.train))]
+
+
+def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple[Latents, Texts | Prompts]) -> Probes:
+    """Held-out images and some training images, all at the same number of timesteps."""
+    points = points_of(len(plan.heldout))
+    chosen = probed(len(plan.train))
+    first = {item.image: number for number, item in reversed(list(enumerate(plan.items)))}  # of several sizes the smallest
+    some = [plan.train[image] for image in chosen]
+    return Probes(
+        heldout=_probe(plan.heldout, *heldout, points),
+        trained=_probe(some, trained[0].of([first[image] for image in chosen]), trained[1], points),
+        captions=other_captions(plan.heldout_prompts),
+    )
+
+
+def _probe(samples: Sequence[Sample], latents: Latents, texts: Texts | Prompts, points: int) -> Probe:
+    return Probe(
+        latents=latents,
+        texts=texts,
+        sha256s=[sample.sha256 for sample in samples],
+        names=[sample.name for sample in samples],
+        points=points,
+    )

@@ -83,42 +83,38 @@ class Probe:
     texts: Texts | Prompts
     sha256s: Sequence[str]
     names: Sequence[str]
+    points: int  # timesteps an image
 
-    @property
-    def points(self) -> int:
-        """Timesteps an image."""
-        return points_of(len(self.sha256s))
+    def table(self, state: TrainState, *, model: Any, images: Sequence[int] | None = None, captions: Sequence[int] | None = None) -> Tensor:
+        """The loss of each image at each of its points, (N, K) on the CPU; of these images alone where they are given.
 
-    def measure(self, state: TrainState, *, model: Any) -> list[float]:
-        """Each image's loss, the mean over its points."""
+        `captions`: for each image of the set the one whose caption it is measured with; None: its own.
+        """
         import torch
 
-        shapes = self.latents.shapes
+        shapes, chosen = self.latents.shapes, range(len(self.sha256s)) if images is None else images
+        of = range(len(self.sha256s)) if captions is None else captions
         pairs = [
-            (image, point)
-            for shape in dict.fromkeys(shapes)
-            for image in range(len(self.sha256s))
-            if shapes[image] == shape
-            for point in range(self.points)
+            (image, point) for shape in dict.fromkeys(shapes) for image in chosen if shapes[image] == shape for point in range(self.points)
         ]
         width = max(state.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
         table = torch.empty(len(self.sha256s), self.points, dtype=torch.float64)
         with state.evaluating(), torch.no_grad():
             for same in _of_one_size(pairs, shapes, width):
-                images, points = zip(*same, strict=True)
-                table[list(images), list(points)] = self._losses(state, model, same).double().cpu()
-        return [float(value) for value in table.mean(1)]
+                rows, columns = zip(*same, strict=True)
+                table[list(rows), list(columns)] = self._losses(state, model, same, of).double().cpu()
+        return table[list(chosen)]
 
-    def _losses(self, state: TrainState, model: Any, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    def _losses(self, state: TrainState, model: Any, pairs: Sequence[tuple[int, int]], captions: Sequence[int]) -> Tensor:
         import torch
 
         images = [image for image, _ in pairs]
         objective = state.objective
         rows = objective.rows(torch.tensor([(point + 0.5) / self.points for _, point in pairs], dtype=torch.float64))
         noise = torch.stack([self._noise(*pair) for pair in pairs])
-        encoded = self.latents.view(images)
+        encoded, texts = self.latents.view(images), self.texts.rows([captions[image] for image in images])
         noisy, target = objective.noisy_and_target(encoded.posterior.mean, noise, rows)
-        prediction = state.predict(model, noisy, objective.timesteps[rows], self.texts.rows(images), encoded.crops)
+        prediction = state.predict(model, noisy, objective.timesteps[rows], texts, encoded.crops)
         return objective.errors(prediction, target.to(state.device))
 
     def _noise(self, image: int, point: int) -> Tensor:

@@ -13,7 +13,7 @@ from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json, write_text
 from registry.typed_values import is_of
 from train.config import to_yaml
-from train.data.captioning.variants import is_drawn
+from train.data.texts.variants import is_drawn
 from train.output import folder
 from train.plan.plan import Plan
 from train.training_adapter import TrainingAdapter

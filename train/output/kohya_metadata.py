@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from registry.architectures.text.clip_chunks import MARKS
 from train.config import Precision
 from train.data.captions import tag_frequency
 from train.plan.plan import Plan
@@ -41,9 +42,15 @@ def _settings(plan: Plan) -> dict[str, str]:
         "ss_mixed_precision": "no" if config.precision is Precision.fp32 else config.precision.name,
         "ss_gradient_checkpointing": str(config.gradient_checkpointing),
         "ss_clip_skip": str(plan.base.family.clip_layer + config.clip_skip if config.clip_skip else None),  # counted from the end, from 1
+        **_token_length(plan),
         "ss_seed": str(config.seed),
         "ss_cache_latents": "True",
     }
+
+
+def _token_length(plan: Plan) -> dict[str, str]:
+    """ss_max_token_length where a prompt is read in several chunks: tokens without BOS and EOS, as sd-scripts counts them."""
+    return {"ss_max_token_length": str(plan.prompt_tokens - MARKS)} if plan.config.prompt_chunks > 1 else {}
 
 
 def _progress(plan: Plan, step: int) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,8 @@ def skeleton(base: Base, config: TrainConfig) -> Parts:
 
 def _loaded(base: Base, config: TrainConfig, *, dtype: torch.dtype, device: str) -> Parts:
     said = config.prediction or prediction_override(base.record)
-    return load_family(base.family, base.path, dtype=dtype, device=device, base_config=config.base_config, prediction=said)
+    parts = load_family(base.family, base.path, dtype=dtype, device=device, base_config=config.base_config, prediction=said)
+    return replace(parts, prompt_chunks=config.prompt_chunks)
 
 
 def resolve_device(wanted: str) -> torch.device:

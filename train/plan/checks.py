@@ -13,11 +13,11 @@ from registry.progress import Report
 from registry.store import check_name
 from train.choices import Choice, choose_objective, try_optimizer
 from train.config import Precision, TrainConfig
-from train.data.captioning.checks import check_captioning
 from train.data.captions import shortened
 from train.data.dataset import ImageSet, triggers_of
 from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
+from train.data.texts.checks import check_captioning
 from train.data.views import check_flip
 from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
@@ -93,6 +93,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
     functions = attempts(lambda: choose_objective(config.objective, sampling))
+    if base:
+        attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     dataset = attempts(lambda: read_dataset(config, report))
     heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None

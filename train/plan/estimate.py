@@ -23,6 +23,7 @@ from registry.family import Family
 from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.loop.pace import times_due
+from train.loop.probes import PROBED
 from train.loop.validation import points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
@@ -141,7 +142,8 @@ def _seconds(
     saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
     prompts = len(config.preview.prompts or [])
     forward = speed.seconds(traced.forward)  # of WIDTH images
-    passes = math.ceil(heldout * points_of(heldout) / WIDTH) if heldout else 0
+    measures = heldout + min(heldout, PROBED) + min(trained, PROBED)  # own captions, others, training images
+    passes = math.ceil(measures * points_of(heldout) / WIDTH) if heldout else 0
     drawing = prompts * ((config.preview.steps or 0) * forward / WIDTH * (2 if guided else 1) + speed.seconds(traced.decode))
     encoding = (trained + heldout) * (speed.seconds(traced.encode) + speed.seconds(traced.prompt))
     return {

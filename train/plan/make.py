@@ -10,13 +10,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.text.clip_chunks import chunks_needed
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
 from train.config import TrainConfig, changed
-from train.data.captioning.checks import captioning_notes
-from train.data.captioning.variants import plain_prompt, prompts_of
 from train.data.captions import Count, read_part, shortened
+from train.data.texts.checks import captioning_notes
+from train.data.texts.variants import plain_prompt, prompts_of
 from train.environment import environment_notes, processes_of
 from train.loop.pace import times_due
 from train.lora import encoder_targets, matched, parameter_count
@@ -66,15 +67,16 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         encoders=tuple(found.encoders),
         layers=layers,
         parameters=weights,
+        prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
-        truncated=tuple(note for prompt in every if (note := _cut(prompt, count))),
+        truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
         estimate=_estimated(found, resolved, weights, latents),
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
         few_step=few_step,
         processes=processes_of(),
-        notes=_notes(found, resolved, prompts, count),
+        notes=(*_notes(found, resolved, prompts, count), *_empty_chunks(every, count, config.prompt_chunks)),
     )
 
 
@@ -173,18 +175,34 @@ def _tokenised(found: Checked, prompt: str, count: Count) -> str:
     """The prompt's tokens as the first tokenizer cuts them, and how many fit."""
     tokenizer: Any = next(iter(found.parts.tokenizers.values()), None)
     read = read_part(prompt, count)
-    pieces = tokenizer.tokenize(read) if hasattr(tokenizer, "tokenize") else [read]  # a processor, or a family without one
+    pieces = tokenizer.tokenize(read, verbose=False) if hasattr(tokenizer, "tokenize") else [read]  # a processor, or a family without one
     tokens = [str(token).replace("</w>", "").replace("▁", " ").strip() for token in pieces]
     needs, fits = count(prompt)
     return f"{shortened(' | '.join(tokens), LINE)}   ({needs} of {fits} tokens)"
 
 
-def _cut(prompt: str, count: Count) -> str | None:
+def _cut(prompt: str, count: Count, found: Checked) -> str | None:
     """The note of a prompt that the model does not read whole."""
     needs, fits = count(prompt)
     if needs <= fits:
         return None
-    return f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read_part(prompt, count)[-30:]!r})"
+    more = ""
+    if found.base.family.one_chunk is None:
+        more = f"; prompt_chunks={chunks_needed(needs, fits, chunks=found.config.prompt_chunks)} reads all of it"
+    return (
+        f"{shortened(prompt)!r} needs {needs} tokens, {fits} fit: the rest is truncated (behind {read_part(prompt, count)[-30:]!r}){more}"
+    )
+
+
+def _empty_chunks(prompts: Sequence[str], count: Count, chunks: int) -> list[str]:
+    """The note on chunks that no prompt reaches."""
+    most = max((chunks_needed(*count(prompt), chunks=chunks) for prompt in prompts), default=1)
+    if most >= chunks:
+        return []
+    return [
+        f"prompt_chunks is {chunks}, and the longest prompt needs {most}: the others are empty chunks, which A1111 and ComfyUI do not add"
+        " to a short prompt"
+    ]
 
 
 def _free(out: Path, *, needed: int) -> int:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.architectures.text.clip_chunks import MARKS
 from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
 from train.config import TrainConfig, to_plain
@@ -45,6 +46,7 @@ class Plan:
     parameters: int
     shown: tuple[str, ...]  # prompts as tokenised
     truncated: tuple[str, ...]
+    prompt_tokens: int  # that fit in a prompt, BOS and EOS included
     estimate: Estimate
     free_bytes: int
     disk_bytes: int
@@ -181,6 +183,7 @@ def _text(plan: Plan) -> str:
         ("trigger", _trigger(plan)),
         *_captions(plan),
         *_clip_skip(plan),
+        *_chunks(plan),
         *_training(plan),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
@@ -275,6 +278,13 @@ def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("clip skip", f"{skip}: the text encoders' last {skip} layers are left out (clip skip {skip + 1} in kohya's and A1111's count)")
     ]
+
+
+def _chunks(plan: Plan) -> list[tuple[str, str]]:
+    chunks, tokens = plan.config.prompt_chunks, plan.prompt_tokens - MARKS
+    if chunks == 1:
+        return []
+    return [("chunks", f"{chunks} of {tokens // chunks} tokens a prompt (max_token_length {tokens} in kohya's count)")]
 
 
 def _training(plan: Plan) -> list[tuple[str, str]]:

@@ -3,13 +3,14 @@
 `clip_skip` is diffusers' number: None or 0 is the last layer, 1 the layer before it (A1111 and kohya call that 2).
 """
 
-# B batch, T tokens, D width
+# B batch, N chunks, T tokens of a chunk, D width
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.text.clip_chunks import MARKS, chunk_ids
 from registry.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,19 +23,23 @@ def token_limit(tokenizer: Any, encoder: nn.Module) -> int:
     return min(int(tokenizer.model_max_length), positions)
 
 
-def count_tokens(tokenizer: Any, encoder: nn.Module, prompt: str) -> tuple[int, int]:
-    """(tokens the prompt needs with its two marks, tokens that fit)."""
-    return len(tokenizer(prompt, truncation=False, verbose=False).input_ids), token_limit(tokenizer, encoder)
+def count_tokens(tokenizer: Any, encoder: nn.Module, prompt: str, *, chunks: int = 1) -> tuple[int, int]:
+    """(tokens the prompt needs with its two marks, tokens that fit in so many chunks, two marks included)."""
+    inside = token_limit(tokenizer, encoder) - MARKS
+    return len(tokenizer(prompt, truncation=False, verbose=False).input_ids), chunks * inside + MARKS
 
 
-def clip_outputs(tokenizer: Any, encoder: nn.Module, prompts: Sequence[str]) -> Any:
-    """The encoder's output with hidden states for prompts padded and cut to the limit: each state (B, T, D)."""
-    inputs = tokenizer(
-        list(prompts), padding="max_length", max_length=token_limit(tokenizer, encoder), truncation=True, return_tensors="pt"
-    )
+def clip_outputs(tokenizer: Any, encoder: nn.Module, prompts: Sequence[str], *, chunks: int = 1) -> Any:
+    """The encoder's output with hidden states for prompts padded and cut to so many chunks: each state (B N, T, D)."""
+    limit = token_limit(tokenizer, encoder)
+    if chunks == 1:
+        inputs = tokenizer(list(prompts), padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
+        ids, own = inputs.input_ids, inputs.attention_mask
+    else:
+        ids, own = (tensor.flatten(0, 1) for tensor in chunk_ids(tokenizer, prompts, chunks=chunks, limit=limit))
     device = next(encoder.parameters()).device
-    mask = inputs.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
-    return encoder(inputs.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
+    mask = own.to(device, ids.dtype) if getattr(encoder.config, "use_attention_mask", False) else None
+    return encoder(ids.to(device), attention_mask=mask, output_hidden_states=True)
 
 
 def refuse_clip_skip(clip_skip: int | None, why: str) -> None:

@@ -1,6 +1,6 @@
 """Prompts of the models whose text is CLIP's alone: one encoder's normed state, or the concatenated penultimate states of all."""
 
-# B batch, T tokens, D width, P pooled width
+# B batch, T tokens of all chunks, D width, P pooled width
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip import clip_outputs, count_tokens, normed_state, penultimate_state
+from registry.architectures.text.clip_chunks import in_one_row, of_first_chunk
 from registry.family_defaults import repeated
 from registry.parts import Conditioning, Parts
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
     """{"embeds": (B, T, D)}: the only encoder's state through its final norm, as SD 1 and SD 2 have it; prompts are cut to what fits."""
     encoder = parts.text_encoders["text_encoder"]
-    outputs = clip_outputs(parts.tokenizers["tokenizer"], encoder, prompts)
-    return {"embeds": normed_state(outputs, encoder, clip_skip=clip_skip)}
+    outputs = clip_outputs(parts.tokenizers["tokenizer"], encoder, prompts, chunks=parts.prompt_chunks)
+    return {"embeds": in_one_row(normed_state(outputs, encoder, clip_skip=clip_skip), parts.prompt_chunks)}
 
 
 def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
@@ -29,11 +30,12 @@ def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None
     """
     import torch
 
-    outputs = [clip_outputs(tokenizer, encoder, prompts) for tokenizer, encoder in _pairs(parts)]
+    chunks = parts.prompt_chunks
+    outputs = [clip_outputs(tokenizer, encoder, prompts, chunks=chunks) for tokenizer, encoder in _pairs(parts)]
     states = [
         penultimate_state(out, encoder, clip_skip=clip_skip) for out, encoder in zip(outputs, parts.text_encoders.values(), strict=True)
     ]
-    return {"embeds": torch.cat(states, dim=-1), "pooled": outputs[-1].text_embeds}
+    return {"embeds": in_one_row(torch.cat(states, dim=-1), chunks), "pooled": of_first_chunk(outputs[-1].text_embeds, chunks)}
 
 
 def encode_zeros(parts: Parts, count: int) -> Conditioning:
@@ -48,7 +50,7 @@ def encode_zeros(parts: Parts, count: int) -> Conditioning:
 
 def count_prompt_tokens(parts: Parts, prompt: str) -> tuple[int, int]:
     """(tokens the prompt needs with its two marks, tokens that fit), in the encoder that cuts most of it."""
-    counts = [count_tokens(tokenizer, encoder, prompt) for tokenizer, encoder in _pairs(parts)]
+    counts = [count_tokens(tokenizer, encoder, prompt, chunks=parts.prompt_chunks) for tokenizer, encoder in _pairs(parts)]
     return max(counts, key=lambda count: count[0] - count[1])
 
 

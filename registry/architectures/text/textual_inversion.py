@@ -110,7 +110,7 @@ class TokenizerWithEmbeddings:
         return len(self._tokenizer)
 
     def _expanded(self, text: str) -> str:
-        used = set(self._tokenizer.tokenize(text)) if self._several else ()
+        used = set(self._tokenizer.tokenize(text, verbose=False)) if self._several else ()
         for token in used:
             text = text.replace(token, self._several.get(token, token))
         return text

@@ -129,7 +129,9 @@ def test_a_prompt_that_is_too_long_is_reported(shelf: Shelf) -> None:
     found = plan(config(prompt=long, negative="no"), shelf.store)
     assert [note for note in found.notes if "truncated" in note] == [
         f"The prompt {long!r} is truncated: it needs {_tokens(long)} tokens and 24 fit; the model does not see its end."
+        " prompt_chunks=2 reads all of it."
     ]
+    assert plan(config(prompt=long, negative="no", prompt_chunks=2), shelf.store).notes == ()
     assert plan(config(prompt="short"), shelf.store).notes == ()
 
 

@@ -167,9 +167,9 @@ def test_the_shown_rate_is_the_mean_of_the_steps_without_their_pauses(work: Work
             clock.now += 50
             return super().draw(state, step)
 
-    def measure(_state: TrainState, *, model: Any) -> list[float]:
+    def measure(_state: TrainState, *, model: Any) -> dict[str, Any]:
         clock.now += 30
-        return [0.5] * 3
+        return {"losses": [0.5] * 3, "bands": [0.5] * 3, "trained": [0.5], "others": [], "own": []}
 
     def step(number: int) -> StepMetrics:
         clock.now += 2

@@ -109,7 +109,9 @@ def test_only_lora_weights_move(prepared: Prepared, settings: Settings) -> None:
 def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prepared: Prepared, settings: Settings) -> None:
     work = prepared(settings())
     first, again = (work.probe.measure(work.state, model=work.state.model) for _ in range(2))
-    assert first == again and len(first) == 3
+    assert first == again and {name: len(found) for name, found in first.items()} == {
+        "losses": 3, "bands": 3, "trained": 6, "others": 3, "own": 3
+    }  # fmt: skip
     with adapter_disabled(work.state.modules):
         assert work.probe.measure(work.state, model=work.state.model) == first
     spread(work.state)
@@ -130,8 +132,8 @@ def test_held_out_loss_is_measured_where_the_run_trains(prepared: Prepared, sett
         return prediction
 
     monkeypatch.setattr(work.state, "predict", noted)
-    work.probe.measure(work.state, model=work.state.model)
-    quantiles = (torch.arange(work.probe.points) + 0.5) / work.probe.points
+    work.probe.heldout.table(work.state, model=work.state.model)
+    quantiles = (torch.arange(work.probe.heldout.points) + 0.5) / work.probe.heldout.points
     wanted = (1000 * torch.special.ndtri(quantiles.double()).sigmoid()).floor().tolist()
     assert seen == wanted * 3 and wanted[0] > 1000 * float(quantiles[0])
 

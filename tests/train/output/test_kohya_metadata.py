@@ -59,6 +59,11 @@ def test_settings_and_captions_stand_under_sd_scripts_keys(settings: Settings, s
     assert str(images.parent) not in json.dumps(found)
 
 
+def test_the_token_length_is_counted_without_bos_and_eos(settings: Settings, store: Store) -> None:
+    assert "ss_max_token_length" not in training_metadata(run.plan(settings(), store), 1, base_sha256=None)
+    assert training_metadata(run.plan(settings(prompt_chunks=3), store), 1, base_sha256=None)["ss_max_token_length"] == "66"
+
+
 def test_both_files_of_a_run_have_them(settings: Settings, store: Store) -> None:
     files = run.run(settings(steps=2), store).result["files"]
     for dialect in ("diffusers", "kohya"):

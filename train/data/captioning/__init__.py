@@ -1,1 +1,1 @@
-"""Captions made into the prompts of a step: tags shuffled and dropped, alternatives chosen, variants drawn."""
+"""Captions of images by a local model: an image-to-text model of transformers, or a tagger in ONNX."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from train.data.captioning.tags import joined, movable, reads_tags, split_tags, varied
-from train.data.captioning.wildcards import has_choice, resolved
 from train.data.captions import Count, prompt_of
 from train.data.dataset import Sample, trigger_of
+from train.data.texts.tags import joined, movable, reads_tags, split_tags, varied
+from train.data.texts.wildcards import has_choice, resolved
 from train.loop.rng import drawn, seed_of
 from train.settings.data import DataConfig
 

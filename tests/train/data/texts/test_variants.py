@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from registry.formats.image_file import Size
-from train.data.captioning.variants import chosen, is_drawn, is_dropped, plain_prompt, prompts_of, variant
 from train.data.dataset import Sample
+from train.data.texts.variants import chosen, is_drawn, is_dropped, plain_prompt, prompts_of, variant
 from train.settings.data import DataConfig
 
 SAMPLE = Sample("cat.png", "7" * 64, Size(8, 8), "sks, red hat, blue sky, tree", bytes)

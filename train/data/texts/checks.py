@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from registry.errors import Faults
 from registry.printable import some
-from train.data.captioning.tags import movable, split_tags
-from train.data.captioning.wildcards import has_choice
 from train.data.dataset import Sample, trigger_of
+from train.data.texts.tags import movable, split_tags
+from train.data.texts.wildcards import has_choice
 from train.data.wording import MOST, counted
 from train.settings.data import DataConfig
 

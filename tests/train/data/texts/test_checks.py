@@ -2,8 +2,8 @@ import pytest
 
 from registry.errors import Faults
 from registry.formats.image_file import Size
-from train.data.captioning.checks import captioning_notes, check_captioning
 from train.data.dataset import Sample
+from train.data.texts.checks import captioning_notes, check_captioning
 from train.settings.data import DataConfig
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from train.data.captioning.wildcards import has_choice, resolved, wildcard_fault
+from train.data.texts.wildcards import has_choice, resolved, wildcard_fault
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from train.config import DataConfig
-from train.data.captioning.json_files import is_meta, may_hold, read_meta, read_object
 from train.data.sidecars import match_sidecars, read_captions
+from train.data.texts.json_files import is_meta, may_hold, read_meta, read_object
 from train.data.wording import names_of
 
 Captions = list[tuple[Path, tuple[str, ...]]]

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from train.data.captioning.tags import Tags, joined, movable, split_tags, varied
+from train.data.texts.tags import Tags, joined, movable, split_tags, varied
 from train.settings.data import DataConfig
 
 
