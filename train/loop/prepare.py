@@ -156,7 +156,7 @@ class _Encoder:
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
     def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts]:
-        """Of the training prompts in all their variants, the held-out ones, the previews', those of the training images that are measured."""
+        """Of the training prompts in all their variants, the held-out ones, the previews', those of the measured training images."""
         plan, dropout = self.plan, self.plan.config.data.caption_dropout
         previews, measured = plan.config.preview.prompts or [], _measured_prompts(plan)
         training = [prompt for variants in plan.variants for prompt in variants] + ([""] if dropout else [])
