@@ -12,6 +12,7 @@ from registry.home import expanded
 
 HELP = "look an image-caption set over before training on it"
 CAPTION = "caption the images of a folder that have no caption, with a model that is on this machine; existing captions stay as they are"
+MASK = "make a mask of every image that has none, with a segmentation model of yours, beside the image; nothing is written over"
 LINT = "tell every fault of a set at once, with file names; exit code 2 when training would refuse it"
 
 
@@ -27,10 +28,12 @@ def add_parser(subparsers: Any) -> None:
     lint.add_argument("--base-config", metavar="FOLDER", help="as base_config, for single files that carry no tokenizers")
     lint.add_argument("--image-column", metavar="NAME", help="as data.image_column")
     lint.add_argument("--caption-column", metavar="NAME", help="as data.caption_column")
+    lint.add_argument("--masks", metavar="SOURCE", default="none", help="as data.masks: none, alpha, files, auto or a folder")
     lint.add_argument("--split", metavar="NAME", default="train", help="as data.split")
     lint.add_argument("--html", metavar="FILE", help="write a contact sheet: each image with its caption and findings, in one HTML file")
     lint.add_argument("--json", action="store_true", help="one JSON document on stdout")
     lint.set_defaults(run=run_lint)
+    _add_mask(inner)
     _add_caption(inner)
 
 
@@ -62,6 +65,69 @@ def _add_caption(inner: Any) -> None:
     caption.set_defaults(run=run_caption)
 
 
+def _add_mask(inner: Any) -> None:
+    mask: argparse.ArgumentParser = inner.add_parser("mask", help=MASK, description=MASK)
+    mask.add_argument("path", metavar="FOLDER", help="a folder of images; its subfolders are not read")
+    mask.add_argument(
+        "--model", metavar="PATH", required=True, help="a transformers segmentation folder, or a file .onnx or .tflite (extra: masks)"
+    )
+    mask.add_argument(
+        "--label", metavar="CLASS", action="append", default=[], help="class that is kept, by name or number; several by repeating it"
+        " (default: all but the background)"
+    )  # fmt: skip
+    mask.add_argument("--in-folder", action="store_true", help="write masks/NAME.png in place of NAME-masklabel.png")
+    mask.add_argument("--threshold", metavar="SHARE", type=_share, help="white from this probability on, black below (default: grey)")
+    mask.add_argument("--expand", metavar="PIXELS", type=_pixels, default=0, help="grow masks by so many pixels on every side")
+    mask.add_argument("--size", metavar="PIXELS", type=_pixels, help="side that images are scaled to for the model (default: its own)")
+    mask.add_argument("--mean", metavar="M", type=float, nargs=3, help="mean of the model's pixels (default: its own; ImageNet's for ONNX)")
+    mask.add_argument("--std", metavar="S", type=_positive, nargs=3, help="standard deviation of the model's pixels")
+    mask.add_argument("--dry-run", action="store_true", help="check everything and list the masks, write nothing")
+    mask.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    mask.set_defaults(run=run_mask)
+
+
+def run_mask(arguments: argparse.Namespace) -> int:
+    """Make the masks; exit code 1 where nothing is found in some image."""
+    from train.masks.make import make_masks, plan_masks, would_make
+    from train.masks.segmenters import Asked
+
+    asked = Asked(
+        labels=tuple(arguments.label),
+        size=arguments.size,
+        mean=None if arguments.mean is None else tuple(arguments.mean),
+        deviation=None if arguments.std is None else tuple(arguments.std),
+    )
+    with console.progress() as report:
+        job = plan_masks(arguments.path, arguments.model, asked, in_folder=arguments.in_folder, report=report)
+        if arguments.dry_run:
+            made = would_make(job)
+        else:
+            made = make_masks(job, threshold=arguments.threshold, expand=arguments.expand, report=report)
+    console.answer_json(made.to_json()) if arguments.json else console.answer_lines(made.to_text())
+    return 1 if made.empty else 0
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _pixels(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 8192:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 8192 pixels")
+    return value
+
+
 def run_lint(arguments: argparse.Namespace) -> int:
     """Print what there is to say about the set; exit code 2 with faults."""
     from train.config import DataConfig
@@ -74,6 +140,7 @@ def run_lint(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         image_column=arguments.image_column,
         caption_column=arguments.caption_column,
+        masks=arguments.masks,
     )
     sheet = _sheet_path(arguments.html) if arguments.html else None
     count = _counter(arguments.base, arguments.base_config) if arguments.base else None

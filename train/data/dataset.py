@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import Faults
@@ -25,6 +26,9 @@ from train.data.overview import Overview, overview
 from train.data.subsets import Subsets, place_of, subsets_of
 from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST, counted
+from train.masks.attach import Owner, read_masks
+from train.masks.files import check_source
+from train.masks.mask import Mask
 from train.settings.sets import Subset
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ class Sample:
     weight: float = 1.0  # of its loss
     trigger: str | None = None
     prior: bool = False
+    mask: Mask | None = None  # what of the image its loss counts
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -62,6 +67,7 @@ class Sample:
         own = {"repeats": self.repeats, "weight": self.weight, "trigger": self.trigger, "prior": self.prior}
         usual = {"repeats": 1, "weight": 1.0, "trigger": None, "prior": False}
         parts = [self.caption or "", *self.others, *(f"{key}={value}" for key, value in own.items() if value != usual[key])]
+        parts += [] if self.mask is None else [f"mask={self.mask.identity}"]
         return ", ".join([self.sha256, *parts])
 
 
@@ -124,6 +130,7 @@ def inspect_set(config: DataConfig, *, path: str | None, report: Report = silent
 
 def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent, measure: Measure | None = None) -> Findings:
     """All findings about the sets, the names of each behind its own."""
+    check_source(config.masks)
     every = Findings(faults=list(parts.faults), notes=list(parts.notes))
     for subset in parts.sets:
         found = _inspect_one(subset, config, report, measure)
@@ -157,7 +164,17 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, captions) for file, captions in reading.captions]
     _decode_all(found, entries, subset, report, measure)
     found.notes += reading.notes
+    _attach_masks(found, {subset.prefix + file.relative_to(folder).as_posix(): masks for file, masks in reading.masks.items()}, config)
     return found
+
+
+def _attach_masks(found: Findings, files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
+    if config.masks != "none":
+        owners = [Owner(sample.name, sample.size, sample.read, sample.prior) for sample in found.samples]
+        read = read_masks(owners, files, config.masks)
+        found.samples = [replace(sample, mask=mask) for sample, mask in zip(found.samples, read.masks, strict=True)]
+        found.faults += read.faults
+        found.notes += read.notes
 
 
 def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
@@ -166,6 +183,7 @@ def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measure: Me
     entries, faults = read_hub(subset.path, config)
     found = Findings(faults=faults)
     _decode_all(found, entries, subset, report, measure)
+    _attach_masks(found, {}, config)
     return found
 
 

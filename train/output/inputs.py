@@ -30,6 +30,7 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
     def rows(samples: Any, prompts: Any) -> list[dict[str, Any]]:
         return [
             {"file": sample.name, "sha256": sample.sha256, "prompt": prompt}
+            | ({"mask": sample.mask.sha256} if sample.mask else {})
             | ({"captions": list(sample.captions)} if is_drawn(sample, made.config.data) else {})
             for sample, prompt in zip(samples, prompts, strict=True)
         ]
@@ -86,10 +87,12 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
             f" (sha256 {str(now_fused.get('sha256'))[:12]}, was {str(fused.get('sha256'))[:12]})"
         )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
-        was, is_now = ({row["file"]: (row["sha256"], row["prompt"], row.get("captions")) for row in rows} for rows in (old, new))
+        was, is_now = (
+            {row["file"]: (row["sha256"], row["prompt"], row.get("captions"), row.get("mask")) for row in rows} for rows in (old, new)
+        )
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
-        faults += [f"{part}{name} has another image or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
+        faults += [f"{part}{name} has another image, caption or mask" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
     if faults:
         raise Faults(f"{place} was started with other inputs. Restore them, or start a new run:", sorted(faults))
 

@@ -102,7 +102,7 @@ def test_another_caption_or_choice_is_not_resumed(tagged: Path, settings: Settin
     done = run.run(settings(steps=1, data=DataConfig(path=str(tagged), **DRAWN)), store)
     file = tagged / "2_red" / "000.txt"
     file.write_text(file.read_text().replace("small", "tiny"))
-    with pytest.raises(Faults, match=r"2_red/000\.png has another image or caption"):
+    with pytest.raises(Faults, match=r"2_red/000\.png has another image, caption or mask"):
         run.resume(done.folder, {"steps": 2}, store)
 
 

@@ -15,11 +15,11 @@ from registry.formats.image_file import Unreadable, read_image
 from registry.printable import as_lines, some
 from registry.progress import Report, Tick, silent
 from train.data.captions import prompt_of
-from train.data.folder import MASK
 from train.data.images import is_image
 from train.data.metadata import METADATA
 from train.data.sidecars import TEXTS
 from train.data.wording import MOST, counted
+from train.masks.files import NAMED
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,7 +81,7 @@ def plan_captions(folder: Path) -> CaptionPlan:
         )
     every = [file for file in files if is_image(file)]
     stems = {image.stem for image in every}
-    images = [image for image in every if not ((name := MASK.fullmatch(image.stem)) and name["image"] in stems)]
+    images = [image for image in every if not ((name := NAMED.fullmatch(image.stem)) and name["image"] in stems)]
     if not images:
         raise Refused(f"{folder}: there are no images in it.")
     if not os.access(folder, os.W_OK):

@@ -21,6 +21,7 @@ class FolderReading:
     captions: Captions = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    masks: dict[Path, list[Path]] = field(default_factory=dict)  # the mask files of each image, where data.masks reads them
     read: set[Path] = field(default_factory=set)  # JSON files that captions were read from
 
 
