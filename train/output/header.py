@@ -42,7 +42,7 @@ def _spec(work: Work) -> dict[str, str]:
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
         "resolution": f"{max(config.sides)}x{max(config.sides)}",
-        "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
+        "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}{_average(config)}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}
@@ -51,6 +51,10 @@ def _spec(work: Work) -> dict[str, str]:
     triggers = triggers_of(work.plan.train, config.data)
     facts |= {"trigger_phrase": ", ".join(triggers)} if triggers else {}
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def _average(config: TrainConfig) -> str:
+    return "" if config.ema.decay is None else f"; moving average (EMA) of its weights, decay {config.ema.decay:g}"
 
 
 def _manifest(work: Work, step: int) -> dict[str, Any]:
