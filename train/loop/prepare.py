@@ -21,6 +21,7 @@ from train.loop.cache import Cache
 from train.loop.drawn_texts import CachedTexts, FreshTexts, TrainingTexts
 from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
+from train.loop.preserve import Preserve, class_prompts
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.probes import Probes, other_captions, probed
 from train.loop.step import TrainState, denoiser_call
@@ -65,6 +66,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts, probed_texts = images.texts() if not plan.encoders else images.prompts()
+        preserved = images.class_prompts() if config.objective.preserve_class is not None else None
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
@@ -77,6 +79,8 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
+    if preserved is not None:
+        state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
     probe = None
     if held_latents is not None and held_texts is not None:
         probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
@@ -191,6 +195,22 @@ class _Encoder:
         choices = tuple(range(start, start + len(variants)) for start, variants in zip(starts, plan.variants, strict=False))
         training_texts = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
         return training_texts, held, drawn, every.part(third, third + len(measured))
+
+    def class_prompts(self) -> Texts | Prompts:
+        """Of the training prompts, with the class in place of the trigger."""
+        plan = self.plan
+        prompts = class_prompts(plan.config, plan.train)
+        if plan.encoders:
+            return Prompts(tuple(prompts))
+        return encode_texts(
+            plan.base.family,
+            self.parts,
+            prompts,
+            device=self.device,
+            clip_skip=plan.config.clip_skip,
+            cache=Cache("texts", note=self.out),
+            report=self.report,
+        )
 
     def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts]:
         """The same as texts, for text encoders that are trained."""

@@ -21,6 +21,7 @@ from train.data.texts.checks import check_captioning
 from train.data.views import check_flip
 from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
+from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
 from train.masks.views import check_views
@@ -127,6 +128,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
         if base and parts and trigger:
             attempts(partial(_check_trigger, base, parts, trigger))
+    if dataset:
+        attempts(lambda: check_preserve(config, dataset.samples))
     attempts.done()
     assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
