@@ -28,6 +28,8 @@ def slider_dataset(config: TrainConfig, slider: Slider, report: Report) -> Image
     faults = [f"{name} has no meaning for a slider: it has no held-out loss. Leave it out." for name in _heldout(config)]
     if config.lora.text_encoder:
         faults.append("lora.text_encoder=true: a slider is learned between fixed prompts. Leave it out.")
+    if config.objective.preserve_class is not None:
+        faults.append("objective.preserve_class is for images of a subject; a slider has objective.params.preserve. Leave it out.")
     if faults:
         raise Faults("A slider cannot be trained with these settings:", faults)
     if not slider.by_text:
