@@ -17,7 +17,7 @@ from train.loop import checkpoint
 from train.loop.history import History
 from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
-from train.lora import set_lora_tensors
+from train.lora import scales, set_lora_tensors
 from train.output import export, folder
 from train.output.curves import draw_curves
 from train.output.few_step_test import run_few_step_test, sentences
@@ -93,10 +93,9 @@ def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
             yield last
         return
     found = _best_checkpoint(work, step)  # its adapter has the weights to use
-    scale = work.plan.config.alpha / work.plan.config.lora.rank  # which the file's factors hold, and the model multiplies by
-    up = writing_of(export.DIALECT).up
-    tensors = {name: tensor / scale if name.endswith(up) else tensor for name, tensor in export.read_adapter(found.adapter).items()}
-    set_lora_tensors(work.state.modules, tensors)
+    up, scale = writing_of(export.DIALECT).up, scales(work.state.modules)  # the file's factors hold the scale the model multiplies by
+    read = export.read_adapter(found.adapter)
+    set_lora_tensors(work.state.modules, {name: t / scale[name.removesuffix(up)] if name.endswith(up) else t for name, t in read.items()})
     for module in work.state.modules.values():
         module.train(False)
     with work.state.without_training_adapter():

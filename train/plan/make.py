@@ -89,12 +89,12 @@ def _resolved(found: Checked, captions: Sequence[str]) -> TrainConfig:
 
 def _counted(found: Checked, config: TrainConfig) -> tuple[int, int]:
     """(layers, weights) of the LoRA on the denoiser and on the text encoders that are trained."""
-    rank = config.lora.rank
-    count, number = parameter_count(found.parts.denoiser, found.layers, rank), len(found.layers)
+    lora = config.lora
+    count, number = parameter_count(found.parts.denoiser, found.layers, lora), len(found.layers)
     for name in found.encoders:
         encoder = found.parts.text_encoders[name]
         inside = matched(encoder, encoder_targets(found.base.family, name, encoder, clip_skip=config.clip_skip))
-        count, number = count + parameter_count(encoder, inside, rank), number + len(inside)
+        count, number = count + parameter_count(encoder, inside, lora), number + len(inside)
     return number, count
 
 
