@@ -37,6 +37,7 @@ NO_AUGMENTATION = missing("images are not augmented; put the changed images into
 NO_REPEATS = missing("each image counts once an epoch; put an image into the folder several times, or raise epochs")
 NO_NOISE_CHANGE = missing("noise is plain Gaussian; objective.timesteps and objective.weighting choose what is learned")
 NO_PRIOR = missing("there are no regularization images; held-out images (heldout.share) show how far the base is lost")
+MASKS = "data.normalize_masked_loss=false counts an image by the share that its mask keeps, as sd-scripts does"
 NO_QUANTISED = missing(f"the base is not quantised. {MEMORY}")
 NO_WORKERS = needless("images are encoded once, before the first step; nothing is loaded while training")
 ATTENTION = needless("attention is torch's scaled_dot_product_attention")
@@ -100,7 +101,11 @@ ROWS = (  # names, and what they are here
     ("max_token_length", chunks),
     ("dataset_repeats num_repeats repeats train_repeats", NO_REPEATS),
     ("reg_data_dir prior_loss_weight with_prior_preservation class_data_dir class_prompt", NO_PRIOR),
-    ("masked_loss alpha_mask masked_training", missing("the loss is of the whole image; crop the images to what is to be learned")),
+    ("masked_loss masked_training", switch(on=Answer(("data.masks=files",), MASKS), off=Answer(("data.masks=none",)))),
+    ("alpha_mask", switch(on=Answer(("data.masks=alpha",), MASKS), off=Answer(("data.masks=none",)))),
+    ("conditioning_data_dir mask_path", same("data.masks", note=MASKS)),
+    ("normalize_masked_area_loss", same("data.normalize_masked_loss", note="true or false")),
+    ("unmasked_weight", same("data.unmasked_weight")),
     (
         "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale aspect_bucket_rounding crop",
         NO_BUCKETS,

@@ -119,13 +119,14 @@ def read_image(data: bytes) -> Decoded:
     except Unreadable:
         raise
     except Exception as error:  # PIL's plug-ins raise whatever their formats raise: OSError, SyntaxError, struct.error, ...
-        raise Unreadable(f"it cannot be decoded ({_reason(error)})") from error
+        raise Unreadable(f"it cannot be decoded ({reason_of(error)})") from error
     image.info.pop("icc_profile", None)  # its numbers are sRGB's now
     remarks = [note for note in (remark, refusal, untagged, None if remark else _almost_black(image)) if note]
     return Decoded(image, Size(image.width, image.height, frames), profile, tuple(remarks))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What PIL said, in a few words."""
     text = str(error).split("<_io")[0].strip()
     return "no image format PIL knows" if text.startswith("cannot identify") else text or type(error).__name__
 
@@ -192,7 +193,7 @@ def _in_srgb(image: Image, profile: bytes | None) -> tuple[Image, str | None, st
     try:
         name, space, transform = _to_srgb(profile)
     except (ImageCms.PyCMSError, OSError, ValueError, ImportError) as error:
-        reason = _reason(error).splitlines()[0]
+        reason = reason_of(error).splitlines()[0]
         return image, None, f"its colour profile cannot be read ({reason}); its numbers are taken as sRGB"
     mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space)
     grey = set(image.getbands()) <= {"1", "L", "A", "a"}

@@ -24,6 +24,9 @@ from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
 from train.data.overview import Overview, overview
 from train.data.wording import MOST, counted
+from train.masks.attach import Owner, read_masks
+from train.masks.files import check_source
+from train.masks.mask import Mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,6 +51,7 @@ class Sample:
     weight: float = 1.0  # of its loss
     trigger: str | None = None
     prior: bool = False
+    mask: Mask | None = None  # what of the image its loss counts
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -60,6 +64,7 @@ class Sample:
         own = {"repeats": self.repeats, "weight": self.weight, "trigger": self.trigger, "prior": self.prior}
         usual = {"repeats": 1, "weight": 1.0, "trigger": None, "prior": False}
         parts = [self.caption or "", *self.others, *(f"{key}={value}" for key, value in own.items() if value != usual[key])]
+        parts += [] if self.mask is None else [f"mask={self.mask.identity}"]
         return ", ".join([self.sha256, *parts])
 
 
@@ -102,6 +107,7 @@ def read_set(config: DataConfig, *, path: str | None = None, report: Report = si
 
 def inspect_set(config: DataConfig, *, path: str, report: Report = silent, measure: Measure | None = None) -> Findings:
     """All findings about the set at `path`, as `data lint` shows them. `measure` is given each image while its pixels are there."""
+    check_source(config.masks)
     folder = expanded(path)
     if os.path.isfile(folder):
         from train.data.hub import is_table
@@ -123,7 +129,17 @@ def _inspect_folder(folder: Path, config: DataConfig, report: Report, measure: M
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, caption) for file, caption in reading.captions]
     _decode_all(found, entries, report, measure)
     found.notes += reading.notes
+    _attach_masks(found, {file.relative_to(folder).as_posix(): masks for file, masks in reading.masks.items()}, config)
     return found
+
+
+def _attach_masks(found: Findings, files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
+    if config.masks != "none":
+        owners = [Owner(sample.name, sample.size, sample.read, sample.prior) for sample in found.samples]
+        read = read_masks(owners, files, config.masks)
+        found.samples = [replace(sample, mask=mask) for sample, mask in zip(found.samples, read.masks, strict=True)]
+        found.faults += read.faults
+        found.notes += read.notes
 
 
 def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
@@ -132,6 +148,7 @@ def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure
     entries, faults = read_hub(path, config)
     found = Findings(faults=faults)
     _decode_all(found, entries, report, measure)
+    _attach_masks(found, {}, config)
     return found
 
 

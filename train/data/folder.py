@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,13 @@ from train.data.images import is_image, unread_reason
 from train.data.metadata import METADATA, read_rows
 from train.data.sidecars import SIDECARS, match_sidecars, read_caption, unread_captions
 from train.data.wording import counted, names_of
+from train.masks.files import FOLDER as MASKS
+from train.masks.files import lone_masks, mask_files, named_as_masks, reads_files
 
 EXPECTED = (
     "Expected a folder of images (NAME.png, .jpg, .webp, ...) each with its caption in NAME.txt beside it, "
     "or with one metadata.jsonl, .csv or .parquet that has the columns file_name and text"
 )
-MASK = re.compile(r"(?P<image>.+?)[-_. ](masklabel|condlabel|mask)", re.IGNORECASE)  # the first two are OneTrainer's
 Captions = list[tuple[Path, str | None]]
 
 
@@ -30,6 +30,7 @@ class FolderReading:
     captions: Captions = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    masks: dict[Path, list[Path]] = field(default_factory=dict)  # the mask files of each image, where data.masks reads them
 
 
 def read_folder(folder: Path, config: DataConfig) -> FolderReading:
@@ -41,7 +42,7 @@ def read_folder(folder: Path, config: DataConfig) -> FolderReading:
     tables = [file for file in files if file.name.lower() in METADATA]
     unread = _unread_images(files, found)
     images = [file for file in files if is_image(file)]
-    inside = _note_subfolders(folder, found, empty=not images and not unread)
+    inside = _note_subfolders(folder, found, empty=not images and not unread, read=(MASKS,) if reads_files(config.masks) else ())
     if not images and not tables:
         if not unread:
             found.faults.append(f"there are no images in it{inside}. {EXPECTED}")
@@ -52,7 +53,7 @@ def read_folder(folder: Path, config: DataConfig) -> FolderReading:
     if tables:
         found.captions = _captions_of_table(folder, tables[0], images, sidecars, config, found)
     else:
-        images = _without_masks(images, {*match_sidecars(images, sidecars).of}, found)
+        images = _without_masks(images, {*match_sidecars(images, sidecars).of}, folder, config, found)
         found.captions = _captions_of_sidecars(images, sidecars, found)
     known = {*images, *tables, *sidecars, *unread}
     rest = [file for file in files if file not in known and not is_image(file)]
@@ -84,17 +85,20 @@ def _unread_images(files: Sequence[Path], found: FolderReading) -> list[Path]:
     return list(unread)
 
 
-def _without_masks(images: Sequence[Path], captioned: set[Path], found: FolderReading) -> list[Path]:
-    """The images without the masks of other images, which are a fault: as images they would be learned."""
-    stems = {image.stem for image in images}
-    masks = [image for image in images if (name := MASK.fullmatch(image.stem)) and name["image"] in stems and image not in captioned]
-    if masks:
+def _without_masks(images: Sequence[Path], captioned: set[Path], folder: Path, config: DataConfig, found: FolderReading) -> list[Path]:
+    """The images without the masks of others, which are a fault where data.masks does not read them: as images they would be learned."""
+    masks = named_as_masks(images, captioned)
+    if masks and not reads_files(config.masks):
         found.faults.append(
-            f"{names_of(masks)}: named as the mask of another image (NAME-masklabel.png, NAME_mask.png). Masks are not read in training;"
-            " move them out of the folder, or give each a caption of its own if it is an image to learn"
+            f"{names_of(masks)}: named as the mask of another image (NAME-masklabel.png, NAME_mask.png). data.masks=files reads them as"
+            f" masks; with data.masks={config.masks} move them away, or give each a caption of its own if it is an image to learn"
         )
     apart = set(masks)
-    return [image for image in images if image not in apart]
+    rest = [image for image in images if image not in apart]
+    found.masks = mask_files(folder, rest, masks, config.masks)
+    if lone := lone_masks(folder, rest, config.masks):
+        found.notes.append(f"masks with no image of their name: {names_of(lone)}")
+    return rest
 
 
 def _note_hidden(folder: Path, found: FolderReading) -> None:
@@ -103,19 +107,20 @@ def _note_hidden(folder: Path, found: FolderReading) -> None:
         found.notes.append(f"hidden files are not read: {names_of(hidden)}")
 
 
-def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool) -> str:
+def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool, read: Sequence[str]) -> str:
     """A note on subfolders with images, which are not read; gives the words for a folder that has only those."""
     counts = {}
     for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         count = sum(1 for file in inner.rglob("*") if is_image(file) or unread_reason(file))
-        if count:
+        if count and inner.name not in read:
             counts[inner.name] = count
     if not counts:
         return ""
     listed = ", ".join(f"{name}/ ({counted(count, 'image')})" for name, count in counts.items())
     if empty:
         return f", only in its subfolders: {listed}; data.path reads one folder, so name one of them"
-    found.notes.append(f"subfolders are not read: {listed}" + (" (heldout/ is for held-out loss)" if "heldout" in counts else ""))
+    known = [("heldout", " (heldout/ is for held-out loss)"), (MASKS, f" ({MASKS}/ is read with data.masks=files)")]
+    found.notes.append(f"subfolders are not read: {listed}" + "".join(what for name, what in known if name in counts))
     return ""
 
 
@@ -164,7 +169,7 @@ def _captions_of_table(
             found.faults.append(f"{where}: names {name} a second time")
         else:
             listed[file] = caption
-    images = _without_masks(images, set(listed), found)
+    images = _without_masks(images, set(listed), folder, config, found)
     missing = [image for image in images if image not in listed]
     found.faults += [f"{image.name}: is not listed in {table.name}, which lists {counted(len(rows), 'image')}" for image in missing]
     return list(listed.items())

@@ -48,16 +48,19 @@ def crop_corner(scaled: tuple[int, int], width: int, height: int) -> tuple[int, 
     return (scaled[0] - width) // 2, (scaled[1] - height) // 2
 
 
-def fit(image: Image, width: int, height: int, *, corner: tuple[int, int] | None = None, flipped: bool = False) -> Image:
+def fit(
+    image: Image, width: int, height: int, *, corner: tuple[int, int] | None = None, flipped: bool = False, is_mask: bool = False
+) -> Image:
     """The image of width x height pixels: scaled until it covers them, cropped at `corner` (left, top; None: the middle).
 
-    `flipped`: mirrored, left and right exchanged, once it is scaled; the corner counts in the mirrored image.
+    `flipped`: mirrored, left and right exchanged, once it is scaled; the corner counts in the mirrored image. A mask is scaled by a
+    filter without negative weights, so that nothing is kept beyond its edge.
     """
     from PIL import Image, ImageOps
 
     scaled = scaled_size(Size(*image.size), width, height)
     if scaled != image.size:
-        image = image.resize(scaled, Image.Resampling.LANCZOS)
+        image = image.resize(scaled, Image.Resampling.BILINEAR if is_mask else Image.Resampling.LANCZOS)
     if flipped:
         image = ImageOps.mirror(image)
     left, top = crop_corner(scaled, width, height) if corner is None else corner

@@ -22,6 +22,7 @@ from train.data.linting.trigger_checks import trigger_findings
 from train.data.overview import Overview
 from train.data.split import leaks, near_leaks
 from train.data.wording import MOST, counted
+from train.masks.mask import counted_masks, summary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,6 +50,7 @@ class Lint:
             "pictures": len(self.samples),
             "heldout": len(self.heldout),
             "captions": sum(sample.caption is not None for sample in self.samples),
+            "masks": counted_masks([sample.mask for sample in self.samples]),
             "faults": list(self.faults),
             "notes": list(self.notes),
             "findings": [finding.to_json() for finding in self.findings],
@@ -90,6 +92,8 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
         notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]
         faults += [f"heldout/{leak}" for leak in leaks(found.samples, heldout)]
     notes += _remarks(found.samples, resolution)
+    masks = [sample.mask for sample in found.samples if sample.mask is not None]
+    notes += [f"masks: {summary(masks)}"] if masks else []
     notes += _caption_remarks(found.samples, config.trigger, count)
     prompts = {sample.name: prompt_of(sample.caption, None) for sample in found.samples if sample.caption}
     tokens = count_tokens(prompts, count)

@@ -29,6 +29,9 @@ from train.data.captions import shortened
 from train.data.images import TRANSFORM, fit, to_pixels
 from train.data.items import Item, View
 from train.loop.cache import Cache, add_tensors
+from train.masks.mask import ALPHA
+from train.masks.mask import TRANSFORM as MASK_TRANSFORM
+from train.masks.views import kept_of
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +71,7 @@ class Latents:
     first: tuple[int, ...]  # row of each item's first view
     shapes: tuple[tuple[int, ...], ...]  # of each item's latents, (C, H, W)
     crops: Tensor | None = None
+    masks: Sequence[Row] | None = None  # of every view the share of each latent that its mask keeps, (1, 1, H, W); None: no image has one
 
     def __len__(self) -> int:
         return len(self.first)
@@ -88,15 +92,17 @@ class Latents:
         rows = [self.rows[place] for place in places]
         logvar = torch.cat([row["logvar"] for row in rows]) if "logvar" in rows[0] else None
         posterior = Posterior(torch.cat([row["mean"] for row in rows]), logvar)
-        return LatentBatch(posterior, None if self.crops is None else self.crops[places])
+        kept = None if self.masks is None else torch.cat([self.masks[place]["kept"] for place in places])
+        return LatentBatch(posterior, None if self.crops is None else self.crops[places], kept)
 
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Posteriors of a batch, (B, C, H, W), and the crops that they are of, (B, 4)."""
+    """Posteriors of a batch, (B, C, H, W), the crops that they are of, (B, 4), and what their masks keep, (B, 1, H, W)."""
 
     posterior: Posterior
     crops: Tensor | None
+    kept: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,9 @@ def encode_latents(
     if any(weight.dtype != torch.float32 for weight in vae.parameters()):  # diffusers warns of every cast
         vae.to(torch.float32)
     views = [(item, view) for item in items for view in item.views]
-    keys, rows, shapes = [], [], []
+    keys: list[str] = []
+    rows: list[Row] = []
+    shapes: list[tuple[int, ...]] = []
     for done, (item, view) in enumerate(views, 1):
         keys.append(value_sha256({**common, "sha256": item.sample.sha256, **_geometry(item, view)}))
         row, _ = cache.or_make(keys[-1], lambda item=item, view=view: _posterior(family, parts, item, view))  # type: ignore[misc]
@@ -186,7 +194,22 @@ def encode_latents(
     vae.to("cpu")
     first = tuple(itertools.accumulate((len(item.views) for item in items[:-1]), initial=0))
     crops = torch.tensor([_crop(item, view) for item, view in views])
-    return Latents(rows if in_memory else Streamed(cache, keys), first, tuple(shapes[place] for place in first), crops)
+    masks = _masks(views, shapes, cache, in_memory=in_memory) if any(item.sample.mask for item in items) else None
+    return Latents(rows if in_memory else Streamed(cache, keys), first, tuple(shapes[place] for place in first), crops, masks)
+
+
+def _masks(views: Sequence[tuple[Item, View]], shapes: Sequence[tuple[int, ...]], cache: Cache, *, in_memory: bool) -> Sequence[Row]:
+    """What the mask of every view keeps, from the cache or made; all of it where an image has none."""
+    keys: list[str] = []
+    rows: list[Row] = []
+    for (item, view), shape in zip(views, shapes, strict=True):
+        mask = item.sample.mask
+        known = {"kind": "mask", "transform": MASK_TRANSFORM, "latent": list(shape[1:]), **_geometry(item, view)}
+        known |= {"mask": mask and mask.sha256, "alpha": mask is not None and mask.name == ALPHA}
+        keys.append(value_sha256(known))
+        row, _ = cache.or_make(keys[-1], lambda item=item, view=view, shape=shape: {"kept": kept_of(item, view, shape)})  # type: ignore[misc]
+        rows += [row] if in_memory else []
+    return rows if in_memory else Streamed(cache, keys)
 
 
 def _geometry(item: Item, view: View) -> dict[str, Any]:

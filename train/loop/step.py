@@ -16,6 +16,7 @@ from train.data.items import Item
 from train.loop.batches import Batch, Order
 from train.loop.encode import Latents, Prompts, TextInput, Texts
 from train.loop.rng import drawn, draws_for
+from train.objective.masked import loss_weights
 from train.objective.targets import Objective
 from train.optim import evaluation_weights, set_rates
 from train.plan.base import precision_dtype
@@ -81,6 +82,7 @@ class Pass:
     timesteps: Tensor  # (B,)
     text: TextInput
     crops: Tensor | None  # (B, 4)
+    weights: Tensor | None = None  # (B, 1, H, W) of the loss, where images have masks
 
 
 Extra = Callable[["TrainState", Pass, "Tensor"], "Tensor"]
@@ -105,7 +107,15 @@ def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
         timesteps=state.objective.timesteps[rows],
         text=state.texts.rows([state.items[item].image for item in items]),
         crops=encoded.crops,
+        weights=mask_weights(state.config, encoded.kept),
     )
+
+
+def mask_weights(config: TrainConfig, kept: Tensor | None) -> Tensor | None:
+    """The weights (B, 1, H, W) of the loss by what masks keep of each latent."""
+    if kept is None:
+        return None
+    return loss_weights(kept, unmasked=config.data.unmasked_weight, normalize=config.data.normalize_masked_loss)
 
 
 @dataclass(kw_only=True)
@@ -170,7 +180,8 @@ class TrainState:
         """(loss of each image (B,), timesteps (B,) on the CPU) of one forward."""
         made = self.make_pass(self, step, batch, of)
         prediction = self.predict(self.model, made.noisy, made.timesteps, made.text, made.crops)
-        losses = self.objective.losses(prediction, made.target.to(self.device, non_blocking=True), made.rows)
+        weights = None if made.weights is None else made.weights.to(self.device)
+        losses = self.objective.losses(prediction, made.target.to(self.device, non_blocking=True), made.rows, weights)
         for extra in self.extras:
             losses = losses + extra(self, made, prediction)
         return losses, made.timesteps

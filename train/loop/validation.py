@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.loop.encode import Latents, Prompts, Texts
 from train.loop.rng import seed_of
-from train.loop.step import TrainState
+from train.loop.step import TrainState, mask_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,8 @@ class Probe:
         encoded, texts = self.latents.view(images), self.texts.rows([captions[image] for image in images])
         noisy, target = objective.noisy_and_target(encoded.posterior.mean, noise, rows)
         prediction = state.predict(model, noisy, objective.timesteps[rows], texts, encoded.crops)
-        return objective.errors(prediction, target.to(state.device))
+        weights = mask_weights(state.config, encoded.kept)
+        return objective.errors(prediction, target.to(state.device), None if weights is None else weights.to(state.device))
 
     def _noise(self, image: int, point: int) -> Tensor:
         """The same for this image and point in every run, whatever the run's seed: runs can be compared."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Refused
 from registry.names import Table
 from train.objective.losses import mse
+from train.objective.masked import mean_by_image
 from train.objective.timesteps import uniform
 from train.objective.weighting import Levels, none
 
@@ -77,14 +78,14 @@ class Objective:
         noisy = signal_level * latents + noise_level * noise
         return noisy, TARGETS[self.prediction](latents, noise, signal_level, noise_level)
 
-    def losses(self, prediction: Tensor, target: Tensor, rows: Tensor) -> Tensor:
-        """Weighted loss of each image (B,), in fp32 whatever the prediction's dtype."""
-        found = self.functions.loss(prediction, target).flatten(1).mean(1)
+    def losses(self, prediction: Tensor, target: Tensor, rows: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Weighted loss of each image (B,), in fp32 whatever the prediction's dtype; `weights` (B, 1, H, W) are a mask's."""
+        found = mean_by_image(self.functions.loss(prediction, target), weights)
         return found * self.weights[rows].to(found)
 
-    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of each image (B,), whatever the loss and its weights: what runs are compared by."""
-        return mse(prediction, target).flatten(1).mean(1)
+    def errors(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean squared error of each image (B,), whatever the loss and its timesteps' weights: what runs are compared by."""
+        return mean_by_image(mse(prediction, target), weights)
 
 
 def objective_of(

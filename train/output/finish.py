@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import write_json
 from registry.formats.dialects import writing_of
+from registry.formats.image_file import decode
 from registry.progress import Tick
 from registry.record import Hashes
+from train.data.images import fit
 from train.loop import checkpoint
 from train.loop.history import History
 from train.loop.prepare import Work
@@ -22,8 +24,10 @@ from train.output import export, folder
 from train.output.curves import draw_curves
 from train.output.few_step_test import run_few_step_test, sentences
 from train.output.header import write_adapter
+from train.output.judgement import judge, judgement_json
 from train.output.register import register
 from train.output.report import preview_files, write_report
+from train.output.style import StyleCurve, style_curve
 from train.output.verdict import Verdict, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_seconds
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from registry.store import Store
 
 KOHYA = "kohya"
+STYLE_IMAGES = 64  # held-out images that the previews' style is compared with
 
 
 def finish(work: Work, history: History, store: Store, *, seconds_before: float, begun: float) -> dict[str, Any]:
@@ -54,7 +59,8 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
-    lines = [*_verdict(plan, verdict, used), *sentences(speed)]
+    judged, judgement = _judged(work, history)
+    lines = [*judged, *_verdict(plan, verdict, used), *sentences(speed)]
     seconds = seconds_before + time.perf_counter() - begun
     page = write_report(
         place,
@@ -70,6 +76,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         "steps": steps,
         "seconds": round(seconds, 3),
         "heldout": verdict_json(verdict),
+        "verdict": judgement,
         "few_step": speed.to_json() if speed else None,
         "best_step": history.best_step,
         "adapter_step": used,
@@ -181,6 +188,25 @@ def _verdict(plan: Plan, found: Verdict | None, used: int) -> list[str]:
     if found is None:
         return ["no held-out images: the best step is unknown"]
     return list(found.sentences(str(plan.config.name), used))
+
+
+def _judged(work: Work, history: History) -> tuple[list[str], dict[str, Any] | None]:
+    """The judgement in words and as plain values."""
+    style = _style(work)
+    found = judge(history, lr=work.plan.config.optim.lr, style=style)
+    return [found.sentence] if found else [], judgement_json(found, history, style)
+
+
+def _style(work: Work) -> StyleCurve | None:
+    """How near each step's previews are to the held-out images."""
+    from PIL import Image
+
+    drawn: dict[int, list[Image.Image]] = {}
+    for (step, _), file in preview_files(work.folder).items():
+        with Image.open(file) as image:
+            drawn.setdefault(step, []).append(image.convert("RGB"))
+    heldout = [fit(decode(item.sample.read())[0], item.bucket.width, item.bucket.height) for item in work.plan.heldout_items[:STYLE_IMAGES]]
+    return style_curve(heldout, drawn)
 
 
 def _facts(plan: Plan, verdict: Sequence[str], name: str, seconds: float) -> list[tuple[str, str]]:

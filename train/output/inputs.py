@@ -27,7 +27,10 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
     """Base and data by their hashes, as inputs.json holds them."""
 
     def rows(samples: Any, prompts: Any) -> list[dict[str, str]]:
-        return [{"file": sample.name, "sha256": sample.sha256, "prompt": prompt} for sample, prompt in zip(samples, prompts, strict=True)]
+        return [
+            {"file": sample.name, "sha256": sample.sha256, "prompt": prompt} | ({"mask": sample.mask.sha256} if sample.mask else {})
+            for sample, prompt in zip(samples, prompts, strict=True)
+        ]
 
     return {
         "base": {
@@ -81,10 +84,10 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
             f" (sha256 {str(now_fused.get('sha256'))[:12]}, was {str(fused.get('sha256'))[:12]})"
         )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
-        was, is_now = ({row["file"]: (row["sha256"], row["prompt"]) for row in rows} for rows in (old, new))
+        was, is_now = ({row["file"]: (row["sha256"], row["prompt"], row.get("mask")) for row in rows} for rows in (old, new))
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
-        faults += [f"{part}{name} has another image or caption" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
+        faults += [f"{part}{name} has another image, caption or mask" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
     if faults:
         raise Faults(f"{place} was started with other inputs. Restore them, or start a new run:", sorted(faults))
 

@@ -20,6 +20,7 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.trackers import trackers_of
 from train.lora import learning_encoders, matched, targets_of
+from train.masks.views import check_views
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.rate import learning_rate
@@ -103,7 +104,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
-    items = items_of(heldout.train, sizes or Sizes(sides=config.sides or (512,))) if heldout else ()
+    sizes_then = sizes or Sizes(sides=config.sides or (512,))
+    items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
+    attempts(lambda: check_views((*items, *held)))
     order = order_of(config, items, processes=processes_of())
     config = (attempts(lambda: in_steps(config, order)) or config) if items else config
     attempts(lambda: learning_rate(config, config.steps - 1))
@@ -137,7 +140,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         encoders=encoders,
         sizes=sizes,
         items=items,
-        heldout_items=heldout_items(heldout.heldout, sizes),
+        heldout_items=held,
         order=order,
         device=device,
         precision=precision,

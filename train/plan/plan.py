@@ -14,6 +14,7 @@ from train.data.dataset import ImageSet, Sample
 from train.data.items import Item, images_by_bucket
 from train.data.wording import counted
 from train.loop.batches import Order
+from train.masks.mask import counted_masks, summary
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.rate import learning_rate
@@ -91,6 +92,7 @@ class Plan:
             "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
+            "masks": counted_masks([sample.mask for sample in self.train]),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
         }
@@ -144,6 +146,7 @@ def _text(plan: Plan) -> str:
         ("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"),
         *_buckets(plan),
         ("cropped", _cropped(plan)),
+        *_masks(plan),
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
@@ -202,6 +205,15 @@ def _cropped(plan: Plan) -> str:
     if plan.config.data.buckets:
         return f"{now}; as squares (data.buckets=false) it would be {square:.1%}"
     return f"{now}; data.buckets=true crops less"
+
+
+def _masks(plan: Plan) -> list[tuple[str, str]]:
+    masks = [sample.mask for sample in plan.train if sample.mask is not None]
+    if not masks:
+        return []
+    data = plan.config.data
+    rest = f"what they leave out has weight {data.unmasked_weight:g}"
+    return [("masks", f"{summary(masks)}; {rest}{'' if data.normalize_masked_loss else ', an image counts by the share that is kept'}")]
 
 
 def _epochs(plan: Plan) -> str:

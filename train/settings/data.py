@@ -33,9 +33,21 @@ class DataConfig:
     caption_column: str | None = setting(
         None, "column with the caption (default: text, caption or prompt, whichever there is); none: the set has no captions"
     )
+    masks: str = setting(
+        "none",
+        "masks of the images, white is trained and black is left out: none, alpha (the alpha channel), files (NAME-masklabel.png,"
+        " NAME_mask.png or masks/NAME.png), auto (a file, else the alpha channel), or a folder of masks with the images' names",
+    )
+    unmasked_weight: float = setting(0.0, "weight in the loss of what a mask leaves out; what it keeps has 1")
+    normalize_masked_loss: bool = setting(
+        True, "take the mean over what the mask keeps, so that images count alike; false: by the share of the image that it keeps"
+    )
 
     def rules(self) -> Iterator[Rule]:
         """Ranges, without what needs the disk."""
         yield from texts(self, "path", "trigger")
         yield from optional_counts(self, "bucket_step")
+        yield from texts(self, "masks")
+        good = 0 <= self.unmasked_weight < 1
+        yield "unmasked_weight", self.unmasked_weight, good, "must be 0 or more and below 1, the weight of what is kept"
         yield "memory", self.memory, isfinite(self.memory) and self.memory >= 0, "must be 0 or more"

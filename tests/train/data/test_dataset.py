@@ -305,7 +305,7 @@ def test_masks_are_named_as_masks(tmp_path: Path) -> None:
     text = reported(folder)
     assert "000-masklabel.png, 001_mask.png: named as the mask of another image" in text and "has no caption" not in text
     captioned(tmp_path / "bare", "a.png", "a-masklabel.png")
-    assert "Masks are not read in training" in reported(tmp_path / "bare", trigger="sks")
+    assert "data.masks=files reads them as masks" in reported(tmp_path / "bare", trigger="sks")
     captioned(tmp_path / "worn", "a.png", "a_mask.png")
     for name in ("a", "a_mask"):
         (tmp_path / "worn" / f"{name}.txt").write_text(name)

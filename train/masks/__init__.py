@@ -1,0 +1,1 @@
+"""Masks of training images: found, read, fitted to latents, and made by a segmenter."""
