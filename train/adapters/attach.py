@@ -49,7 +49,7 @@ def _peft_config(kind: Kind, ranks: Ranks, wanted: str | list[str]) -> Any:
     rank, alpha = max(dict.fromkeys(every), key=every.count)
     return LoraConfig(
         r=rank,
-        lora_alpha=number(alpha),  # type: ignore[arg-type]  # peft computes with any number
+        lora_alpha=number(alpha),
         target_modules=wanted,
         rank_pattern={exact(name): own for name, (own, _) in ranks.items() if own != rank},
         alpha_pattern={exact(name): number(own) for name, (_, own) in ranks.items() if own != alpha},
@@ -167,4 +167,5 @@ def _peft_delta(layer: Any) -> Tensor:
     changed = weight + product
     lengths = changed.flatten(1).norm(dim=1)
     rows = (layer.lora_magnitude_vector[adapter].weight.float().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))
-    return changed * rows - weight
+    delta: Tensor = changed * rows - weight
+    return delta

@@ -28,10 +28,12 @@ class Kind:
     peft: Mapping[str, Any] = field(default_factory=dict)
     stabilised: bool = False  # the scale is alpha / sqrt(rank)
     factors: bool = True  # the file has LoRA's factors; else the tensors of LyCORIS
-    magnitude: bool = False  # and DoRA's magnitudes
     module: str = "networks.lora"  # sd-scripts' network_module for it
     args: Mapping[str, Any] = field(default_factory=dict)  # its network_args
-    rank_word: str = "rank"
+    alpha: bool = True  # whether alpha counts
+    loads_in: str = "diffusers, ComfyUI, A1111 and Forge, sd-scripts"  # of a UNet
+    loads_in_transformer: str = "diffusers, ComfyUI"  # of a diffusion transformer
+    title: str = "LoRA"
 
     def scale(self, rank: int, alpha: float) -> float:
         """What the product is multiplied by."""
@@ -41,7 +43,12 @@ class Kind:
 KINDS: OptionTable[Callable[..., Kind]] = OptionTable("kind of adapter")
 
 Stabilised = Annotated[bool, Meaning("the scale is alpha / sqrt(rank) in place of alpha / rank (rsLoRA, Kalajdzievski 2023)")]
-LYCORIS = "lycoris.kohya"
+NAMES: Mapping[str, Any] = {
+    "module": "lycoris.kohya",
+    "loads_in": "ComfyUI, A1111 and Forge, sd-scripts with LyCORIS; not in diffusers",
+    "loads_in_transformer": "ComfyUI where it reads diffusers' names (FLUX.1, SD3, Qwen-Image); not in diffusers",
+}
+BESIDE_SD_SCRIPTS: Mapping[str, Any] = {"loads_in": "diffusers, ComfyUI, A1111 and Forge; not in sd-scripts"}
 
 
 def _factors(shape: Shape, rank: int) -> int:
@@ -67,7 +74,7 @@ def lora(
 
         return Pissa(layer, rank=rank, scale=scale, seed=generator.initial_seed())
 
-    return Kind(count=_factors, make=make, stabilised=rank_stabilised)
+    return Kind(count=_factors, make=make, stabilised=rank_stabilised, title="LoRA (PiSSA)")
 
 
 @KINDS.add("dora")
@@ -77,7 +84,9 @@ def dora(*, rank_stabilised: Stabilised = False) -> Kind:
     def count(shape: Shape, rank: int) -> int:
         return _factors(shape, rank) + shape[0]
 
-    return Kind(count=count, peft={"use_rslora": rank_stabilised, "use_dora": True}, stabilised=rank_stabilised, magnitude=True)
+    return Kind(
+        count=count, peft={"use_rslora": rank_stabilised, "use_dora": True}, stabilised=rank_stabilised, title="DoRA", **BESIDE_SD_SCRIPTS
+    )
 
 
 @KINDS.add("lokr")
@@ -101,7 +110,7 @@ def lokr(
         return LoKr(layer, rank=rank, scale=scale, generator=generator, options=options)
 
     args = {"algo": "lokr", "factor": -1 if factor is None else factor} | {name: True for name in options if options[name] is True}
-    return Kind(count=count, make=make, factors=False, module=LYCORIS, args=args)
+    return Kind(count=count, make=make, factors=False, alpha=not full_matrix, title="LoKr", **NAMES, args=args)
 
 
 @KINDS.add("loha")
@@ -113,7 +122,7 @@ def loha() -> Kind:
 
         return LoHa(layer, rank=rank, scale=scale, generator=generator)
 
-    return Kind(count=lambda shape, rank: 2 * _factors(shape, rank), make=make, factors=False, module=LYCORIS, args={"algo": "loha"})
+    return Kind(count=lambda shape, rank: 2 * _factors(shape, rank), make=make, factors=False, title="LoHa", **NAMES, args={"algo": "loha"})
 
 
 @KINDS.add("oft")
@@ -133,7 +142,7 @@ def oft(
 
         return Oft(layer, rank=rank, scale=scale, size=block_size or rank)
 
-    return Kind(count=count, make=make, factors=False, module=LYCORIS, args={"algo": "diag-oft"}, rank_word="block size")
+    return Kind(count=count, make=make, factors=False, alpha=False, title="OFT", **NAMES, args={"algo": "diag-oft"})
 
 
 def choose_kind(name: str, params: Any) -> Kind:

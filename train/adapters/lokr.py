@@ -64,7 +64,7 @@ class LoKr(AdapterLayer):
         if len(self.shape) != 2:
             return super().changed(inputs, result)
         one, two = self._matrices()
-        groups = inputs.unflatten(-1, (one.shape[1], two.shape[1]))  # (B, ..., I1, I2)
+        groups = inputs.reshape(*inputs.shape[:-1], one.shape[1], two.shape[1])  # (B, ..., I1, I2)
         between = functional.linear(groups, two.to(inputs.dtype))  # (B, ..., I1, O2)
         return result + (one.to(inputs.dtype) @ between).flatten(-2).to(result.dtype)
 

@@ -42,7 +42,8 @@ class Oft(AdapterLayer):
         """(K, N, N) with the numbers above the diagonal: Q is this less its transpose."""
         rows, columns = torch.triu_indices(self.size, self.size, 1, device=self.oft_vectors.device)
         found = self.oft_vectors.new_zeros(self.oft_vectors.shape[0], self.size, self.size)
-        return found.index_put((torch.arange(len(found), device=found.device)[:, None], rows, columns), self.oft_vectors)
+        blocks: Tensor = found.index_put((torch.arange(len(found), device=found.device)[:, None], rows, columns), self.oft_vectors)
+        return blocks
 
     def turn(self) -> Tensor:
         """(I + Q)(I - Q)^-1, (K, N, N): row n of the weight goes to row m by [n, m]."""

@@ -27,6 +27,8 @@ class Pissa(AdapterLayer):
 
     start_down: Tensor
     start_up: Tensor
+    lora_A: Any
+    lora_B: Any
 
     def __init__(self, base: Any, *, rank: int, scale: float, seed: int) -> None:
         super().__init__(base, rank=rank, scale=scale)
@@ -57,7 +59,8 @@ class Pissa(AdapterLayer):
         moved = (values @ (self.lora_A - self.start_down).T) @ self.lora_B.T + (values @ self.start_down.T) @ (
             self.lora_B - self.start_up
         ).T
-        return result + (moved * self.scale).to(result.dtype)
+        found: Tensor = result + (moved * self.scale).to(result.dtype)
+        return found
 
     def file_tensors(self) -> dict[str, Tensor]:
         """A LoRA of rank 2 R: the singular vectors of the change itself, in which half precision loses nothing by cancelling."""

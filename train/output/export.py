@@ -27,10 +27,10 @@ from registry.formats.diffusers_folder import no_progress_bars
 from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
 from registry.record import Hashes
-from train.adapters.attach import MAGNITUDE, deltas_of
+from train.adapters.attach import ADAPTER, MAGNITUDE, deltas_of
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast
-from train.lora import ADAPTER, adapter_config, lora_tensors, scales
+from train.lora import adapter_config, lora_tensors, scales
 from train.objective.targets import Objective
 
 if TYPE_CHECKING:

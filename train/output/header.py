@@ -11,6 +11,7 @@ from registry.detect.licences import Terms, inherited
 from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
 from train.loop.prepare import Work
+from train.lora import kind_of
 from train.output import export, inputs
 from train.output.kohya_metadata import training_metadata
 from train.plan.plan import Plan
@@ -40,7 +41,7 @@ def _spec(work: Work) -> dict[str, str]:
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
         "resolution": f"{max(config.sides)}x{max(config.sides)}",
-        "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
+        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}

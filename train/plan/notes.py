@@ -9,6 +9,7 @@ from train.config import TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.split import TrainSplit
 from train.loop.batches import Order
+from train.lora import kind_of
 from train.output.kohya_metadata import LARGEST, tags_json
 
 ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion")  # a weight moves by about the rate in each step, whatever its gradient
@@ -34,7 +35,7 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
             f"the captions' tags take {len(tags) >> 20} MiB, and at most {LARGEST >> 20} MiB go into an adapter's header:"
             " ss_tag_frequency is left out"
         )
-    if config.alpha < config.lora.rank / 4:
+    if config.alpha < config.lora.rank / 4 and not kind_of(config.lora).stabilised and kind_of(config.lora).alpha:
         remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
     if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
         remarks.append(

@@ -24,7 +24,8 @@ def comfyui_weight(state: dict[str, Tensor], name: str, weight: Tensor) -> Tenso
     merged = weight + change
     rows = merged.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.ndim - 1))  # since ComfyUI 0.3, of the changed weight, by row
     scale = own["dora_scale"].reshape(-1, *[1] * (weight.ndim - 1))
-    return merged * scale / rows
+    decomposed: Tensor = merged * scale / rows
+    return decomposed
 
 
 def sd_scripts_weight(state: dict[str, Tensor], name: str, weight: Tensor) -> Tensor:
