@@ -1,6 +1,6 @@
 """The settings of kohya's sd-scripts, OneTrainer, SimpleTuner and diffusers' scripts as `loraloom train` has them: one table.
 
-Values are converted where the unit differs: warmup is a count of steps there and a share here.
+Values are converted where the unit differs: a save_last_n_steps counts steps there and checkpoints here.
 """
 
 from loraloom.hydra.aliases import Aliases, Answer, missing, needless, same, switch
@@ -18,6 +18,7 @@ from loraloom.training_values import (
     WEIGHTING,
     betas,
     chunks,
+    ema,
     kept,
     min_snr,
     prompts,
@@ -127,9 +128,10 @@ ROWS = (  # names, and what they are here
     ("full_fp16", switch(on=Answer(("precision=fp16",), "LoRA weights stay fp32"), off=Answer(("precision=fp32",)))),
     ("xformers sdpa mem_eff_attn attention_mechanism enable_xformers_memory_efficient_attention", ATTENTION),
     (
-        "use_ema ema ema_decay ema_update_step_interval",
-        missing("there is no moving average of the weights; optim.name=adamw_schedule_free averages"),
+        "ema_update_step_interval",
+        needless("the moving average follows every step"),
     ),
+    ("use_ema ema_decay", ema),
     ("train_device", same("device")),
     ("torch_compile compile dynamo_backend", missing("the model is not compiled")),
     # optimizer and schedule

@@ -41,15 +41,20 @@ def warmup(value: str, given: Given) -> Answer:
     count = number(value)
     if count is None or count < 0:
         return Answer(("schedule.warmup=0.05",), "a share of the steps")
-    if count < 1:
+    if 0 < count < 1:
         return Answer((f"schedule.warmup={count:g}",), "a share of the steps")
     known = steps_of(given)
-    if known is None:
-        return Answer(("schedule.warmup=SHARE",), f"{count:g} / the steps, which dry_run=true prints for these epochs")
-    steps, whose = known
-    if count >= steps:
-        return Answer((), f"schedule.warmup is a share of the steps, and {count:g} are not fewer than the {steps} {whose}")
-    return Answer((f"schedule.warmup={count / steps:.6g}",), f"a share: {count:g} of {steps} {whose}")
+    if known is not None and count >= known[0]:
+        return Answer((), f"schedule.warmup_steps must be fewer than the {known[0]} {known[1]}, and {count:g} are not")
+    return Answer((f"schedule.warmup_steps={int(count)}",))
+
+
+def ema(value: str, _given: Given) -> Answer:
+    """A switch, or the decay itself."""
+    if value.lower() in ("false", "no", "off", "none", "0"):
+        return Answer(("ema.decay=null",), "the default: no average")
+    decay = number(value)
+    return Answer((f"ema.decay={decay:g}" if decay is not None and 0 < decay < 1 else "ema.decay=0.99",), "its decay; null is none")
 
 
 def text_lr(value: str, _given: Given) -> Answer:
@@ -123,18 +128,25 @@ def _optimizer(value: str) -> Answer:
     return _no_entry("optim.name", OPTIMIZERS, CLASS)(value)
 
 
-EIGHT_BIT = Answer(("optim.name=adamw",), "no 8-bit optimizer: the states of a LoRA are small. adafactor keeps the fewest")
+EIGHT_BIT = Answer(("optim.name=adamw8bit",), "needs bitsandbytes; the states of a LoRA are small, adamw fits where its base does")
 OPTIMIZER = choice(
     ("adamw adam adamwbf16 optimiadamw optimistableadamw torchadamw", Answer(("optim.name=adamw",))),
     ("adamw8bit pagedadamw8bit pagedadamw pagedadamw32bit adam8bit bnbadamw8bit", EIGHT_BIT),
     (
-        "prodigy prodigyplusschedulefree dadaptation dadaptadam dadaptadampreprint dadaptlion",
+        "prodigy prodigyadv dadaptation dadaptadam dadaptadampreprint dadaptlion",
         Answer(("optim.name=prodigy", "optim.lr=1"), "it estimates the rate itself"),
     ),
     (
         "adamwschedulefree schedulefreeadamw adamwschedulefreekahan scheduleadamw",
         Answer(("optim.name=adamw_schedule_free", "schedule.name=constant")),
     ),
+    (
+        "prodigyplusschedulefree prodigyplus ppsf",
+        Answer(("optim.name=prodigy_plus_schedule_free", "optim.lr=1", "optim.clip=0", "schedule.name=constant")),
+    ),
+    ("lion lion8bit pagedlion8bit bnblion lionadv", Answer(("optim.name=lion",))),
+    ("came came8bit", Answer(("optim.name=came",))),
+    ("muon muonadv muonwithauxadam", Answer(("optim.name=muon",))),
     ("adafactor", Answer(("optim.name=adafactor",))),
     ("sgd", Answer(("optim.name=sgd",))),
     ("sgdnesterov", Answer(("optim.name=sgd", "optim.params.nesterov=true"))),
@@ -149,6 +161,8 @@ SCHEDULE = choice(
     ("linear", Answer(("schedule.name=linear",))),
     ("polynomial", Answer(("schedule.name=polynomial",))),
     ("rex", Answer(("schedule.name=rex",))),
+    ("inversesqrt", Answer(("schedule.name=inverse_sqrt",))),
+    ("warmupstabledecay wsd", Answer(("schedule.name=wsd",), "schedule.params.decay is the share of the steps in which it falls")),
     other=_no_entry("schedule.name", SCHEDULES, CLASS),
 )
 PRECISION = choice(

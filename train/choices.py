@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +19,16 @@ from train.objective.losses import LOSSES
 from train.objective.targets import ObjectiveFunctions
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
-from train.optim import OPTIMIZERS, Groups, has_evaluation_weights, set_rates, state_numbers
+from train.optim import OPTIMIZERS, Groups
+from train.optim_state import has_evaluation_weights
+from train.optim_trial import Trial, try_steps
 from train.schedule import SCHEDULES
+
+LOG = logging.getLogger(__name__)
 
 BESIDE_PARAMS = ("weight_decay", "betas")  # options of optimizers that are settings of optim itself
 WRONG = "These options do not fit:"
+LARGEST_TRIED = 64  # rank of the weights on which an optimizer is tried
 
 
 @dataclass(frozen=True)
@@ -119,31 +127,37 @@ def _class_choice(
 
 
 def build_optimizer(choice: Choice, groups: Groups, lr: float) -> Any:
-    """The optimizer over these weights, ready to train."""
-    optimizer = choice.function(list(groups), lr=lr, **choice.values)
+    """The optimizer over these weights, ready to train. Raises Refused for what its constructor refuses."""
+    try:
+        with redirect_stdout(printed := io.StringIO()):  # some print, where a command's JSON goes
+            optimizer = choice.function(list(groups), lr=lr, **choice.values)
+    except Refused:
+        raise
+    except Exception as error:  # whatever a class from elsewhere raises
+        raise Refused(f"optim.name={choice.name} does not work with these options: {type(error).__name__}: {error}") from error
+    if text := printed.getvalue().strip():
+        LOG.info("%s: %s", choice.name, text)
     if has_evaluation_weights(optimizer):
         optimizer.train()
     return optimizer
 
 
-def try_optimizer(config: TrainConfig) -> int:
-    """Take a step on a small weight; gives the numbers that the optimizer keeps for each weight.
+def try_optimizer(config: TrainConfig) -> Trial:
+    """Take steps on small weights, and again from a checkpoint: what the optimizer keeps for each weight, and whether a resume is exact.
 
-    Raises Refused for what its constructor or its step refuses, so that this is known before a model is loaded.
+    Raises Refused for what its constructor, its step or its state refuses, so that this is known before a model is loaded.
     """
-    import torch
-
     optim, choice = config.optim, choose_optimizer(config.optim)
-    rates = [optim.lr, optim.text_lr or optim.lr] if config.lora.text_encoder else [optim.lr]
-    weights = [torch.nn.Parameter(torch.ones(16, 16)) for _ in rates]
-    try:
-        optimizer = build_optimizer(choice, [{"params": [weight]} for weight in weights], optim.lr)
-        set_rates(optimizer, rates)
-        for weight in weights:
-            weight.grad = torch.full_like(weight, 1e-3)
-        optimizer.step()
-    except Refused:
-        raise
-    except Exception as error:  # whatever a class from elsewhere raises
-        raise Refused(f"optim.name={optim.name} does not work with these options: {type(error).__name__}: {error}") from error
-    return state_numbers(optimizer)
+    rates = [1.0, text_rate(optim)] if config.lora.text_encoder else [1.0]
+    return try_steps(
+        lambda groups: build_optimizer(choice, groups, optim.lr),
+        rank=min(config.lora.rank, LARGEST_TRIED),
+        rates=rates,
+        lr=optim.lr,
+        setting=f"optim.name={optim.name}",
+    )
+
+
+def text_rate(optim: OptimConfig) -> float:
+    """The factor on the learning rate for text encoders."""
+    return (optim.text_lr or optim.lr) / optim.lr

@@ -22,6 +22,7 @@ from registry.typed_values import fitted, shown
 from train.settings.adapter import AdapterConfig
 from train.settings.checkpoint import CheckpointConfig
 from train.settings.data import DataConfig
+from train.settings.ema import EmaConfig
 from train.settings.heldout import HeldoutConfig
 from train.settings.lora import LoraConfig
 from train.settings.objective import ObjectiveConfig, ObjectiveParams
@@ -107,6 +108,7 @@ class TrainConfig:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     precision: Precision = setting(Precision.auto, "precision of the base and of the arithmetic: auto, fp32, bf16, fp16")
     gradient_checkpointing: bool = setting(
@@ -135,6 +137,9 @@ class TrainConfig:
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
+        warm = self.schedule.warmup_steps
+        good = warm is None or self.epochs is not None or warm < self.steps  # of epochs the plan makes steps
+        yield "schedule.warmup_steps", warm, good, f"must be fewer than the {self.steps} steps"
 
     def _own(self) -> Iterable[Rule]:
         """The rules of the settings outside of the groups."""

@@ -15,7 +15,7 @@ from train.dotted import is_dotted
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """The rate of step 0..steps-1."""
-    warmup = round(config.schedule.warmup * config.steps)
+    warmup = warmup_steps(config)
     if step < warmup:
         return config.optim.lr * (step + 1) / (warmup + 1)
     after = max(1, config.steps - warmup)
@@ -24,6 +24,12 @@ def learning_rate(config: TrainConfig, step: int) -> float:
         return _rates(choice.name, json.dumps(dict(choice.values), sort_keys=True), config.optim.lr, after)[step - warmup]
     factor: float = choice.bound((step - warmup) / after)
     return config.optim.lr * factor
+
+
+def warmup_steps(config: TrainConfig) -> int:
+    """Steps in which the rate rises."""
+    given = config.schedule.warmup_steps
+    return round(config.schedule.warmup * config.steps) if given is None else given
 
 
 @lru_cache(maxsize=8)

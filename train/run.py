@@ -39,6 +39,7 @@ FIXED = (
     "heldout.path",
     "heldout.share",
     "objective.",
+    "ema.",
     "precision",
 )
 CHANGEABLE = ("data.memory",)  # of the groups that are fixed
@@ -142,7 +143,8 @@ def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
     fixed = [f"{name} ({get(own, name)!r} -> {value!r})" for name, value in changes.items() if _is_fixed(name) and get(own, name) != value]
     if fixed:
         raise Faults(
-            "A resumed run keeps its base, its data, its LoRA, its objective and its optimizer. Leave these out, or start a new run:", fixed
+            "A resumed run keeps its base, data, LoRA, objective, optimizer and EMA. Leave these out, or start a new run:",
+            fixed,
         )
     if get(own, "schedule.name") != changes.get("schedule.name", own.schedule.name):
         options = {name: None for name in dotted_names() if name.startswith("schedule.params.")} | {"schedule.args": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from registry.options import Meaning, OptionTable
 
@@ -14,6 +14,9 @@ SCHEDULES: OptionTable[Callable[..., float]] = OptionTable("learning rate schedu
 Cycles = Annotated[int, Meaning("times it falls, restarting at the peak", 1)]
 MinFactor = Annotated[float, Meaning("factor at the end, of the peak", 0.0, 1.0)]
 Power = Annotated[float, Meaning("exponent: 1 is linear, above falls sooner", 0.0, open_least=True)]
+Timescale = Annotated[float, Meaning("share of the steps after warmup in which it falls to 0.71 of the peak", 0.0, open_least=True)]
+Decay = Annotated[float, Meaning("share of the steps after warmup in which it falls, at the end", 0.0, 1.0, open_least=True)]
+Fall = Annotated[Literal["linear", "cosine", "sqrt"], Meaning("shape of the fall: linear, cosine or sqrt (1 - square root)")]
 
 
 @SCHEDULES.add("constant")
@@ -44,3 +47,19 @@ def polynomial(progress: float, *, power: Power = 2.0, min_factor: MinFactor = 0
 def rex(progress: float, *, min_factor: MinFactor = 0.0) -> float:
     """(1 - progress) / (1 - progress / 2): high for long, then falls fast (Chen et al. 2022, REX, section 4)."""
     return min_factor + (1.0 - min_factor) * (1.0 - progress) / (1.0 - progress / 2.0)
+
+
+@SCHEDULES.add("inverse_sqrt")
+def inverse_sqrt(progress: float, *, timescale: Timescale = 0.05) -> float:
+    """1 / sqrt(1 + progress / timescale): never 0, for runs without a set end (Vaswani et al. 2017, eq. 3, with timescale = warmup)."""
+    return 1.0 / math.sqrt(1.0 + progress / timescale)
+
+
+@SCHEDULES.add("wsd")
+def wsd(progress: float, *, decay: Decay = 0.2, fall: Fall = "sqrt", min_factor: MinFactor = 0.0) -> float:
+    """Warmup, stable, decay: the peak rate, then a fall at the end (Hu et al. 2024, section 4; sqrt: Haegele et al. 2024, eq. 1)."""
+    done = (progress - (1.0 - decay)) / decay  # of the fall
+    if done <= 0.0:
+        return 1.0
+    left = {"linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done)), "sqrt": 1.0 - math.sqrt(done)}[fall]
+    return min_factor + (1.0 - min_factor) * left

@@ -41,15 +41,19 @@ SETTINGS = {  # as given there -> here
     "text_encoder_lr=5e-5": "lora.text_encoder=true optim.text_lr=5e-5",
     "text_encoder_lr=0": "lora.text_encoder=false",
     "optimizer_type=AdamW": "optim.name=adamw",
-    "optimizer_type=AdamW8bit": "optim.name=adamw",
+    "optimizer_type=AdamW8bit": "optim.name=adamw8bit",
     "optimizer_type=Prodigy": "optim.name=prodigy optim.lr=1",
     "optimizer_type=AdaFactor": "optim.name=adafactor",
     "optimizer_type=SGDNesterov": "optim.name=sgd optim.params.nesterov=true",
     "optimizer_type=AdamWScheduleFree": "optim.name=adamw_schedule_free schedule.name=constant",
-    "optimizer.optimizer=ADAMW_8BIT": "optim.name=adamw",
+    "optimizer.optimizer=ADAMW_8BIT": "optim.name=adamw8bit",
     "optimizer=optimi-adamw": "optim.name=adamw",
     "optimizer_type=torch.optim.RMSprop": "optim.name=torch.optim.RMSprop",
-    "use_8bit_adam=true": "optim.name=adamw",
+    "use_8bit_adam=true": "optim.name=adamw8bit",
+    "optimizer=prodigy_plus_schedule_free": "optim.name=prodigy_plus_schedule_free optim.lr=1 optim.clip=0 schedule.name=constant",
+    "optimizer=MUON_ADV": "optim.name=muon",
+    "use_ema=true": "ema.decay=0.99",
+    "ema_decay=0.995": "ema.decay=0.995",
     "adam_weight_decay=0.1": "optim.weight_decay=0.1",
     "adam_beta1=0.8": "optim.betas=[0.8,0.999]",
     "adam_epsilon=1e-6": "optim.params.eps=1e-6",
@@ -58,7 +62,7 @@ SETTINGS = {  # as given there -> here
     "lr_scheduler=cosine_with_restarts": "schedule.name=cosine schedule.params.cycles=2",
     "lr_scheduler=constant": "schedule.name=constant schedule.warmup=0",
     "learning_rate_scheduler=REX": "schedule.name=rex",
-    "lr_warmup_steps=100": "schedule.warmup=0.1",
+    "lr_warmup_steps=100": "schedule.warmup_steps=100",
     "learning_rate_warmup_steps=0.05": "schedule.warmup=0.05",
     "lr_warmup_ratio=0.03": "schedule.warmup=0.03",
     "lr_scheduler_num_cycles=3": "schedule.params.cycles=3",
@@ -108,8 +112,8 @@ multires_noise_iterations ip_noise_gamma min_timestep max_timestep save_state sa
 training_comment optimizer_args save_last_n_steps save_every_n_epochs
 """
 OTHERS_ALONE = """
-peft_type layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype ema
-output_dtype data_backend_config lora_type base_model_precision use_ema caption_dropout_probability aspect_bucket_rounding
+peft_type layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype
+ema_update_step_interval output_dtype data_backend_config lora_type base_model_precision caption_dropout_probability aspect_bucket_rounding
 input_perturbation optimizer_config validation_resolution push_to_hub hub_model_id tracker_project_name flux_lora_target crop
 """
 
@@ -140,11 +144,10 @@ def test_what_is_not_here_is_answered_with_what_is_nearest(name: str) -> None:
 
 
 def test_units_follow_the_rest_of_the_command_line() -> None:
-    assert answered("lr_warmup_steps=100", steps="400") == "here this is schedule.warmup=0.25 (a share: 100 of 400 steps)."
-    assert "schedule.warmup=SHARE (100 / the steps" in str(ALIASES["lr_warmup_steps"]("100", {"max_train_epochs": "3"}))
-    assert "not fewer than the 50 steps" in answered("lr_warmup_steps=100", steps="50")
-    for name in STEPS:
-        assert str(ALIASES["lr_warmup_steps"]("100", {name: "400"})).startswith("here this is schedule.warmup=0.25"), name
+    assert answered("lr_warmup_steps=100", steps="400") == "here this is schedule.warmup_steps=100."
+    assert "schedule.warmup_steps=1500" in str(ALIASES["lr_warmup_steps"]("1500", {"max_train_epochs": "3"}))
+    for name in ("steps", *STEPS):
+        assert "must be fewer than the 50 steps" in str(ALIASES["lr_warmup_steps"]("100", {name: "50"})), name
     assert answered("adam_beta2=0.99", adam_beta1="0.8").startswith("here this is optim.betas=[0.8,0.99]")
     assert "checkpoint.keep=4" in answered("save_last_n_steps=1000", save_every_n_steps="250")
 
@@ -159,9 +162,7 @@ def test_a_value_is_never_left_blank_and_a_file_is_no_prompt() -> None:
 def test_words_that_are_not_here_are_answered_with_those_that_are() -> None:
     assert answered("loss_type=kl") == "objective.loss has no kl; there are mse, l1, huber, smooth_l1, pseudo_huber."
     assert "there are auto, fp32, bf16, fp16." in answered("mixed_precision=int4")
-    assert answered("optimizer=lion").endswith(
-        "there are adamw, sgd, adafactor, prodigy, adamw_schedule_free, or the import path of a class."
-    )
+    assert answered("optimizer=tiger").endswith("prodigy, prodigy_plus_schedule_free, adamw_schedule_free, or the import path of a class.")
 
 
 def test_no_name_hides_a_setting_of_ours(composer: Composer) -> None:
@@ -180,7 +181,7 @@ def test_the_command_line_is_answered_at_once() -> None:
     )
     assert faults[:2] == [
         "network_dim=32: here this is lora.rank=32.",
-        "lr_warmup_steps=100: here this is schedule.warmup=0.05 (a share: 100 of 2000 steps).",
+        "lr_warmup_steps=100: here this is schedule.warmup_steps=100.",
     ]
     assert "resolution=512 (" in faults[2] and "optim.weight_decay" in faults[3] and "there is no setting 'zzz'" in faults[4]
 
@@ -193,7 +194,7 @@ def test_switches_of_sd_scripts_are_answered_together() -> None:
     assert caught.value.faults == [
         "--network_dim 32: here this is lora.rank=32.",
         "--max_train_steps=500: here this is steps=500 (optimizer steps).",
-        "--lr-warmup-steps=50: here this is schedule.warmup=0.1 (a share: 50 of 500 steps).",
+        "--lr-warmup-steps=50: here this is schedule.warmup_steps=50.",
         "--xformers: leave it out: attention is torch's scaled_dot_product_attention.",
     ]
     with pytest.raises(Refused, match="does not know --zzz"):

@@ -27,8 +27,6 @@ class Pissa(AdapterLayer):
 
     start_down: Tensor
     start_up: Tensor
-    lora_A: Any
-    lora_B: Any
 
     def __init__(self, base: Any, *, rank: int, scale: float, seed: int) -> None:
         super().__init__(base, rank=rank, scale=scale)

@@ -11,9 +11,11 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
-from train.choices import build_optimizer, choose_optimizer, objective_functions
+from train.choices import build_optimizer, choose_optimizer, objective_functions, text_rate
+from train.config import TrainConfig
 from train.data.dataset import Sample
 from train.loop.cache import Cache
+from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.probes import Probes, other_captions, probed
@@ -100,8 +102,8 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
-    groups = [{"params": [weight for _, weight in group]} for group in weights.values()]
-    optimizer = build_optimizer(choose_optimizer(config.optim), groups, config.optim.lr)
+    every = [pair for group in weights.values() for pair in group]
+    optimizer = build_optimizer(choose_optimizer(config.optim), groups_of(modules, every, config), config.optim.lr)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip)
     model, optimizer = accelerator.prepare(call, optimizer)
@@ -112,7 +114,7 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         accelerator=accelerator,
         model=model,
         modules=modules,
-        weights=[pair for group in weights.values() for pair in group],
+        weights=every,
         optimizer=optimizer,
         objective=objective,
         items=plan.items,
@@ -122,8 +124,20 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         resolution=max(config.sides),
         precision=config.precision,
         guidance=guidance,
+        ema=ema_of(config.ema, [weight for _, weight in every]),
         fused=fused,
     )
+
+
+def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], config: TrainConfig) -> list[dict[str, Any]]:
+    """The optimizer's groups of weights: those of each module, the denoiser first, each with its factor `rate` on the learning rate."""
+    return [
+        {
+            "params": [weight for name, weight in weights if name.startswith(f"{component}.")],
+            "rate": 1.0 if number == 0 else text_rate(config.optim),
+        }
+        for number, component in enumerate(modules)
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from train.adapters.attach import training_resumed
 from train.loop import checkpoint
 from train.loop.step import TrainState
 from train.lora import kind_of, scales, set_lora_tensors
-from train.optim import has_evaluation_weights, load_state
+from train.optim_state import has_evaluation_weights, load_state
 
 
 def training_state(state: TrainState) -> dict[str, Any]:
@@ -21,7 +21,9 @@ def training_state(state: TrainState) -> dict[str, Any]:
         "random": checkpoint.random_states(),
     }
     scaled = not holds_training(state)
-    if has_evaluation_weights(state.optimizer) or scaled:  # the adapter holds those to use, not those that train
+    if state.ema is not None:
+        saved["ema"] = state.ema.state(saved["weights"])
+    if has_evaluation_weights(state.optimizer) or state.ema is not None or scaled:  # the adapter holds those to use, not those that train
         saved["trained"] = {name: weight.detach().cpu().clone() for name, weight in state.weights}
     scaler = getattr(state.accelerator, "scaler", None)
     return saved | ({"scaler": scaler.state_dict()} if scaler is not None else {})
@@ -53,6 +55,8 @@ def _restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[s
     _restore_trained(state, found.training.get("trained", {}))
     for module in state.modules.values():
         training_resumed(module)
+    if state.ema is not None:
+        state.ema.load(found.training["ema"], names)
     checkpoint.set_random_states(found.training["random"])
     scaler = getattr(state.accelerator, "scaler", None)
     if scaler is not None and "scaler" in found.training:

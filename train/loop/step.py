@@ -14,11 +14,12 @@ from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
+from train.loop.ema import Ema
 from train.loop.encode import Latents, Prompts, TextInput, Texts
 from train.loop.rng import drawn, draws_for
 from train.objective.masked import loss_weights
 from train.objective.targets import Objective
-from train.optim import evaluation_weights, set_rates
+from train.optim_state import evaluation_weights, set_rate
 from train.plan.base import precision_dtype
 from train.rate import learning_rate
 from train.training_adapter import FusedAdapter
@@ -138,6 +139,7 @@ class TrainState:
     resolution: int  # pixels a side, the largest
     precision: Precision
     guidance: float  # embedded, where the family has it
+    ema: Ema | None = None  # of the weights
     fused: FusedAdapter | None = None  # a training adapter in the base's weights
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
@@ -159,8 +161,7 @@ class TrainState:
         of = sum(len(batch.items) for batches in passes for batch in batches)
         self.optimizer.zero_grad(set_to_none=True)
         rate = learning_rate(config, step)
-        text_rate = rate * (config.optim.text_lr or config.optim.lr) / config.optim.lr
-        set_rates(self.optimizer, [rate, *[text_rate] * (len(self.modules) - 1)])
+        set_rate(self.optimizer, rate)
         own_losses, own_items, own_times = [], [], []
         for turn, batches in enumerate(passes):
             batch = batches[self.accelerator.process_index]
@@ -174,6 +175,8 @@ class TrainState:
             own_times.append(timesteps)
         norm = self._clip()
         self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update([weight for _, weight in self.weights], step)
         return StepMetrics(step + 1, rate, torch.cat(own_losses), norm, tuple(own_items), torch.cat(own_times))
 
     def _pass(self, step: int, batch: Batch, *, of: int) -> tuple[Tensor, Tensor]:
@@ -202,11 +205,15 @@ class TrainState:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Every module in eval mode, with the weights that the optimizer means to be used, on the base without a training adapter."""
+        """Every module in eval mode, on the base without a training adapter.
+
+        The weights are those to use: the moving averages, or those that the optimizer means.
+        """
         for module in self.modules.values():
             module.train(False)
         try:
-            with evaluation_weights(self.optimizer, [weight for _, weight in self.weights]), self.without_training_adapter():
+            weights, averages = [weight for _, weight in self.weights], None if self.ema is None else self.ema.averages
+            with evaluation_weights(self.optimizer, weights, averages), self.without_training_adapter():
                 yield
         finally:
             for module in self.modules.values():

@@ -37,11 +37,12 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
 def _spec(work: Work) -> dict[str, str]:
     """ModelSpec keys of this run beside the fixed ones."""
     config = work.plan.config
+    name = work.plan.base.name
     facts = {
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
         "resolution": f"{max(config.sides)}x{max(config.sides)}",
-        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}",
+        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {name}{_average(config)}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}
@@ -49,6 +50,10 @@ def _spec(work: Work) -> dict[str, str]:
         facts["encoder_layer"] = str(work.plan.base.family.clip_layer + config.clip_skip)  # of CLIP, counted from the end
     facts |= {"trigger_phrase": config.data.trigger} if config.data.trigger else {}
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def _average(config: TrainConfig) -> str:
+    return "" if config.ema.decay is None else f"; moving average (EMA) of its weights, decay {config.ema.decay:g}"
 
 
 def _manifest(work: Work, step: int) -> dict[str, Any]:

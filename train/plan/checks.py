@@ -23,7 +23,9 @@ from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
 from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
+from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.optim_notes import check_average
 from train.rate import learning_rate
 from train.training_adapter import TrainingAdapter, find_training_adapter
 
@@ -53,8 +55,8 @@ class Checked:
     order: Order
     device: torch.device
     precision: Precision
+    trial: Trial  # of the optimizer
     training: TrainingAdapter | None  # fused while training
-    moments: int  # numbers that the optimizer keeps for each weight
 
 
 class Attempts:
@@ -83,7 +85,9 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    moments = attempts(lambda: try_optimizer(config))
+    trial = attempts(lambda: try_optimizer(config))
+    if trial:
+        attempts(lambda: check_average(config, trial))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -121,18 +125,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.data.trigger:
         attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()
-    assert (
-        base
-        and parts
-        and dataset
-        and heldout
-        and targets
-        and precision
-        and device
-        and sizes
-        and encoders is not None
-        and moments is not None
-    )
+    assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
         config=config,
         base=base,
@@ -148,8 +141,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         order=order,
         device=device,
         precision=precision,
+        trial=trial,
         training=training,
-        moments=moments,
     )
 
 

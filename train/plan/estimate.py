@@ -75,7 +75,7 @@ def estimate(
     device: torch.device,
     side: int,
     count: int,
-    moments: int,
+    moments: float,
     images: tuple[int, int],
     share: float = 1.0,
 ) -> Estimate:
@@ -90,7 +90,7 @@ def estimate(
         family.denoiser: weights_bytes(parts.denoiser, itemsize),
         "vae": weights_bytes(parts.vae, 4),
         **{name: weights_bytes(encoder, itemsize) for name, encoder in parts.text_encoders.items()},
-        learned: count * 4 * (2 + moments),  # fp32: weight, gradient, optimizer state
+        learned: round(count * 4 * (2 + moments)),  # fp32: weight, gradient, optimizer state
     }
     process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
     if parts.device.type != "meta":

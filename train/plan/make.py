@@ -24,6 +24,7 @@ from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
 from train.plan.notes import few_step_notes, settings_notes
+from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -109,7 +110,13 @@ def _latents_bytes(found: Checked) -> int:
 
 def _disk_bytes(found: Checked, weights: int, latents: int) -> int:
     """The checkpoints that are kept at once, the adapter in two dialects, the cached latents."""
-    return weights * 4 * (1 + found.moments) * (found.config.checkpoint.keep + 2) + 2 * weights * 4 + latents
+    trained = found.trial.own_average or found.config.ema.decay is not None  # beside the adapter's
+    return round(weights * 4 * (1 + _moments(found) + trained) * (found.config.checkpoint.keep + 2)) + 2 * weights * 4 + latents
+
+
+def _moments(found: Checked) -> float:
+    """Numbers of fp32 that are kept for each weight: the optimizer's, and the moving average."""
+    return found.trial.moments + (found.config.ema.decay is not None)
 
 
 def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) -> Estimate:
@@ -123,7 +130,7 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
         device=found.device,
         side=found.sizes.sides[-1],
         count=weights,
-        moments=found.moments,
+        moments=_moments(found),
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
         share=_share(found),
     )
@@ -162,6 +169,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.parts.warnings,
         *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
         *settings_notes(config, found.split, found.order, prompts, count),
+        *optimizer_notes(config, found.trial),
         *environment_notes(config),
     )
 

@@ -12,9 +12,6 @@ from train.loop.batches import Order
 from train.lora import kind_of
 from train.output.kohya_metadata import LARGEST, tags_json
 
-ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion")  # a weight moves by about the rate in each step, whatever its gradient
-USUAL = (1e-6, 1e-2)  # rates of a LoRA with those; 1e-4 suits rank 16
-
 
 def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts: Sequence[str], count: Count) -> list[str]:
     """Notes on settings that are allowed but probably not intended; `count` counts the tokens of a prompt."""
@@ -37,13 +34,6 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
         )
     if config.alpha < config.lora.rank / 4 and not kind_of(config.lora).stabilised and kind_of(config.lora).alpha:
         remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
-    if config.optim.name == "adamw_schedule_free" and config.schedule.name != "constant":
-        remarks.append(
-            f"adamw_schedule_free averages its steps in place of a schedule; schedule.name is {config.schedule.name}, not constant"
-        )
-    if config.optim.name == "prodigy" and config.optim.lr < 0.1:
-        remarks.append(f"optim.lr is {config.optim.lr:g}: prodigy multiplies its own estimate by it, and 1 is usual")
-    remarks += unusual_rates(config)
     same = len(prompts) - len(set(prompts))
     if same and len(set(prompts)) == 1 and captions:
         remarks.append("every image has the same caption")
@@ -66,17 +56,6 @@ def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[st
             f" and draw on this one, or give adapter.training=REF, a training adapter for it{named}. At the end a few-step test shows"
             " what is left"
         )
-
-
-def unusual_rates(config: TrainConfig) -> Iterator[str]:
-    """Remarks on learning rates at which an Adam-like optimizer destroys a LoRA or teaches it nothing."""
-    name = config.optim.name
-    if not any(word in name.rpartition(".")[2].lower() for word in ADAM_LIKE):
-        return
-    for setting, rate in (("optim.lr", config.optim.lr), ("optim.text_lr", config.optim.text_lr)):
-        if rate is not None and not USUAL[0] <= rate <= USUAL[1]:
-            effect = "destroys a LoRA in a few steps" if rate > USUAL[1] else "changes next to nothing"
-            yield f"{setting} is {rate:g}: with {name} each weight moves by about that much a step, which {effect}; 1e-4 suits rank 16"
 
 
 def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:

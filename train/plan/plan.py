@@ -19,7 +19,7 @@ from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
-from train.rate import learning_rate
+from train.rate import learning_rate, warmup_steps
 from train.training_adapter import TrainingAdapter
 
 LISTED = 12  # prompts that are printed; the JSON has all
@@ -281,7 +281,7 @@ def _loads_in(plan: Plan) -> str:
 
 
 def _rate(config: TrainConfig) -> str:
-    warm, end = round(config.schedule.warmup * config.steps), learning_rate(config, config.steps - 1)
+    warm, end = warmup_steps(config), learning_rate(config, config.steps - 1)
     return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end"
 
 

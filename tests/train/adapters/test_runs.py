@@ -40,10 +40,8 @@ def test_a_run_of_the_kind_gives_a_file_that_other_tools_read(kind: str, setting
     outcome = run.run(settings(lora=lora, steps=2), store)
     file = Path(outcome.result["files"]["kohya"])
     fresh = SD1.load(base, dtype=torch.float32, device="cpu")
-    weights = {
-        f"lora_unet_{name.removesuffix('.weight').replace('.', '_')}": weight.detach().clone()
-        for name, weight in fresh.denoiser.named_parameters()
-    }
+    named = {f"lora_unet_{name.removesuffix('.weight').replace('.', '_')}": weight for name, weight in fresh.denoiser.named_parameters()}
+    weights = {name: weight.detach().clone() for name, weight in named.items()}
     state = load_file(file)
     modules = dict.fromkeys(key.partition(".")[0] for key in state)
     assert len(modules) == made.layers

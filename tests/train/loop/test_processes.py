@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from registry.store import Store
+from tests import tiny
 from train import run
-from train.config import TrainConfig, to_yaml
+from train.config import DataConfig, HeldoutConfig, TrainConfig, to_yaml
+from train.settings.ema import EmaConfig
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns_with_twice_the_batch(settings: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    alone = run.run(settings(batch_size=4, steps=6, out=str(tmp_path / "one")), Store(tmp_path / "home"))
-    (tmp_path / "settings.yaml").write_text(to_yaml(settings(batch_size=2, steps=6, out=str(tmp_path / "two"))), encoding="utf-8")
+def two_processes(config: TrainConfig, tmp_path: Path) -> dict[str, torch.Tensor]:
+    """The adapter of a run of two processes."""
+    (tmp_path / "settings.yaml").write_text(to_yaml(config), encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     finished = subprocess.run(
         [*launcher, "-m", "tests.train.resumable", str(tmp_path / "home2"), str(tmp_path / "settings.yaml")],
@@ -32,7 +34,41 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(settings: Call
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert finished.stdout.count("prompts as tokenised") == 1, "only the first process prints"
-    (folder,) = (tmp_path / "two" / "discs").iterdir()
-    one, two = load_file(alone.result["files"]["diffusers"]), load_file(folder / "discs.safetensors")
+    (folder,) = (Path(config.out) / "discs").iterdir()
+    return load_file(folder / "discs.safetensors")
+
+
+def agree(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)  # sums in another order; Adam's steps are of size 1e-2
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_with_twice_the_batch(settings: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    alone = run.run(settings(batch_size=4, steps=6, out=str(tmp_path / "one")), Store(tmp_path / "home"))
+    agree(
+        load_file(alone.result["files"]["diffusers"]), two_processes(settings(batch_size=2, steps=6, out=str(tmp_path / "two")), tmp_path)
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one_on_short_batches_of_several_sizes_and_the_average(
+    settings: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    """Three passes of two processes are six of one: the same batches, of 2 and of 1 image, in one mean over the step's images."""
+    folder = tiny.tiny_dataset(tmp_path / "mixed", 8)
+    for number in range(3):
+        place = folder / f"{number:03d}.png"
+        Image.open(place).resize((64, 16)).save(place)
+    shared = {
+        "data": DataConfig(path=str(folder)),
+        "batch_size": 2,
+        "steps": 4,
+        "ema": EmaConfig(decay=0.9),
+        "heldout": HeldoutConfig(share=0.0),
+    }
+    one = settings(accumulate=6, out=str(tmp_path / "one"), **shared)
+    alone = run.run(one, Store(tmp_path / "home"))
+    agree(
+        load_file(alone.result["files"]["diffusers"]), two_processes(settings(accumulate=3, out=str(tmp_path / "two"), **shared), tmp_path)
+    )

@@ -15,9 +15,20 @@ from tests.train.conftest import short_run
 from tests.train.loop.test_resume import saved
 from train import run
 from train.choices import build_optimizer, choose_optimizer
-from train.config import CheckpointConfig, HeldoutConfig, OptimConfig, TrainConfig, changed, dotted_names
+from train.config import (
+    CheckpointConfig,
+    HeldoutConfig,
+    LoraConfig,
+    OptimConfig,
+    ScheduleConfig,
+    ScheduleParams,
+    TrainConfig,
+    changed,
+    dotted_names,
+)
 from train.loop import checkpoint
 from train.loop.batches import order_of
+from train.loop.prepare import groups_of
 from train.loop.saved_state import restore
 from train.output import export
 
@@ -30,6 +41,7 @@ OPTIMIZERS = {
     "adafactor": OptimConfig(name="adafactor", lr=1e-2),
     "prodigy": OptimConfig(name="prodigy", lr=1.0),
     "adamw_schedule_free": OptimConfig(name="adamw_schedule_free", lr=1e-2),
+    "muon": OptimConfig(name="muon", lr=1e-2),
     "torch.optim.RMSprop": OptimConfig(name="torch.optim.RMSprop", lr=1e-2, args={"momentum": 0.5}),
 }
 ACTS_ON_THE_WEIGHTS: dict[str, Any] = {
@@ -42,17 +54,18 @@ ACTS_ON_THE_WEIGHTS: dict[str, Any] = {
     "optim.clip": 1e-3,
     "schedule.name": "linear",
     "schedule.warmup": 0.9,
+    "schedule.warmup_steps": 6,
     "schedule.params.min_factor": 0.9,
     "schedule.params.cycles": 3,
 }
 ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the tests named
-    "optim.text_lr",  # tests/train/test_text_encoder.py
+    "optim.text_lr",  # test_another_rate_of_the_text_encoders_acts_on_them_alone
     "gradient_checkpointing",  # the same numbers with less memory
     "device",
     "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
-    "schedule.args",  # with schedule.name
-    "schedule.params.power",  # of polynomial
+    "schedule.args",  # test_each_option_of_another_schedule_acts
+    *(f"schedule.params.{name}" for name in ("power", "timescale", "decay", "fall")),  # the same
     "checkpoint.every",
     "checkpoint.keep",
     "checkpoint.load_best_at_end",  # tests/train/output/test_finish.py
@@ -68,6 +81,17 @@ def test_every_setting_acts_after_a_resume_or_is_refused() -> None:
     assert {name for name in fixed if name.startswith("optim.")} == {
         name for name in dotted_names() if name.startswith(("optim.params.", "optim.name", "optim.args", "optim.betas"))
     }
+
+
+def next_step(state: Any, place: Path, resumed: TrainConfig) -> list[torch.Tensor]:
+    """The weights after one more step, as a new process builds and restores them."""
+    state.config = resumed
+    optimizer = build_optimizer(choose_optimizer(resumed.optim), groups_of(state.modules, state.weights, resumed), resumed.optim.lr)
+    state.optimizer = state.accelerator.prepare(optimizer)
+    found = checkpoint.read(place)  # anew: an optimizer writes into the state it was given
+    restore(state, found, export.read_adapter(found.adapter))
+    state.step(STEP)
+    return [weight.detach().clone() for _, weight in state.weights]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -94,6 +118,44 @@ def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainCon
     for setting, value in ACTS_ON_THE_WEIGHTS.items():
         other = next_step(changed(config, {setting: value}))
         assert not all(map(torch.equal, unchanged, other)), f"{setting} does not act with {name}"
+
+
+STEPPED = {"name": "torch.optim.lr_scheduler.StepLR", "args": {"step_size": 2, "gamma": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("begun", "changes"),
+    [
+        ({"name": "polynomial"}, {"schedule.params.power": 0.5}),
+        ({"name": "inverse_sqrt"}, {"schedule.params.timescale": 0.5}),
+        ({"name": "wsd", "params": ScheduleParams(decay=0.9)}, {"schedule.params.decay": 0.95}),
+        ({"name": "wsd", "params": ScheduleParams(decay=0.9)}, {"schedule.params.fall": "linear"}),
+        (STEPPED, {"schedule.args": {"step_size": 2, "gamma": 0.25}}),
+    ],
+)
+def test_each_option_of_another_schedule_acts(
+    begun: dict[str, Any], changes: dict[str, Any], prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
+) -> None:
+    config = settings(steps=8, schedule=ScheduleConfig(warmup=0.0, **begun))
+    state = prepared(config).state
+    for step in range(STEP):
+        state.step(step)
+    place = saved(state, tmp_path)
+    unchanged, other = next_step(state, place, config), next_step(state, place, changed(config, changes))
+    assert not any(torch.equal(one, two) for one, two in zip(unchanged, other, strict=True))
+
+
+def test_another_rate_of_the_text_encoders_acts_on_them_alone(
+    prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
+) -> None:
+    config = settings(steps=8, lora=LoraConfig(rank=2, text_encoder=True))
+    state = prepared(config).state
+    for step in range(STEP):
+        state.step(step)
+    place = saved(state, tmp_path)
+    unchanged, other = next_step(state, place, config), next_step(state, place, changed(config, {"optim.text_lr": 1e-4}))
+    same = {name for (name, _), one, two in zip(state.weights, unchanged, other, strict=True) if torch.equal(one, two)}
+    assert same == {name for name, _ in state.weights if name.startswith("unet.")}
 
 
 @pytest.fixture(scope="module")

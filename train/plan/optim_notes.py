@@ -1,0 +1,70 @@
+"""Notes of a plan on the optimizer, its rates and the average of the weights, and what of them is refused together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from registry.errors import Refused
+from train.config import TrainConfig
+from train.optim_trial import Trial
+
+ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion", "came", "muon")  # a weight moves by about the rate in each step, whatever its gradient
+OWN_RATE = ("prodigy", "dadapt")  # these estimate the rate: optim.lr is a factor on it
+USUAL = (1e-6, 1e-2)  # rates of a LoRA with Adam's kind; 1e-4 suits rank 16
+
+
+def check_average(config: TrainConfig, trial: Trial) -> None:
+    """Refuse an average of weights of an optimizer that uses an average of its own."""
+    if config.ema.decay is not None and trial.own_average:
+        raise Refused(
+            f"ema.decay={config.ema.decay:g}: {config.optim.name} is schedule-free, what it saves is an average of its steps already."
+            " Leave ema.decay null, or take another optimizer."
+        )
+
+
+def optimizer_notes(config: TrainConfig, trial: Trial) -> Iterator[str]:
+    """What is allowed and probably not intended, and what a resume cannot give back."""
+    name, lr = config.optim.name, config.optim.lr
+    if trial.own_average and config.schedule.name != "constant":
+        yield f"{name} averages its steps in place of a schedule; schedule.name is {config.schedule.name}, not constant"
+    if estimates_rate(name) and lr < 0.1:
+        yield f"optim.lr is {lr:g}: {_last(name)} multiplies its own estimate by it, and 1 is usual"
+    if name == "prodigy_plus_schedule_free" and config.optim.clip:
+        yield f"optim.clip is {config.optim.clip:g}: {name} limits its updates itself, clipped gradients disturb its estimate; 0 is advised"
+    if trial.inexact:
+        yield f"a resume with {name} is not exact: {trial.inexact}"
+    yield from unusual_rates(config)
+    yield from _average(config)
+
+
+def estimates_rate(name: str) -> bool:
+    """Whether an optimizer of this name estimates its learning rate."""
+    return any(word in _last(name).lower() for word in OWN_RATE)
+
+
+def unusual_rates(config: TrainConfig) -> Iterator[str]:
+    """Remarks on learning rates at which an Adam-like optimizer destroys a LoRA or teaches it nothing."""
+    name = config.optim.name
+    if estimates_rate(name) or not any(word in _last(name).lower() for word in ADAM_LIKE):
+        return
+    for setting, rate in (("optim.lr", config.optim.lr), ("optim.text_lr", config.optim.text_lr)):
+        if rate is not None and not USUAL[0] <= rate <= USUAL[1]:
+            effect = "destroys a LoRA in a few steps" if rate > USUAL[1] else "changes next to nothing"
+            yield f"{setting} is {rate:g}: with {name} each weight moves by about that much a step, which {effect}; 1e-4 suits rank 16"
+
+
+def _average(config: TrainConfig) -> Iterator[str]:
+    """A remark on an average over more steps than a fifth of the run: the adapter would be that of much earlier weights."""
+    decay = config.ema.decay
+    if decay is None:
+        return
+    window = round(1.0 / (1.0 - decay))
+    if window > config.steps / 5:
+        yield (
+            f"ema.decay={decay:g} averages over some {window:,} steps, and the run has {config.steps:,}: the adapter lags behind."
+            f" At most {max(0.0, 1.0 - 5.0 / config.steps):.4g} suits it"
+        )
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
