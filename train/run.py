@@ -38,6 +38,8 @@ FIXED = (
     "optim.args",
     "heldout.path",
     "heldout.share",
+    "heldout.folds",
+    "heldout.fold",
     "objective.",
     "ema.",
     "precision",

@@ -12,7 +12,7 @@ from registry.home import expanded
 
 HELP = "look an image-caption set over before training on it"
 CAPTION = "caption the images of a folder that have no caption, with a model that is on this machine; existing captions stay as they are"
-MASK = "make a mask of every image that has none, with a segmentation model of yours, beside the image; nothing is written over"
+MASK = "make a mask of every image that has none, with a segmentation model, beside the image; existing files stay as they are"
 LINT = "tell every fault of a set at once, with file names; exit code 2 when training would refuse it"
 
 
@@ -46,7 +46,7 @@ def _add_caption(inner: Any) -> None:
     caption.add_argument("--prefix", metavar="TEXT", help="put before each caption, with a comma")
     caption.add_argument("--suffix", metavar="TEXT", help="put after each caption, with a comma")
     caption.add_argument(
-        "--prompt", metavar="TEXT", help="what a chat model is asked; a task such as <CAPTION>; what BLIP and GIT continue"
+        "--prompt", metavar="TEXT", help="what a chat model is given; a task such as <CAPTION>; what BLIP and GIT continue"
     )
     caption.add_argument("--max-tokens", metavar="N", type=int, help="most tokens of a caption (100)")
     caption.add_argument("--beams", metavar="N", type=int, help="beams of the search (1: the most probable token each time)")
@@ -89,16 +89,16 @@ def _add_mask(inner: Any) -> None:
 def run_mask(arguments: argparse.Namespace) -> int:
     """Make the masks; exit code 1 where nothing is found in some image."""
     from train.masks.make import make_masks, plan_masks, would_make
-    from train.masks.segmenters import Asked
+    from train.masks.segmenters import ModelOptions
 
-    asked = Asked(
+    given = ModelOptions(
         labels=tuple(arguments.label),
         size=arguments.size,
         mean=None if arguments.mean is None else tuple(arguments.mean),
         deviation=None if arguments.std is None else tuple(arguments.std),
     )
     with console.progress() as report:
-        job = plan_masks(arguments.path, arguments.model, asked, in_folder=arguments.in_folder, report=report)
+        job = plan_masks(arguments.path, arguments.model, given, in_folder=arguments.in_folder, report=report)
         if arguments.dry_run:
             made = would_make(job)
         else:

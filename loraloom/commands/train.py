@@ -1,10 +1,13 @@
 """`loraloom train KEY=VALUE ...`: a LoRA from an image-caption set, registered with its lineage."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 HELP = "train a LoRA on an image-caption set"
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from loraloom.hydra.job import Finished, Job, Plan, Request
     from train.config import TrainConfig
 
@@ -36,6 +39,7 @@ def job() -> "Job[TrainConfig]":
         examples=EXAMPLES,
         unmeasured=_unmeasured,
         labelled=_labelled,
+        summary=_folds,
         aliases=ALIASES,
         exclusive=(("steps", "epochs"),),
     )
@@ -74,6 +78,25 @@ def _unmeasured(plan: Any) -> str | None:
     if plan.heldout:
         return None
     return "a search lowers the held-out loss, and there are no held-out images. Give heldout.share=0.1, or heldout.path=DIR"
+
+
+def _folds(runs: "Sequence[Mapping[str, Any]]") -> list[str]:
+    """The parts of one set together: every image measured by the run that was not trained on it."""
+    from train.output.folder import RESULT, read_json_if_there
+    from train.output.verdict import pooled
+
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        if any(override.startswith("heldout.fold=") for override in run["overrides"]) and not run["exit_code"]:
+            groups.setdefault(tuple(o for o in run["overrides"] if not o.startswith("heldout.fold=")), []).append(run)
+    lines = []
+    for others, together in groups.items():
+        results = [read_json_if_there(Path(run["folder"]) / RESULT) for run in together]
+        found = pooled([result for result in results if result])
+        if len(together) > 1 and found is not None:
+            of = f" ({' '.join(others)})" if others else ""
+            lines.append(f"{len(together)} parts together{of}: {found.sentence()}")
+    return lines
 
 
 def _labelled(config: "TrainConfig", label: str) -> "TrainConfig":

@@ -1,6 +1,6 @@
 """A job behind a command: its settings' dataclass, its plan, its run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -41,6 +41,11 @@ def no_value(_plan: Any) -> str:
     return "it measures no value that could be optimized; only loraloom train does (its held-out loss)"
 
 
+def no_summary(_runs: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """Nothing beside the runs themselves."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job(Generic[C]):
     """A job with many settings. `plan` checks everything that can be known before the costly part, and makes nothing."""
@@ -54,4 +59,5 @@ class Job(Generic[C]):
     unmeasured: Callable[[Any], str | None] = no_value  # a plan -> why its run would give no value; None where it gives one
     aliases: Aliases = field(default_factory=dict)  # the names that other tools have for its settings
     exclusive: tuple[tuple[str, str], ...] = ()  # settings of which one takes the place of the other
+    summary: Callable[[Sequence[Mapping[str, Any]]], Sequence[str]] = no_summary  # what the runs of a sweep show together, in lines
     labelled: Callable[[C, str], C] | None = None  # the config with a sweep's override in its name; None: runs are not named

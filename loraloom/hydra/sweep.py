@@ -171,10 +171,13 @@ def _launch(sweep: Sweep, folder: Path) -> int:
     finally:
         if folder.is_dir():
             runs = _finished(folder)
-            result = {"job": sweep.job.name, "runs": runs, "best": _best(runs, sweep.direction)}
+            best, summary = _best(runs, sweep.direction), list(sweep.job.summary(runs))
+            result = {"job": sweep.job.name, "runs": runs, "best": best, "summary": summary}
             write_json(folder / "result.json", {**result, "seconds": round(time.monotonic() - began, 3)})
     console.answer(str(folder))
-    return _reported(folder, runs, result["best"])
+    for line in summary:
+        console.say(line)
+    return _reported(folder, runs, best)
 
 
 def _reported(folder: Path, runs: Sequence[dict[str, Any]], best: Any) -> int:

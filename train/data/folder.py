@@ -36,7 +36,8 @@ class FolderReading:
 def read_folder(folder: Path, config: DataConfig) -> FolderReading:
     """Every image of the folder with its caption. Subfolders are not read."""
     found = FolderReading()
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+    files = sorted(entries, key=lambda entry: entry.name)
     _note_hidden(folder, found)
     sidecars = [file for file in files if file.suffix.lower() in SIDECARS]
     tables = [file for file in files if file.name.lower() in METADATA]
@@ -102,7 +103,7 @@ def _without_masks(images: Sequence[Path], captioned: set[Path], folder: Path, c
 
 
 def _note_hidden(folder: Path, found: FolderReading) -> None:
-    hidden = [entry for entry in sorted(folder.iterdir()) if entry.name.startswith(".") and is_image(entry)]
+    hidden = [entry for entry in sorted(entry for entry in folder.iterdir() if entry.name.startswith(".")) if is_image(entry)]
     if hidden:
         found.notes.append(f"hidden files are not read: {names_of(hidden)}")
 

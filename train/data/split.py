@@ -40,11 +40,17 @@ def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> Trai
     given = config.heldout.path
     if given is None and holds_images(beside):
         given = str(beside)
+    if given is not None and config.heldout.folds:
+        raise Refused(f"heldout.folds={config.heldout.folds}: {given} holds the held-out images. Leave heldout.folds out, or move them.")
     if given is not None:
         held = read_set(config.data, path=given, report=report)
         share = " (heldout.share is not used)" if config.heldout.share else ""
         source = f"{counted(len(held.samples), 'image')} of {given}{share}"
         return TrainSplit(dataset.samples, held.samples, source, (*held.notes, *near_leaks(dataset.samples, held.samples)))
+    if config.heldout.folds:
+        train, held_out = fold_by_content(dataset.samples, config.heldout.folds, config.heldout.fold)
+        part = f"part {config.heldout.fold} of {config.heldout.folds} by content (heldout.folds, heldout.fold)"
+        return TrainSplit(tuple(train), tuple(held_out), f"{len(held_out)} of {len(dataset.samples)} images, {part}")
     if config.heldout.share:
         train, held_out = split_by_content(dataset.samples, config.heldout.share)
         source = f"{len(held_out)} of {len(dataset.samples)} images, split off by content (heldout.share={config.heldout.share:g})"
@@ -77,6 +83,21 @@ def split_by_content(samples: Sequence[Sample], share: float) -> tuple[list[Samp
             out |= set(group)
     smallest = min(ranked, key=len)
     out = out or set(smallest)  # every group is larger than what is wanted
+    return [s for place, s in enumerate(samples) if place not in out], [s for place, s in enumerate(samples) if place in out]
+
+
+def fold_by_content(samples: Sequence[Sample], folds: int, fold: int) -> tuple[list[Sample], list[Sample]]:
+    """(trained, held out): part `fold` of `folds` of about equal size, near duplicates in one part, whatever names and order.
+
+    Raises Refused for more parts than different images.
+    """
+    groups = _groups(samples)
+    if len(groups) < folds:
+        raise Refused(f"heldout.folds={folds}: there are {counted(len(groups), 'different image')}, near duplicates counted as one.")
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    for group in sorted(groups, key=lambda group: min(seed_of("heldout", samples[place].sha256) for place in group)):
+        min(parts, key=len).extend(group)
+    out = set(parts[fold])
     return [s for place, s in enumerate(samples) if place not in out], [s for place, s in enumerate(samples) if place in out]
 
 

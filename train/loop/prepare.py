@@ -17,6 +17,7 @@ from train.data.dataset import Sample
 from train.loop.cache import Cache
 from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
+from train.loop.preserve import Preserve, class_prompts
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.probes import Probes, other_captions, probed
 from train.loop.step import TrainState, denoiser_call
@@ -61,6 +62,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts, probed_texts = images.texts() if not plan.encoders else images.prompts()
+        preserved = images.class_prompts() if config.objective.preserve_class is not None else None
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
@@ -73,6 +75,8 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
+    if preserved is not None:
+        state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
     probe = None
     if held_latents is not None and held_texts is not None:
         probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
@@ -183,6 +187,22 @@ class _Encoder:
         held = every.part(first, second) if counts[1] else None
         drawn = every.part(second, third) if counts[2] else None
         return every.part(0, first), held, drawn, every.part(third, third + len(measured))
+
+    def class_prompts(self) -> Texts | Prompts:
+        """Of the training prompts, with the class in place of the trigger."""
+        plan = self.plan
+        prompts = class_prompts(plan.config, plan.train)
+        if plan.encoders:
+            return Prompts(tuple(prompts))
+        return encode_texts(
+            plan.base.family,
+            self.parts,
+            prompts,
+            device=self.device,
+            clip_skip=plan.config.clip_skip,
+            cache=Cache("texts", note=self.out),
+            report=self.report,
+        )
 
     def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None, Prompts]:
         """The same as texts, for text encoders that are trained."""

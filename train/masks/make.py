@@ -20,10 +20,13 @@ from train.data.wording import counted, names_of
 from train.masks.files import FOLDER, WRITTEN, mask_files, named_as_masks
 from train.masks.mask import mean_of
 from train.masks.pixels import as_mask
-from train.masks.segmenters import Asked, Segmenter, open_segmenter
+from train.masks.segmenters import ModelOptions, Segmenter, open_segmenter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+FOUND = 128  # of 255: a mask without a brighter pixel is none, nowhere is a kept class the likelier
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Made:
         return as_lines(lines)
 
 
-def plan_masks(folder: str, model: str, asked: Asked, *, in_folder: bool, report: Report = silent) -> Job:
+def plan_masks(folder: str, model: str, given: ModelOptions, *, in_folder: bool, report: Report = silent) -> Job:
     """The masks that would be made; every image is decoded. Raises Refused, or Faults with all that is wrong; nothing is written."""
     place = expanded(folder)
     if not place.is_dir():
@@ -81,7 +84,7 @@ def plan_masks(folder: str, model: str, asked: Asked, *, in_folder: bool, report
     faults += [] if images else [f"{folder}: there are no images in it"]
     faults += [] if os.access(place, os.W_OK) else [f"{folder} cannot be written to"]
     try:
-        segmenter = open_segmenter(model, asked)
+        segmenter = open_segmenter(model, given)
     except Refused as error:
         raise Faults("No masks are made:", [*faults, str(error)]) from error
     if faults:
@@ -121,7 +124,7 @@ def make_masks(job: Job, *, threshold: float | None = None, expand: int = 0, rep
     for done, (image, mask) in enumerate(job.targets, 1):
         pixels = read_image(image.read_bytes()).image
         grey = as_mask(job.segmenter(pixels), pixels.size, threshold=threshold, expand=expand)
-        if grey.getbbox() is None:
+        if not any(grey.histogram()[FOUND:]):
             made.empty.append(image)
         else:
             _write(mask, grey)

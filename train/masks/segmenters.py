@@ -24,7 +24,7 @@ EXTRA = 'pip install "loraloom[masks]"'
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelOptions:
     """What a person sets; None and empty: the model's own."""
 
     labels: tuple[str, ...] = ()
@@ -51,16 +51,16 @@ class Segmenter:
         return sum(shares[number] for number in dict.fromkeys(self.kept))
 
 
-def open_segmenter(path: str, asked: Asked) -> Segmenter:
+def open_segmenter(path: str, given: ModelOptions) -> Segmenter:
     """The segmenter at `path`. Raises Refused for what is none, and for a class that it has not."""
     place = expanded(path)
     if place.is_dir() and (place / "config.json").is_file():
-        return _transformers(place, asked)
+        return _transformers(place, given)
     kind = place.suffix.lower()
     if not place.is_file() or kind not in (".onnx", ".tflite"):
         there = "there is no such file or folder" if not place.exists() else "it is neither"
         raise Refused(f"--model {path}: {there}. {EXPECTED}.")
-    return _onnx(place, asked) if kind == ".onnx" else _tflite(place, asked)
+    return _onnx(place, given) if kind == ".onnx" else _tflite(place, given)
 
 
 def _needs(module: str, place: Path) -> None:
@@ -68,21 +68,21 @@ def _needs(module: str, place: Path) -> None:
         raise Refused(f"{place.name} needs the package {module.replace('_', '-')}: {EXTRA}")
 
 
-def _named(count: int, asked: Asked) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _named(count: int, given: ModelOptions) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(names, the kept ones) of classes that a file has no names for."""
     names = tuple(f"class {number}" for number in range(count))
-    return names, tuple(chosen(asked.labels, names))
+    return names, tuple(chosen(given.labels, names))
 
 
-def _fixed(asked: Asked, width: int, height: int, usual: tuple[Sequence[float], Sequence[float]]) -> Callable[[Image], Input]:
-    read = Input(width, height, tuple(asked.mean or usual[0]), tuple(asked.deviation or usual[1]))
+def _fixed(given: ModelOptions, width: int, height: int, usual: tuple[Sequence[float], Sequence[float]]) -> Callable[[Image], Input]:
+    read = Input(width, height, tuple(given.mean or usual[0]), tuple(given.deviation or usual[1]))
     return lambda _image: read
 
 
 # --- transformers
 
 
-def _transformers(place: Path, asked: Asked) -> Segmenter:
+def _transformers(place: Path, given: ModelOptions) -> Segmenter:
     import torch
     import transformers
 
@@ -96,24 +96,24 @@ def _transformers(place: Path, asked: Asked) -> Segmenter:
         raise Refused(f"--model {place}: {architecture} is no segmentation model.")
     with understood(place):
         model = kind.from_pretrained(place, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    model.eval().to(asked.device)
+    model.eval().to(given.device)
     labels = {int(number): str(name) for number, name in (model.config.id2label or {}).items()}
     names = tuple(labels.get(number, f"class {number}") for number in range(max(labels, default=0) + 1))
     own = _json(place / "preprocessor_config.json")
 
     def scores(numbers: Any) -> Any:
-        pixels = torch.from_numpy(numbers).permute(2, 0, 1)[None].to(asked.device)
+        pixels = torch.from_numpy(numbers).permute(2, 0, 1)[None].to(given.device)
         with torch.no_grad():
             return shares_of(model(pixel_values=pixels)).float().cpu().numpy()
 
-    mean, deviation = asked.mean or own.get("image_mean") or IMAGENET[0], asked.deviation or own.get("image_std") or IMAGENET[1]
-    if own.get("do_normalize") is False and asked.mean is None:
+    mean, deviation = given.mean or own.get("image_mean") or IMAGENET[0], given.deviation or own.get("image_std") or IMAGENET[1]
+    if own.get("do_normalize") is False and given.mean is None:
         mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def input_of(image: Image) -> Input:
-        return Input(*_size(image, asked.size or own.get("size") or SIDE), tuple(mean), tuple(deviation))
+        return Input(*_size(image, given.size or own.get("size") or SIDE), tuple(mean), tuple(deviation))
 
-    return Segmenter(names, tuple(chosen(asked.labels, names)), input_of, scores, are_shares=True)
+    return Segmenter(names, tuple(chosen(given.labels, names)), input_of, scores, are_shares=True)
 
 
 def shares_of(answer: Any) -> Any:
@@ -158,7 +158,7 @@ def _size(image: Image, size: Any) -> tuple[int, int]:
 # --- files
 
 
-def _onnx(place: Path, asked: Asked) -> Segmenter:
+def _onnx(place: Path, given: ModelOptions) -> Segmenter:
     _needs("onnxruntime", place)
     import onnxruntime
 
@@ -172,15 +172,15 @@ def _onnx(place: Path, asked: Asked) -> Segmenter:
         raise Refused(f"--model {place}: its input is {inputs[0].shape}, expected one image (1, 3, h, w) or (1, h, w, 3).")
     first = shape[1] == 3
     height, width = shape[2:] if first else shape[1:3]
-    side = asked.size or SIDE
+    side = given.size or SIDE
 
     def scores(numbers: Any) -> Any:
         pixels = numbers.transpose(2, 0, 1)[None] if first else numbers[None]
         return _maps(session.run(None, {inputs[0].name: pixels})[0], place)
 
     channels = _channels(session.get_outputs()[0].shape)
-    names, kept = _named(channels, asked)
-    return Segmenter(names, kept, _fixed(asked, width or side, height or side, IMAGENET), scores)
+    names, kept = _named(channels, given)
+    return Segmenter(names, kept, _fixed(given, width or side, height or side, IMAGENET), scores)
 
 
 def _channels(shape: Sequence[Any]) -> int:
@@ -207,7 +207,7 @@ def _maps(answer: Any, place: Path) -> Any:
     raise Refused(f"--model {place}: its output is of the shape {found.shape}, expected a map (1, C, h, w).")
 
 
-def _tflite(place: Path, asked: Asked) -> Segmenter:
+def _tflite(place: Path, given: ModelOptions) -> Segmenter:
     """mediapipe's models: pixels in 0..1, (1, h, w, 3), an answer (1, h, w, C)."""
     _needs("ai_edge_litert", place)
     from ai_edge_litert.interpreter import Interpreter
@@ -225,6 +225,6 @@ def _tflite(place: Path, asked: Asked) -> Segmenter:
         interpreter.invoke()
         return _maps(interpreter.get_tensor(target["index"]), place)
 
-    names, kept = _named(_channels([int(side) for side in target["shape"]]), asked)
+    names, kept = _named(_channels([int(side) for side in target["shape"]]), given)
     plain = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Segmenter(names, kept, _fixed(asked, shape[2], shape[1], plain), scores)
+    return Segmenter(names, kept, _fixed(given, shape[2], shape[1], plain), scores)

@@ -28,7 +28,7 @@ from train.output.judgement import judge, judgement_json
 from train.output.register import register
 from train.output.report import preview_files, write_report
 from train.output.style import StyleCurve, style_curve
-from train.output.verdict import Verdict, verdict_json, verdict_of
+from train.output.verdict import Verdict, losses_of, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_seconds
 from train.plan.plan import Plan
@@ -77,7 +77,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         "base": plan.base.name,
         "steps": steps,
         "seconds": round(seconds, 3),
-        "heldout": verdict_json(verdict),
+        "heldout": verdict_json(verdict, losses_of(history, steps, [sample.name for sample in plan.heldout])),
         "verdict": judgement,
         "few_step": speed.to_json() if speed else None,
         "best_step": history.best_step,

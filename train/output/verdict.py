@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import Any
@@ -72,8 +72,8 @@ def verdict_of(history: History, last: int) -> Verdict | None:
     )
 
 
-def verdict_json(found: Verdict | None) -> dict[str, Any] | None:
-    """`heldout` of result.json: mean losses, and the differences with their intervals."""
+def verdict_json(found: Verdict | None, images: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """`heldout` of result.json: mean losses, the differences with their intervals, and each image's losses."""
     if found is None:
         return None
     base, last, best = found.losses
@@ -82,7 +82,24 @@ def verdict_json(found: Verdict | None) -> dict[str, Any] | None:
         name: None if each is None else {"mean": each.mean, "low": each.low, "high": each.high, "comparisons": each.comparisons}
         for name, each in differences.items()
     }
-    return {"base": base, "final": last, "best": best} | rows
+    return {"base": base, "final": last, "best": best, **rows, "images": dict(images or {})}
+
+
+def losses_of(history: History, last: int, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Each held-out image's loss with the base and at step `last`, by name; empty where that step was not measured."""
+    final: Sequence[float] = next((row["losses"] for row in history.heldout if row["step"] == last), ())
+    return {name: {"base": one, "final": two} for name, one, two in zip(names, history.base, final, strict=False)}
+
+
+def pooled(results: Sequence[Mapping[str, Any]]) -> Difference | None:
+    """The difference to the base over the held-out images of several runs, each image measured by the run that never saw it.
+
+    `results`: result.json of each. None where one has no held-out images.
+    """
+    rows = [image for result in results for image in ((result.get("heldout") or {}).get("images") or {}).values()]
+    if not rows or not all((result.get("heldout") or {}).get("images") for result in results):
+        return None
+    return difference([row["final"] for row in rows], [row["base"] for row in rows])
 
 
 def _mean(values: Sequence[float]) -> float:

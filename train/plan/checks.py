@@ -19,6 +19,7 @@ from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
+from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
@@ -122,6 +123,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
+    if dataset:
+        attempts(lambda: check_preserve(config, dataset.samples))
     if base and parts and config.data.trigger:
         attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()

@@ -136,6 +136,8 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
     )
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
     memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
+    if config.objective.preserve_class is not None:
+        traced = preserving(traced)
     return replace(traced, memory=memory, seconds=_with_test(config, traced.seconds, few_step))
 
 
@@ -146,6 +148,14 @@ def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_ste
     rounds = times_due(0, config.steps, [config.preview.every or config.steps]) + 1
     few, many = steps_of_test(few_step.kind.steps)
     return {**seconds, "few-step test": seconds["previews"] / rounds * 2 * (few + many) / config.preview.steps}
+
+
+def preserving(traced: Estimate) -> Estimate:
+    """The estimate with a second pass that is kept for the gradient, and one of the base without any."""
+    kept = traced.activations or 0
+    seconds = traced.seconds and {**traced.seconds, "steps": traced.seconds["steps"] * 7 / 3}  # a backward pass is two forward ones
+    stages = {name: count + (kept if name == "steps are taken" else 0) for name, count in traced.stages.items()}
+    return replace(traced, activations=traced.activations and 2 * kept, seconds=seconds, stages=stages)
 
 
 def _share(found: Checked) -> float:

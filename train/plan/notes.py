@@ -12,6 +12,8 @@ from train.loop.batches import Order
 from train.lora import kind_of
 from train.output.kohya_metadata import LARGEST, tags_json
 
+SMALL = 12  # images of a set that is divided in parts rather than halved
+
 
 def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts: Sequence[str], count: Count) -> list[str]:
     """Notes on settings that are allowed but probably not intended; `count` counts the tokens of a prompt."""
@@ -19,6 +21,7 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     together = config.images_per_step * order.processes
     if config.steps < order.epoch_steps:
         remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
+    remarks += small_set_notes(config, split)
     trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]
     if trigger and captions:
@@ -56,6 +59,17 @@ def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[st
             f" and draw on this one, or give adapter.training=REF, a training adapter for it{named}. At the end a few-step test shows"
             " what is left"
         )
+
+
+def small_set_notes(config: TrainConfig, split: TrainSplit) -> list[str]:
+    """How a set of a few images can be judged at all: one held-out image gives no interval."""
+    images, held = len(split.train) + len(split.heldout), len(split.heldout)
+    if images > SMALL or config.heldout.folds or held > 1 or config.heldout.path is not None:
+        return []
+    folds = min(3, images)
+    now = f"of {images} images one is held out, which gives no interval" if held else f"none of {images} images is held out"
+    sweep = f"loraloom train --multirun heldout.folds={folds} heldout.fold={','.join(map(str, range(folds)))}"
+    return [f"{now}: {sweep} trains {folds} times and measures every image once, then train on all of them"] if images > 1 else []
 
 
 def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:

@@ -158,6 +158,7 @@ def _text(plan: Plan) -> str:
         ("rate", _rate(config)),
         ("timesteps", _timesteps(config)),
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
+        *_preserves(config),
         ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
@@ -210,6 +211,13 @@ def _cropped(plan: Plan) -> str:
     if plan.config.data.buckets:
         return f"{now}; as squares (data.buckets=false) it would be {square:.1%}"
     return f"{now}; data.buckets=true crops less"
+
+
+def _preserves(config: TrainConfig) -> list[tuple[str, str]]:
+    name, weight = config.objective.preserve_class, config.objective.preserve_weight
+    if name is None:
+        return []
+    return [("preserves", f"the base's own answer to {name!r} in place of the trigger, weight {weight:g}: two more passes an image")]
 
 
 def _masks(plan: Plan) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from tests import tiny
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
 from train.data.near_duplicates import near_duplicates, small_copy
-from train.data.split import near_leaks, split_by_content
+from train.data.split import fold_by_content, near_leaks, split_by_content
 
 
 def samples(count: int) -> list[Sample]:
@@ -102,3 +102,20 @@ def test_a_held_out_image_that_is_nearly_a_training_image_is_noted(tmp_path: Pat
 def test_a_set_of_one_image_cannot_be_split() -> None:
     with pytest.raises(Refused, match="at least two different images"):
         split_by_content([*samples(1), *samples(1)], 0.5)
+
+
+@pytest.mark.parametrize(("count", "folds", "sizes"), [(6, 3, [2, 2, 2]), (7, 3, [2, 2, 3]), (5, 5, [1] * 5)])
+def test_the_parts_hold_every_image_once_and_are_about_equal(count: int, folds: int, sizes: list[int]) -> None:
+    every = samples(count)
+    held = [fold_by_content(every, folds, fold)[1] for fold in range(folds)]
+    assert sorted(sample.name for part in held for sample in part) == sorted(sample.name for sample in every)
+    assert sorted(map(len, held)) == sizes
+    backwards = [replace(sample, name=f"x{sample.name}") for sample in reversed(every)]
+    assert {s.sha256 for s in fold_by_content(backwards, folds, 0)[1]} == {s.sha256 for s in held[0]}
+
+
+def test_twins_are_in_one_part_and_more_parts_than_images_are_refused() -> None:
+    twins = [*samples(3), *samples(3)]
+    assert sorted(len(fold_by_content(twins, 3, fold)[1]) for fold in range(3)) == [2, 2, 2]
+    with pytest.raises(Refused, match=r"heldout\.folds=4: there are 3 different images, near duplicates counted as one"):
+        fold_by_content(twins, 4, 0)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from registry.errors import Refused
-from train.masks.segmenters import Asked, open_segmenter, shares_of
+from train.masks.segmenters import ModelOptions, open_segmenter, shares_of
 
 
 def tiny_segformer(folder: Path) -> Path:
@@ -36,14 +36,14 @@ def test_a_transformers_folder_gives_the_share_of_its_classes(tmp_path: Path) ->
 
     place = tiny_segformer(tmp_path / "model")
     image = noise()
-    found = open_segmenter(str(place), Asked())
+    found = open_segmenter(str(place), ModelOptions())
     assert found.classes == ("background", "person", "dog") and found.kept == (1, 2)
     model = SegformerForSemanticSegmentation.from_pretrained(place).eval()
     pixels = torch.from_numpy(numpy.asarray(image, dtype=numpy.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     with torch.no_grad():
         wanted = model(pixel_values=pixels).logits.softmax(1)[0]  # (3, 16, 24)
     numpy.testing.assert_allclose(found(image), wanted[1:].sum(0).numpy(), atol=1e-5)
-    only = open_segmenter(str(place), Asked(labels=("dog",)))
+    only = open_segmenter(str(place), ModelOptions(labels=("dog",)))
     numpy.testing.assert_allclose(only(image), wanted[2].numpy(), atol=1e-5)
 
 
@@ -59,12 +59,12 @@ def test_masks_by_query_are_joined() -> None:
 
 def test_what_is_no_segmenter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"--model nowhere: there is no such file or folder\. Expected a transformers folder"):
-        open_segmenter("nowhere", Asked())
+        open_segmenter("nowhere", ModelOptions())
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "config.json").write_text(json.dumps({"architectures": ["BiRefNet"], "auto_map": {"AutoModel": "x.y"}}))
     with pytest.raises(Refused, match=r"BiRefNet needs code of its own, which is not run\. Give the model as an ONNX file"):
-        open_segmenter(str(tmp_path / "own"), Asked())
+        open_segmenter(str(tmp_path / "own"), ModelOptions())
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
     with pytest.raises(Refused, match="BertModel is no segmentation model"):
-        open_segmenter(str(tmp_path / "bert"), Asked())
+        open_segmenter(str(tmp_path / "bert"), ModelOptions())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from train.loop.history import History
-from train.output.verdict import Verdict, verdict_json, verdict_of
+from train.output.verdict import Verdict, losses_of, pooled, verdict_json, verdict_of
 
 BASE = [0.86, 0.90, 0.82, 0.88, 0.84, 0.87]
 
@@ -63,3 +63,15 @@ def test_the_json_has_the_differences() -> None:
     plain = verdict_json(found(s30=moved(-0.1)))
     assert plain is not None and plain["best_to_final"] is None and plain["final_to_base"]["mean"] == pytest.approx(-0.1)
     assert verdict_json(None) is None and verdict_of(History(), 30) is None
+
+
+def test_parts_of_a_set_are_pooled_over_their_images() -> None:
+    history = History(base=[0.8, 0.6], heldout=[{"step": 30, "losses": [0.7, 0.52]}])
+    images = losses_of(history, 30, ["a", "b"])
+    assert images == {"a": {"base": 0.8, "final": 0.7}, "b": {"base": 0.6, "final": 0.52}} and losses_of(history, 31, ["a", "b"]) == {}
+    other = {"heldout": {"images": {"c": {"base": 0.9, "final": 0.81}}}}
+    found = pooled([{"heldout": {"images": images}}, other])
+    assert found is not None and found.mean == pytest.approx(-0.09) and found.verdict == "better"
+    # three differences -0.1, -0.08, -0.09: deviation 0.01, t(0.975, 2) = 4.302653
+    assert found.low == pytest.approx(-0.09 - 4.302653 * 0.01 / 3**0.5, rel=1e-6)
+    assert pooled([other, {"heldout": None}]) is None and pooled([]) is None
