@@ -71,7 +71,7 @@ def test_the_start_changes_nothing_and_the_change_is_that_of_the_merged_weight(k
         merged: Parts = SD1.load(base, dtype=torch.float32, device="cpu")
         parts.denoiser = trained(KINDS[kind], base)
         for name, change, _ in deltas_of(parts.denoiser):
-            merged.denoiser.get_submodule(name).weight += change
+            merged.denoiser.get_parameter(f"{name}.weight").add_(change)
         answer, wanted = SD1.predict(parts, *inputs), SD1.predict(merged, *inputs)
     assert not torch.allclose(answer, before, atol=1e-4)
     assert torch.allclose(answer, wanted, atol=1e-4 * float(wanted.abs().max()))
