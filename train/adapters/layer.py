@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class AdapterLayer(nn.Module):
+class AdapterLayer(nn.Module, ABC):
     """y = W x + D x, with D made of its fp32 parameters, whose names are the endings of the file's keys."""
 
     turns = False  # the delta is a turned weight less the weight, whose rounding is of the weight's size
@@ -53,13 +54,13 @@ class AdapterLayer(nn.Module):
             return functional.conv2d(inputs, weight, None, base.stride, padding, base.dilation, base.groups)
         return functional.linear(inputs, weight)
 
+    @abstractmethod
     def delta(self) -> Tensor:
         """What is added to the weight at strength 1, in its shape, fp32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def file_tensors(self) -> dict[str, Tensor]:
         """Ending of the key -> tensor, all that the delta is made of."""
-        raise NotImplementedError
 
     def load_file_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the numbers of `file_tensors`."""
