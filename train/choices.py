@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,9 @@ from registry.options import Entry, OptionTable, option_faults
 from registry.settings import given_params
 from train.config import ObjectiveConfig, OptimConfig, ScheduleConfig, TrainConfig
 from train.dotted import constructor_options, find_class, is_dotted
+from train.objective.contrast import CONTRASTS
 from train.objective.losses import LOSSES
+from train.objective.slider import OBJECTIVES, Slider
 from train.objective.targets import ObjectiveFunctions
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
@@ -69,7 +71,12 @@ def choose_schedule(schedule: ScheduleConfig) -> Choice:
 
 def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Choice]:
     """The choices of `timesteps`, `weighting` and `loss`, with their options. Raises Faults."""
-    named = {"timesteps": (TIMESTEPS, timesteps), "weighting": (WEIGHTINGS, objective.weighting), "loss": (LOSSES, objective.loss)}
+    named: dict[str, tuple[OptionTable[Any], str]] = {
+        "timesteps": (TIMESTEPS, timesteps),
+        "weighting": (WEIGHTINGS, objective.weighting),
+        "loss": (LOSSES, objective.loss),
+    }
+    named |= {"name": (OBJECTIVES, objective.name), "contrast": (CONTRASTS, objective.contrast)}
     faults: list[str] = []
     entries: dict[str, Entry[Any]] = {}
     for setting, (table, name) in named.items():
@@ -89,7 +96,18 @@ def choose_objective(objective: ObjectiveConfig, timesteps: str) -> dict[str, Ch
 
 def objective_functions(objective: ObjectiveConfig) -> ObjectiveFunctions:
     """The functions of a resolved objective, options filled."""
-    return ObjectiveFunctions(**{name: choice.bound for name, choice in choose_objective(objective, str(objective.timesteps)).items()})
+    return functions_of(choose_objective(objective, str(objective.timesteps)))
+
+
+def functions_of(choices: Mapping[str, Choice]) -> ObjectiveFunctions:
+    """The functions among these choices."""
+    return ObjectiveFunctions(**{item.name: choices[item.name].bound for item in fields(ObjectiveFunctions) if item.name in choices})
+
+
+def slider_of(objective: ObjectiveConfig) -> Slider | None:
+    """The slider that the objective is; None: it is another. Raises Faults."""
+    slider: Slider | None = choose_objective(objective, objective.timesteps or "uniform")["name"].bound()
+    return slider
 
 
 def _with_owners(fault: str, named: Mapping[str, tuple[OptionTable[Any], str]]) -> str:

@@ -39,6 +39,7 @@ class Job:
     height: int  # pixels
     width: int  # pixels
     start: Start | None = None  # None: from noise
+    stop: int | None = None  # sampler steps after which the latents are given, still noisy; None: all
     steerings: Sequence[Steering] = ()  # ControlNets with their hints
 
 
@@ -114,8 +115,9 @@ def denoise(
 
     counter = counter if counter is not None else Counter()
     with torch.no_grad():
-        waiting = [_begin(family, parts, index, job) for index, job in enumerate(jobs)]
-        finished: list[Tensor | None] = [None] * len(jobs)
+        begun = [_begin(family, parts, index, job) for index, job in enumerate(jobs)]
+        finished: list[Tensor | None] = [walk.latents if walk.done else None for walk in begun]  # one with stop=0 is done
+        waiting = [walk for walk in begun if not walk.done]
         total = sum(len(walk.timesteps) for walk in waiting)
         done = 0
         active: list[_Walk] = []
@@ -144,6 +146,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         )
     strength = job.start.strength if job.start is not None else None
     timesteps = set_timesteps(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
+    timesteps = timesteps[: job.stop]
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents, background = _first_latents(family, parts, job, timesteps, generator)

@@ -21,6 +21,7 @@ EXAMPLES = (
     "loraloom train model=sdxl base=~/models/sdxl.safetensors data.path=~/images/hat lora.rank=32",
     "loraloom train --multirun experiment=ink lora.rank=4,16 seed=1,2",
     "loraloom train resume=latest name=hat steps=1200",
+    "loraloom train --from-kohya config.toml dataset.toml dry_run=true",
 )
 
 
@@ -48,8 +49,13 @@ def job() -> "Job[TrainConfig]":
 def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom train`; gives the exit code."""
     from loraloom.hydra.run import run_job
+    from loraloom.kohya.command import is_asked, words_of
 
-    return run_job(job(), argv)
+    made = job()
+    if is_asked(argv):
+        words = words_of(argv, made)
+        return 0 if words is None else run_job(made, words)
+    return run_job(made, argv)
 
 
 def _plan(request: "Request[TrainConfig]") -> "Plan":

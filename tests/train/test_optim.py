@@ -99,8 +99,8 @@ def test_the_others_are_their_packages_own() -> None:
         ("came", {"betas": (0.8, 0.9), "beta3": 0.99}, came_pytorch.CAME, {"betas": (0.8, 0.9, 0.99)}),
         ("prodigy_plus_schedule_free", {"d0": 1e-3}, prodigyplus.ProdigyPlusScheduleFree, {"d0": 1e-3, "split_groups": False}),
     ]
-    for name, options, peer, theirs in rows:
-        actual, expected = after_steps(OPTIMIZERS[name].function, **options)[0], after_steps(peer, **theirs)[0]
+    for name, options, peer, peer_options in rows:
+        actual, expected = after_steps(OPTIMIZERS[name].function, **options)[0], after_steps(peer, **peer_options)[0]
         assert torch.equal(actual, expected), name
 
 

@@ -26,7 +26,7 @@ def of_transformers(make: Callable[..., Any], **options: Any) -> list[float]:
     return rates[WARMUP:]
 
 
-def ours(name: str, **params: Any) -> list[float]:
+def rates_of(name: str, **params: Any) -> list[float]:
     schedule = ScheduleConfig(name=name, warmup=WARMUP / STEPS, params=ScheduleParams(**params))
     config = TrainConfig(steps=STEPS, optim=OptimConfig(lr=1.0), schedule=schedule)
     return [learning_rate(config, step) for step in range(WARMUP, STEPS)]
@@ -65,11 +65,11 @@ def ours(name: str, **params: Any) -> list[float]:
 def test_a_schedule_is_transformers_own(name: str, params: dict[str, Any], peer: str, options: dict[str, Any]) -> None:
     import transformers
 
-    assert ours(name, **params) == pytest.approx(of_transformers(getattr(transformers.optimization, peer), **options), abs=1e-12)
+    assert rates_of(name, **params) == pytest.approx(of_transformers(getattr(transformers.optimization, peer), **options), abs=1e-12)
 
 
 def test_wsd_falls_by_one_minus_the_square_root() -> None:
-    rates = ours("wsd", decay=0.25, fall="sqrt", min_factor=0.2)
+    rates = rates_of("wsd", decay=0.25, fall="sqrt", min_factor=0.2)
     assert rates[:25] == [1.0] * 25
     assert rates[26] == pytest.approx(0.2 + 0.8 * 0.5) and rates[-1] == pytest.approx(0.2 + 0.8 * (1 - math.sqrt(7 / 8)))
 

@@ -212,6 +212,15 @@ def _masks(views: Sequence[tuple[Item, View]], shapes: Sequence[tuple[int, ...]]
     return rows if in_memory else Streamed(cache, keys)
 
 
+def drawn_latents(family: Family, parts: Parts, items: Sequence[Item]) -> Latents:
+    """In place of images where the model draws what it learns from: zeros of each item's size."""
+    import torch
+
+    sizes = [(item.bucket.height // parts.latent_factor, item.bucket.width // parts.latent_factor) for item in items]
+    shapes = tuple((family.channels(parts), *size) for size in sizes)
+    return Latents([{"mean": torch.zeros(1, *shape)} for shape in shapes], tuple(range(len(items))), shapes)
+
+
 def _geometry(item: Item, view: View) -> dict[str, Any]:
     """What of an image is encoded, as its key has it."""
     return {"size": [item.bucket.width, item.bucket.height], "corner": [view.left, view.top], "flipped": view.flipped}

@@ -16,7 +16,7 @@ from train.config import TrainConfig
 from train.data.dataset import Sample
 from train.loop.cache import Cache
 from train.loop.ema import ema_of
-from train.loop.encode import Latents, Prompts, Texts, cached_bytes, encode_latents, encode_texts, release
+from train.loop.encode import Latents, Prompts, Texts, cached_bytes, drawn_latents, encode_latents, encode_texts, release
 from train.loop.preserve import Preserve, class_prompts
 from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.probes import Probes, other_captions, probed
@@ -29,6 +29,8 @@ from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
 from train.run_types import Log
+from train.slider.passes import encode_passes, set_passes
+from train.slider.run import SliderRun
 from train.training_adapter import fuse
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Work:
     state: TrainState
     probe: Probes | None
     previews: PromptPreviews | None
+    slider: SliderRun | None = None
     report: Report
     out: Log
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -66,15 +69,18 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
         )
+        passes = encode_passes(plan, parts, device=device, report=report, out=out)
+    count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts))
     trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
-    out(f"encoded {len(plan.train) + len(plan.heldout)} images ({kept} in memory); {trained or 'the text encoders are freed'}")
+    out(f"encoded {count} images ({kept} in memory); {trained or 'the text encoders are freed'}")
     if plan.encoders:
         for encoder in parts.text_encoders.values():
             encoder.to(device)
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
+    slider = set_passes(plan, state, passes)
     if preserved is not None:
         state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
     probe = None
@@ -82,11 +88,18 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
     previews = None
     if preview_texts is not None:
-        previews = PromptPreviews(config=config, folder=place, texts=preview_texts, unconditional=unconditional, report=report)
+        previews = PromptPreviews(
+            config=config,
+            folder=place,
+            texts=preview_texts,
+            unconditional=unconditional,
+            report=report,
+            scale=slider.scale if slider else None,
+        )
     else:
         parts.vae = nn.Module()  # nothing will be decoded: it is freed too
     inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
-    return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, report=report, out=out, inputs=inputs)
+    return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
 
 
 def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
@@ -157,6 +170,8 @@ class _Encoder:
     def latents(self) -> tuple[Latents, Latents | None]:
         """Of the training images, and of the held-out ones (None without any)."""
         plan = self.plan
+        if plan.drawn:
+            return drawn_latents(plan.base.family, self.parts, plan.items), None
         every = encode_latents(
             plan.base.family,
             self.parts,

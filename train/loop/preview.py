@@ -14,12 +14,27 @@ from registry.progress import Report, Tick
 from train.config import TrainConfig
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast
+from train.slider.scale import AdapterScale
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
     from train.loop.step import TrainState
+
+
+WEIGHTS = (-1.0, 0.0, 1.0)  # at which a slider's prompts are drawn
+
+
+def side_by_side(images: Sequence[Image]) -> Image:
+    """Images of one size in a row."""
+    from PIL import Image
+
+    width, height = images[0].size
+    row = Image.new("RGB", (width * len(images), height))
+    for place, image in enumerate(images):
+        row.paste(image, (place * width, 0))
+    return row
 
 
 def sample_name(step: int, number: int) -> str:
@@ -29,10 +44,13 @@ def sample_name(step: int, number: int) -> str:
 
 def encode_unconditional(family: Family, parts: Parts, *, guidance: float, device: torch.device) -> Conditioning | None:
     """The conditioning of no negative prompt, on the CPU; None where the family makes no unconditional pass at this guidance."""
+    return encode_no_prompt(family, parts, device=device) if family.guided(parts, guidance, negative=False) else None
+
+
+def encode_no_prompt(family: Family, parts: Parts, *, device: torch.device) -> Conditioning:
+    """The conditioning of no prompt, on the CPU."""
     import torch
 
-    if not family.guided(parts, guidance, negative=False):
-        return None
     for encoder in parts.text_encoders.values():
         encoder.to(device)
     with torch.no_grad():
@@ -49,11 +67,12 @@ class PromptPreviews:
     texts: Texts | Prompts
     unconditional: Conditioning | None
     report: Report
+    scale: AdapterScale | None = None  # of a slider: each prompt is drawn at its two ends and at the base, side by side
 
     def draw(self, state: TrainState, step: int) -> list[Path]:
         """One image per prompt with the current weights; the training's random states are left unchanged."""
         with state.evaluating():
-            images = self.images(state)
+            images = self.images(state) if self.scale is None else self._ends(state, self.scale)
         paths = []
         prompts = self.config.preview.prompts or []
         for number, (prompt, image) in enumerate(zip(prompts, images, strict=True), 1):
@@ -69,11 +88,21 @@ class PromptPreviews:
     def _parameters_text(self, prompt: str, number: int, step: int) -> str:
         """A1111's parameters text, which image viewers show."""
         settings = self.config.preview
+        weights = "" if self.scale is None else f", adapter weights: {', '.join(f'{weight:g}' for weight in WEIGHTS)}"
         skip = f", Clip skip: {self.config.clip_skip + 1}" if self.config.clip_skip else ""  # A1111 counts from 1
-        return f"{prompt}\nSteps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}{skip}, trained steps: {step}"
+        steps = f"Steps: {settings.steps}, CFG scale: {settings.guidance}, Seed: {self._seed(number)}"
+        return f"{prompt}\n{steps}{skip}{weights}, trained steps: {step}"
 
     def _seed(self, number: int) -> int:
         return self.config.preview.seed + number - 1
+
+    def _ends(self, state: TrainState, scale: AdapterScale) -> Sequence[Image]:
+        """One image per prompt: those at the weights WEIGHTS side by side, all of one seed."""
+        rows = []
+        for weight in WEIGHTS:
+            with scale.at(weight):
+                rows.append(self.images(state))
+        return [side_by_side(images) for images in zip(*rows, strict=True)]
 
     def images(self, state: TrainState, *, steps: int | None = None) -> Sequence[Image]:
         """One image per prompt, in as many steps as previews have unless given. The modules must be in eval mode."""

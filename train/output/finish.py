@@ -32,6 +32,7 @@ from train.output.verdict import Verdict, losses_of, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_seconds
 from train.plan.plan import Plan
+from train.slider.measure import measure
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -53,6 +54,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         hashes = write_adapter(work, path, used)
         kept = _proof(work)
         speed = run_few_step_test(work)
+        reach = None if work.slider is None else measure(work.state, work.slider)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     difference = _verified(work, path, kept)
     work.out(f"saved {path}; verified on a fresh base (largest difference {difference:.2g})")
@@ -62,7 +64,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
     judged, judgement = _judged(work, history)
-    lines = [*judged, *_verdict(plan, verdict, used), *sentences(speed)]
+    lines = [*judged, *_verdict(plan, verdict, used), *sentences(speed), *([reach.sentence()] if reach else [])]
     seconds = seconds_before + time.perf_counter() - begun
     page = write_report(
         place,
@@ -79,6 +81,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         "seconds": round(seconds, 3),
         "heldout": verdict_json(verdict, losses_of(history, steps, [sample.name for sample in plan.heldout])),
         "verdict": judgement,
+        "slider": reach.to_json() if reach else None,
         "few_step": speed.to_json() if speed else None,
         "best_step": history.best_step,
         "adapter_step": used,
@@ -187,6 +190,8 @@ def _free_model(work: Work) -> None:
 
 def _verdict(plan: Plan, found: Verdict | None, used: int) -> list[str]:
     """The held-out result in a few sentences."""
+    if found is None and plan.slider is not None:
+        return []
     if found is None:
         return ["no held-out images: the best step is unknown"]
     return list(found.sentences(str(plan.config.name), used))

@@ -12,9 +12,11 @@ from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
 from train.loop.prepare import Work
 from train.lora import kind_of
+from train.objective.slider import Slider
 from train.output import export, inputs
 from train.output.kohya_metadata import training_metadata
 from train.plan.plan import Plan
+from train.slider.dataset import ENDS
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
@@ -48,6 +50,9 @@ def _spec(work: Work) -> dict[str, str]:
     facts |= {"prediction_type": prediction} if prediction else {}
     if config.clip_skip:
         facts["encoder_layer"] = str(work.plan.base.family.clip_layer + config.clip_skip)  # of CLIP, counted from the end
+    if work.plan.slider is not None:
+        found = ends(work.plan.slider)
+        facts["usage_hint"] = f"a slider: weights -2 .. 2, above 0 {found['positive'] or 'more'}, below 0 {found['negative'] or 'less'}"
     facts |= {"trigger_phrase": config.data.trigger} if config.data.trigger else {}
     return {name: fact for name, fact in facts.items() if fact}
 
@@ -73,11 +78,19 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
         "step": step,
         "config": without_places(work.plan.config),
         "base": base,
+        **({} if work.plan.slider is None else {"slider": ends(work.plan.slider)}),
         **({} if fused is None else {"training_adapter": {**fused, "path": last_name(fused["path"])}}),
         "dataset": data,
         "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
         "versions": _versions(),
     }
+
+
+def ends(slider: Slider) -> dict[str, str]:
+    """What a slider has at its two ends."""
+    if not slider.by_text:
+        return {"positive": f"the images of {ENDS[0]}/", "negative": f"the images of {ENDS[1]}/"}
+    return {"positive": slider.positive, "negative": slider.negative, "target": slider.target}
 
 
 def without_places(config: TrainConfig) -> dict[str, Any]:

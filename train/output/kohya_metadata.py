@@ -80,7 +80,7 @@ def _progress(plan: Plan, step: int) -> dict[str, str]:
         "ss_batch_size_per_device": str(config.batch_size),
         "ss_total_batch_size": str(together),
         "ss_gradient_accumulation_steps": str(config.accumulate),
-        "ss_num_train_images": str(images),
+        "ss_num_train_images": str(0 if plan.drawn else images),
         "ss_num_reg_images": "0",
     }
 

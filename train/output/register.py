@@ -26,19 +26,19 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     plan, name = work.plan, str(work.plan.config.name)
     config = to_plain(plan.config)
     base = {"role": "base", "ref": plan.base.name, "sha256": work.inputs["base"]["sha256"]}
-    dataset = {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}
     fused = work.inputs.get("training_adapter")
     trained_with = [] if fused is None else [{"role": "adapter", "ref": fused["name"], "sha256": fused["sha256"]}]
+    made_of = [base] if plan.drawn else [base, {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}]
     with held(store.home / "registering"):  # run and adapter of a name belong together, also when two trainings of it end at once
         before = _named(store, name)
-        store.add_run(work.folder, name=name, parents=[base, dataset, *trained_with], recipe=config)
+        store.add_run(work.folder, name=name, parents=[*made_of, *trained_with], recipe=config)
         record = store.add(
             path,
             name=name,
             licence=terms_of(plan).licence,
             kind="adapter",
             family=plan.base.family.name,
-            parents=[base, dataset, *trained_with, {"role": "run", "ref": str(work.folder), "sha256": None}],
+            parents=[*made_of, *trained_with, {"role": "run", "ref": str(work.folder), "sha256": None}],
             recipe=config,
             triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
         )

@@ -11,7 +11,7 @@ from registry.parts import Parts
 from registry.progress import Report
 from registry.store import check_name
 from train.adapters.ranks import check_patterns
-from train.choices import Choice, choose_objective, try_optimizer
+from train.choices import Choice, choose_objective, functions_of, slider_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
 from train.data.dataset import ImageSet
@@ -23,11 +23,14 @@ from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
-from train.objective.targets import TARGETS, ObjectiveFunctions, objective_of
+from train.objective.contrast import check_contrast
+from train.objective.slider import Slider
+from train.objective.targets import TARGETS, objective_of
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.optim_notes import check_average
 from train.rate import learning_rate
+from train.slider.dataset import slider_dataset, slider_split
 from train.training_adapter import TrainingAdapter, find_training_adapter
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class Checked:
     precision: Precision
     trial: Trial  # of the optimizer
     training: TrainingAdapter | None  # fused while training
+    slider: Slider | None
 
 
 class Attempts:
@@ -99,8 +103,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     functions = attempts(lambda: choose_objective(config.objective, sampling))
     if base:
         attempts(lambda: base.family.check_chunks(config.prompt_chunks))
-    dataset = attempts(lambda: read_dataset(config, report))
-    heldout = attempts(lambda: choose_split(config, dataset, report)) if dataset else None
+    slider = attempts(lambda: slider_of(config.objective)) if functions else None
+    dataset = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
+    heldout = attempts(lambda: slider_split(dataset) if slider else choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     attempts(lambda: _check_kind(config))
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
@@ -116,7 +121,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     sizes_then = sizes or Sizes(sides=config.sides or (512,))
     items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
     attempts(lambda: check_views((*items, *held)))
-    order = order_of(config, items, processes=processes_of())
+    pairs = len(items) // 2 if slider and not slider.by_text else 0  # the negative images' items are behind the positive ones'
+    order = order_of(config, items[:pairs] if pairs else items, processes=processes_of())
+    attempts(lambda: _contrast(config, parts, is_slider=slider is not None))
     config = (attempts(lambda: in_steps(config, order)) or config) if items else config
     attempts(lambda: learning_rate(config, config.steps - 1))
     if base and parts and config.clip_skip:
@@ -142,6 +149,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         items=items,
         heldout_items=held,
         order=order,
+        slider=slider,
         device=device,
         precision=precision,
         trial=trial,
@@ -156,9 +164,20 @@ def in_steps(config: TrainConfig, order: Order) -> TrainConfig:
     return replace(config, steps=order.steps_for(config.epochs), epochs=None)
 
 
+def _contrast(config: TrainConfig, parts: Parts | None, *, is_slider: bool) -> None:
+    """Refuse a contrast that has no meaning with the other settings."""
+    check_contrast(
+        config.objective.contrast,
+        parts.prediction if parts else None,
+        batch_size=config.batch_size,
+        text_encoder=config.lora.text_encoder,
+        slider=is_slider,
+    )
+
+
 def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
     """Refuse an objective that does not suit what the base predicts."""
-    bound = ObjectiveFunctions(**{name: choice.bound for name, choice in functions.items()})
+    bound = functions_of(functions)
     objective_of(parts.prediction, parts.scheduler_class, parts.scheduler_config, bound)
 
 

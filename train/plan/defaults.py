@@ -18,6 +18,7 @@ from train.plan.base import Base
 
 PREVIEWS = 4  # prompts drawn when preview.prompts is not given
 PREVIEW_STEPS = 20
+DRAW_STEPS = 20  # of what a slider without images learns from
 
 
 def defaults_of(
@@ -29,8 +30,11 @@ def defaults_of(
     timesteps = config.objective.timesteps or family.timestep_sampling
     few_step = few_step_of(family.few_steps, base.record)
     guidance = few_step.kind.guidance if few_step else family.guidance
+    few = few_step.kind.steps if few_step else None
+    draws = {"objective.params.draw_steps": config.objective.params.draw_steps or few or DRAW_STEPS}
     return {
         **_options(config, timesteps),
+        **(draws if config.objective.name == "slider" else {}),
         "name": name_of(config),
         "base": _absolute(config.base),
         "base_config": _absolute(config.base_config),
@@ -70,6 +74,9 @@ def name_of(config: TrainConfig) -> str:
     """The name given, else the last part of data.path with what a name cannot hold made `_`."""
     if config.name is not None:
         return config.name
+    if config.data.path is None and config.objective.name == "slider":
+        params = config.objective.params
+        return safe_name(f"{params.positive or params.target or params.negative} slider")
     return safe_name(expanded(str(config.data.path)).name)
 
 

@@ -23,9 +23,10 @@ from train.lora import encoder_targets, matched, parameter_count
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
-from train.plan.notes import few_step_notes, settings_notes
+from train.plan.notes import contrast_notes, few_step_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
+from train.slider.dataset import is_drawn, slider_seconds
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -71,6 +72,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
+        slider=found.slider,
         few_step=few_step,
         processes=processes_of(),
         notes=(*_notes(found, resolved, prompts, count), *_empty_chunks(every, count, config.prompt_chunks)),
@@ -138,7 +140,8 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
     memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
     if config.objective.preserve_class is not None:
         traced = preserving(traced)
-    return replace(traced, memory=memory, seconds=_with_test(config, traced.seconds, few_step))
+    seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
+    return replace(traced, memory=memory, seconds=_with_test(config, seconds, few_step))
 
 
 def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_step: FoundFewStep | None) -> Mapping[str, float] | None:
@@ -179,6 +182,8 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.parts.warnings,
         *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
         *settings_notes(config, found.split, found.order, prompts, count),
+        *slider_notes(found.slider, config),
+        *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),
         *environment_notes(config),
     )

@@ -10,6 +10,7 @@ from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.split import TrainSplit
 from train.loop.batches import Order
 from train.lora import kind_of
+from train.objective.slider import Slider
 from train.output.kohya_metadata import LARGEST, tags_json
 
 SMALL = 12  # images of a set that is divided in parts rather than halved
@@ -59,6 +60,25 @@ def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[st
             f" and draw on this one, or give adapter.training=REF, a training adapter for it{named}. At the end a few-step test shows"
             " what is left"
         )
+
+
+def slider_notes(slider: Slider | None, config: TrainConfig) -> Iterator[str]:
+    """How a slider is used, and what is unusual of its settings."""
+    if slider is None:
+        return
+    yield "a slider is drawn at weights between -2 and 2 (grid: axes.weight=[-2,-1,0,1,2]); previews show -1, 0 and 1 side by side"
+    if slider.by_text and not (slider.positive and slider.negative):
+        empty = "negative" if slider.positive else "positive"
+        yield f"objective.params.{empty} is empty: the other end is measured from what is drawn without a prompt"
+    if slider.by_text and config.data.path is not None:
+        yield "the captions are not used: the slider's own prompts are"
+
+
+def contrast_notes(config: TrainConfig, *, distilled: bool) -> Iterator[str]:
+    """What is unusual of objective.contrast. `distilled`: guidance is distilled into the base."""
+    contrast = config.objective.contrast
+    if contrast == "guidance" and not distilled:
+        yield "objective.contrast=guidance is for bases with guidance distilled in; on this one it adds to the guidance of drawing"
 
 
 def small_set_notes(config: TrainConfig, split: TrainSplit) -> list[str]:

@@ -17,9 +17,11 @@ from train.data.wording import counted
 from train.loop.batches import Order
 from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
+from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.rate import learning_rate, warmup_steps
+from train.slider.dataset import is_drawn
 from train.training_adapter import TrainingAdapter
 
 LISTED = 12  # prompts that are printed; the JSON has all
@@ -54,6 +56,7 @@ class Plan:
     disk_bytes: int
     training: TrainingAdapter | None  # fused into the base while training
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
+    slider: Slider | None
     processes: int  # that share the work, each with batches of its own
     notes: tuple[str, ...] = field(default=())
 
@@ -61,6 +64,11 @@ class Plan:
     def epochs(self) -> float:
         """How often each item is trained on."""
         return self.config.steps / self.order.epoch_steps
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there are no images: a slider's noisy latents are drawn by the model."""
+        return self.slider is not None and is_drawn(self.dataset)
 
     @property
     def buckets(self) -> dict[Bucket, list[str]]:
@@ -72,7 +80,7 @@ class Plan:
         return {
             "config": to_plain(self.config),
             "base": {"name": self.base.name, "family": self.base.family.name, "path": str(self.base.path)},
-            "pictures": len(self.train),
+            "pictures": 0 if self.drawn else len(self.train),
             "heldout": {"pictures": len(self.heldout), "source": self.heldout_source},
             "few_step": few_step_json(self.few_step),
             "training_adapter": self.training.record.name if self.training else None,
@@ -147,10 +155,8 @@ def _text(plan: Plan) -> str:
     rows = [
         ("run", f"{config.name}, into {config.out}"),
         ("base", f"{plan.base.name} ({plan.base.family.title}), {plan.base.path}"),
-        ("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"),
-        *_buckets(plan),
-        ("cropped", _cropped(plan)),
-        *_masks(plan),
+        *_slider(plan),
+        *([("images", f"none: {plan.dataset.path}, {_sizes(plan)}")] if plan.drawn else _image_rows(plan)),
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
@@ -181,6 +187,23 @@ def _text(plan: Plan) -> str:
     if plan.notes:
         lines += ["notes:", *(f"  {note}" for note in plan.notes)]
     return as_lines(lines)
+
+
+def _image_rows(plan: Plan) -> list[tuple[str, str]]:
+    """Where the images are from, their sizes and crops."""
+    rows = [("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}")]
+    return [*rows, *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
+
+
+def _slider(plan: Plan) -> list[tuple[str, str]]:
+    slider = plan.slider
+    if slider is None:
+        return []
+    if not slider.by_text:
+        return [("slider", f"{len(plan.train) // 2} pairs of images: positive/ at weight +1, negative/ at -1")]
+    held = f", {' and '.join(map(repr, slider.preserve))} held" if slider.preserve else ""
+    on = repr(slider.target) if slider.target else "whatever is drawn"
+    return [("slider", f"{slider.positive!r} at weight +1, {slider.negative!r} at -1, {slider.guidance:g} apart, on {on}{held}")]
 
 
 def _sizes(plan: Plan) -> str:
@@ -231,6 +254,8 @@ def _masks(plan: Plan) -> list[tuple[str, str]]:
 
 def _epochs(plan: Plan) -> str:
     """How often each image is seen, and the steps of an epoch."""
+    if plan.drawn:
+        return "each is drawn anew"
     at = " at each of its sizes" if len(plan.items) > len(plan.train) else ""
     return f"each image is seen {plan.epochs:.1f} times{at} (an epoch is {plan.order.epoch_steps:.4g} steps)"
 

@@ -6,7 +6,9 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from registry.settings import params_schema, setting, word
+from train.objective.contrast import CONTRASTS
 from train.objective.losses import LOSSES
+from train.objective.slider import OBJECTIVES
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
 from train.settings.rules import Rule, texts
@@ -14,14 +16,16 @@ from train.settings.rules import Rule, texts
 if TYPE_CHECKING:  # built from the tables; no type checker can see its fields
     ObjectiveParams: TypeAlias = Any
 else:
-    ObjectiveParams = params_schema("ObjectiveParams", [TIMESTEPS, WEIGHTINGS, LOSSES], module=__name__)
+    ObjectiveParams = params_schema("ObjectiveParams", [OBJECTIVES, CONTRASTS, TIMESTEPS, WEIGHTINGS, LOSSES], module=__name__)
 
 
 @dataclass(kw_only=True)
 class ObjectiveConfig:
+    name: str = word("denoise", f"what is learned: {', '.join(OBJECTIVES)}; a slider is an adapter whose weight moves an attribute")
     timesteps: str | None = word(None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)")
     weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
     loss: str = word("mse", f"loss: {', '.join(LOSSES)}")
+    contrast: str = word("none", f"what keeps guidance, of guidance-distilled bases above all: {', '.join(CONTRASTS)}")
     shift: float | None = setting(
         None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: that of sampling at this resolution)"
     )

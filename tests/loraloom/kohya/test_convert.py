@@ -1,0 +1,347 @@
+"""sd-scripts' TOML files as settings: every argument answered, values exact, its defaults written out, faults all at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom.kohya.arguments import LISTS, NAMES, NUMBERS, SWITCHES, default_of
+from loraloom.kohya.convert import convert, overrides, spelt, to_text
+from loraloom.kohya.converted import Converted
+from registry.errors import Faults, Refused
+
+Convert = Callable[..., Converted]
+TRAINING = {
+    "pretrained_model_name_or_path": "sd15",
+    "network_module": "networks.lora",
+    "output_name": "hat",
+}
+UNREAD = ("caption_extention", "dataset_config", "resolution")  # read with the files, or the dataset file's own
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images with captions in .txt files."""
+    place = tmp_path / "photos"
+    place.mkdir()
+    for name in ("a", "b"):
+        (place / f"{name}.png").write_bytes(b"an image")
+        (place / f"{name}.txt").write_text("a hat", encoding="utf-8")
+    return place
+
+
+@pytest.fixture
+def converted(tmp_path: Path, folder: Path) -> Convert:
+    """Converts arguments and a dataset with one subset; `flow`, `penultimate`: what the base is."""
+
+    def make(
+        arguments: dict[str, Any] | None = None,
+        *chosen: str,
+        dataset: dict[str, Any] | None = None,
+        subset: dict[str, Any] | None = None,
+        flow: bool = False,
+        penultimate: bool = False,
+    ) -> Converted:
+        training, sets = tmp_path / "training.toml", tmp_path / "dataset.toml"
+        training.write_text(_toml(TRAINING | (arguments or {})), encoding="utf-8")
+        own = {"resolution": 512, "caption_extension": ".txt"} | (dataset or {})
+        inner = {"image_dir": str(folder)} | (subset or {})
+        sets.write_text(f"[[datasets]]\n{_toml(own)}[[datasets.subsets]]\n{_toml(inner)}", encoding="utf-8")
+        return convert([training, sets], chosen=chosen, facts=lambda _base: (flow, penultimate), steps=lambda _settings: (200, 10.0))
+
+    return make
+
+
+def _toml(values: dict[str, Any]) -> str:
+    return "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("\\\\", "\\") if isinstance(value, str) else str(value)
+
+
+def faults_of(make: Convert, *given: Any, **more: Any) -> str:
+    with pytest.raises(Faults) as caught:
+        make(*given, **more)
+    return "\n".join(caught.value.faults)
+
+
+# --- defaults
+
+
+def test_a_file_that_says_little_trains_with_sd_scripts_defaults(converted: Convert, folder: Path) -> None:
+    found = converted()
+    assert found.settings == {
+        "base": "sd15",
+        "name": "hat",
+        "data.path": str(folder),
+        "resolution": 512,
+        "data.buckets": False,
+        "batch_size": 1,
+        "steps": 1600,
+        "precision": "fp32",
+        "lora.rank": 4,
+        "lora.alpha": 1.0,
+        "lora.targets": "attention_mlp",
+        "lora.text_encoder": True,
+        "optim.lr": 2e-6,
+        "optim.text_lr": 2e-6,
+        "schedule.name": "constant",
+        "schedule.warmup": 0.0,
+    }
+    assert any("seed" in note for note in found.notes)
+
+
+def test_values_are_exact(converted: Convert) -> None:
+    found = converted(
+        {
+            "network_dim": 32,
+            "network_alpha": 16,
+            "network_train_unet_only": True,
+            "learning_rate": 1e-4,
+            "unet_lr": 3e-4,
+            "optimizer_type": "Prodigy",
+            "optimizer_args": ["weight_decay=0.05", "betas=(0.9, 0.99)", "d_coef=2", "decouple=True", "safeguard_warmup=True"],
+            "lr_scheduler": "cosine_with_restarts",
+            "lr_scheduler_num_cycles": 3,
+            "lr_warmup_steps": 100,
+            "max_train_steps": 400,
+            "gradient_accumulation_steps": 4,
+            "max_grad_norm": 0.5,
+            "min_snr_gamma": 5,
+            "clip_skip": 2,
+            "max_token_length": 225,
+            "mixed_precision": "bf16",
+            "gradient_checkpointing": True,
+            "save_every_n_steps": 100,
+            "save_last_n_steps": 250,
+            "seed": 42,
+        },
+        dataset={"batch_size": 2, "enable_bucket": True, "resolution": [768, 512], "bucket_reso_steps": 32},
+    ).settings
+    assert {name: found[name] for name in found if name not in ("base", "name", "data.path")} == {
+        "lora.rank": 32,
+        "lora.alpha": 16.0,
+        "lora.targets": "attention_mlp",
+        "optim.lr": 3e-4,
+        "optim.name": "prodigy",
+        "optim.weight_decay": 0.05,
+        "optim.betas": [0.9, 0.99],
+        "optim.params.d_coef": 2,
+        "optim.params.safeguard_warmup": True,
+        "schedule.params.cycles": 3,
+        "schedule.warmup": 0.25,
+        "steps": 400,
+        "accumulate": 4,
+        "optim.clip": 0.5,
+        "objective.weighting": "min_snr",
+        "objective.params.gamma": 5.0,
+        "clip_skip": 1,
+        "prompt_chunks": 3,
+        "precision": "bf16",
+        "gradient_checkpointing": True,
+        "checkpoint.every": 100,
+        "seed": 42,
+        "batch_size": 2,
+        "resolution": 624,  # of the same area: 768 x 512 = 393,216, 624 x 624 = 389,376
+        "data.bucket_step": 32,
+    }, "save_last_n_steps is checkpoint.keep=3, our default"
+
+
+def test_counts_of_epochs_become_counts_of_steps(converted: Convert) -> None:
+    """The run has 200 steps and 10 epochs."""
+    found = converted(
+        {"max_train_epochs": 10, "lr_scheduler": "cosine", "lr_warmup_steps": 50, "save_every_n_epochs": 2, "save_last_n_epochs": 8}
+    )
+    assert (found.settings["epochs"], found.settings["schedule.warmup"]) == (10, 0.25)
+    assert (found.settings["checkpoint.every"], found.settings["checkpoint.keep"]) == (40, 4)
+    assert converted({"max_train_epochs": 10, "lr_scheduler": "linear", "lr_warmup_steps": 0.1}).settings["schedule.warmup"] == 0.1
+
+
+def test_polynomial_ends_at_the_rate_that_diffusers_has(converted: Convert) -> None:
+    found = converted({"lr_scheduler": "polynomial", "learning_rate": 1e-4, "lr_scheduler_power": 2}).settings
+    assert found["schedule.params.min_factor"] == pytest.approx(1e-3) and found["schedule.name"] == "polynomial"
+
+
+def test_a_class_by_its_path(converted: Convert) -> None:
+    found = converted(
+        {
+            "optimizer_type": "torch.optim.RMSprop",
+            "optimizer_args": ["alpha=0.95"],
+            "lr_scheduler_type": "StepLR",
+            "lr_scheduler_args": ["step_size=100"],
+        }
+    ).settings
+    assert (found["optim.name"], found["optim.args"]) == ("torch.optim.RMSprop", {"alpha": 0.95})
+    assert (found["schedule.name"], found["schedule.args"]) == ("torch.optim.lr_scheduler.StepLR", {"step_size": 100})
+
+
+def test_the_base_decides_on_clip_skip(converted: Convert) -> None:
+    found = converted({"clip_skip": 2}, penultimate=True)
+    assert "clip_skip" not in found.settings and "clip_skip" in found.ignored
+    assert "clip_skip" not in converted({"clip_skip": 1}).settings
+
+
+def test_flow_models_have_their_timesteps_and_guidance(converted: Convert) -> None:
+    given = {"network_module": "networks.lora_flux", "model_prediction_type": "raw", "guidance_scale": 1.0}
+    plain = converted(given, flow=True).settings
+    assert (plain["objective.timesteps"], plain["objective.shift"], plain["objective.guidance"]) == ("uniform", 3.0, 1.0)
+    assert plain["lora.targets"] == "modulation"
+    shifted = converted(given | {"timestep_sampling": "flux_shift"}, flow=True).settings
+    assert shifted["objective.timesteps"] == "logit_normal" and "objective.shift" not in shifted, (
+        "the shift of the resolution is our default"
+    )
+    assert "compares an image with a velocity" in faults_of(converted, {"network_module": "networks.lora_flux"}, flow=True)
+
+
+def test_the_command_line_wins(converted: Convert) -> None:
+    found = converted({"network_dim": 32, "max_train_epochs": 3, "color_aug": False}, "lora.rank=8", "steps=50")
+    assert "lora.rank" not in found.settings and "epochs" not in found.settings and "steps" not in found.settings
+    assert "seed" not in overrides(found)
+    assert "optimizer_type=Tiger" in faults_of(converted, {"optimizer_type": "Tiger"})
+    assert "optim.name" not in converted({"optimizer_type": "Tiger"}, "optim.name=adamw").settings
+
+
+# --- faults
+
+
+def test_all_faults_come_at_once(converted: Convert) -> None:
+    text = faults_of(
+        converted,
+        {
+            "netwrok_dim": 4,
+            "network_alpha": "much",
+            "network_args": ["rank_dropout=0.1", "conv_dim=8"],
+            "lr_scheduler": "spiral",
+            "vae": "x",
+        },
+        subset={"color_aug": True, "num_repeat": 2},
+    )
+    for part in (
+        "netwrok_dim is no argument of sd-scripts, which ignores it unseen. Did you mean 'network_dim'",
+        "network_alpha='much' is a number.",
+        "network_args rank_dropout=0.1: there is no such setting here.",
+        "network_args conv_dim=8, conv_alpha=1.0: convolutions have the rank and alpha",
+        "lr_scheduler=spiral: there are constant,",
+        "vae=x: the base's own VAE",
+        "color_aug: colours are not changed.",
+        "subset 1: num_repeat is no key of sd-scripts' dataset files. Did you mean 'num_repeats'?",
+    ):
+        assert part in text, part
+
+
+def test_a_name_in_two_sections_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "twice.toml"
+    file.write_text("[a]\nseed = 1\n[b]\nseed = 2\n", encoding="utf-8")
+    with pytest.raises(Faults, match=r"seed is twice in twice\.toml, 1 and 2: sd-scripts takes the last"):
+        convert([file], chosen=(), facts=lambda _base: (False, False), steps=lambda _settings: (1, 1.0))
+
+
+@pytest.mark.parametrize(("content", "words"), [("a = = 1", "is no TOML"), ("datasets = 3\n", r"\[\[datasets\]\] are expected")])
+def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(Refused, match=words):
+        convert([file], chosen=(), facts=lambda _base: (False, False), steps=lambda _settings: (1, 1.0))
+    with pytest.raises(Refused, match="cannot be read"):
+        convert([tmp_path / "none.toml"], chosen=(), facts=lambda _base: (False, False), steps=lambda _settings: (1, 1.0))
+
+
+# --- captions and words
+
+
+def test_captions_that_sd_scripts_would_not_read_are_a_fault(converted: Convert, folder: Path) -> None:
+    text = faults_of(converted, dataset={"caption_extension": ".caption"})
+    assert "photos has .txt files, and sd-scripts reads .caption (caption_extension)" in text and 'Write caption_extension = ".txt"' in text
+    (folder / "a.wd14").write_text("hat", encoding="utf-8")
+    assert "captions are read from .txt and .caption files" in faults_of(converted, dataset={"caption_extension": ".wd14"})
+
+
+def test_class_tokens_are_the_caption_where_there_is_none(converted: Convert, folder: Path) -> None:
+    with_captions = converted(subset={"class_tokens": "a hat"})
+    assert "data.trigger" not in with_captions.settings and any("not used by sd-scripts" in note for note in with_captions.notes)
+    for file in folder.glob("*.txt"):
+        file.unlink()
+    assert converted(subset={"class_tokens": "a hat"}).settings["data.trigger"] == "a hat"
+
+
+def test_masks_are_those_of_the_alpha_channel_or_a_folder(converted: Convert) -> None:
+    alpha = converted(subset={"alpha_mask": True}).settings
+    assert (alpha["data.masks"], alpha["data.normalize_masked_loss"]) == ("alpha", False)
+    files = converted({"masked_loss": True}, subset={"conditioning_data_dir": "masks"}).settings
+    assert (files["data.masks"], files["data.normalize_masked_loss"]) == ("masks", False)
+    assert "there are no masks" in faults_of(converted, {"masked_loss": True})
+
+
+def test_prompts_of_a_file(converted: Convert, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("# mine\na hat, red --n blurry --s 20 --l 7\na dog --s 20 --l 7\n", encoding="utf-8")
+    found = converted({"sample_prompts": str(file), "sample_every_n_steps": 50})
+    assert found.settings["preview.prompts"] == ["a hat, red", "a dog"]
+    assert (found.settings["preview.steps"], found.settings["preview.guidance"], found.settings["preview.every"]) == (20, 7.0, 50)
+    assert "sample_prompts --n" in found.ignored
+    assert "preview.prompts=['a hat, red','a dog']" in overrides(found)
+
+
+# --- every argument
+
+
+def _tried(make: Convert, given: dict[str, Any]) -> tuple[list[str], Converted | None]:
+    """(faults, what it became) of arguments for a flow model."""
+    try:
+        return [], make(given, flow=True)
+    except Faults as error:
+        return list(error.faults), None
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNREAD])
+def test_every_argument_is_answered(name: str, converted: Convert) -> None:
+    """With another value than its default each is a setting, a fault, a note, or listed as ignored."""
+    before = converted({"model_prediction_type": "raw"}, flow=True)
+    values: dict[str, Any] = {"network_args": ["conv_dim=1"], "optimizer_args": ["eps=1e-5"], "lr_scheduler_args": ["x=1"]}
+    value: Any = values.get(name, [1e-5] if name in LISTS else True if name in SWITCHES else 7 if name in NUMBERS else "another")
+    beside: dict[str, Any] = {"model_prediction_type": "raw"} | {
+        "lr_scheduler_num_cycles": {"lr_scheduler": "cosine_with_restarts"},
+        "lr_scheduler_power": {"lr_scheduler": "polynomial"},
+        "lr_scheduler_min_lr_ratio": {"lr_scheduler": "cosine_with_min_lr"},
+        "huber_c": {"loss_type": "huber", "huber_schedule": "constant"},
+        "huber_schedule": {"loss_type": "huber"},
+        "sigmoid_scale": {"timestep_sampling": "sigmoid"},
+        "logit_mean": {"weighting_scheme": "logit_normal"},
+        "logit_std": {"weighting_scheme": "logit_normal"},
+        "mode_scale": {"weighting_scheme": "mode"},
+    }.get(name, {})
+    value = {"max_token_length": 150, "weighting_scheme": "mode"}.get(name, value)
+    assert value != default_of(name)
+    faults, after = _tried(converted, beside | {name: value})
+    unchanged = after and (after.settings, after.ignored, after.notes) == (before.settings, before.ignored, before.notes)
+    assert (
+        any(name in fault for fault in faults)
+        or (after and not unchanged)
+        or name in ("caption_extension", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
+    ), name
+
+
+# --- words
+
+
+def test_values_as_hydra_reads_them() -> None:
+    given = [True, None, 5e-5, 2.0, "a b", ["a, b", "it's"], [{"path": "a b", "repeats": 3}]]
+    assert [spelt(value) for value in given] == [
+        "true",
+        "null",
+        "5e-05",
+        "2",
+        "a b",
+        r"['a, b','it\'s']",
+        "[{path:'a b',repeats:3}]",
+    ]
+
+
+def test_the_command_is_printed_for_a_shell(converted: Convert) -> None:
+    text = to_text(converted({"output_name": "my hat", "xformers": True}), ["steps=5"])
+    assert text.startswith("loraloom train \\\n") and "\n  'name=my hat' \\\n" in text and "\n  steps=5\n" in text
+    assert "xformers: attention is torch's" in text and "network_dim" in text
