@@ -27,15 +27,15 @@ from loraloom.training_values import (
     warmup,
 )
 
-OWN_LORA = "lora.kind is lora, dora, lokr, loha or oft, with lora.params: rank_stabilised, init=pissa, factor, full_matrix, block_size"
-CAPTIONS = "captions are used as they are; edit the .txt files"
+OWN_LORA = "a run trains a plain LoRA. Convert, merge and resize others with loraloom lora and loraloom registry convert"
+WARM_UP = "all tags are there from the first step"
 CACHED = "latents and text states are always cached, by content"
 MEMORY = "gradient_checkpointing=true, precision=bf16 and a smaller batch_size with more accumulate reduce memory"
 IN_STEPS = "it counts steps; an epoch is images / (batch_size x accumulate) steps, which dry_run=true prints"
 NOT_TRAINED = missing("the denoiser always learns; lora.text_encoder=true trains the CLIP text encoders beside it")
 NO_BUCKETS = missing(SQUARE)
-NO_AUGMENTATION = missing("images are not augmented; put the changed images into the folder")
-NO_REPEATS = missing("each image counts once an epoch; put an image into the folder several times, or raise epochs")
+NO_AUGMENTATION = missing("colours are not changed; data.flip and data.crops are there")
+REPEATS = missing("a set's repeats are a key of data.sets=[{path: FOLDER, repeats: NUMBER}], or the number of kohya's folder NUMBER_WORD")
 NO_NOISE_CHANGE = missing("noise is plain Gaussian; objective.timesteps and objective.weighting choose what is learned")
 NO_PRIOR = missing("there are no regularization images; held-out images (heldout.share) show how far the base is lost")
 MASKS = "data.normalize_masked_loss=false counts an image by the share that its mask keeps, as sd-scripts does"
@@ -89,18 +89,28 @@ ROWS = (  # names, and what they are here
     # data
     (
         "train_data_dir instance_data_dir image_folder dataset_path concept_file_name",
-        same("data.path", note="one folder of images with captions, without subfolders and repeats"),
+        same("data.path", note="a folder of images with captions, or of kohya's folders NUMBER_WORD"),
     ),
-    ("data_backend_config dataset_config concepts in_json", missing("data.path is one folder of images with captions")),
+    (
+        "data_backend_config dataset_config concepts",
+        missing("data.sets=[{path: FOLDER, repeats: 2, weight: 1.0, trigger: WORD, prior: false}, ...] are the sets"),
+    ),
+    ("in_json", needless("kohya's meta file is read where it is in the folder of images without other captions")),
     ("instance_prompt trigger_word class_tokens", same("data.trigger")),
     ("caption_extension caption_strategy", needless("captions are NAME.txt beside the images, or metadata.jsonl, .csv, .parquet")),
-    (
-        "shuffle_caption keep_tokens caption_dropout_rate caption_dropout_probability caption_tag_dropout_rate token_warmup_step",
-        missing(CAPTIONS),
-    ),
+    ("shuffle_caption enable_tag_shuffling", same("data.shuffle_tags", note="true or false")),
+    ("keep_tokens keep_tags_count", same("data.keep_tokens")),
+    ("keep_tokens_separator", same("data.keep_separator")),
+    ("caption_separator tag_delimiter", same("data.tag_separator")),
+    ("caption_tag_dropout_rate tag_dropout_probability", same("data.tag_dropout", note="a probability")),
+    ("caption_dropout_rate caption_dropout_probability", same("data.caption_dropout", note="a probability")),
+    ("caption_dropout_every_n_epochs", missing("data.caption_dropout is a probability: 0.1 drops every tenth caption")),
+    ("enable_wildcard", same("data.wildcards", note="true or false; several captions an image are data.captions=lines")),
+    ("cache_shuffle_num", same("data.variants")),
+    ("token_warmup_step token_warmup_min", missing(WARM_UP)),
     ("weighted_captions", missing("captions are text; weights such as (word:1.2) are trained as they are written")),
     ("max_token_length", chunks),
-    ("dataset_repeats num_repeats repeats train_repeats", NO_REPEATS),
+    ("dataset_repeats num_repeats repeats train_repeats", REPEATS),
     ("reg_data_dir prior_loss_weight with_prior_preservation class_data_dir class_prompt", NO_PRIOR),
     ("masked_loss masked_training", switch(on=Answer(("data.masks=files",), MASKS), off=Answer(("data.masks=none",)))),
     ("alpha_mask", switch(on=Answer(("data.masks=alpha",), MASKS), off=Answer(("data.masks=none",)))),
@@ -115,7 +125,9 @@ ROWS = (  # names, and what they are here
         NO_BUCKETS,
     ),
     ("center_crop", needless("images are cropped at the centre")),
-    ("random_crop flip_aug random_flip color_aug face_crop_aug_range", NO_AUGMENTATION),
+    ("flip_aug random_flip enable_random_flip", same("data.flip", note="true, false or force")),
+    ("random_crop", switch(on=Answer(("data.crops=8",), "so many random crops an image"), off=Answer(("data.crops=1",), "the default"))),
+    ("color_aug face_crop_aug_range", NO_AUGMENTATION),
     ("resolution", square),
     ("cache_latents cache_latents_to_disk latent_caching vae_batch_size", needless(CACHED)),
     ("cache_text_encoder_outputs cache_text_encoder_outputs_to_disk text_encoder_batch_size", needless(CACHED)),

@@ -101,19 +101,32 @@ SETTINGS = {  # as given there -> here
     "train_device=cuda:1": "device=cuda:1",
     "max_token_length=225": "prompt_chunks=3",
     "text_encoder_layer_skip=1": "clip_skip=1",
+    "shuffle_caption=true": "data.shuffle_tags=true",
+    "keep_tokens=1": "data.keep_tokens=1",
+    "keep_tokens_separator=|||": "data.keep_separator=|||",
+    "caption_separator=;": "data.tag_separator=;",
+    "caption_tag_dropout_rate=0.1": "data.tag_dropout=0.1",
+    "caption_dropout_rate=0.1": "data.caption_dropout=0.1",
+    "caption_dropout_probability=0.1": "data.caption_dropout=0.1",
+    "enable_wildcard=true": "data.wildcards=true",
+    "cache_shuffle_num=8": "data.variants=8",
+    "flip_aug=true": "data.flip=true",
+    "random_flip=true": "data.flip=true",
+    "random_crop=true": "data.crops=8",
 }
 KOHYA_ALONE = """
 network_module network_args network_dropout scale_weight_norms network_weights network_train_text_encoder_only vae no_half_vae
-zero_terminal_snr fp8_base blocks_to_swap lowram in_json dataset_config caption_extension shuffle_caption keep_tokens
-caption_dropout_rate weighted_captions max_token_length dataset_repeats reg_data_dir prior_loss_weight masked_loss alpha_mask enable_bucket
-min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale random_crop flip_aug color_aug cache_latents cache_latents_to_disk
+zero_terminal_snr fp8_base blocks_to_swap lowram in_json dataset_config caption_extension token_warmup_step
+caption_dropout_every_n_epochs
+weighted_captions max_token_length dataset_repeats reg_data_dir prior_loss_weight masked_loss alpha_mask enable_bucket
+min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale color_aug cache_latents cache_latents_to_disk
 cache_text_encoder_outputs max_data_loader_n_workers persistent_data_loader_workers xformers sdpa mem_eff_attn noise_offset
 multires_noise_iterations ip_noise_gamma min_timestep max_timestep save_state save_model_as save_precision sample_sampler logging_dir
 training_comment optimizer_args save_last_n_steps save_every_n_epochs
 """
 OTHERS_ALONE = """
 peft_type layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype
-ema_update_step_interval output_dtype data_backend_config lora_type base_model_precision caption_dropout_probability aspect_bucket_rounding
+ema_update_step_interval output_dtype data_backend_config lora_type base_model_precision aspect_bucket_rounding
 input_perturbation optimizer_config validation_resolution push_to_hub hub_model_id tracker_project_name flux_lora_target crop
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +23,13 @@ from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
 from train.data.overview import Overview, overview
+from train.data.subsets import Subsets, place_of, subsets_of
+from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST, counted
 from train.masks.attach import Owner, read_masks
 from train.masks.files import check_source
 from train.masks.mask import Mask
+from train.settings.sets import Subset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,16 +71,27 @@ class Sample:
         return ", ".join([self.sha256, *parts])
 
 
+def trigger_of(sample: Sample, config: DataConfig) -> str | None:
+    """The trigger of an image: its subset's own, else data.trigger. Regularisation images have none but their own."""
+    return sample.trigger if sample.trigger is not None or sample.prior else config.trigger
+
+
+def triggers_of(samples: Iterable[Sample], config: DataConfig) -> list[str]:
+    """The triggers of the images, each once."""
+    return [found for found in dict.fromkeys(trigger_of(sample, config) for sample in samples) if found]
+
+
 Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set that training accepts. `notes` are findings that do not stop training."""
+    """A set that training accepts. `notes` are findings that do not stop training; `sets` are the sets that it is made of."""
 
     path: str
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    sets: tuple[Subset, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -96,40 +110,61 @@ class Findings:
     alike: list[list[int]] = field(default_factory=list)  # places of samples that show one image, equal files among them
 
 
-def read_set(config: DataConfig, *, path: str | None = None, report: Report = silent) -> ImageSet:
-    """The set at `path` (default: data.path), every image decoded. Raises Faults with everything that is wrong."""
-    place = str(path or config.path)
-    found = inspect_set(config, path=place, report=report)
+def read_set(config: DataConfig, *, path: str | None = None, sets: Sequence[Subset] | None = None, report: Report = silent) -> ImageSet:
+    """The set at `path` or the `sets` (default: data.path or data.sets), every image decoded. Raises Faults with everything wrong."""
+    parts = Subsets(list(sets)) if sets is not None else subsets_of(config, path or config.path)
+    place = path or (place_of(config) if sets is None else " + ".join(subset.path for subset in sets))
+    found = inspect_sets(parts, config, report=report)
     if found.faults:
         raise Faults(f"{place} cannot be trained on:", found.faults)
-    return ImageSet(place, tuple(found.samples), tuple(found.notes))
+    return ImageSet(place, tuple(found.samples), tuple(found.notes), tuple(parts.sets))
 
 
-def inspect_set(config: DataConfig, *, path: str, report: Report = silent, measure: Measure | None = None) -> Findings:
-    """All findings about the set at `path`, as `data lint` shows them. `measure` is given each image while its pixels are there."""
+def inspect_set(config: DataConfig, *, path: str | None, report: Report = silent, measure: Measure | None = None) -> Findings:
+    """All findings about the set at `path` (None: data.sets), as `data lint` shows them.
+
+    `measure` is given each image while its pixels are there.
+    """
+    return inspect_sets(subsets_of(config, path), config, report=report, measure=measure)
+
+
+def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent, measure: Measure | None = None) -> Findings:
+    """All findings about the sets, the names of each behind its own."""
     check_source(config.masks)
-    folder = expanded(path)
+    every = Findings(faults=list(parts.faults), notes=list(parts.notes))
+    for subset in parts.sets:
+        found = _inspect_one(subset, config, report, measure)
+        _check_captions(found, config, subset)
+        front = f"{subset.prefix}: " if subset.prefix else ""
+        every.faults += [front + fault for fault in found.faults]
+        every.notes += [front + note for note in found.notes]
+        every.samples += found.samples
+    _note_twins(every)
+    return every
+
+
+def _inspect_one(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+    folder = expanded(subset.path)
     if os.path.isfile(folder):
         from train.data.hub import is_table
 
         if not is_table(folder):
             return Findings(faults=[f"{folder} is a file. {EXPECTED}."])
-    found = _inspect_folder(folder, config, report, measure) if os.path.isdir(folder) else _inspect_hub(path, config, report, measure)
-    _check_captions(found, config)
-    _note_twins(found)
-    return found
+    inspect = _inspect_folder if os.path.isdir(folder) else _inspect_hub
+    return inspect(subset, config, report, measure)
 
 
-def _inspect_folder(folder: Path, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+    folder = expanded(subset.path)
     try:
-        reading = read_folder(folder, config)
+        reading = read_folder(folder, config, subset)
     except OSError as error:
         return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
-    entries = [(file.relative_to(folder).as_posix(), file.read_bytes, caption) for file, caption in reading.captions]
-    _decode_all(found, entries, report, measure)
+    entries = [(file.relative_to(folder).as_posix(), file.read_bytes, captions) for file, captions in reading.captions]
+    _decode_all(found, entries, subset, report, measure)
     found.notes += reading.notes
-    _attach_masks(found, {file.relative_to(folder).as_posix(): masks for file, masks in reading.masks.items()}, config)
+    _attach_masks(found, {subset.prefix + file.relative_to(folder).as_posix(): masks for file, masks in reading.masks.items()}, config)
     return found
 
 
@@ -142,12 +177,12 @@ def _attach_masks(found: Findings, files: Mapping[str, Sequence[Path]], config: 
         found.notes += read.notes
 
 
-def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
     from train.data.hub import read_hub
 
-    entries, faults = read_hub(path, config)
+    entries, faults = read_hub(subset.path, config)
     found = Findings(faults=faults)
-    _decode_all(found, entries, report, measure)
+    _decode_all(found, entries, subset, report, measure)
     _attach_masks(found, {}, config)
     return found
 
@@ -156,10 +191,14 @@ def _inspect_hub(path: str, config: DataConfig, report: Report, measure: Measure
 
 
 def _decode_all(
-    found: Findings, entries: Sequence[tuple[str, Callable[[], bytes], str | None]], report: Report, measure: Measure | None
+    found: Findings,
+    entries: Sequence[tuple[str, Callable[[], bytes], tuple[str, ...]]],
+    subset: Subset,
+    report: Report,
+    measure: Measure | None,
 ) -> None:
     images: dict[str, Decoded] = {}
-    for done, (name, read, caption) in enumerate(entries, 1):
+    for done, (name, read, captions) in enumerate(entries, 1):
         try:
             data = read()
             image = read_image(data)
@@ -167,8 +206,20 @@ def _decode_all(
             found.faults.append(f"{name}: {error}")
         else:
             view = overview(image.image)
-            small = small_copy(view.image, view.box)
-            sample = Sample(name, hashlib.sha256(data).hexdigest(), image.size, caption, read, small)
+            sample = Sample(
+                name=subset.prefix + name,
+                sha256=hashlib.sha256(data).hexdigest(),
+                size=image.size,
+                caption=captions[0] if captions else None,
+                read=read,
+                small=small_copy(view.image, view.box),
+                others=captions[1:],
+                set=subset.name,
+                repeats=subset.repeats,
+                weight=subset.weight,
+                trigger=subset.trigger,
+                prior=subset.prior,
+            )
             found.samples.append(sample)
             if image.profile is not None or image.remarks or image.size.frames > 1:
                 images[name] = replace(image, image=None)  # type: ignore[arg-type]  # the pixels are not kept
@@ -195,17 +246,21 @@ def _reading_notes(images: Mapping[str, Decoded]) -> list[str]:
     return notes + [f"{some(names, MOST)}: {remark}" for remark, names in remarks.items()]
 
 
-def _check_captions(found: Findings, config: DataConfig) -> None:
+def _check_captions(found: Findings, config: DataConfig, subset: Subset) -> None:
     with_caption = [sample for sample in found.samples if sample.caption is not None]
     for sample in with_caption:
-        fault = check_caption(sample.caption or "")
-        if fault:
-            found.faults.append(f"{sample.name}: {fault}")
-    if found.samples and not with_caption and not found.faults and config.trigger is None:
+        faults = (check_caption(caption) or (wildcard_fault(caption) if config.wildcards else None) for caption in sample.captions)
+        found.faults += [f"{sample.name.removeprefix(subset.prefix)}: {fault}" for fault in dict.fromkeys(faults) if fault]
+    if found.samples and not with_caption and not found.faults and trigger_of(found.samples[0], config) is None:
         found.faults.append(
-            f"none of its {counted(len(found.samples), 'image')} has a caption, and data.trigger is not set. Write NAME.txt beside each, "
-            "or set data.trigger to the word that will be their caption"
+            f"none of its {counted(len(found.samples), 'image')} has a caption, and {_trigger_setting(subset)} is not set. Write NAME.txt"
+            " beside each, or set it to the word that will be their caption"
         )
+
+
+def _trigger_setting(subset: Subset) -> str:
+    """What gives a set without captions its one."""
+    return "data.trigger" if not subset.name else "the set's trigger" if subset.prior else "data.trigger or the set's own trigger"
 
 
 def _note_twins(found: Findings) -> None:

@@ -5,36 +5,26 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from train.config import DataConfig
 from train.data.images import is_image, unread_reason
 from train.data.metadata import METADATA, read_rows
-from train.data.sidecars import SIDECARS, match_sidecars, read_caption, unread_captions
+from train.data.sidecars import SIDECARS, match_sidecars, unread_captions
+from train.data.texts.beside import Captions, FolderReading, captions_beside
 from train.data.wording import counted, names_of
 from train.masks.files import FOLDER as MASKS
 from train.masks.files import lone_masks, mask_files, named_as_masks, reads_files
+from train.settings.sets import Subset
 
 EXPECTED = (
     "Expected a folder of images (NAME.png, .jpg, .webp, ...) each with its caption in NAME.txt beside it, "
     "or with one metadata.jsonl, .csv or .parquet that has the columns file_name and text"
 )
-Captions = list[tuple[Path, str | None]]
 
 
-@dataclass
-class FolderReading:
-    """The images of a folder with their captions, nothing decoded, and what was found about the files."""
-
-    captions: Captions = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    masks: dict[Path, list[Path]] = field(default_factory=dict)  # the mask files of each image, where data.masks reads them
-
-
-def read_folder(folder: Path, config: DataConfig) -> FolderReading:
-    """Every image of the folder with its caption. Subfolders are not read."""
+def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReading:
+    """Every image of the folder with its captions. Subfolders are not read."""
     found = FolderReading()
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
     files = sorted(entries, key=lambda entry: entry.name)
@@ -55,12 +45,13 @@ def read_folder(folder: Path, config: DataConfig) -> FolderReading:
         found.captions = _captions_of_table(folder, tables[0], images, sidecars, config, found)
     else:
         images = _without_masks(images, {*match_sidecars(images, sidecars).of}, folder, config, found)
-        found.captions = _captions_of_sidecars(images, sidecars, found)
-    known = {*images, *tables, *sidecars, *unread}
+        captions_beside(images, sidecars, files, config, found, word=subset.word)
+    known = {*images, *tables, *sidecars, *unread, *found.read}
     rest = [file for file in files if file not in known and not is_image(file)]
-    bare = [file for file, caption in found.captions if caption is None]
+    bare = [file for file, captions in found.captions if not captions]
     lone = match_sidecars(images, sidecars).lone
-    looking = unread_captions(folder, bare, [*lone, *rest], config.trigger) if not tables or config.caption_column is None else {}
+    trigger = subset.word or subset.trigger or config.trigger
+    looking = unread_captions(folder, bare, [*lone, *rest], trigger) if not tables or config.caption_column is None else {}
     found.faults += looking
     at_fault = {file for files in looking.values() for file in files}
     lone, rest = ([file for file in some if file not in at_fault] for some in (lone, rest))
@@ -68,6 +59,11 @@ def read_folder(folder: Path, config: DataConfig) -> FolderReading:
         found.notes.append(f"text files with no image of their name: {names_of(lone)}")
     if rest:
         found.notes.append(f"neither images nor captions, ignored: {names_of(rest)}")
+    if subset.word and bare and not found.faults:
+        found.captions = [(file, captions or (subset.word,)) for file, captions in found.captions]
+        found.notes.append(
+            f"{subset.word!r}, of the folder's name, is the caption of {counted(len(bare), 'image')} without one: {names_of(bare)}"
+        )
     return found
 
 
@@ -125,27 +121,6 @@ def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool, read: S
     return ""
 
 
-def _captions_of_sidecars(images: Sequence[Path], sidecars: Sequence[Path], found: FolderReading) -> Captions:
-    matched = match_sidecars(images, sidecars)
-    found.faults += [
-        f"{file.stem}: several images share the caption file {file.name}; rename one of them, or write {owners[0].name}{file.suffix}"
-        " for each"
-        for file, owners in matched.shared.items()
-    ]
-    pairs: Captions = []
-    for image in images:
-        beside = matched.of.get(image, [])
-        if len(beside) > 1:
-            found.faults.append(f"{image.name}: has several caption files ({names_of(beside)}); keep one")
-        caption, fault = read_caption(beside[0]) if beside else (None, None)
-        found.faults += [fault] if fault else []
-        pairs.append((image, caption))
-    bare = [image for image, caption in pairs if caption is None and image not in matched.of]
-    if bare and len(bare) < len(images):
-        found.faults += [f"{image.name}: has no caption, the others have; write {image.stem}.txt" for image in bare]
-    return pairs
-
-
 def _captions_of_table(
     folder: Path, table: Path, images: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: FolderReading
 ) -> Captions:
@@ -157,9 +132,9 @@ def _captions_of_table(
     rows, faults = read_rows(table, image_column=config.image_column, caption_column=config.caption_column)
     found.faults += faults
     if faults:
-        return [(image, None) for image in images]
-    listed: dict[Path, str | None] = {}
-    for number, (name, caption) in enumerate(rows, 1):
+        return [(image, ()) for image in images]
+    listed: dict[Path, tuple[str, ...]] = {}
+    for number, (name, captions) in enumerate(rows, 1):
         file = folder / name
         where = f"{table.name}, row {number}"
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -169,7 +144,7 @@ def _captions_of_table(
         elif file in listed:
             found.faults.append(f"{where}: names {name} a second time")
         else:
-            listed[file] = caption
+            listed[file] = captions
     images = _without_masks(images, set(listed), folder, config, found)
     missing = [image for image in images if image not in listed]
     found.faults += [f"{image.name}: is not listed in {table.name}, which lists {counted(len(rows), 'image')}" for image in missing]

@@ -17,11 +17,11 @@ from registry.home import expanded
 from registry.names import suggest
 from registry.sources.network import check_reachable
 from train.config import DataConfig
-from train.data.metadata import caption_column_of
+from train.data.metadata import caption_column_of, texts_of
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-Entry = tuple[str, Callable[[], bytes], str | None]  # name, its bytes, its caption
+Entry = tuple[str, Callable[[], bytes], tuple[str, ...]]  # name, its bytes, its captions
 
 
 def is_table(file: Path) -> bool:
@@ -104,7 +104,7 @@ def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], li
         faults.append(f"{path}: {columns_text}; set data.image_column")
     elif image not in names:
         faults.append(f"{path}: has no column {image!r} (data.image_column). {suggest(image, names)}")
-    texts = [name for name in names if name != image and getattr(table.features[name], "dtype", None) in ("string", "large_string")]
+    texts = [name for name in names if name != image and _holds_text(table.features[name])]
     texts = names if config.caption_column in names else texts
     caption, fault = caption_column_of(texts, config.caption_column, where=path)
     faults += [fault] if fault else []
@@ -116,11 +116,15 @@ def _columns(table: Any, path: str, config: DataConfig) -> tuple[list[Entry], li
         table = table.cast_column(image, Image(decode=False))
     entries: list[Entry] = []
     for number in range(table.num_rows):
-        text = table[number][caption] if caption else None
-        if caption and not isinstance(text, str):
-            faults.append(f"row {number}: {caption!r} is {text!r}, expected text")
-        entries.append((f"row {number}", partial(_bytes, table, number, image), text if isinstance(text, str) else None))
+        captions, fault = texts_of(table[number][caption], where=f"row {number}: {caption!r}") if caption else ((), None)
+        faults += [fault] if fault else []
+        entries.append((f"row {number}", partial(_bytes, table, number, image), captions))
     return entries, faults
+
+
+def _holds_text(feature: Any) -> bool:
+    """Whether a column is of texts, or of lists of texts."""
+    return getattr(getattr(feature, "feature", feature), "dtype", None) in ("string", "large_string")
 
 
 def _bytes(table: Any, number: int, column: str) -> bytes:

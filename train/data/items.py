@@ -10,6 +10,7 @@ from registry.formats.image_file import Size
 from train.data.buckets import Bucket, buckets_of, nearest, step_of
 from train.data.dataset import Sample
 from train.data.images import crop_corner, scaled_size
+from train.data.views import corners_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Sizes:
     step: int | None = None  # pixels between the sides of two buckets; None: step_of
     buckets: bool = True  # False: squares alone
     most: int | None = None  # pixels a side that the model has positions for
+    crops: int = 1  # views of a training image, each also mirrored where `flip`
+    flip: bool = False
 
     def choices(self, size: Size) -> list[Bucket]:
         """The bucket of every resolution that the image is large enough for; of the smallest one where it is for none."""
@@ -74,9 +77,9 @@ class Sizes:
 
 
 def items_of(samples: Sequence[Sample], sizes: Sizes) -> tuple[Item, ...]:
-    """An item for every size of every image, in the images' order, each with the centre as its one view."""
+    """An item for every size of every image, in the images' order, with the views that `sizes` has."""
     return tuple(
-        Item(sample, image, bucket, (_centre(sample, bucket),))
+        Item(sample, image, bucket, _views(sample, bucket, sizes))
         for image, sample in enumerate(samples)
         for bucket in sizes.choices(sample.size)
     )
@@ -89,6 +92,14 @@ def heldout_items(samples: Sequence[Sample], sizes: Sizes) -> tuple[Item, ...]:
         for image, sample in enumerate(samples)
         for bucket in sizes.choices(sample.size)[-1:]
     )
+
+
+def _views(sample: Sample, bucket: Bucket, sizes: Sizes) -> tuple[View, ...]:
+    """The crops of an image at a size, and the same crops mirrored: their corners count in the mirrored image."""
+    width, height = scaled_size(sample.size, bucket.width, bucket.height)
+    room = width - bucket.width, height - bucket.height
+    upright = [View(left, top) for left, top in corners_of(sample, room, sizes.crops)]
+    return (*upright, *(View(room[0] - view.left, view.top, flipped=True) for view in upright if sizes.flip))
 
 
 def _centre(sample: Sample, bucket: Bucket) -> View:

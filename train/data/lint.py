@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.home import expanded
 from registry.printable import as_lines, some
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
-from train.data.dataset import Findings, Sample, inspect_set
-from train.data.images import holds_images
+from train.data.dataset import Findings, Sample, inspect_set, inspect_sets
 from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
 from train.data.linting.finding import Finding
 from train.data.linting.image_checks import image_findings
@@ -21,6 +19,7 @@ from train.data.linting.measures import ImageMeasures, measure
 from train.data.linting.trigger_checks import trigger_findings
 from train.data.overview import Overview
 from train.data.split import leaks, near_leaks
+from train.data.subsets import Subsets, heldout_sets, place_of, subsets_of
 from train.data.wording import MOST, counted
 from train.masks.mask import counted_masks, summary
 
@@ -74,19 +73,22 @@ class Lint:
 
 
 def lint(config: DataConfig, *, resolution: int | None = None, count: Count | None = None, report: Report = silent) -> Lint:
-    """Check the set at config.path, and its heldout/ if there is one; `count` counts the tokens of a caption for a base."""
-    path = str(config.path)
+    """Check the set at config.path or those of config.sets, and their heldout/ where there is one.
+
+    `count` counts the tokens of a caption for a base.
+    """
+    path, parts = place_of(config), subsets_of(config, config.path)
     measures: dict[str, ImageMeasures] = {}
 
     def measured(sample: Sample, image: Image, view: Overview) -> None:
         measures[sample.name] = measure(image, view)
 
-    found = inspect_set(config, path=path, report=report, measure=measured)
+    found = inspect_set(config, path=config.path, report=report, measure=measured)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
-    beside = expanded(path) / "heldout"
-    if holds_images(beside):
-        inner = inspect_set(config, path=str(beside), report=report)
+    held = heldout_sets(path, parts.sets)
+    if held:
+        inner = inspect_sets(Subsets(held), config, report=report)
         heldout = inner.samples
         faults += [f"heldout/: {fault}" for fault in inner.faults]
         notes += [f"heldout/: {note}" for note in (*inner.notes, *near_leaks(found.samples, heldout))]

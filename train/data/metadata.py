@@ -9,6 +9,7 @@ from typing import Any
 
 from registry.names import suggest
 from registry.plain_values import from_json
+from registry.typed_values import shown
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("text", "caption", "prompt")  # looked for in a table when data.caption_column is not set
@@ -16,8 +17,8 @@ NO_CAPTIONS = "none"  # data.caption_column of a set that is trained with the tr
 CAPTION_LIKE = ("text", "capt", "prompt", "desc", "tag", "label", "title")  # parts of names of columns that may hold captions
 
 
-def read_rows(table: Path, *, image_column: str | None, caption_column: str | None) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """(file name, caption) of each row, and the faults: then there are no rows. A caption column may be absent altogether."""
+def read_rows(table: Path, *, image_column: str | None, caption_column: str | None) -> tuple[list[tuple[str, tuple[str, ...]]], list[str]]:
+    """(file name, captions) of each row, and the faults: then there are no rows. A caption column may be absent altogether."""
     try:
         rows = _READERS[table.suffix.lower()](table)
     except Exception as error:  # csv, json and arrow each raise their own
@@ -31,13 +32,27 @@ def read_rows(table: Path, *, image_column: str | None, caption_column: str | No
     caption, fault = caption_column_of([name for name in columns if name != image], caption_column, where=table.name)
     if fault:
         return [], [fault]
-    faults = [
-        f"{table.name}, row {number}: {column!r} is {row.get(column)!r}, expected text"
-        for number, row in enumerate(rows, 1)
-        for column in (image, caption)
-        if column is not None and not isinstance(row.get(column), str)
-    ]
-    return ([] if faults else [(row[image], row[caption] if caption else None) for row in rows]), faults
+    found: list[tuple[str, tuple[str, ...]]] = []
+    faults: list[str] = []
+    for number, row in enumerate(rows, 1):
+        where = f"{table.name}, row {number}"
+        captions: tuple[str, ...] = ()
+        if not isinstance(row.get(image), str):
+            faults.append(f"{where}: {image!r} is {row.get(image)!r}, expected text")
+        if caption is not None:
+            captions, fault = texts_of(row.get(caption), where=f"{where}: {caption!r}")
+            faults += [fault] if fault else []
+        found.append((str(row.get(image)), captions))
+    return ([] if faults else found), faults
+
+
+def texts_of(value: Any, *, where: str) -> tuple[tuple[str, ...], str | None]:
+    """(the captions that a value is, a fault): a text, or a list of texts, which are several captions of one image."""
+    if isinstance(value, str):
+        return (value,), None
+    if isinstance(value, (list, tuple)) and value and all(isinstance(one, str) for one in value):
+        return tuple(value), None
+    return (), f"{where} is {shown(value)}, expected text or a list of texts"
 
 
 def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) -> tuple[str | None, str | None]:

@@ -46,14 +46,15 @@ def match_sidecars(images: Sequence[Path], files: Sequence[Path]) -> Sidecars:
     return Sidecars(dict(found), shared, lone)
 
 
-def read_caption(file: Path) -> tuple[str | None, str | None]:
-    """(the caption, a fault)."""
+def read_captions(file: Path, *, lines: bool) -> tuple[tuple[str, ...], str | None]:
+    """(the captions, a fault): the whole text is one, or each of its `lines` that is not empty."""
     try:
-        return file.read_text(encoding="utf-8-sig"), None
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        return None, f"{file.name}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        return (), f"{file.name}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except OSError as error:
-        return None, f"{file.name}: cannot be read ({error.strerror})"
+        return (), f"{file.name}: cannot be read ({error.strerror})"
+    return (tuple(line.strip() for line in text.splitlines() if line.strip()) if lines else ()) or (text,), None
 
 
 def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], trigger: str | None) -> dict[str, list[Path]]:

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from registry.errors import Faults, Refused
-from registry.home import expanded
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
-from train.data.images import holds_images
 from train.data.near_duplicates import near_duplicates
+from train.data.subsets import heldout_sets
 from train.data.wording import counted
 from train.loop.rng import seed_of
 
 
 def read_dataset(config: TrainConfig, report: Report) -> ImageSet:
-    """The set at data.path, every image decoded. Raises Refused, or Faults with all that is wrong with it."""
-    if config.data.path is None:
+    """The set at data.path or of data.sets, every image decoded. Raises Refused, or Faults with all that is wrong with it."""
+    if config.data.path is None and config.data.sets is None:
         raise Refused("data.path is needed: a folder of images with captions (NAME.png + NAME.txt), or what datasets.load_dataset opens.")
     return read_set(config.data, report=report)
 
@@ -35,26 +34,29 @@ class TrainSplit:
 
 
 def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> TrainSplit:
-    """heldout.path, else the set's own heldout/, else a share split off, else nothing."""
-    beside = expanded(dataset.path) / "heldout"
+    """heldout.path, else the heldout/ of the set and of each of its sets, else a share split off, else nothing."""
     given = config.heldout.path
-    if given is None and holds_images(beside):
-        given = str(beside)
-    if given is not None and config.heldout.folds:
-        raise Refused(f"heldout.folds={config.heldout.folds}: {given} holds the held-out images. Leave heldout.folds out, or move them.")
-    if given is not None:
-        held = read_set(config.data, path=given, report=report)
+    sets = heldout_sets(dataset.path, dataset.sets) if given is None else None
+    if config.heldout.folds and (given is not None or sets):
+        where = given or " + ".join(subset.path for subset in sets or ())
+        raise Refused(f"heldout.folds={config.heldout.folds}: {where} holds the held-out images. Leave heldout.folds out, or move them.")
+    if given is not None or sets:
+        held = read_set(config.data, path=given, sets=sets, report=report)
         share = " (heldout.share is not used)" if config.heldout.share else ""
-        source = f"{counted(len(held.samples), 'image')} of {given}{share}"
+        source = f"{counted(len(held.samples), 'image')} of {held.path}{share}"
         return TrainSplit(dataset.samples, held.samples, source, (*held.notes, *near_leaks(dataset.samples, held.samples)))
     if config.heldout.folds:
-        train, held_out = fold_by_content(dataset.samples, config.heldout.folds, config.heldout.fold)
+        own = [sample for sample in dataset.samples if not sample.prior]
+        train, held_out = fold_by_content(own, config.heldout.folds, config.heldout.fold)
+        train += [sample for sample in dataset.samples if sample.prior]
         part = f"part {config.heldout.fold} of {config.heldout.folds} by content (heldout.folds, heldout.fold)"
-        return TrainSplit(tuple(train), tuple(held_out), f"{len(held_out)} of {len(dataset.samples)} images, {part}")
+        return TrainSplit(tuple(train), tuple(held_out), f"{len(held_out)} of {len(own)} images, {part}")
     if config.heldout.share:
-        train, held_out = split_by_content(dataset.samples, config.heldout.share)
-        source = f"{len(held_out)} of {len(dataset.samples)} images, split off by content (heldout.share={config.heldout.share:g})"
-        wanted = round(config.heldout.share * len(dataset.samples))
+        own = [sample for sample in dataset.samples if not sample.prior]
+        train, held_out = split_by_content(own, config.heldout.share)
+        train += [sample for sample in dataset.samples if sample.prior]
+        source = f"{len(held_out)} of {len(own)} images, split off by content (heldout.share={config.heldout.share:g})"
+        wanted = round(config.heldout.share * len(own))
         if len(held_out) != wanted:
             source += f"; not {wanted}, so that both sides have one and near duplicates lie on one side"
         return TrainSplit(tuple(train), tuple(held_out), source)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,10 @@ from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.choices import build_optimizer, choose_optimizer, objective_functions, text_rate
 from train.config import TrainConfig
+from train.data.captions import Count
 from train.data.dataset import Sample
 from train.loop.cache import Cache
+from train.loop.drawn_texts import CachedTexts, FreshTexts, TrainingTexts
 from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, drawn_latents, encode_latents, encode_texts, release
 from train.loop.preserve import Preserve, class_prompts
@@ -71,7 +75,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         )
         passes = encode_passes(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
-    kept = human_bytes(cached_bytes(latents, texts))
+    kept = human_bytes(cached_bytes(latents, texts.texts))
     trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
     out(f"encoded {count} images ({kept} in memory); {trained or 'the text encoders are freed'}")
     if plan.encoders:
@@ -102,7 +106,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
 
 
-def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: Texts | Prompts) -> TrainState:
+def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: TrainingTexts) -> TrainState:
     """The LoRA added, the optimizer over its weights, all on the device and wrapped by accelerate."""
     config, family = plan.config, plan.base.family
     objective = objective_of(
@@ -184,15 +188,16 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def texts(self) -> tuple[Texts, Texts | None, Texts | None, Texts]:
-        """Of the training prompts, the held-out ones, the previews', those of the training images that are measured."""
-        plan = self.plan
+    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts]:
+        """Of the training prompts in all their variants, the held-out ones, the previews', those of the measured training images."""
+        plan, dropout = self.plan, self.plan.config.data.caption_dropout
         previews, measured = plan.config.preview.prompts or [], _measured_prompts(plan)
-        counts = (len(plan.prompts), len(plan.heldout_prompts), len(previews))
+        training = [prompt for variants in plan.variants for prompt in variants] + ([""] if dropout else [])
+        counts = (len(training), len(plan.heldout_prompts), len(previews))
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*plan.prompts, *plan.heldout_prompts, *previews, *measured],
+            [*training, *plan.heldout_prompts, *previews, *measured],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
@@ -201,7 +206,10 @@ class _Encoder:
         first, second, third = counts[0], counts[0] + counts[1], sum(counts)
         held = every.part(first, second) if counts[1] else None
         drawn = every.part(second, third) if counts[2] else None
-        return every.part(0, first), held, drawn, every.part(third, third + len(measured))
+        starts = itertools.accumulate((len(variants) for variants in plan.variants), initial=0)
+        choices = tuple(range(start, start + len(variants)) for start, variants in zip(starts, plan.variants, strict=False))
+        training_texts = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
+        return training_texts, held, drawn, every.part(third, third + len(measured))
 
     def class_prompts(self) -> Texts | Prompts:
         """Of the training prompts, with the class in place of the trigger."""
@@ -219,12 +227,14 @@ class _Encoder:
             report=self.report,
         )
 
-    def prompts(self) -> tuple[Prompts, Prompts | None, Prompts | None, Prompts]:
+    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
-        training, held, previews = (tuple(some or ()) for some in (plan.prompts, plan.heldout_prompts, plan.config.preview.prompts))
+        held, previews = (tuple(some or ()) for some in (plan.heldout_prompts, plan.config.preview.prompts))
         measured = Prompts(tuple(_measured_prompts(plan)))
-        return Prompts(training), Prompts(held) if held else None, Prompts(previews) if previews else None, measured
+        count: Count = cache(partial(plan.base.family.count_tokens, self.parts))
+        training = FreshTexts(plan.train, plan.config.data, plan.config.seed, count)
+        return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured
 
 
 def _measured_prompts(plan: Plan) -> list[str]:

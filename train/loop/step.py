@@ -14,8 +14,9 @@ from registry.parts import Conditioning, Parts
 from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
+from train.loop.drawn_texts import TrainingTexts
 from train.loop.ema import Ema
-from train.loop.encode import Latents, Prompts, TextInput, Texts
+from train.loop.encode import Latents, TextInput
 from train.loop.rng import drawn, draws_for
 from train.objective.masked import loss_weights
 from train.objective.targets import Objective
@@ -106,7 +107,7 @@ def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
         target=target,
         rows=rows,
         timesteps=state.objective.timesteps[rows],
-        text=state.texts.rows([state.items[item].image for item in items]),
+        text=state.texts.drawn([state.items[item].image for item in items], step, batch.places),
         crops=encoded.crops,
         weights=mask_weights(state.config, encoded.kept),
     )
@@ -135,7 +136,7 @@ class TrainState:
     items: Sequence[Item]  # that are trained on
     order: Order  # of the items
     latents: Latents  # of the items
-    texts: Texts | Prompts  # of the images
+    texts: TrainingTexts  # of the images
     resolution: int  # pixels a side, the largest
     precision: Precision
     guidance: float  # embedded, where the family has it

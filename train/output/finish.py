@@ -167,7 +167,7 @@ def _proof(work: Work) -> export.Proof:
         state.parts,
         state.modules,
         state.objective,
-        state.texts,
+        state.texts.texts,
         shape=max(state.latents.shapes, key=lambda shape: (shape[1] * shape[2], shape)),
         guidance=state.guidance,
         clip_skip=state.config.clip_skip,

@@ -10,12 +10,14 @@ from typing import Any
 from registry.detect.licences import Terms, inherited
 from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
+from train.data.dataset import triggers_of
 from train.loop.prepare import Work
 from train.lora import kind_of
 from train.objective.slider import Slider
 from train.output import export, inputs
 from train.output.kohya_metadata import training_metadata
 from train.plan.plan import Plan
+from train.settings.sets import short_names
 from train.slider.dataset import ENDS
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
@@ -53,7 +55,8 @@ def _spec(work: Work) -> dict[str, str]:
     if work.plan.slider is not None:
         found = ends(work.plan.slider)
         facts["usage_hint"] = f"a slider: weights -2 .. 2, above 0 {found['positive'] or 'more'}, below 0 {found['negative'] or 'less'}"
-    facts |= {"trigger_phrase": config.data.trigger} if config.data.trigger else {}
+    triggers = triggers_of(work.plan.train, config.data)
+    facts |= {"trigger_phrase": ", ".join(triggers)} if triggers else {}
     return {name: fact for name, fact in facts.items() if fact}
 
 
@@ -67,7 +70,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
     Nothing of where and when it ran: the same training gives the same bytes, straight or resumed, in any folder.
     """
     data, base = ({**work.inputs.get(part, {})} for part in ("dataset", "base"))
-    for entry, place in ((data, work.plan.config.data.path), (base, work.plan.base.path)):
+    for entry, place in ((data, _set_names(work.plan.config)), (base, work.plan.base.path)):
         entry["path"] = last_name(str(place))
     fused = work.inputs.get("training_adapter")
     if len(data.get("files", ())) > LISTED:
@@ -95,8 +98,18 @@ def ends(slider: Slider) -> dict[str, str]:
 
 def without_places(config: TrainConfig) -> dict[str, Any]:
     """The settings as plain values without folders of this machine: of a path its last name, and nothing of where the run is."""
-    names = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    names: dict[str, Any] = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    if config.data.sets is not None:
+        short = short_names([str(one["path"]) for one in config.data.sets])
+        names["data.sets"] = [{**one, "path": name} for one, name in zip(config.data.sets, short, strict=True)]
     return {name: value for name, value in to_plain(changed(config, names)).items() if name not in WHERE}
+
+
+def _set_names(config: TrainConfig) -> str:
+    """data.path, or the names of data.sets."""
+    if config.data.sets is None:
+        return str(config.data.path)
+    return " + ".join(short_names([str(one["path"]) for one in config.data.sets]))
 
 
 def last_name(path: str) -> str:

@@ -13,6 +13,7 @@ from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json, write_text
 from registry.typed_values import is_of
 from train.config import to_yaml
+from train.data.texts.variants import is_drawn
 from train.output import folder
 from train.plan.plan import Plan
 from train.training_adapter import TrainingAdapter
@@ -26,9 +27,11 @@ WHEN = "%Y-%m-%dT%H:%M:%SZ"
 def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
     """Base and data by their hashes, as inputs.json holds them."""
 
-    def rows(samples: Any, prompts: Any) -> list[dict[str, str]]:
+    def rows(samples: Any, prompts: Any) -> list[dict[str, Any]]:
         return [
-            {"file": sample.name, "sha256": sample.sha256, "prompt": prompt} | ({"mask": sample.mask.sha256} if sample.mask else {})
+            {"file": sample.name, "sha256": sample.sha256, "prompt": prompt}
+            | ({"mask": sample.mask.sha256} if sample.mask else {})
+            | ({"captions": list(sample.captions)} if is_drawn(sample, made.config.data) else {})
             for sample, prompt in zip(samples, prompts, strict=True)
         ]
 
@@ -84,7 +87,9 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
             f" (sha256 {str(now_fused.get('sha256'))[:12]}, was {str(fused.get('sha256'))[:12]})"
         )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
-        was, is_now = ({row["file"]: (row["sha256"], row["prompt"], row.get("mask")) for row in rows} for rows in (old, new))
+        was, is_now = (
+            {row["file"]: (row["sha256"], row["prompt"], row.get("captions"), row.get("mask")) for row in rows} for rows in (old, new)
+        )
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
         faults += [f"{part}{name} has another image, caption or mask" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from registry.architectures.text.clip_chunks import MARKS
@@ -68,7 +69,8 @@ def _network(plan: Plan) -> dict[str, str]:
 
 
 def _progress(plan: Plan, step: int) -> dict[str, str]:
-    config, images = plan.config, len(plan.train)
+    config = plan.config
+    images, regularisation = (sum(sample.repeats for sample in plan.train if sample.prior is prior) for prior in (False, True))
     together = config.images_per_step * plan.processes
     batches = plan.order.epoch_steps * config.accumulate
     return {
@@ -81,23 +83,24 @@ def _progress(plan: Plan, step: int) -> dict[str, str]:
         "ss_total_batch_size": str(together),
         "ss_gradient_accumulation_steps": str(config.accumulate),
         "ss_num_train_images": str(0 if plan.drawn else images),
-        "ss_num_reg_images": "0",
+        "ss_num_reg_images": str(regularisation),
     }
 
 
 def _dataset(plan: Plan) -> dict[str, str]:
-    side, images = max(plan.config.sides), len(plan.train)
+    side = max(plan.config.sides)
     buckets = {
         str(number): {"resolution": [bucket.width, bucket.height], "count": len(names)}
         for number, (bucket, names) in enumerate(plan.buckets.items())
     }
     folder = set_name(plan.dataset.path)
-    tags = tags_json(folder, plan.prompts)
+    sets = {str(one["name"] or folder): {"n_repeats": one["repeats"], "img_count": one["images"]} for one in plan.sets if not one["prior"]}
+    tags = tags_json([sample.set or folder for sample in plan.train], plan.prompts)
     return {
         "ss_resolution": f"({side}, {side})",
         "ss_enable_bucket": str(plan.config.data.buckets),
         "ss_bucket_info": json.dumps({"buckets": buckets, "mean_img_ar_error": _aspect_error(plan)}),
-        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": images}}),
+        "ss_dataset_dirs": json.dumps(sets),
     } | ({"ss_tag_frequency": tags} if len(tags) <= LARGEST else {})
 
 
@@ -112,6 +115,9 @@ def set_name(path: str) -> str:
     return Path(path).name or path
 
 
-def tags_json(folder: str, prompts: tuple[str, ...]) -> str:
-    """ss_tag_frequency: {folder: {tag: how many prompts have it}}."""
-    return json.dumps({folder: tag_frequency(prompts)})
+def tags_json(folders: Sequence[str], prompts: Sequence[str]) -> str:
+    """ss_tag_frequency: {folder: {tag: how many prompts have it}}, of the prompts of each folder."""
+    by_folder: dict[str, list[str]] = {folder: [] for folder in folders}
+    for folder, prompt in zip(folders, prompts, strict=True):
+        by_folder[folder].append(prompt)
+    return json.dumps({folder: tag_frequency(some) for folder, some in by_folder.items()})

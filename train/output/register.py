@@ -10,6 +10,7 @@ from registry.errors import Ambiguous, NotFound, Refused
 from registry.files.locks import held
 from registry.record import Hashes, Record
 from train.config import to_plain
+from train.data.dataset import triggers_of
 from train.loop.prepare import Work
 from train.output.header import terms_of
 from train.plan.defaults import safe_name
@@ -40,7 +41,7 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
             family=plan.base.family.name,
             parents=[*made_of, *trained_with, {"role": "run", "ref": str(work.folder), "sha256": None}],
             recipe=config,
-            triggers=[plan.config.data.trigger] if plan.config.data.trigger else [],
+            triggers=triggers_of(plan.train, plan.config.data),
         )
         if before is not None and before.id != record.id:
             work.out(f"the name {name} was {before.path}'s until now: that adapter is {store.find(before.id, fresh=False).name}")

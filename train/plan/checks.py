@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.errors import Faults, Refused
@@ -14,9 +15,11 @@ from train.adapters.ranks import check_patterns
 from train.choices import Choice, choose_objective, functions_of, slider_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
-from train.data.dataset import ImageSet
+from train.data.dataset import ImageSet, triggers_of
 from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
+from train.data.texts.checks import check_captioning
+from train.data.views import check_flip
 from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.preserve import check_preserve
@@ -130,10 +133,14 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
+        attempts(lambda: check_captioning(heldout.train, config.data))
+    if heldout and config.data.flip is True:
+        attempts(lambda: check_flip(heldout.train))
+    for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
+        if base and parts and trigger:
+            attempts(partial(_check_trigger, base, parts, trigger))
     if dataset:
         attempts(lambda: check_preserve(config, dataset.samples))
-    if base and parts and config.data.trigger:
-        attempts(lambda: _check_trigger(base, parts, str(config.data.trigger)))
     attempts.done()
     assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
@@ -241,4 +248,12 @@ def _sizes(config: TrainConfig, base: Base, parts: Parts) -> Sizes:
     ]
     if faults:
         raise Faults("These sizes are refused:", faults)
-    return Sizes(sides=sides, multiple=multiple, step=step, buckets=config.data.buckets, most=most)
+    return Sizes(
+        sides=sides,
+        multiple=multiple,
+        step=step,
+        buckets=config.data.buckets,
+        most=most,
+        crops=config.data.crops,
+        flip=bool(config.data.flip),
+    )

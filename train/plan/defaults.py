@@ -41,6 +41,7 @@ def defaults_of(
         "prediction": config.prediction or prediction_override(base.record),
         "adapter.training": _absolute(config.adapter.training),
         "data.path": _absolute(config.data.path),
+        "data.sets": None if config.data.sets is None else [{**one, "path": _absolute(str(one["path"]))} for one in config.data.sets],
         "heldout.path": _absolute(config.heldout.path),
         "out": str(expanded(config.out).absolute()),
         "resolution": resolution,
@@ -71,13 +72,14 @@ def _options(config: TrainConfig, timesteps: str) -> dict[str, Any]:
 
 
 def name_of(config: TrainConfig) -> str:
-    """The name given, else the last part of data.path with what a name cannot hold made `_`."""
+    """The name given, else the last part of data.path (of the first set to learn) with what a name cannot hold made `_`."""
     if config.name is not None:
         return config.name
-    if config.data.path is None and config.objective.name == "slider":
+    if config.data.path is None and config.data.sets is None and config.objective.name == "slider":
         params = config.objective.params
         return safe_name(f"{params.positive or params.target or params.negative} slider")
-    return safe_name(expanded(str(config.data.path)).name)
+    path = config.data.path if config.data.sets is None else next(one["path"] for one in config.data.sets if not one.get("prior"))
+    return safe_name(expanded(str(path)).name)
 
 
 def safe_name(text: str) -> str:

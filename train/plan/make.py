@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +16,9 @@ from registry.errors import Refused
 from registry.progress import Report, silent
 from train.adapters.ranks import Ranks, ranks_of
 from train.config import TrainConfig, changed
-from train.data.captions import Count, prompt_of, read_part, shortened
-from train.data.dataset import Sample
+from train.data.captions import Count, read_part, shortened
+from train.data.texts.checks import captioning_notes
+from train.data.texts.variants import plain_prompt, prompts_of
 from train.environment import environment_notes, processes_of
 from train.loop.pace import times_due
 from train.lora import encoder_targets, matched, parameter_count
@@ -39,14 +41,17 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
     found = check(config, store, report=report)
     count: Count = cache(partial(found.base.family.count_tokens, found.parts))  # several parts of the plan ask for each prompt
-    prompts, heldout_prompts = (_prompts(half, found.config.data.trigger, count) for half in (found.split.train, found.split.heldout))
+    data = found.config.data
+    prompts, heldout_prompts = ([plain_prompt(sample, data, count) for sample in half] for half in (found.split.train, found.split.heldout))
+    variants = tuple(prompts_of(sample, data, found.config.seed, count) for sample in found.split.train)
     resolved = _resolved(found, heldout_prompts or prompts)
     ranks, weights = _counted(found, resolved)
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
     free = _free(Path(resolved.out), needed=disk)
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
-    every = list(dict.fromkeys([*prompts, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    trained = (prompt for several in variants for prompt in several)
+    every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
     return Plan(
         config=resolved,
         base=found.base,
@@ -58,6 +63,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         streams=_streams(found.config, latents),
         heldout_source=found.split.source,
         prompts=tuple(prompts),
+        variants=variants,
         heldout_prompts=tuple(heldout_prompts),
         dataset=found.dataset,
         targets=found.targets,
@@ -66,7 +72,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         ranks=ranks,
         parameters=weights,
         prompt_tokens=count("")[1],
-        shown=tuple(_tokenised(found, prompt, count) for prompt in list(dict.fromkeys(prompts))[:SHOWN]),
+        shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
         estimate=_estimated(found, resolved, weights, latents),
         free_bytes=free,
@@ -79,9 +85,10 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     )
 
 
-def _prompts(samples: Sequence[Sample], trigger: str | None, count: Count) -> list[str]:
-    """What each image is trained or measured with."""
-    return [prompt_of(sample.caption, trigger, count=count) for sample in samples]
+def _examples(variants: Sequence[Sequence[str]]) -> list[str]:
+    """The first prompts that differ: at most three of an image."""
+    some = (prompt for several in variants for prompt in list(dict.fromkeys(several))[:3])
+    return list(itertools.islice(dict.fromkeys(some), SHOWN))
 
 
 def _resolved(found: Checked, captions: Sequence[str]) -> TrainConfig:
@@ -181,6 +188,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *(f"held out: {note}" for note in found.split.notes),
         *found.parts.warnings,
         *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
+        *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *slider_notes(found.slider, config),
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from registry.detect.few_step import FoundFewStep
 from train.config import TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
+from train.data.dataset import trigger_of, triggers_of
 from train.data.split import TrainSplit
 from train.loop.batches import Order
 from train.lora import kind_of
@@ -23,14 +24,15 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     if config.steps < order.epoch_steps:
         remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
     remarks += small_set_notes(config, split)
-    trigger = config.data.trigger
     captions = [sample.caption for sample in split.train if sample.caption]
-    if trigger and captions:
-        remarks += trigger_notes(captions, trigger, count)
+    triggers = triggers_of(split.train, config.data)
+    for trigger in triggers:
+        own = [sample.caption for sample in split.train if sample.caption and trigger_of(sample, config.data) == trigger]
+        remarks += trigger_notes(own, trigger, count) if own else []
     remarks += syntax_notes(read_part(prompt, count) for prompt in prompts)
-    if trigger is None and not captions:
+    if not triggers and not captions:
         remarks.append("no captions")
-    tags = tags_json("", tuple(prompts))
+    tags = tags_json([""] * len(prompts), prompts)
     if len(tags) > LARGEST:
         remarks.append(
             f"the captions' tags take {len(tags) >> 20} MiB, and at most {LARGEST >> 20} MiB go into an adapter's header:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from registry.printable import as_lines, some
 from train.adapters.ranks import Ranks, ranks_in_words
 from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
-from train.data.dataset import ImageSet, Sample
+from train.data.dataset import ImageSet, Sample, triggers_of
 from train.data.items import Item, images_by_bucket
 from train.data.wording import counted
 from train.loop.batches import Order
@@ -40,7 +41,8 @@ class Plan:
     order: Order
     streams: bool  # encoded images stay in the cache: they are more than data.memory
     heldout_source: str  # in words: where the held-out pairs come from, or why there are none
-    prompts: tuple[str, ...]  # of `train`, in order
+    prompts: tuple[str, ...]  # of `train`, in order: the plain ones
+    variants: tuple[tuple[str, ...], ...]  # of each of `train`, the prompts that a step chooses from
     heldout_prompts: tuple[str, ...]
     dataset: ImageSet
     targets: str | list[str]
@@ -90,6 +92,8 @@ class Plan:
             "parameters": self.parameters,
             "loads_in": _loads_in(self),
             "prompts": list(self.shown),
+            "texts": self.texts,
+            "sets": self.sets,
             "truncated": list(self.truncated),
             "buckets": [
                 {"width": bucket.width, "height": bucket.height, "images": len(names), "names": names}
@@ -108,6 +112,25 @@ class Plan:
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
         }
+
+    @property
+    def texts(self) -> int | None:
+        """Distinct prompts of the training images that are encoded; None: text encoders learn, and each step has its own."""
+        return None if self.encoders else len({prompt for several in self.variants for prompt in several})
+
+    @property
+    def sets(self) -> list[dict[str, Any]]:
+        """The sets that the images are of, with their share of the images that the steps train on."""
+        counts = Counter(sample.set for sample in self.train)
+        shown: Counter[str] = Counter()
+        for item in self.items:
+            shown[item.sample.set] += item.sample.repeats
+        first = {sample.set: sample for sample in reversed(self.train)}
+        return [
+            {"name": name or None, "images": counts[name], "share": shown[name] / shown.total()}
+            | {key: getattr(first[name], key) for key in ("repeats", "weight", "trigger", "prior")}
+            for name in dict.fromkeys(sample.set for sample in self.train)
+        ]
 
     @property
     def cropped(self) -> float:
@@ -172,6 +195,7 @@ def _text(plan: Plan) -> str:
         ("saves", _saves(plan)),
         ("previews", _previews(plan)),
         ("trigger", _trigger(plan)),
+        *_captions(plan),
         *_clip_skip(plan),
         *_chunks(plan),
         *_training(plan),
@@ -192,7 +216,7 @@ def _text(plan: Plan) -> str:
 def _image_rows(plan: Plan) -> list[tuple[str, str]]:
     """Where the images are from, their sizes and crops."""
     rows = [("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}")]
-    return [*rows, *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
+    return [*rows, *_sets(plan), *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
 
 
 def _slider(plan: Plan) -> list[tuple[str, str]]:
@@ -213,6 +237,36 @@ def _sizes(plan: Plan) -> str:
         return f"at {buckets[0].width}x{buckets[0].height} pixels"
     sides = " and ".join(f"{side}x{side}" for side in plan.config.sides)
     return f"in {len(buckets)} buckets of the area of {sides} pixels"
+
+
+def _sets(plan: Plan) -> list[tuple[str, str]]:
+    """A line for each set, where there are several."""
+    if len(plan.sets) == 1:
+        return []
+    lines = []
+    for one in plan.sets:
+        text = f"{one['name']}: {counted(one['images'], 'image')} x {one['repeats']}, {one['share']:.1%} of the steps"
+        text += f", weight {one['weight']:g}" if one["weight"] != 1.0 else ""
+        text += f", trigger {one['trigger']!r}" if one["trigger"] else ""
+        lines.append(text + (", regularisation" if one["prior"] else ""))
+    return [("sets" if not number else "", line) for number, line in enumerate(lines)]
+
+
+def _captions(plan: Plan) -> list[tuple[str, str]]:
+    """What is drawn of captions and views in each step, where something is."""
+    data = plan.config.data
+    rows = []
+    several = [variants for variants in plan.variants if len(variants) > 1]
+    if several:
+        number = "a new one each time" if plan.texts is None else f"{plan.texts} are encoded, up to {max(map(len, several))} an image"
+        rows.append(("captions", f"the prompts of {counted(len(several), 'image')} are drawn in each step: {number}"))
+    if data.caption_dropout:
+        rows.append(("dropout", f"{data.caption_dropout:.1%} of the images of a step have the empty prompt"))
+    views = [len(item.views) for item in plan.items]
+    if max(views) > 1:
+        kinds = f"{'up to ' if len(set(views)) > 1 else ''}{max(views)} of each image at each size"
+        rows.append(("views", f"{sum(views)} crops{' and mirror images' if data.flip else ''} are encoded, {kinds}; a step draws one"))
+    return rows
 
 
 def _buckets(plan: Plan) -> list[tuple[str, str]]:
@@ -354,7 +408,10 @@ def _memory(plan: Plan) -> str:
 
 
 def _trigger(plan: Plan) -> str:
-    trigger = plan.config.data.trigger
+    triggers = triggers_of(plan.train, plan.config.data)
+    if len(triggers) > 1:
+        return f"{', '.join(map(repr, triggers))}: each is prepended to the captions of its images that lack it"
+    trigger = next(iter(triggers), None)
     if trigger is None:
         return "none; captions are used unchanged"
     if not any(sample.caption for sample in plan.train):

@@ -15,6 +15,7 @@ from tests.colour_profiles import adobe_rgb
 from train.config import DataConfig
 from train.data.dataset import inspect_set, read_set
 from train.data.hub import read_hub
+from train.settings.sets import Subset
 
 
 def draw(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> None:
@@ -241,7 +242,7 @@ def test_captions_may_be_named_after_the_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cat.json", "cat.png.json", "cat_caption.txt", "Cat.txt", "cat.tags", "cat.caption.txt"])
 def test_what_looks_like_a_caption_is_not_left_out_unseen(tmp_path: Path, name: str) -> None:
     folder = captioned(tmp_path / "set", "cat.png")
-    (folder / name).write_text('{"caption": "a cat"}')
+    (folder / name).write_text('{"author": "me"}')
     text = reported(folder, trigger="sks")
     assert f"{name}: named like images without a caption, and not read" in text
     assert "NAME.txt or NAME.EXT.txt" in text and "'sks'" in text
@@ -254,7 +255,7 @@ def test_what_looks_like_a_caption_is_not_left_out_unseen(tmp_path: Path, name: 
     ("name", "text"),
     [
         ("captions.csv", "file,text\ncat.png,a cat\n"),
-        ("meta_cap.json", '{"/data/cat": {"caption": "a cat"}}'),
+        ("names.json", '{"/data/cat": "a cat"}'),
         ("train.jsonl", '{"image": "cat.png"}\n'),
     ],
 )
@@ -332,7 +333,7 @@ def test_names_that_no_file_can_have_are_faults_of_their_rows(tmp_path: Path) ->
 
 
 def test_a_folder_that_cannot_be_listed_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_folder: Path, _config: DataConfig) -> None:
+    def refuse(_folder: Path, _config: DataConfig, _subset: Subset) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / "set"))
 
     monkeypatch.setattr("train.data.dataset.read_folder", refuse)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from train.config import LoraConfig, ObjectiveConfig, ObjectiveParams, OptimConfig, OptimParams, PreviewConfig, TrainConfig
-from train.loop.encode import Prompts, Texts
+from train.loop.drawn_texts import CachedTexts, FreshTexts
 from train.objective.targets import objective_of
 
 Settings = Callable[..., TrainConfig]
@@ -20,7 +20,7 @@ def test_encoders_and_vae_are_freed_and_the_settings_reach_optimizer_and_objecti
     work = prepared(settings(objective=objective, optim=optim))
     state = work.state
     assert not state.parts.text_encoders and not list(state.parts.vae.parameters())
-    assert isinstance(state.texts, Texts) and work.previews is None and work.probe.names == ["000.png", "001.png", "002.png"]
+    assert isinstance(state.texts, CachedTexts) and work.previews is None and work.probe.names == ["000.png", "001.png", "002.png"]
     (group,) = state.optimizer.param_groups
     assert group["betas"] == (0.8, 0.9) and group["eps"] == 1e-6 and group["weight_decay"] == 0.01
     own = objective_of(state.parts.prediction, state.parts.scheduler_class, state.parts.scheduler_config)
@@ -36,7 +36,7 @@ def test_trained_text_encoders_stay_with_their_own_group(prepared: Prepared, set
     work = prepared(config)
     state = work.state
     assert list(state.modules) == ["unet", "text_encoder"] and state.parts.text_encoders["text_encoder"] is state.modules["text_encoder"]
-    assert isinstance(state.texts, Prompts) and len(state.optimizer.param_groups) == 2
+    assert isinstance(state.texts, FreshTexts) and len(state.optimizer.param_groups) == 2
     assert work.previews is not None and list(state.parts.vae.parameters())
     text = [name for name, _ in state.weights if name.startswith("text_encoder.")]
     assert len(text) == len(state.optimizer.param_groups[1]["params"]) > 0
