@@ -110,7 +110,6 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     dataset = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
     heldout = attempts(lambda: slider_split(dataset) if slider else choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
-    attempts(lambda: _check_kind(config))
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if base and parts and targets:
         attempts(lambda: _check_patterns(base, parts, config, targets[1]))
@@ -189,6 +188,7 @@ def _objective(parts: Parts, functions: Mapping[str, Choice]) -> None:
 
 
 def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
+    _check_kind(config)
     _ = TARGETS[parts.prediction]
     if config.objective.shift is not None and parts.prediction != "flow":
         raise Refused(
