@@ -30,7 +30,7 @@ from loraloom.training_values import (
     warmup,
 )
 
-OWN_LORA = "a run trains a plain LoRA. Convert, merge and resize others with loraloom lora and loraloom registry convert"
+OWN_LORA = "lora.kind is lora, dora, lokr, loha or oft, with lora.params: rank_stabilised, init=pissa, factor, full_matrix, block_size"
 WARM_UP = "all tags are there from the first step"
 CACHED = "latents and text states are always cached, by content"
 MEMORY = "gradient_checkpointing=true, precision=bf16 and a smaller batch_size with more accumulate reduce memory"

@@ -12,13 +12,15 @@ from registry.errors import Faults, Refused
 from registry.family import Family
 from registry.names import suggest
 from registry.parts import Parts
+from train.adapters.attach import ADAPTER, attach, scales_of, set_tensors, switch, tensors_of
+from train.adapters.kinds import Kind, choose_kind
+from train.adapters.ranks import ranks_of
 from train.config import TrainConfig
+from train.settings.lora import LoraConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
-
-ADAPTER = "default"  # peft's own name, which diffusers' savers look for
 
 
 TEXT_TARGETS = "q_proj|k_proj|v_proj|out_proj"  # attention of CLIP's text models, as the diffusers scripts train it
@@ -113,17 +115,16 @@ def _last_name(name: str) -> str:
     return ".".join(parts[-4:]) if len(parts) > 3 and parts[-3] == "net" else parts[-1]
 
 
-def parameter_count(module: Module, names: Sequence[str], rank: int) -> int:
-    """Weights a LoRA of this rank has on these layers, from their shapes alone (also on the meta device)."""
-    layers = layers_of(module)
-    total = 0
-    for name in names:
-        weight: Any = layers[name].weight
-        groups = getattr(layers[name], "groups", 1)
-        outputs, inputs = weight.shape[0], weight.shape[1] * groups
-        size = weight[0, 0].numel() if weight.ndim == 4 else 1  # A has the kernel of the layer, B is 1 x 1
-        total += rank * (inputs * size // groups + outputs)
-    return total
+def parameter_count(module: Module, names: Sequence[str], lora: LoraConfig) -> int:
+    """Weights that an adapter has on these layers, from their shapes alone (also on the meta device)."""
+    layers, kind = layers_of(module), kind_of(lora)
+    weights: dict[str, Any] = {name: layers[name].weight for name in names}
+    return sum(kind.count(tuple(weights[name].shape), rank) for name, (rank, _) in ranks_of(names, lora).items())
+
+
+def kind_of(lora: LoraConfig) -> Kind:
+    """The kind of adapter with its options. Raises Refused or Faults."""
+    return choose_kind(lora.kind, lora.params)
 
 
 def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, targets: str | Sequence[str]) -> dict[str, Weights]:
@@ -137,22 +138,9 @@ def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, t
 
 
 def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> Weights:
-    """Add the adapter and give its weights by name: fp32, A drawn from the seed, B zero (the base unchanged)."""
-    import torch
-    from peft import LoraConfig
-
-    wanted = _peft_targets(module, targets)
-    module.requires_grad_(False)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        module.add_adapter(LoraConfig(r=config.lora.rank, lora_alpha=_number(config.alpha), target_modules=wanted), adapter_name=ADAPTER)
-    weights = []
-    for name, weight in module.named_parameters():
-        if ".lora_" in name:
-            weight.data = weight.data.float()
-            weight.requires_grad_(True)
-            weights.append((name, weight))
-    return weights
+    """Add the adapter and give its weights by name: fp32, drawn from the seed, without effect as yet (the base unchanged)."""
+    ranks = ranks_of(matched(module, targets), config.lora)
+    return attach(module, kind_of(config.lora), ranks, _peft_targets(module, targets), seed=config.seed)
 
 
 def _peft_targets(module: Any, targets: str | Sequence[str]) -> str | list[str]:
@@ -176,30 +164,16 @@ def enable_gradient_checkpointing(module: Any) -> None:
         module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _number(alpha: float) -> int | float:
-    """Whole alphas as int, which is how every reader writes them."""
-    return int(alpha) if alpha == int(alpha) else alpha
-
-
 @contextmanager
 def adapter_disabled(modules: Mapping[str, Any]) -> Iterator[None]:
     """The adapter disabled inside the block."""
     for module in modules.values():
-        _switch(module, on=False)
+        switch(module, on=False)
     try:
         yield
     finally:
         for module in modules.values():
-            _switch(module, on=True)
-
-
-def _switch(module: Any, *, on: bool) -> None:
-    """Adapters on or off, layer by layer: the classes' own switches differ, and transformers' leaves gradients disabled."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for layer in module.modules():
-        if isinstance(layer, BaseTunerLayer):
-            layer.enable_adapters(enabled=on)
+            switch(module, on=True)
 
 
 def lora_tensors(modules: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -207,39 +181,40 @@ def lora_tensors(modules: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Of a text encoder every reader expects `text_model.` in front, which newer classes have dropped from their names.
     """
-    from peft import get_peft_model_state_dict
-
     found = {}
     for component, module in modules.items():
-        inside = _inside(component, module)
-        for name, tensor in get_peft_model_state_dict(module, adapter_name=ADAPTER).items():
+        inside = inside_of(component, module)
+        for name, tensor in tensors_of(module):
             found[f"{component}.{inside}{name}"] = tensor.detach().cpu().contiguous()
     return dict(sorted(found.items()))
 
 
-def _inside(component: str, module: Any) -> str:
+def inside_of(component: str, module: Any) -> str:
     """The prefix between the component and the module's own names."""
     return "text_model." if component.startswith("text_encoder") and not hasattr(module, "text_model") else ""
 
 
 def set_lora_tensors(modules: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Load saved weights, in the keys of `lora_tensors`, into the adapter; all must match. Raises Refused."""
-    import torch
-
-    places = {
-        f"{component}.{_inside(component, module)}{name.replace(f'.{ADAPTER}.', '.')}": weight
-        for component, module in modules.items()
-        for name, weight in module.named_parameters()
-        if ".lora_" in name
-    }
-    if places.keys() != tensors.keys():
-        missing, extra = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
+    inside = {component: f"{component}.{inside_of(component, module)}" for component, module in modules.items()}
+    places = lora_tensors(modules).keys()
+    if places != tensors.keys():
+        missing, extra = sorted(places - tensors.keys()), sorted(tensors.keys() - places)
         raise Refused(
             f"The saved adapter does not fit: {len(missing)} weights are missing, {len(extra)} do not match (e.g. {(missing + extra)[0]})."
         )
-    with torch.no_grad():
-        for name, weight in places.items():
-            weight.copy_(tensors[name].to(weight.dtype))
+    for component, module in modules.items():
+        before = inside[component]
+        set_tensors(module, {name.removeprefix(before): tensor for name, tensor in tensors.items() if name.startswith(before)})
+
+
+def scales(modules: Mapping[str, Any]) -> dict[str, float]:
+    """`<component>.<module>` as in the file -> what the product of its factors is multiplied by."""
+    return {
+        f"{component}.{inside_of(component, module)}{name}": scale
+        for component, module in modules.items()
+        for name, scale in scales_of(module).items()
+    }
 
 
 def adapter_config(module: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def figures(title: str, place: Path) -> dict[str, Any]:
             preview=PreviewConfig(prompts=[]),
         )
         targets = targets_of(family, "attention")
-        count = parameter_count(parts.denoiser, matched(parts.denoiser, targets), 16)
+        count = parameter_count(parts.denoiser, matched(parts.denoiser, targets), LoraConfig(rank=16))
         begun = time.perf_counter()
         made = estimate(
             family, parts, config, targets=targets, precision=Precision.bf16, device=torch.device("cpu"), resolution=pixels, count=count

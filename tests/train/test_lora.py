@@ -35,7 +35,7 @@ def parts(base: Path) -> Parts:
 def test_the_count_from_shapes_is_the_count_of_weights(parts: Parts, preset: str) -> None:
     targets = targets_of(SD1, preset)
     names = matched(parts.denoiser, targets)
-    counted = parameter_count(parts.denoiser, names, 3)
+    counted = parameter_count(parts.denoiser, names, LoraConfig(rank=3))
     weights = add_lora(parts.denoiser, TrainConfig(lora=LoraConfig(rank=3)), targets)
     assert len(weights) == 2 * len(names)
     assert sum(weight.numel() for _, weight in weights) == counted

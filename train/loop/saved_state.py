@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry.errors import JobFailed, is_out_of_memory
+from train.adapters.attach import training_resumed
 from train.loop import checkpoint
 from train.loop.step import TrainState
-from train.lora import set_lora_tensors
+from train.lora import kind_of, scales, set_lora_tensors
 from train.optim_state import has_evaluation_weights, load_state
 
 
@@ -19,13 +20,19 @@ def training_state(state: TrainState) -> dict[str, Any]:
         "weights": [name for name, _ in state.weights],
         "random": checkpoint.random_states(),
     }
-    scaled = state.config.alpha != state.config.lora.rank  # the adapter's factors hold alpha / rank
+    scaled = not holds_training(state)
     if state.ema is not None:
         saved["ema"] = state.ema.state(saved["weights"])
     if has_evaluation_weights(state.optimizer) or state.ema is not None or scaled:  # the adapter holds those to use, not those that train
         saved["trained"] = {name: weight.detach().cpu().clone() for name, weight in state.weights}
     scaler = getattr(state.accelerator, "scaler", None)
     return saved | ({"scaler": scaler.state_dict()} if scaler is not None else {})
+
+
+def holds_training(state: TrainState) -> bool:
+    """Whether the adapter's file has the numbers that train: factors without a scale in them, or tensors of other kinds."""
+    kind = kind_of(state.config.lora)
+    return all(scale == 1.0 for scale in scales(state.modules).values()) if kind.factors and kind.make is None else not kind.factors
 
 
 def restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[str, Any]) -> None:
@@ -46,6 +53,8 @@ def _restore(state: TrainState, found: checkpoint.Checkpoint, tensors: Mapping[s
     set_lora_tensors(state.modules, tensors)
     load_state(state.optimizer, found.training["optimizer"])
     _restore_trained(state, found.training.get("trained", {}))
+    for module in state.modules.values():
+        training_resumed(module)
     if state.ema is not None:
         state.ema.load(found.training["ema"], names)
     checkpoint.set_random_states(found.training["random"])

@@ -8,25 +8,32 @@ A file counts as saved only after diffusers' own loader has applied it to a fres
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters import writer
+from registry.adapters.delta_retention import change_of
+from registry.adapters.in_place import WeightChanges, placed
+from registry.adapters.peft_state import lora_settings
+from registry.adapters.reader import read_adapter as registry_adapter
+from registry.converting.respelling import lean
 from registry.errors import JobFailed
 from registry.family import Family
 from registry.formats.dialects import Writing, writing_of
 from registry.formats.diffusers_folder import no_progress_bars
+from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
 from registry.record import Hashes
+from train.adapters.attach import ADAPTER, MAGNITUDE, deltas_of
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast
-from train.lora import ADAPTER, adapter_config, lora_tensors
+from train.lora import adapter_config, lora_tensors, scales
 from train.objective.targets import Objective
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 DIALECT = "diffusers"
@@ -46,6 +53,7 @@ KEPT = (
 PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
 NOT = "The file is kept beside as .refused and not registered."
 PRODUCTS = {"torch.float32": 1e-5, "torch.bfloat16": 2e-2, "torch.float16": 3e-3}  # of a layer's largest: both factors are rounded
+ROUNDING = 1e-6  # of a weight's largest number, where a change is a difference of weights: fp32's
 TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 2e-2}  # of the largest prediction; kernels may differ by shape
 
 
@@ -53,12 +61,7 @@ def metadata(
     family: Family, modules: Mapping[str, Any], *, title: str, facts: Mapping[str, str], manifest: Mapping[str, Any]
 ) -> dict[str, str]:
     """The header's strings: diffusers' adapter settings, ModelSpec 1.0.1 (`facts` are more of its keys), the run's manifest."""
-    settings = {
-        f"{component}.{name}": value
-        for component, module in modules.items()
-        for name, value in _at_scale_one(adapter_config(module)).items()
-        if name in KEPT
-    }
+    settings = {name: value for component, module in modules.items() for name, value in _settings(component, module).items()}
     spec = {
         "sai_model_spec": "1.0.1",
         "implementation": writing_of(DIALECT).implementation,
@@ -67,10 +70,18 @@ def metadata(
     }
     return {
         "format": "pt",
-        "lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True),
+        **({"lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True)} if settings else {}),
         **{f"modelspec.{name}": value for name, value in spec.items()},
         "loraloom.manifest": json.dumps(manifest, sort_keys=True, ensure_ascii=False),
     }
+
+
+def _settings(component: str, module: Any) -> dict[str, Any]:
+    """peft's settings of the file's factors under `<component>.`; none where the file has other tensors than factors."""
+    if hasattr(module, "peft_config"):
+        return {f"{component}.{name}": value for name, value in _at_scale_one(adapter_config(module)).items() if name in KEPT}
+    factors = {name: tensor for name, tensor in lora_tensors({component: module}).items() if name.endswith(".lora_A.weight")}
+    return lean(lora_settings(factors, {})) if factors else {}
 
 
 def _at_scale_one(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,20 +101,30 @@ def write_adapter(path: Path, modules: Mapping[str, Any], header: Mapping[str, s
             "Resume from an earlier checkpoint with a lower optim.lr."
         )
     writing = writing_of(DIALECT)
-    alphas = {component: float(adapter_config(module)["lora_alpha"]) for component, module in modules.items()}
-    return writer.write_adapter(path, list(output_modules(tensors, writing, alphas)), writing, metadata=header)
+    return writer.write_adapter(path, list(output_modules(tensors, writing, scales(modules))), writing, metadata=header)
 
 
-def output_modules(tensors: Mapping[str, Tensor], writing: Writing, alphas: Mapping[str, float]) -> Iterator[writer.OutputModule]:
-    """The modules of a trained adapter, each with its component's alpha. Raises JobFailed for a weight that is no LoRA factor."""
-    strange = [name for name in tensors if not name.endswith((writing.down, writing.up))]
-    if strange:
-        raise JobFailed(f"{len(strange)} weights of the adapter are no LoRA factors (first: {strange[0]}); no file is written.")
-    for key, down in tensors.items():
-        if key.endswith(writing.down):
-            name = key.removesuffix(writing.down)
-            pair = writer.Pair(down, tensors[f"{name}{writing.up}"], alphas[name.partition(".")[0]])
-            yield writer.OutputModule(name=name, pair=pair)
+def output_modules(tensors: Mapping[str, Tensor], writing: Writing, scales: Mapping[str, float]) -> Iterator[writer.OutputModule]:
+    """The modules of a trained adapter: factors with their scale as alpha, other tensors as they are."""
+    grouped: dict[str, dict[str, Tensor]] = {}
+    names = sorted(scales, key=len, reverse=True)
+    for key, tensor in tensors.items():
+        name = next((name for name in names if key.startswith(f"{name}.")), None)
+        if name is None:
+            raise JobFailed(f"{key} belongs to none of the layers that were trained; no file is written.")
+        grouped.setdefault(name, {})[key.removeprefix(name)] = tensor
+    for name, own in grouped.items():
+        if writing.down not in own:
+            yield writer.OutputModule(name=name, raw=own)
+            continue
+        down = own[writing.down]
+        pair = writer.Pair(down, own[writing.up], _whole(scales[name] * len(down)), own.get(writing.dora))
+        yield writer.OutputModule(name=name, pair=pair)
+
+
+def _whole(alpha: float) -> float:
+    """alpha without the rounding of alpha / rank * rank."""
+    return float(round(alpha)) if math.isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
 
 
 def read_adapter(path: Path) -> dict[str, Tensor]:
@@ -118,18 +139,27 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
+class Delta:
+    """What a layer's adapter adds to its weight: (out, in) or (out, in, kh, kw), fp32 on the CPU."""
+
+    change: Tensor
+    size: float = 0.0  # the weight's largest number where the change is a difference of weights
+
+
+@dataclass(frozen=True)
 class Proof:
     """Products B A alpha / r and predictions of the trained model, which the saved file must reproduce."""
 
     components: tuple[str, ...]  # that carry the adapter
-    products: Mapping[str, Tensor]  # `<component>.<layer>` -> (out, in) or (out, in, kh, kw), fp32 on the CPU
+    products: Mapping[str, Delta]  # `<component>.<layer>`
     predictions: Tensor  # (B, C, H, W)
     inputs: Callable[[Parts], Tensor]  # predicts the same with other Parts
+    magnitudes: bool = False  # DoRA: the factors alone are not the change
 
     @property
     def changed(self) -> bool:
         """Whether any product is not zero."""
-        return any(bool((product != 0).any()) for product in self.products.values())
+        return any(bool((product.change != 0).any()) for product in self.products.values())
 
 
 def proof(
@@ -148,7 +178,8 @@ def proof(
     def predictions(others: Parts) -> Tensor:
         return _predict(family, others, objective, texts, shape=shape, guidance=guidance, clip_skip=clip_skip)
 
-    return Proof(tuple(modules), _products(modules), predictions(parts), predictions)
+    magnitudes = any(MAGNITUDE in name for name in lora_tensors(modules))
+    return Proof(tuple(modules), _products(modules), predictions(parts), predictions, magnitudes)
 
 
 def _predict(
@@ -180,24 +211,15 @@ def _predict(
     return prediction.float().cpu()
 
 
-def _products(modules: Mapping[str, Any]) -> dict[str, Tensor]:
-    """B A alpha / r of every layer with an adapter, as peft itself would merge it."""
-    import torch
-    from peft.tuners.lora import LoraLayer
-
-    found: dict[str, Tensor] = {}
-    with torch.no_grad():
-        for component, module in modules.items():
-            for name, layer in module.named_modules():
-                if isinstance(layer, LoraLayer) and layer.lora_A:
-                    (adapter,) = layer.lora_A.keys()
-                    found[f"{component}.{name}"] = layer.get_delta_weight(adapter).float().cpu()
-    return found
+def _products(modules: Mapping[str, Any]) -> dict[str, Delta]:
+    """What is added to the weight of every layer with an adapter, as peft itself or the runtimes would merge it."""
+    return {f"{component}.{name}": Delta(change, size) for component, module in modules.items() for name, change, size in deltas_of(module)}
 
 
-def _same_product(product: Tensor, trained: Tensor, dtype: torch.dtype) -> bool:
+def _same_product(product: Tensor, trained: Delta, dtype: str) -> bool:
     """Whether a layer's product is the trained one, up to the base's dtype, in which diffusers holds an adapter."""
-    return float((product - trained).abs().max()) <= PRODUCTS[str(dtype)] * float(trained.abs().max())
+    largest = float(trained.change.abs().max())
+    return float((product - trained.change).abs().max()) <= PRODUCTS[dtype] * largest + ROUNDING * trained.size
 
 
 def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
@@ -205,16 +227,16 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
 
     if not kept.changed:
         raise JobFailed(f"The adapter does nothing: every product is zero after training. {NOT} Look at optim.lr and lora.targets.")
-    _verify_without_header(path, family, kept, fresh.dtype)
-    state, facts = family.lora_state(path, fresh)
-    modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
-    for component in kept.components:
-        _load_through_diffusers(family, component, modules[component], state, facts)
-    products = _products({component: modules[component] for component in kept.components})
+    if _has_factors(path):
+        _verify_without_header(path, family, kept, str(fresh.dtype))
+        products = _through_diffusers(path, family, fresh, kept)
+    else:
+        products = through_registry(path, family, fresh)
     if products.keys() != kept.products.keys():
         missing = sorted(kept.products.keys() ^ products.keys())
         raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}). {NOT}")
-    wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], fresh.dtype)]
+    dtype = str(fresh.dtype) if _has_factors(path) else "torch.float32"
+    wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], dtype)]
     if wrong:
         raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
     predictions = kept.inputs(fresh)
@@ -227,7 +249,38 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
     return difference
 
 
-def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: torch.dtype) -> None:
+def _has_factors(path: Path) -> bool:
+    """Whether a file holds LoRA factors, which diffusers reads; other kinds are read by the registry."""
+    return any(key.endswith(writing_of(DIALECT).down) for key in read_header(path).tensors)
+
+
+def _through_diffusers(path: Path, family: Family, fresh: Parts, kept: Proof) -> dict[str, Tensor]:
+    """The file on the fresh base by diffusers' loaders, and what it adds to each weight."""
+    state, facts = family.lora_state(path, fresh)
+    modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
+    for component in kept.components:
+        _load_through_diffusers(family, component, modules[component], state, facts)
+    return {name: found.change for name, found in _products({part: modules[part] for part in kept.components}).items()}
+
+
+def through_registry(path: Path, family: Family, fresh: Parts) -> dict[str, Tensor]:
+    """The same by the registry's reader: what it adds to each weight, computed from the weight as runtimes do, then in the weights."""
+    adapter = registry_adapter(path)
+    modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
+    found = {}
+    for key, parts in placed(adapter, family, fresh).parts.items():
+        component, _, name = key.partition("/")
+        weight = modules[component].get_parameter(name).detach().float().cpu()
+        change = change_of([(weight.reshape(-1),)], parts=parts, shape=tuple(weight.shape))
+        width = max(1, weight.numel() // weight.shape[0])
+        found[f"{component}.{name.removesuffix('.weight')}"] = change.chunk(0, weight.numel(), width).reshape(weight.shape)
+    changes = WeightChanges(family, fresh)
+    changes.attach(ADAPTER, adapter)
+    changes.set_weights({ADAPTER: 1.0})
+    return found
+
+
+def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: str) -> None:
     """Compare the products B A as the factors are given to tools that ignore the header: by diffusers' own reader, or,
     for a family that diffusers has no pipeline of, by the names in the file. Raises JobFailed."""
     import diffusers
@@ -241,7 +294,11 @@ def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: torch
         plain = name.replace(".text_model.", ".")
         down, up = (factors.get(f"{plain}.lora_{side}.weight") for side in "AB")
         found = None if down is None or up is None else (up.flatten(1).float() @ down.flatten(1).float()).reshape(-1)
-        if found is None or found.shape != product.reshape(-1).shape or not _same_product(found, product.reshape(-1), dtype):
+        if (
+            found is None
+            or found.numel() != product.change.numel()
+            or (not kept.magnitudes and not _same_product(found.reshape(product.change.shape), product, dtype))
+        ):
             wrong.append(name)
     if wrong:
         raise JobFailed(f"diffusers' own reader finds other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")

@@ -19,7 +19,7 @@ from train.loop import checkpoint
 from train.loop.history import History
 from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
-from train.lora import set_lora_tensors
+from train.lora import kind_of, scales, set_lora_tensors
 from train.output import export, folder
 from train.output.curves import draw_curves
 from train.output.few_step_test import run_few_step_test, sentences
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from registry.store import Store
 
 KOHYA = "kohya"
+OWN = "loraloom"  # the file of a kind that diffusers does not read
 STYLE_IMAGES = 64  # held-out images that the previews' style is compared with
 
 
@@ -58,7 +59,8 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     difference = _verified(work, path, kept)
     work.out(f"saved {path}; verified on a fresh base (largest difference {difference:.2g})")
     report(Tick("save and prove", 2, 3, "register"))
-    files = {export.DIALECT: str(path)} | _for_other_tools(work, path, hashes)
+    main = export.DIALECT if kind_of(plan.config.lora).factors else OWN  # diffusers reads no other kind
+    files = {main: str(path)} | _for_other_tools(work, path, hashes)
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
     judged, judgement = _judged(work, history)
@@ -103,10 +105,9 @@ def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
             yield last
         return
     found = _best_checkpoint(work, step)  # its adapter has the weights to use
-    scale = work.plan.config.alpha / work.plan.config.lora.rank  # which the file's factors hold, and the model multiplies by
-    up = writing_of(export.DIALECT).up
-    tensors = {name: tensor / scale if name.endswith(up) else tensor for name, tensor in export.read_adapter(found.adapter).items()}
-    set_lora_tensors(work.state.modules, tensors)
+    up, scale = writing_of(export.DIALECT).up, scales(work.state.modules)  # the file's factors hold the scale the model multiplies by
+    read = export.read_adapter(found.adapter)
+    set_lora_tensors(work.state.modules, {name: t / scale[name.removesuffix(up)] if name.endswith(up) else t for name, t in read.items()})
     for module in work.state.modules.values():
         module.train(False)
     with work.state.without_training_adapter():

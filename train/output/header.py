@@ -12,6 +12,7 @@ from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
 from train.data.dataset import triggers_of
 from train.loop.prepare import Work
+from train.lora import kind_of
 from train.objective.slider import Slider
 from train.output import export, inputs
 from train.output.kohya_metadata import training_metadata
@@ -40,11 +41,12 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
 def _spec(work: Work) -> dict[str, str]:
     """ModelSpec keys of this run beside the fixed ones."""
     config = work.plan.config
+    name = work.plan.base.name
     facts = {
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
         "resolution": f"{max(config.sides)}x{max(config.sides)}",
-        "description": f"LoRA, rank {config.lora.rank}, trained with LoRA Loom on {work.plan.base.name}{_average(config)}",
+        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {name}{_average(config)}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}

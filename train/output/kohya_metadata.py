@@ -14,6 +14,7 @@ from pathlib import Path
 from registry.architectures.text.clip_chunks import MARKS
 from train.config import Precision, TrainConfig
 from train.data.captions import tag_frequency
+from train.lora import kind_of
 from train.objective.noise import noise_names
 from train.plan.plan import Plan
 
@@ -45,6 +46,7 @@ def _settings(plan: Plan) -> dict[str, str]:
         "ss_gradient_checkpointing": str(config.gradient_checkpointing),
         "ss_clip_skip": str(plan.base.family.clip_layer + config.clip_skip if config.clip_skip else None),  # counted from the end, from 1
         **_token_length(plan),
+        **_network(plan),
         "ss_seed": str(config.seed),
         "ss_cache_latents": "True",
         **_objective(config),
@@ -77,6 +79,19 @@ def _objective(config: TrainConfig) -> dict[str, str]:
 def _token_length(plan: Plan) -> dict[str, str]:
     """ss_max_token_length where a prompt is read in several chunks: tokens without BOS and EOS, as sd-scripts counts them."""
     return {"ss_max_token_length": str(plan.prompt_tokens - MARKS)} if plan.config.prompt_chunks > 1 else {}
+
+
+def _network(plan: Plan) -> dict[str, str]:
+    """LyCORIS's network module, dim, alpha and args for a kind that is none of sd-scripts' own; a LoRA's are written from its factors."""
+    lora, kind = plan.config.lora, kind_of(plan.config.lora)
+    if kind.factors:
+        return {}
+    return {
+        "ss_network_module": kind.module,
+        "ss_network_dim": str(lora.rank),
+        "ss_network_alpha": str(plan.config.alpha if kind.alpha else None),
+        "ss_network_args": json.dumps({name: str(value) for name, value in kind.args.items()}),
+    }
 
 
 def _progress(plan: Plan, step: int) -> dict[str, str]:

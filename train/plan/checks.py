@@ -11,6 +11,7 @@ from registry.errors import Faults, Refused
 from registry.parts import Parts
 from registry.progress import Report
 from registry.store import check_name
+from train.adapters.ranks import check_patterns
 from train.choices import Choice, choose_objective, functions_of, slider_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
@@ -23,7 +24,7 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
-from train.lora import learning_encoders, matched, targets_of
+from train.lora import encoder_targets, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
@@ -111,6 +112,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     heldout = attempts(lambda: slider_split(dataset) if slider else choose_split(config, dataset, report)) if dataset else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
+    if base and parts and targets:
+        attempts(lambda: _check_patterns(base, parts, config, targets[1]))
     if parts and functions:
         attempts(lambda: _objective(parts, config, functions))
     training = None
@@ -190,6 +193,7 @@ def _objective(parts: Parts, config: TrainConfig, functions: Mapping[str, Choice
 
 
 def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[str], list[str]]:
+    _check_kind(config)
     _ = TARGETS[parts.prediction]
     if config.objective.shift is not None and parts.prediction != "flow":
         raise Refused(
@@ -197,6 +201,22 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
         )
     targets = targets_of(base.family, config.lora.targets)
     return targets, matched(parts.denoiser, targets)
+
+
+def _check_kind(config: TrainConfig) -> None:
+    """Refuse options that the kind has not, and an alpha where none counts."""
+    kind, lora = kind_of(config.lora), config.lora
+    if not kind.alpha and (lora.alpha is not None or lora.alphas):
+        raise Refused(f"lora.alpha: {kind.title} has no alpha with these options. Leave lora.alpha and lora.alphas out.")
+
+
+def _check_patterns(base: Base, parts: Parts, config: TrainConfig, layers: list[str]) -> None:
+    """Refuse patterns of ranks that act on no layer."""
+    names = list(layers)
+    for name in learning_encoders(base.family, parts, config):
+        encoder = parts.text_encoders[name]
+        names += matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
+    check_patterns(config.lora, names)
 
 
 def _try_clip_skip(base: Base, parts: Parts, config: TrainConfig) -> None:

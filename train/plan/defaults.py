@@ -13,6 +13,7 @@ from registry.home import expanded
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
 from train.config import TrainConfig
 from train.dotted import is_dotted
+from train.lora import kind_of
 from train.plan.base import Base
 
 PREVIEWS = 4  # prompts drawn when preview.prompts is not given
@@ -46,7 +47,7 @@ def defaults_of(
         "resolution": resolution,
         "clip_skip": config.clip_skip or None,  # 0 leaves out no layer either
         "precision": precision,
-        "lora.alpha": config.alpha,
+        "lora.alpha": config.lora.alpha if config.lora.ranks or not kind_of(config.lora).alpha else config.alpha,
         "objective.timesteps": timesteps,
         "objective.shift": config.objective.shift if config.objective.shift is not None else shift,
         "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,

@@ -14,6 +14,7 @@ from registry.architectures.text.clip_chunks import chunks_needed
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
+from train.adapters.ranks import Ranks, ranks_of
 from train.config import TrainConfig, changed
 from train.data.buckets import Bucket
 from train.data.captions import Count, read_part, shortened
@@ -46,7 +47,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     variants = tuple(prompts_of(sample, data, found.config.seed, count) for sample in found.split.train)
     shifts = _shifts(found)
     resolved = _resolved(found, shifts, heldout_prompts or prompts)
-    layers, weights = _counted(found, resolved)
+    ranks, weights = _counted(found, resolved)
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
     free = _free(Path(resolved.out), needed=disk)
@@ -69,7 +70,8 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         dataset=found.dataset,
         targets=found.targets,
         encoders=tuple(found.encoders),
-        layers=layers,
+        layers=len(ranks),
+        ranks=ranks,
         parameters=weights,
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
@@ -110,15 +112,16 @@ def _resolved(found: Checked, shifts: Mapping[Bucket, float], captions: Sequence
     return changed(found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions))
 
 
-def _counted(found: Checked, config: TrainConfig) -> tuple[int, int]:
-    """(layers, weights) of the LoRA on the denoiser and on the text encoders that are trained."""
-    rank = config.lora.rank
-    count, number = parameter_count(found.parts.denoiser, found.layers, rank), len(found.layers)
+def _counted(found: Checked, config: TrainConfig) -> tuple[Ranks, int]:
+    """(rank and alpha of every layer, weights) of the adapter on the denoiser and on the text encoders that are trained."""
+    lora = config.lora
+    count, ranks = parameter_count(found.parts.denoiser, found.layers, lora), ranks_of(found.layers, lora)
     for name in found.encoders:
         encoder = found.parts.text_encoders[name]
         inside = matched(encoder, encoder_targets(found.base.family, name, encoder, clip_skip=config.clip_skip))
-        count, number = count + parameter_count(encoder, inside, rank), number + len(inside)
-    return number, count
+        count += parameter_count(encoder, inside, lora)
+        ranks |= {f"{name}.{layer}": values for layer, values in ranks_of(inside, lora).items()}
+    return ranks, count
 
 
 def _latents_bytes(found: Checked) -> int:

@@ -10,6 +10,7 @@ from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.dataset import trigger_of, triggers_of
 from train.data.split import TrainSplit
 from train.loop.batches import Order
+from train.lora import kind_of
 from train.objective.slider import Slider
 from train.output.kohya_metadata import LARGEST, tags_json
 
@@ -37,7 +38,7 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
             f"the captions' tags take {len(tags) >> 20} MiB, and at most {LARGEST >> 20} MiB go into an adapter's header:"
             " ss_tag_frequency is left out"
         )
-    if config.alpha < config.lora.rank / 4:
+    if config.alpha < config.lora.rank / 4 and not kind_of(config.lora).stabilised and kind_of(config.lora).alpha:
         remarks.append(f"lora.alpha / rank is {config.alpha / config.lora.rank:g}: the adapter is scaled down and learns more slowly")
     same = len(prompts) - len(set(prompts))
     if same and len(set(prompts)) == 1 and captions:

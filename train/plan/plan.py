@@ -10,12 +10,14 @@ from typing import Any
 from registry.architectures.text.clip_chunks import MARKS
 from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
+from train.adapters.ranks import Ranks, ranks_in_words
 from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample, triggers_of
 from train.data.items import Item, images_by_bucket
 from train.data.wording import counted
 from train.loop.batches import Order
+from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
 from train.objective.slider import Slider
 from train.plan.base import Base
@@ -48,6 +50,7 @@ class Plan:
     encoders: tuple[str, ...]  # text encoders that learn
     layers: int
     parameters: int
+    ranks: Ranks  # of every layer
     shown: tuple[str, ...]  # prompts as tokenised
     truncated: tuple[str, ...]
     prompt_tokens: int  # that fit in a prompt, BOS and EOS included
@@ -89,6 +92,7 @@ class Plan:
             "text_encoders": list(self.encoders),
             "layers": self.layers,
             "parameters": self.parameters,
+            "loads_in": _loads_in(self),
             "prompts": list(self.shown),
             "texts": self.texts,
             "sets": self.sets,
@@ -181,6 +185,7 @@ def _text(plan: Plan) -> str:
         ("held out", plan.heldout_source),
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
+        ("loads in", _loads_in(plan)),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(plan)),
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
@@ -343,7 +348,26 @@ def _training(plan: Plan) -> list[tuple[str, str]]:
 def _trained(plan: Plan) -> str:
     lora = plan.config.lora
     where = f" of {' and '.join((plan.base.family.denoiser, *plan.encoders))}" if plan.encoders else ""
-    return f"{plan.parameters:,} weights on {plan.layers} layers{where}, rank {lora.rank}, alpha / rank {plan.config.alpha / lora.rank:g}"
+    return f"{kind_of(lora).title}, {plan.parameters:,} weights on {plan.layers} layers{where}, {_rank(plan)}"
+
+
+def _rank(plan: Plan) -> str:
+    """The rank and its scale, or those of each pattern; the size of OFT's blocks."""
+    lora, kind = plan.config.lora, kind_of(plan.config.lora)
+    if lora.ranks or lora.alphas:
+        patterns = [f"{name} {value}" for given in (lora.ranks, lora.alphas) for name, value in (given or {}).items()]
+        return f"rank {ranks_in_words(plan.ranks)} (by {', '.join(patterns)})"
+    if not kind.alpha:
+        return f"rank {lora.rank}" if lora.kind != "oft" else f"blocks of up to {lora.params.block_size or lora.rank} outputs"
+    if kind.stabilised:
+        return f"rank {lora.rank}, alpha / sqrt(rank) {kind.scale(lora.rank, plan.config.alpha):g}"
+    return f"rank {lora.rank}, alpha / rank {plan.config.alpha / lora.rank:g}"
+
+
+def _loads_in(plan: Plan) -> str:
+    """The tools that read what is saved."""
+    kind = kind_of(plan.config.lora)
+    return kind.loads_in if plan.base.family.denoiser == "unet" else kind.loads_in_transformer
 
 
 def _rate(config: TrainConfig) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from train.lora import ADAPTER
+from train.adapters.attach import ADAPTER
 
 
 @dataclass

@@ -23,7 +23,7 @@ def state(settings: Callable[..., TrainConfig], prepared: Callable[[TrainConfig]
 def products(state: Any) -> dict[str, torch.Tensor]:
     from train.output.export import _products
 
-    return _products(state.modules)
+    return {name: found.change for name, found in _products(state.modules).items()}
 
 
 def test_minus_one_is_the_exact_opposite_and_it_goes_back(state: Any) -> None:
