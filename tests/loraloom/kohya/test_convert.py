@@ -297,7 +297,7 @@ def _tried(make: Convert, given: dict[str, Any]) -> tuple[list[str], Converted |
         return list(error.faults), None
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNREAD])
+@pytest.mark.parametrize("name", [name for name in sorted(NAMES) if name not in UNREAD])
 def test_every_argument_is_answered(name: str, converted: Convert) -> None:
     """With another value than its default each is a setting, a fault, a note, or listed as ignored."""
     before = converted({"model_prediction_type": "raw"}, flow=True)

@@ -20,7 +20,7 @@ def test_encoders_and_vae_are_freed_and_the_settings_reach_optimizer_and_objecti
     work = prepared(settings(objective=objective, optim=optim))
     state = work.state
     assert not state.parts.text_encoders and not list(state.parts.vae.parameters())
-    assert isinstance(state.texts, CachedTexts) and work.previews is None and work.probe.names == ["000.png", "001.png", "002.png"]
+    assert isinstance(state.texts, CachedTexts) and work.previews is None and work.probe.heldout.names == ["000.png", "001.png", "002.png"]
     (group,) = state.optimizer.param_groups
     assert group["betas"] == (0.8, 0.9) and group["eps"] == 1e-6 and group["weight_decay"] == 0.01
     own = objective_of(state.parts.prediction, state.parts.scheduler_class, state.parts.scheduler_config)
