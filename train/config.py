@@ -57,6 +57,8 @@ __all__ = [
 
 C = TypeVar("C")
 
+MULTIPLIED = ("dora", "oft")  # kinds that are not added to the base's weights
+
 # A name is a folder, and a reference in which @ + : / have a meaning; a sweep's run has its override behind an @.
 NAME = re.compile(r"[^\s.@+:/\\\x00-\x1f-][^@+:/\\\x00-\x1f]*(@[^@+:/\\\x00-\x1f]*=[^@+:/\\\x00-\x1f]*)?")
 
@@ -137,6 +139,10 @@ class TrainConfig:
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
+        kind = self.lora.kind
+        good = self.adapter.training is None or kind not in MULTIPLIED
+        must = "must be lora, lokr or loha beside adapter.training: it depends on the base's weights, and these are others once it is out"
+        yield "lora.kind", kind, good, must
         warm = self.schedule.warmup_steps
         good = warm is None or self.epochs is not None or warm < self.steps  # of epochs the plan makes steps
         yield "schedule.warmup_steps", warm, good, f"must be fewer than the {self.steps} steps"

@@ -4,6 +4,7 @@ import pytest
 
 from registry.errors import Faults, Refused
 from train.config import (
+    AdapterConfig,
     LoraConfig,
     OptimConfig,
     Precision,
@@ -98,3 +99,10 @@ def test_a_number_that_yaml_takes_for_a_text_is_one(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("steps: 1e3\noptim: {lr: 1e-3}")
     found = read_yaml(tmp_path / "config.yaml")
     assert (found.steps, found.optim.lr) == (1000, 0.001)
+
+
+@pytest.mark.parametrize("kind", ["dora", "oft"])
+def test_kinds_that_depend_on_the_bases_weights_have_no_training_adapter(kind: str) -> None:
+    with pytest.raises(Faults, match=r"lora\.kind must be lora, lokr or loha beside adapter\.training"):
+        TrainConfig(lora=LoraConfig(kind=kind), adapter=AdapterConfig(training="a"))
+    TrainConfig(lora=LoraConfig(kind="lokr"), adapter=AdapterConfig(training="a"))

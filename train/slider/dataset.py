@@ -30,6 +30,11 @@ def slider_dataset(config: TrainConfig, slider: Slider, report: Report) -> Image
         faults.append("lora.text_encoder=true: a slider is learned between fixed prompts. Leave it out.")
     if config.objective.preserve_class is not None:
         faults.append("objective.preserve_class is for images of a subject; a slider has objective.params.preserve. Leave it out.")
+    if config.lora.kind != "lora" or config.lora.params.init == "pissa":
+        faults.append(
+            f"lora.kind={config.lora.kind} cannot be a slider: its two ends are the adapter at weight 1 and -1, and only of a LoRA that "
+            "begins at zero is one the exact opposite of the other. Use lora.kind=lora."
+        )
     if faults:
         raise Faults("A slider cannot be trained with these settings:", faults)
     if not slider.by_text:

@@ -11,6 +11,7 @@ from registry.progress import silent
 from tests import tiny
 from train.config import DataConfig, HeldoutConfig, LoraConfig, TrainConfig
 from train.objective.slider import slider
+from train.settings.lora import LoraParams
 from train.slider.dataset import is_drawn, slider_dataset
 
 
@@ -59,3 +60,6 @@ def test_what_a_slider_cannot_have_is_refused(pairs: Path, tmp_path: Path) -> No
         slider_dataset(config(pairs), slider(), silent)
     with pytest.raises(Faults, match=r"heldout\.share has no meaning(.|\n)*lora\.text_encoder=true"):
         slider_dataset(config(None, heldout=HeldoutConfig(share=0.2), lora=LoraConfig(text_encoder=True)), slider(positive="night"), silent)
+    for lora in (LoraConfig(kind="oft"), LoraConfig(params=LoraParams(init="pissa"))):
+        with pytest.raises(Faults, match=r"cannot be a slider: its two ends are the adapter at weight 1 and -1"):
+            slider_dataset(config(None, lora=lora), slider(positive="night"), silent)
