@@ -127,6 +127,16 @@ def kind_of(lora: LoraConfig) -> Kind:
     return choose_kind(lora.kind, lora.params)
 
 
+def file_ranks(family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str]) -> dict[str, int]:
+    """The rank of each layer that is trained, by `<component>.<module>` as the file names it."""
+    found: dict[str, int] = {}
+    for component, module in learning_modules(family, parts, config).items():
+        own = targets if component == family.denoiser else encoder_targets(family, component, module, clip_skip=config.clip_skip)
+        inside = inside_of(component, module)
+        found |= {f"{component}.{inside}{name}": rank for name, (rank, _) in ranks_of(matched(module, own), config.lora).items()}
+    return found
+
+
 def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, targets: str | Sequence[str]) -> dict[str, Weights]:
     """Add the adapter to every module: to the denoiser by `targets`, to text encoders by their own. Gives the weights by component."""
     found = {}

@@ -42,6 +42,7 @@ def job() -> "Job[TrainConfig]":
         labelled=_labelled,
         summary=_folds,
         aliases=ALIASES,
+        synonyms={"lora.from": "lora.start"},  # `from` is a word of Python's own, and cannot be a setting's name
         exclusive=(("steps", "epochs"),),
     )
 

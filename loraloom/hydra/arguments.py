@@ -1,6 +1,6 @@
 """The words after `loraloom train`: settings, and the switches of loraloom and of Hydra."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -50,7 +50,9 @@ class Arguments:
         return "--shell-completion" in self.hydra or "-sc" in self.hydra
 
 
-def read_arguments(job: str, argv: Sequence[str], *, aliases: Aliases = MappingProxyType({})) -> Arguments:
+def read_arguments(
+    job: str, argv: Sequence[str], *, aliases: Aliases = MappingProxyType({}), synonyms: Mapping[str, str] = MappingProxyType({})
+) -> Arguments:
     """Settings and switches apart. Raises Refused for an unknown switch, naming the nearest; Faults for several.
 
     A switch of another tool (`--network_dim 32`, `--network_dim=32`) is answered with our setting.
@@ -64,7 +66,7 @@ def read_arguments(job: str, argv: Sequence[str], *, aliases: Aliases = MappingP
         word = words.pop(0)
         switch, equals, value = word.partition("=")
         if not word.startswith("-"):
-            found.overrides.append(word)
+            found.overrides.append(f"{synonyms.get(switch, switch)}{equals}{value}")
         elif word in SWITCHES:
             setattr(found, SWITCHES[word], True)
         elif switch in ("--info", "-i"):

@@ -20,7 +20,7 @@ C = TypeVar("C")
 
 def run_job(job: Job[Any], argv: Sequence[str]) -> int:
     """Answer the command line of a job: its help, its config, its plan, its run or its sweep."""
-    arguments = read_arguments(job.name, argv, aliases=job.aliases)
+    arguments = read_arguments(job.name, argv, aliases=job.aliases, synonyms=job.synonyms)
     composer = Composer(job, arguments)
     if arguments.help:
         show_help(job, composer, as_json=arguments.json)

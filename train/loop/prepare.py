@@ -13,6 +13,7 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
+from train.adapters.start import start_tensors
 from train.choices import build_optimizer, choose_optimizer, objective_functions, text_rate
 from train.config import TrainConfig
 from train.data.captions import Count
@@ -26,7 +27,7 @@ from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.probes import Probes, other_captions, probed
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe, points_of
-from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
+from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, lora_tensors, scales, set_lora_tensors
 from train.objective.targets import objective_of
 from train.output import folder
 from train.plan.base import load, precision_dtype
@@ -121,6 +122,8 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
     fused = None if plan.training is None else fuse(plan.training, family, parts)
     modules = learning_modules(family, parts, config)
     weights = add_loras(family, modules, config, plan.targets)
+    if plan.start is not None:
+        set_lora_tensors(modules, start_tensors(plan.start, lora_tensors(modules), scales(modules)))
     for module in modules.values():
         module.to(accelerator.device).train()
         if config.gradient_checkpointing:

@@ -22,7 +22,7 @@ from train.slider.dataset import ENDS
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
-PLACES = ("base", "base_config", "adapter.training", "data.path", "heldout.path")  # settings that may be paths
+PLACES = ("base", "base_config", "adapter.training", "lora.start", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
@@ -72,7 +72,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
     data, base = ({**work.inputs.get(part, {})} for part in ("dataset", "base"))
     for entry, place in ((data, _set_names(work.plan.config)), (base, work.plan.base.path)):
         entry["path"] = last_name(str(place))
-    fused = work.inputs.get("training_adapter")
+    used = {key: {**work.inputs[key], "path": last_name(work.inputs[key]["path"])} for key in inputs.ADAPTERS if key in work.inputs}
     if len(data.get("files", ())) > LISTED:
         data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
     return {
@@ -82,7 +82,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
         "config": without_places(work.plan.config),
         "base": base,
         **({} if work.plan.slider is None else {"slider": ends(work.plan.slider)}),
-        **({} if fused is None else {"training_adapter": {**fused, "path": last_name(fused["path"])}}),
+        **used,
         "dataset": data,
         "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
         "versions": _versions(),

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json, write_text
 from registry.typed_values import is_of
+from train.adapters.start import named
 from train.config import to_yaml
 from train.data.texts.variants import is_drawn
 from train.output import folder
 from train.plan.plan import Plan
-from train.training_adapter import TrainingAdapter
 
 if TYPE_CHECKING:
     from registry.store import Store
 
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
+ADAPTERS = {"training_adapter": "training adapter", "start_adapter": "adapter that is continued"}
 
 
 def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
@@ -42,16 +43,12 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
             "path": str(made.base.path),
             "sha256": store.sha256(made.base.record),
         },
-        **({} if made.training is None else {"training_adapter": _named(made.training, store)}),
+        **({} if made.training is None else {"training_adapter": named(made.training, store)}),
+        **({} if made.start is None else {"start_adapter": named(made.start, store)}),
         "dataset": {"path": made.dataset.path, "sha256": made.dataset.sha256, "files": rows(made.train, made.prompts)},
         "heldout": rows(made.heldout, made.heldout_prompts),
         "resumes": [],
     }
-
-
-def _named(training: TrainingAdapter, store: Store) -> dict[str, str]:
-    """The training adapter by name, path and hash."""
-    return {"name": training.record.name, "path": str(training.path), "sha256": store.sha256(training.record)}
 
 
 def started_now() -> str:
@@ -80,12 +77,13 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         faults.append(
             f"the base {made.base.path} is another one (sha256 {now['base']['sha256'][:12]}, was {before['base']['sha256'][:12]})"
         )
-    fused, now_fused = (of.get("training_adapter") or {} for of in (before, now))
-    if fused.get("sha256") != now_fused.get("sha256"):
-        faults.append(
-            f"the training adapter {now_fused.get('path')} is another one"
-            f" (sha256 {str(now_fused.get('sha256'))[:12]}, was {str(fused.get('sha256'))[:12]})"
-        )
+    for key, what in ADAPTERS.items():
+        was_used, is_used = (of.get(key) or {} for of in (before, now))
+        if was_used.get("sha256") != is_used.get("sha256"):
+            faults.append(
+                f"the {what} {is_used.get('path')} is another one"
+                f" (sha256 {str(is_used.get('sha256'))[:12]}, was {str(was_used.get('sha256'))[:12]})"
+            )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
         was, is_now = (
             {row["file"]: (row["sha256"], row["prompt"], row.get("captions"), row.get("mask")) for row in rows} for rows in (old, new)
@@ -110,8 +108,8 @@ def _is_sound(inputs: Mapping[str, Any]) -> bool:
     rows_of_resumes = isinstance(resumes, list) and all(
         isinstance(row, dict) and is_of(row.get("step"), int) and isinstance(row.get("changes"), dict) for row in resumes
     )
-    fused = inputs.get("training_adapter", {})
-    return isinstance(fused, dict) and texts and rows_of_resumes and isinstance(base, dict) and isinstance(base.get("sha256"), str)
+    adapters = all(isinstance(inputs.get(key, {}), dict) for key in ADAPTERS)
+    return adapters and texts and rows_of_resumes and isinstance(base, dict) and isinstance(base.get("sha256"), str)
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:

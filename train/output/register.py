@@ -13,6 +13,7 @@ from train.config import to_plain
 from train.data.dataset import triggers_of
 from train.loop.prepare import Work
 from train.output.header import terms_of
+from train.output.inputs import ADAPTERS
 from train.plan.defaults import safe_name
 from train.plan.plan import Plan
 
@@ -27,8 +28,8 @@ def register(work: Work, path: Path, hashes: Hashes, store: Store) -> str:
     plan, name = work.plan, str(work.plan.config.name)
     config = to_plain(plan.config)
     base = {"role": "base", "ref": plan.base.name, "sha256": work.inputs["base"]["sha256"]}
-    fused = work.inputs.get("training_adapter")
-    trained_with = [] if fused is None else [{"role": "adapter", "ref": fused["name"], "sha256": fused["sha256"]}]
+    used = [work.inputs[key] for key in ADAPTERS if key in work.inputs]
+    trained_with = [{"role": "adapter", "ref": each["name"], "sha256": each["sha256"]} for each in used]
     made_of = [base] if plan.drawn else [base, {"role": "dataset", "ref": _dataset_name(plan, store), "sha256": plan.dataset.sha256}]
     with held(store.home / "registering"):  # run and adapter of a name belong together, also when two trainings of it end at once
         before = _named(store, name)

@@ -12,6 +12,7 @@ from registry.parts import Parts
 from registry.progress import Report
 from registry.store import check_name
 from train.adapters.ranks import check_patterns
+from train.adapters.start import StartAdapter, find_start
 from train.choices import Choice, choose_objective, functions_of, slider_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
@@ -24,7 +25,7 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
-from train.lora import encoder_targets, kind_of, learning_encoders, matched, targets_of
+from train.lora import encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
@@ -65,6 +66,7 @@ class Checked:
     precision: Precision
     trial: Trial  # of the optimizer
     training: TrainingAdapter | None  # fused while training
+    start: StartAdapter | None  # that is continued
     slider: Slider | None
 
 
@@ -116,10 +118,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         attempts(lambda: _check_patterns(base, parts, config, targets[1]))
     if parts and functions:
         attempts(lambda: _objective(parts, config, functions))
-    training = None
-    if base and parts and (reference := config.adapter.training):
-        training = attempts(lambda: find_training_adapter(str(reference), base, parts, store))
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
+    training, start = _adapters(config, base, parts, targets[0], store, attempts) if base and parts and targets else (None, None)
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
     sizes_then = sizes or Sizes(sides=config.sides or (512,))
     items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
@@ -161,7 +161,20 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         precision=precision,
         trial=trial,
         training=training,
+        start=start,
     )
+
+
+def _adapters(
+    config: TrainConfig, base: Base, parts: Parts, targets: str | list[str], store: Store, attempts: Attempts
+) -> tuple[TrainingAdapter | None, StartAdapter | None]:
+    """The adapter that is fused while training, and the one that is continued."""
+    training, start = None, None
+    if fused := config.adapter.training:
+        training = attempts(lambda: find_training_adapter(fused, base, parts, store))
+    if begun := config.lora.start:
+        start = attempts(lambda: find_start(begun, base, parts, file_ranks(base.family, parts, config, targets), store))
+    return training, start
 
 
 def in_steps(config: TrainConfig, order: Order) -> TrainConfig:

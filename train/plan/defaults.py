@@ -47,6 +47,7 @@ def defaults_of(
         "resolution": resolution,
         "clip_skip": config.clip_skip or None,  # 0 leaves out no layer either
         "precision": precision,
+        "lora.start": _absolute(config.lora.start),
         "lora.alpha": config.lora.alpha if config.lora.ranks or not kind_of(config.lora).alpha else config.alpha,
         "objective.timesteps": timesteps,
         "objective.shift": config.objective.shift if config.objective.shift is not None else shift,

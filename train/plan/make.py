@@ -80,6 +80,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
+        start=found.start,
         slider=found.slider,
         few_step=few_step,
         processes=processes_of(),

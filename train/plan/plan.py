@@ -11,6 +11,7 @@ from registry.architectures.text.clip_chunks import MARKS
 from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
 from train.adapters.ranks import Ranks, ranks_in_words
+from train.adapters.start import StartAdapter
 from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample, triggers_of
@@ -58,6 +59,7 @@ class Plan:
     free_bytes: int
     disk_bytes: int
     training: TrainingAdapter | None  # fused into the base while training
+    start: StartAdapter | None  # that is continued
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     slider: Slider | None
     processes: int  # that share the work, each with batches of its own
@@ -88,6 +90,7 @@ class Plan:
             "heldout": {"pictures": len(self.heldout), "source": self.heldout_source},
             "few_step": few_step_json(self.few_step),
             "training_adapter": self.training.record.name if self.training else None,
+            "start_adapter": self.start.record.name if self.start else None,
             "epochs": self.epochs,
             "text_encoders": list(self.encoders),
             "layers": self.layers,
@@ -202,6 +205,7 @@ def _text(plan: Plan) -> str:
         *_clip_skip(plan),
         *_chunks(plan),
         *_training(plan),
+        *([("starts", plan.start.sentence())] if plan.start else []),
     ]
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]

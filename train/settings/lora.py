@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from registry.settings import params_schema, setting, word
 from train.adapters.kinds import KINDS
-from train.settings.rules import Rule, counts, mappings
+from train.settings.rules import Rule, counts, mappings, texts
 
 if TYPE_CHECKING:  # built from the table; no type checker can see its fields
     LoraParams: TypeAlias = Any
@@ -21,6 +21,9 @@ class LoraConfig:
     kind: str = word("lora", f"kind of adapter: {', '.join(KINDS)}")
     rank: int = setting(16, "LoRA rank (dim)")
     alpha: float | None = setting(None, "LoRA alpha: the product is scaled by alpha / rank (default: rank)")
+    start: str | None = setting(
+        None, "adapter to continue from, a plain LoRA of any rank: a registered name, a path or a sha256: prefix (also: lora.from)"
+    )
     ranks: Any = setting(None, "ranks of layers by pattern, the first that matches the end of a name counts: {attn1: 4, 'conv[12]': 8}")
     alphas: Any = setting(None, "alphas of layers by pattern, in the same way (default: lora.alpha, else the layer's rank)")
     targets: Any = setting(
@@ -35,6 +38,9 @@ class LoraConfig:
     def rules(self) -> Iterator[Rule]:
         """Ranges, without what needs the base."""
         yield from counts(self, "rank")
+        yield from texts(self, "start")
+        plain = self.kind == "lora" and self.params.init != "pissa"
+        yield "start", self.start, self.start is None or plain, "needs lora.kind=lora that begins at zero: only a LoRA is continued"
         alpha, targets = self.alpha, self.targets
         good = alpha is None or (isfinite(alpha) and alpha > 0)
         yield "alpha", alpha, good, "must be above 0 (0 learns nothing), or null for the rank"
