@@ -130,7 +130,7 @@ def _with_owners(fault: str) -> str:
     """The fault, and which entries have the option when those chosen have not."""
     option = fault.partition("has no option '")[2].partition("'")[0]
     owners = [f"{setting}={name}" for setting, table in OBJECTIVE.items() for name, entry in table.items() if option in entry.options]
-    return f"{fault.partition('. ')[0]}; {' and '.join(owners)} have it." if option and owners else fault
+    return f"{fault.partition('. ')[0]}; {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it." if option and owners else fault
 
 
 def _entry_choice(section: str, settings: OptimConfig | ScheduleConfig, table: OptionTable[Any], given: Mapping[str, Any]) -> Choice:

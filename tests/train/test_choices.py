@@ -84,6 +84,8 @@ def test_an_option_goes_to_the_entry_that_has_it() -> None:
         "timesteps": {"mean": 0.5, "std": 1.0},
         "weighting": {"gamma": 3.0},
         "loss": {"delta": 0.2, "schedule": "constant"},
+        "name": {},
+        "contrast": {},
     }
 
 
@@ -101,7 +103,9 @@ def test_changes_of_the_noise_are_joined_in_their_order() -> None:
         ({"loss": "hubre"}, ["objective.loss: Unknown loss 'hubre'. Did you mean 'huber'?"]),
         (
             {"params": ObjectiveParams(gamma=5.0)},
-            ["timesteps=uniform, weighting=none, loss=mse has no option 'gamma'; weighting=min_snr and weighting=p2 have it."],
+            [
+                "timesteps=uniform, weighting=none, loss=mse, name=denoise, contrast=none has no option 'gamma'; weighting=min_snr and weighting=p2 have it."
+            ],
         ),
         (
             {"weighting": "min_snr", "params": ObjectiveParams(gamma=-1.0)},
@@ -111,7 +115,7 @@ def test_changes_of_the_noise_are_joined_in_their_order() -> None:
         ({"noise": "offset+offset"}, ["objective.noise=offset+offset names one twice."]),
         (
             {"params": ObjectiveParams(discount=0.5)},
-            ["timesteps=uniform, weighting=none, loss=mse has no option 'discount'; noise=pyramid have it."],
+            ["timesteps=uniform, weighting=none, loss=mse, name=denoise, contrast=none has no option 'discount'; noise=pyramid has it."],
         ),
     ],
 )

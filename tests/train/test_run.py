@@ -42,9 +42,10 @@ def test_the_result_is_what_machines_read(finished: tuple[Outcome, Store]) -> No
     outcome, _ = finished
     result = json.loads((outcome.folder / "result.json").read_text())
     assert result == outcome.result
-    assert list(result) == ["adapter", "files", "base", "steps", "seconds", "heldout", "best_step", "adapter_step", "previews", "report"]
+    ends = ["verdict", "slider", "few_step", "best_step", "adapter_step", "previews", "report"]
+    assert list(result) == ["adapter", "files", "base", "steps", "seconds", "heldout", *ends]
     assert result["adapter"] == "discs" and result["steps"] == result["adapter_step"] == 4
-    assert list(result["heldout"]) == ["base", "final", "best", "final_to_base", "best_to_base", "best_to_final"]
+    assert list(result["heldout"]) == ["base", "final", "best", "final_to_base", "best_to_base", "best_to_final", "images"]
     paths = [result["files"]["diffusers"], *result["previews"], result["report"]]
     assert len(result["previews"]) == 4 and all(Path(path).is_absolute() and Path(path).is_file() for path in paths)
     assert {"config.yaml", "metrics.jsonl", "curves.png", "checkpoints"} <= {file.name for file in outcome.folder.iterdir()}
@@ -71,7 +72,8 @@ def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: t
 def test_the_metrics_hold_every_step(finished: tuple[Outcome, Store]) -> None:
     rows = [json.loads(line) for line in (finished[0].folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
-    assert rows[0] == {"step": 0, "heldout_base": finished[0].result["heldout"]["base"]}
+    parts = ["heldout_low", "heldout_middle", "heldout_high", "heldout_trained", "prompt_share"]
+    assert list(rows[0]) == ["step", "heldout_base", *parts] and rows[0]["heldout_base"] == finished[0].result["heldout"]["base"]
 
 
 def test_plain_diffusers_takes_the_file_with_its_header_and_without(finished: tuple[Outcome, Store], base: Path) -> None:

@@ -111,5 +111,5 @@ def test_the_keys_of_the_json_document(tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set", 4)
     (folder / "000.txt").write_text("sks, a disc")
     found = lint(DataConfig(path=str(folder), trigger="sks"), count=lambda text: (len(text.split()), 9)).to_json()
-    assert [*found] == ["path", "pictures", "heldout", "captions", "faults", "notes", "findings", "tokens", "trigger"]
+    assert [*found] == ["path", "pictures", "heldout", "captions", "masks", "faults", "notes", "findings", "tokens", "trigger"]
     assert found["trigger"] == {"word": "sks", "captions": 1, "behind_limit": 0, "without": 3} and found["tokens"]["fits"] == 9
