@@ -97,15 +97,16 @@ def test_changes_of_the_noise_are_joined_in_their_order() -> None:
     assert [name for name, _ in functions.noises] == ["pyramid", "offset"] and functions.band == (200, None)
 
 
+CHOSEN = "timesteps=uniform, weighting=none, loss=mse, name=denoise, contrast=none"
+
+
 @pytest.mark.parametrize(
     ("settings", "faults"),
     [
         ({"loss": "hubre"}, ["objective.loss: Unknown loss 'hubre'. Did you mean 'huber'?"]),
         (
             {"params": ObjectiveParams(gamma=5.0)},
-            [
-                "timesteps=uniform, weighting=none, loss=mse, name=denoise, contrast=none has no option 'gamma'; weighting=min_snr and weighting=p2 have it."
-            ],
+            [f"{CHOSEN} has no option 'gamma'; weighting=min_snr and weighting=p2 have it."],
         ),
         (
             {"weighting": "min_snr", "params": ObjectiveParams(gamma=-1.0)},
@@ -115,7 +116,7 @@ def test_changes_of_the_noise_are_joined_in_their_order() -> None:
         ({"noise": "offset+offset"}, ["objective.noise=offset+offset names one twice."]),
         (
             {"params": ObjectiveParams(discount=0.5)},
-            ["timesteps=uniform, weighting=none, loss=mse, name=denoise, contrast=none has no option 'discount'; noise=pyramid has it."],
+            [f"{CHOSEN} has no option 'discount'; noise=pyramid has it."],
         ),
     ],
 )
