@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 BESIDE_PARAMS = ("weight_decay", "betas")  # options of optimizers that are settings of optim itself
 NOISE = "noise="  # begins the keys of what changes the noise
 OBJECTIVE: Mapping[str, OptionTable[Any]] = {"timesteps": TIMESTEPS, "weighting": WEIGHTINGS, "loss": LOSSES, "noise": NOISES}
+TABLES: Mapping[str, OptionTable[Any]] = {**OBJECTIVE, "name": OBJECTIVES, "contrast": CONTRASTS}  # all that have objective.params
 WRONG = "These options do not fit:"
 LARGEST_TRIED = 64  # rank of the weights on which an optimizer is tried
 
@@ -129,7 +130,7 @@ def functions_of(objective: ObjectiveConfig, chosen: Mapping[str, Choice]) -> Ob
 def _with_owners(fault: str) -> str:
     """The fault, and which entries have the option when those chosen have not."""
     option = fault.partition("has no option '")[2].partition("'")[0]
-    owners = [f"{setting}={name}" for setting, table in OBJECTIVE.items() for name, entry in table.items() if option in entry.options]
+    owners = [f"{setting}={name}" for setting, table in TABLES.items() for name, entry in table.items() if option in entry.options]
     return f"{fault.partition('. ')[0]}; {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it." if option and owners else fault
 
 

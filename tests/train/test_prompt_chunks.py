@@ -42,7 +42,7 @@ def test_a_step_is_trained_on_all_chunks(
     state = work.state
     text = state.texts.rows([0, 1])
     if text_encoder:
-        assert isinstance(state.texts, Prompts)
+        assert isinstance(state.texts.texts, Prompts)
         with torch.no_grad():
             text = state.family.encode_prompts(state.parts, text, clip_skip=1)
     embeds = text["embeds"]

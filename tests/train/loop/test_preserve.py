@@ -33,7 +33,7 @@ def test_the_class_takes_the_place_of_the_trigger() -> None:
 def test_what_cannot_be_preserved_is_refused(settings: Settings, images: Path, store: Store) -> None:
     with pytest.raises(LoomError, match=r"objective\.preserve_class='a disc' takes the place of the trigger, and data\.trigger is not set"):
         run.plan(settings(objective=ObjectiveConfig(preserve_class="a disc")), store)
-    with pytest.raises(LoomError, match="contains the trigger 'disc', which would then be held to the base"):
+    with pytest.raises(LoomError, match="contains the trigger 'disc', which would be held to the base too"):
         run.plan(settings(data=DataConfig(path=str(images), trigger="disc"), objective=ObjectiveConfig(preserve_class="a disc")), store)
     with pytest.raises(LoomError, match=r"objective\.preserve_weight must be above 0"):
         TrainConfig(objective=ObjectiveConfig(preserve_weight=0.0))

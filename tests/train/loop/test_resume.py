@@ -195,7 +195,7 @@ def test_images_that_changed_are_named(done: tuple[Path, Store], tmp_path: Path)
     (copy / "inputs.json").write_text(json.dumps(inputs))
     with pytest.raises(Faults) as caught:
         run.resume(copy, {"steps": 9}, store)
-    assert caught.value.faults == ["000.png has another image or caption", "001.png is new"]
+    assert caught.value.faults == ["000.png has another image, caption or mask", "001.png is new"]
 
 
 def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:

@@ -58,7 +58,7 @@ def test_faults_of_a_slider_are_found_by_the_plan(by_text: Settings, store: Stor
         run.plan(by_text(objective=objective(positive="x", negative="x")), store)
     with pytest.raises(Refused, match=r"needs objective\.params\.positive or negative"):
         run.plan(by_text(objective=objective(draw_steps=None)), store)
-    with pytest.raises(Refused, match="'positive'; name=slider have it"):
+    with pytest.raises(Refused, match="'positive'; name=slider has it"):
         run.plan(by_text(objective=ObjectiveConfig(params=ObjectiveParams(positive="x"))), store)
 
 
