@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROBED = 8  # training images, and held-out images that are measured with another caption too
+PROBED_POINTS = 4  # of the points, at which these are measured
 BANDS = ("little noise", "middle", "much noise")  # thirds of the distribution of timesteps
 
 
@@ -27,6 +28,11 @@ def probed(images: int) -> list[int]:
     """So many of the images, evenly over the set: all of a small one."""
     count = min(images, PROBED)
     return [place * images // count for place in range(count)]
+
+
+def probed_points(points: int) -> list[int]:
+    """The middles of equal parts of the points: all of four."""
+    return [(2 * part + 1) * points // (2 * PROBED_POINTS) for part in range(PROBED_POINTS)]
 
 
 def other_captions(prompts: Sequence[str]) -> list[int] | None:
@@ -51,13 +57,15 @@ class Probes:
         Of each held-out image, by band, of each training image, of some held-out images with another caption and with their own; the last
         two are empty where all captions are one.
         """
+        points = probed_points(self.heldout.points)
         table = self.heldout.table(state, model=model)  # (N, K)
-        found = {"losses": _means(table), "bands": _bands(table), "trained": _means(self.trained.table(state, model=model))}
+        trained = self.trained.table(state, model=model, points=points)
+        found = {"losses": _means(table), "bands": _bands(table), "trained": _means(trained)}
         if self.captions is None:
             return found | {"others": [], "own": []}
         chosen = probed(len(table))
-        others = self.heldout.table(state, model=model, images=chosen, captions=self.captions)
-        return found | {"others": _means(others), "own": _means(table[chosen])}
+        others = self.heldout.table(state, model=model, images=chosen, captions=self.captions, points=points)
+        return found | {"others": _means(others), "own": _means(table[chosen][:, points])}
 
 
 def _means(table: Tensor) -> list[float]:

@@ -85,8 +85,16 @@ class Probe:
     names: Sequence[str]
     points: int  # timesteps an image
 
-    def table(self, state: TrainState, *, model: Any, images: Sequence[int] | None = None, captions: Sequence[int] | None = None) -> Tensor:
-        """The loss of each image at each of its points, (N, K) on the CPU; of these images alone where they are given.
+    def table(
+        self,
+        state: TrainState,
+        *,
+        model: Any,
+        images: Sequence[int] | None = None,
+        captions: Sequence[int] | None = None,
+        points: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The loss of each image at each of its points, (N, K) on the CPU; of these images and points alone where they are given.
 
         `captions`: for each image of the set the one whose caption it is measured with; None: its own.
         """
@@ -94,16 +102,15 @@ class Probe:
 
         shapes, chosen = self.latents.shapes, range(len(self.sha256s)) if images is None else images
         of = range(len(self.sha256s)) if captions is None else captions
-        pairs = [
-            (image, point) for shape in dict.fromkeys(shapes) for image in chosen if shapes[image] == shape for point in range(self.points)
-        ]
+        wanted = range(self.points) if points is None else points
+        pairs = [(image, point) for shape in dict.fromkeys(shapes) for image in chosen if shapes[image] == shape for point in wanted]
         width = max(state.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
         table = torch.empty(len(self.sha256s), self.points, dtype=torch.float64)
         with state.evaluating(), torch.no_grad():
             for same in _of_one_size(pairs, shapes, width):
                 rows, columns = zip(*same, strict=True)
                 table[list(rows), list(columns)] = self._losses(state, model, same, of).double().cpu()
-        return table[list(chosen)]
+        return table[list(chosen)][:, list(wanted)]
 
     def _losses(self, state: TrainState, model: Any, pairs: Sequence[tuple[int, int]], captions: Sequence[int]) -> Tensor:
         import torch

@@ -17,13 +17,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry.family import Family
+from registry.formats.hashing import value_sha256
 from registry.parts import Conditioning, Parts
-from train.config import Precision, TrainConfig
+from train.config import Precision, TrainConfig, to_plain
 from train.loop.pace import times_due
-from train.loop.probes import PROBED
+from train.loop.probes import PROBED, PROBED_POINTS
 from train.loop.validation import points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
@@ -95,7 +96,7 @@ def estimate(
     process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
     if parts.device.type != "meta":
         return Estimate(memory, None, None, process=process)
-    traced = _traces(family, parts, config, targets, precision, side)
+    traced = _kept_traces(family, parts, config, targets, precision, side)
     if traced is None:
         return Estimate(memory, None, None, process=process)
     encoders = sum(memory[name] for name in parts.text_encoders)
@@ -142,8 +143,8 @@ def _seconds(
     saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
     prompts = len(config.preview.prompts or [])
     forward = speed.seconds(traced.forward)  # of WIDTH images
-    measures = heldout + min(heldout, PROBED) + min(trained, PROBED)  # own captions, others, training images
-    passes = math.ceil(measures * points_of(heldout) / WIDTH) if heldout else 0
+    probes = (min(heldout, PROBED) + min(trained, PROBED)) * PROBED_POINTS  # with other captions, and of training images
+    passes = math.ceil((heldout * points_of(heldout) + probes) / WIDTH) if heldout else 0
     drawing = prompts * ((config.preview.steps or 0) * forward / WIDTH * (2 if guided else 1) + speed.seconds(traced.decode))
     encoding = (trained + heldout) * (speed.seconds(traced.encode) + speed.seconds(traced.prompt))
     return {
@@ -152,6 +153,42 @@ def _seconds(
         "previews": drawing * (times_due(0, steps, [drawn]) + 1),
         "start and proof": encoding + 2 * loaded / LOADED_A_SECOND + LIBRARIES_SECONDS,
     }
+
+
+TRACED: dict[str, _Traces] = {}  # of this process, by all that a trace depends on: the runs of a sweep plan the same model again
+MOST_TRACED = 64
+
+
+def _kept_traces(
+    family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
+) -> _Traces | None:
+    """The traces, made once for a model and the settings that they depend on."""
+    key = value_sha256(
+        {
+            "family": [family.name, family.encoding_version],
+            "modules": {name: _structure(module) for name, module in _modules(parts).items()},
+            "prompt_chunks": parts.prompt_chunks,
+            "settings": [to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip],
+            "targets": targets if isinstance(targets, str) else list(targets),
+            "precision": precision.name,
+            "resolution": resolution,
+        }
+    )
+    if key not in TRACED and (found := _traces(family, parts, config, targets, precision, resolution)) is not None:
+        TRACED[key] = found
+        for old in list(TRACED)[:-MOST_TRACED]:
+            del TRACED[old]
+    return TRACED.get(key)
+
+
+def _modules(parts: Parts) -> dict[str, Module]:
+    return {"denoiser": parts.denoiser, "vae": parts.vae, **parts.text_encoders}
+
+
+def _structure(module: Module) -> list[Any]:
+    """A module's class, config, and its weights' names, shapes and dtypes."""
+    weights = [(name, list(weight.shape), str(weight.dtype)) for name, weight in module.state_dict().items()]
+    return [type(module).__name__, str(getattr(module, "config", "")), weights]
 
 
 def _traces(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from train.config import Precision
@@ -38,8 +39,12 @@ class Speed:
         return found.operations / self.operations + found.moved / self.bytes + found.calls * self.overhead
 
 
+@lru_cache(maxsize=8)
 def measure_speed(device: torch.device, precision: Precision) -> Speed:
-    """The speed of a CPU, from half a second of small computations; of a GPU its rate alone, as its calls overlap with the work."""
+    """The speed of a CPU, from half a second of small computations; of a GPU its rate alone, as its calls overlap with the work.
+
+    Measured once a process.
+    """
     rate = products_a_second(device, precision)
     if device.type != "cpu":
         return Speed(rate * EFFICIENCY, float("inf"), 0.0)
