@@ -174,6 +174,8 @@ def _done(curves: _Curves, style: StyleCurve | None) -> Judgement:
     text = f"done: the held-out loss is {curves.loss(best):.4f} at step {best} (the base's is {curves.loss(0):.4f})"
     if style is None:
         return Judgement("done", text, (best, best))
+    if style.covered(style.nearest) <= 0:
+        return Judgement("done", f"{text}; no step's previews are nearer to the held-out images in style than the base's", (best, best))
     reached = style.reached
     way = f"the previews' style is {style.covered(style.nearest):.0%} of the way to the held-out images at step {style.nearest}"
     low, high = sorted((best, reached))

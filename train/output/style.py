@@ -50,7 +50,9 @@ class StyleCurve:
 
     @property
     def reached(self) -> int:
-        """The first step that is almost as near as the nearest."""
+        """The first step that is almost as near as the nearest; the nearest where no step is nearer than the base."""
+        if self.covered(self.nearest) <= 0:
+            return self.nearest
         return next(step for step in sorted(self.distances) if self.covered(step) >= REACHED * self.covered(self.nearest))
 
 

@@ -62,6 +62,15 @@ def test_content_and_style_that_disagree_give_a_range() -> None:
     assert "89% of the way to the held-out images at step 400, 48% at step 100. Choose between step 100 and step 300" in found.sentence
 
 
+def test_a_style_that_comes_no_nearer_is_said_so() -> None:
+    found = judge(history((0.60, 0.55), (0.61, 0.54), (0.62, 0.53)), lr=1e-3, style=StyleCurve(1.0, {100: 1.25, 200: 1.5}))
+    assert (
+        found is not None
+        and found.steps == (100, 100)
+        and "no step's previews are nearer to the held-out images in style" in found.sentence
+    )
+
+
 def test_one_held_out_image_cannot_tell() -> None:
     one = history((0.8, 0.8), (0.7, 0.7))
     for measured in (one.before, *one.heldout):

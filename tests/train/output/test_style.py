@@ -37,3 +37,5 @@ def test_a_base_that_draws_like_the_held_out_images_has_no_curve() -> None:
 def test_almost_as_near_as_the_nearest_is_reached() -> None:
     curve = StyleCurve(10.0, {10: 8.0, 20: 3.0, 30: 2.5, 40: 2.4})
     assert (curve.nearest, curve.reached, curve.covered(20)) == (40, 20, 0.7)
+    away = StyleCurve(1.0, {10: 1.25, 20: 1.5})
+    assert (away.nearest, away.reached, away.covered(10)) == (10, 10, -0.25)
