@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused, understood
 from registry.home import expanded
+from registry.plain_values import from_json
 from train.masks.pixels import IMAGENET, Input, chosen, probabilities
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def _transformers(place: Path, given: ModelOptions) -> Segmenter:
     import transformers
 
     plain = _json(place / "config.json")
-    architecture = str((plain.get("architectures") or ["none"])[0])
+    with understood(place / "config.json"):
+        architecture = str((plain.get("architectures") or ["none"])[0])
     kind = getattr(transformers, architecture, None)
     if kind is None:
         why = " needs code of its own, which is not run" if plain.get("auto_map") else " is no class of this version of transformers"
@@ -111,7 +112,10 @@ def _transformers(place: Path, given: ModelOptions) -> Segmenter:
         mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def input_of(image: Image) -> Input:
-        return Input(*_size(image, given.size or own.get("size") or SIDE), tuple(mean), tuple(deviation))
+        return Input(*_size(image, given.size or own.get("size") or SIDE), tuple(map(float, mean)), tuple(map(float, deviation)))
+
+    with understood(place / "preprocessor_config.json"):  # before the first image
+        input_of(_tried())
 
     return Segmenter(names, tuple(chosen(given.labels, names)), input_of, scores, are_shares=True)
 
@@ -133,11 +137,17 @@ def shares_of(answer: Any) -> Any:
     return logits.sigmoid() if len(logits) == 1 else logits.softmax(0)
 
 
+def _tried() -> Image:
+    from PIL import Image
+
+    return Image.new("RGB", (SIDE, SIDE))
+
+
 def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     with understood(file):
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = from_json(file.read_bytes())
     if not isinstance(plain, dict):
         raise Refused(f"{file} does not hold settings.")
     return plain

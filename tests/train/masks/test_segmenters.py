@@ -68,3 +68,11 @@ def test_what_is_no_segmenter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
     with pytest.raises(Refused, match="BertModel is no segmentation model"):
         open_segmenter(str(tmp_path / "bert"), ModelOptions())
+
+
+@pytest.mark.parametrize("settings", [{"size": {"height": "many", "width": 1}}, {"image_mean": ["grey"]}, [1]])
+def test_settings_that_cannot_be_understood_are_refused_before_the_first_image(settings: object, tmp_path: Path) -> None:
+    folder = tiny_segformer(tmp_path / "model")
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(Refused, match=r"preprocessor_config\.json"):
+        open_segmenter(str(folder), ModelOptions())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
+from registry.plain_values import from_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,10 +30,11 @@ def faults_of_model(path: Path) -> list[str]:
         return [f"{path}: has no config.json. Expected a model of transformers (config.json), or a tagger (model.onnx, selected_tags.csv)"]
     faults = []
     try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        plain = from_json(config.read_bytes())
+    except (OSError, ValueError) as error:
         return [f"{config} cannot be read ({error})"]
-    if kind not in _known_types():
+    kind = plain.get("model_type") if isinstance(plain, dict) else None
+    if not isinstance(kind, str) or kind not in _known_types():
         faults.append(f"{config}: model_type is {kind!r}, which transformers has no image-to-text model for")
     if not any(file for pattern in WEIGHTS for file in path.glob(pattern)):
         faults.append(f"{path}: has no weights ({', '.join(WEIGHTS)})")

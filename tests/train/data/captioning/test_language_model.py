@@ -161,6 +161,13 @@ def test_a_prompt_is_continued(built: dict[str, tuple[Path, Any]], name: str) ->
 
 def test_what_is_missing_is_all_named(built: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     assert "has no config.json" in faults_of(tmp_path, CaptionerOptions())[0]
+    for text, words in (
+        ("[" * 100_000, "nested too deeply"),
+        ('{"model_type": ["blip"]}', "model_type is ['blip']"),
+        ("[]", "model_type is None"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        assert words in faults_of(tmp_path, CaptionerOptions())[0]
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     assert [fault.partition(":")[2][:20] for fault in faults_of(tmp_path, CaptionerOptions(general=0.5))][1:4] == [
         " has no weights (*.s",
