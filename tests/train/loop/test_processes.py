@@ -39,6 +39,7 @@ def two_processes(config: TrainConfig, tmp_path: Path) -> dict[str, torch.Tensor
 
 
 def agree(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys() and any(bool(tensor.any()) for tensor in one.values())
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)  # sums in another order; Adam's steps are of size 1e-2
 
