@@ -75,3 +75,23 @@ def prepared(store: Store, tmp_path: Path) -> Callable[[TrainConfig], Any]:
         return prepare(made, folder, make_accelerator(made), report=silent, out=lambda _line: None)
 
     return make
+
+
+def stopped(config: TrainConfig, store: Store, *, at: int) -> Path:
+    """The folder of a run that a fault of its own ends in step `at`, from 0; it can be resumed."""
+    from train import run
+    from train.loop import step
+
+    honest = step.TrainState.step
+
+    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
+        if number == at:
+            raise ZeroDivisionError
+        return honest(self, number)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(step.TrainState, "step", dies)
+        with pytest.raises(ZeroDivisionError):
+            run.run(config, store)
+    (folder,) = (entry for entry in (Path(config.out) / str(config.name)).iterdir() if not entry.name.startswith("."))
+    return folder

@@ -14,6 +14,7 @@ from registry.errors import Refused
 from registry.progress import silent
 from registry.store import Store
 from tests import tiny
+from tests.train.conftest import stopped
 from train import run
 from train.config import CheckpointConfig, DataConfig, LoraConfig, PreviewConfig, TrainConfig
 from train.loop import checkpoint
@@ -65,20 +66,7 @@ def test_a_run_of_long_captions_is_saved_and_resumed_to_the_bit(
         "preview": PreviewConfig(prompts=["a disc"], steps=2, guidance=4.0),
     }
     straight = run.run(settings(out=str(tmp_path / "straight"), **given), store)
-    from train.loop import step
-
-    honest = step.TrainState.step
-
-    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
-        if number == 3:
-            raise ZeroDivisionError
-        return honest(self, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "step", dies)
-        with pytest.raises(ZeroDivisionError):
-            run.run(settings(out=str(tmp_path / "stopped"), **given), store)
-    (folder,) = (entry for entry in (tmp_path / "stopped" / "discs").iterdir() if not entry.name.startswith("."))
+    folder = stopped(settings(out=str(tmp_path / "stopped"), **given), store, at=3)
     assert checkpoint.newest(folder, print) is not None
     with pytest.raises(Refused, match=r"prompt_chunks \(2 -> 1\)"):
         run.resume(folder, {"prompt_chunks": 1}, store)

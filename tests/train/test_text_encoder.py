@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from registry.store import Store
 from tests import tiny
+from tests.train.conftest import stopped
 from train import run
 from train.config import CheckpointConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
 from train.run_types import Outcome
@@ -52,22 +53,9 @@ def test_plain_diffusers_takes_both_parts(family: str, encoders: int, settings: 
 def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.loop import step
-
     given = {"steps": 6, "checkpoint": CheckpointConfig(every=3), "lora": LORA, "optim": OptimConfig(lr=1e-2, text_lr=1e-3)}
     straight = run.run(settings(out=str(tmp_path / "straight"), **given), store)
-    honest = step.TrainState.step
-
-    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
-        if number == 4:
-            raise ZeroDivisionError
-        return honest(self, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "step", dies)
-        with pytest.raises(ZeroDivisionError):
-            run.run(settings(out=str(tmp_path / "stopped"), **given), store)
-    (folder,) = (tmp_path / "stopped" / "discs").iterdir()
+    folder = stopped(settings(out=str(tmp_path / "stopped"), **given), store, at=4)
     outcome = run.resume(folder, {}, store)
     first, second = load_file(folder_of(straight)), load_file(folder_of(outcome))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

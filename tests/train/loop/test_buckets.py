@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from registry.store import Store
 from tests import tiny
-from tests.train.loop.test_resume import only_run
+from tests.train.conftest import stopped
 from train import run
 from train.config import CheckpointConfig, DataConfig, TrainConfig, to_yaml
 from train.data.dataset import Sample
@@ -77,23 +77,10 @@ def _weighing(sample: Sample, weight: float) -> Sample:
 def test_a_stop_and_the_cache_change_no_bit(
     mixed: Path, settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.loop import step
-
     every = CheckpointConfig(every=3)
     data = DataConfig(path=str(mixed))
     straight = run.run(settings(data=data, accumulate=2, steps=6, out=str(tmp_path / "straight"), checkpoint=every), store)
-    honest = step.TrainState.step
-
-    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
-        if number == 4:
-            raise ZeroDivisionError
-        return honest(self, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "step", dies)
-        with pytest.raises(ZeroDivisionError):
-            run.run(settings(data=data, accumulate=2, steps=6, out=str(tmp_path / "stopped"), checkpoint=every), store)
-    folder = only_run(tmp_path / "stopped")
+    folder = stopped(settings(data=data, accumulate=2, steps=6, out=str(tmp_path / "stopped"), checkpoint=every), store, at=4)
     run.resume(folder, {"data.memory": 0.0}, store)
     one, two = (load_file(place / "discs.safetensors") for place in (straight.folder, folder))
     assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)

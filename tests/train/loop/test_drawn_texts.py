@@ -11,7 +11,7 @@ import torch
 from registry.errors import Faults, Refused
 from registry.store import Store
 from tests.tiny import tiny_dataset
-from tests.train.loop.test_resume import only_run
+from tests.train.conftest import stopped
 from train import run
 from train.config import CheckpointConfig, DataConfig, LoraConfig, TrainConfig
 from train.data.dataset import Sample
@@ -74,20 +74,7 @@ def test_stopped_with_all_of_it_drawn_a_run_ends_the_same(
         return settings(steps=6, data=data, lora=lora, out=str(tmp_path / place), checkpoint=CheckpointConfig(every=2))
 
     straight = run.run(config("straight"), store)
-    from train.loop import step
-
-    honest = step.TrainState.step
-
-    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
-        if number == 3:
-            raise ZeroDivisionError
-        return honest(self, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "step", dies)
-        with pytest.raises(ZeroDivisionError):
-            run.run(config("stopped"), store)
-    folder = only_run(tmp_path / "stopped")
+    folder = stopped(config("stopped"), store, at=3)
     torch.manual_seed(123)
     run.resume(folder, {}, store)
     for name in ("discs.safetensors", "checkpoints/step-000006/adapter.safetensors"):

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from registry.errors import Faults, NotFound, Refused
 from registry.store import Store
-from tests.train.conftest import short_run
+from tests.train.conftest import short_run, stopped
 from train import run
 from train.config import CheckpointConfig, HeldoutConfig, LoraConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
 from train.loop import checkpoint
@@ -60,20 +60,7 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")  # 2026-01-01: runs of two days differ in the day alone
     straight = run.run(settings(steps=6, out=str(tmp_path / "straight"), checkpoint=CheckpointConfig(every=3)), store)
-    from train.loop import step
-
-    honest = step.TrainState.step
-
-    def dies(self: step.TrainState, number: int) -> step.StepMetrics:
-        if number == 4:
-            raise ZeroDivisionError
-        return honest(self, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(step.TrainState, "step", dies)
-        with pytest.raises(ZeroDivisionError):
-            run.run(settings(steps=6, out=str(tmp_path / "stopped"), checkpoint=CheckpointConfig(every=3)), store)
-    folder = only_run(tmp_path / "stopped")
+    folder = stopped(settings(steps=6, out=str(tmp_path / "stopped"), checkpoint=CheckpointConfig(every=3)), store, at=4)
     assert not (folder / "result.json").exists()
     torch.manual_seed(123)  # whatever the process did before
     outcome = run.resume(folder, {}, store)
