@@ -123,22 +123,20 @@ def _measured(history: History | None) -> Iterator[Chart]:
         yield Chart(key="heldout_bands", title="Held-out loss by timestep band", about=about, lines=(*lines, level))
     shares = [row for row in rows if row.get("others")]
     if shares and history.before.get("others"):
-        points = []
+        shown: list[Point] = []
         for row in [{"step": 0, **history.before}, *shares]:
             found = difference(row["others"], row["own"])
-            points.append((float(row["step"]), found.mean, found.low, found.high))
+            shown.append((float(row["step"]), found.mean, found.low, found.high))
         about = "Loss with another image's caption minus that with its own: 0 where captions are not used. The band is its 95 % interval."
-        level = _level("base", prompt_share(history.before), points)
-        yield Chart(key="prompt_share", title="The prompt's share", about=about, lines=(Line(name="share", points=tuple(points)), level))
+        level = _level("base", prompt_share(history.before), shown)
+        yield Chart(key="prompt_share", title="The prompt's share", about=about, lines=(Line(name="share", points=tuple(shown)), level))
 
 
 def _style(style: StyleCurve | None) -> Chart | None:
     if style is None:
         return None
     points: list[Point] = [(0.0, style.base, None, None), *((float(step), far, None, None) for step, far in style.distances.items())]
-    about = (
-        "Distance of the previews to the held-out images in lightness, contrast, colour and edges, in deviations of the held-out images."
-    )
+    about = "Distance of the previews to the held-out images in lightness, contrast, colour and edges, in deviations of these."
     lines = (Line(name="previews", points=tuple(points)), _level("base", style.base, points))
     return Chart(key="style", title="Style distance", about=about, lines=lines)
 

@@ -23,7 +23,7 @@ GREY = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest of several images: its place among them, the bits of the hash that differ, the mean difference of small copies (of 255)."""
+    """The nearest of several images: its place, the bits of the hash that differ, the mean difference of small copies (of 255)."""
 
     place: int
     bits: int

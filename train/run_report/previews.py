@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,9 +112,9 @@ class Embedded:
         return self._places[uri]
 
 
-def cards(rows: Sequence[PreviewRow], steps: Sequence[int], trained: Sequence[SetImage], embedded: Embedded) -> list[Mapping[str, Any]]:
+def cards(rows: Sequence[PreviewRow], steps: Sequence[int], trained: Sequence[SetImage], embedded: Embedded) -> list[dict[str, Any]]:
     """What the page's script shows of each prompt: an image a step, None where it was not drawn."""
-    found = []
+    found: list[dict[str, Any]] = []
     for row in rows[:PROMPTS]:
         images = {one.step: one for one in row.images}
         found.append({"prompt": row.prompt, "seed": row.seed, "images": [_cell(images.get(step), trained, embedded) for step in steps]})

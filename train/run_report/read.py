@@ -65,7 +65,10 @@ class RunFiles:
 
 
 def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFiles:
-    """What a run folder holds; `result` is that of a run that has not written it yet. Raises NotFound, and Refused for another folder or for files that are damaged."""
+    """What a run folder holds; `result` is that of a run that has not written it yet.
+
+    Raises NotFound, and Refused for another folder or for files that are damaged.
+    """
     folder = folder.absolute()
     if not folder.is_dir():
         raise NotFound(f"{folder}: there is no such folder. Give a run folder of loraloom train: runs/<name>/<stamp>.")
@@ -81,9 +84,7 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
         raise BadFile(folder / run_folder.INPUTS, "damaged", "it does not hold a run's inputs. Was it edited? Copy it from the run again.")
     if result is None:
         result = _object(folder / run_folder.RESULT, missing, "the result: the run is not finished, or was stopped")
-    plan = _object(
-        folder / run_folder.PLAN, missing, "the plan: the run began before plans were kept, so that buckets and notes are unknown"
-    )
+    plan = _object(folder / run_folder.PLAN, missing, "the plan, and with it buckets and notes: the run is from before plans were kept")
     previews = preview_files(folder)
     if not previews:
         missing.append("images by step: the run drew no previews (preview.prompts, preview.every)")

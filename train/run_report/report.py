@@ -105,9 +105,7 @@ def make_report(folder: Path, *, result: Mapping[str, Any] | None = None, report
     missing += notes
     style = style_of(rows, heldout)
     if style is None and images:
-        missing.append(
-            "the style curve: it needs two held-out images, and previews of the base that are further from them than one of them is"
-        )
+        missing.append("the style curve: it needs two held-out images, and previews of the base that are unlike them")
     probes = [run.trained[place] for place in probed(len(run.trained))]
     losses = image_losses(run.history, run.heldout, probes) if run.history else []
     if run.history is not None and not losses:
@@ -128,28 +126,30 @@ def make_report(folder: Path, *, result: Mapping[str, Any] | None = None, report
 
 def _verdict(run: RunFiles, style: StyleCurve | None) -> RunVerdict | None:
     """The verdict of the result; of a run without one, what its measurements come to so far."""
-    said = (run.result or {}).get("verdict")
-    if is_of(said, dict[str, Any]) and is_of(said.get("sentence"), str):
+    said: Any = (run.result or {}).get("verdict")
+    if isinstance(said, dict) and isinstance(said.get("sentence"), str):
         steps = said.get("steps")
-        span = (steps[0], steps[1]) if is_of(steps, list[int]) and len(steps) == 2 else None
+        span = (steps[0], steps[1]) if isinstance(steps, list) and is_of(steps, list[int]) and len(steps) == 2 else None
         return RunVerdict(sentence=said["sentence"], steps=span, kind=str(said.get("kind")), final=True)
     if run.history is None or not run.history.heldout:
         return None
     found = judge(run.history, lr=run.config.optim.lr, style=style)
-    return found and RunVerdict(sentence=found.sentence, steps=found.steps, kind=found.kind, final=run.result is not None)
+    if found is None:
+        return None
+    return RunVerdict(sentence=found.sentence, steps=found.steps, kind=found.kind, final=run.result is not None)
 
 
 def _sentences(run: RunFiles) -> Sequence[str]:
     """What the run said at its end; of one that did not keep it, the held-out result."""
-    said = (run.result or {}).get("sentences")
-    if is_of(said, list[str]):
-        return list(said)
+    result: Mapping[str, Any] = run.result or {}
+    if isinstance(result.get("sentences"), list):
+        return [str(sentence) for sentence in result["sentences"]]
     if run.history is None:
         return []
     last = max((int(row["step"]) for row in run.history.heldout), default=0)
     found = verdict_of(run.history, last)
-    used = (run.result or {}).get("adapter_step")
-    return [] if found is None else list(found.sentences(str(run.config.name), used if is_of(used, int) else last))
+    used = result.get("adapter_step")
+    return [] if found is None else list(found.sentences(str(run.config.name), used if isinstance(used, int) else last))
 
 
 def _spectrum(run: RunFiles, missing: list[str]) -> AdapterSpectrum | None:
@@ -173,11 +173,9 @@ def facts_of(found: RunReport) -> list[tuple[str, str]]:
     rows = [("adapter", str(result["adapter"]))] if "adapter" in result else []
     rows += [("base", f"{base.get('name')} ({base.get('family')}), sha256 {str(base['sha256'])[:12]}")]
     rows += [("images", f"{counted(len(run.trained), 'image')} trained, {len(run.heldout)} held out")]
-    seconds = result.get("seconds")
-    took = f" in {seconds / 60:.1f} min" if is_of(seconds, float) else ""
+    seconds, count = result.get("seconds"), plan.get("parameters")
+    took = f" in {seconds / 60:.1f} min" if isinstance(seconds, (int, float)) else ""
     rows += [("steps", f"{run.last_step} of {config.steps}, {config.batch_size} x {config.accumulate} images each{took}")]
-    layers = (
-        f" on {plan['layers']} layers, {plan['parameters']:,} weights" if is_of(plan.get("parameters"), int) and "layers" in plan else ""
-    )
+    layers = f" on {plan.get('layers')} layers, {count:,} weights" if isinstance(count, int) else ""
     rows += [("adapter's kind", f"{config.lora.kind}, rank {config.lora.rank}, alpha {config.alpha:g}{layers}")]
     return [*rows, ("learning rate", f"{config.optim.lr:g}, {config.optim.name}, {config.schedule.name}"), ("folder", str(run.folder))]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST = 1000  # images that are read; of a larger set so many, evenly
+Files = Sequence[Mapping[str, Any]]  # rows of inputs.json
 KEPT = 512  # pixels of the long side that are kept of an image
 
 
@@ -34,15 +35,13 @@ class SetImage:
     image: Image
 
 
-def training_images(
-    config: TrainConfig, files: Sequence[Mapping[str, Any]], *, report: Report = silent
-) -> tuple[list[SetImage], list[str]]:
+def training_images(config: TrainConfig, files: Files, *, report: Report = silent) -> tuple[list[SetImage], list[str]]:
     """The training images that are still there, and a line on those that are not."""
     subsets = subsets_of(config.data, config.data.path).sets if _has_set(config) else []
     return _read(files, list(_folders(subsets)), "training images", report)
 
 
-def heldout_images(config: TrainConfig, files: Sequence[Mapping[str, Any]], *, report: Report = silent) -> tuple[list[SetImage], list[str]]:
+def heldout_images(config: TrainConfig, files: Files, *, report: Report = silent) -> tuple[list[SetImage], list[str]]:
     """The held-out images that are still there, and a line on those that are not."""
     subsets = subsets_of(config.data, config.data.path).sets if _has_set(config) else []
     given = config.heldout.path
@@ -62,9 +61,7 @@ def _folders(subsets: Sequence[Subset]) -> Iterator[tuple[str, Path]]:
             yield subset.prefix, folder
 
 
-def _read(
-    files: Sequence[Mapping[str, Any]], folders: Sequence[tuple[str, Path]], what: str, report: Report
-) -> tuple[list[SetImage], list[str]]:
+def _read(files: Files, folders: Sequence[tuple[str, Path]], what: str, report: Report) -> tuple[list[SetImage], list[str]]:
     chosen = files if len(files) <= MOST else [files[place * len(files) // MOST] for place in range(MOST)]
     found: list[SetImage] = []
     gone: list[str] = []

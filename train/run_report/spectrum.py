@@ -95,9 +95,8 @@ def spectrum_of(path: Path) -> AdapterSpectrum | None:
     if not groups:
         return None
     found = tuple(_group(name, layers) for name, layers in groups.items())
-    return AdapterSpectrum(
-        file=path, groups=found, whole=_group("all", [one for several in groups.values() for one in several]), left_out=left
-    )
+    every = [layer for layers in groups.values() for layer in layers]
+    return AdapterSpectrum(file=path, groups=found, whole=_group("all", every), left_out=left)
 
 
 def _values(module: Module, path: Path) -> Tensor | None:

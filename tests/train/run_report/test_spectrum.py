@@ -15,7 +15,7 @@ LAYER = "unet.down_blocks.{}.attentions.0.transformer_blocks.0.attn1.to_q"
 
 def adapter(folder: Path, layers: dict[str, tuple[torch.Tensor, torch.Tensor]], alpha: float) -> Path:
     """A LoRA file of factors (up, down), with an alpha."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, (up, down) in layers.items():
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up, f"{name}.alpha": torch.tensor(alpha)}
     path = folder / "adapter.safetensors"
@@ -34,13 +34,13 @@ def test_values_are_those_of_the_whole_delta(tmp_path: Path) -> None:
     assert found.whole.directions == int((energy < 0.9).sum()) + 1 and found.whole.half == pytest.approx(energy[1], rel=1e-5)
 
 
-@pytest.mark.parametrize(("values", "words"), [((3.0, 1.0, 0.01, 0.01), "larger than is used"), ((1.0, 1.0, 1.0, 1.0), "is in use")])
+@pytest.mark.parametrize(("values", "words"), [((4.0, 1.0, 0.01, 0.01), "larger than is used"), ((1.0, 1.0, 1.0, 1.0), "is in use")])
 def test_a_rank_that_is_not_used_is_said(tmp_path: Path, values: tuple[float, ...], words: str) -> None:
-    """90 % of 9 + 1 lies in the first value; of four equal ones in all four."""
+    """90 % of 16 + 1 lies in the first value; of four equal ones in all four."""
     factors = torch.eye(6)[:, :4] * torch.tensor(values), torch.eye(4, 5)
     found = spectrum_of(adapter(tmp_path, {LAYER.format(number): factors for number in (0, 1)}, alpha=4.0))
     assert found is not None and words in found.sentence() and found.whole.layers == 2
-    assert found.whole.directions == (1 if values[0] == 3.0 else 4)
+    assert found.whole.directions == (1 if values[0] == 4.0 else 4)
     assert found.whole.norm == pytest.approx((2 * sum(value**2 for value in values)) ** 0.5)
 
 
