@@ -1,7 +1,7 @@
 """Every optimizer stopped and resumed on a small weight, as the plan tries it; and classes that a resume would change."""
 
-import io
 import importlib.util
+import io
 from collections.abc import Callable
 from typing import Any
 

@@ -22,7 +22,11 @@ from train.objective.weighting import WEIGHTINGS
 Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
 FLOW_ONLY = ("cosmap", "sigma_sqrt", "bell")  # weightings
-SCHEDULED = [{"loss": loss, "params": {"schedule": schedule}} for loss in ("huber", "pseudo_huber", "pseudo_smooth_l1") for schedule in ("exponential", "snr")]
+SCHEDULED = [
+    {"loss": loss, "params": {"schedule": schedule}}
+    for loss in ("huber", "pseudo_huber", "pseudo_smooth_l1")
+    for schedule in ("exponential", "snr")
+]
 TRIED: list[dict[str, Any]] = [
     *({"weighting": name} for name in WEIGHTINGS),
     *({"timesteps": name} for name in TIMESTEPS),
