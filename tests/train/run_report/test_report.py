@@ -76,7 +76,7 @@ def test_a_stopped_run_from_before_has_a_report_of_what_it_has(copied: Path) -> 
     (copied / "discs.safetensors").unlink()
     found = make_report(copied)
     text = "\n".join(found.missing)
-    assert all(word in text for word in ("the result:", "the plan:", "curves:", "images by step:", "loss of each image", "the spectrum:"))
+    assert all(word in text for word in ("the result:", "the plan, ", "curves:", "images by step:", "loss of each image", "the spectrum:"))
     assert found.charts == () and found.verdict is None and "No verdict" in page(found) and "What is missing" in page(found)
 
 
