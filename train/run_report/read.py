@@ -18,9 +18,11 @@ from train.loop.preview import sample_name
 from train.loop.trackers import METRICS, read_metrics
 from train.output import folder as run_folder
 from train.output.inputs import is_sound
+from train.run_report.judgement_rows import is_judgement
 
 SAMPLE = re.compile(r"step-(\d{6,})-(\d{2,})\.png")
 LARGEST = 1e300  # no NaN, no infinity, and no whole number that no float holds
+JUDGEMENT = "judgement.json"  # what loraloom judge found
 ROOM = 64 << 20  # bytes of one JSON file of a run; those of 100,000 images have 20 MB
 
 
@@ -37,6 +39,7 @@ class RunFiles:
     plan: Mapping[str, Any] | None
     previews: Mapping[tuple[int, int], Path]  # (step, prompt number) -> image; step 0 is the base's
     checkpoints: Mapping[int, Path]  # step -> folder
+    judgement: Mapping[str, Any] | None = None  # of the checkpoints by their images
     missing: tuple[str, ...] = field(default=())
 
     @property
@@ -93,6 +96,9 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
     if not metrics:
         missing.append(f"curves: there is no {METRICS}, or no step in it")
     history = _history(checkpoints, missing)
+    judgement = _object(folder / JUDGEMENT, [], "")
+    if judgement is not None and not is_judgement(judgement):
+        raise BadFile(folder / JUDGEMENT, "damaged", "it is not what loraloom judge writes. Remove it, and judge the run again.")
     return RunFiles(
         folder=folder,
         config=config,
@@ -103,6 +109,7 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
         plan=plan,
         previews=previews,
         checkpoints=checkpoints,
+        judgement=judgement,
         missing=tuple(missing),
     )
 

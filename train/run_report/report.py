@@ -89,6 +89,7 @@ class RunReport:
             "plan": run.plan,
             "inputs": dict(run.inputs),
             "command": command_of(run.config),
+            "judgement": run.judgement,
             "missing": list(self.missing),
         }
 
