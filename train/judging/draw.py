@@ -64,7 +64,7 @@ def plan_drawing(run: RunFiles, prompts: Sequence[str], name: str, store: Store,
 
 def drawn(drawing: Drawing, store: Store, *, report: Report = silent) -> tuple[dict[int, list[list[Image]]], Path]:
     """(images by step, each a list of seeds for each prompt; the grid's folder). Raises JobFailed where a cell cannot be drawn."""
-    from PIL import Image as images
+    from PIL.Image import open as open_image
 
     outcome = draw_plan(drawing.planned, store, report=report)
     cells = cells_of(store)
@@ -73,7 +73,7 @@ def drawn(drawing: Drawing, store: Store, *, report: Report = silent) -> tuple[d
         stored = cells.get(cell.render.key())
         if stored is None:
             raise JobFailed(f"An image could not be drawn: {dict(cell.values)}. {outcome.folder} has the reason.")
-        with images.open(io.BytesIO(stored.png)) as image:
+        with open_image(io.BytesIO(stored.png)) as image:
             found.append(image.convert("RGB"))
     places = {cell.place: image for cell, image in zip(drawing.planned.cells, found, strict=True)}
     axes = [dimension.name for dimension in drawing.planned.layout.dimensions]
@@ -93,6 +93,4 @@ def check_drawable(run: RunFiles) -> None:
     if not run.checkpoints:
         raise Refused(f"{run.folder} has no checkpoints to compare. Train it on: loraloom train resume={run.folder}")
     if run.config.objective.name == "slider":
-        raise Refused(
-            f"{run.folder} trained a slider: it has no held-out images to come near to. Draw it: loraloom grid axes.weight=[-1,0,1]"
-        )
+        raise Refused(f"{run.folder} trained a slider, which comes near to no held-out images. Draw it: loraloom grid axes.weight=[-1,0,1]")

@@ -46,11 +46,11 @@ class Judging:
         both = [self.own.planned, *([self.generic.planned] if self.generic else [])]
         images = sum(grid.distinct for grid in both)
         left = images - sum(grid.stored for grid in both)
-        lines = [
-            f"{len(self.run.checkpoints)} checkpoints and the base: {len(self.own.prompts)} held-out prompts"
-            f"{f' and {len(self.generic.prompts)} generic ones' if self.generic else ''}, {self.own.seeds} seeds: {images} images, {left} to draw",
-            *(f"note: {note}" for note in self.notes),
-        ]
+        other = f" and {len(self.generic.prompts)} generic ones" if self.generic else ""
+        what = (
+            f"{len(self.run.checkpoints)} checkpoints and the base: {len(self.own.prompts)} held-out prompts{other}, {self.own.seeds} seeds"
+        )
+        lines = [f"{what}: {images} images, {left} to draw", *(f"note: {note}" for note in self.notes)]
         return as_lines(lines)
 
 
