@@ -1,10 +1,8 @@
-"""The judgement of real runs: what is drawn and written, what is refused, and a run that learns its images by heart."""
+"""The judgement of real runs: what is drawn and written, and what is refused."""
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,13 +11,10 @@ from registry.errors import Refused
 from registry.store import Store
 from tests.train.conftest import short_run
 from train import run
-from train.config import CheckpointConfig, DataConfig, HeldoutConfig, LoraConfig, OptimConfig, PreviewConfig
-from train.judging.run import judge_run, plan_judging
+from train.config import PreviewConfig
+from train.judging.run import plan_judging
 from train.run_report.page import page
 from train.run_report.report import make_report
-
-ROOT = Path(__file__).resolve().parents[3]
-Settings = Callable[..., Any]
 
 
 def test_a_run_is_judged_by_the_images_of_its_checkpoints(
@@ -47,36 +42,3 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     (folder / "judgement.json").unlink()
     with pytest.raises(Refused, match="no checkpoints to compare"):
         plan_judging(folder, Store(tmp_path / "home"))
-
-
-@pytest.mark.slow
-def test_a_checkpoint_that_learned_its_images_by_heart_copies_them(tmp_path: Path) -> None:
-    """Three drawings, one prompt: the last checkpoint draws them whatever is asked, an early one does not."""
-    folder = tmp_path / "three"
-    folder.mkdir()
-    for name in ("alarm-clock", "fox", "key"):
-        shutil.copy(ROOT / "datasets" / "ink" / f"{name}.png", folder)
-        (folder / f"{name}.txt").write_text("a drawing")
-    store = Store(tmp_path / "home")
-    config = short_run(
-        Path("pocket"),
-        folder,
-        tmp_path / "runs",
-        name="three",
-        data=DataConfig(path=str(folder)),
-        resolution=64,
-        steps=60,
-        batch_size=3,
-        lora=LoraConfig(rank=16),
-        optim=OptimConfig(lr=4e-3),
-        heldout=HeldoutConfig(path=str(ROOT / "datasets" / "ink" / "heldout"), every=60),
-        checkpoint=CheckpointConfig(every=10, keep=6),
-        preview=PreviewConfig(prompts=[], steps=10),
-    )
-    place = run.run(config, store).folder
-    for step in range(20, 60, 10):
-        shutil.rmtree(place / "checkpoints" / f"step-{step:06d}")
-    found, value = judge_run(plan_judging(place, store, prompts=5, seeds=1, generic=()), store)
-    early, late = found.rows
-    assert (early.step, late.step) == (10, 60)
-    assert late.near_bits < early.near_bits - 3 and late.copying and not early.copying, value
