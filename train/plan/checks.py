@@ -113,8 +113,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base:
         attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     slider = attempts(lambda: slider_of(config.objective)) if functions else None
-    dataset = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
-    heldout = attempts(lambda: slider_split(dataset) if slider else choose_split(config, dataset, report)) if dataset else None
+    images = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
+    parted = attempts(lambda: slider_split(images) if slider else choose_split(config, images, report)) if images else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if base and parts and targets:
@@ -125,7 +125,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     training, start = _adapters(config, base, parts, targets[0], store, attempts) if base and parts and targets else (None, None)
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
     drawn = attempts(lambda: drawn_images(config, base, sizes.sides[-1], precision, store)) if base and sizes and precision else None
-    dataset, heldout = attempts(lambda: with_class_images(dataset, heldout, drawn)) or (dataset, heldout)
+    dataset, heldout = attempts(lambda: with_class_images(images, parted, drawn)) or (images, parted)
     sizes_then = sizes or Sizes(sides=config.sides or (512,))
     items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
     attempts(lambda: check_views((*items, *held)))

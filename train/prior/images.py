@@ -37,10 +37,12 @@ def balanced(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     return tuple(sample if is_counted(sample) is more else replace(sample, repeats=sample.repeats * times) for sample in samples)
 
 
-def with_class_images(dataset: ImageSet | None, split: TrainSplit | None, drawn: DrawnImages | None) -> tuple[ImageSet, TrainSplit] | None:
-    """The set and its split with the images that the base draws, in balance. None without a set."""
+def with_class_images(
+    dataset: ImageSet | None, split: TrainSplit | None, drawn: DrawnImages | None
+) -> tuple[ImageSet | None, TrainSplit | None]:
+    """The set and its split with the images that the base draws, in balance; without a set as they are."""
     if dataset is None or split is None:
-        return None
+        return dataset, split
     found = () if drawn is None else drawn.samples()
     return replace(dataset, samples=(*dataset.samples, *found)), replace(split, train=balanced((*split.train, *found)))
 
