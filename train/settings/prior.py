@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from train.settings.rules import Rule, texts
-
-if TYPE_CHECKING:
-    from train.settings.data import DataConfig
 
 MOST = 10_000  # images that the base draws
 
 
-def prior_rules(data: DataConfig) -> Iterator[Rule]:
+class Prior(Protocol):
+    """The settings of data that are read here."""
+
+    prior: str | None
+    prior_prompt: str | None
+    prior_images: int | None
+    prior_weight: float
+    sets: Any
+    wildcards: bool
+
+
+def prior_rules(data: Prior) -> Iterator[Rule]:
     """The rules of data.prior, data.prior_prompt, data.prior_images and data.prior_weight."""
     yield from texts(data, "prior", "prior_prompt")
     count = data.prior_images
