@@ -135,7 +135,10 @@ def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent,
     check_source(config.masks)
     every = Findings(faults=list(parts.faults), notes=list(parts.notes))
     for subset in parts.sets:
-        found = _inspect_one(subset, config, report, measure)
+        if subset.masks is not None:
+            check_source(subset.masks)
+        own = config if subset.masks is None else replace(config, masks=subset.masks)
+        found = _inspect_one(subset, own, report, measure)
         _check_captions(found, config, subset)
         front = f"{subset.prefix}: " if subset.prefix else ""
         every.faults += [front + fault for fault in found.faults]
@@ -173,7 +176,7 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
 def _attach_masks(found: Findings, files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
     if config.masks != "none":
         owners = [Owner(sample.name, sample.size, sample.read, sample.prior) for sample in found.samples]
-        read = read_masks(owners, files, config.masks)
+        read = read_masks(owners, files, config.masks, several=any(sample.set for sample in found.samples))
         found.samples = [replace(sample, mask=mask) for sample, mask in zip(found.samples, read.masks, strict=True)]
         found.faults += read.faults
         found.notes += read.notes

@@ -13,6 +13,7 @@ from train.config import DataConfig
 from train.data.images import holds_images, is_image, unread_reason
 from train.data.metadata import METADATA
 from train.data.wording import counted, names_of
+from train.masks.files import SOURCES
 from train.settings.sets import MOST, Subset, subsets
 
 KOHYA = re.compile(r"(?P<repeats>\d+)_(?P<word>.*)")  # sd-scripts: the word is its class token
@@ -51,7 +52,8 @@ def with_prior(found: Subsets, config: DataConfig) -> Subsets:
 
 def _of_prior(one: Subset, config: DataConfig) -> Subset:
     name = f"{PRIOR}/{one.name}" if one.name else PRIOR
-    return replace(one, name=name, prior=True, word=one.word or config.prior_prompt)
+    masks = None if config.masks in SOURCES else "files"  # the names in a folder of masks are those of the images to learn
+    return replace(one, name=name, prior=True, word=one.word or config.prior_prompt, masks=masks)
 
 
 def heldout_of(subset: Subset) -> Subset | None:

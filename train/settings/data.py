@@ -24,7 +24,7 @@ class DataConfig:
     sets: Any = setting(
         None,
         "several sets in place of data.path: [{path: cats, repeats: 2, weight: 1.0, trigger: sks, prior: false}, ...], all but path"
-        " optional; prior: regularisation images",
+        " optional; prior: regularisation images; masks: in place of data.masks",
     )
     trigger: str | None = setting(
         None,
