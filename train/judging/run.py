@@ -83,7 +83,7 @@ def plan_judging(
 def _few(prompts: Sequence[str], seeds: int) -> list[str]:
     from train.judging.intervals import SMALLEST
 
-    notes = [] if len(prompts) >= SMALLEST else [f"{len(prompts)} prompts are too few for intervals: nothing can be told beyond chance"]
+    notes = [] if len(prompts) >= SMALLEST else [f"{len(prompts)} prompts are too few for intervals: these images cannot tell"]
     return notes if seeds > 1 else [*notes, "one seed: drift has no scale, and is not measured"]
 
 
