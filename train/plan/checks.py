@@ -33,7 +33,7 @@ from train.objective.targets import TARGETS, objective_of
 from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
-from train.plan.optim_notes import check_average
+from train.plan.optim_notes import check_average, check_loraplus
 from train.rate import learning_rate
 from train.slider.dataset import slider_dataset, slider_split
 from train.training_adapter import TrainingAdapter, find_training_adapter
@@ -96,7 +96,8 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    trial = attempts(lambda: try_optimizer(config))
+    attempts(lambda: check_loraplus(config))
+    trial = attempts(lambda: try_optimizer(config)) if not attempts.faults else None
     if trial:
         attempts(lambda: check_average(config, trial))
     attempts(lambda: trackers_of(config.tracker))

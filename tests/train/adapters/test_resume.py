@@ -15,7 +15,7 @@ from tests import tiny
 from tests.train.adapters.test_runs import KINDS
 from tests.train.conftest import short_run
 from train import run
-from train.config import CheckpointConfig, EmaConfig, LoraConfig, TrainConfig
+from train.config import CheckpointConfig, EmaConfig, LoraConfig, OptimConfig, TrainConfig
 from train.execute import make_accelerator
 from train.loop import checkpoint
 from train.loop.prepare import Work, prepare
@@ -49,7 +49,8 @@ def planned(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) 
 def plan_of(planned: Plan, lora: LoraConfig, *, average: bool) -> Plan:
     """The plan with another adapter; images, prompts and order are the same."""
     encoders = ("text_encoder",) if lora.text_encoder else ()
-    config = replace(planned.config, lora=lora, ema=EmaConfig(decay=0.5 if average else None))
+    optim = replace(planned.config.optim, loraplus_lr_ratio=16.0 if lora.text_encoder and lora.kind == "lora" else None)
+    config = replace(planned.config, lora=lora, optim=optim, ema=EmaConfig(decay=0.5 if average else None))
     return replace(planned, config=config, targets=targets_of(SD1, lora.targets), encoders=encoders)
 
 
@@ -84,7 +85,9 @@ def same(one: Any, other: Any) -> bool:
 def test_stopped_and_resumed_is_the_run_in_one_go(kind: str, planned: Plan, settings: Settings, base: Path, tmp_path: Path) -> None:
     if kind == "continued":
         start = tiny.tiny_adapter(base, tmp_path / "first.safetensors", rank=2, strength=0.1)
-        plan = run.plan(settings(lora=LoraConfig(rank=3, alpha=2.0, start=str(start)), steps=STEPS), Store(tmp_path / "home"))
+        lora, optim = LoraConfig(rank=3, alpha=2.0, start=str(start)), OptimConfig(lr=1e-3, loraplus_lr_ratio=8)
+        plan = run.plan(settings(lora=lora, optim=optim, steps=STEPS), Store(tmp_path / "home"))
+        assert "at the end; the up matrices (B) at 8 times that (LoRA+)" in plan.to_text()
     else:
         plan = plan_of(planned, CASES[kind], average=kind in AVERAGED)
     straight = ready(plan, tmp_path / "straight")
