@@ -15,7 +15,7 @@ from tests import tiny
 from tests.train.adapters.test_runs import KINDS
 from tests.train.conftest import short_run
 from train import run
-from train.config import CheckpointConfig, EmaConfig, LoraConfig, OptimConfig, TrainConfig
+from train.config import CheckpointConfig, LoraConfig, OptimConfig, TrainConfig
 from train.execute import make_accelerator
 from train.loop import checkpoint
 from train.loop.prepare import Work, prepare
@@ -24,6 +24,7 @@ from train.lora import targets_of
 from train.output import export
 from train.output.header import write_adapter
 from train.plan.plan import Plan
+from train.settings.ema import EmaConfig
 from train.settings.lora import LoraParams
 
 SD1 = FAMILIES["sd1"]
