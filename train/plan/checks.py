@@ -25,7 +25,7 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
-from train.lora import encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
+from train.lora import check_learns, encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
@@ -219,7 +219,9 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
             " Leave it out."
         )
     targets = targets_of(base.family, config.lora.targets)
-    return targets, matched(parts.denoiser, targets)
+    layers = matched(parts.denoiser, targets)
+    check_learns(parts.denoiser, layers, config.lora)
+    return targets, layers
 
 
 def _check_kind(config: TrainConfig) -> None:
@@ -230,11 +232,13 @@ def _check_kind(config: TrainConfig) -> None:
 
 
 def _check_patterns(base: Base, parts: Parts, config: TrainConfig, layers: list[str]) -> None:
-    """Refuse patterns of ranks that act on no layer."""
+    """Refuse patterns of ranks that act on no layer, and a text encoder's layers that could not learn."""
     names = list(layers)
     for name in learning_encoders(base.family, parts, config):
         encoder = parts.text_encoders[name]
-        names += matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
+        inside = matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
+        check_learns(encoder, inside, config.lora)
+        names += inside
     check_patterns(config.lora, names)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from registry.converting.adapters import plan_adapter, write_planned
+from registry.converting.adapters import AdapterPlan, plan_adapter, write_planned
 from registry.errors import Refused
 from registry.families import FAMILIES
 from registry.family import Family
@@ -33,7 +33,7 @@ KINDS: dict[str, LoraConfig] = {
     "dora": LoraConfig(kind="dora", rank=2),
     "lokr": LoraConfig(kind="lokr", rank=1, params=LoraParams(factor=4)),
     "loha": LoraConfig(kind="loha", rank=2),
-    "oft": LoraConfig(kind="oft", rank=4),
+    "oft": LoraConfig(kind="oft", rank=4, params=LoraParams(block_size=5)),  # 85 outputs of Z-Image's MLP are 5 x 17
 }
 
 
@@ -68,12 +68,15 @@ def test_a_step_of_the_kind_is_in_the_file(kind: str, build: tuple[str, Family, 
     kept = export.proof(family, parts, modules, asked, Prompts(("a cat",)), shape=shape, guidance=1.0)
     assert kept.changed and len(kept.products) == len(layers)
     export.verify(file, family, copy.deepcopy(loaded), kept)
-    other = {"target": "kohya", "family": family.name, "base": Path(folder), "dtype": None}
+
+    def converted() -> AdapterPlan:
+        return plan_adapter(file, tmp_path / "kohya.safetensors", target="kohya", family=family.name, base=Path(folder), dtype=None)
+
     if kind != "dora" and family.name in FUSED:
         with pytest.raises(Refused, match="its layer is fused with others in kohya's files"):
-            plan_adapter(file, tmp_path / "kohya.safetensors", **other)
+            converted()
     else:
-        write_planned(plan_adapter(file, tmp_path / "kohya.safetensors", **other), parents=[])
+        write_planned(converted(), parents=[])
 
 
 def step(family: Family, parts: Parts, weights: list[Any], side: int) -> None:
