@@ -116,9 +116,7 @@ def test_layers_without_a_block_of_outputs_are_refused() -> None:
     net = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 7), "b": torch.nn.Linear(4, 6), "c": torch.nn.Linear(4, 1)})
     check_learns(net, ["b"], LoraConfig(kind="oft", rank=4))  # two blocks of 3
     check_learns(net, ["a", "b", "c"], LoraConfig(kind="lora", rank=4))
-    with pytest.raises(
-        Refused, match=r"the outputs of a \(7\) cannot be cut into blocks of 2 to 4, so nothing .* block_size=7 or more, or"
-    ):
+    with pytest.raises(Refused, match=r"the outputs of a \(7\) cannot be cut into blocks of 2 to 4, so nothing .*block_size=7 or more, or"):
         check_learns(net, ["a", "b"], LoraConfig(kind="oft", rank=4))
     with pytest.raises(Refused, match=r"the outputs of a, c \(1, 7\) .* would learn. Give lora.targets without these layers."):
         check_learns(net, ["a", "c"], LoraConfig(kind="oft", rank=4))
