@@ -58,6 +58,10 @@ class AdapterLayer(nn.Module, ABC):
     def delta(self) -> Tensor:
         """What is added to the weight at strength 1, in its shape, fp32."""
 
+    def delta_norm(self) -> float:
+        """The Frobenius norm of the delta."""
+        return float(self.delta().double().norm())
+
     @abstractmethod
     def file_tensors(self) -> dict[str, Tensor]:
         """Ending of the key -> tensor, all that the delta is made of."""

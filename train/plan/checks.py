@@ -27,6 +27,7 @@ from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
+from train.measures.early_stop import check_early_stop
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
 from train.objective.targets import TARGETS, objective_of
@@ -134,6 +135,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
         attempts(lambda: check_captioning(heldout.train, config.data))
+        attempts(lambda: check_early_stop(config.heldout, len(heldout.heldout)))
     if heldout and config.data.flip is True:
         attempts(lambda: check_flip(heldout.train))
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:

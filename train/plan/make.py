@@ -23,6 +23,8 @@ from train.data.texts.variants import plain_prompt, prompts_of
 from train.environment import environment_notes, processes_of
 from train.loop.pace import times_due
 from train.lora import encoder_targets, matched, parameter_count
+from train.measures.cost import measured_beside
+from train.measures.early_stop import early_stop_notes
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
@@ -76,7 +78,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
-        estimate=_estimated(found, resolved, weights, latents),
+        estimate=_estimated(found, resolved, weights, latents, beside=measured_beside(found.split, heldout_prompts, data)),
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
@@ -142,7 +144,7 @@ def _moments(found: Checked) -> float:
     return found.trial.moments + (found.config.ema.decay is not None)
 
 
-def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) -> Estimate:
+def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, *, beside: tuple[int, int, int]) -> Estimate:
     """Memory, that of the encoded images too, and time."""
     traced = estimate(
         found.base.family,
@@ -155,6 +157,7 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
         count=weights,
         moments=_moments(found),
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
+        beside=beside,
         share=_share(found),
     )
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
@@ -205,6 +208,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *slider_notes(found.slider, config),
+        *early_stop_notes(config.heldout, config.steps),
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),
         *objective_notes(config.objective, found.parts.prediction),
