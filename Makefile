@@ -14,6 +14,8 @@ INSTALLED_DEV = .venv/.installed-dev
 
 # A process a core, and a thread a process: more threads wait for one another. What is set outside wins.
 test check slow: export OMP_NUM_THREADS ?= 1
+# Else each process that a test starts compiles torch and diffusers again, 20 s a process.
+test check slow: export PYTHONDONTWRITEBYTECODE :=
 
 demo: $(INSTALLED)
 	.venv/bin/loraloom demo

@@ -186,7 +186,7 @@ def test_a_value_is_never_left_blank_and_a_file_is_no_prompt() -> None:
 
 
 def test_words_that_are_not_here_are_answered_with_those_that_are() -> None:
-    assert answered("loss_type=kl") == "objective.loss has no kl; there are mse, l1, huber, smooth_l1, pseudo_huber."
+    assert answered("loss_type=kl") == "objective.loss has no kl; there are mse, l1, huber, smooth_l1, pseudo_huber, pseudo_smooth_l1."
     assert "there are auto, fp32, bf16, fp16." in answered("mixed_precision=int4")
     assert answered("optimizer=tiger").endswith("prodigy, prodigy_plus_schedule_free, adamw_schedule_free, or the import path of a class.")
 

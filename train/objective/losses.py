@@ -88,6 +88,15 @@ def pseudo_huber(
     return 2 * turn * ((error(prediction, target).square() + turn * turn).sqrt() - turn)
 
 
+@LOSSES.add("pseudo_smooth_l1")
+def pseudo_smooth_l1(
+    prediction: Tensor, target: Tensor, moments: Moments | None = None, *, c: Width = 0.1, schedule: Scheduled = "constant"
+) -> Tensor:
+    """2 (sqrt(error^2 + c^2) - c): pseudo_huber over c, near 2 |error| (Charbonnier et al. 1994; kohya's loss_type=smooth_l1)."""
+    turn = width(c, schedule, moments)
+    return pseudo_huber(prediction, target, moments, c=c, schedule=schedule) / turn
+
+
 def _huber(prediction: Tensor, target: Tensor, turn: float | Tensor) -> Tensor:
     away = error(prediction, target).abs()
     near = away.clamp(max=turn)

@@ -48,6 +48,7 @@ WEIGHTINGS: OptionTable[Callable[..., Tensor]] = OptionTable("loss weighting")
 Gamma = Annotated[float, Meaning("SNR above which the weight falls with 1 / SNR; the paper's is 5", 0.0, open_least=True)]
 Exponent = Annotated[float, Meaning("exponent; 0 weights nothing", 0.0)]
 Offset = Annotated[float, Meaning("added to the SNR", 0.0, open_least=True)]
+Share = Annotated[float, Meaning("weight of the loss on v beside that on the noise", 0.0, open_least=True)]
 
 
 @WEIGHTINGS.add("none")
@@ -74,6 +75,20 @@ def debiased(levels: Levels) -> Tensor:
     if levels.prediction == "epsilon":
         return levels.noise / levels.signal
     return levels.noise * levels.noise_error  # noise / signal x signal^2, also where the signal is 0
+
+
+@WEIGHTINGS.add("v_like")
+def v_like(levels: Levels, *, v_share: Share = 1.0) -> Tensor:
+    """The loss on the noise plus v_share times that on v (Salimans & Ho 2022, section 4): 1 + v_share (SNR + 1) / SNR on the noise."""
+    if levels.prediction == "epsilon":
+        return 1 + v_share * (levels.snr + 1) / levels.snr
+    return levels.noise_error.square() + v_share * (levels.signal.square() + levels.noise.square())
+
+
+@WEIGHTINGS.add("x0")
+def x0(levels: Levels) -> Tensor:
+    """The loss on the implied x0: 1 / SNR on the noise, noise^2 on v and on a flow (Salimans & Ho 2022, section 4)."""
+    return 1 / levels.snr if levels.prediction == "epsilon" else levels.noise.square()
 
 
 @WEIGHTINGS.add("cosmap")

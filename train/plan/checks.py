@@ -214,6 +214,11 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
         raise Refused(
             f"objective.shift={config.objective.shift:g}: {base.name} predicts {parts.prediction}; only flow models have a time shift."
         )
+    if config.objective.guidance is not None and base.family.training_guidance is None:
+        raise Refused(
+            f"objective.guidance={config.objective.guidance:g}: {base.name} has no input for guidance, so that it is trained without."
+            " Leave it out."
+        )
     targets = targets_of(base.family, config.lora.targets)
     return targets, matched(parts.denoiser, targets)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.objective.losses import LOSSES, Moments, Schedule, huber, l1, mse, pseudo_huber, smooth_l1
+from train.objective.losses import LOSSES, Moments, Schedule, huber, l1, mse, pseudo_huber, pseudo_smooth_l1, smooth_l1
 
 PREDICTION, TARGET = torch.tensor([[1.5, 0.5], [2.0, -3.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])
 
@@ -28,6 +28,11 @@ def test_smooth_l1_is_torch_s() -> None:
 def test_pseudo_huber_is_kohya_s() -> None:
     expected = [2 * 0.1 * ((error**2 + 0.01) ** 0.5 - 0.1) for error in (0.5, -0.5, 2.0, -4.0)]
     assert pseudo_huber(PREDICTION, TARGET).flatten().tolist() == pytest.approx(expected)
+
+
+def test_pseudo_smooth_l1_is_kohya_s() -> None:
+    found = pseudo_smooth_l1(torch.tensor([0.3, 2.0]), torch.zeros(2), c=0.4)
+    assert found.tolist() == pytest.approx([0.2, 2 * (4.16**0.5 - 0.4)])  # 2 (sqrt(0.09 + 0.16) - 0.4)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

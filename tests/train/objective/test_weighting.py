@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from registry.errors import Refused
-from train.objective.weighting import WEIGHTINGS, Levels, bell, cosmap, debiased, min_snr, none, p2
+from train.objective.weighting import WEIGHTINGS, Levels, bell, cosmap, debiased, min_snr, none, p2, v_like, x0
 
 SIGNAL = torch.tensor([0.8, 0.2], dtype=torch.float64).sqrt()
 NOISE = torch.tensor([0.2, 0.8], dtype=torch.float64).sqrt()
@@ -34,7 +34,13 @@ def test_debiased_is_the_formula_on_the_noise() -> None:
     assert debiased(DIFFUSION["epsilon"]).tolist() == pytest.approx([0.5, 2.0])
 
 
-@pytest.mark.parametrize("weighting", [min_snr, p2, debiased])
+def test_the_loss_on_v_and_on_x0_are_those_of_the_noise_s() -> None:
+    assert x0(DIFFUSION["epsilon"]).tolist() == pytest.approx([0.25, 4.0]) and x0(FLOW).tolist() == pytest.approx([1 / 9, 4 / 9])
+    assert v_like(DIFFUSION["epsilon"], v_share=0.5).tolist() == pytest.approx([1 + 0.5 * 5 / 4, 1 + 0.5 * 5])
+    assert v_like(DIFFUSION["v_prediction"], v_share=0.5).tolist() == pytest.approx([0.8 + 0.5, 0.2 + 0.5])
+
+
+@pytest.mark.parametrize("weighting", [min_snr, p2, debiased, x0])
 @pytest.mark.parametrize("levels", [DIFFUSION["v_prediction"], FLOW], ids=["v_prediction", "flow"])
 def test_a_velocity_s_loss_is_the_noise_s_loss(weighting: object, levels: Levels) -> None:
     """The same prediction, written as a velocity and as the noise, has the same weighted loss."""
