@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def product_norm(up: Tensor, down: Tensor) -> float:
-    """||B A|| of B (O, R) and A (R, I), in float64."""
-    up, down = up.detach().double(), down.detach().double()
-    return math.sqrt(max(0.0, float(((up.T @ up) * (down @ down.T)).sum())))
-
-
 def change_norms(module: Any) -> Iterator[tuple[str, Any, float]]:
     """(layer, its base weight, norm of what the adapter adds to it) of every layer with an adapter."""
     import torch
@@ -40,6 +34,8 @@ def change_norms(module: Any) -> Iterator[tuple[str, Any, float]]:
 
 def _of_peft(layer: Any) -> float:
     """s ||B A||; of a DoRA the norm of m V / ||V|| - W with V = W + s B A, each row by itself."""
+    from train.adapters.layer import product_norm
+
     down, up = (part[ADAPTER].weight.detach().flatten(1).float() for part in (layer.lora_A, layer.lora_B))
     scale = float(layer.scaling[ADAPTER])
     if ADAPTER not in getattr(layer, "lora_magnitude_vector", {}):

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from registry.adapters.factors import Factors, leading_spectrum, one_thread, spectrum
-from train.adapters.layer import AdapterLayer
-from train.adapters.norms import product_norm
+from train.adapters.layer import AdapterLayer, product_norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,8 @@ import torch
 from tests.train.adapters.test_kinds import trained
 from tests.train.adapters.test_runs import KINDS
 from train.adapters.attach import deltas_of
-from train.adapters.norms import change_norms, product_norm
+from train.adapters.layer import product_norm
+from train.adapters.norms import change_norms
 
 
 def test_the_norm_of_a_product_is_that_of_its_factors_products() -> None:
