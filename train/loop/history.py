@@ -65,12 +65,8 @@ def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(a - b for a, b in zip(one, other, strict=True)) / len(one)
 
 
-TYPES: Mapping[str, Any] = {  # of what a measurement may hold
-    **dict.fromkeys(("losses", "bands", "trained", "others", "own"), list[float]),
-    **dict.fromkeys(("trigger", "no_trigger", "images", "image_others"), list[float]),
-    "delta": float,
-    "delta_layers": dict[str, float],
-}
+LISTS = ("losses", "bands", "trained", "others", "own", "trigger", "no_trigger", "images", "image_others")
+TYPES: Mapping[str, Any] = {**dict.fromkeys(LISTS, list[float]), "delta": float, "delta_layers": dict[str, float]}  # of a measurement
 
 
 def _is_measured(row: object) -> bool:
