@@ -24,12 +24,12 @@ from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, drawn_latents, encode_latents, encode_texts, release
 from train.loop.preserve import Preserve, class_prompts
 from train.loop.preview import PromptPreviews, encode_unconditional
-from train.loop.probes import Probes, other_captions, probed
+from train.loop.probes import Probes, other_captions
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe, points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, lora_tensors, scales, set_lora_tensors
 from train.measures.delta_norm import DeltaNorm
-from train.measures.images import ImageProbe, measured_images
+from train.measures.images import ImageProbe, measured_images, probed_images
 from train.measures.trigger import TriggerProbe, bare_prompts
 from train.objective.targets import objective_of
 from train.output import folder
@@ -253,12 +253,12 @@ def _heldout_prompts(plan: Plan) -> list[str]:
 
 def _measured(plan: Plan) -> list[int]:
     """The training images that are measured at some time."""
-    return list(dict.fromkeys([*probed(len(plan.train)), *measured_images(plan.train)]))
+    return list(dict.fromkeys([*probed_images(plan.train), *measured_images(plan.train)]))
 
 
 def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple[Latents, Texts | Prompts]) -> Probes:
     """Held-out images and some training images, all at the same number of timesteps. `trained`: all latents, the texts of `_measured`."""
-    points, chosen = points_of(len(plan.heldout)), probed(len(plan.train))
+    points, chosen = points_of(len(plan.heldout)), probed_images(plan.train)
     held = _probe(plan.heldout, *heldout, points)
     bare = tuple(bare_prompts(plan.heldout, plan.heldout_prompts, plan.config.data))
     return Probes(
@@ -273,7 +273,7 @@ def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple
 
 def _image_probe(plan: Plan, latents: Latents, texts: Texts | Prompts, points: int) -> ImageProbe:
     """The training images whose own losses are kept."""
-    images, chosen = measured_images(plan.train), probed(len(plan.train))
+    images, chosen = measured_images(plan.train), probed_images(plan.train)
     known = [(images.index(image), row) for row, image in enumerate(chosen) if image in images]
     probe = _training_probe(plan, latents, texts, images, points)
     return ImageProbe(probe, other_captions([plan.prompts[image] for image in images]), known)

@@ -37,9 +37,15 @@ def measured_images(samples: Sequence[Sample]) -> list[int]:
     return own if len(own) <= MOST else [own[number * len(own) // MOST] for number in range(MOST)]
 
 
+def probed_images(samples: Sequence[Sample]) -> list[int]:
+    """Places of the training images that are measured each time beside the held-out ones; all of them are among `measured_images`."""
+    own = [place for place, sample in enumerate(samples) if not sample.prior]
+    return [own[place] for place in probed(len(own))]
+
+
 def unmeasured(samples: Sequence[Sample]) -> int:
     """How many of these images are not measured each time beside the held-out ones."""
-    return len(set(measured_images(samples)) - set(probed(len(samples))))
+    return len(set(measured_images(samples)) - set(probed_images(samples)))
 
 
 @dataclass(frozen=True)
