@@ -43,6 +43,7 @@ FIXED = (
     "heldout.share",
     "heldout.folds",
     "heldout.fold",
+    "heldout.generic",
     "objective.",
     "ema.",
     "precision",

@@ -61,7 +61,7 @@ class AdapterLayer(nn.Module, ABC):
 
     def delta_norm(self) -> float:
         """The Frobenius norm of the delta."""
-        return float(self.delta().double().norm())
+        return float(self.delta().float().norm())
 
     @abstractmethod
     def file_tensors(self) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ class AdapterLayer(nn.Module, ABC):
 
 def product_norm(up: Tensor, down: Tensor) -> float:
     """||B A|| of B (O, R) and A (R, I), in float64: sqrt(sum((B^T B) * (A A^T))), without making the product."""
-    up, down = up.detach().double(), down.detach().double()
+    up, down = up.detach().cpu().double(), down.detach().cpu().double()
     return math.sqrt(max(0.0, float(((up.T @ up) * (down @ down.T)).sum())))
 
 

@@ -71,7 +71,7 @@ class LoKr(AdapterLayer):
     def delta_norm(self) -> float:
         """||w1|| ||w2||: that of a Kronecker product."""
         one, two = self._matrices()
-        return float(one.double().norm()) * float(two.double().norm())
+        return float(one.float().norm()) * float(two.float().norm())
 
     def file_tensors(self) -> dict[str, Tensor]:
         return self._numbers() | self._alpha(self.scale * self.rank)

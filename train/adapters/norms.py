@@ -41,16 +41,16 @@ def _of_peft(layer: Any) -> float:
     if ADAPTER not in getattr(layer, "lora_magnitude_vector", {}):
         return abs(scale) * product_norm(up, down)
     weight = layer.get_base_layer().weight.detach().flatten(1).float()
-    magnitude = layer.lora_magnitude_vector[ADAPTER].weight.detach().flatten().double()
+    magnitude = layer.lora_magnitude_vector[ADAPTER].weight.detach().flatten().cpu().double()
     return math.sqrt(max(0.0, float(_dora_rows(weight, up, down, scale, magnitude).sum())))
 
 
 def _dora_rows(weight: Tensor, up: Tensor, down: Tensor, scale: float, magnitude: Tensor) -> Tensor:
     """Squared norms (O,) of the rows of (c - 1) W + c s B A with c = m / ||W + s B A||: nothing large cancels."""
-    own = weight.norm(dim=1).double().square()
-    inner = scale * ((weight @ down.T) * up).sum(1).double()  # <W, s B A> of each row
-    gram = (down @ down.T).double()
-    added = scale**2 * ((up.double() @ gram) * up.double()).sum(1)
+    own = weight.norm(dim=1).cpu().double().square()
+    inner = scale * ((weight @ down.T) * up).sum(1).cpu().double()  # <W, s B A> of each row
+    up, down = up.cpu().double(), down.cpu().double()
+    added = scale**2 * ((up @ (down @ down.T)) * up).sum(1)
     factor = magnitude / (own + 2 * inner + added).sqrt()
     found: Tensor = (factor - 1).square() * own + 2 * (factor - 1) * factor * inner + factor.square() * added
     return found

@@ -51,6 +51,8 @@ def parts_of(measured: Mapping[str, Any]) -> dict[str, float]:
     found["heldout_trained"] = math.fsum(measured["trained"]) / len(measured["trained"])
     if measured.get("no_trigger"):
         found["trigger_share"] = _mean_difference(measured["no_trigger"], measured["trigger"])
+    if measured.get("generic"):
+        found["heldout_generic"] = math.fsum(measured["generic"]) / len(measured["generic"])
     if "delta" in measured:
         found |= {"delta_norm": measured["delta"], "delta_norm_largest": max(measured["delta_layers"].values(), default=0.0)}
     return found | ({"prompt_share": prompt_share(measured)} if measured["others"] else {})
@@ -65,7 +67,7 @@ def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(a - b for a, b in zip(one, other, strict=True)) / len(one)
 
 
-LISTS = ("losses", "bands", "trained", "others", "own", "trigger", "no_trigger", "images", "image_others")
+LISTS = ("losses", "bands", "trained", "others", "own", "trigger", "no_trigger", "images", "image_others", "generic")
 TYPES: Mapping[str, Any] = {**dict.fromkeys(LISTS, list[float]), "delta": float, "delta_layers": dict[str, float]}  # of a measurement
 
 

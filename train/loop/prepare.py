@@ -29,6 +29,7 @@ from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe, points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, lora_tensors, scales, set_lora_tensors
 from train.measures.delta_norm import DeltaNorm
+from train.measures.drift import drawn_prompts, drift_probe
 from train.measures.images import ImageProbe, measured_images, probed_images
 from train.measures.trigger import TriggerProbe, bare_prompts
 from train.objective.targets import objective_of
@@ -72,7 +73,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
-        texts, held_texts, preview_texts, image_texts = images.texts() if not plan.encoders else images.prompts()
+        texts, held_texts, preview_texts, image_texts, generic_texts = images.texts() if not plan.encoders else images.prompts()
         preserved = images.class_prompts() if config.objective.preserve_class is not None else None
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
@@ -94,6 +95,13 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     probe = None
     if held_latents is not None and held_texts is not None:
         probe = _probes(plan, (held_latents, held_texts), (latents, image_texts))
+    inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
+    if probe is not None and drawn_prompts(config, len(plan.heldout)):
+        cache = Cache("latents", note=out)
+        with held(home_dir() / "cache", shared=True), accelerator.main_process_first():
+            base = inputs.get("base", {}).get("sha256")
+            drift = drift_probe(state, generic_texts, unconditional, base=base, cache=cache, report=report)
+        probe.seldom = (*probe.seldom, drift)
     previews = None
     if preview_texts is not None:
         previews = PromptPreviews(
@@ -106,7 +114,6 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         )
     else:
         parts.vae = nn.Module()  # nothing will be decoded: it is freed too
-    inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
     return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
 
 
@@ -196,8 +203,8 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts]:
-        """Of the training prompts in all their variants, the held-out ones with those without a trigger, the previews', the plain ones."""
+    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts, Texts]:
+        """Of the training prompts in all their variants, held-out ones, also without a trigger, the previews', plain and generic ones."""
         plan, dropout = self.plan, self.plan.config.data.caption_dropout
         previews, heldout = plan.config.preview.prompts or [], _heldout_prompts(plan)
         measured = [plan.prompts[image] for image in _measured(plan)]
@@ -206,7 +213,7 @@ class _Encoder:
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*training, *heldout, *previews, *measured],
+            [*training, *heldout, *previews, *measured, *drawn_prompts(plan.config, len(plan.heldout))],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
@@ -218,7 +225,8 @@ class _Encoder:
         starts = itertools.accumulate((len(variants) for variants in plan.variants), initial=0)
         choices = tuple(range(start, start + len(variants)) for start, variants in zip(starts, plan.variants, strict=False))
         training_texts = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
-        return training_texts, held, drawn, every.part(third, third + len(measured))
+        fourth = third + len(measured)
+        return training_texts, held, drawn, every.part(third, fourth), every.part(fourth, len(every.index))
 
     def class_prompts(self) -> Texts | Prompts:
         """Of the training prompts, with the class in place of the trigger."""
@@ -236,14 +244,15 @@ class _Encoder:
             report=self.report,
         )
 
-    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts]:
+    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts, Prompts]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
         held, previews = (tuple(some or ()) for some in (_heldout_prompts(plan), plan.config.preview.prompts))
         measured = Prompts(tuple(plan.prompts[image] for image in _measured(plan)))
         count: Count = cache(partial(plan.base.family.count_tokens, self.parts))
         training = FreshTexts(plan.train, plan.config.data, plan.config.seed, count)
-        return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured
+        generic = Prompts(tuple(drawn_prompts(plan.config, len(plan.heldout))))
+        return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured, generic
 
 
 def _heldout_prompts(plan: Plan) -> list[str]:

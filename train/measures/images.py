@@ -5,7 +5,7 @@ images.jsonl of a run folder has a line for each image at each measurement, the 
     {"step": 200, "image": "cat.png", "loss": 0.4123, "other": 0.5310}
 
 `loss` is with the image's own caption, `other` with another image's: the mean over the same timesteps with the same noise at every
-step. `other` is null where it was not measured: it is in the first two measurements after step 0, when the base has adapted to the set and
+step. `other` is null where it was not measured: it is in the first measurement after step 0, when the base has adapted to the set and
 has not memorised it, and never where all captions are one. Two images' losses are no measure of each other: each is to be compared
 with its own at step 0.
 """
@@ -27,7 +27,7 @@ from train.loop.validation import Probe
 
 FILE = "images.jsonl"
 MOST = 64  # images that are measured: all of a set that has no more, else so many, evenly over the set
-WITH_OTHERS = 2  # measurements with other captions
+WITH_OTHERS = 1  # measurements with other captions
 COLUMNS = (1, 3)  # of the points at which some training images are measured each time
 
 

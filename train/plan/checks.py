@@ -27,6 +27,7 @@ from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
 from train.lora import encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
+from train.measures.drift import check_generic
 from train.measures.early_stop import check_early_stop
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
@@ -140,7 +141,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if dataset and heldout:
         attempts(lambda: check_leaks(heldout))
         attempts(lambda: check_captioning(heldout.train, config.data))
-        attempts(lambda: check_early_stop(config.heldout, len(heldout.heldout)))
+        _check_measures(config, heldout, attempts)
     if heldout and config.data.flip is True:
         attempts(lambda: check_flip(heldout.train))
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
@@ -170,6 +171,12 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         training=training,
         start=start,
     )
+
+
+def _check_measures(config: TrainConfig, split: TrainSplit, attempts: Attempts) -> None:
+    """What is measured beside the held-out loss, and what a run may stop by."""
+    attempts(lambda: check_early_stop(config.heldout, len(split.heldout)))
+    attempts(lambda: check_generic(config, triggers_of(split.train, config.data)))
 
 
 def _adapters(

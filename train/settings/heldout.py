@@ -25,6 +25,13 @@ class HeldoutConfig:
         False, "stop at the first measurement at which held-out and training images are worse than with the base: the rate is too high"
     )
 
+    generic: list[str] | None = setting(
+        None,
+        "generic captions, on images that the base draws of them once: their loss shows drift (default: four where previews are drawn);"
+        " [] for none",
+        prose=True,
+    )
+
     def rules(self) -> Iterator[Rule]:
         """Ranges, without what needs the disk."""
         yield from optional_counts(self, "every", "patience")
@@ -39,4 +46,6 @@ class HeldoutConfig:
         yield "fold", fold, good, f"must be in 0 .. {folds - 1}" if folds else "must be 0 without heldout.folds"
         good = folds is None or (self.share == 0 and self.path is None)
         yield "folds", folds, good, "must be null where heldout.share or heldout.path is given: one of them chooses the images"
+        good = self.generic is None or all(text.strip() for text in self.generic)
+        yield "generic", self.generic, good, "must be texts that are not empty"
         yield from texts(self, "path")
