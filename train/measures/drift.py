@@ -85,10 +85,10 @@ def drift_probe(
     missing = [number for number, row in enumerate(rows) if row is None]
     if missing:
         drawn = _draw(state, texts, unconditional, missing, report)
-        for number, latents in zip(missing, drawn, strict=True):
-            rows[number] = {"mean": latents}
+        for number, mean in zip(missing, drawn, strict=True):
+            rows[number] = {"mean": mean}
             if base is not None:
-                cache.put(keys[number], {"mean": latents})
+                cache.put(keys[number], {"mean": mean})
     kept = [row for row in rows if row is not None]
     shapes = tuple(tuple(row["mean"].shape[1:]) for row in kept)
     latents = Latents(kept, tuple(range(len(kept))), shapes)
