@@ -39,6 +39,7 @@ FIXED = (
     "optim.betas",
     "optim.params.",
     "optim.args",
+    "optim.loraplus_lr_ratio",
     "heldout.path",
     "heldout.share",
     "heldout.folds",
