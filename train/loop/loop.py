@@ -227,7 +227,10 @@ class Loop:
         if seldom or self.stopped:
             with self.pace.pause("training images"):
                 others = others_due(self.history)
-                self.history.heldout[-1] |= self.probe.measure_seldom(self.state, model=self.state.model, others=others)
+                more = self.probe.measure_seldom(self.state, model=self.state.model, others=others)
+            if not all(math.isfinite(loss) for losses in more.values() for loss in losses):
+                raise JobFailed(f"Step {step}: the loss of training images or generic captions is not finite. {self._advice(False)}")
+            self.history.heldout[-1] |= more
             self._keep_images()
         found, mean = self.history.difference(step), self.history.mean(step)
         assert found is not None and mean is not None

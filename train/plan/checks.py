@@ -140,9 +140,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
-        attempts(lambda: check_leaks(heldout))
-        attempts(lambda: check_captioning(heldout.train, config.data))
-        _check_measures(config, heldout, attempts)
+        _check_split(config, heldout, attempts)
     if heldout and config.data.flip is True:
         attempts(lambda: check_flip(heldout.train))
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
@@ -174,8 +172,10 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     )
 
 
-def _check_measures(config: TrainConfig, split: TrainSplit, attempts: Attempts) -> None:
-    """What is measured beside the held-out loss, and what a run may stop by."""
+def _check_split(config: TrainConfig, split: TrainSplit, attempts: Attempts) -> None:
+    """The held-out images, the captions, what is measured beside the held-out loss, and what a run may stop by."""
+    attempts(lambda: check_leaks(split))
+    attempts(lambda: check_captioning(split.train, config.data))
     attempts(lambda: check_early_stop(config.heldout, len(split.heldout)))
     attempts(lambda: check_generic(config, triggers_of(split.train, config.data)))
 
