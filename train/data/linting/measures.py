@@ -45,7 +45,7 @@ def measure(image: Image, view: Overview) -> ImageMeasures:
 def _plain(luma: Any) -> float:
     """The share of one brightness; where every eighth row shows that it is below SURELY, the most that it can be."""
     some = luma[::ROWS_OF_PLAIN]
-    most = 1 - (1 - _of_one_level(some)) * some.size / luma.size  # where all other rows are of that brightness
+    most: float = 1 - (1 - _of_one_level(some)) * some.size / luma.size  # where all other rows are of that brightness
     return most if most < SURELY else _of_one_level(luma)
 
 
