@@ -45,7 +45,7 @@ def measure(image: Image, view: Overview) -> ImageMeasures:
 def _plain(luma: Any) -> float:
     """The share of one brightness; where every eighth row shows that it is below SURELY, the most that it can be."""
     some = luma[::ROWS_OF_PLAIN]
-    most: float = 1 - (1 - _of_one_level(some)) * some.size / luma.size  # where all other rows are of that brightness
+    most = 1 - (1 - _of_one_level(some)) * float(some.size / luma.size)  # where all other rows are of that brightness
     return most if most < SURELY else _of_one_level(luma)
 
 
@@ -53,7 +53,7 @@ def _of_one_level(luma: Any) -> float:
     import numpy
 
     counts = numpy.concatenate([[0], numpy.cumsum(numpy.bincount(luma.reshape(-1), minlength=256))])
-    return float((counts[SAME:] - counts[:-SAME]).max()) / luma.size
+    return float((counts[SAME:] - counts[:-SAME]).max() / luma.size)
 
 
 def _sharpness(luma: Any) -> float:
