@@ -1,20 +1,15 @@
 """The arguments of the adapter, its optimizer and the learning rate's schedule."""
 
-import ast
 from collections.abc import Mapping
 from typing import Any
 
 from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
+from loraloom.kohya.network import convert_network, pairs
 from registry.errors import Refused
 from train.optim import OPTIMIZERS
 from train.schedule import SCHEDULES
 
-MODULES = {  # network_module -> lora.targets with the same layers
-    "networks.lora": "attention_mlp",
-    "networks.lora_flux": "modulation",
-}
-DIM = 4  # of sd-scripts where network_dim is not given
 NAMES = {  # optimizer_type in lower case -> optim.name
     "": "adamw",
     "adamw": "adamw",
@@ -38,33 +33,11 @@ POLYNOMIAL_END = 1e-7  # the rate at which diffusers' polynomial schedule ends
 
 
 def convert_adapter(values: Values, to: Converted) -> None:
-    """Rank, alpha, layers, text encoders and their rates, optimizer, schedule."""
-    _network(values, to)
+    """Text encoders and the rates, rank, alpha and layers, optimizer, schedule."""
     _rates(values, to)
+    convert_network(values, to)
     name = _optimizer(values, to)
     _schedule(values, to, free=name == "adamw_schedule_free")
-
-
-def _network(values: Values, to: Converted) -> None:
-    module, rank, alpha = values["network_module"], values["network_dim"] or DIM, values["network_alpha"]
-    to.set("lora.rank", rank, "network_dim")
-    to.set("lora.alpha", float(alpha or rank), "network_alpha")
-    if module not in MODULES:
-        to.fault(f"network_module={module}: {' and '.join(MODULES)} are read.", unless=("lora.targets", "lora.kind"))
-        return
-    targets, given = MODULES[module], _pairs("network_args", values["network_args"], to)
-    dim, conv_alpha = given.pop("conv_dim", None), given.pop("conv_alpha", 1.0)
-    if dim is not None and module == "networks.lora":
-        targets = "convolutions"
-        if (float(dim), float(conv_alpha)) != (float(rank), float(alpha or rank)):
-            to.fault(
-                f"network_args conv_dim={dim}, conv_alpha={conv_alpha}: convolutions have the rank and alpha of the other layers"
-                f" ({rank:g}, {alpha:g}).",
-                unless=("lora.targets",),
-            )
-    to.set("lora.targets", targets, "network_module")
-    for name, value in given.items():
-        to.fault(f"network_args {name}={value}: there is no such setting here. Leave it out.")
 
 
 def _rates(values: Values, to: Converted) -> None:
@@ -92,7 +65,7 @@ def _optimizer(values: Values, to: Converted) -> str | None:
     for switch, meant in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
         if values[switch]:
             kind, source = meant, switch
-    options = _pairs("optimizer_args", values["optimizer_args"], to)
+    options = pairs("optimizer_args", values["optimizer_args"], to)
     name = NAMES.get(kind.lower())
     if "." in kind:
         to.set("optim.name", kind, "optimizer_type")
@@ -130,7 +103,7 @@ def _class_options(options: Mapping[str, Any], to: Converted) -> None:
 
 def _schedule(values: Values, to: Converted, *, free: bool) -> None:
     name, warm = values["lr_scheduler"], values["lr_warmup_steps"]
-    path, options = values["lr_scheduler_type"], _pairs("lr_scheduler_args", values["lr_scheduler_args"], to)
+    path, options = values["lr_scheduler_type"], pairs("lr_scheduler_args", values["lr_scheduler_args"], to)
     if free:
         to.set("schedule.name", "constant", "optimizer_type")
         to.set("schedule.warmup", 0.0, "optimizer_type")
@@ -186,18 +159,3 @@ def _share(warm: float, steps: int) -> float:
     if warm >= steps:
         raise Refused(f"lr_warmup_steps={warm}: the run has {steps} steps. Give schedule.warmup, a share of them.")
     return warm / steps
-
-
-def _pairs(name: str, items: Any, to: Converted) -> dict[str, Any]:
-    """["a=1", "b=(0.9, 0.99)"] as values, texts where they are no Python literals."""
-    found: dict[str, Any] = {}
-    for item in items or []:
-        key, equals, text = str(item).partition("=")
-        if not equals:
-            to.fault(f"{name} {item!r}: NAME=VALUE is expected.")
-            continue
-        try:
-            found[key.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
-            found[key.strip()] = text.strip()
-    return found
