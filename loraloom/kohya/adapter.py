@@ -5,7 +5,7 @@ from typing import Any
 
 from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
-from loraloom.kohya.network import convert_network, pairs
+from loraloom.kohya.network import convert_network, pairs, without_text
 from registry.errors import Refused
 from train.optim import OPTIMIZERS
 from train.schedule import SCHEDULES
@@ -49,7 +49,7 @@ def _rates(values: Values, to: Converted) -> None:
     several = text if isinstance(text, list) else [rate if text is None else text]
     if len(set(several)) > 1:
         to.fault(f"text_encoder_lr={several}: the text encoders have one rate, optim.text_lr.", unless=("optim.text_lr",))
-    if values["network_train_unet_only"] or values["cache_text_encoder_outputs"] or several[0] == 0:
+    if values["network_train_unet_only"] or values["cache_text_encoder_outputs"] or several[0] == 0 or without_text(values):
         to.set("lora.text_encoder", False, "network_train_unet_only")
         return
     if "lora.text_encoder" in to.chosen:
