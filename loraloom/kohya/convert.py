@@ -11,6 +11,7 @@ from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
 from loraloom.kohya.datasets import convert_datasets
 from loraloom.kohya.files import read_files
+from loraloom.kohya.scripts import SCRIPTS, script_of
 from loraloom.kohya.tables import BESIDE, IGNORED, UNSUPPORTED, by_name
 from loraloom.kohya.training import convert_training
 from registry.errors import Faults
@@ -32,10 +33,17 @@ def convert(paths: Sequence[Path], *, chosen: Sequence[str], facts: Facts, steps
     base = given.get("base") or values["pretrained_model_name_or_path"]
     try:
         flow, penultimate = facts(str(base)) if base else (False, False)
+        known = bool(base)
     except Faults as error:
         to.faults += error.faults
-        flow, penultimate = False, False
-    convert_training(values, to, flow=flow, penultimate=penultimate)
+        flow, penultimate, known = False, False, False
+    module = values["network_module"]
+    script = script_of(module, flow=flow)
+    values.defaults = script.defaults
+    if known and module in SCRIPTS and script is not SCRIPTS[module]:
+        what = "is a flow model" if flow else "predicts noise"
+        to.fault(f"network_module={module} is of sd-scripts' {SCRIPTS[module].name}, and the base {what}. Give the module of its script.")
+    convert_training(values, to, script=script, penultimate=penultimate)
     convert_adapter(values, to)
     convert_datasets(files, values, to)
     _rest(values, to)
@@ -62,6 +70,8 @@ def _rest(values: Values, to: Converted) -> None:
             to.fault(f"{name}{shown}: {refused[name]}. Leave it out.")
         elif name in ignored or name in beside:
             to.ignored[name] = ignored.get(name) or beside[name]
+        elif acts:
+            to.ignored[name] = "it does not act beside the others of this file"
 
 
 def files_order(values: Values) -> list[str]:
