@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 _SWITCHES = """
@@ -118,7 +119,7 @@ def type_fault(name: str, value: Any) -> str | None:
     """Why the value is none that this argument takes; None where it is one."""
     if value is None:
         return None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     if name in SWITCHES:
         return None if isinstance(value, bool) else "is true or false"
     if name in NUMBERS:

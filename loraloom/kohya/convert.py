@@ -47,9 +47,14 @@ def convert(paths: Sequence[Path], *, chosen: Sequence[str], facts: Facts, steps
     convert_adapter(values, to)
     convert_datasets(files, values, to)
     _rest(values, to)
+    return finished(to, chosen, steps, "These files cannot be trained as sd-scripts would:")
+
+
+def finished(to: Converted, chosen: Sequence[str], steps: Steps, title: str) -> Converted:
+    """The settings that differ from the defaults, those that need the number of steps among them. Raises Faults with all faults."""
     _unknown(to)
     if to.faults:
-        raise Faults("These files cannot be trained as sd-scripts would:", list(dict.fromkeys(to.faults)))
+        raise Faults(title, list(dict.fromkeys(to.faults)))
     if to.later:
         total, epochs = steps([*overrides(to), *chosen])
         for count in to.later:
@@ -106,13 +111,13 @@ def spelt(value: Any, *, inside: bool = False) -> str:
     return quote(str(value)) if inside and isinstance(value, str) else str(value)
 
 
-def to_text(to: Converted, chosen: Sequence[str]) -> str:
+def to_text(to: Converted, chosen: Sequence[str], tool: str = "sd-scripts") -> str:
     """The command, a setting a line, then where each comes from, what is ignored, and notes."""
     words = [*overrides(to), *chosen]
     lines = ["loraloom train \\", *(f"  {shlex.quote(word)} \\" for word in words[:-1]), *(f"  {shlex.quote(word)}" for word in words[-1:])]
     rows = [(to.sources[name], f"{name}={spelt(value)}") for name, value in to.settings.items()]
     wide = max((len(source) for source, _ in rows), default=0)
-    lines += ["", "from sd-scripts:", *(f"  {source:<{wide}}  {setting}" for source, setting in rows)]
+    lines += ["", f"from {tool}:", *(f"  {source:<{wide}}  {setting}" for source, setting in rows)]
     if to.ignored:
         lines += ["ignored:", *(f"  {name}: {reason}" for name, reason in to.ignored.items())]
     if to.notes:

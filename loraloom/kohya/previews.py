@@ -33,7 +33,7 @@ def convert_previews(values: Values, to: Converted, *, embedded: bool) -> None:
         return
     try:
         rows = _rows(expanded(given))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         to.fault(
             f"sample_prompts={given}: a .txt, .toml or .json file of prompts is read ({type(error).__name__}: {error}). Give"
             " preview.prompts.",
@@ -44,12 +44,13 @@ def convert_previews(values: Values, to: Converted, *, embedded: bool) -> None:
     left = set().union(*rows) - {"prompt", "enum"}
     guidance = "guidance_scale" if embedded else "scale"
     for key, setting, kind in (("sample_steps", "preview.steps", int), (guidance, "preview.guidance", float)):
-        found = {row.get(key) for row in rows}
-        if len(found) == 1 and (value := found.pop()) is not None:
-            to.set(setting, kind(float(value)), f"{LETTERS[key]} of sample_prompts")
+        value = rows[0].get(key) if rows else None
+        if value is not None and all(row.get(key) == value for row in rows):
+            to.set(setting, kind(value), f"{LETTERS[key]} of sample_prompts")
             left.discard(key)
     seeds = [row.get("seed") for row in rows]
-    if seeds and None not in seeds and seeds == [int(seeds[0] or 0) + place for place in range(len(seeds))]:
+    first = seeds[0] if seeds else None
+    if isinstance(first, int) and seeds == [first + place for place in range(len(seeds))]:
         to.set("preview.seed", seeds[0], "--d of sample_prompts")  # each further prompt has the next seed
         left.discard("seed")
     if left:
@@ -74,6 +75,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path.suffix or 'no'} ending")
     for row in rows:
         _ = row["prompt"]
+        for key, kind in (("sample_steps", int), ("scale", float), ("guidance_scale", float)):
+            if row.get(key) is not None:
+                row[key] = kind(row[key])
     return rows
 
 

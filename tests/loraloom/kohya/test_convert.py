@@ -588,8 +588,8 @@ def test_prompts_with_seeds_in_every_form(ending: str, converted: Convert, tmp_p
     assert found.settings["preview.prompts"] == ["a hat", "a dog"]
     assert (found.settings["preview.seed"], found.settings["preview.steps"]) == (4, 20)
     assert "sample_prompts --h --w" in found.ignored
-    file.write_text("{", encoding="utf-8")
-    if ending != "txt":
+    for bad in ["{", "[3]", '[{"prompt": "a", "scale": "much"}]'] if ending != "txt" else ["a hat --s many"]:
+        file.write_text(bad, encoding="utf-8")
         assert "a .txt, .toml or .json file of prompts is read" in faults_of(converted, {"sample_prompts": str(file)})
 
 
