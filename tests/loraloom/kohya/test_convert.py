@@ -553,7 +553,7 @@ def test_the_schedules_are_those_of_diffusers_at_every_step(converted: Convert) 
     from train.schedule import SCHEDULES
 
     weight = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs = {
+    reference = {
         "inverse_sqrt": optimization.get_inverse_sqrt_schedule(weight, 8, timescale=5),
         "warmup_stable_decay": optimization.get_wsd_schedule(weight, 8, 10, num_training_steps=40, min_lr_ratio=0.1),
         "cosine_with_min_lr": optimization.get_cosine_with_min_lr_schedule_with_warmup(weight, 8, 40, min_lr_rate=0.1),
@@ -563,7 +563,7 @@ def test_the_schedules_are_those_of_diffusers_at_every_step(converted: Convert) 
         "warmup_stable_decay": {"lr_decay_steps": 10, "lr_scheduler_min_lr_ratio": 0.1},
         "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
     }
-    for name, schedule in theirs.items():
+    for name, schedule in reference.items():
         found = converted({"lr_scheduler": name, "lr_warmup_steps": 8, "max_train_steps": 40} | more[name]).settings
         entry = SCHEDULES[found.get("schedule.name", "cosine")]
         options = {key.removeprefix("schedule.params."): value for key, value in found.items() if key.startswith("schedule.params.")}

@@ -139,8 +139,8 @@ def test_values_are_exact(converted: Convert) -> None:
 def test_rex_is_onetrainer_s() -> None:
     from train.schedule import rex
 
-    theirs = [(1 - p) / ((1 - 0.9) + 0.9 * (1 - p)) for p in (0.0, 0.25, 0.5, 0.9)]
-    assert [rex(p, late=0.9) for p in (0.0, 0.25, 0.5, 0.9)] == pytest.approx(theirs)
+    reference = [(1 - p) / ((1 - 0.9) + 0.9 * (1 - p)) for p in (0.0, 0.25, 0.5, 0.9)]
+    assert [rex(p, late=0.9) for p in (0.0, 0.25, 0.5, 0.9)] == pytest.approx(reference)
     assert rex(0.5) == 0.5 / 0.75
 
 
