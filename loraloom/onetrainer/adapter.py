@@ -1,16 +1,12 @@
 """OneTrainer's adapter: kind, rank, layers, and the parts of the model that learn."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loraloom.kohya.converted import Converted
+from loraloom.onetrainer.base import BaseFacts
 from loraloom.onetrainer.files import Values
 from loraloom.onetrainer.names import PARTS
 from loraloom.onetrainer.optimizer import rate_of
-
-if TYPE_CHECKING:
-    from loraloom.onetrainer.convert import BaseFacts
 
 LAYERS = {"attn-only": "attention", "attn-mlp": "attention_mlp"}  # layer_filter_preset -> lora.targets
 KINDS = {  # peft_type -> the settings that make the nearest here

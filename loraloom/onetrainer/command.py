@@ -8,7 +8,7 @@ from registry.home import expanded
 
 if TYPE_CHECKING:
     from loraloom.hydra.job import Job
-    from loraloom.onetrainer.convert import BaseFacts
+    from loraloom.onetrainer.base import BaseFacts
 
 SWITCH = "--from-onetrainer"
 
@@ -38,7 +38,7 @@ def words_of(argv: Sequence[str], job: "Job[Any]") -> list[str] | None:
 
 
 def _facts(base: str) -> "BaseFacts":
-    from loraloom.onetrainer.convert import BaseFacts
+    from loraloom.onetrainer.base import BaseFacts
     from registry.detect.loading import family_of
     from registry.store import Store
 

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
 from loraloom.kohya.convert import Steps, finished
 from loraloom.kohya.converted import Converted
 from loraloom.onetrainer.adapter import convert_adapter
+from loraloom.onetrainer.base import BaseFacts
 from loraloom.onetrainer.data import convert_data
 from loraloom.onetrainer.files import Values, read_files
 from loraloom.onetrainer.names import GROUPS
@@ -19,16 +19,6 @@ from registry.errors import Faults
 
 EVERY = {"EPOCH": "epochs", "STEP": "steps"}  # units of time that a run has
 DTYPES = {"FLOAT_32": "fp32", "TFLOAT_32": "fp32", "FLOAT_16": "fp16", "BFLOAT_16": "bf16"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaseFacts:
-    """What of the base decides on settings. `clips`: CLIP text encoders that can learn, by OneTrainer's names; `others`: further ones."""
-
-    prediction: str = "epsilon"
-    guided: bool = False  # guidance is embedded
-    clips: tuple[str, ...] = ("text_encoder",)
-    others: tuple[str, ...] = ()
 
 
 def convert(path: Path, *, chosen: Sequence[str], facts: Callable[[str], BaseFacts], steps: Steps) -> Converted:

@@ -567,8 +567,8 @@ def test_the_schedules_are_those_of_diffusers_at_every_step(converted: Convert) 
         found = converted({"lr_scheduler": name, "lr_warmup_steps": 8, "max_train_steps": 40} | more[name]).settings
         entry = SCHEDULES[found.get("schedule.name", "cosine")]
         options = {key.removeprefix("schedule.params."): value for key, value in found.items() if key.startswith("schedule.params.")}
-        ours = [entry.function((step - 8) / 32, **options) for step in range(8, 40)]
-        assert ours == pytest.approx([schedule.lr_lambdas[0](step) for step in range(8, 40)]), name
+        actual = [entry.function((step - 8) / 32, **options) for step in range(8, 40)]
+        assert actual == pytest.approx([schedule.lr_lambdas[0](step) for step in range(8, 40)]), name
 
 
 # --- previews

@@ -13,7 +13,8 @@ from loraloom.commands.train import job
 from loraloom.hydra.run import configure
 from loraloom.kohya.convert import overrides, spelt
 from loraloom.kohya.converted import Converted
-from loraloom.onetrainer.convert import BaseFacts, convert
+from loraloom.onetrainer.base import BaseFacts
+from loraloom.onetrainer.convert import convert
 from loraloom.onetrainer.names import CONCEPT, GROUPS, IMAGE, OPTIMIZER, PART, SAMPLES, TEXT, TRAIN
 from registry.errors import Faults, Refused
 
