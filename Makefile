@@ -1,21 +1,21 @@
 # make demo   train a style LoRA on the embedded base, draw it, write the report (minutes, CPU, offline once installed)
-# make test   the plain tests (under three minutes on two cores)
-# make check  ruff, mypy --strict and the plain tests;  make slow  the long tests
+# make test   the plain tests (about a quarter of an hour on two cores)
+# make check  ruff, mypy --strict and the plain tests;  make slow  the long tests;  make coverage  the lines that the plain tests run
 # Each makes .venv when it is not there. Only Python 3.11 or newer is needed:  make demo PYTHON=python3.12
 
 PYTHON ?= python3
-PYTEST = .venv/bin/python -m pytest --numprocesses auto --dist loadfile  # a process a core; a file's fixtures are built once
+PYTEST = .venv/bin/python -m pytest --numprocesses auto --dist worksteal  # a process a core; one that is done takes from the other's
 PIP = .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 INSTALLED = .venv/.installed
 INSTALLED_DEV = .venv/.installed-dev
 
-.PHONY: demo test check slow format clean
+.PHONY: demo test check slow coverage format clean
 .DELETE_ON_ERROR:
 
 # A process a core, and a thread a process: more threads wait for one another. What is set outside wins.
-test check slow: export OMP_NUM_THREADS ?= 1
+test check slow coverage: export OMP_NUM_THREADS ?= 1
 # Else each process that a test starts compiles torch and diffusers again, 20 s a process.
-test check slow: export PYTHONDONTWRITEBYTECODE :=
+test check slow coverage: export PYTHONDONTWRITEBYTECODE :=
 
 demo: $(INSTALLED)
 	.venv/bin/loraloom demo
@@ -31,6 +31,9 @@ check: $(INSTALLED_DEV)
 
 slow: $(INSTALLED_DEV)
 	$(PYTEST) -m slow
+
+coverage: $(INSTALLED_DEV)
+	$(PYTEST) --cov --cov-report=term
 
 format: $(INSTALLED_DEV)
 	.venv/bin/ruff format

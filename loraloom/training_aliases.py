@@ -39,7 +39,7 @@ NOT_TRAINED = missing("the denoiser always learns; lora.text_encoder=true trains
 NO_BUCKETS = missing(SQUARE)
 NO_AUGMENTATION = missing("colours are not changed; data.flip and data.crops are there")
 REPEATS = missing("a set's repeats are a key of data.sets=[{path: FOLDER, repeats: NUMBER}], or the number of kohya's folder NUMBER_WORD")
-NO_PRIOR = missing("there are no regularization images; held-out images (heldout.share) show how far the base is lost")
+PRIOR = Answer(("data.prior_images=100", "data.prior_prompt=PROMPT"), "the base draws them; data.prior is a folder of them")
 MASKS = "data.normalize_masked_loss=false counts an image by the share that its mask keeps, as sd-scripts does"
 NO_QUANTISED = missing(f"the base is not quantised. {MEMORY}")
 NO_WORKERS = needless("images are encoded once, before the first step; nothing is loaded while training")
@@ -113,7 +113,17 @@ ROWS = (  # names, and what they are here
     ("weighted_captions", missing("captions are text; weights such as (word:1.2) are trained as they are written")),
     ("max_token_length", chunks),
     ("dataset_repeats num_repeats repeats train_repeats", REPEATS),
-    ("reg_data_dir prior_loss_weight with_prior_preservation class_data_dir class_prompt", NO_PRIOR),
+    ("reg_data_dir class_data_dir", same("data.prior", note="a folder of class images")),
+    ("prior_loss_weight", same("data.prior_weight")),
+    ("class_prompt", same("data.prior_prompt")),
+    ("num_class_images", same("data.prior_images", note="which the base draws by data.prior_prompt; leave it out beside data.prior")),
+    ("sample_batch_size prior_generation_precision", needless("class images are drawn one by one, in the run's precision")),
+    ("with_prior_preservation", switch(on=PRIOR, off=Answer((), "leave it out: it is the default"))),
+    (
+        "is_reg is_regularisation_data is_regularization_data",
+        missing("a set of class images is prior: true in data.sets, or the folder data.prior"),
+    ),
+    ("prior_prediction", missing("objective.preserve_class=CLASS holds the adapter to the base's own prediction; data.prior is a folder")),
     ("masked_loss masked_training", switch(on=Answer(("data.masks=files",), MASKS), off=Answer(("data.masks=none",)))),
     ("alpha_mask", switch(on=Answer(("data.masks=alpha",), MASKS), off=Answer(("data.masks=none",)))),
     ("diff_output_preservation_class", same("objective.preserve_class")),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
 from registry.files.locks import held
+from registry.formats.atomic_file import write_json
 from registry.home import home_dir
 from registry.progress import Report
 from train.config import Precision
@@ -106,6 +107,7 @@ def _execute(
             if changes is not None:
                 checkpoint.set_aside(place, after=start_step, out=out)
                 record_resume(place, plan, step=start_step, changes=changes)
+            write_json(place / folder.PLAN, {**plan.to_json(), "text": plan.to_text()})
         accelerator.wait_for_everyone()
         work = prepare(plan, place, accelerator, report=report, out=out)
         history = History()

@@ -16,6 +16,7 @@ from train.output import folder
 from train.output.inputs import check_inputs
 from train.plan.make import make_plan
 from train.plan.plan import Plan
+from train.prior.drawn import draw, keeping
 from train.rate import learning_rate
 from train.run_types import Log, Outcome, discard
 
@@ -66,8 +67,19 @@ def run(
     if config.resume is not None:
         place = folder.find_folder(config.resume, out=config.out, name=config.name)
         return resume(place, _changes(given), store, report=report, out=out)
-    made = make_plan(replace(config, dry_run=False), store, report=report)
-    return start(made, store, report=report, out=out)
+    with keeping(config):
+        made = _planned(replace(config, dry_run=False), store, report, out)
+        return start(made, store, report=report, out=out)
+
+
+def _planned(config: TrainConfig, store: Store, report: Report, out: Log) -> Plan:
+    """The plan of a run that begins now: with the class images that the base draws, which it draws where they are missing."""
+    made = make_plan(config, store, report=report)
+    if made.class_images is None or not (missing := made.class_images.missing):
+        return made
+    out(f"drawing {len(missing)} class images by {made.config.data.prior_prompt!r}, into {made.class_images.folder}")
+    draw(made.class_images, store, report=report)
+    return make_plan(config, store, report=report)
 
 
 def train_lora(config: TrainConfig, *, store: Store | None = None, report: Report = silent, out: Log = discard) -> Outcome:
@@ -90,7 +102,21 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
         raise Refused(f"{place / folder.RESULT} does not hold a run's result. Remove it, and resume.")
     if result is not None and config.epochs is None and config.steps <= result["steps"]:
         return _finished(place, result, before, config, changes, out)
-    made = make_plan(config, store, report=report)
+    with keeping(config):
+        return _resumed(place, before, config, changes, result, store, report, out)
+
+
+def _resumed(
+    place: Path,
+    before: TrainConfig,
+    config: TrainConfig,
+    changes: Mapping[str, Any],
+    result: dict[str, Any] | None,
+    store: Store,
+    report: Report,
+    out: Log,
+) -> Outcome:
+    made = _planned(config, store, report, out)
     if "epochs" in changes:
         changes = {**{name: value for name, value in changes.items() if name != "epochs"}, "steps": made.config.steps}
     if result is not None and made.config.steps <= result["steps"]:

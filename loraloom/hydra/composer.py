@@ -12,7 +12,7 @@ from loraloom import console
 from loraloom.hydra.arguments import Arguments
 from loraloom.hydra.bridge import compose, is_readable, parse, to_config, understandable
 from loraloom.hydra.job import Job, Request
-from loraloom.hydra.literal import is_open_text, quote_value, take_literally
+from loraloom.hydra.literal import as_mappings, is_open_text, quote_value, take_literally, takes_anything
 from loraloom.hydra.overrides import OverrideChecker
 from loraloom.hydra.points import sweep_values
 from loraloom.hydra.presets import Presets, leaves
@@ -92,8 +92,8 @@ class Composer:
         if argument.partition("=")[0] in self.presets.user_groups:
             return f"+{argument}"  # it is in no defaults list, so that Hydra has to add it
         quoted = take_literally(argument, self.schema, multirun=self.arguments.multirun)
-        if quoted is argument and is_open_text(argument, self.schema) and not is_readable(argument):
-            return quote_value(argument)
+        if quoted is argument and takes_anything(argument, self.schema) and not is_readable(argument):
+            return quote_value(argument) if is_open_text(argument, self.schema) else as_mappings(argument)
         return quoted
 
     def check(self) -> None:

@@ -4,8 +4,10 @@ A quoted value keeps Hydra's rules. So `prompt=a cat, (red)` and `'prompt="a cat
 """
 
 import re
+from typing import Any
 
 from loraloom.hydra.settings import Schema
+from registry.plain_values import from_yaml
 
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 QUOTED = re.compile(_QUOTED, re.DOTALL)
@@ -47,14 +49,46 @@ def quote_value(argument: str) -> str:
 
 def is_open_text(argument: str, schema: Schema) -> bool:
     """Whether a setting that takes any value is given something that is neither a list, nor a dict, nor in quotes."""
-    key, equals, value = argument.partition("=")
+    value = argument.partition("=")[2]
+    return takes_anything(argument, schema) and not value.lstrip().startswith(("[", "{", '"', "'"))
+
+
+def takes_anything(argument: str, schema: Schema) -> bool:
+    """Whether it gives a value to a setting that takes any."""
+    key, equals, _ = argument.partition("=")
     setting = schema.settings.get(key.lstrip("+"))
-    return bool(equals) and setting is not None and setting.is_open and not value.lstrip().startswith(("[", "{", '"', "'"))
+    return bool(equals) and setting is not None and setting.is_open
+
+
+def as_mappings(argument: str) -> str:
+    """KEY=[{name: text, ...}, ...] of YAML's or JSON's spelling in Hydra's grammar; as it is where it is no such list."""
+    key, _, value = argument.partition("=")
+    try:
+        rows = from_yaml(value) if value.lstrip().startswith("[") else None
+    except ValueError:
+        return argument
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and _is_flat(row) for row in rows):
+        return argument
+    spelt = (",".join(f"{name}:{_in_grammar(inner)}" for name, inner in row.items()) for row in rows)
+    return f"{key}=[{','.join(f'{{{row}}}' for row in spelt)}]"
+
+
+def _is_flat(row: dict[Any, Any]) -> bool:
+    plain = (str, int, float, bool, type(None))
+    return all(isinstance(name, str) and name.isidentifier() and type(value) in plain for name, value in row.items())
+
+
+def _in_grammar(value: str | float | bool | None) -> str:
+    if isinstance(value, str):
+        return quote(value)
+    return "null" if value is None else str(value).lower()
 
 
 def rightly_quoted(argument: str) -> str:
     """How the argument could have been meant, for an error: texts in double quotes, all of it in single ones for the shell."""
     key, _, value = argument.partition("=")
+    if value.replace(" ", "").startswith("[{"):
+        return f"""'{key}=[{{name: "a text", name: 2}}, {{name: "another"}}]' (all of it in single quotes for the shell)"""
     if value.startswith("["):
         items = [
             item if PLAIN_ITEM.fullmatch(item) else _double(item) for item in _split(value.strip().removeprefix("[").removesuffix("]"))

@@ -1,6 +1,7 @@
 """Validates one KEY=VALUE and suggests the nearest valid key or value; each alone, so that all faults are reported together."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from loraloom.hydra.aliases import Aliases, Given, alias_answer
@@ -145,12 +146,19 @@ class OverrideChecker:
                 return f"{raw}: {f'{one}: ' if one != name else ''}{_expected(self.schema.settings[one], its)}"
         return None
 
+    @cached_property
+    def _structured(self) -> Any:
+        """The schema with its types, to try values on: each is taken or not whatever was tried before it."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.structured(self.schema_class)
+
     def _takes(self, name: str, value: Any) -> bool:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            OmegaConf.update(OmegaConf.structured(self.schema_class), name, value)
+            OmegaConf.update(self._structured, name, value)
         except (OmegaConfBaseException, OverflowError):  # the latter of a whole number that no float holds
             return False
         return True

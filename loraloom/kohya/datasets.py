@@ -233,6 +233,7 @@ def _sets(subsets: list[_Subset], to: Converted) -> None:
         if subset["is_reg"]:
             row["prior"] = True
         rows.setdefault(folder, row)
+    _balance(list(rows.values()), to)
     if len(rows) == 1 and (row := next(iter(rows.values())))["repeats"] == 1 and "prior" not in row:
         to.set("data.path", row["path"], "image_dir")
         if "trigger" in row:
@@ -241,6 +242,25 @@ def _sets(subsets: list[_Subset], to: Converted) -> None:
         to.set("data.sets", list(rows.values()), "subsets")
     if any("prior" in row for row in rows.values()):
         to.set("data.prior_weight", float(subsets[0]["prior_loss_weight"]), "prior_loss_weight")
+
+
+def _balance(rows: list[dict[str, Any]], to: Converted) -> None:
+    """Raise the repeats of regularisation images to about as many as there are of the others: sd-scripts repeats them until there are."""
+    own, prior = ([row for row in rows if ("prior" in row) is kind] for kind in (False, True))
+    images = [sum(_images(row["path"]) * row["repeats"] for row in some) for some in (own, prior)]
+    if not all(images):
+        return
+    if images[1] > images[0]:
+        to.notes.append(f"sd-scripts trains on the first {images[0]} of {images[1]} regularisation images of an epoch; here on all of them")
+    elif (times := round(images[0] / images[1])) > 1:
+        for row in prior:
+            row["repeats"] *= times
+        to.notes.append(f"regularisation images: repeated {times} times as often, {images[1] * times} an epoch beside {images[0]} others")
+
+
+def _images(folder: str) -> int:
+    place = expanded(folder)
+    return sum(is_image(path) for path in place.iterdir()) if place.is_dir() else 0
 
 
 def _captions(folder: Path, ending: str, to: Converted) -> bool:

@@ -86,6 +86,14 @@ def test_paths_and_triggers_reach_a_training_as_typed(train: Seen, capsys: pytes
     assert capsys.readouterr().out == "/runs/x\n"
 
 
+def test_sets_reach_a_training_as_typed(train: Seen) -> None:
+    as_json = '[{"path":"a b","repeats":3,"trigger":"sks"},{"path":"it\'s","prior":true}]'
+    for typed in ("[{path: a b, repeats: 3, trigger: sks}, {path: it's, prior: true}]", as_json):
+        assert main(["train", f"data.sets={typed}"]) == 0
+        entries = [dict(entry) for entry in train.calls[-1][0].data.sets]
+        assert entries == [{"path": "a b", "repeats": 3, "trigger": "sks"}, {"path": "it's", "prior": True}]
+
+
 def test_a_resume_is_reported_what_was_given_beside_it_and_nothing_else(train: Seen) -> None:
     assert main(["train", "resume=runs/hat/1", "steps=20", "optim.lr=1e-5"]) == 0
     assert train.calls[0][1]["given"] == {"resume": "runs/hat/1", "steps": 20, "optim.lr": 1e-5}

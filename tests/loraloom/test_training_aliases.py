@@ -125,12 +125,18 @@ SETTINGS = {  # as given there -> here
     "flip_aug=true": "data.flip=true",
     "random_flip=true": "data.flip=true",
     "random_crop=true": "data.crops=8",
+    "reg_data_dir=women": "data.prior=women",
+    "class_data_dir=women": "data.prior=women",
+    "class_prompt=a woman": "data.prior_prompt=a woman",
+    "num_class_images=100": "data.prior_images=100",
+    "prior_loss_weight=0.5": "data.prior_weight=0.5",
+    "with_prior_preservation=true": "data.prior_images=100 data.prior_prompt=PROMPT",
 }
 KOHYA_ALONE = """
 network_module network_args network_dropout scale_weight_norms network_weights network_train_text_encoder_only vae no_half_vae
 zero_terminal_snr fp8_base blocks_to_swap lowram in_json dataset_config caption_extension token_warmup_step
 caption_dropout_every_n_epochs
-weighted_captions max_token_length dataset_repeats reg_data_dir prior_loss_weight masked_loss alpha_mask enable_bucket
+weighted_captions max_token_length dataset_repeats is_reg masked_loss alpha_mask enable_bucket
 min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale color_aug cache_latents cache_latents_to_disk
 cache_text_encoder_outputs max_data_loader_n_workers persistent_data_loader_workers xformers sdpa mem_eff_attn noise_offset
 multires_noise_iterations ip_noise_gamma min_timestep max_timestep save_state save_model_as save_precision sample_sampler logging_dir
@@ -139,7 +145,8 @@ training_comment optimizer_args save_last_n_steps save_every_n_epochs
 OTHERS_ALONE = """
 peft_type layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype
 ema_update_step_interval output_dtype data_backend_config lora_type base_model_precision aspect_bucket_rounding
-input_perturbation optimizer_config validation_resolution push_to_hub hub_model_id tracker_project_name flux_lora_target crop
+input_perturbation optimizer_config validation_resolution
+is_regularisation_data prior_prediction push_to_hub hub_model_id tracker_project_name flux_lora_target crop
 """
 
 

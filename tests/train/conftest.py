@@ -8,7 +8,7 @@ import pytest
 
 from registry.store import Store
 from tests import tiny
-from train.config import DataConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
+from train.config import DataConfig, HeldoutConfig, LoraConfig, OptimConfig, PreviewConfig, TrainConfig
 
 
 def short_run(base: Path, images: Path, out: Path, /, **given: Any) -> TrainConfig:
@@ -22,6 +22,7 @@ def short_run(base: Path, images: Path, out: Path, /, **given: Any) -> TrainConf
         "batch_size": 2,
         "lora": LoraConfig(rank=2),
         "optim": OptimConfig(lr=1e-2),
+        "heldout": HeldoutConfig(every=100),  # the base, at checkpoints and at the end: each measurement costs more than ten steps
         "preview": PreviewConfig(prompts=[]),
         "device": "cpu",
         "out": str(out),

@@ -23,7 +23,7 @@ from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates, small_copy
 from train.data.overview import Overview, overview
-from train.data.subsets import Subsets, place_of, subsets_of
+from train.data.subsets import PRIOR, Subsets, place_of, subsets_of, with_prior
 from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST, counted
 from train.masks.attach import Owner, read_masks
@@ -113,6 +113,8 @@ class Findings:
 def read_set(config: DataConfig, *, path: str | None = None, sets: Sequence[Subset] | None = None, report: Report = silent) -> ImageSet:
     """The set at `path` or the `sets` (default: data.path or data.sets), every image decoded. Raises Faults with everything wrong."""
     parts = Subsets(list(sets)) if sets is not None else subsets_of(config, path or config.path)
+    if path is None and sets is None:
+        parts = with_prior(parts, config)
     place = path or (place_of(config) if sets is None else " + ".join(subset.path for subset in sets))
     found = inspect_sets(parts, config, report=report)
     if found.faults:
@@ -133,7 +135,10 @@ def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent,
     check_source(config.masks)
     every = Findings(faults=list(parts.faults), notes=list(parts.notes))
     for subset in parts.sets:
-        found = _inspect_one(subset, config, report, measure)
+        if subset.masks is not None:
+            check_source(subset.masks)
+        own = config if subset.masks is None else replace(config, masks=subset.masks)
+        found = _inspect_one(subset, own, report, measure)
         _check_captions(found, config, subset)
         front = f"{subset.prefix}: " if subset.prefix else ""
         every.faults += [front + fault for fault in found.faults]
@@ -171,7 +176,7 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
 def _attach_masks(found: Findings, files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
     if config.masks != "none":
         owners = [Owner(sample.name, sample.size, sample.read, sample.prior) for sample in found.samples]
-        read = read_masks(owners, files, config.masks)
+        read = read_masks(owners, files, config.masks, several=any(sample.set for sample in found.samples))
         found.samples = [replace(sample, mask=mask) for sample, mask in zip(found.samples, read.masks, strict=True)]
         found.faults += read.faults
         found.notes += read.notes
@@ -181,6 +186,8 @@ def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measure: Me
     from train.data.hub import read_hub
 
     entries, faults = read_hub(subset.path, config)
+    if subset.word is not None:
+        entries = [(name, read, captions or (subset.word,)) for name, read, captions in entries]
     found = Findings(faults=faults)
     _decode_all(found, entries, subset, report, measure)
     _attach_masks(found, {}, config)
@@ -188,6 +195,13 @@ def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measure: Me
 
 
 # --- every image, whatever the source
+
+
+def read_images(entries: Sequence[tuple[str, Callable[[], bytes], tuple[str, ...]]], subset: Subset) -> Findings:
+    """The images of (name, reader of its bytes, captions) as those of a set, with the faults of those that are none."""
+    found = Findings()
+    _decode_all(found, entries, subset, silent, None)
+    return found
 
 
 def _decode_all(
@@ -260,6 +274,8 @@ def _check_captions(found: Findings, config: DataConfig, subset: Subset) -> None
 
 def _trigger_setting(subset: Subset) -> str:
     """What gives a set without captions its one."""
+    if subset.name == PRIOR or subset.name.startswith(f"{PRIOR}/"):
+        return "data.prior_prompt"
     return "data.trigger" if not subset.name else "the set's trigger" if subset.prior else "data.trigger or the set's own trigger"
 
 

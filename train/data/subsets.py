@@ -13,10 +13,12 @@ from train.config import DataConfig
 from train.data.images import holds_images, is_image, unread_reason
 from train.data.metadata import METADATA
 from train.data.wording import counted, names_of
+from train.masks.files import SOURCES
 from train.settings.sets import MOST, Subset, subsets
 
 KOHYA = re.compile(r"(?P<repeats>\d+)_(?P<word>.*)")  # sd-scripts: the word is its class token
 HELDOUT = "heldout"
+PRIOR = "data.prior"  # the name of the set of class images
 
 
 @dataclass
@@ -35,6 +37,23 @@ def subsets_of(config: DataConfig, path: str | None) -> Subsets:
     folder = expanded(path)
     inner = _kohya_folders(folder) if os.path.isdir(folder) else []
     return _kohya_sets(folder, inner) if inner else Subsets([Subset(path=path)])
+
+
+def with_prior(found: Subsets, config: DataConfig) -> Subsets:
+    """The sets that are trained on: data.prior behind them, and data.prior_weight in the weight of every regularisation set."""
+    sets, faults, notes = list(found.sets), list(found.faults), list(found.notes)
+    if config.prior is not None:
+        inner = subsets_of(config, config.prior)
+        faults += [f"{PRIOR}: {fault}" for fault in inner.faults]
+        notes += [f"{PRIOR}: {note}" for note in inner.notes]
+        sets += [_of_prior(one, config) for one in inner.sets]
+    return Subsets([replace(one, weight=one.weight * config.prior_weight) if one.prior else one for one in sets], faults, notes)
+
+
+def _of_prior(one: Subset, config: DataConfig) -> Subset:
+    name = f"{PRIOR}/{one.name}" if one.name else PRIOR
+    masks = None if config.masks in SOURCES else "files"  # the names in a folder of masks are those of the images to learn
+    return replace(one, name=name, prior=True, word=one.word or config.prior_prompt, masks=masks)
 
 
 def heldout_of(subset: Subset) -> Subset | None:

@@ -244,13 +244,19 @@ class _Encoder:
 
 def _measured_prompts(plan: Plan) -> list[str]:
     """Of the training images that are measured beside the held-out ones."""
-    return [plan.prompts[image] for image in probed(len(plan.train))]
+    return [plan.prompts[image] for image in _measured(plan)]
+
+
+def _measured(plan: Plan) -> list[int]:
+    """The places of the training images that are measured: no regularisation images."""
+    own = [image for image, sample in enumerate(plan.train) if not sample.prior]
+    return [own[place] for place in probed(len(own))]
 
 
 def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple[Latents, Texts | Prompts]) -> Probes:
     """Held-out images and some training images, all at the same number of timesteps."""
     points = points_of(len(plan.heldout))
-    chosen = probed(len(plan.train))
+    chosen = _measured(plan)
     first = {item.image: number for number, item in reversed(list(enumerate(plan.items)))}  # of several sizes the smallest
     some = [plan.train[image] for image in chosen]
     return Probes(

@@ -60,10 +60,10 @@ def difference(adapted: Sequence[float], base: Sequence[float], *, comparisons: 
     count, mean = len(pairs), math.fsum(pairs) / len(pairs)
     if count < 2:
         return Difference(mean, None, None, comparisons)
-    from scipy.stats import t
+    from scipy.special import stdtrit  # the quantile of Student's t; importing scipy.stats takes a second
 
     deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in pairs) / (count - 1))
-    reach = float(t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), count - 1)) * deviation / math.sqrt(count)
+    reach = float(stdtrit(count - 1, 1 - (1 - CONFIDENCE) / (2 * comparisons))) * deviation / math.sqrt(count)
     return Difference(mean, mean - reach, mean + reach, comparisons)
 
 

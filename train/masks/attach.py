@@ -32,8 +32,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def read_masks(images: Sequence[Owner], files: Mapping[str, Sequence[Path]], source: str) -> Found:
-    """The masks of the images by data.masks; `files` are the mask files of each image, by its name.
+def read_masks(images: Sequence[Owner], files: Mapping[str, Sequence[Path]], source: str, *, several: bool = False) -> Found:
+    """The masks of the images by data.masks; `files` are the mask files of each image, by its name. `several`: of one of several sets.
 
     A file is read before the alpha channel where data.masks is auto.
     """
@@ -55,7 +55,7 @@ def read_masks(images: Sequence[Owner], files: Mapping[str, Sequence[Path]], sou
         for remark in remarks:
             notes[remark].append(image.name)
         found.masks.append(mask)
-    found.faults += [_missing(without, source)] if without else []
+    found.faults += [_missing(without, source, several=several)] if without else []
     found.notes += [f"the mask of {some(names, MOST)}: {remark}" for remark, names in notes.items()]
     return found
 
@@ -69,7 +69,8 @@ def _mask_of(image: Owner, own: Sequence[Path], source: str) -> tuple[Mask, list
     return read(ALPHA, image.read, image.size)
 
 
-def _missing(names: Sequence[str], source: str) -> str:
+def _missing(names: Sequence[str], source: str, *, several: bool) -> str:
     what = {ALPHA: "no alpha channel", "auto": "neither a mask file nor an alpha channel"}.get(source, "no mask file")
+    rest = "give the set `masks: none` in data.sets" if several else "set data.masks=none"
     how = "save each with one" if source == ALPHA else "write NAME-masklabel.png beside each (`loraloom data mask` makes them)"
-    return f"{some(names, MOST)}: {what}, and data.masks is {source}: {how}, or set data.masks=none"
+    return f"{some(names, MOST)}: {what}, and data.masks is {source}: {how}, or {rest}"

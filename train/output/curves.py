@@ -26,9 +26,10 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4))
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.13, top=0.83, wspace=0.33)  # a computed layout draws everything twice
     _training(left, [row for row in rows if {"loss", "lr"} <= row.keys()])
     _heldout(right, rows)
     figure.suptitle(title)

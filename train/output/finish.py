@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,13 @@ from train.output.few_step_test import run_few_step_test, sentences
 from train.output.header import write_adapter
 from train.output.judgement import judge, judgement_json
 from train.output.register import register
-from train.output.report import preview_files, write_report
 from train.output.style import StyleCurve, style_curve
 from train.output.verdict import Verdict, losses_of, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
-from train.plan.estimate import human_seconds
 from train.plan.plan import Plan
+from train.run_report.page import NAME, write_page
+from train.run_report.read import preview_files
+from train.run_report.report import make_report
 from train.slider.measure import measure
 
 if TYPE_CHECKING:
@@ -66,13 +67,6 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     judged, judgement = _judged(work, history)
     lines = [*judged, *_verdict(plan, verdict, used), *sentences(speed), *([reach.sentence()] if reach else [])]
     seconds = seconds_before + time.perf_counter() - begun
-    page = write_report(
-        place,
-        title=f"{plan.config.name} on {plan.base.name}",
-        facts=_facts(plan, lines, name, seconds),
-        prompts=plan.config.preview.prompts or [],
-        plan=plan.to_text(),
-    )
     result = {
         "adapter": name,
         "files": files,
@@ -81,13 +75,15 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
         "seconds": round(seconds, 3),
         "heldout": verdict_json(verdict, losses_of(history, steps, [sample.name for sample in plan.heldout])),
         "verdict": judgement,
+        "sentences": lines,
         "slider": reach.to_json() if reach else None,
         "few_step": speed.to_json() if speed else None,
         "best_step": history.best_step,
         "adapter_step": used,
         "previews": [str(file) for file in preview_files(place).values()],
-        "report": str(page),
+        "report": str(place / NAME),
     }
+    write_page(make_report(place, result=result, report=report))
     write_json(place / folder.RESULT, result)
     report(Tick("save and prove", 3, 3))
     for line in lines:
@@ -214,14 +210,3 @@ def _style(work: Work) -> StyleCurve | None:
             drawn.setdefault(step, []).append(image.convert("RGB"))
     heldout = [fit(decode(item.sample.read())[0], item.bucket.width, item.bucket.height) for item in work.plan.heldout_items[:STYLE_IMAGES]]
     return style_curve(heldout, drawn)
-
-
-def _facts(plan: Plan, verdict: Sequence[str], name: str, seconds: float) -> list[tuple[str, str]]:
-    rows = [
-        ("adapter", name),
-        ("base", f"{plan.base.name} ({plan.base.family.title})"),
-        ("images", f"{len(plan.train)} trained, {len(plan.heldout)} held out"),
-        ("steps", f"{plan.config.steps} of {plan.config.images_per_step * plan.processes} images, {human_seconds(seconds)} in all"),
-        ("rank, alpha", f"{plan.config.lora.rank}, {plan.config.alpha:g} on {plan.layers} layers ({plan.parameters:,} weights)"),
-    ]
-    return rows + [("held out", line) for line in verdict]

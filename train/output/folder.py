@@ -23,6 +23,7 @@ from train.config import TrainConfig, changed, read_yaml, to_yaml
 CONFIG = "config.yaml"
 INPUTS = "inputs.json"  # base and data with their hashes, and every resume
 RESULT = "result.json"
+PLAN = "plan.json"  # what the run was to do, as values and in words
 UNFINISHED = ".tmp-"
 
 

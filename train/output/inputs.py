@@ -70,7 +70,7 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
     before, now = folder.read_json_if_there(place / folder.INPUTS), inputs_of(made, store)
     if before is None:
         raise Refused(f"{place} has no {folder.INPUTS}: it is not a complete run folder.")
-    if not _is_sound(before):
+    if not is_sound(before):
         raise Refused(f"{place / folder.INPUTS} does not hold a run's inputs. Was it edited? Start a new run.")
     faults = []
     if before["base"]["sha256"] != now["base"]["sha256"]:
@@ -95,7 +95,7 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         raise Faults(f"{place} was started with other inputs. Restore them, or start a new run:", sorted(faults))
 
 
-def _is_sound(inputs: Mapping[str, Any]) -> bool:
+def is_sound(inputs: Mapping[str, Any]) -> bool:
     """Whether this is what inputs.json holds, as far as it is read."""
     base, dataset = inputs.get("base"), inputs.get("dataset")
     rows = (dataset.get("files") if isinstance(dataset, dict) else None, inputs.get("heldout"))

@@ -120,13 +120,17 @@ def _dataset(plan: Plan) -> dict[str, str]:
         for number, (bucket, names) in enumerate(plan.buckets.items())
     }
     folder = set_name(plan.dataset.path)
-    sets = {str(one["name"] or folder): {"n_repeats": one["repeats"], "img_count": one["images"]} for one in plan.sets if not one["prior"]}
+    sets, prior = (
+        {str(one["name"] or folder): {"n_repeats": one["repeats"], "img_count": one["images"]} for one in plan.sets if one["prior"] is kind}
+        for kind in (False, True)
+    )
     tags = tags_json([sample.set or folder for sample in plan.train], plan.prompts)
     return {
         "ss_resolution": f"({side}, {side})",
         "ss_enable_bucket": str(plan.config.data.buckets),
         "ss_bucket_info": json.dumps({"buckets": buckets, "mean_img_ar_error": _aspect_error(plan)}),
         "ss_dataset_dirs": json.dumps(sets),
+        **({"ss_reg_dataset_dirs": json.dumps(prior)} if prior else {}),
     } | ({"ss_tag_frequency": tags} if len(tags) <= LARGEST else {})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +16,7 @@ from train.adapters.start import StartAdapter, find_start
 from train.choices import Choice, choose_objective, functions_of, slider_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
-from train.data.dataset import ImageSet, triggers_of
+from train.data.dataset import ImageSet, Sample, triggers_of
 from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.data.texts.checks import check_captioning
@@ -34,6 +34,8 @@ from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.optim_notes import check_average
+from train.prior.drawn import DrawnImages, drawn_images
+from train.prior.images import check_captions, with_class_images
 from train.rate import learning_rate
 from train.slider.dataset import slider_dataset, slider_split
 from train.training_adapter import TrainingAdapter, find_training_adapter
@@ -68,6 +70,7 @@ class Checked:
     training: TrainingAdapter | None  # fused while training
     start: StartAdapter | None  # that is continued
     slider: Slider | None
+    class_images: DrawnImages | None  # that the base draws
 
 
 class Attempts:
@@ -110,8 +113,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base:
         attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     slider = attempts(lambda: slider_of(config.objective)) if functions else None
-    dataset = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
-    heldout = attempts(lambda: slider_split(dataset) if slider else choose_split(config, dataset, report)) if dataset else None
+    images = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
+    parted = attempts(lambda: slider_split(images) if slider else choose_split(config, images, report)) if images else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if base and parts and targets:
@@ -121,6 +124,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     encoders = attempts(lambda: learning_encoders(base.family, parts, config)) if base and parts else None
     training, start = _adapters(config, base, parts, targets[0], store, attempts) if base and parts and targets else (None, None)
     sizes = attempts(lambda: _sizes(config, base, parts)) if base and parts else None
+    drawn = attempts(lambda: drawn_images(config, base, sizes.sides[-1], precision, store)) if base and sizes and precision else None
+    dataset, heldout = attempts(lambda: with_class_images(images, parted, drawn)) or (images, parted)
     sizes_then = sizes or Sizes(sides=config.sides or (512,))
     items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
     attempts(lambda: check_views((*items, *held)))
@@ -139,8 +144,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
         if base and parts and trigger:
             attempts(partial(_check_trigger, base, parts, trigger))
-    if dataset:
-        attempts(lambda: check_preserve(config, dataset.samples))
+    attempts(lambda: check_class(config, dataset.samples if dataset else ()))
     attempts.done()
     assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
@@ -157,6 +161,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         heldout_items=held,
         order=order,
         slider=slider,
+        class_images=drawn,
         device=device,
         precision=precision,
         trial=trial,
@@ -175,6 +180,15 @@ def _adapters(
     if begun := config.lora.start:
         start = attempts(lambda: find_start(begun, base, parts, file_ranks(base.family, parts, config, targets), store))
     return training, start
+
+
+def check_class(config: TrainConfig, samples: Sequence[Sample]) -> None:
+    """Refuse a class to keep, or regularisation images, that would hold or teach the trigger. Raises Faults with both."""
+    attempts = Attempts()
+    if samples:
+        attempts(lambda: check_preserve(config, samples))
+        attempts(lambda: check_captions(config.data, samples))
+    attempts.done()
 
 
 def in_steps(config: TrainConfig, order: Order) -> TrainConfig:

@@ -42,6 +42,7 @@ def defaults_of(
         "adapter.training": _absolute(config.adapter.training),
         "data.path": _absolute(config.data.path),
         "data.sets": None if config.data.sets is None else [{**one, "path": _absolute(str(one["path"]))} for one in config.data.sets],
+        "data.prior": _absolute(config.data.prior),
         "heldout.path": _absolute(config.heldout.path),
         "out": str(expanded(config.out).absolute()),
         "resolution": resolution,

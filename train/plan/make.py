@@ -82,6 +82,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         training=found.training,
         start=found.start,
         slider=found.slider,
+        class_images=found.class_images,
         few_step=few_step,
         processes=processes_of(),
         shifts=shifts if len(set(shifts.values())) > 1 else {},
@@ -162,7 +163,18 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
     if config.objective.preserve_class is not None:
         traced = preserving(traced)
     seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
-    return replace(traced, memory=memory, seconds=_with_test(config, seconds, few_step))
+    seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
+    return replace(traced, memory=memory, seconds=seconds)
+
+
+def _with_class_images(found: Checked, config: TrainConfig, seconds: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    """The seconds with those of the class images that are still to be drawn; a forward pass of an image is a third of its step."""
+    if seconds is None or found.class_images is None or not (missing := len(found.class_images.missing)):
+        return seconds
+    render = found.class_images.render
+    passes = missing * int(render.steps or 0) * (2 if render.guided else 1)
+    forward = seconds["steps"] / (config.steps * config.images_per_step * _share(found)) / 3
+    return {**seconds, "class images": passes * forward}
 
 
 def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_step: FoundFewStep | None) -> Mapping[str, float] | None:

@@ -23,6 +23,8 @@ from train.masks.mask import counted_masks, summary
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.prior.drawn import DrawnImages
+from train.prior.rows import prior_json, prior_rows
 from train.rate import learning_rate, warmup_steps
 from train.slider.dataset import is_drawn
 from train.training_adapter import TrainingAdapter
@@ -62,6 +64,7 @@ class Plan:
     start: StartAdapter | None  # that is continued
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     slider: Slider | None
+    class_images: DrawnImages | None  # that the base draws before the run
     processes: int  # that share the work, each with batches of its own
     shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
@@ -113,6 +116,7 @@ class Plan:
             "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
+            "prior": prior_json(self.train, self.items, self.class_images),
             "masks": counted_masks([sample.mask for sample in self.train]),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
@@ -223,7 +227,8 @@ def _text(plan: Plan) -> str:
 def _image_rows(plan: Plan) -> list[tuple[str, str]]:
     """Where the images are from, their sizes and crops."""
     rows = [("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}")]
-    return [*rows, *_sets(plan), *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
+    prior = prior_rows(plan.train, plan.items, plan.class_images)
+    return [*rows, *_sets(plan), *prior, *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
 
 
 def _slider(plan: Plan) -> list[tuple[str, str]]:
@@ -252,7 +257,7 @@ def _sets(plan: Plan) -> list[tuple[str, str]]:
         return []
     lines = []
     for one in plan.sets:
-        text = f"{one['name']}: {counted(one['images'], 'image')} x {one['repeats']}, {one['share']:.1%} of the steps"
+        text = f"{one['name'] or 'data.path'}: {counted(one['images'], 'image')} x {one['repeats']}, {one['share']:.1%} of the steps"
         text += f", weight {one['weight']:g}" if one["weight"] != 1.0 else ""
         text += f", trigger {one['trigger']!r}" if one["trigger"] else ""
         lines.append(text + (", regularisation" if one["prior"] else ""))

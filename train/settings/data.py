@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any
 
 from registry.settings import setting, word
+from train.settings.prior import prior_rules
 from train.settings.rules import Rule, counts, optional_counts, texts
 from train.settings.sets import set_rules
 
@@ -23,7 +24,7 @@ class DataConfig:
     sets: Any = setting(
         None,
         "several sets in place of data.path: [{path: cats, repeats: 2, weight: 1.0, trigger: sks, prior: false}, ...], all but path"
-        " optional; prior: regularisation images",
+        " optional; prior: regularisation images; masks: in place of data.masks",
     )
     trigger: str | None = setting(
         None,
@@ -43,6 +44,17 @@ class DataConfig:
     caption_column: str | None = setting(
         None, "column with the caption (default: text, caption or prompt, whichever there is); none: the set has no captions"
     )
+    prior: str | None = setting(
+        None,
+        "folder of regularisation images: images of the class, without the trigger in their captions, which keep the class as it is",
+    )
+    prior_prompt: str | None = setting(
+        None, "caption of the images of data.prior that have none, or what the base draws data.prior_images by: a photo of a woman"
+    )
+    prior_images: int | None = setting(
+        None, "regularisation images that the base draws before training, where there is no data.prior (prior preservation)"
+    )
+    prior_weight: float = setting(1.0, "weight in the loss of all regularisation images, those of sets with prior: true too")
     masks: str = setting(
         "none",
         "masks of the images, white is trained and black is left out: none, alpha (the alpha channel), files (NAME-masklabel.png,"
@@ -90,6 +102,7 @@ class DataConfig:
         good = isinstance(self.flip, bool) or self.flip == "force"
         yield "flip", self.flip, good, "must be true, false or force"
         yield from optional_counts(self, "bucket_step")
+        yield from prior_rules(self)
         yield from texts(self, "masks")
         good = 0 <= self.unmasked_weight < 1
         yield "unmasked_weight", self.unmasked_weight, good, "must be 0 or more and below 1, the weight of what is kept"

@@ -10,9 +10,9 @@ from typing import Any
 from registry.typed_values import fitted
 from train.settings.rules import Rule
 
-TYPES: dict[str, Any] = {"path": str, "repeats": int, "weight": float, "trigger": str | None, "prior": bool}
+TYPES: dict[str, Any] = {"path": str, "repeats": int, "weight": float, "trigger": str | None, "prior": bool, "masks": str | None}
 MOST = 10_000  # repeats
-KEYS = "{path, repeats, weight, trigger, prior}"
+KEYS = "{path, repeats, weight, trigger, prior, masks}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Subset:
     weight: float = 1.0  # of its images' loss
     trigger: str | None = None
     prior: bool = False  # regularisation images
+    masks: str | None = None  # in place of data.masks
     word: str | None = None  # of kohya's folder name: the caption of images without one
 
     @property
@@ -69,7 +70,7 @@ def _entry(where: str, entry: Any) -> Iterator[Rule]:
             yield f"{where}.{key}", value, 1 <= value <= MOST, f"must be 1 to {MOST}"
         elif key == "weight":
             yield f"{where}.{key}", value, isfinite(value) and value > 0, "must be above 0"
-        elif key == "trigger":
+        elif key in ("trigger", "masks"):
             yield f"{where}.{key}", value, value is None or bool(value.strip()), "must not be empty"
 
 

@@ -30,6 +30,10 @@ def slider_dataset(config: TrainConfig, slider: Slider, report: Report) -> Image
         faults.append("lora.text_encoder=true: a slider is learned between fixed prompts. Leave it out.")
     if config.objective.preserve_class is not None:
         faults.append("objective.preserve_class is for images of a subject; a slider has objective.params.preserve. Leave it out.")
+    if config.data.prior is not None or config.data.prior_images is not None:
+        faults.append(
+            "data.prior and data.prior_images go with images of a subject; a slider has objective.params.preserve. Leave both out."
+        )
     if config.lora.kind != "lora" or config.lora.params.init == "pissa":
         faults.append(
             f"lora.kind={config.lora.kind} cannot be a slider: its two ends are the adapter at weight 1 and -1, and only of a LoRA that "

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,35 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def loraloom(tree: Path, work: Path, *arguments: str) -> str:
-    """The last line of stdout of a command run in the copy; its stderr is shown when it fails."""
+COMMANDS = """
+import contextlib, io, json, sys
+from pathlib import Path
+
+from loraloom.cli import main
+from registry.families.toy import write_model
+
+write_model(Path("toy"))
+answers = []
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        code = main(words)
+    if code != 0:
+        sys.exit(f"{words}: {code}")
+    answers.append(shown.getvalue().strip())
+print(json.dumps(answers))
+"""
+
+
+def loraloom(tree: Path, work: Path, *commands: Sequence[str]) -> list[str]:
+    """What the commands print, run one after the other by one process of the copy, which has the toy's model beside it."""
     environment = os.environ | {"PYTHONPATH": str(tree), "LORALOOM_HOME": str(work / "home")}
+    given = json.dumps(commands)
     done = subprocess.run(
-        [sys.executable, "-m", "loraloom", *arguments], cwd=work, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", COMMANDS], cwd=work, env=environment, input=given, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    shown: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return shown
 
 
 def test_a_toy_family_is_known_by_the_names_that_its_own_file_gives_it(tree: Path, tmp_path: Path) -> None:
@@ -73,38 +95,29 @@ def test_a_toy_family_in_one_file_trains_merges_and_draws(tree: Path, tmp_path: 
 
     work = tmp_path / "work"
     work.mkdir()
-    write = "from pathlib import Path; from registry.families.toy import write_model; write_model(Path('toy'))"
-    subprocess.run([sys.executable, "-c", write], cwd=work, env=os.environ | {"PYTHONPATH": str(tree)}, check=True, capture_output=True)
     tiny_dataset(work / "data", 4)
-
-    seen = json.loads(_shown(tree, work))
-    assert (seen["family"], seen["kind"], seen["prediction"]["value"]) == ("toy", "checkpoint", "flow")
-
-    run = Path(
-        loraloom(tree, work, "train", "name=discs", f"base={work / 'toy'}", "data.path=data", "steps=40", "batch_size=2", "resolution=32")
+    toy = f"base={work / 'toy'}"
+    answers = loraloom(
+        tree,
+        work,
+        ["registry", "show", str(work / "toy"), "--json"],
+        ["train", "name=discs", toy, "data.path=data", "steps=40", "batch_size=2", "resolution=32"],
+        ["lora", "fuse", "toy", "--adapter", "discs", "--output", "fused"],
+        ["merge", "method=weighted_sum", "sources=[toy,fused]", "params.alpha=0.5", "output=half"],
+        ["merge", "reproduce", "half"],
+        ["lora", "extract", "fused", "toy", "--rank", "4", "--dtype", "fp32", "--output", "back.safetensors"],
+        ["grid", toy, "prompt=a red disc", "negative=", "axes.adapter=[none,discs]", "axes.seed=[1,2]"],
     )
+    seen, run, grid = json.loads(answers[0]), Path(answers[1].splitlines()[-1]), Path(answers[-1].splitlines()[-1])
+    assert (seen["family"], seen["kind"], seen["prediction"]["value"]) == ("toy", "checkpoint", "flow")
+    assert "half: the same bytes" in answers[4].splitlines()[-1]
+
     result = json.loads((run / "result.json").read_text())
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines() if "loss" in json.loads(line)]
     assert sum(losses[-10:]) < sum(losses[:10]), "it learns"
 
-    loraloom(tree, work, "lora", "fuse", "toy", "--adapter", "discs", "--output", "fused")
-    loraloom(tree, work, "merge", "method=weighted_sum", "sources=[toy,fused]", "params.alpha=0.5", "output=half")
-    assert "half: the same bytes" in loraloom(tree, work, "merge", "reproduce", "half")
-    loraloom(tree, work, "lora", "extract", "fused", "toy", "--rank", "4", "--dtype", "fp32", "--output", "back.safetensors")
-
-    grid = Path(
-        loraloom(
-            tree, work, "grid", f"base={work / 'toy'}", "prompt=a red disc", "negative=", "axes.adapter=[none,discs]", "axes.seed=[1,2]"
-        )
-    )
     cells = [json.loads(line) for line in (grid / "cells.jsonl").read_text().splitlines()]
     assert result["adapter"] and len(cells) == 4 and {cell["status"] for cell in cells} == {"rendered"}
     images = [numpy.asarray(Image.open(grid / cell["image"])) for cell in cells]
     assert all(image.shape == (32, 32, 3) for image in images)
     assert len({image.tobytes() for image in images}) == 4, "seed and adapter show"
-
-
-def _shown(tree: Path, work: Path) -> str:
-    environment = os.environ | {"PYTHONPATH": str(tree), "LORALOOM_HOME": str(work / "home")}
-    command = [sys.executable, "-m", "loraloom", "registry", "show", str(work / "toy"), "--json"]
-    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=True).stdout

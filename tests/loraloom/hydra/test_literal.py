@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from loraloom.hydra.bridge import parse
-from loraloom.hydra.literal import quote, rightly_quoted, take_literally, unclear_list
+from loraloom.hydra.literal import as_mappings, quote, rightly_quoted, take_literally, unclear_list
 from loraloom.hydra.settings import read_schema
 from tests.loraloom.toy import Toy
 
@@ -87,3 +87,20 @@ def test_both_readings_are_given() -> None:
 @pytest.mark.parametrize("value", ['["a cat, sitting","a dog"]', "[cat,dog]", "[a cat]", "[]", "null", "['a, b', 'c']", "[null, blurred]"])
 def test_clear_lists_are_taken(value: str) -> None:
     assert unclear_list(f"preview.prompts={value}") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('[{"path": "a", "repeats": 3}, {"path": "b", "prior": true}]', [{"path": "a", "repeats": 3}, {"path": "b", "prior": True}]),
+        ("[{path: ~/a}, {path: ünï/ß}]", [{"path": "~/a"}, {"path": "ünï/ß"}]),
+        ("[{path: it's, weight: 0.5, trigger: null}]", [{"path": "it's", "weight": 0.5, "trigger": None}]),
+    ],
+)
+def test_a_list_of_mappings_is_read_as_yaml_and_json_have_it(value: str, expected: list[dict[str, object]]) -> None:
+    assert parse(as_mappings(f"data.sets={value}")).value() == expected
+
+
+@pytest.mark.parametrize("value", ["[{path=a}]", "[{path: a", "[{path: {a: 1}}]", "[a, 'b]", "[]", "[{1: a}]"])
+def test_what_is_no_list_of_mappings_is_left(value: str) -> None:
+    assert as_mappings(f"data.sets={value}") == f"data.sets={value}"

@@ -270,6 +270,32 @@ def test_class_tokens_are_the_caption_where_there_is_none(converted: Convert, fo
     assert converted(subset={"class_tokens": "a hat"}).settings["data.trigger"] == "a hat"
 
 
+def test_regularisation_images_are_sets_repeated_to_about_as_many(converted: Convert, folder: Path, tmp_path: Path) -> None:
+    people = tmp_path / "1_woman"
+    people.mkdir()
+    (people / "a.png").write_bytes(b"an image")
+    (tmp_path / "train").mkdir()
+    folder.rename(tmp_path / "train" / "5_hat")
+    found = converted({"prior_loss_weight": 0.5}, subset={"image_dir": str(people), "is_reg": True, "class_tokens": "woman"})
+    assert found.settings["data.sets"] == [{"path": str(people), "repeats": 1, "trigger": "woman", "prior": True}]
+    assert found.settings["data.prior_weight"] == 0.5
+    training = tmp_path / "folders.toml"
+    (tmp_path / "reg").mkdir()
+    people.rename(tmp_path / "reg" / "1_woman")
+    given = {
+        "train_data_dir": str(tmp_path / "train"),
+        "reg_data_dir": str(tmp_path / "reg"),
+        "resolution": "512",
+        "caption_extension": ".txt",
+    }
+    training.write_text(_toml(TRAINING | given), encoding="utf-8")
+    folders = convert([training], chosen=(), facts=lambda _base: (False, False), steps=lambda _settings: (200, 10.0))
+    assert [(Path(row["path"]).name, row["repeats"], row.get("prior")) for row in folders.settings["data.sets"]] == [
+        ("5_hat", 5, None), ("1_woman", 10, True),
+    ]  # fmt: skip
+    assert "regularisation images: repeated 10 times as often, 10 an epoch beside 10 others" in folders.notes
+
+
 def test_masks_are_those_of_the_alpha_channel_or_a_folder(converted: Convert) -> None:
     alpha = converted(subset={"alpha_mask": True}).settings
     assert (alpha["data.masks"], alpha["data.normalize_masked_loss"]) == ("alpha", False)

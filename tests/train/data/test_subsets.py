@@ -113,11 +113,11 @@ def test_the_same_image_in_two_sets_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("cats", "data.sets must be a list of {path, repeats, weight, trigger, prior}, of which path is needed"),
+        ("cats", "data.sets must be a list of {path, repeats, weight, trigger, prior, masks}, of which path is needed"),
         ([], "data.sets must be a list of"),
-        ([5], "data.sets[0] must be {path, repeats, weight, trigger, prior}, got 5"),
+        ([5], "data.sets[0] must be {path, repeats, weight, trigger, prior, masks}, got 5"),
         ([{"repeats": 2}], "data.sets[0].path is needed"),
-        ([{"path": "a", "repeat": 2}], "data.sets[0].repeat is no key of a set: {path, repeats, weight, trigger, prior}, got 2"),
+        ([{"path": "a", "repeat": 2}], "data.sets[0].repeat is no key of a set: {path, repeats, weight, trigger, prior, masks}, got 2"),
         ([{"path": "a", "repeats": 0}], "data.sets[0].repeats must be 1 to 10000, got 0"),
         ([{"path": "a", "repeats": "many"}], "data.sets[0].repeats must be a whole number, got 'many'"),
         ([{"path": "a"}, {"path": "b", "weight": -1}], "data.sets[1].weight must be above 0, got -1"),

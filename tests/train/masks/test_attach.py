@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,30 @@ def test_masks_of_another_file_are_other_entries_of_the_cache(
     Image.fromarray(255 - LEFT).save(folder / "000-masklabel.png")
     again = prepared(settings(data=DataConfig(path=str(folder), masks="files"))).state.latents.view([0]).kept
     assert again is not None and torch.equal(again, 1 - first)
+
+
+def test_each_set_has_its_own_masks_and_one_has_none(tmp_path: Path, settings: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
+    """masks/ in one, NAME-masklabel.png in the second, none in the third, whose images have the loss of a run without masks."""
+    half = Image.fromarray(LEFT)
+    for name, seed in (("inner", 1), ("beside", 2), ("bare", 3)):
+        tiny.tiny_dataset(tmp_path / name, 2, seed=seed)
+    (tmp_path / "inner" / "masks").mkdir()
+    for number in range(2):
+        half.save(tmp_path / "inner" / "masks" / f"00{number}.png")
+        half.save(tmp_path / "beside" / f"00{number}-masklabel.png")
+    sets: list[dict[str, Any]] = [{"path": str(tmp_path / name)} for name in ("inner", "beside", "bare")]
+    with pytest.raises(
+        Faults, match=r"bare/000\.png, bare/001\.png: no mask file, and data\.masks is files: .* give the set `masks: none`"
+    ):
+        read_set(DataConfig(sets=sets, masks="files"))
+    masked = DataConfig(sets=[*sets[:2], sets[2] | {"masks": "none"}], masks="files")
+    found = [sample.mask.name if sample.mask else None for sample in read_set(masked).samples]
+    assert found == ["000.png", "001.png", "000-masklabel.png", "001-masklabel.png", None, None]
+    state = prepared(settings(data=masked, batch_size=6)).state
+    batch = state.order.step(0)[0][0]
+    with torch.no_grad():
+        losses = state._pass(0, batch, of=6)[0]
+        state.latents = replace(state.latents, masks=None)
+        plain = state._pass(0, batch, of=6)[0]
+    same = {state.items[item].sample.name: bool(one == other) for item, one, other in zip(batch.items, losses, plain, strict=True)}
+    assert [name for name, equal in sorted(same.items()) if equal] == ["bare/000.png", "bare/001.png"]

@@ -1,0 +1,87 @@
+"""The training image that a drawn image is nearest to, by a perceptual hash, and how near any new image would be.
+
+The hash is the sign of the low frequencies of a 16 x 16 grey copy against their median (pHash; Zauner 2010, section 3.2): 63 bits. Equal
+images differ in none, other images in about half of them; drawings of one style in fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from train.data.near_duplicates import SIDE, small_copy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LOW = 8  # frequencies a side
+BITS = LOW * LOW - 1  # the mean is left out
+GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest of several images: its place, the bits of the hash that differ, the mean difference of small copies (of 255)."""
+
+    place: int
+    bits: int
+    difference: float
+
+
+class Copies:
+    """Images by their small copies and hashes, to find the nearest among."""
+
+    def __init__(self, images: Sequence[Image]) -> None:
+        import numpy
+
+        self._small = numpy.stack([_small(image) for image in images]) if images else numpy.zeros((0, SIDE, SIDE, 3))
+        self._hashes = _hashes(self._small)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def nearest(self, image: Image, *, but: int | None = None) -> Nearest | None:
+        """The nearest to an image; of equal hashes the one whose small copy differs least. `but`: a place that does not count."""
+        import numpy
+
+        if len(self) - (but is not None) < 1:
+            return None
+        small = _small(image)
+        bits = (self._hashes != _hashes(small[None])[0]).sum(1)  # (N,)
+        differences = numpy.abs(self._small - small).mean((1, 2, 3))
+        order = numpy.lexsort((differences, bits))
+        place = int(next(place for place in order if place != but))
+        return Nearest(place, int(bits[place]), float(differences[place]))
+
+
+def hash_bits(image: Image) -> Any:
+    """The 63 bits of an image, as booleans."""
+    return _hashes(_small(image)[None])[0]
+
+
+def _small(image: Image) -> Any:
+    """(16, 16, 3) float64."""
+    import numpy
+
+    return numpy.frombuffer(small_copy(image.convert("RGB")), dtype=numpy.uint8).reshape(SIDE, SIDE, 3).astype(numpy.float64)
+
+
+def _hashes(small: Any) -> Any:
+    """(N, 63) bool of (N, 16, 16, 3) copies."""
+    import numpy
+
+    grey = small @ numpy.array(GREY)  # (N, 16, 16)
+    waves = _waves()
+    low = numpy.einsum("ux,nxy,vy->nuv", waves, grey, waves).reshape(len(grey), LOW * LOW)[:, 1:]
+    low = low.round(6)  # (N, 63); what is smaller is rounding
+    return low > numpy.median(low, axis=1, keepdims=True)
+
+
+@cache
+def _waves() -> Any:
+    """(8, 16): the first rows of the DCT-II."""
+    import numpy
+
+    return numpy.cos(numpy.pi * numpy.outer(numpy.arange(LOW), numpy.arange(SIDE) + 0.5) / SIDE)

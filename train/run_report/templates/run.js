@@ -1,0 +1,279 @@
+"use strict";
+// Everything a person wrote is set as text, never as markup.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const by = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(tag, given = {}, ...inside) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (name === "class") node.className = value;
+    else if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...inside);
+  return node;
+}
+
+function draw(tag, given, ...inside) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(given)) node.setAttribute(name, value);
+  node.append(...inside);
+  return node;
+}
+
+const tone = (index) => `var(--c${index % 5})`;
+const toneOf = (line, index) => line.level ? "var(--c5)" : line.name === "each step" ? tone(0) : tone(index);
+
+function shown(value) {
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 0.001 && size < 100000) return String(Number(value.toPrecision(4)));
+  return value.toExponential(2);
+}
+
+// ---- charts
+
+// About `count` round values between two ends.
+function ticks(low, high, count) {
+  const span = high - low || 1;
+  const power = 10 ** Math.floor(Math.log10(span / count));
+  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => span / one <= count) ?? power * 10;
+  const found = [];
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + 1e-9 * span; at += 1) found.push(at * step);
+  return found;
+}
+
+function logTicks(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    for (const one of [1, 2, 5]) {
+      const value = one * 10 ** power;
+      if (value >= low && value <= high) found.push(value);
+    }
+  }
+  return found.length > 1 ? (found.length > 8 ? found.filter((value) => Math.abs(Math.log10(value) % 1) < 1e-9) : found) : ticks(low, high, 5);
+}
+
+class Chart {
+  constructor(node, chart, range) {
+    Object.assign(this, { node, chart, range, log: false, at: null, width: 0 });
+    this.plot = node.querySelector(".plot");
+    this.readout = node.querySelector(".readout");
+    this.steps = [...new Set(chart.lines.filter((line) => !line.level).flatMap((line) => line.points.map((point) => point[0])))].sort((a, b) => a - b);
+    const button = node.querySelector(".scale");
+    button.disabled = this.values().some((value) => value <= 0);
+    button.addEventListener("click", () => { this.log = !this.log; button.setAttribute("aria-pressed", String(this.log)); this.draw(); });
+    new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.draw(); }).observe(this.plot);
+    node.querySelector("details")?.addEventListener("toggle", () => this.fillTable(), { once: true });
+    this.draw();
+    this.read(null);
+  }
+
+  values() {
+    return this.chart.lines.flatMap((line) => line.points.map((point) => point[1]));
+  }
+
+  // Ends of the vertical scale: every mean, level and interval, but of thin lines only what lies near them.
+  ends() {
+    const main = this.chart.lines.filter((_, index) => !this.isFaint(index));
+    const all = main.flatMap((line) => line.points.flatMap((point) => [point[1], point[2] ?? point[1], point[3] ?? point[1]]));
+    const faint = this.chart.lines.filter((_, index) => this.isFaint(index)).flatMap((line) => line.points.map((point) => point[1])).sort((a, b) => a - b);
+    if (faint.length) all.push(faint[Math.floor(faint.length * 0.02)], faint[Math.ceil(faint.length * 0.98) - 1]);
+    let [low, high] = [Math.min(...all), Math.max(...all)];
+    if (this.log) {
+      low = Math.min(...all.filter((value) => value > 0));
+      return low === high ? [low / 2, high * 2] : [low / (high / low) ** 0.05, high * (high / low) ** 0.05];
+    }
+    if (low === high) { const room = Math.abs(low) * 0.1 || 1; return [low - room, high + room]; }
+    const room = (high - low) * 0.06;
+    return [low >= 0 && low < room * 4 ? 0 : low - room, high + room];
+  }
+
+  isFaint(index) { return this.chart.lines[index].name === "each step"; }
+
+  draw() {
+    const width = this.width = Math.max(260, this.plot.clientWidth);
+    const height = 230;
+    const [low, high] = this.ends();
+    const scale = (value) => this.log ? Math.log(Math.max(value, 1e-300)) : value;
+    const marks = this.log ? logTicks(low, high) : ticks(low, high, 5);
+    const labels = marks.map(shown);
+    const left = 12 + 6.6 * Math.max(...labels.map((label) => label.length));
+    const [first, last] = [this.steps[0], this.steps[this.steps.length - 1]];
+    this.x = (step) => left + (last === first ? 0.5 : (step - first) / (last - first)) * (width - left - 12);
+    this.y = (value) => 8 + (1 - (scale(value) - scale(low)) / (scale(high) - scale(low))) * (height - 34);
+    const clip = `clip-${this.chart.key}`;
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0, "aria-label": `${this.chart.title}. Left and right arrow keys read the values.` });
+    svg.append(draw("clipPath", { id: clip }, draw("rect", { x: left - 5, y: 3, width: Math.max(1, width - left), height: height - 25 })));
+    marks.forEach((mark, index) => svg.append(
+      draw("line", { class: "grid-line", x1: left, x2: width - 10, y1: this.y(mark), y2: this.y(mark) }),
+      draw("text", { x: left - 6, y: this.y(mark) + 4, "text-anchor": "end" }, labels[index]),
+    ));
+    for (const mark of ticks(first, last, Math.min(8, Math.floor((width - left) / 60))).filter((one) => Number.isInteger(one))) {
+      svg.append(draw("text", { x: this.x(mark), y: height - 6, "text-anchor": "middle" }, String(mark)));
+    }
+    if (this.range && this.range[0] <= last && this.range[1] >= first) {
+      const [from, to] = [this.x(Math.max(first, this.range[0])), this.x(Math.min(last, this.range[1]))];
+      svg.append(draw("rect", { class: "range", x: Math.min(from, to - 3), y: 8, width: Math.max(3, to - from), height: height - 34 }, draw("title", {}, "steps to choose from")));
+    }
+    const inside = draw("g", { "clip-path": `url(#${clip})` });
+    const order = this.chart.lines.map((line, index) => [line, index]).sort((a, b) => this.isFaint(b[1]) - this.isFaint(a[1]));
+    for (const [line, index] of order) this.drawLine(inside, line, index);
+    this.marks = draw("g", {});
+    svg.append(inside, this.marks);
+    svg.addEventListener("pointermove", (event) => {
+      const box = svg.getBoundingClientRect();
+      this.read(this.nearest((event.clientX - box.left) / box.width * width));
+    });
+    svg.addEventListener("pointerleave", () => this.read(null));
+    svg.addEventListener("keydown", (event) => {
+      const from = this.at === null ? this.steps.length : this.steps.indexOf(this.at);
+      const next = { ArrowLeft: from - 1, ArrowRight: from + 1, Home: 0, End: this.steps.length - 1 }[event.key];
+      if (event.key === "Escape") this.read(null);
+      if (next === undefined) return;
+      event.preventDefault();
+      this.read(this.steps[Math.min(this.steps.length - 1, Math.max(0, next))]);
+    });
+    this.plot.replaceChildren(svg);
+    this.read(this.at);
+  }
+
+  drawLine(svg, line, index) {
+    const banded = line.points.filter((point) => point[2] !== null && point[3] !== null);
+    if (banded.length > 1) {
+      const floor = (value) => this.log ? Math.max(value, 1e-300) : value;
+      const corners = [...banded.map((point) => [point[0], point[3]]), ...banded.reverse().map((point) => [point[0], floor(point[2])])];
+      svg.append(draw("polygon", { class: "band", fill: tone(index), points: corners.map(([x, y]) => `${this.x(x)},${this.y(y)}`).join(" ") }));
+    }
+    const kind = line.level ? "line level" : this.isFaint(index) ? "line faint" : "line";
+    const points = line.points.map((point) => `${this.x(point[0])},${this.y(point[1])}`).join(" ");
+    svg.append(draw("polyline", { class: kind, stroke: toneOf(line, index), points }));
+    if (!line.level && !this.isFaint(index) && line.points.length <= 30) {
+      for (const point of line.points) svg.append(draw("circle", { class: "dot", fill: tone(index), r: 3.5, cx: this.x(point[0]), cy: this.y(point[1]) }));
+    }
+  }
+
+  nearest(x) {
+    return this.steps.reduce((best, step) => Math.abs(this.x(step) - x) < Math.abs(this.x(best) - x) ? step : best);
+  }
+
+  // The values at a step, under the chart; null: the last ones.
+  read(step) {
+    this.at = step;
+    const wanted = step ?? this.steps[this.steps.length - 1];
+    const word = this.chart.key === "spectrum" ? "value" : "step";
+    const parts = [make("b", {}, `${word} ${wanted}`)];
+    this.marks.replaceChildren();
+    if (step !== null) this.marks.append(draw("line", { class: "cross", x1: this.x(step), x2: this.x(step), y1: 8, y2: 204 }));
+    this.chart.lines.forEach((line, index) => {
+      const point = line.level ? line.points[0] : line.points.find((one) => one[0] === wanted);
+      if (!point) return;
+      const key = make("i", { class: line.level ? "dashed" : "" });
+      key.style.borderTopColor = toneOf(line, index);
+      const span = point[2] !== null && point[3] !== null ? ` (${shown(point[2])} to ${shown(point[3])})` : "";
+      parts.push(make("span", {}, key, `${line.name} `, make("b", {}, shown(point[1])), span));
+      if (step !== null && !line.level) this.marks.append(draw("circle", { class: "dot", fill: tone(index), r: 4, cx: this.x(step), cy: this.y(point[1]) }));
+    });
+    this.readout.replaceChildren(...parts);
+  }
+
+  fillTable() {
+    const lines = this.chart.lines.filter((line) => !line.level);
+    const found = lines.map((line) => new Map(line.points.map((point) => [point[0], point])));
+    const cell = (point) => point ? shown(point[1]) + (point[2] !== null && point[3] !== null ? ` (${shown(point[2])} to ${shown(point[3])})` : "") : "";
+    const rows = this.steps.map((step) => make("tr", {}, make("th", { scope: "row" }, String(step)), ...found.map((one) => make("td", {}, cell(one.get(step))))));
+    this.node.querySelector(".values tbody").replaceChildren(...rows);
+  }
+}
+
+for (const node of document.querySelectorAll(".chart")) {
+  const key = node.dataset.chart;
+  if (key === "spectrum" && data.spectrum === null) { node.remove(); continue; }
+  new Chart(node, key === "spectrum" ? data.spectrum : data.charts[Number(key)], key === "spectrum" ? null : data.range);
+}
+
+// ---- images by step
+
+const name = (step) => step === 0 ? "base" : `step ${step}`;
+const nearWords = (near) => near ? `nearest: ${near.name}, ${near.bits} of 63 bits` : "";
+
+function tile(image, words, about, kind) {
+  const button = make("button", { type: "button", "aria-label": `Enlarge ${words}` }, make("img", { src: data.images[image], alt: words, decoding: "async" }));
+  button.addEventListener("click", () => enlarge(image, words, about));
+  return make("figure", { class: kind }, button, make("figcaption", {}, words, ...(about ? [make("br"), about] : [])));
+}
+
+function enlarge(image, words, about) {
+  by("large-title").textContent = words;
+  by("large-image").src = data.images[image];
+  by("large-image").alt = words;
+  by("large-about").textContent = about;
+  by("large").showModal();
+}
+
+function showStep(index) {
+  const place = Math.min(data.steps.length - 1, Math.max(0, index));
+  by("step").value = place;
+  by("step").setAttribute("aria-valuetext", name(data.steps[place]));
+  by("shown").textContent = data.steps[place] === 0 ? "0 (base)" : data.steps[place];
+  by("previous").disabled = place === 0;
+  by("next").disabled = place === data.steps.length - 1;
+  const [here, base] = [data.copies[data.steps[place]], data.copies[0]];
+  by("near").textContent = here === undefined ? "" : `Mean distance to the nearest training image: ${(here * 63).toFixed(1)} of 63 bits`
+    + (base === undefined || data.steps[place] === 0 ? "." : `; the base's images at the same seeds: ${(base * 63).toFixed(1)}.`);
+  data.cards.forEach((card, number) => {
+    const node = document.querySelector(`[data-card="${number}"]`);
+    const cell = card.images[place];
+    const base = data.steps[0] === 0 ? card.images[0] : null;
+    const parts = [];
+    if (base) parts.push(tile(base.image, "base", nearWords(base.nearest), "first"));
+    if (cell && (place > 0 || !base)) parts.push(tile(cell.image, name(data.steps[place]), "", "now"));
+    const near = (cell ?? base)?.nearest;
+    if (near) parts.push(tile(near.image, `nearest training image: ${near.name}`, `${near.bits} of 63 bits differ`, "beside"));
+    node.querySelector(".trio").replaceChildren(...parts);
+    [...node.querySelectorAll(".strip button")].forEach((button) => button.setAttribute("aria-pressed", String(Number(button.dataset.place) === place)));
+  });
+}
+
+if (data.cards.length) {
+  data.cards.forEach((card, number) => {
+    const strip = document.querySelector(`[data-card="${number}"] .strip`);
+    card.images.forEach((cell, place) => {
+      if (!cell) return;
+      const button = make("button", { type: "button", "aria-label": name(data.steps[place]), "aria-pressed": "false" },
+        make("img", { src: data.images[cell.image], alt: "" }), make("span", {}, data.steps[place] === 0 ? "base" : String(data.steps[place])));
+      button.dataset.place = place;
+      button.addEventListener("click", () => showStep(place));
+      strip.append(button);
+    });
+  });
+  by("step").addEventListener("input", () => showStep(Number(by("step").value)));
+  by("previous").addEventListener("click", () => showStep(Number(by("step").value) - 1));
+  by("next").addEventListener("click", () => showStep(Number(by("step").value) + 1));
+  const chosen = data.range ? data.steps.findIndex((step) => step >= data.range[0]) : -1;
+  showStep(chosen > 0 ? chosen : data.steps.length - 1);
+}
+
+by("large").addEventListener("click", (event) => { if (event.target === by("large")) by("large").close(); });
+by("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+});
+by("copy").addEventListener("click", async () => {
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(by("command").textContent);
+    done = true;
+  } catch {
+    const range = document.createRange(); // pages opened from the disk may not use the clipboard: select the text and copy that
+    range.selectNodeContents(by("command"));
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    done = document.execCommand("copy");
+  }
+  by("copy").textContent = done ? "Copied" : "Press Ctrl+C";
+  setTimeout(() => { by("copy").textContent = "Copy"; }, 1600);
+});
