@@ -29,7 +29,7 @@ NAMES = {  # optimizer -> optim.name
     "DADAPT_SGD": "dadaptation.DAdaptSGD",
     "DADAPT_ADA_GRAD": "dadaptation.DAdaptAdaGrad",
 }
-OWN = {  # options of OneTrainer's optimizer, by its entry here, with values that change nothing
+OWN: dict[str, dict[str, Any]] = {  # options of OneTrainer's optimizer, by its entry here, with values that change nothing
     "adamw": {"amsgrad": False, "maximize": False},
     "adamw8bit": {"is_paged": False, "percentile_clipping": 100, "block_wise": True, "optim_bits": 32, "amsgrad": False},
     "prodigy": {"decouple": True, "slice_p": 1, "beta3": None, "fsdp_in_use": False},
