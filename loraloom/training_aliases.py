@@ -8,6 +8,7 @@ from loraloom.training_values import (
     AS_NOISE,
     EIGHT_BIT,
     EPOCHS,
+    KIND,
     LOSS,
     OPTIMIZER,
     PRECISION,
@@ -20,6 +21,7 @@ from loraloom.training_values import (
     betas,
     chunks,
     ema,
+    init_weights,
     kept,
     min_snr,
     noise,
@@ -49,7 +51,8 @@ ROWS = (  # names, and what they are here
     # the LoRA
     ("network_dim lora_rank lora_dim network_rank dim", same("lora.rank")),
     ("network_alpha lora_alpha", same("lora.alpha")),
-    ("network_module network_args lora_type lycoris_config peft_type algo", missing(OWN_LORA)),
+    ("algo peft_type", KIND),
+    ("network_module network_args lora_type lycoris_config", missing(OWN_LORA)),
     ("conv_dim conv_rank", missing("lora=convolutions trains the convolutions too, with lora.rank")),
     ("conv_alpha", missing("lora=convolutions trains the convolutions too, with lora.alpha")),
     (
@@ -62,8 +65,13 @@ ROWS = (  # names, and what they are here
     ),
     ("scale_weight_norms", missing("optim.clip limits the gradient's norm, optim.weight_decay the weights")),
     (
-        "network_weights dim_from_weights base_weights lora_model_name init_lora",
-        missing("a run starts from a new LoRA; resume=RUN_FOLDER continues one. loraloom lora fuse puts an adapter into the base before"),
+        "network_weights lora_model_name init_lora pretrained_lora_path",
+        same("lora.start", note="a LoRA of any rank; a run that was stopped is continued by resume=RUN_FOLDER"),
+    ),
+    ("dim_from_weights", missing("lora.start continues at lora.rank; loraloom lora inspect FILE shows the file's own")),
+    (
+        "base_weights",
+        missing("loraloom lora fuse puts an adapter into the base before"),
     ),
     (
         "network_train_unet_only",
@@ -78,7 +86,14 @@ ROWS = (  # names, and what they are here
         switch(on=Answer(("lora.text_encoder=true",)), off=Answer(("lora.text_encoder=false",), "the default")),
     ),
     ("stop_text_encoder_training", missing("text encoders learn to the last step; optim.text_lr is their rate")),
-    ("use_dora dora_wd lora_decompose use_rslora loraplus_lr_ratio", missing(OWN_LORA)),
+    ("use_dora dora_wd lora_decompose", switch(on=Answer(("lora.kind=dora",)), off=Answer(("lora.kind=lora",), "the default"))),
+    (
+        "use_rslora rs_lora",
+        switch(on=Answer(("lora.params.rank_stabilised=true",)), off=Answer(("lora.params.rank_stabilised=false",), "the default")),
+    ),
+    ("loraplus_lr_ratio loraplus_unet_lr_ratio", same("optim.loraplus_lr_ratio", note="LoRA+; of the text encoders too")),
+    ("loraplus_text_encoder_lr_ratio", missing("optim.loraplus_lr_ratio is that of the text encoders too; optim.text_lr is their rate")),
+    ("init_lora_weights", init_weights),
     ("text_encoder_layer_skip skip_layer", same("clip_skip")),
     # the base
     ("pretrained_model_name_or_path base_model_name model_name_or_path pretrained_model", same("base")),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from loraloom.hydra.aliases import Alias, Answer, Given, choice
+from train.adapters.kinds import KINDS
 from train.config import Precision
 from train.loop.trackers import TRACKERS
 from train.objective.losses import LOSSES
@@ -64,6 +65,15 @@ def text_lr(value: str, _given: Given) -> Answer:
     return Answer(
         ("lora.text_encoder=true", f"optim.text_lr={value or 'VALUE'}"), "the CLIP text encoders learn when lora.text_encoder is true"
     )
+
+
+def init_weights(value: str, _given: Given) -> Answer:
+    """peft's init_lora_weights."""
+    if value.lower() in ("true", "gaussian", "kaiming", "default"):
+        return Answer(("lora.params.init=zero",), "the default: B begins at zero")
+    if value.lower().startswith("pissa"):
+        return Answer(("lora.params.init=pissa",))
+    return Answer((), f"lora.params.init has no {value}; there are zero, pissa")
 
 
 def betas(first: str, second: str) -> Alias:
@@ -161,6 +171,14 @@ def _optimizer(value: str) -> Answer:
     return _no_entry("optim.name", OPTIMIZERS, CLASS)(value)
 
 
+KIND = choice(  # LyCORIS's algo and OneTrainer's peft_type
+    ("lora locon", Answer(("lora.kind=lora",), "the default")),
+    ("lokr", Answer(("lora.kind=lokr",))),
+    ("loha", Answer(("lora.kind=loha",))),
+    ("diagoft oft oft2", Answer(("lora.kind=oft",), "outputs are turned, as LyCORIS has it")),
+    ("dora", Answer(("lora.kind=dora",))),
+    other=_no_entry("lora.kind", KINDS),
+)
 EIGHT_BIT = Answer(("optim.name=adamw8bit",), "needs bitsandbytes; the states of a LoRA are small, adamw fits where its base does")
 OPTIMIZER = choice(
     ("adamw adam adamwbf16 optimiadamw optimistableadamw torchadamw", Answer(("optim.name=adamw",))),

@@ -55,13 +55,12 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_only_previews_draw_in_train() -> None:
-    """train learns; what draws is infer, and only previews, sliders without images and the embedded base's own sheets ask it."""
+    """train learns; what draws is infer: previews, the judgement of checkpoints, sliders without images, the embedded base's sheets."""
     drawing = {
         named(path) for path in SOURCES if named(path).startswith("train/") and any(name.startswith("infer") for name in imports(path))
     }
-    unexpected = {
-        name for name in drawing if "preview" not in name and not name.startswith(("train/pocket/", "train/slider/", "train/prior/"))
-    }
+    apart = ("train/pocket/", "train/slider/", "train/prior/", "train/judging/")
+    unexpected = {name for name in drawing if "preview" not in name and not name.startswith(apart)}
     assert unexpected == set()
 
 

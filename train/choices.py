@@ -183,7 +183,7 @@ def try_optimizer(config: TrainConfig) -> Trial:
     Raises Refused for what its constructor, its step or its state refuses, so that this is known before a model is loaded.
     """
     optim, choice = config.optim, choose_optimizer(config.optim)
-    rates = [1.0, text_rate(optim)] if config.lora.text_encoder else [1.0]
+    rates = group_rates(optim, 2 if config.lora.text_encoder else 1)
     return try_steps(
         lambda groups: build_optimizer(choice, groups, optim.lr),
         rank=min(config.lora.rank, LARGEST_TRIED),
@@ -191,6 +191,13 @@ def try_optimizer(config: TrainConfig) -> Trial:
         lr=optim.lr,
         setting=f"optim.name={optim.name}",
     )
+
+
+def group_rates(optim: OptimConfig, modules: int) -> list[float]:
+    """The factors on the learning rate of all groups of weights: of each module one, with LoRA+ another behind it for its up matrices."""
+    own = [1.0] + [text_rate(optim)] * (modules - 1)
+    ratio = optim.loraplus_lr_ratio
+    return own if ratio is None else [factor for rate in own for factor in (rate, rate * ratio)]
 
 
 def text_rate(optim: OptimConfig) -> float:

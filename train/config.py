@@ -57,6 +57,7 @@ __all__ = [
 
 C = TypeVar("C")
 
+WITH_UP = ("lora", "dora")  # kinds whose weights are a down and an up matrix
 MULTIPLIED = ("dora", "oft")  # kinds that are not added to the base's weights
 
 # A name is a folder, and a reference in which @ + : / have a meaning; a sweep's run has its override behind an @.
@@ -139,7 +140,13 @@ class TrainConfig:
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
-        kind = self.lora.kind
+        kind, ratio = self.lora.kind, self.optim.loraplus_lr_ratio
+        yield (
+            "optim.loraplus_lr_ratio",
+            ratio,
+            ratio is None or kind in WITH_UP,
+            "needs lora.kind=lora or dora: only these have an up matrix (B)",
+        )
         good = self.adapter.training is None or kind not in MULTIPLIED
         must = "must be lora, lokr or loha beside adapter.training: it depends on the base's weights, and these are others once it is out"
         yield "lora.kind", kind, good, must

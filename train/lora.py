@@ -12,6 +12,7 @@ from registry.errors import Faults, Refused
 from registry.family import Family
 from registry.names import suggest
 from registry.parts import Parts
+from registry.printable import some
 from train.adapters.attach import ADAPTER, attach, scales_of, set_tensors, switch, tensors_of
 from train.adapters.kinds import Kind, choose_kind
 from train.adapters.ranks import ranks_of
@@ -120,6 +121,22 @@ def parameter_count(module: Module, names: Sequence[str], lora: LoraConfig) -> i
     layers, kind = layers_of(module), kind_of(lora)
     weights: dict[str, Any] = {name: layers[name].weight for name in names}
     return sum(kind.count(tuple(weights[name].shape), rank) for name, (rank, _) in ranks_of(names, lora).items())
+
+
+def check_learns(module: Module, names: Sequence[str], lora: LoraConfig) -> None:
+    """Raise Refused for layers that would have no weights: an OFT's, where no block of outputs divides their width."""
+    layers, kind = layers_of(module), kind_of(lora)
+    shapes: dict[str, Any] = {name: tuple(layers[name].weight.shape) for name in names}  # type: ignore[arg-type]
+    empty = [name for name, (rank, _) in ranks_of(names, lora).items() if not kind.count(shapes[name], rank)]
+    if empty:
+        widths = sorted({shapes[name][0] for name in empty})
+        least = [next(size for size in range(2, width + 1) if width % size == 0) for width in widths if width > 1]
+        size = f"lora.params.block_size={max(least)} or more, or " if len(least) == len(widths) else ""
+        raise Refused(
+            f"lora.kind={lora.kind}: the outputs of {some(empty, 3)} ({', '.join(map(str, widths))}) cannot be cut into blocks of 2 to"
+            f" {lora.params.block_size or lora.rank}, so nothing there would learn. Give {size}lora.targets without these"
+            " layers."
+        )
 
 
 def kind_of(lora: LoraConfig) -> Kind:

@@ -37,6 +37,7 @@ FIXED = (
     "optim.betas",
     "optim.params.",
     "optim.args",
+    "optim.loraplus_lr_ratio",
     "heldout.path",
     "heldout.share",
     "heldout.folds",

@@ -36,7 +36,6 @@ UNSUPPORTED = {  # reason -> arguments; with their defaults they change nothing
     "no dropout; optim.weight_decay and the held-out loss are against over-fitting": "network_dropout",
     "optim.clip limits the gradient's norm, optim.weight_decay the weights": "scale_weight_norms",
     "loraloom lora fuse puts an adapter into the base before": "base_weights base_weights_multiplier",
-    "a run starts from a new adapter": "network_weights dim_from_weights",
     "the denoiser always learns": "network_train_text_encoder_only",
     "a run of sd-scripts cannot be continued; resume=RUN_FOLDER continues one of loraloom": "resume",
     "the base is not quantised": "fp8_base fp8_base_unet fp8_scaled fp8_vl",

@@ -16,6 +16,14 @@ SETTINGS = {  # as given there -> here
     "network_dim=32": "lora.rank=32",
     "lora_rank=16": "lora.rank=16",
     "network_alpha=8": "lora.alpha=8",
+    "network_weights=hat.safetensors": "lora.start=hat.safetensors",
+    "use_dora=true": "lora.kind=dora",
+    "dora_wd=false": "lora.kind=lora",
+    "use_rslora=true": "lora.params.rank_stabilised=true",
+    "init_lora_weights=pissa": "lora.params.init=pissa",
+    "loraplus_lr_ratio=16": "optim.loraplus_lr_ratio=16",
+    "algo=lokr": "lora.kind=lokr",
+    "peft_type=OFT_2": "lora.kind=oft",
     "network_train_unet_only=true": "lora.text_encoder=false",
     "train_text_encoder=true": "lora.text_encoder=true",
     "pretrained_model_name_or_path=sdxl.safetensors": "base=sdxl.safetensors",
@@ -143,7 +151,7 @@ multires_noise_iterations ip_noise_gamma min_timestep max_timestep save_state sa
 training_comment optimizer_args save_last_n_steps save_every_n_epochs
 """
 OTHERS_ALONE = """
-peft_type layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype
+layer_filter dropout_probability concept_file_name concepts masked_training latent_caching offset_noise_weight weight_dtype
 ema_update_step_interval output_dtype data_backend_config lora_type base_model_precision aspect_bucket_rounding
 input_perturbation optimizer_config validation_resolution
 is_regularisation_data prior_prediction push_to_hub hub_model_id tracker_project_name flux_lora_target crop

@@ -77,6 +77,11 @@ def adapter_weights(module: Any) -> Iterator[tuple[str, Parameter]]:
             yield name, weight
 
 
+def is_up(name: str) -> bool:
+    """Whether a weight of this name is the up matrix (B) of a LoRA, peft's or ours."""
+    return ".lora_B" in name
+
+
 def switch(module: Any, *, on: bool) -> None:
     """Adapters on or off, layer by layer: the classes' own switches differ, and transformers' leaves gradients disabled."""
     from peft.tuners.tuners_utils import BaseTunerLayer

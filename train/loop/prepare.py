@@ -13,8 +13,9 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
+from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
-from train.choices import build_optimizer, choose_optimizer, objective_functions, text_rate
+from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions
 from train.config import TrainConfig
 from train.data.captions import Count
 from train.data.dataset import Sample
@@ -156,14 +157,18 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
 
 
 def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], config: TrainConfig) -> list[dict[str, Any]]:
-    """The optimizer's groups of weights: those of each module, the denoiser first, each with its factor `rate` on the learning rate."""
-    return [
-        {
-            "params": [weight for name, weight in weights if name.startswith(f"{component}.")],
-            "rate": 1.0 if number == 0 else text_rate(config.optim),
-        }
-        for number, component in enumerate(modules)
-    ]
+    """The optimizer's groups of weights: those of each module, the denoiser first, each with its factor `rate` on the learning rate.
+
+    With LoRA+ the up matrices of a module are a group of their own behind the rest of it.
+    """
+    parts: list[list[Any]] = []
+    for component in modules:
+        own = [(name, weight) for name, weight in weights if name.startswith(f"{component}.")]
+        if config.optim.loraplus_lr_ratio is None:
+            parts.append([weight for _, weight in own])
+        else:
+            parts += [[weight for name, weight in own if is_up(name) == up] for up in (False, True)]
+    return [{"params": part, "rate": rate} for part, rate in zip(parts, group_rates(config.optim, len(modules)), strict=True)]
 
 
 @dataclass(frozen=True)

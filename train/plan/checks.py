@@ -25,7 +25,7 @@ from train.environment import check_environment, processes_of
 from train.loop.batches import Order, order_of
 from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
-from train.lora import encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
+from train.lora import check_learns, encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
@@ -33,7 +33,7 @@ from train.objective.targets import TARGETS, objective_of
 from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
-from train.plan.optim_notes import check_average
+from train.plan.optim_notes import check_average, check_loraplus
 from train.prior.drawn import DrawnImages, drawn_images
 from train.prior.images import check_captions, with_class_images
 from train.rate import learning_rate
@@ -99,7 +99,8 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    trial = attempts(lambda: try_optimizer(config))
+    attempts(lambda: check_loraplus(config))
+    trial = attempts(lambda: try_optimizer(config)) if not attempts.faults else None
     if trial:
         attempts(lambda: check_average(config, trial))
     attempts(lambda: trackers_of(config.tracker))
@@ -232,7 +233,9 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
             " Leave it out."
         )
     targets = targets_of(base.family, config.lora.targets)
-    return targets, matched(parts.denoiser, targets)
+    layers = matched(parts.denoiser, targets)
+    check_learns(parts.denoiser, layers, config.lora)
+    return targets, layers
 
 
 def _check_kind(config: TrainConfig) -> None:
@@ -243,11 +246,13 @@ def _check_kind(config: TrainConfig) -> None:
 
 
 def _check_patterns(base: Base, parts: Parts, config: TrainConfig, layers: list[str]) -> None:
-    """Refuse patterns of ranks that act on no layer."""
+    """Refuse patterns of ranks that act on no layer, and a text encoder's layers that could not learn."""
     names = list(layers)
     for name in learning_encoders(base.family, parts, config):
         encoder = parts.text_encoders[name]
-        names += matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
+        inside = matched(encoder, encoder_targets(base.family, name, encoder, clip_skip=config.clip_skip))
+        check_learns(encoder, inside, config.lora)
+        names += inside
     check_patterns(config.lora, names)
 
 

@@ -22,6 +22,16 @@ def check_average(config: TrainConfig, trial: Trial) -> None:
         )
 
 
+def check_loraplus(config: TrainConfig) -> None:
+    """Refuse LoRA+ with an optimizer that estimates the rate, of all weights or of each group of them."""
+    optim = config.optim
+    if optim.loraplus_lr_ratio is not None and estimates_rate(optim.name):
+        raise Refused(
+            f"optim.loraplus_lr_ratio={optim.loraplus_lr_ratio:g}: {_last(optim.name)} estimates the rate itself, from the weights that it"
+            " holds together. Leave the ratio null, or take another optimizer such as adamw."
+        )
+
+
 def optimizer_notes(config: TrainConfig, trial: Trial) -> Iterator[str]:
     """What is allowed and probably not intended, and what a resume cannot give back."""
     name, lr = config.optim.name, config.optim.lr
@@ -47,7 +57,10 @@ def unusual_rates(config: TrainConfig) -> Iterator[str]:
     name = config.optim.name
     if estimates_rate(name) or not any(word in _last(name).lower() for word in ADAM_LIKE):
         return
-    for setting, rate in (("optim.lr", config.optim.lr), ("optim.text_lr", config.optim.text_lr)):
+    rates = [("optim.lr", config.optim.lr), ("optim.text_lr", config.optim.text_lr)]
+    if ratio := config.optim.loraplus_lr_ratio:
+        rates += [(f"{setting} x optim.loraplus_lr_ratio", rate * ratio) for setting, rate in rates if rate is not None]
+    for setting, rate in rates:
         if rate is not None and not USUAL[0] <= rate <= USUAL[1]:
             effect = "destroys a LoRA in a few steps" if rate > USUAL[1] else "changes next to nothing"
             yield f"{setting} is {rate:g}: with {name} each weight moves by about that much a step, which {effect}; 1e-4 suits rank 16"

@@ -381,7 +381,9 @@ def _loads_in(plan: Plan) -> str:
 
 def _rate(config: TrainConfig) -> str:
     warm, end = warmup_steps(config), learning_rate(config, config.steps - 1)
-    return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end"
+    ratio = config.optim.loraplus_lr_ratio
+    plus = "" if ratio is None else f"; the up matrices (B) at {ratio:g} times that (LoRA+)"
+    return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end{plus}"
 
 
 def _timesteps(plan: Plan) -> str:

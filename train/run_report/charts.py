@@ -198,7 +198,10 @@ FEW = 5  # images that a median needs
 
 
 def image_losses(history: History, heldout: Sequence[Mapping[str, Any]], probed: Sequence[Mapping[str, Any]]) -> list[ImageLoss]:
-    """The held-out images and the training images that were measured, each part with its most unusual ones first."""
+    """The held-out images and the training images that were measured, each part with its most unusual ones first.
+
+    Of a run that kept the losses of its training images, `training_losses` has the latter.
+    """
     rows = [{"step": 0, **history.before, "losses": history.base}, *history.heldout]
     return [
         image
@@ -214,6 +217,23 @@ def _of_part(part: str, key: str, files: Sequence[Mapping[str, Any]], rows: Sequ
         if points:
             found.append(ImageLoss(name=str(file["file"]), prompt=str(file["prompt"]), part=part, points=points))
     return found
+
+
+def training_losses(
+    rows: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]], outliers: Sequence[Mapping[str, Any]]
+) -> list[ImageLoss]:
+    """The training images of images.jsonl, with what the run itself found unusual about them."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        points.setdefault(row["image"], []).append((row["step"], float(row["loss"])))
+    prompts = {str(file["file"]): str(file["prompt"]) for file in files}
+    words = {"caption": "another image's caption fits it better than its own", "loss": "its loss stays far above the others'"}
+    remarks = {str(found.get("image")): words.get(str(found.get("reason")), str(found.get("reason"))) for found in outliers}
+    images = [
+        ImageLoss(name=name, prompt=prompts.get(name, ""), part="trained", points=tuple(sorted(found)), remark=remarks.get(name))
+        for name, found in points.items()
+    ]
+    return sorted(images, key=lambda image: (image.remark is None, -image.points[-1][1]))
 
 
 def _remarked(images: Sequence[ImageLoss]) -> list[ImageLoss]:

@@ -10,6 +10,7 @@ from typing import Any
 from registry.formats.atomic_file import write_text
 from registry.printable import one_line, printable, script_json
 from train.run_report.charts import ImageLoss
+from train.run_report.judgement_rows import judgement_rows
 from train.run_report.previews import PROMPTS, Embedded, cards, steps_shown
 from train.run_report.report import RunReport, facts_of
 from train.run_report.settings import changed_settings, command_of, rows_of
@@ -63,6 +64,7 @@ def page(found: RunReport) -> str:
         losses=[_loss_row(loss) for loss in found.losses[:ROWS]],
         all_losses=len(found.losses),
         remarked=[loss for loss in found.losses if loss.remark],
+        judgement=_judgement(found),
         spectrum=found.spectrum,
         notes=_notes(run.plan or {}),
         plan_text=printable(str((run.plan or {}).get("text", ""))),
@@ -77,6 +79,16 @@ def page(found: RunReport) -> str:
         js=own("run.js"),
         data=Markup(script_json(data)),
     )
+
+
+def _judgement(found: RunReport) -> dict[str, Any] | None:
+    """The sentence and the table of the judgement by images; None without one, or where the file has another form."""
+    value = found.run.judgement
+    if value is None:
+        return None
+    columns, rows = judgement_rows(value)
+    steps = [str(step) for step in value["steps"]]
+    return {"sentence": one_line(value["sentence"]), "columns": columns, "rows": [(row[0] in steps, row) for row in rows]}
 
 
 def _range(found: RunReport) -> str | None:

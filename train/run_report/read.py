@@ -18,9 +18,12 @@ from train.loop.preview import sample_name
 from train.loop.trackers import METRICS, read_metrics
 from train.output import folder as run_folder
 from train.output.inputs import is_sound
+from train.run_report.judgement_rows import is_judgement
 
 SAMPLE = re.compile(r"step-(\d{6,})-(\d{2,})\.png")
 LARGEST = 1e300  # no NaN, no infinity, and no whole number that no float holds
+IMAGES = "images.jsonl"  # the loss of each training image at each measurement
+JUDGEMENT = "judgement.json"  # what loraloom judge found
 ROOM = 64 << 20  # bytes of one JSON file of a run; those of 100,000 images have 20 MB
 
 
@@ -37,6 +40,8 @@ class RunFiles:
     plan: Mapping[str, Any] | None
     previews: Mapping[tuple[int, int], Path]  # (step, prompt number) -> image; step 0 is the base's
     checkpoints: Mapping[int, Path]  # step -> folder
+    images: tuple[Mapping[str, Any], ...] = ()  # {"step", "image", "loss", "other"} of training images
+    judgement: Mapping[str, Any] | None = None  # of the checkpoints by their images
     missing: tuple[str, ...] = field(default=())
 
     @property
@@ -93,6 +98,9 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
     if not metrics:
         missing.append(f"curves: there is no {METRICS}, or no step in it")
     history = _history(checkpoints, missing)
+    judgement = _object(folder / JUDGEMENT, [], "")
+    if judgement is not None and not is_judgement(judgement):
+        raise BadFile(folder / JUDGEMENT, "damaged", "it is not what loraloom judge writes. Remove it, and judge the run again.")
     return RunFiles(
         folder=folder,
         config=config,
@@ -103,6 +111,8 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
         plan=plan,
         previews=previews,
         checkpoints=checkpoints,
+        images=_image_rows(folder / IMAGES),
+        judgement=judgement,
         missing=tuple(missing),
     )
 
@@ -139,6 +149,22 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
         raise BadFile(folder / METRICS, "damaged", str(error)) from error
     except OSError as error:
         raise BadFile(folder / METRICS, "unreadable", f"it cannot be read ({error.strerror or error}).") from error
+
+
+def _image_rows(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """The rows of images.jsonl; none of a run from before it was kept. Raises BadFile."""
+    try:
+        lines = path.read_bytes().splitlines() if path.stat().st_size <= ROOM else []
+        rows = [from_json(line) for line in lines]
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        raise BadFile(path, "damaged", f"it cannot be read ({error}). Copy it from the run again, or remove it.") from error
+    types = {"step": int, "image": str, "loss": float}
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not all(is_of(row.get(name), kind) for name, kind in types.items()) or not _finite([row["loss"]]):
+            raise BadFile(path, "damaged", f"line {number} is no loss of an image. Copy it from the run again, or remove it.")
+    return tuple(rows)
 
 
 def _history(checkpoints: Mapping[int, Path], missing: list[str]) -> History | None:

@@ -15,7 +15,7 @@ from train.loop.probes import probed
 from train.output.judgement import judge
 from train.output.style import StyleCurve
 from train.output.verdict import verdict_of
-from train.run_report.charts import Chart, ImageLoss, charts_of, image_losses
+from train.run_report.charts import Chart, ImageLoss, charts_of, image_losses, training_losses
 from train.run_report.nearest import BITS
 from train.run_report.previews import PreviewRow, preview_rows, rows_json, style_of
 from train.run_report.read import RunFiles, read_run
@@ -89,6 +89,7 @@ class RunReport:
             "plan": run.plan,
             "inputs": dict(run.inputs),
             "command": command_of(run.config),
+            "judgement": run.judgement,
             "missing": list(self.missing),
         }
 
@@ -107,7 +108,9 @@ def make_report(folder: Path, *, result: Mapping[str, Any] | None = None, report
     if style is None and images:
         missing.append("the style curve: it needs two held-out images, and previews of the base that are unlike them")
     probes = [run.trained[place] for place in probed(len(run.trained))]
-    losses = image_losses(run.history, run.heldout, probes) if run.history else []
+    losses = image_losses(run.history, run.heldout, [] if run.images else probes) if run.history else []
+    losses += training_losses(run.images, run.trained, _outliers(run))
+    losses.sort(key=lambda loss: loss.remark is None)
     if run.history is not None and not losses:
         missing.append("the loss of each image: no held-out images were measured")
     return RunReport(
@@ -150,6 +153,12 @@ def _sentences(run: RunFiles) -> Sequence[str]:
     found = verdict_of(run.history, last)
     used = result.get("adapter_step")
     return [] if found is None else list(found.sentences(str(run.config.name), used if isinstance(used, int) else last))
+
+
+def _outliers(run: RunFiles) -> list[Mapping[str, Any]]:
+    """What the run's result names as unlike the other images."""
+    found = (run.result or {}).get("outliers")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _spectrum(run: RunFiles, missing: list[str]) -> AdapterSpectrum | None:

@@ -20,6 +20,9 @@ class OptimConfig:
     name: str = word("adamw", f"optimizer: {', '.join(OPTIMIZERS)}, or the import path of a class: torch.optim.RMSprop")
     lr: float = setting(1e-4, "peak learning rate")
     text_lr: float | None = setting(None, "peak learning rate of the text encoders (default: optim.lr)")
+    loraplus_lr_ratio: float | None = setting(
+        None, "LoRA+ (Hayou et al. 2024): the rate of the up matrices (B) as a multiple of the others'; 16 in the paper (default: one rate)"
+    )
     weight_decay: float | None = setting(None, "weight decay (default: the optimizer's own; adamw 0.01)")
     betas: list[float] | None = setting(None, "decay of the first and the second moment (default: the optimizer's own; adamw [0.9, 0.999])")
     clip: float = setting(1.0, "largest gradient norm over all LoRA weights (gradient clipping); 0 does not clip")
@@ -31,6 +34,9 @@ class OptimConfig:
         lr, text_lr, decay, betas = self.lr, self.text_lr, self.weight_decay, self.betas
         yield "lr", lr, 0 < lr <= 1, "must be above 0 and at most 1 (1e-4 suits rank 16)"
         yield "text_lr", text_lr, text_lr is None or 0 < text_lr <= 1, "must be above 0 and at most 1, or null for optim.lr"
+        ratio = self.loraplus_lr_ratio
+        good = ratio is None or (isfinite(ratio) and 0 < ratio <= 1000)
+        yield "loraplus_lr_ratio", ratio, good, "must be above 0 and at most 1000 (16 is usual), or null for one rate"
         good = decay is None or (isfinite(decay) and decay >= 0)
         yield "weight_decay", decay, good, "must be 0 or more, or null for the optimizer's own"
         yield "clip", self.clip, isfinite(self.clip) and self.clip >= 0, "must be 0 or more"

@@ -199,6 +199,70 @@ def test_flow_models_have_their_timesteps_and_guidance(converted: Convert) -> No
     assert "network_module=networks.lora is of sd-scripts' train_network.py, and the base is a flow model" in wrong
 
 
+def test_convolutions_have_a_rank_and_an_alpha_of_their_own(converted: Convert) -> None:
+    found = converted({"network_dim": 32, "network_alpha": 16, "network_args": ["conv_dim=8", "conv_alpha=4"]}).settings
+    assert (found["lora.targets"], found["lora.rank"], found["lora.alpha"]) == ("convolutions", 32, 16.0)
+    assert found["lora.ranks"] == {"conv1": 8, "conv2": 8, "conv": 8} and found["lora.alphas"] == {"conv1": 4.0, "conv2": 4.0, "conv": 4.0}
+    alike = converted({"network_dim": 4, "network_alpha": 1, "network_args": ["conv_dim=4"]}).settings
+    assert alike["lora.targets"] == "convolutions" and not {"lora.ranks", "lora.alphas"} & alike.keys()
+
+
+def test_lycoris_has_its_kinds_options_and_layers(converted: Convert) -> None:
+    def lycoris(*args: str, **more: Any) -> dict[str, Any]:
+        found = converted({"network_module": "lycoris.kohya", "network_dim": 8, "network_alpha": 4, "network_args": [*args], **more})
+        return {name: value for name, value in found.settings.items() if name.startswith(("lora.", "optim.lora"))}
+
+    plain = {"lora.rank": 8, "lora.alpha": 4.0, "lora.targets": "convolutions", "lora.text_encoder": True}
+    assert lycoris() == plain == lycoris("algo=locon", "dropout=0.0", "use_tucker=False", "preset=full")
+    assert lycoris("algo=lokr", "factor=8", "decompose_both=True", "preset=attn-mlp") == {
+        **plain,
+        "lora.kind": "lokr",
+        "lora.targets": "attention_mlp",
+        "lora.params.factor": 8,
+        "lora.params.decompose_both": True,
+    }
+    without_alpha = {name: value for name, value in plain.items() if name != "lora.alpha"}
+    assert lycoris("algo=lokr", "full_matrix=True") == {**without_alpha, "lora.kind": "lokr", "lora.params.full_matrix": True}
+    assert lycoris("algo=diag-oft", "preset=full-lin") == {**without_alpha, "lora.kind": "oft", "lora.targets": "attention_mlp"}
+    assert lycoris("algo=loha", "conv_dim=2", "conv_alpha=1")["lora.ranks"] == {"conv1": 2, "conv2": 2, "conv": 2}
+    dora = lycoris("dora_wd=True", "wd_on_output=True", "rs_lora=True", "preset=unet-transformer-only")
+    assert dora["lora.kind"] == "dora" and dora["lora.params.rank_stabilised"] and "lora.text_encoder" not in dora
+
+
+def test_adapters_that_are_not_trained_here_are_faults_by_name(converted: Convert) -> None:
+    def lycoris(*args: str) -> str:
+        return faults_of(converted, {"network_module": "lycoris.kohya", "network_args": [*args]})
+
+    assert "algo=dylora: of LyCORIS's there are lora, locon, loha, lokr, diag-oft here." in lycoris("algo=dylora")
+    assert "preset=ia3: there are full, full-lin," in lycoris("preset=ia3")
+    assert "use_tucker=True: there is no such setting here." in lycoris("algo=loha", "use_tucker=True")
+    assert "dora_wd=true of lokr: a LoRA alone has it here." in lycoris("algo=lokr", "dora_wd=True")
+    assert "LyCORIS decomposes by columns unless wd_on_output=true" in lycoris("dora_wd=True")
+    assert "DyLoRA trains several ranks in one" in faults_of(converted, {"network_module": "networks.dylora"})
+    assert "networks.other: networks.lora, networks.lora_flux, lycoris.kohya are read." in faults_of(
+        converted, {"network_module": "networks.other"}
+    )
+
+
+def test_lora_plus_is_one_ratio(converted: Convert) -> None:
+    def ratio(*args: str, **more: Any) -> Any:
+        return converted({"network_args": [*args], **more}).settings.get("optim.loraplus_lr_ratio")
+
+    assert ratio("loraplus_lr_ratio=16") == 16.0 and ratio() is None
+    assert ratio("loraplus_unet_lr_ratio=8", network_train_unet_only=True) == 8.0
+    assert ratio("loraplus_lr_ratio=16", "loraplus_text_encoder_lr_ratio=4", network_train_unet_only=True) == 16.0
+    two = {"network_args": ["loraplus_unet_lr_ratio=16", "loraplus_text_encoder_lr_ratio=4"]}
+    assert "16 for the UNet and 4 for the text encoders" in faults_of(converted, two)
+
+
+def test_network_weights_are_continued(converted: Convert) -> None:
+    assert converted({"network_weights": "hat.safetensors"}).settings["lora.start"] == "hat.safetensors"
+    both = {"network_weights": "hat.safetensors", "dim_from_weights": True}
+    assert "give the rank of hat.safetensors as lora.rank" in faults_of(converted, both)
+    assert "lora.rank" not in converted(both, "lora.rank=8").settings
+    assert "no network_weights are given" in faults_of(converted, {"dim_from_weights": True})
+
+
 def test_the_command_line_wins(converted: Convert) -> None:
     found = converted({"network_dim": 32, "max_train_epochs": 3, "color_aug": False}, "lora.rank=8", "steps=50")
     assert "lora.rank" not in found.settings and "epochs" not in found.settings and "steps" not in found.settings
@@ -226,7 +290,6 @@ def test_all_faults_come_at_once(converted: Convert) -> None:
         "netwrok_dim is no argument of sd-scripts, which ignores it unseen. Did you mean 'network_dim'",
         "network_alpha='much' is a number.",
         "network_args rank_dropout=0.1: there is no such setting here.",
-        "network_args conv_dim=8, conv_alpha=1.0: convolutions have the rank and alpha",
         "lr_scheduler=spiral: there are constant,",
         "vae=x: the base's own VAE",
         "color_aug: colours are not changed.",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from registry.errors import Faults
+from registry.errors import Faults, Refused
 from registry.families import FAMILIES
 from tests.train.adapters.runtimes import comfyui_weight, sd_scripts_weight
 from tests.train.adapters.test_runs import KINDS
@@ -16,7 +16,7 @@ from train.adapters.kinds import choose_kind
 from train.adapters.lokr import split
 from train.adapters.ranks import check_patterns, ranks_of
 from train.config import LoraConfig, TrainConfig
-from train.lora import add_lora, lora_tensors, matched, parameter_count, set_lora_tensors, targets_of
+from train.lora import add_lora, check_learns, lora_tensors, matched, parameter_count, set_lora_tensors, targets_of
 from train.output import export
 from train.settings.lora import LoraParams
 
@@ -110,3 +110,13 @@ def test_options_of_another_kind_are_refused() -> None:
         choose_kind("lora", LoraParams(block_size=4))
     with pytest.raises(Faults, match="Give one"):
         choose_kind("lokr", LoraParams(full_matrix=True, decompose_both=True))
+
+
+def test_layers_without_a_block_of_outputs_are_refused() -> None:
+    net = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 7), "b": torch.nn.Linear(4, 6), "c": torch.nn.Linear(4, 1)})
+    check_learns(net, ["b"], LoraConfig(kind="oft", rank=4))  # two blocks of 3
+    check_learns(net, ["a", "b", "c"], LoraConfig(kind="lora", rank=4))
+    with pytest.raises(Refused, match=r"the outputs of a \(7\) cannot be cut into blocks of 2 to 4, so nothing .*block_size=7 or more, or"):
+        check_learns(net, ["a", "b"], LoraConfig(kind="oft", rank=4))
+    with pytest.raises(Refused, match=r"the outputs of a, c \(1, 7\) .* would learn. Give lora.targets without these layers."):
+        check_learns(net, ["a", "c"], LoraConfig(kind="oft", rank=4))

@@ -79,7 +79,9 @@ def test_every_setting_acts_after_a_resume_or_is_refused() -> None:
     assert fixed | {"epochs"} | ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE | set(run.FINDS) == set(dotted_names())
     assert not fixed & (ACTS_ON_THE_WEIGHTS.keys() | ACTS_ELSEWHERE)
     assert {name for name in fixed if name.startswith("optim.")} == {
-        name for name in dotted_names() if name.startswith(("optim.params.", "optim.name", "optim.args", "optim.betas"))
+        name
+        for name in dotted_names()
+        if name.startswith(("optim.params.", "optim.name", "optim.args", "optim.betas", "optim.loraplus_lr_ratio"))
     }
 
 

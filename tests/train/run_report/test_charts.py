@@ -6,7 +6,7 @@ import pytest
 
 from train.loop.history import History
 from train.output.style import StyleCurve
-from train.run_report.charts import MOST, charts_of, image_losses, smoothed, thinned
+from train.run_report.charts import MOST, charts_of, image_losses, smoothed, thinned, training_losses
 
 
 def measured(step: int, losses: list[float]) -> dict[str, Any]:
@@ -62,3 +62,15 @@ def test_unusual_images_are_first_with_what_is_unusual() -> None:
     assert [image.name for image in found] == ["far.png", "e.png", "d.png", "c.png", "b.png", "a.png"]
     assert found[0].points == ((0, 2.0), (10, 1.9)) and (found[0].remark or "").startswith("far above the others")
     assert found[1].remark == "worse than with the base" and all(image.remark is None for image in found[2:])
+
+
+def test_the_losses_of_training_images_have_what_the_run_found() -> None:
+    rows = [
+        {"step": step, "image": name, "loss": loss} for step, name, loss in [(0, "a", 0.9), (5, "a", 0.5), (0, "b", 0.8), (5, "b", 0.7)]
+    ]
+    found = training_losses(rows, [{"file": "a", "prompt": "a cat"}], [{"image": "a", "reason": "caption", "value": -0.1}])
+    assert [(image.name, image.prompt, image.part, image.points) for image in found] == [
+        ("a", "a cat", "trained", ((0, 0.9), (5, 0.5))),
+        ("b", "", "trained", ((0, 0.8), (5, 0.7))),
+    ]
+    assert found[0].remark == "another image's caption fits it better than its own" and found[1].remark is None

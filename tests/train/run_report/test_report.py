@@ -100,6 +100,8 @@ DAMAGE = {
     "result.json": b"[1]",
     "plan.json": b"\xff\xfe",
     "metrics.jsonl": b'{"step": "x"}\n{"step": 1}\n',
+    "images.jsonl": b'{"step": 0, "image": 5, "loss": 1.0}\n',
+    "judgement.json": b'{"sentence": "good"}',
     "config.yaml": b"axes: {}\n",
     "samples/step-000002-01.png": b"no image",
     "discs.safetensors": b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",

@@ -1,0 +1,44 @@
+"""The judgement of real runs: what is drawn and written, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from loraloom.cli import main
+from registry.errors import Refused
+from registry.store import Store
+from tests.train.conftest import short_run
+from train import run
+from train.config import PreviewConfig
+from train.judging.run import plan_judging
+from train.run_report.page import page
+from train.run_report.report import make_report
+
+
+def test_a_run_is_judged_by_the_images_of_its_checkpoints(
+    base: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three held-out prompts: everything is drawn and measured, and nothing can be told from so few."""
+    monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "home"))
+    preview = PreviewConfig(prompts=["a disc"], steps=2)
+    folder = run.run(short_run(base, images, tmp_path / "runs", steps=2, preview=preview), Store(tmp_path / "home")).folder
+    given = ["judge", str(folder), "--generic", "a house", "--json"]
+    assert main([*given, "--dry-run"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    prompts, steps = planned["grids"]["heldout"]["axes"]["prompt"], planned["checkpoints"]
+    assert planned["grids"]["heldout"]["to_draw"] == (len(steps) + 1) * len(prompts) * 2 and not (folder / "judgement").exists()
+    assert main(given) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert [row["step"] for row in value["checkpoints"]] == steps and value == json.loads((folder / "judgement.json").read_text())
+    assert "cannot tell" in value["sentence"] and value["steps"] == [] and any("too few for intervals" in note for note in value["notes"])
+    assert all((Path(grid) / "sheet.png").is_file() for grid in value["grids"])
+    assert "These images cannot tell" in page(make_report(folder))
+    assert main(given) == 0 and json.loads(capsys.readouterr().out)["checkpoints"] == value["checkpoints"]  # from the store
+    (folder / "judgement.json").write_text('{"sentence": 5}')
+    assert main(["report", str(folder)]) == 2 and "judgement.json" in capsys.readouterr().err
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "judgement.json").unlink()
+    with pytest.raises(Refused, match="no checkpoints to compare"):
+        plan_judging(folder, Store(tmp_path / "home"))
