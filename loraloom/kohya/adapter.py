@@ -2,7 +2,7 @@
 
 from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
-from loraloom.kohya.network import convert_network
+from loraloom.kohya.network import convert_network, without_text
 from loraloom.kohya.optimizer import convert_optimizer
 from loraloom.kohya.schedule import convert_schedule
 
@@ -23,7 +23,7 @@ def _rates(values: Values, to: Converted) -> None:
     several = text if isinstance(text, list) else [rate if text is None else text]
     if len(set(several)) > 1:
         to.fault(f"text_encoder_lr={several}: the text encoders have one rate, optim.text_lr.", unless=("optim.text_lr",))
-    if values["network_train_unet_only"] or values["cache_text_encoder_outputs"] or several[0] == 0:
+    if values["network_train_unet_only"] or values["cache_text_encoder_outputs"] or several[0] == 0 or without_text(values):
         to.set("lora.text_encoder", False, "network_train_unet_only")
         return
     if "lora.text_encoder" in to.chosen:

@@ -70,6 +70,13 @@ def convert_network(values: Values, to: Converted) -> None:
         to.fault(f"network_args {name}={value}: there is no such setting here. Leave it out.")
 
 
+def without_text(values: Values) -> bool:
+    """Whether LyCORIS's preset leaves the text encoders as they are."""
+    given = pairs("network_args", values["network_args"], Converted())
+    _, text = PRESETS.get(str(given.get("preset", "full")), ("", True))
+    return values["network_module"] == LYCORIS and not text
+
+
 def _start(values: Values, to: Converted) -> None:
     """network_weights, which sd-scripts continues at network_dim, or at the file's own rank."""
     if (start := values["network_weights"]) is not None:
@@ -116,12 +123,10 @@ def _lycoris(given: dict[str, Any], to: Converted) -> None:
         to.fault(f"network_args algo={algorithm}: of LyCORIS's there are {', '.join(ALGORITHMS)} here.", unless=("lora.kind",))
         kind = "lora"
     preset = str(given.pop("preset", "full"))
-    targets, text = PRESETS.get(preset, ("convolutions", True))
+    targets, _ = PRESETS.get(preset, ("convolutions", True))
     if preset not in PRESETS:
         to.fault(f"network_args preset={preset}: there are {', '.join(PRESETS)}. Give lora.targets.", unless=("lora.targets",))
     to.set("lora.targets", targets, "network_args preset")
-    if not text:
-        to.set("lora.text_encoder", False, "network_args preset")
     if preset == "full":
         to.notes.append("preset=full: LyCORIS trains the first and the last convolution and the time embedding too; here they are left out")
     _decomposed(kind, given, to)

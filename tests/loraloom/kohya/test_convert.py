@@ -227,6 +227,8 @@ def test_lycoris_has_its_kinds_options_and_layers(converted: Convert) -> None:
     assert lycoris("algo=loha", "conv_dim=2", "conv_alpha=1")["lora.ranks"] == {"conv1": 2, "conv2": 2, "conv": 2}
     dora = lycoris("dora_wd=True", "wd_on_output=True", "rs_lora=True", "preset=unet-transformer-only")
     assert dora["lora.kind"] == "dora" and dora["lora.params.rank_stabilised"] and "lora.text_encoder" not in dora
+    whole = converted({"network_module": "lycoris.kohya", "network_args": ["preset=unet-transformer-only"]})
+    assert "optim.text_lr" not in whole.settings and not any("text encoders" in note for note in whole.notes)
 
 
 def test_adapters_that_are_not_trained_here_are_faults_by_name(converted: Convert) -> None:
