@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,15 @@ def plan_drawing(run: RunFiles, prompts: Sequence[str], name: str, store: Store,
     }
     if config.precision.name != "auto":
         settings["precision"] = member_name(config.precision)
-    return Drawing(planned=plan_grid(GridConfig(**settings), store, cells_of(store)), steps=steps, prompts=tuple(prompts), seeds=seeds)
+    planned = plan_grid(GridConfig(**settings), store, cells_of(store))
+    return Drawing(planned=_labelled(planned, steps), steps=steps, prompts=tuple(prompts), seeds=seeds)
+
+
+def _labelled(planned: GridPlan, steps: Sequence[int]) -> GridPlan:
+    """The plan with its adapters called base and by their steps, not by their files."""
+    labels = tuple(f"step {step}" if step else "base" for step in steps)
+    dimensions = tuple(replace(one, labels=labels) if one.name == "adapter" else one for one in planned.layout.dimensions)
+    return replace(planned, layout=replace(planned.layout, dimensions=dimensions))
 
 
 def drawn(drawing: Drawing, store: Store, *, report: Report = silent) -> tuple[dict[int, list[list[Image]]], Path]:

@@ -67,7 +67,7 @@ class AdapterSpectrum:
             return found
         half = f"the first {whole.rank // 2} hold {whole.half:.1%}"
         if whole.half >= UNUSED:
-            return f"{found}, and {half}: the rank is larger than is used. Half of it trains the same, or resize the adapter: lora resize"
+            return f"{found}, and {half}: the rank is larger than is used, and half of it would hold this change (loraloom lora resize)"
         return f"{found}, and {half}: the rank is in use"
 
     def to_json(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     assert main([*given, "--dry-run"]) == 0
     planned = json.loads(capsys.readouterr().out)
     prompts, steps = planned["grids"]["heldout"]["axes"]["prompt"], planned["checkpoints"]
+    assert planned["grids"]["heldout"]["axes"]["adapter"] == ["base", *(f"step {step}" for step in steps)]
     assert planned["grids"]["heldout"]["to_draw"] == (len(steps) + 1) * len(prompts) * 2 and not (folder / "judgement").exists()
     assert main(given) == 0
     value = json.loads(capsys.readouterr().out)
