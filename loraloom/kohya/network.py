@@ -54,6 +54,8 @@ def convert_network(values: Values, to: Converted) -> None:
     if module not in MODULES:
         why = NOT_TRAINED.get(str(module), f"{', '.join(MODULES)} are read")
         to.fault(f"network_module={module}: {why}.", unless=("lora.targets", "lora.kind"))
+        if values.gives("network_args"):
+            to.fault(f"network_args={values['network_args']}: those of {module} are not read. Leave them out.")
         return
     given = pairs("network_args", values["network_args"], to)
     to.set("lora.targets", MODULES[module], "network_module")
