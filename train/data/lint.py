@@ -11,7 +11,7 @@ from registry.printable import as_lines, some
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
-from train.data.dataset import Findings, Sample, inspect_set, inspect_sets
+from train.data.dataset import Findings, Sample, inspect_sets
 from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
 from train.data.linting.finding import Finding
 from train.data.linting.image_checks import image_findings
@@ -83,7 +83,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     def measured(sample: Sample, image: Image, view: Overview) -> None:
         measures[sample.name] = measure(image, view)
 
-    found = inspect_set(config, path=config.path, report=report, measure=measured)
+    found = inspect_sets(parts, config, report=report, measure=measured)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
     held = heldout_sets(path, parts.sets)

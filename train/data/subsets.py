@@ -77,6 +77,9 @@ def place_of(config: DataConfig) -> str:
 
 def _kohya_folders(folder: Path) -> list[Path]:
     """The subfolders of a folder of kohya's folders; none where it has images or a metadata file of its own."""
+    with os.scandir(folder) as there:  # a large folder of images is not sorted for this
+        if not any(KOHYA.fullmatch(entry.name) and entry.is_dir() for entry in there):
+            return []
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     own = [entry for entry in entries if is_image(entry) or unread_reason(entry) or entry.name.lower() in METADATA]
     inner = [entry for entry in entries if entry.is_dir() and entry.name != HELDOUT]

@@ -105,7 +105,7 @@ def _runs(prompt: str, common: Set[str]) -> set[tuple[str, ...]]:
     found = set()
     for segment in segments(prompt):
         there = words(segment)
-        for first in range(len(there)):
+        for first in (place for place, word in enumerate(there) if word in common):
             for last in range(first + 1, min(first + LONGEST, len(there)) + 1):
                 if there[last - 1] not in common:
                     break

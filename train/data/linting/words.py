@@ -24,7 +24,8 @@ def segments(text: str) -> list[str]:
 
 def words(text: str) -> list[str]:
     """Lower-case words."""
-    return [match[0].casefold() for match in WORD.finditer(text)]
+    found = WORD.findall(text)
+    return "\n".join(found).casefold().split("\n") if found else []  # no word has a line break
 
 
 def phrases(text: str, longest: int) -> Iterator[str]:

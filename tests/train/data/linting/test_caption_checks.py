@@ -10,7 +10,7 @@ from train.config import DataConfig
 from train.data.lint import lint
 from train.data.linting.caption_checks import caption_findings, copied_captions, count_tokens, manner, mixed_manners
 from train.data.linting.trigger_checks import fused_words, misspelt_trigger, other_case, trigger_findings
-from train.data.linting.words import distance, phrases, segments
+from train.data.linting.words import distance, phrases, segments, words
 
 PLACES = ("kitchen", "forest", "harbour", "library", "market", "station", "garden", "desert", "bridge", "cellar")
 SENTENCES = {f"{number}.png": f"a photo of zwxman standing in a {place} with {number} lamps" for number, place in enumerate(PLACES)}
@@ -113,3 +113,8 @@ def test_the_keys_of_the_json_document(tmp_path: Path) -> None:
     found = lint(DataConfig(path=str(folder), trigger="sks"), count=lambda text: (len(text.split()), 9)).to_json()
     assert [*found] == ["path", "pictures", "heldout", "captions", "masks", "faults", "notes", "findings", "tokens", "trigger"]
     assert found["trigger"] == {"word": "sks", "captions": 1, "behind_limit": 0, "without": 3} and found["tokens"]["fits"] == 9
+
+
+def test_words_are_cut_before_their_capitals_are_folded() -> None:
+    assert words("Straße, İzmir's RED-hat 2") == ["strasse", "i\u0307zmir's", "red-hat", "2"]
+    assert words("...") == []

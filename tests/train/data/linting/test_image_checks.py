@@ -117,3 +117,15 @@ def test_a_finding_is_one_line_with_stable_keys() -> None:
     finding = Finding("blurred", "blurred", tuple(f"{number}.png" for number in range(14)), "Remove them")
     assert finding.to_text(2) == "[blurred] blurred: 0.png, 1.png and 12 more. Remove them"
     assert set(finding.to_json()) == {"check", "what", "images", "advice"}
+
+
+@pytest.mark.parametrize(("dark", "expected"), [(64, 1 - 64 / 65536), (8192, 1 - 8192 / 65536)])
+def test_the_share_of_one_brightness_is_exact_near_one_and_a_bound_elsewhere(dark: int, expected: float) -> None:
+    """Dark pixels in the rows that are looked at first: 64 of 256 x 256, or all of these rows."""
+    values = numpy.full((256, 256), 255, numpy.uint8)
+    rows = values[::8].copy()
+    rows.reshape(-1)[:dark] = 0
+    values[::8] = rows
+    image = Image.fromarray(values).convert("RGB")
+    assert measure(image, overview(image)).plain >= expected - 1e-9
+    assert dark > 64 or measure(image, overview(image)).plain == pytest.approx(expected, abs=1e-12)
