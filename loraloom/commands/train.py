@@ -22,6 +22,7 @@ EXAMPLES = (
     "loraloom train --multirun experiment=ink lora.rank=4,16 seed=1,2",
     "loraloom train resume=latest name=hat steps=1200",
     "loraloom train --from-kohya config.toml dataset.toml dry_run=true",
+    "loraloom train --from-onetrainer config.json dry_run=true",
 )
 
 
@@ -50,12 +51,14 @@ def job() -> "Job[TrainConfig]":
 def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom train`; gives the exit code."""
     from loraloom.hydra.run import run_job
-    from loraloom.kohya.command import is_asked, words_of
+    from loraloom.kohya import command as kohya
+    from loraloom.onetrainer import command as onetrainer
 
     made = job()
-    if is_asked(argv):
-        words = words_of(argv, made)
-        return 0 if words is None else run_job(made, words)
+    for tool in (kohya, onetrainer):
+        if tool.is_asked(argv):
+            words = tool.words_of(argv, made)
+            return 0 if words is None else run_job(made, words)
     return run_job(made, argv)
 
 
