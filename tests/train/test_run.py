@@ -72,7 +72,8 @@ def test_the_same_adapter_lies_beside_it_in_the_names_of_other_tools(finished: t
 def test_the_metrics_hold_every_step(finished: tuple[Outcome, Store]) -> None:
     rows = [json.loads(line) for line in (finished[0].folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
-    parts = ["heldout_low", "heldout_middle", "heldout_high", "heldout_trained", "prompt_share"]
+    beside = ["trigger_share", "heldout_generic", "delta_norm", "delta_norm_largest"]
+    parts = ["heldout_low", "heldout_middle", "heldout_high", "heldout_trained", *beside, "prompt_share"]
     assert list(rows[0]) == ["step", "heldout_base", *parts] and rows[0]["heldout_base"] == finished[0].result["heldout"]["base"]
 
 
