@@ -56,7 +56,13 @@ def test_every_image_is_shown_and_small() -> None:
     assert [named(image) for image in images if image not in shown or image.stat().st_size > LARGEST] == []
 
 
-OPEN = ("...", "<TAB>", "--config-dir", "--from-kohya")  # commands that are not whole, or have files of the reader's own
+OPEN = (
+    "...",
+    "<TAB>",
+    "--config-dir",
+    "--from-kohya",
+    "--from-onetrainer",
+)  # commands that are not whole, or have files of the reader's own
 
 
 def commands() -> list[tuple[str, list[str]]]:

@@ -119,7 +119,7 @@ def _execute(
         reading = held(home_dir() / "cache", shared=True) if plan.streams else contextlib.nullcontext()  # gc leaves what is read
         try:
             with reading, catch_signals() as stop_request:
-                Loop(
+                stopped = Loop(
                     state=work.state,
                     folder=place,
                     probe=work.probe,
@@ -135,7 +135,7 @@ def _execute(
             for tracker in trackers:
                 tracker.close()
         accelerator.wait_for_everyone()
-        result = finish(work, history, store, seconds_before=seconds_before, begun=begun) if main else {}
+        result = finish(work, history, store, stopped=stopped, seconds_before=seconds_before, begun=begun) if main else {}
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return Outcome(place, result)

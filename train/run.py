@@ -12,6 +12,8 @@ from registry.progress import Report, silent
 from train.config import TrainConfig, changed, dotted_names, get
 from train.execute import resume_from, start
 from train.loop import checkpoint
+from train.loop.history import history_of
+from train.measures.early_stop import early_stop
 from train.output import folder
 from train.output.inputs import check_inputs
 from train.plan.make import make_plan
@@ -42,6 +44,7 @@ FIXED = (
     "heldout.share",
     "heldout.folds",
     "heldout.fold",
+    "heldout.generic",
     "objective.",
     "ema.",
     "precision",
@@ -103,6 +106,8 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
         raise Refused(f"{place / folder.RESULT} does not hold a run's result. Remove it, and resume.")
     if result is not None and config.epochs is None and config.steps <= result["steps"]:
         return _finished(place, result, before, config, changes, out)
+    if result is not None and result.get("stopped_early") and (found := _stopped_early(place, result, before, config, changes, out)):
+        return found
     with keeping(config):
         return _resumed(place, before, config, changes, result, store, report, out)
 
@@ -132,6 +137,21 @@ def _resumed(
     for line in consequences(before, made.config, real, step=newest.step if newest else 0):
         out(f"  {line}")
     return resume_from(made, place, newest, store, changes={name: _plain(get(made.config, name)) for name in real}, report=report, out=out)
+
+
+def _stopped_early(
+    place: Path, result: dict[str, Any], before: TrainConfig, config: TrainConfig, changes: Mapping[str, Any], out: Log
+) -> Outcome | None:
+    """The result of a run that stopped early again; None where the settings let it go on. Raises Refused for changes that do not."""
+    newest = checkpoint.newest(place, out)
+    reason = early_stop(history_of(newest), config.heldout, step=newest.step) if newest else None
+    if newest is None or reason is None:
+        return None
+    more = f"Give a larger heldout.patience (null for no end), or heldout.min_steps above {newest.step}"
+    if any(get(before, name) != get(config, name) for name in changes):
+        raise Refused(f"{place} stopped early after step {newest.step}, and would do so again: {reason}. {more}, to continue.")
+    out(f"{place} stopped early after step {newest.step} of {config.steps}: {reason}. {more}, to continue.")
+    return Outcome(place, result)
 
 
 def _finished(

@@ -16,6 +16,7 @@ MinFactor = Annotated[float, Meaning("factor at the end, of the peak", 0.0, 1.0)
 Power = Annotated[float, Meaning("exponent: 1 is linear, above falls sooner", 0.0, open_least=True)]
 Timescale = Annotated[float, Meaning("share of the steps after warmup in which it falls to 0.71 of the peak", 0.0, open_least=True)]
 Decay = Annotated[float, Meaning("share of the steps after warmup in which it falls, at the end", 0.0, 1.0, open_least=True)]
+Late = Annotated[float, Meaning("how late it falls: 0 is linear, OneTrainer's is 0.9", 0.0, 0.99)]
 Fall = Annotated[Literal["linear", "cosine", "sqrt"], Meaning("shape of the fall: linear, cosine or sqrt (1 - square root)")]
 
 
@@ -44,9 +45,9 @@ def polynomial(progress: float, *, power: Power = 2.0, min_factor: MinFactor = 0
 
 
 @SCHEDULES.add("rex")
-def rex(progress: float, *, min_factor: MinFactor = 0.0) -> float:
-    """(1 - progress) / (1 - progress / 2): high for long, then falls fast (Chen et al. 2022, REX, section 4)."""
-    return min_factor + (1.0 - min_factor) * (1.0 - progress) / (1.0 - progress / 2.0)
+def rex(progress: float, *, late: Late = 0.5, min_factor: MinFactor = 0.0) -> float:
+    """(1 - progress) / (1 - late progress): high for long, then falls fast (Chen et al. 2022, REX, section 4)."""
+    return min_factor + (1.0 - min_factor) * (1.0 - progress) / (1.0 - late * progress)
 
 
 @SCHEDULES.add("inverse_sqrt")

@@ -22,6 +22,7 @@ EXAMPLES = (
     "loraloom train --multirun experiment=ink lora.rank=4,16 seed=1,2",
     "loraloom train resume=latest name=hat steps=1200",
     "loraloom train --from-kohya config.toml dataset.toml dry_run=true",
+    "loraloom train --from-onetrainer config.json dry_run=true",
 )
 
 
@@ -40,7 +41,7 @@ def job() -> "Job[TrainConfig]":
         examples=EXAMPLES,
         unmeasured=_unmeasured,
         labelled=_labelled,
-        summary=_folds,
+        summary=_summary,
         aliases=ALIASES,
         synonyms={"lora.from": "lora.start"},  # `from` is a word of Python's own, and cannot be a setting's name
         exclusive=(("steps", "epochs"),),
@@ -50,12 +51,14 @@ def job() -> "Job[TrainConfig]":
 def run(argv: list[str]) -> int:
     """Answer the command line after `loraloom train`; gives the exit code."""
     from loraloom.hydra.run import run_job
-    from loraloom.kohya.command import is_asked, words_of
+    from loraloom.kohya import command as kohya
+    from loraloom.onetrainer import command as onetrainer
 
     made = job()
-    if is_asked(argv):
-        words = words_of(argv, made)
-        return 0 if words is None else run_job(made, words)
+    for tool in (kohya, onetrainer):
+        if tool.is_asked(argv):
+            words = tool.words_of(argv, made)
+            return 0 if words is None else run_job(made, words)
     return run_job(made, argv)
 
 
@@ -85,6 +88,18 @@ def _unmeasured(plan: Any) -> str | None:
     if plan.heldout:
         return None
     return "a search lowers the held-out loss, and there are no held-out images. Give heldout.share=0.1, or heldout.path=DIR"
+
+
+def _summary(runs: "Sequence[Mapping[str, Any]]") -> list[str]:
+    """The runs of a sweep that stopped early, and what the parts of one set show together."""
+    from train.output.folder import RESULT, read_json_if_there
+
+    lines = []
+    for run in runs:
+        result = read_json_if_there(Path(run["folder"]) / RESULT) if run["folder"] and not run["exit_code"] else None
+        if stopped := (result or {}).get("stopped_early"):
+            lines.append(f"run {run['number']} stopped early after step {stopped['step']} of {stopped['of']}: {stopped['reason']}")
+    return [*lines, *_folds(runs)]
 
 
 def _folds(runs: "Sequence[Mapping[str, Any]]") -> list[str]:

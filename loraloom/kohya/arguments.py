@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 _SWITCHES = """
@@ -14,7 +15,9 @@ _SWITCHES = """
     skip_cache_check enable_bucket bucket_no_upscale alpha_mask use_safetensors cpu_offload_checkpointing no_metadata fp8_base_unet
     network_train_unet_only network_train_text_encoder_only dim_from_weights no_half_vae skip_until_initial_step
     scale_v_pred_loss_like_noise_pred debiased_estimation_loss weighted_captions apply_t5_attn_mask split_mode deepspeed
-    zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients console_log_simple
+    zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients console_log_simple save_clip save_t5xxl
+    apply_lg_attn_mask enable_scaled_pos_embed use_flash_attn use_sage_attn fp8_scaled fp8_vl text_encoder_cpu split_attn
+    unsloth_offload_checkpointing vae_disable_cache
 """
 SWITCHES = frozenset(_SWITCHES.split())
 _NUMBERS = """
@@ -23,7 +26,8 @@ _NUMBERS = """
     noise_offset multires_noise_iterations ip_noise_gamma adaptive_noise_scale min_timestep max_timestep sample_every_n_steps
     sample_every_n_epochs text_encoder_batch_size blocks_to_swap unet_lr network_dim network_dropout scale_weight_norms
     initial_epoch initial_step validation_seed validate_every_n_steps validate_every_n_epochs max_validation_steps min_snr_gamma
-    v_pred_like_loss t5xxl_max_token_length
+    v_pred_like_loss t5xxl_max_token_length gemma2_max_token_length sample_batch_size vae_chunk_size llm_adapter_lr self_attn_lr
+    cross_attn_lr mlp_lr mod_lr
 """
 NUMBERS: dict[str, float | None] = {
     **dict.fromkeys(_NUMBERS.split()),
@@ -61,6 +65,13 @@ NUMBERS: dict[str, float | None] = {
     "sigmoid_scale": 1.0,
     "discrete_flow_shift": 3.0,
     "zero_stage": 2,
+    "clip_l_dropout_rate": 0.0,
+    "clip_g_dropout_rate": 0.0,
+    "t5_dropout_rate": 0.0,
+    "pos_emb_random_crop_rate": 0.0,
+    "training_shift": 1.0,
+    "qwen3_max_token_length": 512,
+    "t5_max_token_length": 512,
 }
 _TEXTS = """
     pretrained_model_name_or_path tokenizer_cache_dir output_dir output_name huggingface_repo_id huggingface_repo_type
@@ -70,11 +81,14 @@ _TEXTS = """
     in_json network_weights network_module training_comment metadata_title metadata_author metadata_description metadata_license
     metadata_tags clip_l t5xxl ae controlnet_model_name_or_path dataset_config caption_extention lr_scheduler_type
     offload_optimizer_device offload_optimizer_nvme_path offload_param_device offload_param_nvme_path console_log_level
-    console_log_file
+    console_log_file config_file clip_g t5xxl_device t5xxl_dtype gemma2 text_encoder byt5 attn_mode qwen3 llm_adapter_path
+    t5_tokenizer_path metadata_usage_hint metadata_thumbnail metadata_merged_from metadata_trigger_phrase metadata_preprocessor
+    metadata_is_negative_embedding
 """
 TEXTS: dict[str, str | None] = {
     **dict.fromkeys(_TEXTS.split()),
     "optimizer_type": "",
+    "system_prompt": "",
     "lr_scheduler": "constant",
     "dynamo_backend": "inductor",
     "mixed_precision": "no",
@@ -105,7 +119,7 @@ def type_fault(name: str, value: Any) -> str | None:
     """Why the value is none that this argument takes; None where it is one."""
     if value is None:
         return None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     if name in SWITCHES:
         return None if isinstance(value, bool) else "is true or false"
     if name in NUMBERS:
@@ -126,13 +140,18 @@ class Values:
 
     given: Mapping[str, Any]
     read: set[str] = field(default_factory=set)
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of the script, where they are others than here
 
     def __getitem__(self, name: str) -> Any:
         self.read.add(name)
         value = self.given.get(name)
-        return default_of(name) if value is None else value
+        return self.default(name) if value is None else value
 
     def gives(self, name: str) -> bool:
         """Whether the file itself has the argument, with another value than its default."""
         self.read.add(name)
-        return name in self.given and self.given[name] not in (None, default_of(name))
+        return name in self.given and self.given[name] not in (None, self.default(name))
+
+    def default(self, name: str) -> Any:
+        """What the script takes where the file has nothing."""
+        return self.defaults.get(name, default_of(name))

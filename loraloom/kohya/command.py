@@ -10,6 +10,7 @@ from registry.home import expanded
 
 if TYPE_CHECKING:
     from loraloom.hydra.job import Job
+    from loraloom.kohya.converted import Converted
 
 SWITCH = "--from-kohya"
 PRINT = "--print"
@@ -22,13 +23,20 @@ def is_asked(argv: Sequence[str]) -> bool:
 
 def words_of(argv: Sequence[str], job: "Job[Any]") -> list[str] | None:
     """The words of `loraloom train` that mean the same; None where they are printed. Raises Faults with what cannot be converted."""
-    from loraloom.kohya.convert import convert, overrides, to_json, to_text
+    from loraloom.kohya.convert import convert
 
     paths, rest = _apart(argv)
     given = [word for word in rest if "=" in word and not word.startswith("-")]
-    found = convert(paths, chosen=given, facts=_facts, steps=lambda settings: _steps(job, settings))
+    found = convert(paths, chosen=given, facts=_facts, steps=lambda settings: steps_of(job, settings))
+    return answered(found, given, rest, "sd-scripts")
+
+
+def answered(found: "Converted", given: Sequence[str], rest: Sequence[str], tool: str) -> list[str] | None:
+    """The settings before the words of the command line; None where they are printed, with where each comes from."""
+    from loraloom.kohya.convert import overrides, to_json, to_text
+
     if PRINT in rest:
-        console.answer_json(to_json(found)) if "--json" in rest else console.answer_lines(to_text(found, given))
+        console.answer_json(to_json(found)) if "--json" in rest else console.answer_lines(to_text(found, given, tool))
         return None
     for name, reason in found.ignored.items():
         console.say(f"ignored: {name}: {reason}")
@@ -67,7 +75,7 @@ def _facts(base: str) -> tuple[bool, bool]:
     return "flow" in family.predictions, family.clip_layer > 1
 
 
-def _steps(job: "Job[Any]", settings: list[str]) -> tuple[int, float]:
+def steps_of(job: "Job[Any]", settings: list[str]) -> tuple[int, float]:
     """(steps, epochs) of the plan with these settings."""
     from loraloom.hydra.arguments import Arguments
     from loraloom.hydra.composer import Composer

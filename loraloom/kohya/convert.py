@@ -11,6 +11,7 @@ from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
 from loraloom.kohya.datasets import convert_datasets
 from loraloom.kohya.files import read_files
+from loraloom.kohya.scripts import SCRIPTS, script_of
 from loraloom.kohya.tables import BESIDE, IGNORED, UNSUPPORTED, by_name
 from loraloom.kohya.training import convert_training
 from registry.errors import Faults
@@ -32,16 +33,28 @@ def convert(paths: Sequence[Path], *, chosen: Sequence[str], facts: Facts, steps
     base = given.get("base") or values["pretrained_model_name_or_path"]
     try:
         flow, penultimate = facts(str(base)) if base else (False, False)
+        known = bool(base)
     except Faults as error:
         to.faults += error.faults
-        flow, penultimate = False, False
-    convert_training(values, to, flow=flow, penultimate=penultimate)
+        flow, penultimate, known = False, False, False
+    module = values["network_module"]
+    script = script_of(module, flow=flow)
+    values.defaults = script.defaults
+    if known and module in SCRIPTS and script is not SCRIPTS[module]:
+        what = "is a flow model" if flow else "predicts noise"
+        to.fault(f"network_module={module} is of sd-scripts' {SCRIPTS[module].name}, and the base {what}. Give the module of its script.")
+    convert_training(values, to, script=script, penultimate=penultimate)
     convert_adapter(values, to)
     convert_datasets(files, values, to)
     _rest(values, to)
+    return finished(to, chosen, steps, "These files cannot be trained as sd-scripts would:")
+
+
+def finished(to: Converted, chosen: Sequence[str], steps: Steps, title: str) -> Converted:
+    """The settings that differ from the defaults, those that need the number of steps among them. Raises Faults with all faults."""
     _unknown(to)
     if to.faults:
-        raise Faults("These files cannot be trained as sd-scripts would:", list(dict.fromkeys(to.faults)))
+        raise Faults(title, list(dict.fromkeys(to.faults)))
     if to.later:
         total, epochs = steps([*overrides(to), *chosen])
         for count in to.later:
@@ -62,6 +75,8 @@ def _rest(values: Values, to: Converted) -> None:
             to.fault(f"{name}{shown}: {refused[name]}. Leave it out.")
         elif name in ignored or name in beside:
             to.ignored[name] = ignored.get(name) or beside[name]
+        elif acts:
+            to.ignored[name] = "it does not act beside the others of this file"
 
 
 def files_order(values: Values) -> list[str]:
@@ -96,13 +111,13 @@ def spelt(value: Any, *, inside: bool = False) -> str:
     return quote(str(value)) if inside and isinstance(value, str) else str(value)
 
 
-def to_text(to: Converted, chosen: Sequence[str]) -> str:
+def to_text(to: Converted, chosen: Sequence[str], tool: str = "sd-scripts") -> str:
     """The command, a setting a line, then where each comes from, what is ignored, and notes."""
     words = [*overrides(to), *chosen]
     lines = ["loraloom train \\", *(f"  {shlex.quote(word)} \\" for word in words[:-1]), *(f"  {shlex.quote(word)}" for word in words[-1:])]
     rows = [(to.sources[name], f"{name}={spelt(value)}") for name, value in to.settings.items()]
     wide = max((len(source) for source, _ in rows), default=0)
-    lines += ["", "from sd-scripts:", *(f"  {source:<{wide}}  {setting}" for source, setting in rows)]
+    lines += ["", f"from {tool}:", *(f"  {source:<{wide}}  {setting}" for source, setting in rows)]
     if to.ignored:
         lines += ["ignored:", *(f"  {name}: {reason}" for name, reason in to.ignored.items())]
     if to.notes:

@@ -1,5 +1,6 @@
 """What becomes of sd-scripts' arguments: our settings, what is ignored and why, notes, faults."""
 
+import ast
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,3 +30,18 @@ class Converted:
         """What cannot be trained as the file has it; no fault where the command line gives one of these settings."""
         if not set(unless) & set(self.chosen):
             self.faults.append(text)
+
+
+def pairs(name: str, items: Any, to: Converted) -> dict[str, Any]:
+    """["a=1", "b=(0.9, 0.99)"] as values, texts where they are no Python literals."""
+    found: dict[str, Any] = {}
+    for item in items or []:
+        key, equals, text = str(item).partition("=")
+        if not equals:
+            to.fault(f"{name} {item!r}: NAME=VALUE is expected.")
+            continue
+        try:
+            found[key.strip()] = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            found[key.strip()] = text.strip()
+    return found

@@ -1,10 +1,9 @@
 """The arguments of the adapter: network_module and network_args, of sd-scripts' own modules and of LyCORIS's (lycoris/kohya.py, 4.1)."""
 
-import ast
 from typing import Any
 
 from loraloom.kohya.arguments import Values
-from loraloom.kohya.converted import Converted
+from loraloom.kohya.converted import Converted, pairs
 
 LYCORIS = "lycoris.kohya"
 MODULES = {  # network_module -> lora.targets with the same layers
@@ -55,6 +54,8 @@ def convert_network(values: Values, to: Converted) -> None:
     if module not in MODULES:
         why = NOT_TRAINED.get(str(module), f"{', '.join(MODULES)} are read")
         to.fault(f"network_module={module}: {why}.", unless=("lora.targets", "lora.kind"))
+        if values.gives("network_args"):
+            to.fault(f"network_args={values['network_args']}: those of {module} are not read. Leave them out.")
         return
     given = pairs("network_args", values["network_args"], to)
     to.set("lora.targets", MODULES[module], "network_module")
@@ -180,18 +181,3 @@ def _plain(value: Any) -> Any:
     except ValueError:
         return value
     return number
-
-
-def pairs(name: str, items: Any, to: Converted) -> dict[str, Any]:
-    """["a=1", "b=(0.9, 0.99)"] as values, texts where they are no Python literals."""
-    found: dict[str, Any] = {}
-    for item in items or []:
-        key, equals, text = str(item).partition("=")
-        if not equals:
-            to.fault(f"{name} {item!r}: NAME=VALUE is expected.")
-            continue
-        try:
-            found[key.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
-            found[key.strip()] = text.strip()
-    return found

@@ -7,8 +7,9 @@ IGNORED = {  # reason -> arguments
     "the base's own tokenizers are read": "tokenizer_cache_dir",
     "the base says what it is": "v2 model_type split_mode disable_mmap_load_safetensors",
     "the VAE works in fp32": "no_half_vae",
-    "attention is torch's scaled_dot_product_attention": "xformers sdpa mem_eff_attn",
-    "memory: gradient_checkpointing, precision and batch_size are here": "lowram highvram blocks_to_swap cpu_offload_checkpointing",
+    "attention is torch's scaled_dot_product_attention": "xformers sdpa mem_eff_attn use_flash_attn use_sage_attn attn_mode split_attn",
+    "memory: gradient_checkpointing, precision and batch_size are here": """lowram highvram blocks_to_swap cpu_offload_checkpointing
+        unsloth_offload_checkpointing t5xxl_device t5xxl_dtype text_encoder_cpu vae_chunk_size vae_disable_cache""",
     "the model is not compiled": "torch_compile dynamo_backend",
     "checkpoints hold the whole state": """save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state
         initial_epoch initial_step skip_until_initial_step""",
@@ -19,12 +20,16 @@ IGNORED = {  # reason -> arguments
     "logs are in the run's folder": """logging_dir log_prefix log_tracker_name log_tracker_config wandb_run_name wandb_api_key log_config
         console_log_level console_log_file console_log_simple""",
     "loraloom registry set and annotate describe an adapter": """training_comment metadata_title metadata_author metadata_description
-        metadata_license metadata_tags""",
-    "previews are drawn with the family's sampler, before the first step too": "sample_sampler sample_at_first",
+        metadata_license metadata_tags metadata_usage_hint metadata_thumbnail metadata_merged_from metadata_trigger_phrase
+        metadata_preprocessor
+        metadata_is_negative_embedding""",
+    "previews are drawn with the family's sampler, before the first step too": "sample_sampler sample_at_first sample_batch_size",
     "held-out images are measured at fixed noise and timesteps": "validation_seed validate_every_n_epochs max_validation_steps",
     "it shows the set and trains nothing": "debug_dataset output_config",
     "accelerate launch has them": "ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph",
     "how pixels are resized is fixed": "resize_interpolation",
+    "an adapter alone is saved, the text encoders' part of it too": "save_clip save_t5xxl",
+    "it is the file itself": "config_file",
 }
 UNSUPPORTED = {  # reason -> arguments; with their defaults they change nothing
     "the base's own VAE is used; loraloom merge bakes another one in": "vae",
@@ -33,13 +38,8 @@ UNSUPPORTED = {  # reason -> arguments; with their defaults they change nothing
     "loraloom lora fuse puts an adapter into the base before": "base_weights base_weights_multiplier",
     "the denoiser always learns": "network_train_text_encoder_only",
     "a run of sd-scripts cannot be continued; resume=RUN_FOLDER continues one of loraloom": "resume",
-    "the base is not quantised": "fp8_base fp8_base_unet",
+    "the base is not quantised": "fp8_base fp8_base_unet fp8_scaled fp8_vl",
     "weights such as (word:1.2) are trained as text": "weighted_captions",
-    "the base's own noise schedule is used, with zero terminal SNR where its scheduler has it": "zero_terminal_snr",
-    "objective.weighting is min_snr, p2, debiased or none": "scale_v_pred_loss_like_noise_pred v_pred_like_loss",
-    "every timestep is trained": "min_timestep max_timestep",
-    "noise is plain Gaussian": """noise_offset noise_offset_random_strength multires_noise_iterations adaptive_noise_scale ip_noise_gamma
-        ip_noise_gamma_random_strength""",
     "colours are not changed": "color_aug",
     "crops are of the whole image": "face_crop_aug_range",
     "captions are trained as written; put the words into them": "caption_prefix caption_suffix secondary_separator",
@@ -48,13 +48,19 @@ UNSUPPORTED = {  # reason -> arguments; with their defaults they change nothing
     "images with captions in files beside them are read": "in_json dataset_class controlnet_model_name_or_path",
     "the optimizer steps after the whole backward pass": "fused_backward_pass",
     "accelerate launch --use_fsdp or --use_deepspeed": "deepspeed",
-    "T5's padding is attended, as the pipeline does": "apply_t5_attn_mask t5xxl_max_token_length",
+    "T5's padding is attended, as the pipeline does": "apply_t5_attn_mask apply_lg_attn_mask t5xxl_max_token_length",
+    "text encoders are not given file by file; give a diffusers folder as base, or base_config=FOLDER with them": """clip_g gemma2 byt5
+        text_encoder qwen3 llm_adapter_path t5_tokenizer_path""",
+    "data.caption_dropout leaves out the whole prompt": "clip_l_dropout_rate clip_g_dropout_rate t5_dropout_rate",
+    "position embeddings are cropped at the centre, as the pipeline does": "pos_emb_random_crop_rate enable_scaled_pos_embed",
+    "the family's own number of tokens is read": "gemma2_max_token_length qwen3_max_token_length t5_max_token_length",
+    "the family's own system prompt is used": "system_prompt",
+    "the denoiser has one rate, optim.lr": "self_attn_lr cross_attn_lr mlp_lr mod_lr llm_adapter_lr",
 }
 BESIDE = {  # reason -> arguments that do nothing by themselves
-    "it acts beside others": """multires_noise_discount token_warmup_min zero_stage offload_optimizer_device offload_optimizer_nvme_path
+    "it acts beside others": """token_warmup_min zero_stage offload_optimizer_device offload_optimizer_nvme_path
         offload_param_device offload_param_nvme_path zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients
-        dataset_repeats lr_scheduler_timescale lr_decay_steps prior_loss_weight lr_scheduler_args lr_scheduler_power lr_scheduler_num_cycles
-        lr_scheduler_min_lr_ratio huber_c huber_schedule""",
+        dataset_repeats prior_loss_weight""",
 }
 
 

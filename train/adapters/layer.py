@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,10 @@ class AdapterLayer(nn.Module, ABC):
     def delta(self) -> Tensor:
         """What is added to the weight at strength 1, in its shape, fp32."""
 
+    def delta_norm(self) -> float:
+        """The Frobenius norm of the delta."""
+        return float(self.delta().float().norm())
+
     @abstractmethod
     def file_tensors(self) -> dict[str, Tensor]:
         """Ending of the key -> tensor, all that the delta is made of."""
@@ -83,6 +88,12 @@ class AdapterLayer(nn.Module, ABC):
         weight = nn.Parameter(torch.zeros(shape, device=self.base_layer.weight.device, dtype=torch.float32))
         self.register_parameter(name, weight)
         return weight
+
+
+def product_norm(up: Tensor, down: Tensor) -> float:
+    """||B A|| of B (O, R) and A (R, I), in float64: sqrt(sum((B^T B) * (A A^T))), without making the product."""
+    up, down = up.detach().cpu().double(), down.detach().cpu().double()
+    return math.sqrt(max(0.0, float(((up.T @ up) * (down @ down.T)).sum())))
 
 
 def draw(weight: Tensor, generator: torch.Generator, deviation: float) -> None:

@@ -68,5 +68,10 @@ class LoKr(AdapterLayer):
         between = functional.linear(groups, two.to(inputs.dtype))  # (B, ..., I1, O2)
         return result + (one.to(inputs.dtype) @ between).flatten(-2).to(result.dtype)
 
+    def delta_norm(self) -> float:
+        """||w1|| ||w2||: that of a Kronecker product."""
+        one, two = self._matrices()
+        return float(one.float().norm()) * float(two.float().norm())
+
     def file_tensors(self) -> dict[str, Tensor]:
         return self._numbers() | self._alpha(self.scale * self.rank)

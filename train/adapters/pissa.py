@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from registry.adapters.factors import Factors, leading_spectrum, one_thread, spectrum
-from train.adapters.layer import AdapterLayer
+from train.adapters.layer import AdapterLayer, product_norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,15 @@ class Pissa(AdapterLayer):
             return (up @ down * self.scale).reshape(self.shape)
         found: Tensor = ((self.lora_B @ self.lora_A - self.start_up @ self.start_down) * self.scale).reshape(self.shape)
         return found
+
+    def delta_norm(self) -> float:
+        """Without making the delta: B A - B0 A0 is the product of [B, B - B0] and [A - A0; A0]."""
+        if self.kept is not None:
+            down, up = self.kept
+        else:
+            down = torch.cat([self.lora_A - self.start_down, self.start_down])
+            up = torch.cat([self.lora_B, self.lora_B - self.start_up], dim=1)
+        return self.scale * product_norm(up, down)
 
     def changed(self, inputs: Tensor, result: Tensor) -> Tensor:
         """Without making the delta where the layer is linear: the differences of both factors, so that nothing large cancels."""

@@ -116,6 +116,10 @@ class Texts:
         """The texts of samples begin..end-1."""
         return Texts(self.states, self.index[begin:end])
 
+    def of(self, samples: Sequence[int]) -> Texts:
+        """The texts of these samples."""
+        return Texts(self.states, tuple(self.index[sample] for sample in samples))
+
     def rows(self, indices: Sequence[int]) -> Conditioning:
         """The batch of these samples' conditionings."""
         return collate([self.states[self.index[i]] for i in indices])
@@ -135,6 +139,10 @@ class Prompts:
     def part(self, begin: int, end: int) -> Prompts:
         """The prompts of samples begin..end-1."""
         return Prompts(self.prompts[begin:end])
+
+    def of(self, samples: Sequence[int]) -> Prompts:
+        """The prompts of these samples."""
+        return Prompts(tuple(self.prompts[sample] for sample in samples))
 
     def rows(self, indices: Sequence[int]) -> list[str]:
         """These samples' prompts."""

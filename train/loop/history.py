@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ class History:
 
     base: list[float] = field(default_factory=list)  # held-out loss of the base, an image each
     before: dict[str, Any] = field(default_factory=dict)  # all that was measured of the base, as in a row; empty in runs of before
-    heldout: list[dict[str, Any]] = field(default_factory=list)  # {"step", "losses", "bands", "trained", "others", "own"}
+    heldout: list[dict[str, Any]] = field(default_factory=list)  # {"step", "losses", "bands", "trained", "others", "own", ...}
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -49,22 +49,33 @@ def parts_of(measured: Mapping[str, Any]) -> dict[str, float]:
     """The rows of metrics.jsonl beside the held-out loss: its bands, the training images' loss, the prompt's share."""
     found = {f"heldout_{band}": loss for band, loss in zip(("low", "middle", "high"), measured["bands"], strict=True)}
     found["heldout_trained"] = math.fsum(measured["trained"]) / len(measured["trained"])
+    if measured.get("no_trigger"):
+        found["trigger_share"] = _mean_difference(measured["no_trigger"], measured["trigger"])
+    if measured.get("generic"):
+        found["heldout_generic"] = math.fsum(measured["generic"]) / len(measured["generic"])
+    if "delta" in measured:
+        found |= {"delta_norm": measured["delta"], "delta_norm_largest": max(measured["delta_layers"].values(), default=0.0)}
     return found | ({"prompt_share": prompt_share(measured)} if measured["others"] else {})
 
 
 def prompt_share(measured: Mapping[str, Any]) -> float:
     """The loss with another image's caption minus that with its own, the mean over images: 0 where captions are not used."""
-    return math.fsum(other - own for other, own in zip(measured["others"], measured["own"], strict=True)) / len(measured["own"])
+    return _mean_difference(measured["others"], measured["own"])
 
 
-LISTS = ("losses", "bands", "trained", "others", "own")
+def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(a - b for a, b in zip(one, other, strict=True)) / len(one)
+
+
+LISTS = ("losses", "bands", "trained", "others", "own", "trigger", "no_trigger", "images", "image_others", "generic")
+TYPES: Mapping[str, Any] = {**dict.fromkeys(LISTS, list[float]), "delta": float, "delta_layers": dict[str, float]}  # of a measurement
 
 
 def _is_measured(row: object) -> bool:
     """Whether this is what a measurement gives."""
     if not isinstance(row, dict) or not is_of(row.get("losses"), list[float]) or not row["losses"]:
         return False
-    return all(is_of(row[name], list[float]) for name in LISTS if name in row)
+    return all(is_of(row[name], kind) for name, kind in TYPES.items() if name in row)
 
 
 def history_of(found: Checkpoint) -> History:

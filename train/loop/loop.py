@@ -24,6 +24,8 @@ from train.loop.saved_state import training_state
 from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
 from train.lora import adapter_disabled
+from train.measures.early_stop import Stopped, early_stop
+from train.measures.images import others_due, write_images
 
 WINDOW = 10  # steps whose numbers are read together, so that a GPU need not wait
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
@@ -52,9 +54,10 @@ class Loop:
     window: list[StepMetrics] = field(default_factory=list)
     overflows: int = 0
     pace: Pace = field(default_factory=Pace)
+    stopped: Stopped | None = None  # early
 
-    def run(self, start: int) -> None:
-        """Steps start..steps. Raises Interrupted, or JobFailed when a number is not finite."""
+    def run(self, start: int) -> Stopped | None:
+        """Steps start..steps; the last one where that comes earlier. Raises Interrupted, or JobFailed when a number is not finite."""
         config = self.state.config
         if start == 0:
             self._before()
@@ -63,7 +66,8 @@ class Loop:
         self.report(Tick("train", start, config.steps))
         if start < config.steps and self._stop_requested():
             self._leave(start)
-        for step in range(start + 1, config.steps + 1):
+        self._stop_early(start)
+        for step in () if self.stopped else range(start + 1, config.steps + 1):
             self.window.append(self._step(step))
             stop = self._stop_requested()
             if stop or self._due(step) or len(self.window) >= (1 if self.state.device.type == "cpu" else WINDOW):
@@ -72,6 +76,9 @@ class Loop:
                 self._after(step, stop=stop)
             if stop and step < config.steps:
                 self._leave(step)
+            if self.stopped:
+                break
+        return self.stopped
 
     def _step(self, step: int) -> StepMetrics:
         """One step. Raises JobFailed with what reduces memory when there is too little."""
@@ -90,7 +97,10 @@ class Loop:
         if self.probe:
             with adapter_disabled(self.state.modules), self.pace.pause("held-out"):
                 self.history.before = self.probe.measure(self.state, model=self.state.model)
-                self.history.base = self.history.before["losses"]
+            with adapter_disabled(self.state.modules), self.pace.pause("training images"):
+                self.history.before |= self.probe.measure_seldom(self.state, model=self.state.model, others=False)
+            self.history.base = self.history.before["losses"]
+            self._keep_images()
             base = self.history.base_mean
             assert base is not None
             self.out(
@@ -104,7 +114,7 @@ class Loop:
         config, steps = self.state.config, self.state.config.steps
         saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
         found = {"checkpoint": [saved]}
-        found |= {"held-out": [measured, saved]} if self.probe else {}
+        found |= {"held-out": [measured, saved], "training images": [saved]} if self.probe else {}
         return found | ({"previews": [drawn]} if self.previews else {})
 
     def _due(self, step: int) -> set[str]:
@@ -198,13 +208,13 @@ class Loop:
 
     def _after(self, step: int, *, stop: bool) -> None:
         due = self._due(step)
-        better = "held-out" in due and self._measure(step)
-        if "previews" in due and not stop:
+        better = "held-out" in due and self._measure(step, seldom="checkpoint" in due)
+        if ("previews" in due or self.stopped) and not stop:
             self._draw(step)
-        if "checkpoint" in due or stop or better:
+        if "checkpoint" in due or stop or better or self.stopped:
             self.save(step)
 
-    def _measure(self, step: int) -> bool:
+    def _measure(self, step: int, *, seldom: bool) -> bool:
         """Held-out loss now; whether it is the lowest so far."""
         assert self.probe is not None
         with self.pace.pause("held-out"):
@@ -213,14 +223,41 @@ class Loop:
         if bad:
             raise JobFailed(f"Step {step}: the held-out loss of {', '.join(bad)} is not finite. {self._advice(False)}")
         self.history.heldout = [row for row in self.history.heldout if row["step"] != step] + [{"step": step, **measured}]
+        self._stop_early(step)
+        if seldom or self.stopped:
+            with self.pace.pause("training images"):
+                others = others_due(self.history)
+                more = self.probe.measure_seldom(self.state, model=self.state.model, others=others)
+            if not all(math.isfinite(loss) for losses in more.values() for loss in losses):
+                raise JobFailed(f"Step {step}: the loss of training images or generic captions is not finite. {self._advice(False)}")
+            self.history.heldout[-1] |= more
+            self._keep_images()
         found, mean = self.history.difference(step), self.history.mean(step)
         assert found is not None and mean is not None
-        row: dict[str, Any] = {"step": step, "heldout": mean, "heldout_difference": found.mean, **parts_of(measured)}
+        row: dict[str, Any] = {"step": step, "heldout": mean, "heldout_difference": found.mean, **parts_of(self.history.heldout[-1])}
         if found.low is not None and found.high is not None:
             row |= {"heldout_difference_low": found.low, "heldout_difference_high": found.high}
         self._log([row])
         self.out(f"step {step}: held-out loss {mean:.4f}, {found.sentence()}")
         return self.history.best_step == step
+
+    def _stop_early(self, step: int) -> None:
+        """Stop after this step where its measurement asks for it; of several processes the first decides."""
+        config = self.state.config
+        reason = early_stop(self.history, config.heldout, step=step) if 0 < step < config.steps else None
+        asked = config.heldout.patience is not None or config.heldout.stop_when_worse
+        if asked and self.state.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            (reason,) = broadcast_object_list([reason])
+        self.stopped = Stopped(step, config.steps, reason) if reason else None
+        if reason:
+            self.out(f"step {step}: {reason}")
+
+    def _keep_images(self) -> None:
+        """Write the training images' losses so far."""
+        if self.probe is not None and self.state.accelerator.is_main_process:
+            write_images(self.folder, self.history, self.probe.image_names)
 
     def _draw(self, step: int) -> None:
         """Previews of this step. With too little memory for them, training continues without."""

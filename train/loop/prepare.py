@@ -25,10 +25,14 @@ from train.loop.ema import ema_of
 from train.loop.encode import Latents, Prompts, Texts, cached_bytes, drawn_latents, encode_latents, encode_texts, release
 from train.loop.preserve import Preserve, class_prompts
 from train.loop.preview import PromptPreviews, encode_unconditional
-from train.loop.probes import Probes, other_captions, probed
+from train.loop.probes import Probes, other_captions
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe, points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, lora_tensors, scales, set_lora_tensors
+from train.measures.delta_norm import DeltaNorm
+from train.measures.drift import drawn_prompts, drift_probe
+from train.measures.images import ImageProbe, measured_images, probed_images
+from train.measures.trigger import TriggerProbe, bare_prompts
 from train.objective.targets import objective_of
 from train.output import folder
 from train.plan.base import load, precision_dtype
@@ -70,7 +74,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
-        texts, held_texts, preview_texts, probed_texts = images.texts() if not plan.encoders else images.prompts()
+        texts, held_texts, preview_texts, image_texts, generic_texts = images.texts() if not plan.encoders else images.prompts()
         preserved = images.class_prompts() if config.objective.preserve_class is not None else None
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
@@ -91,7 +95,14 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
     probe = None
     if held_latents is not None and held_texts is not None:
-        probe = _probes(plan, (held_latents, held_texts), (latents, probed_texts))
+        probe = _probes(plan, (held_latents, held_texts), (latents, image_texts))
+    inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
+    if probe is not None and drawn_prompts(config, len(plan.heldout)):
+        cache = Cache("latents", note=out)
+        with held(home_dir() / "cache", shared=True), accelerator.main_process_first():
+            base = inputs.get("base", {}).get("sha256")
+            drift = drift_probe(state, generic_texts, unconditional, base=base, cache=cache, report=report)
+        probe.seldom = (*probe.seldom, drift)
     previews = None
     if preview_texts is not None:
         previews = PromptPreviews(
@@ -104,7 +115,6 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         )
     else:
         parts.vae = nn.Module()  # nothing will be decoded: it is freed too
-    inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
     return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
 
 
@@ -198,16 +208,17 @@ class _Encoder:
         trained = len(plan.items)
         return every.part(0, trained), every.part(trained, len(every)) if plan.heldout else None
 
-    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts]:
-        """Of the training prompts in all their variants, the held-out ones, the previews', those of the measured training images."""
+    def texts(self) -> tuple[CachedTexts, Texts | None, Texts | None, Texts, Texts]:
+        """Of the training prompts in all their variants, held-out ones, also without a trigger, the previews', plain and generic ones."""
         plan, dropout = self.plan, self.plan.config.data.caption_dropout
-        previews, measured = plan.config.preview.prompts or [], _measured_prompts(plan)
+        previews, heldout = plan.config.preview.prompts or [], _heldout_prompts(plan)
+        measured = [plan.prompts[image] for image in _measured(plan)]
         training = [prompt for variants in plan.variants for prompt in variants] + ([""] if dropout else [])
-        counts = (len(training), len(plan.heldout_prompts), len(previews))
+        counts = (len(training), len(heldout), len(previews))
         every = encode_texts(
             plan.base.family,
             self.parts,
-            [*training, *plan.heldout_prompts, *previews, *measured],
+            [*training, *heldout, *previews, *measured, *drawn_prompts(plan.config, len(plan.heldout))],
             device=self.device,
             clip_skip=plan.config.clip_skip,
             cache=Cache("texts", note=self.out),
@@ -219,7 +230,8 @@ class _Encoder:
         starts = itertools.accumulate((len(variants) for variants in plan.variants), initial=0)
         choices = tuple(range(start, start + len(variants)) for start, variants in zip(starts, plan.variants, strict=False))
         training_texts = CachedTexts(every.part(0, first), choices, plan.config.seed, dropout, first - 1 if dropout else None)
-        return training_texts, held, drawn, every.part(third, third + len(measured))
+        fourth = third + len(measured)
+        return training_texts, held, drawn, every.part(third, fourth), every.part(fourth, len(every.index))
 
     def class_prompts(self) -> Texts | Prompts:
         """Of the training prompts, with the class in place of the trigger."""
@@ -237,38 +249,56 @@ class _Encoder:
             report=self.report,
         )
 
-    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts]:
+    def prompts(self) -> tuple[FreshTexts, Prompts | None, Prompts | None, Prompts, Prompts]:
         """The same as texts, for text encoders that are trained."""
         plan = self.plan
-        held, previews = (tuple(some or ()) for some in (plan.heldout_prompts, plan.config.preview.prompts))
-        measured = Prompts(tuple(_measured_prompts(plan)))
+        held, previews = (tuple(some or ()) for some in (_heldout_prompts(plan), plan.config.preview.prompts))
+        measured = Prompts(tuple(plan.prompts[image] for image in _measured(plan)))
         count: Count = cache(partial(plan.base.family.count_tokens, self.parts))
         training = FreshTexts(plan.train, plan.config.data, plan.config.seed, count)
-        return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured
+        generic = Prompts(tuple(drawn_prompts(plan.config, len(plan.heldout))))
+        return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured, generic
 
 
-def _measured_prompts(plan: Plan) -> list[str]:
-    """Of the training images that are measured beside the held-out ones."""
-    return [plan.prompts[image] for image in _measured(plan)]
+def _heldout_prompts(plan: Plan) -> list[str]:
+    """Of the held-out images, and behind them those without the trigger."""
+    return [*plan.heldout_prompts, *bare_prompts(plan.heldout, plan.heldout_prompts, plan.config.data).values()]
 
 
 def _measured(plan: Plan) -> list[int]:
-    """The places of the training images that are measured: no regularisation images."""
-    own = [image for image, sample in enumerate(plan.train) if not sample.prior]
-    return [own[place] for place in probed(len(own))]
+    """The training images that are measured at some time."""
+    return list(dict.fromkeys([*probed_images(plan.train), *measured_images(plan.train)]))
 
 
 def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple[Latents, Texts | Prompts]) -> Probes:
-    """Held-out images and some training images, all at the same number of timesteps."""
-    points = points_of(len(plan.heldout))
-    chosen = _measured(plan)
-    first = {item.image: number for number, item in reversed(list(enumerate(plan.items)))}  # of several sizes the smallest
-    some = [plan.train[image] for image in chosen]
+    """Held-out images and some training images, all at the same number of timesteps. `trained`: all latents, the texts of `_measured`."""
+    points, chosen = points_of(len(plan.heldout)), probed_images(plan.train)
+    held = _probe(plan.heldout, *heldout, points)
+    bare = tuple(bare_prompts(plan.heldout, plan.heldout_prompts, plan.config.data))
     return Probes(
-        heldout=_probe(plan.heldout, *heldout, points),
-        trained=_probe(some, trained[0].of([first[image] for image in chosen]), trained[1], points),
+        heldout=held,
+        trained=_training_probe(plan, *trained, chosen, points),
         captions=other_captions(plan.heldout_prompts),
+        beside=(DeltaNorm(), *([TriggerProbe(held, bare)] if bare else [])),
+        seldom=(_image_probe(plan, *trained, points),),
+        image_names=[plan.train[image].name for image in measured_images(plan.train)],
     )
+
+
+def _image_probe(plan: Plan, latents: Latents, texts: Texts | Prompts, points: int) -> ImageProbe:
+    """The training images whose own losses are kept."""
+    images, chosen = measured_images(plan.train), probed_images(plan.train)
+    known = [(images.index(image), row) for row, image in enumerate(chosen) if image in images]
+    probe = _training_probe(plan, latents, texts, images, points)
+    return ImageProbe(probe, other_captions([plan.prompts[image] for image in images]), known)
+
+
+def _training_probe(plan: Plan, latents: Latents, texts: Texts | Prompts, images: Sequence[int], points: int) -> Probe:
+    """These training images; `texts` are those of `_measured`."""
+    first = {item.image: number for number, item in reversed(list(enumerate(plan.items)))}  # of several sizes the smallest
+    own = latents.of([first[image] for image in images])
+    places = {image: place for place, image in enumerate(_measured(plan))}
+    return _probe([plan.train[image] for image in images], own, texts.of([places[image] for image in images]), points)
 
 
 def _probe(samples: Sequence[Sample], latents: Latents, texts: Texts | Prompts, points: int) -> Probe:

@@ -19,6 +19,7 @@ from train.slider.scale import AdapterScale
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from torch import Tensor
 
     from train.loop.step import TrainState
 
@@ -108,45 +109,29 @@ class PromptPreviews:
         """One image per prompt, in as many steps as previews have unless given. The modules must be in eval mode."""
         import torch
 
-        from infer.draw.denoise import Job, denoise, to_image
-        from infer.draw.samplers import build_scheduler
+        from infer.draw.denoise import to_image
 
         family, parts, device = state.family, state.parts, state.device
-        settings, side = self.config.preview, state.resolution
+        settings, count = self.config.preview, len(self.texts.index)
         assert settings.steps is not None and settings.guidance is not None
-        unconditional = None if self.unconditional is None else cast(self._unconditional(state), device, parts.dtype)
-        jobs = [
-            Job(
-                conditional=cast(self._read(state, number), device, parts.dtype),
-                unconditional=unconditional,
-                guidance=settings.guidance,
-                steps=steps or settings.steps,
-                scheduler=build_scheduler(parts),
-                seed=self._seed(number + 1),
-                height=side,
-                width=side,
-            )
-            for number in range(len(self.texts.index))
-        ]
         states = torch.get_rng_state()
         try:
-            latents = denoise(family, parts, jobs, width=4, on_step=lambda done, total: self.report(Tick("draw previews", done, total)))
+            latents = denoised(
+                state,
+                [encoded(state, self.texts, number) for number in range(count)],
+                None if self.unconditional is None else self._unconditional(state),
+                guidance=settings.guidance,
+                steps=steps or settings.steps,
+                seeds=[self._seed(number) for number in range(1, count + 1)],
+                side=state.resolution,
+                report=self.report,
+            )
             parts.vae.to(device)
             with torch.no_grad():
                 return [image for each in latents for image in to_image(family.decode(parts, each))]
         finally:
             parts.vae.to("cpu")
             torch.set_rng_state(states)
-
-    def _read(self, state: TrainState, number: int) -> Conditioning:
-        """The conditioning of prompt `number` (from 0)."""
-        import torch
-
-        text = self.texts.rows([number])
-        if not isinstance(text, list):
-            return text
-        with torch.no_grad():
-            return state.family.encode_prompts(state.parts, text, clip_skip=state.config.clip_skip)
 
     def _unconditional(self, state: TrainState) -> Conditioning:
         """The conditioning of no negative prompt."""
@@ -157,6 +142,55 @@ class PromptPreviews:
             return self.unconditional
         with torch.no_grad():
             return state.family.encode_unconditional(state.parts, 1)
+
+
+def denoised(
+    state: TrainState,
+    conditionals: Sequence[Conditioning],
+    unconditional: Conditioning | None,
+    *,
+    guidance: float,
+    steps: int,
+    seeds: Sequence[int],
+    side: int,
+    report: Report,
+) -> list[Tensor]:
+    """Latents (1, C, H, W) drawn by the weights as they are, one a prompt; random states are left unchanged."""
+    import torch
+
+    from infer.draw.denoise import Job, denoise
+    from infer.draw.samplers import build_scheduler
+
+    family, parts, device = state.family, state.parts, state.device
+    jobs = [
+        Job(
+            conditional=cast(conditional, device, parts.dtype),
+            unconditional=None if unconditional is None else cast(unconditional, device, parts.dtype),
+            guidance=guidance,
+            steps=steps,
+            scheduler=build_scheduler(parts),
+            seed=seed,
+            height=side,
+            width=side,
+        )
+        for conditional, seed in zip(conditionals, seeds, strict=True)
+    ]
+    states = torch.get_rng_state()
+    try:
+        return denoise(family, parts, jobs, width=4, on_step=lambda done, total: report(Tick("draw previews", done, total)))
+    finally:
+        torch.set_rng_state(states)
+
+
+def encoded(state: TrainState, texts: Texts | Prompts, number: int) -> Conditioning:
+    """The conditioning of a prompt."""
+    import torch
+
+    text = texts.rows([number])
+    if not isinstance(text, list):
+        return text
+    with torch.no_grad():
+        return state.family.encode_prompts(state.parts, text, clip_skip=state.config.clip_skip)
 
 
 def _write(path: Path, image: Image, parameters: str) -> None:

@@ -10,8 +10,8 @@ its own as far as the caption is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from train.loop.step import TrainState
 from train.loop.validation import Probe
@@ -43,6 +43,22 @@ def other_captions(prompts: Sequence[str]) -> list[int] | None:
     return [next(place % count for place in range(own + 1, own + count) if prompts[place % count] != prompts[own]) for own in range(count)]
 
 
+@dataclass(frozen=True)
+class Found:
+    """The losses of one measurement, for what is measured beside them."""
+
+    heldout: Tensor  # (N, K)
+    trained: Tensor  # (images, points), at `points` of the K alone
+    points: list[int]
+    others: bool = False  # whether the training images are measured with other captions too
+
+
+class Beside(Protocol):
+    """Something that is measured beside the held-out loss: more keys of the measurement."""
+
+    def measure(self, state: TrainState, *, model: Any, found: Found) -> dict[str, Any]: ...
+
+
 @dataclass(kw_only=True)
 class Probes:
     """The held-out images, and training images in the same measure."""
@@ -50,9 +66,14 @@ class Probes:
     heldout: Probe
     trained: Probe
     captions: Sequence[int] | None  # for each held-out image the one whose caption is put in its place
+    beside: Sequence[Beside] = ()  # each time
+    seldom: Sequence[Beside] = ()  # with checkpoints
+    image_names: Sequence[str] = ()  # of the training images whose losses are kept
+
+    found: Found | None = field(default=None, init=False, repr=False)  # of the last measurement
 
     def measure(self, state: TrainState, *, model: Any) -> dict[str, Any]:
-        """Mean losses: {"losses": [...], "bands": [3], "trained": [...], "others": [...], "own": [...]}.
+        """Mean losses: {"losses": [...], "bands": [3], "trained": [...], "others": [...], "own": [...]}, and what is measured beside them.
 
         Of each held-out image, by band, of each training image, of some held-out images with another caption and with their own; the last
         two are empty where all captions are one.
@@ -60,15 +81,30 @@ class Probes:
         points = probed_points(self.heldout.points)
         table = self.heldout.table(state, model=model)  # (N, K)
         trained = self.trained.table(state, model=model, points=points)
-        found = {"losses": _means(table), "bands": _bands(table), "trained": _means(trained)}
-        if self.captions is None:
-            return found | {"others": [], "own": []}
-        chosen = probed(len(table))
-        others = self.heldout.table(state, model=model, images=chosen, captions=self.captions, points=points)
-        return found | {"others": _means(others), "own": _means(table[chosen][:, points])}
+        measured: dict[str, Any] = {"losses": means(table), "bands": _bands(table), "trained": means(trained), "others": [], "own": []}
+        if self.captions is not None:
+            chosen = probed(len(table))
+            others = self.heldout.table(state, model=model, images=chosen, captions=self.captions, points=points)
+            measured |= {"others": means(others), "own": means(table[chosen][:, points])}
+        self.found = Found(table, trained, points)
+        return measured | self._each(self.beside, state, model)
+
+    def measure_seldom(self, state: TrainState, *, model: Any, others: bool) -> dict[str, Any]:
+        """What is measured with checkpoints alone, right after `measure`; `others`: training images with other captions too."""
+        assert self.found is not None
+        self.found = replace(self.found, others=others)
+        return self._each(self.seldom, state, model)
+
+    def _each(self, measures: Sequence[Beside], state: TrainState, model: Any) -> dict[str, Any]:
+        assert self.found is not None
+        found: dict[str, Any] = {}
+        for one in measures:
+            found |= one.measure(state, model=model, found=self.found)
+        return found
 
 
-def _means(table: Tensor) -> list[float]:
+def means(table: Tensor) -> list[float]:
+    """The mean of each row."""
     return [float(value) for value in table.mean(1)]
 
 

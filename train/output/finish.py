@@ -20,6 +20,8 @@ from train.loop.history import History
 from train.loop.prepare import Work
 from train.loop.trackers import read_metrics
 from train.lora import kind_of, scales, set_lora_tensors
+from train.measures.early_stop import Stopped
+from train.measures.facts import facts_of
 from train.output import export, folder
 from train.output.curves import draw_curves
 from train.output.few_step_test import run_few_step_test, sentences
@@ -43,10 +45,12 @@ OWN = "loraloom"  # the file of a kind that diffusers does not read
 STYLE_IMAGES = 64  # held-out images that the previews' style is compared with
 
 
-def finish(work: Work, history: History, store: Store, *, seconds_before: float, begun: float) -> dict[str, Any]:
+def finish(
+    work: Work, history: History, store: Store, *, stopped: Stopped | None = None, seconds_before: float, begun: float
+) -> dict[str, Any]:
     """Export, verify and register the adapter, draw the curves, and write result.json last."""
     plan, place = work.plan, work.folder
-    steps = plan.config.steps
+    steps = stopped.step if stopped else plan.config.steps
     path = place / f"{plan.config.name}.safetensors"
     report = work.report
     verdict = verdict_of(history, steps)
@@ -65,16 +69,20 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
     name = register(work, path, hashes, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
     judged, judgement = _judged(work, history)
-    lines = [*judged, *_verdict(plan, verdict, used), *sentences(speed), *([reach.sentence()] if reach else [])]
+    facts = facts_of(plan, history, work.probe.image_names if work.probe else ())
+    early = [stopped.sentence()] if stopped else []
+    lines = [*judged, *early, *_verdict(plan, verdict, used), *sentences(speed), *([reach.sentence()] if reach else []), *facts.sentences()]
     seconds = seconds_before + time.perf_counter() - begun
     result = {
         "adapter": name,
         "files": files,
         "base": plan.base.name,
         "steps": steps,
+        "stopped_early": stopped.to_json() if stopped else None,
         "seconds": round(seconds, 3),
         "heldout": verdict_json(verdict, losses_of(history, steps, [sample.name for sample in plan.heldout])),
-        "verdict": judgement,
+        "verdict": None if judgement is None else judgement | facts.verdict_json(),
+        "outliers": [found.to_json() for found in facts.outliers],
         "sentences": lines,
         "slider": reach.to_json() if reach else None,
         "few_step": speed.to_json() if speed else None,
@@ -94,7 +102,7 @@ def finish(work: Work, history: History, store: Store, *, seconds_before: float,
 @contextlib.contextmanager
 def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
     """The model with the weights that get the run's name, ready to be used; gives their step."""
-    last = work.plan.config.steps
+    last = work.plan.config.steps if verdict is None else verdict.last
     step = last if verdict is None else verdict.step_to_use(work.plan.config.checkpoint.load_best_at_end)
     if step == last:
         with work.state.evaluating():

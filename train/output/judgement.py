@@ -12,6 +12,7 @@ from typing import Any
 
 from train.loop.history import History, prompt_share
 from train.loop.validation import difference
+from train.measures.delta_norm import percent
 from train.output.style import StyleCurve
 
 SMALLEST = 0.01  # of the base's loss: a smaller change is none
@@ -92,9 +93,18 @@ def _rate(curves: _Curves, lr: float) -> Judgement | None:
     step = bad[0]
     text = (
         f"the learning rate is too high: at step {step} the loss of held-out images is {curves.loss(step):.4f} and of training images "
-        f"{curves.trained(step):.4f}, both above the base's ({curves.loss(0):.4f}, {curves.trained(0):.4f})"
+        f"{curves.trained(step):.4f}, both above the base's ({curves.loss(0):.4f}, {curves.trained(0):.4f}){_change(curves, step)}"
     )
     return Judgement("rate_too_high", f"{text}. Try a third to a tenth of optim.lr (it is {lr:g})", (step, step))
+
+
+def _change(curves: _Curves, step: int) -> str:
+    """How much the adapter changes the weights at a step, and at the one measured before it."""
+    if "delta" not in curves.rows[step]:
+        return ""
+    before = [earlier for earlier in curves.steps if earlier < step and "delta" in curves.rows[earlier]]
+    rise = f", up from {percent(curves.rows[before[-1]]['delta'])} at step {before[-1]}" if before else ""
+    return f"; the adapter changes the weights by {percent(curves.rows[step]['delta'])} of their norm there{rise}"
 
 
 def _captions(curves: _Curves, lr: float) -> Judgement | None:

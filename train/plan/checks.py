@@ -27,6 +27,8 @@ from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of
 from train.lora import check_learns, encoder_targets, file_ranks, kind_of, learning_encoders, matched, targets_of
 from train.masks.views import check_views
+from train.measures.drift import check_generic
+from train.measures.early_stop import check_early_stop
 from train.objective.contrast import check_contrast
 from train.objective.slider import Slider
 from train.objective.targets import TARGETS, objective_of
@@ -138,8 +140,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
-        attempts(lambda: check_leaks(heldout))
-        attempts(lambda: check_captioning(heldout.train, config.data))
+        _check_split(config, heldout, attempts)
     if heldout and config.data.flip is True:
         attempts(lambda: check_flip(heldout.train))
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
@@ -169,6 +170,14 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         training=training,
         start=start,
     )
+
+
+def _check_split(config: TrainConfig, split: TrainSplit, attempts: Attempts) -> None:
+    """The held-out images, the captions, what is measured beside the held-out loss, and what a run may stop by."""
+    attempts(lambda: check_leaks(split))
+    attempts(lambda: check_captioning(split.train, config.data))
+    attempts(lambda: check_early_stop(config.heldout, len(split.heldout)))
+    attempts(lambda: check_generic(config, triggers_of(split.train, config.data)))
 
 
 def _adapters(

@@ -22,7 +22,13 @@ DRAW_STEPS = 20  # of what a slider without images learns from
 
 
 def defaults_of(
-    config: TrainConfig, base: Base, resolution: int | list[int], shift: float | None, precision: Any, captions: Sequence[str]
+    config: TrainConfig,
+    base: Base,
+    resolution: int | list[int],
+    shift: float | None,
+    precision: Any,
+    captions: Sequence[str],
+    generic: list[str],
 ) -> dict[str, Any]:
     """The value of every setting that has a computed default, by dotted name."""
     family = base.family
@@ -55,6 +61,7 @@ def defaults_of(
         "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
         "checkpoint.every": every,
         "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
+        "heldout.generic": generic,
         "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
         "preview.every": config.preview.every or every,
         "preview.steps": config.preview.steps or (few_step.kind.steps if few_step else min(PREVIEW_STEPS, family.steps)),

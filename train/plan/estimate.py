@@ -78,11 +78,13 @@ def estimate(
     count: int,
     moments: float,
     images: tuple[int, int],
+    beside: tuple[int, int, int] = (0, 0, 0),
     share: float = 1.0,
 ) -> Estimate:
     """The estimate for a skeleton.
 
     `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each, `images` how many are trained and held out,
+    `beside` how many more images go through the denoiser at each held-out measurement, at those with a checkpoint, and once,
     `share` the work of the average pass against a full one at `side`.
     """
     itemsize = 4 if precision is Precision.fp32 else 2
@@ -110,7 +112,7 @@ def estimate(
         stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + traced.decode.peak
     loaded = sum(memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
     guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
-    seconds = _seconds(config, traced, measure_speed(device, precision), images, loaded=loaded, guided=guided, share=share)
+    seconds = _seconds(config, traced, measure_speed(device, precision), images, beside=beside, loaded=loaded, guided=guided, share=share)
     return Estimate(memory, activations, seconds, stages, device.type != "cpu", process)
 
 
@@ -136,7 +138,15 @@ class _Traces:
 
 
 def _seconds(
-    config: TrainConfig, traced: _Traces, speed: Speed, images: tuple[int, int], *, loaded: int, guided: bool, share: float
+    config: TrainConfig,
+    traced: _Traces,
+    speed: Speed,
+    images: tuple[int, int],
+    *,
+    beside: tuple[int, int, int],
+    loaded: int,
+    guided: bool,
+    share: float,
 ) -> dict[str, float]:
     """Seconds by what they go to. Latents and prompts that are cached are counted as if they were not."""
     steps, trained, heldout = config.steps, *images
@@ -144,12 +154,13 @@ def _seconds(
     prompts = len(config.preview.prompts or [])
     forward = speed.seconds(traced.forward)  # of WIDTH images
     probes = (min(heldout, PROBED) + min(trained, PROBED)) * PROBED_POINTS  # with other captions, and of training images
-    passes = math.ceil((heldout * points_of(heldout) + probes) / WIDTH) if heldout else 0
+    passes = math.ceil((heldout * points_of(heldout) + probes + beside[0]) / WIDTH) if heldout else 0
+    seldom = math.ceil(beside[1] / WIDTH) * (times_due(0, steps, [saved]) + 1) + math.ceil(beside[2] / WIDTH) if heldout else 0
     drawing = prompts * ((config.preview.steps or 0) * forward / WIDTH * (2 if guided else 1) + speed.seconds(traced.decode))
     encoding = (trained + heldout) * (speed.seconds(traced.encode) + speed.seconds(traced.prompt))
     return {
         "steps": steps * config.accumulate * speed.seconds(traced.step) * share,
-        "held-out loss": passes * forward * (times_due(0, steps, [measured, saved]) + 1),
+        "held-out loss": forward * (passes * (times_due(0, steps, [measured, saved]) + 1) + seldom),
         "previews": drawing * (times_due(0, steps, [drawn]) + 1),
         "start and proof": encoding + 2 * loaded / LOADED_A_SECOND + LIBRARIES_SECONDS,
     }

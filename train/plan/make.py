@@ -18,11 +18,15 @@ from train.adapters.ranks import Ranks, ranks_of
 from train.config import TrainConfig, changed
 from train.data.buckets import Bucket
 from train.data.captions import Count, read_part, shortened
+from train.data.dataset import triggers_of
 from train.data.texts.checks import captioning_notes
 from train.data.texts.variants import plain_prompt, prompts_of
 from train.environment import environment_notes, processes_of
 from train.loop.pace import times_due
 from train.lora import encoder_targets, matched, parameter_count
+from train.measures.cost import measured_beside
+from train.measures.drift import generic_prompts
+from train.measures.early_stop import early_stop_notes
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, estimate, human_bytes
@@ -46,7 +50,8 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     prompts, heldout_prompts = ([plain_prompt(sample, data, count) for sample in half] for half in (found.split.train, found.split.heldout))
     variants = tuple(prompts_of(sample, data, found.config.seed, count) for sample in found.split.train)
     shifts = _shifts(found)
-    resolved = _resolved(found, shifts, heldout_prompts or prompts)
+    generic = generic_prompts(found.config, [*prompts, *heldout_prompts], triggers_of(found.split.train, data))
+    resolved = _resolved(found, shifts, heldout_prompts or prompts, generic)
     ranks, weights = _counted(found, resolved)
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
@@ -76,7 +81,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
-        estimate=_estimated(found, resolved, weights, latents),
+        estimate=_estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts)),
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
@@ -105,13 +110,13 @@ def _shifts(found: Checked) -> dict[Bucket, float]:
     return {bucket: shift for bucket, shift in shifts.items() if shift is not None}
 
 
-def _resolved(found: Checked, shifts: Mapping[Bucket, float], captions: Sequence[str]) -> TrainConfig:
+def _resolved(found: Checked, shifts: Mapping[Bucket, float], captions: Sequence[str], generic: list[str]) -> TrainConfig:
     """The settings with every default as a value; objective.shift stays null where sizes have several."""
     sides = found.sizes.sides
     values = set(shifts.values())
     shift = values.pop() if len(values) == 1 else None
     resolution = sides[0] if len(sides) == 1 else list(sides)
-    return changed(found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions))
+    return changed(found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions, generic))
 
 
 def _counted(found: Checked, config: TrainConfig) -> tuple[Ranks, int]:
@@ -143,7 +148,7 @@ def _moments(found: Checked) -> float:
     return found.trial.moments + (found.config.ema.decay is not None)
 
 
-def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) -> Estimate:
+def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, *, beside: tuple[int, int, int]) -> Estimate:
     """Memory, that of the encoded images too, and time."""
     traced = estimate(
         found.base.family,
@@ -156,6 +161,7 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int) 
         count=weights,
         moments=_moments(found),
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
+        beside=beside,
         share=_share(found),
     )
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
@@ -175,6 +181,12 @@ def _with_class_images(found: Checked, config: TrainConfig, seconds: Mapping[str
     passes = missing * int(render.steps or 0) * (2 if render.guided else 1)
     forward = seconds["steps"] / (config.steps * config.images_per_step * _share(found)) / 3
     return {**seconds, "class images": passes * forward}
+
+
+def _beside(found: Checked, config: TrainConfig, heldout_prompts: Sequence[str]) -> tuple[int, int, int]:
+    """Images that go through the denoiser for what is measured beside the held-out loss."""
+    guided = found.base.family.guided(found.parts, float(config.preview.guidance or 0.0), negative=False)
+    return measured_beside(found.split, heldout_prompts, config, guided=guided)
 
 
 def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_step: FoundFewStep | None) -> Mapping[str, float] | None:
@@ -217,6 +229,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *slider_notes(found.slider, config),
+        *early_stop_notes(config.heldout, config.steps),
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),
         *objective_notes(config.objective, found.parts.prediction),

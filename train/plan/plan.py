@@ -20,6 +20,7 @@ from train.data.wording import counted
 from train.loop.batches import Order
 from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
+from train.measures.drift import draw_steps, drawn_prompts
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
@@ -204,6 +205,7 @@ def _text(plan: Plan) -> str:
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
         ("saves", _saves(plan)),
         ("previews", _previews(plan)),
+        *_generic(plan),
         ("trigger", _trigger(plan)),
         *_captions(plan),
         *_clip_skip(plan),
@@ -414,6 +416,16 @@ def _previews(plan: Plan) -> str:
     if not prompts:
         return "none"
     return f"{prompts} prompts of {preview.steps} steps, before training and every {preview.every} steps, at guidance {preview.guidance:g}"
+
+
+def _generic(plan: Plan) -> list[tuple[str, str]]:
+    """The generic captions that are measured, where there are any."""
+    prompts = drawn_prompts(plan.config, len(plan.heldout))
+    if not prompts:
+        return []
+    return [
+        ("drift", f"of {some(map(repr, prompts), LISTED)}, drawn once by the base in {draw_steps(plan.config)} steps, with checkpoints")
+    ]
 
 
 def _saves(plan: Plan) -> str:

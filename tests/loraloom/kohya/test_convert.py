@@ -133,7 +133,7 @@ def test_values_are_exact(converted: Convert) -> None:
         "optim.params.d_coef": 2,
         "optim.params.safeguard_warmup": True,
         "schedule.params.cycles": 3,
-        "schedule.warmup": 0.25,
+        "schedule.warmup_steps": 100,
         "steps": 400,
         "accumulate": 4,
         "optim.clip": 0.5,
@@ -156,9 +156,9 @@ def test_counts_of_epochs_become_counts_of_steps(converted: Convert) -> None:
     found = converted(
         {"max_train_epochs": 10, "lr_scheduler": "cosine", "lr_warmup_steps": 50, "save_every_n_epochs": 2, "save_last_n_epochs": 8}
     )
-    assert (found.settings["epochs"], found.settings["schedule.warmup"]) == (10, 0.25)
+    assert (found.settings["epochs"], found.settings["schedule.warmup_steps"]) == (10, 50)
     assert (found.settings["checkpoint.every"], found.settings["checkpoint.keep"]) == (40, 4)
-    assert converted({"max_train_epochs": 10, "lr_scheduler": "linear", "lr_warmup_steps": 0.1}).settings["schedule.warmup"] == 0.1
+    assert converted({"max_train_epochs": 10, "lr_scheduler": "linear", "lr_warmup_steps": 0.1}).settings["schedule.warmup_steps"] == 20
 
 
 def test_polynomial_ends_at_the_rate_that_diffusers_has(converted: Convert) -> None:
@@ -195,6 +195,8 @@ def test_flow_models_have_their_timesteps_and_guidance(converted: Convert) -> No
         "the shift of the resolution is our default"
     )
     assert "compares an image with a velocity" in faults_of(converted, {"network_module": "networks.lora_flux"}, flow=True)
+    wrong = faults_of(converted, {"model_prediction_type": "raw"}, flow=True)
+    assert "network_module=networks.lora is of sd-scripts' train_network.py, and the base is a flow model" in wrong
 
 
 def test_convolutions_have_a_rank_and_an_alpha_of_their_own(converted: Convert) -> None:
@@ -379,41 +381,307 @@ def test_prompts_of_a_file(converted: Convert, tmp_path: Path) -> None:
 
 # --- every argument
 
+LISTED = Path(__file__).with_name("sd_scripts.txt").read_text(encoding="utf-8")
+ARGUMENTS = {script: names.split() for script, _, names in (line.partition(": ") for line in LISTED.splitlines() if line[0] != "#")}
+MODULES = {
+    "train_network.py": {},
+    "flux_train_network.py": {"network_module": "networks.lora_flux", "model_prediction_type": "raw"},
+    "sd3_train_network.py": {"network_module": "networks.lora_sd3"},
+    "lumina_train_network.py": {"network_module": "networks.lora_lumina"},
+}
+VALUES: dict[str, Any] = {  # another than 7, True or "another"
+    "network_args": ["rank_dropout=0.1"],
+    "optimizer_args": ["eps=1e-5"],
+    "lr_scheduler_args": ["x=1"],
+    "max_token_length": 150,
+    "weighting_scheme": "mode",
+    "noise_offset": 0.05,
+    "ip_noise_gamma": 0.1,
+    "text_encoder_lr": [1e-5],
+    "base_weights_multiplier": [0.5],
+    "lr_scheduler_min_lr_ratio": 0.1,
+}
+BESIDE: dict[str, dict[str, Any]] = {
+    "lr_scheduler_num_cycles": {"lr_scheduler": "cosine_with_restarts"},
+    "lr_scheduler_power": {"lr_scheduler": "polynomial"},
+    "lr_scheduler_min_lr_ratio": {"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": 100},
+}
+WITH_BUCKETS = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale", "caption_extension")
 
-def _tried(make: Convert, given: dict[str, Any]) -> tuple[list[str], Converted | None]:
-    """(faults, what it became) of arguments for a flow model."""
-    try:
-        return [], make(given, flow=True)
-    except Faults as error:
-        return list(error.faults), None
+
+def test_every_argument_of_the_scripts_is_known() -> None:
+    """Listed from the parsers of sd-scripts of February 2026; those of two families that are not trained here are known too."""
+    listed = {name for names in ARGUMENTS.values() for name in names}
+    assert len(listed) == 253 and listed == {*NAMES} - {"caption_extention"} and {*MODULES} < {*ARGUMENTS}
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(NAMES) if name not in UNREAD])
-def test_every_argument_is_answered(name: str, converted: Convert) -> None:
+@pytest.mark.parametrize("script", MODULES)
+def test_every_argument_is_answered(script: str, converted: Convert) -> None:
     """With another value than its default each is a setting, a fault, a note, or listed as ignored."""
-    before = converted({"model_prediction_type": "raw"}, flow=True)
-    values: dict[str, Any] = {"network_args": ["conv_dim=1"], "optimizer_args": ["eps=1e-5"], "lr_scheduler_args": ["x=1"]}
-    value: Any = values.get(name, [1e-5] if name in LISTS else True if name in SWITCHES else 7 if name in NUMBERS else "another")
-    beside: dict[str, Any] = {"model_prediction_type": "raw"} | {
-        "lr_scheduler_num_cycles": {"lr_scheduler": "cosine_with_restarts"},
-        "lr_scheduler_power": {"lr_scheduler": "polynomial"},
-        "lr_scheduler_min_lr_ratio": {"lr_scheduler": "cosine_with_min_lr"},
-        "huber_c": {"loss_type": "huber", "huber_schedule": "constant"},
-        "huber_schedule": {"loss_type": "huber"},
-        "sigmoid_scale": {"timestep_sampling": "sigmoid"},
-        "logit_mean": {"weighting_scheme": "logit_normal"},
-        "logit_std": {"weighting_scheme": "logit_normal"},
-        "mode_scale": {"weighting_scheme": "mode"},
-    }.get(name, {})
-    value = {"max_token_length": 150, "weighting_scheme": "mode"}.get(name, value)
-    assert value != default_of(name)
-    faults, after = _tried(converted, beside | {name: value})
-    unchanged = after and (after.settings, after.ignored, after.notes) == (before.settings, before.ignored, before.notes)
-    assert (
-        any(name in fault for fault in faults)
-        or (after and not unchanged)
-        or name in ("caption_extension", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
-    ), name
+    flow, unanswered = MODULES[script] != {}, []
+    chosen = ["lora.targets=attention"] if script.startswith(("sd3", "lumina")) else []  # whose layers have no name here
+    own = [name for other, names in ARGUMENTS.items() if other in ("train_network.py", script, "dit" if flow else "sdxl") for name in names]
+    seen: dict[str, Converted] = {}
+    for name in own:
+        if name in UNREAD or name in WITH_BUCKETS or name == "network_module":
+            continue
+        given = MODULES[script] | BESIDE.get(name, {})
+        before = seen.setdefault(repr(given), seen.get(repr(given)) or converted(given, *chosen, flow=flow))
+        value = VALUES.get(name, True if name in SWITCHES else 7 if name in NUMBERS else ["another"] if name in LISTS else "another")
+        assert value != default_of(name)
+        try:
+            after = converted(given | {name: value}, *chosen, flow=flow)
+        except Faults as error:
+            if not any(name in fault for fault in error.faults):
+                unanswered.append((name, error.faults))
+            continue
+        if (after.settings, after.ignored, after.notes) == (before.settings, before.ignored, before.notes):
+            unanswered.append((name, []))
+    assert not unanswered
+
+
+# --- objective
+
+
+def test_noise_is_that_of_sd_scripts_in_its_order(converted: Convert) -> None:
+    found = converted(
+        {
+            "noise_offset": 0.05,
+            "noise_offset_random_strength": True,
+            "adaptive_noise_scale": 0.01,
+            "multires_noise_iterations": 8,
+            "multires_noise_discount": 0.4,
+            "ip_noise_gamma": 0.1,
+            "ip_noise_gamma_random_strength": True,
+            "min_timestep": 100,
+            "max_timestep": 900,
+            "zero_terminal_snr": True,
+        }
+    )
+    assert {name: value for name, value in found.settings.items() if name.startswith("objective.")} == {
+        "objective.noise": "offset+pyramid+perturbation",
+        "objective.params.offset": 0.05,
+        "objective.params.offset_random": True,
+        "objective.params.offset_adaptive": 0.01,
+        "objective.params.iterations": 8,
+        "objective.params.discount": 0.4,
+        "objective.params.perturbation": 0.1,
+        "objective.params.perturbation_random": True,
+        "objective.min_timestep": 100.0,
+        "objective.max_timestep": 900.0,
+        "objective.zero_terminal_snr": True,
+    }
+    assert "adaptive_noise_scale=0.1 without noise_offset" in faults_of(converted, {"adaptive_noise_scale": 0.1})
+    ignored = converted({"multires_noise_discount": 0.1, "noise_offset_random_strength": True}).ignored
+    assert {"multires_noise_discount", "noise_offset_random_strength"} <= {*ignored}
+
+
+def test_what_a_script_does_not_use_is_ignored(converted: Convert) -> None:
+    flux = {"network_module": "networks.lora_flux", "model_prediction_type": "raw"}
+    found = converted(flux | {"noise_offset": 0.1, "min_snr_gamma": 5, "max_timestep": 500, "ip_noise_gamma": 0.1}, flow=True)
+    assert found.settings["objective.noise"] == "perturbation" and "objective.max_timestep" not in found.settings
+    for name in ("noise_offset", "min_snr_gamma", "max_timestep"):
+        assert found.ignored[name] == "sd-scripts' flux_train_network.py does not use it"
+    assert "discrete_flow_shift" in converted({"discrete_flow_shift": 2}).ignored
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"debiased_estimation_loss": True}, {"weighting": "debiased"}),
+        ({"v_pred_like_loss": 0.5}, {"weighting": "v_like", "params.v_share": 0.5}),
+        ({"scale_v_pred_loss_like_noise_pred": True, "v_parameterization": True}, {"weighting": "p2", "params.gamma": 0.0}),
+        ({"loss_type": "l1"}, {"loss": "l1"}),
+        ({"loss_type": "huber"}, {"loss": "pseudo_huber", "params.schedule": "snr", "params.c": 0.1}),
+        (
+            {"loss_type": "smooth_l1", "huber_schedule": "exponential", "huber_c": 0.2},
+            {"loss": "pseudo_smooth_l1", "params.schedule": "exponential", "params.c": 0.2},
+        ),
+        (
+            {"loss_type": "huber", "huber_schedule": "constant", "huber_c": 0.25, "huber_scale": 2.0},
+            {"loss": "pseudo_huber", "params.c": 0.5},
+        ),
+    ],
+)
+def test_weights_and_losses_are_exact(given: dict[str, Any], expected: dict[str, Any], converted: Convert) -> None:
+    found = {name[10:]: value for name, value in converted(given).settings.items() if name.startswith("objective.")}
+    if given.get("huber_schedule") == "constant":
+        expected |= {"params.schedule": "constant"}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ({"min_snr_gamma": 5, "debiased_estimation_loss": True}, "min_snr_gamma and debiased_estimation_loss: sd-scripts multiplies them"),
+        ({"debiased_estimation_loss": True, "v_parameterization": True}, "sd-scripts' weight there is 1 / (SNR + 1)"),
+        ({"scale_v_pred_loss_like_noise_pred": True}, "without v_parameterization: sd-scripts refuses it"),
+        ({"v_pred_like_loss": 1, "v_parameterization": True}, "with v_parameterization: sd-scripts refuses it"),
+        ({"loss_type": "kl"}, "loss_type=kl: there are l2, l1, huber, smooth_l1"),
+        ({"loss_type": "huber", "huber_schedule": "exponential", "huber_scale": 2}, "the width here is huber_c^(t / 1000)"),
+    ],
+)
+def test_objectives_that_are_not_here_are_faults(given: dict[str, Any], answer: str, converted: Convert) -> None:
+    assert answer in faults_of(converted, given)
+
+
+def test_timesteps_of_flow_models_are_exact(converted: Convert) -> None:
+    """FLUX.1's sigma draws count from the noisy end, so that the mean changes its sign; SD 3's do not, and its loss is the image's."""
+
+    def objective(**given: Any) -> dict[str, Any]:
+        flow = {"network_module": "networks.lora_flux", "model_prediction_type": "raw", "guidance_scale": 1.0} | given
+        found = converted(flow, "lora.targets=attention", flow=True).settings
+        return {name[10:]: value for name, value in found.items() if name.startswith("objective.")}
+
+    assert objective(weighting_scheme="logit_normal", logit_mean=0.5, logit_std=0.8) == {
+        "guidance": 1.0,
+        "timesteps": "logit_normal",
+        "params.mean": -0.5,
+        "params.std": 0.8,
+        "shift": 3.0,
+    }
+    assert objective(timestep_sampling="shift", discrete_flow_shift=3.1582, sigmoid_scale=1.5)["shift"] == 3.1582
+    assert objective(timestep_sampling="sigmoid", sigmoid_scale=1.5)["params.std"] == 1.5
+    sd3 = {"network_module": "networks.lora_sd3", "guidance_scale": 3.5, "training_shift": 2.0}
+    assert objective(**sd3, weighting_scheme="logit_normal", logit_mean=0.5) == {
+        "weighting": "x0",
+        "timesteps": "logit_normal",
+        "params.mean": 0.5,
+        "params.std": 1.0,
+        "shift": 2.0,
+    }
+    assert objective(**sd3, weighting_scheme="sigma_sqrt") == {"timesteps": "uniform", "shift": 2.0}
+    assert objective(network_module="networks.lora_lumina", guidance_scale=3.5) == {
+        "timesteps": "logit_normal",
+        "params.std": 1.0,
+        "shift": 6.0,
+    }
+
+
+# --- optimizer and schedule
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"optimizer_type": "AdamW8bit"}, {"name": "adamw8bit"}),
+        ({"use_8bit_adam": True}, {"name": "adamw8bit"}),
+        ({"optimizer_type": "Lion"}, {"name": "lion"}),
+        ({"optimizer_type": "PagedAdamW8bit", "optimizer_args": ["weight_decay=0.1"]},
+         {"name": "bitsandbytes.optim.PagedAdamW8bit", "weight_decay": 0.1}),
+        ({"optimizer_type": "Lion8bit", "optimizer_args": ["betas=(0.9, 0.95)"]},
+         {"name": "bitsandbytes.optim.Lion8bit", "betas": [0.9, 0.95]}),
+        ({"optimizer_type": "DAdaptAdam", "optimizer_args": ["decouple=True"]},
+         {"name": "dadaptation.DAdaptAdam", "args": {"decouple": True}}),
+        ({"optimizer_type": "DAdaptation"}, {"name": "dadaptation.experimental.DAdaptAdamPreprint"}),
+        ({"optimizer_type": "AdamW", "optimizer_args": ["amsgrad=True"]}, {"name": "torch.optim.AdamW", "args": {"amsgrad": True}}),
+        ({"optimizer_type": "NAdam"}, {"name": "torch.optim.NAdam"}),
+        ({"optimizer_type": "SGDNesterov"}, {"name": "sgd", "params.nesterov": True}),
+        ({"optimizer_type": "Prodigy", "optimizer_args": ["slice_p=11", "decouple=True"]},
+         {"name": "prodigyopt.Prodigy", "args": {"slice_p": 11, "decouple": True}}),
+        ({"optimizer_type": "prodigyplus.ProdigyPlusScheduleFree"}, {"name": "prodigyplus.ProdigyPlusScheduleFree"}),
+        ({"optimizer_type": "came_pytorch.CAME"}, {"name": "came_pytorch.CAME"}),
+        ({"optimizer_type": "RAdamScheduleFree"}, {"name": "schedulefree.RAdamScheduleFree"}),
+        ({"optimizer_type": "Adafactor", "optimizer_args": ["relative_step=False", "scale_parameter=False", "warmup_init=False"]},
+         {"name": "transformers.Adafactor", "args": {"relative_step": False, "scale_parameter": False, "warmup_init": False}}),
+    ],
+)  # fmt: skip
+def test_optimizers_are_those_of_sd_scripts(given: dict[str, Any], expected: dict[str, Any], converted: Convert) -> None:
+    found = converted(given).settings
+    assert {name[6:]: value for name, value in found.items() if name.startswith("optim.") and not name.endswith("lr")} == expected
+    if str(given.get("optimizer_type")).lower().endswith("schedulefree"):
+        assert (found["schedule.name"], found["schedule.warmup"]) == ("constant", 0.0)
+
+
+def test_optimizers_that_are_not_here_are_faults(converted: Convert) -> None:
+    assert "makes its own learning rate, which is not here" in faults_of(converted, {"optimizer_type": "Adafactor"})
+    assert "sd-scripts refuses both together" in faults_of(converted, {"optimizer_type": "Lion", "use_8bit_adam": True})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup_steps": 0.0625}, {"name": "constant", "warmup_steps": 100}),
+        ({"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_min_lr_ratio": 0.1}, {"params.min_factor": 0.1, "warmup": 0.0}),
+        ({"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_args": ["min_lr=2e-5"]}, {"params.min_factor": 0.2, "warmup": 0.0}),
+        ({"lr_scheduler": "inverse_sqrt", "lr_warmup_steps": 400, "lr_scheduler_timescale": 300},
+         {"name": "inverse_sqrt", "params.timescale": 0.25, "warmup_steps": 400}),
+        ({"lr_scheduler": "inverse_sqrt", "lr_warmup_steps": 400},
+         {"name": "inverse_sqrt", "params.timescale": 1 / 3, "warmup_steps": 400}),
+        ({"lr_scheduler": "warmup_stable_decay", "lr_warmup_steps": 100, "lr_decay_steps": 0.375},
+         {"name": "wsd", "params.fall": "cosine", "params.decay": 0.4, "warmup_steps": 100}),
+        ({"lr_scheduler": "polynomial", "lr_scheduler_args": ["lr_end=1e-5"], "lr_scheduler_power": 1.0},
+         {"name": "polynomial", "params.power": 1.0, "params.min_factor": 0.1, "warmup": 0.0}),
+    ],
+)  # fmt: skip
+def test_schedules_are_exact(given: dict[str, Any], expected: dict[str, Any], converted: Convert) -> None:
+    """Of 1,600 steps."""
+    found = converted({"learning_rate": 1e-4} | given).settings
+    schedule = {name[9:]: value for name, value in found.items() if name.startswith("schedule.")}
+    assert schedule == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ({"lr_scheduler": "piecewise_constant"}, "It is a table of steps"),
+        ({"lr_scheduler": "warmup_stable_decay"}, "without lr_decay_steps never falls"),
+        ({"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": 1600, "lr_warmup_steps": 1}, "are 1 and 1600 of 1600 steps"),
+        ({"lr_scheduler": "cosine_with_min_lr"}, "needs lr_scheduler_min_lr_ratio"),
+        ({"lr_scheduler": "cosine", "lr_scheduler_args": ["x=1"]}, "lr_scheduler_args={'x': 1}: cosine takes none"),
+        ({"lr_warmup_steps": 10}, "lr_warmup_steps=10 with lr_scheduler=constant: sd-scripts refuses it"),
+    ],
+)
+def test_schedules_that_are_not_here_are_faults(given: dict[str, Any], answer: str, converted: Convert) -> None:
+    assert answer in faults_of(converted, given)
+
+
+def test_the_schedules_are_those_of_diffusers_at_every_step(converted: Convert) -> None:
+    """inverse_sqrt, warmup_stable_decay and cosine_with_min_lr of transformers, from the end of the warmup on."""
+    import torch
+    from transformers import optimization
+
+    from train.schedule import SCHEDULES
+
+    weight = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = {
+        "inverse_sqrt": optimization.get_inverse_sqrt_schedule(weight, 8, timescale=5),
+        "warmup_stable_decay": optimization.get_wsd_schedule(weight, 8, 10, num_training_steps=40, min_lr_ratio=0.1),
+        "cosine_with_min_lr": optimization.get_cosine_with_min_lr_schedule_with_warmup(weight, 8, 40, min_lr_rate=0.1),
+    }
+    more: dict[str, dict[str, Any]] = {
+        "inverse_sqrt": {"lr_scheduler_timescale": 5},
+        "warmup_stable_decay": {"lr_decay_steps": 10, "lr_scheduler_min_lr_ratio": 0.1},
+        "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
+    }
+    for name, schedule in reference.items():
+        found = converted({"lr_scheduler": name, "lr_warmup_steps": 8, "max_train_steps": 40} | more[name]).settings
+        entry = SCHEDULES[found.get("schedule.name", "cosine")]
+        options = {key.removeprefix("schedule.params."): value for key, value in found.items() if key.startswith("schedule.params.")}
+        actual = [entry.function((step - 8) / 32, **options) for step in range(8, 40)]
+        assert actual == pytest.approx([schedule.lr_lambdas[0](step) for step in range(8, 40)]), name
+
+
+# --- previews
+
+
+@pytest.mark.parametrize("ending", ["txt", "toml", "json"])
+def test_prompts_with_seeds_in_every_form(ending: str, converted: Convert, tmp_path: Path) -> None:
+    file = tmp_path / f"prompts.{ending}"
+    text = {
+        "txt": "a hat --d 4 --s 20 --w 512 --h 768\n# no\na dog --d 5 --s 20\n",
+        "toml": '[prompt]\nsample_steps = 20\nwidth = 512\n[[prompt.subset]]\nprompt = "a hat"\nseed = 4\nheight = 768\n'
+        '[[prompt.subset]]\nprompt = "a dog"\nseed = 5\n',
+        "json": '["a hat --d 4 --s 20 --w 512 --h 768", {"prompt": "a dog", "seed": 5, "sample_steps": 20}]',
+    }[ending]
+    file.write_text(text, encoding="utf-8")
+    found = converted({"sample_prompts": str(file)})
+    assert found.settings["preview.prompts"] == ["a hat", "a dog"]
+    assert (found.settings["preview.seed"], found.settings["preview.steps"]) == (4, 20)
+    assert "sample_prompts --h --w" in found.ignored
+    for bad in ["{", "[3]", '[{"prompt": "a", "scale": "much"}]'] if ending != "txt" else ["a hat --s many"]:
+        file.write_text(bad, encoding="utf-8")
+        assert "a .txt, .toml or .json file of prompts is read" in faults_of(converted, {"sample_prompts": str(file)})
 
 
 # --- words

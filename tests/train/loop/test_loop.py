@@ -145,9 +145,12 @@ def test_what_is_due_is_counted_as_it_is_done(work: Work, tmp_path: Path) -> Non
     """Held-out loss at its own steps and at every checkpoint; all of it at the last step."""
     loop = loop_of(work, tmp_path, Recorder(), checkpoint=3, heldout=2, preview=4)
     assert [sorted(loop._due(step)) for step in range(1, 5)] == [
-        [], ["held-out"], ["checkpoint", "held-out"], ["checkpoint", "held-out", "previews"]
-    ]  # fmt: skip
-    assert loop._pauses_after(1) == {"checkpoint": 2, "held-out": 3, "previews": 1}
+        [],
+        ["held-out"],
+        ["checkpoint", "held-out", "training images"],
+        ["checkpoint", "held-out", "previews", "training images"],
+    ]
+    assert loop._pauses_after(1) == {"checkpoint": 2, "held-out": 3, "training images": 2, "previews": 1}
     loop.previews = loop.probe = None
     assert loop._pauses_after(4) == {"checkpoint": 1} and loop._due(2) == set()
 

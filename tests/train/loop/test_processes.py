@@ -1,5 +1,6 @@
 """Several processes under torch's launcher (what `accelerate launch` starts on GPUs), here on the CPU over gloo."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from registry.store import Store
 from tests import tiny
 from train import run
-from train.config import DataConfig, HeldoutConfig, TrainConfig, to_yaml
+from train.config import DataConfig, HeldoutConfig, OptimConfig, TrainConfig, to_yaml
 from train.settings.ema import EmaConfig
 
 ROOT = Path(__file__).parents[3]
@@ -73,3 +74,12 @@ def test_two_processes_agree_with_one_on_short_batches_of_several_sizes_and_the_
     agree(
         load_file(alone.result["files"]["diffusers"]), two_processes(settings(accumulate=3, out=str(tmp_path / "two"), **shared), tmp_path)
     )
+
+
+@pytest.mark.slow
+def test_two_processes_stop_early_after_the_same_step(settings: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    heldout = HeldoutConfig(every=2, patience=1)
+    two_processes(settings(steps=8, optim=OptimConfig(lr=1e-9), heldout=heldout, out=str(tmp_path / "two")), tmp_path)
+    (folder,) = (tmp_path / "two" / "discs").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["stopped_early"]["step"] == 2 == result["steps"]

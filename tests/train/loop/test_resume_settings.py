@@ -70,6 +70,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "checkpoint.keep",
     "checkpoint.load_best_at_end",  # tests/train/output/test_finish.py
     "heldout.every",
+    *(f"heldout.{name}" for name in ("patience", "min_steps", "stop_when_worse")),  # tests/train/measures/test_early_stop.py
     *(name for name in dotted_names() if name.startswith("preview.")),
 }
 

@@ -22,17 +22,13 @@ from train.objective.weighting import WEIGHTINGS
 Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
 FLOW_ONLY = ("cosmap", "sigma_sqrt", "bell")  # weightings
-SCHEDULED = [
-    {"loss": loss, "params": {"schedule": schedule}}
-    for loss in ("huber", "pseudo_huber", "pseudo_smooth_l1")
-    for schedule in ("exponential", "snr")
-]
 TRIED: list[dict[str, Any]] = [
     *({"weighting": name} for name in WEIGHTINGS),
+    *({"noise": name} for name in NOISES if name != "normal"),
+    *({"loss": name} for name in LOSSES if name != "mse"),
+    {"loss": "huber", "params": {"schedule": "exponential"}},
+    {"loss": "pseudo_smooth_l1", "params": {"schedule": "snr"}},
     *({"timesteps": name} for name in TIMESTEPS),
-    *({"noise": name} for name in NOISES),
-    *({"loss": name} for name in LOSSES),
-    *SCHEDULED,
     {"min_timestep": 600.0, "max_timestep": 900.0},
 ]
 NAMES = ["sd1", "sdxl", "flux1", *sorted({name for name, _ in builds()})]
@@ -70,8 +66,9 @@ def test_every_objective_trains_or_is_refused(name: str, settings: Settings, pre
                 build()
             continue
         state.objective = build()
-        found, norm = losses(state)
-        assert bool(found.isfinite().all() and (found > 0).all() and norm.isfinite() and norm > 0), options
+        if {"timesteps", "min_timestep"}.isdisjoint(options):  # those of the band and the distributions are other rows of the same table
+            found, norm = losses(state)
+            assert bool(found.isfinite().all() and (found > 0).all() and norm.isfinite() and norm > 0), options
         band = (options.get("min_timestep", 0.0), options.get("max_timestep", 1000.0))
         rows = state.objective.rows(torch.tensor([0.0, 0.5, 0.999999]))
         times = state.objective.timesteps[rows]

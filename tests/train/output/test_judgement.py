@@ -54,6 +54,14 @@ def test_the_sentence_names_the_step_the_numbers_and_what_to_do() -> None:
     assert rising is not None and "Resume with more steps" in rising.sentence and "40% of the whole gain" in rising.sentence
 
 
+def test_a_rate_that_is_too_high_names_the_jump_of_the_change() -> None:
+    found = history((0.80, 0.79), (1.2, 1.1), (1.1, 1.05))
+    for measured, delta in zip(found.heldout, (0.012, 0.34, 0.35), strict=True):
+        measured["delta"] = delta
+    wrecked = judge(found, lr=1e-3)
+    assert wrecked is not None and "changes the weights by 34% of their norm there, up from 1.2% at step 100" in wrecked.sentence
+
+
 def test_content_and_style_that_disagree_give_a_range() -> None:
     """As on a style of ten pairs: the loss is lowest at 100, the colours are there at 200 or 300."""
     style = StyleCurve(5.0, {100: 2.6, 200: 1.0, 300: 0.6, 400: 0.55})

@@ -1,0 +1,1 @@
+"""Training settings of OneTrainer, read from its JSON, as settings of `loraloom train`."""

@@ -1,0 +1,114 @@
+"""OneTrainer's adapter: kind, rank, layers, and the parts of the model that learn."""
+
+from typing import Any
+
+from loraloom.kohya.converted import Converted
+from loraloom.onetrainer.base import BaseFacts
+from loraloom.onetrainer.files import Values
+from loraloom.onetrainer.names import PARTS
+from loraloom.onetrainer.optimizer import rate_of
+
+LAYERS = {"attn-only": "attention", "attn-mlp": "attention_mlp"}  # layer_filter_preset -> lora.targets
+KINDS = {  # peft_type -> the settings that make the nearest here
+    "OFT_2": "lora.kind=oft lora.params.block_size=NUMBER",
+    "LOKR": "lora.kind=lokr lora.rank=NUMBER lora.params.factor=NUMBER",
+}
+WHOLE = ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32", "NONE")  # weight_dtype of a base that is not quantised
+DENOISERS = ("unet", "transformer")
+
+
+def convert_adapter(values: Values, to: Converted, base: BaseFacts) -> None:
+    """Rank and alpha, layers, text encoders and their rates."""
+    _kind(values, to)
+    _layers(values, to)
+    _denoiser(values, to, base)
+    _encoders(values, to, base)
+    for name in PARTS:
+        part = values.part(name)
+        if part["model_name"]:
+            to.fault(f"{name}.model_name={part['model_name']}: components are read from the base. Give a diffusers folder as base, or"
+                     " base_config=FOLDER with them.", unless=("base", "base_config"))  # fmt: skip
+        if part["weight_dtype"] not in WHOLE and name in values.given:
+            to.fault(f"{name}.weight_dtype={part['weight_dtype']}: the base is not quantised. Write BFLOAT_16.")
+
+
+def _kind(values: Values, to: Converted) -> None:
+    kind = str(values["peft_type"])
+    if kind == "LORA" and values["lora_decompose"]:
+        to.fault("lora_decompose: OneTrainer's DoRA takes its norms along another axis by default. Give lora.kind=dora for the paper's.",
+                 unless=("lora.kind",))  # fmt: skip
+    elif kind in KINDS:
+        to.fault(f"peft_type={kind}: its options are others here: {KINDS[kind]}.", unless=("lora.kind",))
+    elif kind == "LOHA":
+        to.set("lora.kind", "loha", "peft_type")
+    elif kind != "LORA":
+        to.fault(f"peft_type={kind}: there are LORA, LOHA, OFT_2, LOKR.", unless=("lora.kind",))
+    if kind in ("LORA", "LOHA"):
+        to.set("lora.rank", int(values["lora_rank"]), "lora_rank")
+        to.set("lora.alpha", float(values["lora_alpha"]), "lora_alpha")
+    if start := values["lora_model_name"]:
+        to.set("lora.start", start, "lora_model_name")
+
+
+def _layers(values: Values, to: Converted) -> None:
+    preset, patterns = str(values["layer_filter_preset"]), [part.strip() for part in str(values["layer_filter"]).split(",") if part.strip()]
+    if preset in LAYERS:
+        to.set("lora.targets", LAYERS[preset], "layer_filter_preset")
+    elif preset == "full" or not patterns:
+        to.fault(
+            f"layer_filter_preset={preset}: every layer is trained, also those of the time embedding; here lora.targets=attention,"
+            " attention_mlp and convolutions are the presets. Give one, or a list or /regular expression/ of layers.",
+            unless=("lora.targets",),
+        )
+    else:
+        found = "|".join(pattern if values["layer_filter_regex"] else pattern.replace(".", r"\\.") for pattern in patterns)
+        to.set("lora.targets", f"/.*({found}).*/", "layer_filter")
+
+
+def _denoiser(values: Values, to: Converted, base: BaseFacts) -> None:
+    given = [name for name in DENOISERS if name in values.given]
+    part = values.part(given[0] if given else "unet")
+    shown = given[0] if given else "unet"
+    rate = values["learning_rate"] if part["learning_rate"] is None else part["learning_rate"]
+    to.set("optim.lr", rate_of(values, float(rate), to), "learning_rate" if part["learning_rate"] is None else f"{shown}.learning_rate")
+    if not part["train"]:
+        to.fault(f"{shown}.train=false: the denoiser always learns.")
+    _stops(shown, part, values, to)
+    to.set("gradient_checkpointing", bool(part["gradient_checkpointing"]), f"{shown}.gradient_checkpointing")
+    if base.guided:
+        to.set("objective.guidance", float(part["guidance_scale"]), f"{shown}.guidance_scale")
+
+
+def _encoders(values: Values, to: Converted, base: BaseFacts) -> None:
+    parts = {name: values.part(name) for name in (*base.clips, *base.others)}
+    for name in base.others:
+        if parts[name]["train"] and name in values.given and "train" in values.given[name]:
+            to.fault(f"{name}.train=true: of this base the CLIP text encoders alone can learn. Write false.")
+        elif parts[name]["train"]:
+            to.fault(f"{name}.train is true where the file does not say it: CLIP text encoders alone can learn. Write false.",
+                     unless=("lora.text_encoder",))  # fmt: skip
+    learning = [name for name in base.clips if parts[name]["train"]]
+    if learning and len(learning) < len(base.clips):
+        to.fault(f"{' and '.join(learning)} alone: the text encoders learn together, or none.", unless=("lora.text_encoder",))
+    to.set("lora.text_encoder", bool(learning), "text_encoder.train")
+    if not learning or "lora.text_encoder" in to.chosen:
+        return
+    rates = {parts[name]["learning_rate"] or values["learning_rate"] for name in learning}
+    if len(rates) > 1:
+        to.fault(f"text encoders with the rates {sorted(rates)}: they have one, optim.text_lr.", unless=("optim.text_lr",))
+    to.set("optim.text_lr", rate_of(values, float(min(rates)), to), "text_encoder.learning_rate")
+    to.notes.append("text encoders: their attention is trained; OneTrainer trains all of their layers")
+    for name in learning:
+        _stops(name, parts[name] | ({} if "stop_training_after" in (values.given.get(name) or {}) else
+               {"stop_training_after": 30, "stop_training_after_unit": "EPOCH"}), values, to)  # fmt: skip
+
+
+def _stops(name: str, part: dict[str, Any], values: Values, to: Converted) -> None:
+    """A part that stops learning before the run ends."""
+    after, unit = part["stop_training_after"], part["stop_training_after_unit"]
+    if unit == "NEVER" or not after or (unit == "EPOCH" and float(after) >= float(values["epochs"])):
+        return
+    to.fault(
+        f"{name}.stop_training_after={after} {unit}: what learns, learns to the last step. Write NEVER.",
+        unless=("lora.text_encoder",) if name.startswith("text") else (),
+    )
