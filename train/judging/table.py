@@ -35,7 +35,7 @@ class Row:
     drift: Interval | None  # None without generic prompts
     near_bits: float  # mean over the images, of 63
     near: Interval
-    copies: int  # images that are nearer to a training image than any held-out image is
+    copies: int  # images that are nearer to a training image than any held-out image and any of the base's images is
     copying: bool  # near is below the base's, and below what held-out images have among themselves, beyond chance
     loss: float | None  # held-out, at this step
 
@@ -158,7 +158,7 @@ def table_of(images: Images) -> ImageTable:
                 drift=None if drifts is None else _resamples(images.generic[0], images.seed).interval(drifts[step], comparisons=count),
                 near_bits=float(nears[step].mean()),
                 near=near,
-                copies=int((nears[step] < min(known)).sum()) if known else 0,
+                copies=int((nears[step] < min(*known, nears[0].min())).sum()) if known else 0,
                 copying=copying,
                 loss=images.losses.get(step),
             )
