@@ -7,11 +7,14 @@ import re
 from typing import Any
 
 from loraloom.hydra.settings import Schema
-from registry.plain_values import from_yaml
+from registry.plain_values import from_json, from_yaml
 
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 QUOTED = re.compile(_QUOTED, re.DOTALL)
 QUOTED_SEVERAL = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})+", re.DOTALL)
+NAME = re.compile(r"[\w/\-\\+.$%*@?|()\[\]{}:, ]+", re.ASCII)
+NO_TEXT = re.compile(r"null|true|false|[+-]?(?:[\d._]+(?:e[+-]?\d+)?|inf|nan)|.* | .*", re.IGNORECASE)  # is read as something else
+EXPONENT = re.compile(r"[:\[,]\s*[+-]?\d+e[+-]?\d", re.IGNORECASE)
 PLAIN_ITEM = re.compile(r"[+-]?[\w.+-]+")
 
 
@@ -61,27 +64,44 @@ def takes_anything(argument: str, schema: Schema) -> bool:
 
 
 def as_mappings(argument: str) -> str:
-    """KEY=[{name: text, ...}, ...] of YAML's or JSON's spelling in Hydra's grammar; as it is where it is no such list."""
+    """KEY={name: value, ...}, or a list of such mappings, of YAML's or JSON's spelling in Hydra's grammar; as it is where it is neither."""
     key, _, value = argument.partition("=")
     try:
-        rows = from_yaml(value) if value.lstrip().startswith("[") else None
+        found = _read(value) if value.lstrip().startswith(("[", "{")) else None
+        rows = found if isinstance(found, list) else [found]
+        return f"{key}={_in_grammar(found)}" if rows and all(isinstance(row, dict) for row in rows) else argument
     except ValueError:
         return argument
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and _is_flat(row) for row in rows):
-        return argument
-    spelt = (",".join(f"{name}:{_in_grammar(inner)}" for name, inner in row.items()) for row in rows)
-    return f"{key}=[{','.join(f'{{{row}}}' for row in spelt)}]"
 
 
-def _is_flat(row: dict[Any, Any]) -> bool:
-    plain = (str, int, float, bool, type(None))
-    return all(isinstance(name, str) and name.isidentifier() and type(value) in plain for name, value in row.items())
+def _read(value: str) -> Any:
+    """Of JSON, else of YAML. Raises ValueError where it is neither, and for 1e-8, which YAML takes for a text (1.0e-8 is its number)."""
+    try:
+        return from_json(value)
+    except ValueError:
+        if EXPONENT.search(value):
+            raise
+        return from_yaml(value)
 
 
-def _in_grammar(value: str | float | bool | None) -> str:
+def _in_grammar(value: Any) -> str:
+    """A plain value. Raises ValueError for one that the grammar has no spelling of."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_name(name)}:{_in_grammar(inner)}' for name, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_grammar, value))}]"
     if isinstance(value, str):
         return quote(value)
+    if value is not None and type(value) not in (int, float, bool):
+        raise ValueError(f"a {type(value).__name__} has no spelling")
     return "null" if value is None else str(value).lower()
+
+
+def _name(name: object) -> str:
+    """The name of an entry, which Hydra takes without quotes: what has a meaning is escaped."""
+    if not isinstance(name, str) or not NAME.fullmatch(name) or NO_TEXT.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a name")
+    return re.sub(r"[\\()\[\]{}:, ]", r"\\\g<0>", name)
 
 
 def rightly_quoted(argument: str) -> str:
@@ -89,6 +109,8 @@ def rightly_quoted(argument: str) -> str:
     key, _, value = argument.partition("=")
     if value.replace(" ", "").startswith("[{"):
         return f"""'{key}=[{{name: "a text", name: 2}}, {{name: "another"}}]' (all of it in single quotes for the shell)"""
+    if value.startswith("{"):
+        return f"""'{key}={{name: "a text", name: 2}}' (no quotes inside a name; all of it in single quotes for the shell)"""
     if value.startswith("["):
         items = [
             item if PLAIN_ITEM.fullmatch(item) else _double(item) for item in _split(value.strip().removeprefix("[").removesuffix("]"))

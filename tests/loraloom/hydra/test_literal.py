@@ -101,6 +101,29 @@ def test_a_list_of_mappings_is_read_as_yaml_and_json_have_it(value: str, expecte
     assert parse(as_mappings(f"data.sets={value}")).value() == expected
 
 
-@pytest.mark.parametrize("value", ["[{path=a}]", "[{path: a", "[{path: {a: 1}}]", "[a, 'b]", "[]", "[{1: a}]"])
+@pytest.mark.parametrize("value", ["[{path=a}]", "[{path: a", "[a, 'b]", "[]", "[{1: a}]"])
 def test_what_is_no_list_of_mappings_is_left(value: str) -> None:
     assert as_mappings(f"data.sets={value}") == f"data.sets={value}"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("{attn2.to_k: 8, 'conv[12]': 4}", {"attn2.to_k": 8, "conv[12]": 4}),
+        ('{".*(q|k)": 2, "a:b, c": null}', {".*(q|k)": 2, "a:b, c": None}),
+        ("{'a=b': 1}", None),  # a slip for {a: b}
+        ("{'a': 1e-8}", None),  # a text to YAML
+        ('{"betas": [0.9, 0.99], "inner": {"it\'s": "x"}}', None),  # Hydra has no spelling of a name with a quote in it
+        ('{"betas": [0.9, 0.99], "eps": 1e-08, "name": "it\'s"}', {"betas": [0.9, 0.99], "eps": 1e-08, "name": "it's"}),
+        ("{'1': 2}", None),  # would be the number 1
+        ("{'null': 2}", None),
+        ("{a: 2024-01-01}", None),  # a date
+    ],
+)
+def test_a_mapping_with_quoted_names_is_read(value: str, expected: object) -> None:
+    found = as_mappings(f"lora.ranks={value}")
+    assert found == f"lora.ranks={value}" if expected is None else parse(found).value() == expected
+
+
+def test_the_hint_for_a_mapping_shows_one() -> None:
+    assert rightly_quoted("lora.ranks={it's: 2}").startswith("""'lora.ranks={name: "a text", name: 2}' (no quotes inside a name""")
