@@ -9,6 +9,7 @@ import pytest
 from loraloom.cli import main
 from registry.errors import Refused
 from registry.store import Store
+from tests.disks import close_folder
 from tests.train.conftest import short_run
 from train import run
 from train.config import PreviewConfig
@@ -37,9 +38,20 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     assert all((Path(grid) / "sheet.png").is_file() for grid in value["grids"])
     assert "These images cannot tell" in page(make_report(folder))
     assert main(given) == 0 and json.loads(capsys.readouterr().out)["checkpoints"] == value["checkpoints"]  # from the store
+    _refused_by_a_read_only_home(folder, tmp_path, capsys)
     (folder / "judgement.json").write_text('{"sentence": 5}')
     assert main(["report", str(folder)]) == 2 and "judgement.json" in capsys.readouterr().err
     shutil.rmtree(folder / "checkpoints")
     (folder / "judgement.json").unlink()
     with pytest.raises(Refused, match="no checkpoints to compare"):
         plan_judging(folder, Store(tmp_path / "home"))
+
+
+def _refused_by_a_read_only_home(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The images are kept in the home: where nothing can be written to it, one error names the place."""
+    (tmp_path / "closed").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORALOOM_HOME", str(tmp_path / "closed"))
+        close_folder(tmp_path / "closed", patch)
+        assert main(["judge", str(folder), "--generic", "a house"]) in (1, 2)
+    assert capsys.readouterr().err.count("the disk is read-only") == 1

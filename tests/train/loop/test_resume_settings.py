@@ -65,7 +65,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
     "schedule.args",  # test_each_option_of_another_schedule_acts
-    *(f"schedule.params.{name}" for name in ("power", "timescale", "decay", "fall")),  # the same
+    *(f"schedule.params.{name}" for name in ("power", "timescale", "decay", "fall", "late")),  # the same
     "checkpoint.every",
     "checkpoint.keep",
     "checkpoint.load_best_at_end",  # tests/train/output/test_finish.py
@@ -131,6 +131,7 @@ STEPPED = {"name": "torch.optim.lr_scheduler.StepLR", "args": {"step_size": 2, "
     [
         ({"name": "polynomial"}, {"schedule.params.power": 0.5}),
         ({"name": "inverse_sqrt"}, {"schedule.params.timescale": 0.5}),
+        ({"name": "rex"}, {"schedule.params.late": 0.9}),
         ({"name": "wsd", "params": ScheduleParams(decay=0.9)}, {"schedule.params.decay": 0.95}),
         ({"name": "wsd", "params": ScheduleParams(decay=0.9)}, {"schedule.params.fall": "linear"}),
         (STEPPED, {"schedule.args": {"step_size": 2, "gamma": 0.25}}),

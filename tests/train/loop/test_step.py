@@ -108,16 +108,21 @@ def test_only_lora_weights_move(prepared: Prepared, settings: Settings) -> None:
 
 def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prepared: Prepared, settings: Settings) -> None:
     work = prepared(settings())
-    first, again = (work.probe.measure(work.state, model=work.state.model) for _ in range(2))
-    assert first == again and {name: len(found) for name, found in first.items()} == {
-        "losses": 3, "bands": 3, "trained": 6, "others": 3, "own": 3
-    }  # fmt: skip
+
+    def losses() -> dict[str, list[float]]:
+        """What is measured, without the sizes of the adapter's change: they are there with the adapter disabled, too."""
+        found = work.probe.measure(work.state, model=work.state.model)
+        return {name: value for name, value in found.items() if not name.startswith("delta")}
+
+    first, again = losses(), losses()
+    counts = {name: len(found) for name, found in first.items()}
+    assert first == again and counts.items() >= {"losses": 3, "bands": 3, "trained": 6, "others": 3, "own": 3}.items()
     with adapter_disabled(work.state.modules):
-        assert work.probe.measure(work.state, model=work.state.model) == first
+        assert losses() == first
     spread(work.state)
-    changed = work.probe.measure(work.state, model=work.state.model)
+    changed = losses()
     with adapter_disabled(work.state.modules):
-        assert work.probe.measure(work.state, model=work.state.model) == first != changed
+        assert losses() == first != changed
 
 
 def test_held_out_loss_is_measured_where_the_run_trains(prepared: Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
