@@ -226,7 +226,7 @@ class Loop:
         self._stop_early(step)
         if seldom or self.stopped:
             with self.pace.pause("training images"):
-                others = others_due(self.history)
+                others = others_due(self.history, step, self.state.config.steps)
                 more = self.probe.measure_seldom(self.state, model=self.state.model, others=others)
             if not all(math.isfinite(loss) for losses in more.values() for loss in losses):
                 raise JobFailed(f"Step {step}: the loss of training images or generic captions is not finite. {self._advice(False)}")

@@ -5,8 +5,8 @@ images.jsonl of a run folder has a line for each image at each measurement, the 
     {"step": 200, "image": "cat.png", "loss": 0.4123, "other": 0.5310}
 
 `loss` is with the image's own caption, `other` with another image's: the mean over the same timesteps with the same noise at every
-step. `other` is null where it was not measured: it is in the first measurement after step 0, when the base has adapted to the set and
-has not memorised it, and never where all captions are one. Two images' losses are no measure of each other: each is to be compared
+step. `other` is null where it was not measured: it is in the first measurement after 0.3 of the steps, when the base has adapted to the
+set and has not memorised it, and never where all captions are one. Two images' losses are no measure of each other: each is to be compared
 with its own at step 0.
 """
 
@@ -28,6 +28,7 @@ from train.loop.validation import Probe
 FILE = "images.jsonl"
 MOST = 64  # images that are measured: all of a set that has no more, else so many, evenly over the set
 WITH_OTHERS = 1  # measurements with other captions
+ADAPTED = 0.3  # share of the steps before which captions are not judged: the base hardly draws the set yet
 COLUMNS = (1, 3)  # of the points at which some training images are measured each time
 
 
@@ -74,9 +75,9 @@ class ImageProbe:
         return {"images": means(table), "image_others": means(others)}
 
 
-def others_due(history: History) -> bool:
-    """Whether the next measurement is with other captions too."""
-    return sum(bool(row.get("image_others")) for row in history.heldout) < WITH_OTHERS
+def others_due(history: History, step: int, steps: int) -> bool:
+    """Whether the measurement after `step` of `steps` is with other captions too."""
+    return step >= ADAPTED * steps and sum(bool(row.get("image_others")) for row in history.heldout) < WITH_OTHERS
 
 
 def image_rows(history: History, names: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from train.loop.validation import difference
 FAR = 3.5  # deviations (1.4826 times the median distance to the median) beyond which a number is an outlier (Iglewicz & Hoaglin 1993)
 SMALLEST = 0.1  # of the loss: a difference below it is none
 MANY = 0.25  # of the images: as many are no outliers
+CLEARLY = -0.33  # of the median share: an own caption that fits this much worse than another is an outlier (clean images of ink: -0.25)
 FEWEST = 8  # images of a set in which one can be unlike the others
 LISTED = 5
 
@@ -49,7 +50,7 @@ def outliers_of(history: History, names: Sequence[str]) -> list[Outlier]:
 
 
 def _captions(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Outlier]:
-    """Images that another caption fits better, in one of the first measurements of the run, while captions help on the whole.
+    """Images that another caption fits clearly better, where they were measured, while captions help on the whole.
 
     None where that is so of many: then the captions of the set do not belong to its images.
     """
@@ -59,7 +60,7 @@ def _captions(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[O
         if len(shares) != len(names) or difference([0.0] * len(names), shares).verdict != "better":
             continue
         for name, share in zip(names, shares, strict=True):
-            if share < 0 and (name not in lowest or share < lowest[name].value):
+            if share < CLEARLY * median(shares) and (name not in lowest or share < lowest[name].value):
                 lowest[name] = Outlier(name, "caption", share, median(shares))
     return sorted(lowest.values(), key=lambda one: (one.value, one.image)) if len(lowest) <= MANY * len(names) else []
 

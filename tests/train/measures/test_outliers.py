@@ -41,6 +41,14 @@ def test_a_set_without_any_has_none() -> None:
     assert outliers_of(history(), NAMES) == [] and sentences([]) == []
 
 
+@pytest.mark.parametrize(("share", "named"), [(-0.032, False), (-0.034, True)])
+def test_a_caption_must_fit_clearly_worse_than_another(share: float, named: bool) -> None:
+    """By more than a third of what captions are worth, the median of .1: some clean images are a little below 0 by chance."""
+    found = history(wrong=3)
+    found.heldout[0]["image_others"][3] = found.heldout[0]["images"][3] + share
+    assert bool(outliers_of(found, NAMES)) is named
+
+
 def test_captions_that_are_not_used_or_are_wrong_of_many_name_nobody() -> None:
     assert outliers_of(history(wrong=3, used=False), NAMES) == []
     many = history(wrong=3)
