@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from loraloom import console
+from loraloom.html_files import html_path
 from registry.errors import Faults, Refused
 from registry.home import expanded
 
@@ -142,7 +142,7 @@ def run_lint(arguments: argparse.Namespace) -> int:
         caption_column=arguments.caption_column,
         masks=arguments.masks,
     )
-    sheet = _sheet_path(arguments.html) if arguments.html else None
+    sheet = html_path(arguments.html, "--html", "contact sheet") if arguments.html else None
     count = _counter(arguments.base, arguments.base_config) if arguments.base else None
     with console.progress() as report:
         found = lint(config, resolution=arguments.resolution, count=count, report=report)
@@ -192,18 +192,6 @@ def _device(wanted: str) -> str:
         return str(resolve_device(wanted))
     except RuntimeError as error:  # of torch, for a name that it does not know
         raise Refused(f"--device {wanted}: expected auto, cpu, cuda, cuda:1 or mps.") from error
-
-
-def _sheet_path(given: str) -> Path:
-    """Where the contact sheet goes. Raises Refused before the set is read."""
-    path = expanded(given)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise Refused(f"--html {given}: the contact sheet is an HTML file. Give a name that ends in .html.")
-    if path.is_dir():
-        raise Refused(f"--html {given} is a folder. Give the name of a file in it.")
-    if not path.parent.is_dir():
-        raise Refused(f"--html {given}: there is no folder {path.parent}. Make it, or give another.")
-    return path
 
 
 def _counter(reference: str, base_config: str | None) -> Callable[[str], tuple[int, int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom import console
-from registry.errors import Refused
+from loraloom.html_files import html_path
 from registry.home import expanded
 
 HELP = "write the report of a training run: verdict, curves, images by step, spectrum, plan"
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from train.run_report.page import document, write_page
     from train.run_report.report import make_report
 
-    output = _output(arguments.output) if arguments.output is not None else None
+    output = html_path(arguments.output, "--output", "report") if arguments.output is not None else None
     with console.progress() as report:
         found = make_report(_folder(arguments.folder), report=report)
     path = None if arguments.json and output is None else write_page(found, output)
@@ -48,15 +48,3 @@ def _folder(given: str) -> Path:
 
         return find_folder("latest", out="runs", name=None)
     return expanded(given)
-
-
-def _output(given: str) -> Path:
-    """Where the page goes. Raises Refused before the run is read."""
-    path = expanded(given).absolute()
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise Refused(f"--output {given}: the report is an HTML file. Give a name that ends in .html.")
-    if path.is_dir():
-        raise Refused(f"--output {given} is a folder. Give the name of a file in it.")
-    if not path.parent.is_dir():
-        raise Refused(f"--output {given}: there is no folder {path.parent}. Make it, or give another.")
-    return path

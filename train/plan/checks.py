@@ -101,15 +101,7 @@ class Attempts:
 def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     """The settings with what they name. Raises Refused or Faults with everything that is wrong; nothing is written."""
     attempts = Attempts()
-    attempts(lambda: check_loraplus(config))
-    trial = attempts(lambda: try_optimizer(config)) if not attempts.faults else None
-    if trial:
-        attempts(lambda: check_average(config, trial))
-    attempts(lambda: trackers_of(config.tracker))
-    attempts(lambda: check_name(config.name))
-    device = attempts(lambda: resolve_device(config.device))
-    attempts(lambda: check_environment(device))
-    precision = attempts(lambda: resolve_precision(config.precision, device)) if device else None
+    trial, device, precision = _alone(config, attempts)
     base = attempts(lambda: find_base(config, store))
     sampling = config.objective.timesteps or (base.family.timestep_sampling if base else "uniform")
     functions = attempts(lambda: choose_objective(config.objective, sampling))
@@ -131,7 +123,6 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     dataset, heldout = attempts(lambda: with_class_images(images, parted, drawn)) or (images, parted)
     sizes_then = sizes or Sizes(sides=config.sides or (512,))
     items, held = (items_of(heldout.train, sizes_then), heldout_items(heldout.heldout, sizes_then)) if heldout else ((), ())
-    attempts(lambda: check_views((*items, *held)))
     pairs = len(items) // 2 if slider and not slider.by_text else 0  # the negative images' items are behind the positive ones'
     order = order_of(config, items[:pairs] if pairs else items, processes=processes_of())
     attempts(lambda: _contrast(config, parts, is_slider=slider is not None))
@@ -140,9 +131,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
-        _check_split(config, heldout, attempts)
-    if heldout and config.data.flip is True:
-        attempts(lambda: check_flip(heldout.train))
+        _check_split(config, heldout, (*items, *held), attempts)
     for trigger in triggers_of(heldout.train, config.data) if heldout else [config.data.trigger or ""]:
         if base and parts and trigger:
             attempts(partial(_check_trigger, base, parts, trigger))
@@ -172,12 +161,28 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     )
 
 
-def _check_split(config: TrainConfig, split: TrainSplit, attempts: Attempts) -> None:
-    """The held-out images, the captions, what is measured beside the held-out loss, and what a run may stop by."""
+def _alone(config: TrainConfig, attempts: Attempts) -> tuple[Trial | None, torch.device | None, Precision | None]:
+    """What needs neither base nor images: the optimizer's trial, the device and the precision."""
+    attempts(lambda: check_loraplus(config))
+    trial = attempts(lambda: try_optimizer(config)) if not attempts.faults else None
+    if trial:
+        attempts(lambda: check_average(config, trial))
+    attempts(lambda: trackers_of(config.tracker))
+    attempts(lambda: check_name(config.name))
+    device = attempts(lambda: resolve_device(config.device))
+    attempts(lambda: check_environment(device))
+    return trial, device, attempts(lambda: resolve_precision(config.precision, device)) if device else None
+
+
+def _check_split(config: TrainConfig, split: TrainSplit, items: Sequence[Item], attempts: Attempts) -> None:
+    """Views and masks, held-out images, captions, what is measured beside the held-out loss, and what a run may stop by."""
+    attempts(lambda: check_views(items))
     attempts(lambda: check_leaks(split))
     attempts(lambda: check_captioning(split.train, config.data))
     attempts(lambda: check_early_stop(config.heldout, len(split.heldout)))
     attempts(lambda: check_generic(config, triggers_of(split.train, config.data)))
+    if config.data.flip is True:
+        attempts(lambda: check_flip(split.train))
 
 
 def _adapters(

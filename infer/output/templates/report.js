@@ -1,9 +1,4 @@
-"use strict";
-// Everything a person wrote is set as text, never as markup.
-
-const data = JSON.parse(document.getElementById("data").textContent);
 const byPlace = new Map(data.cells.map((cell) => [cell.place.join(), cell]));
-const by = (id) => document.getElementById(id);
 
 const state = {
   rows: data.rows, // index of an axis, or null
@@ -16,17 +11,6 @@ const state = {
   cut: 50, // % of the image where A ends and B begins
   zoom: 1, x: 0, y: 0,
 };
-
-function make(tag, given = {}, ...inside) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(given)) {
-    if (name === "class") node.className = value;
-    else if (name in node) node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...inside);
-  return node;
-}
 
 const labels = (cell) => cell.place.map((value, axis) => `${data.axes[axis].name} ${data.axes[axis].labels[value]}`);
 const spoken = (cell) => (labels(cell).join(", ") || data.title) + (cell.image === null ? `: ${cell.status}` : "");
@@ -407,27 +391,7 @@ by("pixels").addEventListener("click", () => {
   const on = document.body.classList.toggle("crisp");
   by("pixels").setAttribute("aria-pressed", String(on));
 });
-by("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-});
-by("copy").addEventListener("click", async () => {
-  const text = by("parameters").textContent;
-  let done = false;
-  try {
-    await navigator.clipboard.writeText(text);
-    done = true;
-  } catch {
-    const range = document.createRange(); // pages opened from the disk may not use the clipboard: select the text and copy that
-    range.selectNodeContents(by("parameters"));
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    done = document.execCommand("copy");
-  }
-  by("copy").textContent = done ? "Copied" : "Press Ctrl+C";
-  setTimeout(() => { by("copy").textContent = "Copy"; }, 1600);
-});
+copies(by("copy"), "parameters");
 
 const narrow = matchMedia("(max-width: 760px)").matches;
 by("tile").value = narrow ? Math.min(data.tile, 112) : data.tile;

@@ -1,20 +1,4 @@
-"use strict";
-// Everything a person wrote is set as text, never as markup.
-
-const data = JSON.parse(document.getElementById("data").textContent);
-const by = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-
-function make(tag, given = {}, ...inside) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(given)) {
-    if (name === "class") node.className = value;
-    else if (name in node) node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...inside);
-  return node;
-}
 
 function draw(tag, given, ...inside) {
   const node = document.createElementNS(SVG, tag);
@@ -257,23 +241,4 @@ if (data.cards.length) {
 }
 
 by("large").addEventListener("click", (event) => { if (event.target === by("large")) by("large").close(); });
-by("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-});
-by("copy").addEventListener("click", async () => {
-  let done = false;
-  try {
-    await navigator.clipboard.writeText(by("command").textContent);
-    done = true;
-  } catch {
-    const range = document.createRange(); // pages opened from the disk may not use the clipboard: select the text and copy that
-    range.selectNodeContents(by("command"));
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    done = document.execCommand("copy");
-  }
-  by("copy").textContent = done ? "Copied" : "Press Ctrl+C";
-  setTimeout(() => { by("copy").textContent = "Copy"; }, 1600);
-});
+copies(by("copy"), "command");
