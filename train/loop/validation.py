@@ -45,10 +45,15 @@ class Difference:
         """The verdict with its numbers."""
         if self.low is None or self.high is None:
             return f"difference to {other} {self.mean:+.4f}; one image gives no interval: cannot tell"
-        over = f" over {self.comparisons} comparisons" if self.comparisons > 1 else ""
-        span = f"{self.mean:+.4f}, {CONFIDENCE:.0%} interval {self.low:+.4f} .. {self.high:+.4f}{over}"
         words = {"better": f"better than {other}", "worse": f"worse than {other}", "cannot tell": f"cannot tell it from {other}"}
-        return f"{words[self.verdict]} (difference {span})"
+        return f"{words[self.verdict]} ({self.numbers()})"
+
+    def numbers(self) -> str:
+        """The mean with its interval, where there is one."""
+        if self.low is None or self.high is None:
+            return f"difference {self.mean:+.4f}"
+        over = f" over {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        return f"difference {self.mean:+.4f}, {CONFIDENCE:.0%} interval {self.low:+.4f} .. {self.high:+.4f}{over}"
 
 
 def difference(adapted: Sequence[float], base: Sequence[float], *, comparisons: int = 1) -> Difference:

@@ -128,7 +128,7 @@ def _not_better(curves: _Curves, lr: float) -> Judgement | None:
         return None
     if curves.gain(curves.best) >= SMALLEST * curves.loss(0):
         count = len(curves.rows[0]["losses"])
-        text = f"these images cannot tell: step {curves.best} is {found.sentence()}. {_more(count)}"
+        text = f"these images cannot tell step {curves.best} from the base ({found.numbers()}): {_more(count)}"
         return Judgement("cannot_tell", text, _whole(curves))
     trained = curves.trained(0) - curves.trained(curves.last)
     text = (

@@ -85,6 +85,9 @@ def test_one_held_out_image_cannot_tell() -> None:
         measured |= {name: measured[name][:1] for name in ("losses", "others", "own")}
     found = judge(one, lr=1e-3)
     assert found is not None and found.kind == "cannot_tell" and "1 held-out image gives no interval; hold out more" in found.sentence
+    assert found.sentence.startswith("these images cannot tell step 200 from the base (difference -0.1580): ")
+    several = judge(CASES["cannot_tell"], lr=1e-3)
+    assert several is not None and "from the base (difference -0.0160, 95% interval " in several.sentence
 
 
 def test_histories_without_training_images_are_not_judged() -> None:
