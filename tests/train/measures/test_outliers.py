@@ -58,6 +58,7 @@ def test_a_caption_must_fit_worse_beyond_chance_when_it_is_measured_again() -> N
     assert outliers_of(history(wrong=3, again=[0.05] * 8), NAMES) == []
     nearly = [-0.15, 0.02] * 4  # t = -2.0 of 7 degrees of freedom: two suspects need 2.84
     assert outliers_of(history(wrong=3, again=nearly), NAMES) == []
+    assert outliers_of(history(wrong=3, again=[-0.03, -0.05] * 4), NAMES) == [], "clear, and less than a tenth of the loss of .44"
     old = history(wrong=3)
     del old.heldout[0]["suspects"], old.heldout[0]["suspect_shares"]
     assert outliers_of(old, NAMES) == [], "a run from before, in which nothing was measured again"
