@@ -34,6 +34,22 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class PromptDialect(Enum):
+    """The grammar that prompts are read in."""
+
+    plain = "plain"
+    a1111 = "a1111"
+    a1111_no_norm = "a1111_no_norm"
+    comfy = "comfy"
+
+
+def dialects(value: object) -> Sequence[str]:
+    """The name of a dialect of prompts."""
+    if isinstance(value, str) and value in PromptDialect.__members__:
+        return (value,)
+    raise Refused(f"{value!r} is no dialect of prompts. Expected {', '.join(PromptDialect.__members__)}.")
+
+
 def member_name(value: Any) -> Any:
     """The name of an Enum's member; any other value as it is."""
     return value.name if isinstance(value, Enum) else value
