@@ -21,6 +21,7 @@ from infer.draw.files import (
     spell_controls,
     spell_embeddings,
 )
+from infer.draw.samplers import sampler_name, sampler_names
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
 from infer.draw.values import (
     Fit,
@@ -173,10 +174,11 @@ class Render:
     sampler: Annotated[
         str | None,
         Setting(
-            help="the sampler (default: the base's own)",
+            help="the sampler, by its name or as A1111 spells it (default: the base's own)",
             choice=True,
+            read=lambda label: None if label is None else sampler_name(label),
             pin=pin_always,
-            axis=FieldAxis(help="samplers by name; null is the base's own", spell=spell_or_own),
+            axis=FieldAxis(help="samplers by name or as A1111 has them; null is the base's own", read=sampler_names, spell=spell_or_own),
         ),
     ] = None
     guidance: Annotated[

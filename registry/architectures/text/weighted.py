@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BACKTRACK = 20  # tokens behind the last comma of a full chunk that A1111 moves into the next one
-LARGEST_RATIO = 100.0  # by which the mean is restored: means near 0 say nothing
+NO_MEAN = 1e-5  # of the states' mean size: a mean below it is rounding
 LONG_WORD = 8  # tokens from which ComfyUI cuts a piece where a chunk is full
 
 
@@ -104,13 +104,13 @@ def _restored_mean(states: Tensor, weights: Tensor, _empty: Tensor | None, count
     def mean(values: Tensor) -> Tensor:
         return (values.mean((1, 2)) * counts).sum() / counts.sum()
 
-    ratio = mean(states) / mean(weighted)
-    if not 1 / LARGEST_RATIO < abs(float(ratio)) < LARGEST_RATIO:
+    found = mean(weighted)
+    if not abs(float(found)) > NO_MEAN * float(weighted.abs().mean()):
         raise JobFailed(
-            f"The weighted prompt's states have a mean of {float(mean(weighted)):.1e}, which is not restored to {float(mean(states)):.1e}"
-            " as A1111 does it. Use prompt_dialect=a1111_no_norm."
+            f"The weighted prompt's states have a mean of {float(found):.1e}, which cannot be restored as A1111 does it."
+            " Use prompt_dialect=a1111_no_norm."
         )
-    return weighted * ratio
+    return weighted * (mean(states) / found)
 
 
 def _not_restored(states: Tensor, weights: Tensor, _empty: Tensor | None, _counts: Tensor) -> Tensor:

@@ -96,8 +96,7 @@ def reference(parts: Any, pieces: list[Piece], dialect: str, *, penultimate: boo
             weights = [1.0, *[weight for _, weight in row], *[1.0] * (POSITIONS - 1 - len(row))]
             if dialect == "comfy":
                 empty = states([])
-                done = [empty[place] + weight * (z[place] - empty[place]) for place, weight in enumerate(weights)]
-                chunks.append(torch.stack(done))
+                chunks.append(torch.stack([empty[place] + weight * (z[place] - empty[place]) for place, weight in enumerate(weights)]))
             else:
                 done = torch.stack([z[place] * weight for place, weight in enumerate(weights)])
                 chunks.append(done * (z.mean() / done.mean()) if dialect == "a1111" else done)
