@@ -24,7 +24,7 @@ def sign_test(wins: int, losses: int) -> float:
     """The two-sided p value of a fair coin (exact): 1 without votes."""
     votes, fewer = wins + losses, min(wins, losses)
     tail: int = sum(comb(votes, count) for count in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**votes)
+    return min(1.0, float(2 * tail / 2**votes))
 
 
 def flip_test(nets: Sequence[int]) -> float:
@@ -42,7 +42,7 @@ def flip_test(nets: Sequence[int]) -> float:
         ways = more
     reached = abs(sum(nets))
     extreme: int = sum(count for total, count in ways.items() if abs(total) >= reached)
-    return extreme / 2 ** len(sizes)
+    return float(extreme / 2 ** len(sizes))
 
 
 def design_effect(wins: Sequence[float], votes: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ def page(found: Ranking) -> str:
     rows = [found.table.candidates[number] for number in found.order()]
     templates, own = environment()
     again = f", {found.repeats} repeats beside them" if found.repeats else ""
-    return templates.get_template("rank.html").render(
+    made: str = templates.get_template("rank.html").render(
         axis=one_line(found.axis),
         generator=f"LoRA Loom {version_of('loraloom')}",
         verdict=found.verdict,
@@ -70,6 +70,7 @@ def page(found: Ranking) -> str:
         css=own("report.css") + own("rank.css"),
         js=own("page.js"),
     )
+    return made
 
 
 def _ends(found: Ranking) -> tuple[float, float]:
