@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import ControlCall, Steering, encode_hints, steered
-from infer.draw.prompt_schedule import PromptSchedule
 from infer.draw.start import InpaintBackground, Start, check_strength, first_step, start_latents
+from infer.prompt.conditionings import PromptSchedule
 from registry.errors import JobFailed, Refused
 from registry.family import Family
 from registry.parts import Conditioning, Parts, collate

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from infer.draw.control import Steering
 from infer.draw.denoise import Counter as Work
 from infer.draw.denoise import Job, denoise, to_image
-from infer.draw.prompt_schedule import PromptSchedule, Timeline
 from infer.draw.render import Render
 from infer.draw.samplers import build_scheduler
 from infer.draw.start import Start
+from infer.prompt.conditionings import PromptSchedule, Timeline
 from infer.prompt.dialect import A1111, PLAIN, pieces_of, read_prompt
 from infer.prompt.schedule import Timed
 from registry.architectures.text.clip_chunks import chunks_needed

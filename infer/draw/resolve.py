@@ -18,9 +18,9 @@ from infer.draw.input_images import InputImages
 from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
 from infer.draw.named_adapters import with_networks
-from infer.draw.prompt_marks import network_fault
 from infer.draw.render import SETTINGS, Render
 from infer.prompt.dialect import A1111, dialect_faults
+from infer.prompt.marks import network_fault
 from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter

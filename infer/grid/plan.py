@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, truncation_note, weighted_key
 from infer.draw.inputs import image_notes
-from infer.draw.prompt_marks import literal_note
 from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.draw.values import number
@@ -18,6 +17,7 @@ from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
+from infer.prompt.marks import literal_note
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some

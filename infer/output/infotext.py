@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infer.draw.files import Adapter, ControlNet
-from infer.draw.prompt_marks import escape
 from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
 from infer.prompt.dialect import A1111, PLAIN
+from infer.prompt.marks import escape
 
 NEGATIVE = "Negative prompt:"
 

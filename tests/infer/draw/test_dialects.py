@@ -11,12 +11,12 @@ import torch
 from infer.draw.denoise import Counter, Job, denoise
 from infer.draw.draw import Prompts
 from infer.draw.files import Adapter
-from infer.draw.prompt_schedule import PromptSchedule, Timeline
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.samplers import build_scheduler
 from infer.draw.session import Counts, Session
 from infer.output.png import read_carried, read_png
+from infer.prompt.conditionings import PromptSchedule, Timeline
 from infer.prompt.schedule import Timed
 from registry.errors import Faults
 from tests.infer.conftest import Shelf
