@@ -185,7 +185,7 @@ def try_optimizer(config: TrainConfig) -> Trial:
     """
     optim, choice = config.optim, choose_optimizer(config.optim)
     rates = group_rates(optim, 2 if config.lora.text_encoder else 1) if config.lora.kind != "none" else []
-    rates += [token_rate(optim)] if config.tokens.add else []
+    rates += [token_rate(config)] if config.tokens.add else []
     return try_steps(
         lambda groups: build_optimizer(choice, groups, optim.lr),
         rank=min(config.lora.rank, LARGEST_TRIED),
@@ -207,7 +207,10 @@ def text_rate(optim: OptimConfig) -> float:
     return (optim.text_lr or optim.lr) / optim.lr
 
 
-def token_rate(optim: OptimConfig) -> float:
-    """The factor on the learning rate for the vectors of new tokens."""
+def token_rate(config: TrainConfig) -> float:
+    """The factor on the learning rate for the vectors of new tokens; of vectors alone optim.lr is the rate."""
+    optim = config.optim
+    if config.lora.kind == "none":
+        return 1.0
     usual = optim.lr if estimates_rate(optim.name) else TOKEN_LR
     return (optim.token_lr or usual) / optim.lr

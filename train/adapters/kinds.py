@@ -149,7 +149,9 @@ def oft(
 @KINDS.add("none")
 def none() -> Kind:
     """No adapter: the vectors of tokens.add alone are trained (textual inversion, Gal et al. 2022)."""
-    return Kind(count=lambda _shape, _rank: 0, factors=False, alpha=False, layers=False, title="no adapter", loads_in="", loads_in_transformer="")
+    return Kind(
+        count=lambda _shape, _rank: 0, factors=False, alpha=False, layers=False, title="no adapter", loads_in="", loads_in_transformer=""
+    )
 
 
 def choose_kind(name: str, params: Any) -> Kind:

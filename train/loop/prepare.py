@@ -197,7 +197,7 @@ def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], co
             parts += [[weight for name, weight in own if is_up(name) == up] for up in (False, True)]
     rates = group_rates(config.optim, len(adapted)) if adapted else []
     if vectors:
-        parts, rates = [*parts, vectors], [*rates, token_rate(config.optim)]
+        parts, rates = [*parts, vectors], [*rates, token_rate(config)]
     return [{"params": part, "rate": rate} for part, rate in zip(parts, rates, strict=True)]
 
 

@@ -43,7 +43,7 @@ def denoiser_call(
 ) -> Module:
     """A module whose forward is the family's predict: what accelerate wraps, so that its hooks run at every call.
 
-    It holds every trained module. Prompts in place of conditionings are encoded inside, by text encoders that are trained, or whose vectors.
+    It holds every trained module. Prompts in place of conditionings are encoded inside where text encoders or vectors are trained.
     """
     from torch import nn
 

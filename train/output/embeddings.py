@@ -50,7 +50,9 @@ def write_embeddings(work: Work, step: int) -> list[Embedding]:
     """The embeddings of a run's end, in its folder. Raises JobFailed for vectors that training left as they were."""
     vectors = work.state.vectors
     if vectors is not None and not vectors.moved:
-        raise JobFailed("The new tokens' vectors are as they began: training changed nothing of them. Look at optim.token_lr and tokens.share.")
+        raise JobFailed(
+            "The new tokens' vectors are as they began: training changed nothing of them. Look at optim.token_lr and tokens.share."
+        )
     found = []
     for token in work.plan.tokens:
         path = work.folder / embedding_file(token)
@@ -94,7 +96,7 @@ def with_embeddings(fresh: Parts, written: list[Embedding]) -> Parts:
     if not written:
         return fresh
     read = [read_textual_inversion(one.path, fresh, token=None, name=one.token.file_name) for one in written]
-    before = {component: len(fresh.text_encoders[component].get_input_embeddings().weight) for component in written[0].vectors}  # type: ignore[operator, union-attr, arg-type]
+    before = {component: len(fresh.text_encoders[component].get_input_embeddings().weight) for component in written[0].vectors}  # type: ignore[operator]
     loaded = with_tokens(fresh, read)
     add_tokens(loaded, read)
     for component, count in before.items():

@@ -114,7 +114,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     images = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
     parted = attempts(lambda: slider_split(images) if slider else choose_split(config, images, report)) if images else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
-    tokens = (attempts(lambda: find_tokens(config, base.family, parts)) if base and parts else None) or ()
+    tokens = attempts(partial(find_tokens, config, base.family, parts)) or () if base and parts else ()
     parts = with_new_tokens(parts, tokens) if parts else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if base and parts and targets:

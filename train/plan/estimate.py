@@ -109,7 +109,10 @@ def estimate(
     stages = {
         "images are encoded": memory["vae"] + traced.encode.peak,
         "prompts are encoded": encoders + traced.prompt.peak,
-        "steps are taken": memory[family.denoiser] + memory[learned] + activations + (encoders if config.lora.text_encoder or tokens else 0),
+        "steps are taken": memory[family.denoiser]
+        + memory[learned]
+        + activations
+        + (encoders if config.lora.text_encoder or tokens else 0),
     }
     if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
         stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + traced.decode.peak

@@ -26,8 +26,8 @@ def check_norms(config: TrainConfig, trial: Trial) -> None:
     """Refuse to pull vectors back where the optimizer keeps the weights to use apart from those that it trains."""
     if config.tokens.add and config.tokens.keep_norm and trial.own_average:
         raise Refused(
-            f"tokens.keep_norm=true: {config.optim.name} is schedule-free, and its average would not follow. Give tokens.keep_norm=false, or"
-            " another optimizer."
+            f"tokens.keep_norm=true: {config.optim.name} is schedule-free, and its average would not follow. Give"
+            " tokens.keep_norm=false, or another optimizer."
         )
 
 

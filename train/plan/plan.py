@@ -376,7 +376,7 @@ def _training(plan: Plan) -> list[tuple[str, str]]:
 
 def _tokens(plan: Plan) -> list[tuple[str, str]]:
     config = plan.config
-    rate, steps = config.optim.lr * token_rate(config.optim), vector_steps(config.tokens, config.steps)
+    rate, steps = config.optim.lr * token_rate(config), vector_steps(config.tokens, config.steps)
     return token_rows(plan.tokens, plan.token_counts, images=len(plan.train), rate=rate, steps=steps, of=config.steps)
 
 

@@ -105,6 +105,8 @@ def token_rules(config: Any) -> Iterator[Rule]:
     adds, alone = bool(config.tokens.add), config.lora.kind == "none"
     rate = config.optim.token_lr
     yield "optim.token_lr", rate, rate is None or adds, "needs tokens.add: no vector is trained"
+    must = "must be null with lora.kind=none: optim.lr is the rate of the vectors, which alone are trained"
+    yield "optim.token_lr", rate, rate is None or not alone, must
     yield "lora.kind", config.lora.kind, adds or not alone, "needs tokens.add: nothing else would be trained"
     share = config.tokens.share
     yield "tokens.share", share, share == 1 or adds, "needs tokens.add: no vector is trained"

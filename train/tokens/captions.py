@@ -22,7 +22,8 @@ def check_token_captions(tokens: Sequence[NewToken], trained: Sequence[Sample], 
     for token in tokens:
         if not any(_has(sample, token.token, data) for sample in trained):
             faults.append(
-                f"{token.token!r} stands in no caption. Write it into the captions, or give data.trigger={token.token}, which adds it to each."
+                f"{token.token!r} stands in no caption. Write it into the captions, or give"
+                f" data.trigger={token.token}, which adds it to each."
             )
         if wrong := [sample.name for sample in (*trained, *heldout) if any(_misspelt(sample, token.token, data))]:
             faults.append(

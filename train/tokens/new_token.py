@@ -76,14 +76,13 @@ def _new_token(given: TokenSetting, keys: Mapping[str, str], parts: Parts, fault
         faults.append(f"{given.token!r}: init={given.init!r} gives no token. Give a word, or null for random vectors.")
     if longest > vectors:
         faults.append(
-            f"{given.token!r}: init={given.init!r} is {longest} tokens, and vectors is {vectors}. Give vectors={longest}, or a shorter text."
+            f"{given.token!r}: init={given.init!r} is {longest} tokens, and vectors is {vectors}. Give vectors={longest}, or a"
+            " shorter text."
         )
     if len(faults) > before:
         return None
     widths = {name: int(encoder.config.hidden_size) for name, encoder in clip_encoders(parts).items() if name in keys}
-    return NewToken(
-        token=given.token, file_name=given.file_name, vectors=vectors, init=given.init, ids=ids, keys=keys, widths=widths
-    )
+    return NewToken(token=given.token, file_name=given.file_name, vectors=vectors, init=given.init, ids=ids, keys=keys, widths=widths)
 
 
 def _ids(tokenizer: Any, text: str | None) -> tuple[int, ...]:
@@ -98,7 +97,9 @@ def _odd(token: NewToken, parts: Parts, family: Family) -> list[str]:
         for text in (token.token, f"a {token.token}, b"):
             read = tokenizer(text, truncation=False, verbose=False).input_ids
             if not any(list(read[place : place + len(wanted)]) == wanted for place in range(len(read))):
-                return [f"{token.token!r}: the base's tokenizer reads {text!r} as {tokenizer.tokenize(text)}. Give letters and digits alone."]
+                return [
+                    f"{token.token!r}: the base's tokenizer reads {text!r} as {tokenizer.tokenize(text)}. Give letters and digits alone."
+                ]
     needs, fits = family.count_tokens(parts, token.token)
     return [f"{token.token!r} takes {needs} tokens of a prompt with its marks, and {fits} fit. Give fewer vectors."] if needs > fits else []
 

@@ -168,7 +168,7 @@ def remove_tokens(parts: Parts, own: Mapping[str, nn.Module]) -> None:
 def read_pooled_at_end(parts: Parts, components: Iterable[str]) -> None:
     """Let CLIP take its pooled state at the end of the text, as ComfyUI and A1111 do, where new tokens have the highest ids.
 
-    Configs with eos_token_id 2 (SDXL's) let transformers search the highest id, which then is the new token's; `remove_tokens` puts that back.
+    Configs with eos_token_id 2 (SDXL's) let transformers search the highest id, which then is the new token's. `remove_tokens` undoes it.
     """
     for component in components:
         encoder: Any = parts.text_encoders[component]
