@@ -23,7 +23,7 @@ class OptimConfig:
     token_lr: float | None = setting(
         None,
         "peak learning rate of the vectors of tokens.add beside an adapter (default: 5e-4; optim.lr with an optimizer that estimates its"
-        " rate). With lora.kind=none optim.lr is theirs",
+        " rate). With lora.kind=none optim.lr is the rate of the vectors",
     )
     loraplus_lr_ratio: float | None = setting(
         None, "LoRA+ (Hayou et al. 2024): the rate of the up matrices (B) as a multiple of the others'; 16 in the paper (default: one rate)"
