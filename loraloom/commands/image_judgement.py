@@ -23,6 +23,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="TEXT",
         help="a prompt beside the set, to see drift; several by repeating",
     )
+    parser.add_argument(
+        "--embed",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="image model of this machine (CLIP, SigLIP, DINOv2: a folder of transformers; SSCD: TorchScript; ONNX), to measure likeness "
+        "to held-out images and copies; several by repeating",
+    )
+    parser.add_argument("--embed-size", type=int, metavar="PIXELS", help="short side for a file that names no size (288, as SSCD)")
+    both = "model with an image and a text side (CLIP, SigLIP), to measure how prompts are followed"
+    parser.add_argument("--clip", metavar="PATH", help=both)
     parser.add_argument("--dry-run", action="store_true", help="check everything, count the images, and stop")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(run=run)
@@ -31,8 +42,10 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plan, draw, measure, and show the table."""
     from registry.store import Store
+    from train.judging.models import GivenModels
     from train.judging.run import GENERIC, judge_run, plan_judging
     from train.run_report.judgement_rows import judgement_rows
+    from train.run_report.model_tables import model_tables
 
     for name in ("prompts", "seeds"):
         if not 1 <= getattr(arguments, name) <= 1000:
@@ -41,7 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store()
     with console.progress() as report:
         planned = plan_judging(
-            expanded(arguments.folder), store, prompts=arguments.prompts, seeds=arguments.seeds, generic=generic, report=report
+            expanded(arguments.folder),
+            store,
+            prompts=arguments.prompts,
+            seeds=arguments.seeds,
+            generic=generic,
+            models=GivenModels(embed=tuple(arguments.embed), clip=arguments.clip, side=arguments.embed_size),
+            report=report,
         )
         if arguments.dry_run:
             console.answer_json(planned.to_json()) if arguments.json else console.answer_lines(planned.to_text())
@@ -51,6 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         console.answer_json(value)
         return 0
     console.answer_table(*judgement_rows(value))
+    for table in model_tables(value):
+        console.answer(f"\n{table.title}")
+        console.answer_table(table.columns, table.rows)
     for note in planned.notes:
         console.say(f"note: {note}")
     console.answer(found.sentence())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Refused
+from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.judging.draw import Drawing, check_drawable, drawn, plan_drawing
-from train.judging.table import Images, ImageTable, table_of
+from train.judging.models import DrawnImages, GivenModels, JudgingModels, find_models, measured
+from train.judging.rows import ImageTable
+from train.judging.table import Images, table_of
+from train.plan.checks import Attempts
 from train.run_report.read import JUDGEMENT, RunFiles, read_run
 from train.run_report.set_images import SetImage, heldout_images, training_images
 
@@ -35,11 +38,13 @@ class Judging:
     heldout: Sequence[SetImage]
     trained: Sequence[SetImage]
     notes: tuple[str, ...]
+    models: JudgingModels = JudgingModels()
 
     def to_json(self) -> dict[str, Any]:
         """The plan, plain values with stable keys."""
         grids = {"heldout": self.own.planned.to_json(), "generic": None if self.generic is None else self.generic.planned.to_json()}
-        return {"run": str(self.run.folder), "checkpoints": list(self.run.checkpoints), "grids": grids, "notes": list(self.notes)}
+        plain = {"run": str(self.run.folder), "checkpoints": list(self.run.checkpoints), "grids": grids, "notes": list(self.notes)}
+        return plain | {"models": self.models.to_json()}
 
     def to_text(self) -> str:
         """The plan for a person."""
@@ -50,7 +55,7 @@ class Judging:
         what = (
             f"{len(self.run.checkpoints)} checkpoints and the base: {len(self.own.prompts)} held-out prompts{other}, {self.own.seeds} seeds"
         )
-        lines = [f"{what}: {images} images, {left} to draw", *(f"note: {note}" for note in self.notes)]
+        lines = [f"{what}: {images} images, {left} to draw", *self.models.lines(), *(f"note: {note}" for note in self.notes)]
         return as_lines(lines)
 
 
@@ -61,11 +66,42 @@ def plan_judging(
     prompts: int = PROMPTS,
     seeds: int = SEEDS,
     generic: Sequence[str] = GENERIC,
+    models: GivenModels | None = None,
     report: Report = silent,
 ) -> Judging:
-    """Everything checked, nothing loaded. Raises Refused, or Faults."""
+    """Everything checked, no images drawn; given models are opened and tried. Raises Refused, or Faults with everything that is wrong."""
+    attempts = Attempts()
+    run = attempts(lambda: _drawable(folder))
+    images = attempts(lambda: _images_of(run, report)) if run else None
+    chosen = _chosen([image.prompt for image in images.heldout], prompts) if images else []
+    own = attempts(lambda: plan_drawing(run, chosen, "heldout", store, seeds=seeds)) if run and chosen else None
+    other = attempts(lambda: plan_drawing(run, list(generic), "generic", store, seeds=seeds)) if run and own and generic else None
+    found = find_models(models or GivenModels(), run.config.device if run else "cpu", [*chosen, *generic], attempts)
+    if found.clip and len(chosen) == 1:
+        attempts.faults.append("--clip: the held-out images have one prompt, and two are needed to compare an image's own with another.")
+    if len(attempts.faults) == 1:
+        raise Refused(attempts.faults[0])
+    if attempts.faults or run is None or images is None or own is None:
+        raise Faults("This run cannot be judged as it is:", attempts.faults)
+    notes = (*images.notes, *_few(chosen, seeds), *found.notes)
+    return Judging(run=run, own=own, generic=other, heldout=images.heldout, trained=images.trained, notes=notes, models=found)
+
+
+def _drawable(folder: Path) -> RunFiles:
     run = read_run(folder)
     check_drawable(run)
+    return run
+
+
+@dataclass(frozen=True)
+class _SetImages:
+    heldout: Sequence[SetImage]
+    trained: Sequence[SetImage]
+    notes: tuple[str, ...]
+
+
+def _images_of(run: RunFiles, report: Report) -> _SetImages:
+    """The run's images that are still there. Raises Refused for fewer than two held-out ones."""
     heldout, notes = heldout_images(run.config, run.heldout, report=report)
     if len(heldout) < 2:
         raise Refused(
@@ -73,11 +109,13 @@ def plan_judging(
             f"or heldout.share=0.1. {' '.join(notes)}"
         )
     trained, more = training_images(run.config, run.trained, report=report)
-    texts = list(dict.fromkeys(image.prompt for image in heldout))
-    chosen = texts if len(texts) <= prompts else [texts[place * len(texts) // prompts] for place in range(prompts)]
-    own = plan_drawing(run, chosen, "heldout", store, seeds=seeds)
-    other = plan_drawing(run, list(generic), "generic", store, seeds=seeds) if generic else None
-    return Judging(run=run, own=own, generic=other, heldout=heldout, trained=trained, notes=(*notes, *more, *_few(chosen, seeds)))
+    return _SetImages(heldout, trained, (*notes, *more))
+
+
+def _chosen(every: Sequence[str], count: int) -> list[str]:
+    """So many different prompts, evenly over the held-out images."""
+    texts = list(dict.fromkeys(every))
+    return texts if len(texts) <= count else [texts[place * len(texts) // count] for place in range(count)]
 
 
 def _few(prompts: Sequence[str], seeds: int) -> list[str]:
@@ -100,10 +138,14 @@ def judge_run(planned: Judging, store: Store, *, report: Report = silent) -> tup
             losses=_losses(planned.run),
         )
     )
+    prompts, others = planned.own.prompts, planned.generic.prompts if planned.generic else ()
+    images = DrawnImages(own=own, prompts=prompts, generic=generic, generic_prompts=others)
+    likeness, following = measured(planned.models, images, planned.heldout, planned.trained, report=report)
+    found = replace(found, likenesses=likeness, prompts=following)
     value = {
         **found.to_json(),
-        "prompts": list(planned.own.prompts),
-        "generic_prompts": list(planned.generic.prompts) if planned.generic else [],
+        "prompts": list(prompts),
+        "generic_prompts": list(others),
         "seeds": planned.own.seeds,
         "grids": [str(path) for path in (place, other) if path is not None],
         "notes": list(planned.notes),

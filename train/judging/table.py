@@ -14,102 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from train.judging.intervals import Interval, Resamples
-from train.output.judgement import GIVEN_BACK
-from train.output.style import REACHED, SMALLEST, measures
+from train.judging.intervals import Resamples
+from train.judging.rows import ImageTable, Row
+from train.output.style import SMALLEST, measures
 from train.run_report.nearest import BITS, Copies
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Drawn = Sequence[Sequence["Image"]]  # (P, S)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One checkpoint. `style`, `near`: differences to the base, below 0 is nearer to the held-out and to the training images."""
-
-    step: int
-    style_distance: float
-    style: Interval
-    drift: Interval | None  # None without generic prompts
-    near_bits: float  # mean over the images, of 63
-    near: Interval
-    copies: int  # images that are nearer to a training image than any held-out image and any of the base's images is
-    copying: bool  # near is below the base's, and below what held-out images have among themselves, beyond chance
-    loss: float | None  # held-out, at this step
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "style_distance": self.style_distance,
-            "style_to_base": self.style.to_json(),
-            "drift": None if self.drift is None else self.drift.to_json(),
-            "nearest": self.near_bits / BITS,
-            "nearest_to_base": self.near.to_json(),
-            "copies": self.copies,
-            "copying": self.copying,
-            "heldout_loss": self.loss,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageTable:
-    """Every checkpoint, and what they are held against."""
-
-    rows: tuple[Row, ...]
-    images: int  # of the held-out prompts, at each checkpoint
-    base_style: float
-    base_near: float  # bits, of the base's images
-    heldout_near: float | None  # bits from a held-out image to its nearest training image; None without training images
-    base_loss: float | None
-
-    def content(self) -> list[int] | None:
-        """The steps that keep more than half of the best step's gain in held-out loss; None where there are no losses to tell by."""
-        losses = {row.step: row.loss for row in self.rows if row.loss is not None}
-        if not losses or self.base_loss is None:
-            return None
-        gains = {step: self.base_loss - loss for step, loss in losses.items()}
-        best = max(gains.values())
-        return [step for step, gain in gains.items() if gain > 0 and gain >= (1 - GIVEN_BACK) * best]
-
-    def styled(self) -> list[int]:
-        """The steps that are nearer to the held-out images than the base beyond chance, and almost as near as the nearest."""
-        gains = {row.step: -row.style.value for row in self.rows if row.style.side == "below"}
-        return [step for step, gain in gains.items() if gain >= REACHED * max(gains.values())]
-
-    def good(self) -> list[int]:
-        """The steps that are good on content and on style, and copy nothing."""
-        content, copying = self.content(), {row.step for row in self.rows if row.copying}
-        return [step for step in self.styled() if step not in copying and (content is None or step in content)]
-
-    def sentence(self) -> str:
-        """What the images come to."""
-        content, styled, good = self.content(), self.styled(), self.good()
-        copying = [row.step for row in self.rows if row.copying]
-        copies = f"; from step {min(copying)} on images are copies of training images more than chance makes them" if copying else ""
-        if good:
-            steps = f"step {good[0]}" if len(good) == 1 else f"step {good[0]} to step {good[-1]}"
-            kept = "content and style" if content is not None else "style (there are no held-out losses for the content)"
-            return f"by images: {steps}, good on {kept}{copies}"
-        if not styled:
-            return f"these images cannot tell: no checkpoint is nearer to the held-out images than the base beyond chance{copies}"
-        if content is None:
-            return f"by images: the style is there at {_steps(styled)}, where images are copies{copies}"
-        where = f"content at {_steps(content)}" if content else "content nowhere"
-        return f"by images: no kept checkpoint is good on both: {where}, style at {_steps(styled)}{copies}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "sentence": self.sentence(),
-            "steps": self.good(),
-            "content": self.content(),
-            "style": self.styled(),
-            "images": self.images,
-            "base": {"style_distance": self.base_style, "nearest": self.base_near / BITS, "heldout_loss": self.base_loss},
-            "heldout_nearest": None if self.heldout_near is None else self.heldout_near / BITS,
-            "checkpoints": [row.to_json() for row in self.rows],
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +127,3 @@ def _pixels(rows: Drawn) -> Any:
     import numpy
 
     return numpy.array([[numpy.asarray(image.convert("RGB"), dtype=numpy.float32) for image in row] for row in rows])
-
-
-def _steps(steps: Sequence[int]) -> str:
-    """'step 50', or 'steps 50, 100'."""
-    return f"step {steps[0]}" if len(steps) == 1 else f"steps {', '.join(map(str, steps))}"

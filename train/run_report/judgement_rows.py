@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry.typed_values import is_of
+from train.run_report.model_tables import is_measured
 from train.run_report.nearest import BITS
 
 COLUMNS = ("step", "style distance", "against the base", "drift", "nearest training image", "against the base", "copies", "held-out loss")
@@ -20,7 +21,7 @@ def is_judgement(value: Mapping[str, Any]) -> bool:
     whole = {"sentence": str, "steps": list[int], "images": int, "base": dict[str, Any], "checkpoints": list[dict[str, Any]]}
     if not _has(value, whole) or not _has(value["base"], BASE):
         return False
-    return all(
+    return is_measured(value) and all(
         _has(row, ROW)
         and all(_has(row.get(name), INTERVAL) for name in ("style_to_base", "nearest_to_base"))
         and (row.get("drift") is None or _has(row["drift"], INTERVAL))

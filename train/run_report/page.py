@@ -11,6 +11,7 @@ from registry.formats.atomic_file import write_text
 from registry.printable import one_line, printable, script_json
 from train.run_report.charts import ImageLoss
 from train.run_report.judgement_rows import judgement_rows
+from train.run_report.model_tables import model_tables
 from train.run_report.previews import PROMPTS, Embedded, cards, steps_shown
 from train.run_report.report import RunReport, facts_of
 from train.run_report.settings import changed_settings, command_of, rows_of
@@ -88,7 +89,13 @@ def _judgement(found: RunReport) -> dict[str, Any] | None:
         return None
     columns, rows = judgement_rows(value)
     steps = [str(step) for step in value["steps"]]
-    return {"sentence": one_line(value["sentence"]), "columns": columns, "rows": [(row[0] in steps, row) for row in rows]}
+    tables = [_table("", "", columns, rows, steps)]
+    tables += [_table(one_line(one.title), one_line(one.about), one.columns, one.rows, steps) for one in model_tables(value)]
+    return {"sentence": one_line(value["sentence"]), "tables": tables}
+
+
+def _table(title: str, about: str, columns: Sequence[str], rows: Sequence[Sequence[str]], good: Sequence[str]) -> dict[str, Any]:
+    return {"title": title, "about": about, "columns": columns, "rows": [(row[0] in good, row) for row in rows]}
 
 
 def _range(found: RunReport) -> str | None:

@@ -11,6 +11,7 @@ from registry.errors import Refused
 from registry.store import Store
 from tests.disks import close_folder
 from tests.train.conftest import short_run
+from tests.train.judging.embedding import models
 from train import run
 from train.config import PreviewConfig
 from train.judging.run import plan_judging
@@ -38,6 +39,7 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     assert all((Path(grid) / "sheet.png").is_file() for grid in value["grids"])
     assert "These images cannot tell" in page(make_report(folder))
     assert main(given) == 0 and json.loads(capsys.readouterr().out)["checkpoints"] == value["checkpoints"]  # from the store
+    _measured_by_models(given, tmp_path, capsys)
     _refused_by_a_read_only_home(folder, tmp_path, capsys)
     (folder / "judgement.json").write_text('{"sentence": 5}')
     assert main(["report", str(folder)]) == 2 and "judgement.json" in capsys.readouterr().err
@@ -45,6 +47,34 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     (folder / "judgement.json").unlink()
     with pytest.raises(Refused, match="no checkpoints to compare"):
         plan_judging(folder, Store(tmp_path / "home"))
+
+
+def _measured_by_models(given: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The images are in the store: models by path measure them, and faults of all models come together before anything is drawn."""
+    clip, net = place / "clip", place / "net.pt"
+    models.clip(clip)
+    models.torchscript(net)
+    with_models = [*given, "--embed", str(clip), "--embed", str(net), "--clip", str(clip), "--embed-size", "32", "--generic", "a tree"]
+    assert main([*with_models, "--dry-run"]) == 0
+    planned = json.loads(capsys.readouterr().out)["models"]
+    assert [model["name"] for model in planned["embed"]] == ["CLIPModel", "Net"] and planned["clip"]["path"] == str(clip)
+    assert main(with_models) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert [model["model"] for model in value["embeddings"]] == planned["embed"]
+    steps = [row["step"] for row in value["checkpoints"]]
+    assert all([row["step"] for row in model["checkpoints"]] == steps for model in value["embeddings"])
+    parts = value["prompt_following"]
+    assert [row["step"] for row in parts["heldout"]] == [row["step"] for row in parts["generic"]] == [0, *steps]
+    assert main(with_models[:-2]) == 0 and "prompt_following" in capsys.readouterr().out
+    shown = page(make_report(Path(given[1])))
+    assert f"Likeness by CLIPModel of {clip}" in shown and "Prompts followed, by CLIPModel" in shown
+    assert main([part for part in with_models if part != "--json"]) == 0
+    assert f"likeness by Net of {net}" in capsys.readouterr().out
+    wrong = ["--embed", str(place / "none"), "--embed", str(place), "--clip", str(net), "--embed-size", "5"]
+    assert main([*given, *wrong]) == 2
+    error = capsys.readouterr().err
+    assert all(word in error for word in ("--embed-size must be", "no such file or folder", "has no config.json", "--clip", "it is a file"))
+    assert main(["judge", str(place / "gone"), *wrong]) == 2 and "has no config.json" in capsys.readouterr().err
 
 
 def _refused_by_a_read_only_home(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

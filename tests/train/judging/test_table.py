@@ -6,8 +6,12 @@ import numpy
 import pytest
 from PIL import Image
 
+from tests.train.judging.test_likeness import MODEL
 from train.judging.intervals import Interval
-from train.judging.table import Images, ImageTable, Row, table_of
+from train.judging.likeness import Likeness, Likenesses
+from train.judging.prompt_following import Following, PromptFollowing
+from train.judging.rows import ImageTable, Row
+from train.judging.table import Images, table_of
 from train.run_report.judgement_rows import is_judgement, judgement_rows
 from train.run_report.nearest import BITS
 
@@ -99,3 +103,76 @@ def test_the_json_is_what_a_report_shows(table: ImageTable) -> None:
     assert len(columns) == len(rows[0]) == len(rows[3]) and [line[0] for line in rows] == ["base", "1", "2", "3"]
     assert rows[3][4] == f"0.0 of {BITS} bits" and rows[3][6] == "10 of 10, copying"
     assert not is_judgement({**value, "checkpoints": [{}]}) and not is_judgement({"sentence": "x"})
+
+
+NONE = Interval(0.0, -0.1, 0.1)
+
+
+def likeness(step: int, gain: tuple[float, float, float], *, copying: bool = False) -> Likeness:
+    return Likeness(
+        step=step,
+        matching=NONE,
+        matching_to_base=NONE,
+        heldout=NONE,
+        heldout_to_base=Interval(*gain),
+        nearest=NONE,
+        nearest_to_base=NONE,
+        copies=0,
+        copying=copying,
+    )
+
+
+def followed(step: int, change: tuple[float, float, float]) -> Following:
+    return Following(step=step, cosine=0.3, value=NONE, to_base=Interval(*change))
+
+
+UP, MORE, UNCLEAR, DOWN = (0.1, 0.05, 0.15), (0.3, 0.25, 0.35), (0.02, -0.1, 0.1), (-0.1, -0.15, -0.05)
+STYLED = [row(50, (-3.0, -3.2, -2.8), 0.5), row(100, (-3.0, -3.2, -2.8), 0.5), row(150, (-3.0, -3.2, -2.8), 0.5)]
+PLAIN = [row(50, (-0.1, -0.5, 0.3), 0.5), row(100, (-0.1, -0.5, 0.3), 0.5), row(150, (-0.1, -0.5, 0.3), 0.5)]
+CHOICES = {
+    "similarity keeps half": (STYLED, [[UP, MORE, MORE]], None, [100, 150], "step 100 to step 150, good on content, style and similarity"),
+    "both models must": (STYLED, [[UP, MORE, MORE], [MORE, MORE, UP]], None, [100], "step 100, good on content, style and similarity"),
+    "a model that cannot tell": (STYLED, [[UNCLEAR] * 3], None, [50, 100, 150], "good on content and style"),
+    "prompts are lost": (STYLED, [], [UNCLEAR, UP, DOWN], [50, 100], "step 50 to step 100, good on content, style and prompts"),
+    "no style": (PLAIN, [[UP, MORE, MORE]], None, [100, 150], "step 100 to step 150, good on content, style and similarity"),
+    "apart": (
+        STYLED,
+        [[UNCLEAR, UNCLEAR, MORE]],
+        [UP, UP, DOWN],
+        [],
+        "good on all: content at steps 50, 100, 150, style at steps 50, 100, 150, similarity at step 150, prompts at steps 50, 100",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_models_by_path_take_part_in_the_choice(case: str) -> None:
+    rows, gains, changes, good, words = CHOICES[case]
+    steps = [row.step for row in rows]
+    models = [
+        Likenesses(model=MODEL, base={}, among_heldout=0.5, heldout_nearest=None, rows=tuple(map(likeness, steps, one))) for one in gains
+    ]
+    prompts = PromptFollowing(model=MODEL, heldout=tuple(map(followed, steps, changes)), generic=()) if changes else None
+    found = ImageTable(
+        rows=tuple(rows),
+        images=8,
+        base_style=4.0,
+        base_near=22.0,
+        heldout_near=18.0,
+        base_loss=0.9,
+        likenesses=tuple(models),
+        prompts=prompts,
+    )
+    assert found.good() == good and words in found.sentence()
+
+
+def test_a_copy_by_a_model_is_a_copy() -> None:
+    models = Likenesses(
+        model=MODEL,
+        base={},
+        among_heldout=0.5,
+        heldout_nearest=0.5,
+        rows=(likeness(50, MORE), likeness(100, MORE), likeness(150, MORE, copying=True)),
+    )
+    found = ImageTable(rows=tuple(STYLED), images=8, base_style=4.0, base_near=22.0, heldout_near=18.0, base_loss=0.9, likenesses=(models,))
+    assert found.copying() == [150] and found.good() == [50, 100] and "from step 150 on images are copies" in found.sentence()

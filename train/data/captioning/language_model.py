@@ -118,21 +118,21 @@ def open_language_model(path: Path, *, prompt: str | None, max_tokens: int, beam
     """The model, tried on a grey image. Raises Refused with the library's reason."""
     from PIL import Image
 
-    with _quiet():
+    with quiet():
         try:
             model = LanguageModel(path, prompt=prompt, max_tokens=max_tokens, beams=beams, device=device)
         except Exception as error:  # each model's own classes raise what they meet
-            raise Refused(f"{path} cannot be loaded ({_reason(error)}).") from error
+            raise Refused(f"{path} cannot be loaded ({reason(error)}).") from error
         try:
             model(Image.new("RGB", (TRIED, TRIED), (128, 128, 128)))
         except Exception as error:
             hint = "" if prompt else " If it needs a prompt, give --prompt."
-            raise Refused(f"{path} cannot caption an image ({_reason(error)}).{hint}") from error
+            raise Refused(f"{path} cannot caption an image ({reason(error)}).{hint}") from error
     return model
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and advice on its processors."""
     from transformers.utils import logging
 
@@ -145,5 +145,6 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
+    """The first line of a library's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

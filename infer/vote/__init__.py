@@ -1,0 +1,1 @@
+"""Blind votes on a finished grid, and the ranking that they give."""

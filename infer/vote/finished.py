@@ -1,0 +1,111 @@
+"""A finished grid read back from its folder: each cell with its image, its axis values as they are spelt, and its scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from infer.grid.axes import AXES
+from registry.errors import BadFile, Faults, LoomError, NotFound
+from registry.plain_values import from_json
+from registry.printable import one_line
+
+LARGEST = 1 << 29  # bytes of cells.jsonl
+MOST_FAULTS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridCell:
+    """One cell; `values` has each axis as a person spells it, `files` the hashes of its adapters."""
+
+    key: str
+    image: Path | None
+    values: Mapping[str, str]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedGrid:
+    """The cells of a grid in their order; `axes` are those with more than one value."""
+
+    folder: Path
+    cells: tuple[GridCell, ...]
+    axes: tuple[str, ...]
+
+
+def read_grid(folder: Path) -> FinishedGrid:
+    """The grid of a run folder of `loraloom grid`. Raises NotFound, or Faults with the lines of cells.jsonl that are none."""
+    path = folder / "cells.jsonl"
+    if not folder.is_dir():
+        raise NotFound(f"{one_line(folder)}: there is no such folder. Give the folder that `loraloom grid` printed, grids/<name>/<stamp>.")
+    if not path.is_file():
+        raise NotFound(f"{one_line(folder)} is not the folder of a grid: it has no cells.jsonl. Give grids/<name>/<stamp>.")
+    if path.stat().st_size > LARGEST:
+        raise BadFile(path, "too-large", f"has more than {LARGEST:,} bytes.")
+    cells, faults = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            try:
+                cells.append(_cell(from_json(line), folder))
+            except (ValueError, KeyError, TypeError) as error:
+                faults.append(f"line {number}: {_reason(error)}")
+    if faults:
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise Faults(f"{one_line(path)} has lines that are no cells:", [*faults[:MOST_FAULTS], *more])
+    names = dict.fromkeys(name for cell in cells for name in cell.values)
+    varied = tuple(name for name in names if len({cell.values.get(name) for cell in cells}) > 1)
+    return FinishedGrid(folder=folder, cells=tuple(cells), axes=varied)
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else one_line(error)[:200]
+
+
+def _cell(entry: Any, folder: Path) -> GridCell:
+    if not isinstance(entry, dict):
+        raise ValueError("a cell is an object")
+    key, image, axes, scores = entry["key"], entry["image"], entry["axes"], entry["scores"]
+    if not isinstance(key, str) or not 0 < len(key) <= 128:
+        raise ValueError("key is not a text of 1 to 128 characters")
+    if not isinstance(axes, dict) or not isinstance(scores, dict):
+        raise ValueError("axes and scores are objects")
+    return GridCell(
+        key=key,
+        image=None if image is None else _inside(image, folder),
+        values={name: _spelt(name, value) for name, value in axes.items()},
+        scores={name: float(value) for name, value in scores.items() if _is_number(value)},
+        files=_adapters(entry.get("render")),
+    )
+
+
+def _inside(image: Any, folder: Path) -> Path:
+    """The path of an image in the grid's own folder."""
+    inner = PurePosixPath(image) if isinstance(image, str) else None
+    if inner is None or inner.is_absolute() or ".." in inner.parts or not inner.parts or "\0" in str(inner):
+        raise ValueError("image is not a path inside the grid's folder")
+    return folder.joinpath(*inner.parts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _spelt(name: str, value: Any) -> str:
+    """The value of an axis as the grid's labels have it."""
+    value = tuple(value) if isinstance(value, list) else value
+    if name in AXES:
+        try:
+            return str(AXES[name].spell(value))
+        except (LoomError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
+            pass  # a file of another version: its own text
+    return str(value)
+
+
+def _adapters(render: Any) -> tuple[str, ...]:
+    """The hashes of the adapters' files, without their weights."""
+    rows = render.get("adapters") if isinstance(render, dict) else None
+    return tuple(str(row["sha256"]) for row in rows if isinstance(row, dict) and row.get("sha256")) if isinstance(rows, list) else ()

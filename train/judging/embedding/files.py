@@ -1,0 +1,161 @@
+"""Embedding models in one file: TorchScript (as SSCD is distributed) and ONNX.
+
+Such a file does not say how its input is prepared. A preprocessor_config.json beside it, or in the folder above, is followed. Without
+one an image is scaled so that its short side has 288 pixels and normalised by ImageNet's mean and deviation, as SSCD's authors do it
+(Pizzi et al. 2022); it is scaled to a square where the model takes no other shape, to the size that an ONNX input declares, and given as
+it is, 0 to 255, where that input is of bytes.
+"""
+
+# H W the model's size, D numbers of a vector
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Refused
+from train.data.captioning.language_model import PROCESSORS, quiet, reason
+from train.judging.embedding.embedder import Definition, Embedder, hash_of, tried, tried_images
+from train.masks.pixels import Input
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+ENDINGS = (".pt", ".pth", ".torchscript", ".onnx")
+SIDE = 288  # pixels of the short side: SSCD's
+NEED = "needs onnxruntime: pip install 'loraloom[tagger]'"
+Run = Callable[[Any], Any]  # (1, 3, H, W) fp32 -> (1, D)
+
+
+def faults_of_file(place: Path) -> list[str]:
+    """Why the file is no embedding model, as far as that is seen without running it."""
+    if place.suffix.lower() == ".onnx":
+        return [] if find_spec("onnxruntime") else [f"{place}: {NEED}"]
+    try:
+        with zipfile.ZipFile(place) as file:
+            names = file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        names = []
+    if any(name.endswith("/constants.pkl") for name in names):
+        return []
+    what = "weights without a model" if any(name.endswith("/data.pkl") for name in names) else "no TorchScript"
+    return [f"{place}: it holds {what}. Expected a file that torch.jit.save wrote, such as SSCD's."]
+
+
+def open_file(place: Path, *, device: torch.device, side: int | None = None) -> Embedder:
+    """The model, tried on a few images. Raises Refused with the library's reason."""
+    try:
+        name, kind, vector, prepared = (_onnx if place.suffix.lower() == ".onnx" else _torchscript)(place, device, side)
+        width = tried(vector, str(place))
+    except Refused:
+        raise
+    except Exception as error:  # of torch, of onnxruntime, of the model itself
+        raise Refused(f"{place} cannot be run ({reason(error)}).{_hint(place, side)}") from error
+    definition = Definition(
+        path=str(place), kind=kind, name=name, input=prepared, output="the first output", width=width, sha256=hash_of([place])
+    )
+    return Embedder(definition=definition, vector=vector)
+
+
+def _hint(place: Path, side: int | None) -> str:
+    return "" if _processor_folder(place) else f" It was tried at {side or SIDE} pixels; --embed-size PIXELS gives another size."
+
+
+def _torchscript(place: Path, device: torch.device, side: int | None) -> tuple[str, str, Callable[[Image], Any], str]:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is no longer developed; such files exist
+        model = torch.jit.load(str(place), map_location=device).eval()  # type: ignore[no-untyped-call]
+
+    def run(pixels: Any) -> Any:
+        with torch.no_grad():
+            found = model(torch.from_numpy(pixels).to(device))
+        while isinstance(found, (tuple, list)):
+            found = found[0]
+        return found.float().cpu().numpy()
+
+    vector, prepared = _prepared(place, run, side)
+    return str(model.original_name), "torchscript", vector, prepared
+
+
+def _onnx(place: Path, device: torch.device, side: int | None) -> tuple[str, str, Callable[[Image], Any], str]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(str(place), options, providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    shape = [value if isinstance(value, int) else None for value in inputs[0].shape]
+    if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        listed = "; ".join("x".join(map(str, one.shape)) for one in inputs)
+        raise Refused(f"{place} has inputs of shape {listed}. Expected one image, 1 x 3 x h x w or 1 x h x w x 3.")
+    first, are_bytes = shape[1] == 3, "uint8" in inputs[0].type
+
+    def run(pixels: Any) -> Any:
+        return session.run(None, {inputs[0].name: pixels if first else pixels.transpose(0, 2, 3, 1)})[0]
+
+    height, width = shape[2:] if first else shape[1:3]
+    fixed = (width, height) if width and height else None
+    vector, prepared = _prepared(place, run, side, fixed=fixed, are_bytes=are_bytes)
+    return str(session.get_modelmeta().graph_name or place.stem), "onnx", vector, prepared
+
+
+def _processor_folder(place: Path) -> Path | None:
+    return next((folder for folder in (place.parent, place.parent.parent) if (folder / PROCESSORS[0]).is_file()), None)
+
+
+def _prepared(
+    place: Path, run: Run, side: int | None, *, fixed: tuple[int, int] | None = None, are_bytes: bool = False
+) -> tuple[Callable[[Image], Any], str]:
+    """(an image's vector, how the image is prepared)."""
+    folder = None if are_bytes else _processor_folder(place)
+    if folder is not None:
+        return _by_processor(folder, run)
+    short = side or SIDE
+
+    def sized(image: Image, size: tuple[int, int]) -> Any:
+        plain = Input(*size, (0.0, 0.0, 0.0), (1.0 / 255.0,) * 3) if are_bytes else Input(*size)
+        numbers = plain.numbers(image).transpose(2, 0, 1)[None]  # (1, 3, H, W)
+        return _first(run(numbers.round().astype("uint8") if are_bytes else numbers))
+
+    values = "bytes" if are_bytes else "ImageNet mean and deviation"
+    if fixed is not None:
+        return lambda image: sized(image, fixed), f"{fixed[0]} x {fixed[1]} px, {values}"
+    try:
+        sized(tried_images()[0], _short(tried_images()[0], short))
+    except Exception:  # it takes squares alone, or cannot be run at all: then that is seen next
+        return lambda image: sized(image, (short, short)), f"{short} x {short} px, {values}"
+    return lambda image: sized(image, _short(image, short)), f"short side {short} px, {values}"
+
+
+def _by_processor(folder: Path, run: Run) -> tuple[Callable[[Image], Any], str]:
+    from transformers import AutoImageProcessor
+
+    with quiet():
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False, backend="pil")
+    return (
+        lambda image: _first(run(processor(images=image, return_tensors="np")["pixel_values"].astype("float32"))),
+        f"{type(processor).__name__} of {folder / PROCESSORS[0]}",
+    )
+
+
+def _short(image: Image, side: int) -> tuple[int, int]:
+    """(width, height) at which the short side has so many pixels."""
+    scale = side / min(image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    return width, height
+
+
+def _first(found: Any) -> Any:
+    """(D,) of (1, D), (D,) or (1, D, 1, 1)."""
+    import numpy
+
+    shape: Sequence[int] = numpy.shape(found)
+    kept = [length for length in shape if length != 1]
+    return numpy.asarray(found, dtype=numpy.float64).reshape(kept)
