@@ -53,8 +53,8 @@ def _captions(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[O
     """Images that other captions fit better than their own, beyond chance, while captions help on the whole; the clearest first.
 
     Those that were suspected are judged, each by its interval over points, which holds for all of them at once, and by its size (swapped
-    captions on ink: 25 and 33 % of the loss; clean ones on blob, whose captions differ little: 5 %). None where own captions are worse for
-    many: then the captions of the set do not belong to its images.
+    captions on ink: 22 and 30 % of the base's loss; clean ones on blob, whose captions differ little: 5 %). None where own captions are
+    worse for many: then the captions of the set do not belong to its images.
     """
     found = []
     for row in rows[1:]:
