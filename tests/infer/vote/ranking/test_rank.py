@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infer.vote.finished import read_grid
-from infer.vote.rank import Ranking, rank_grids
+from infer.vote.ranking.rank import Ranking, rank_grids
 from infer.vote.returned import FORMAT, image_id
 from infer.vote.votes import NAME, Vote
 from loraloom.cli import main
