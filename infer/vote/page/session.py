@@ -81,6 +81,7 @@ class Session:
         self._voters: dict[str, _Voter] = {}
         self._issued: dict[str, str] = {}  # id of a pair -> its voter
         self._lock = threading.RLock()
+        self._worth_at: tuple[int, str] | None = None  # votes, and what was said then
         self._before = outcomes(self.comparison, [(number, vote) for number, file in enumerate(self.files) for vote in file.votes()])[0]
         for one in first_of_each(self._before):
             self._tallies.add(Trial(one.block, one.left, one.right), one.vote.choice)
@@ -243,5 +244,7 @@ class Session:
     def _worth(self) -> str:
         """How many votes are still worth it, without a name."""
         ballots = [(number, vote) for number, file in enumerate(self.files) for vote in file.votes()]
-        found = outcomes(self.comparison, ballots)[0]
-        return worth(rank_outcomes(self.comparison, first_of_each(found)), blind=True)
+        if self._worth_at is None or len(ballots) > self._worth_at[0] * 1.05:  # of many votes a few change nothing
+            found = first_of_each(outcomes(self.comparison, ballots)[0])
+            self._worth_at = len(ballots), worth(rank_outcomes(self.comparison, found), blind=True)
+        return self._worth_at[1]
