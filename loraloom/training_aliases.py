@@ -24,6 +24,7 @@ from loraloom.training_values import (
     init_weights,
     kept,
     min_snr,
+    new_token,
     noise,
     noising_strength,
     prompts,
@@ -94,6 +95,15 @@ ROWS = (  # names, and what they are here
     ("loraplus_lr_ratio loraplus_unet_lr_ratio", same("optim.loraplus_lr_ratio", note="LoRA+; of the text encoders too")),
     ("loraplus_text_encoder_lr_ratio", missing("optim.loraplus_lr_ratio is that of the text encoders too; optim.text_lr is their rate")),
     ("init_lora_weights", init_weights),
+    ("token_string placeholder_token token_abstraction embedding.placeholder", new_token),
+    (
+        "init_word initializer_token initializer_concept embedding.initial_embedding_text num_vectors_per_token num_vectors"
+        " num_new_tokens_per_abstraction embedding.token_count train_text_encoder_ti additional_embeddings",
+        missing("tokens.add=[{token: WORD, vectors: 2, init: TEXT}] trains vectors of new tokens, with lora.kind=none alone"),
+    ),
+    ("train_text_encoder_ti_frac", same("tokens.share", note="a share of the steps")),
+    ("embedding_learning_rate", same("optim.token_lr", note="beside tokens.add; with lora.kind=none optim.lr")),
+    ("preserve_embedding_norm", switch(on=Answer(("tokens.keep_norm=true",), "the default"), off=Answer(("tokens.keep_norm=false",)))),
     ("text_encoder_layer_skip skip_layer", same("clip_skip")),
     # the base
     ("pretrained_model_name_or_path base_model_name model_name_or_path pretrained_model", same("base")),

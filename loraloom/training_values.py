@@ -67,6 +67,11 @@ def text_lr(value: str, _given: Given) -> Answer:
     )
 
 
+def new_token(value: str, _given: Given) -> Answer:
+    """The token of a textual inversion."""
+    return Answer((f"tokens.add=[{{token: {value or 'WORD'}}}]",), "with vectors and init beside token; lora.kind=none trains it alone")
+
+
 def init_weights(value: str, _given: Given) -> Answer:
     """peft's init_lora_weights."""
     if value.lower() in ("true", "gaussian", "kaiming", "default"):

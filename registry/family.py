@@ -43,6 +43,7 @@ from registry.family_protocols import (
     EncodeNegatives,
     EncodePrompts,
     EncodeUnconditional,
+    EncodeWeighted,
     Guide,
     Load,
     LoadControl,
@@ -131,6 +132,7 @@ class Family:
     encode_prompts: EncodePrompts
     encode_unconditional: EncodeUnconditional
     encode_negatives: EncodeNegatives | None = None  # None: as prompts. Callers use `negatives`
+    encode_weighted: EncodeWeighted | None = None  # None: its prompts have no weights
     count_tokens: CountTokens
     encode_images: EncodeImages
     decode: Decode

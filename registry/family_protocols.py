@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from registry.architectures.text.weighted import WeightedText
+
 
 class Load(Protocol):
     def __call__(
@@ -39,6 +41,15 @@ class EncodePrompts(Protocol):
         """Batch-first states (B, T, D) of the prompts, and what else they give. Raises Refused for a `clip_skip` that has no meaning here.
 
         Negative prompts are encoded by `Family.negatives`.
+        """
+        ...
+
+
+class EncodeWeighted(Protocol):
+    def __call__(self, parts: Parts, texts: Sequence[WeightedText], *, dialect: str, clip_skip: int | None = None) -> Conditioning:
+        """The Conditioning (B, N T, D) of the weighted texts that one prompt has by step, in as many chunks as the longest needs.
+
+        `dialect` is a name of registry.architectures.text.weighted.EMPHASIS. Raises Refused beyond its most chunks.
         """
         ...
 

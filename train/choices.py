@@ -23,7 +23,7 @@ from train.objective.targets import ObjectiveFunctions
 from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
 from train.optim import OPTIMIZERS, Groups
-from train.optim_state import has_evaluation_weights
+from train.optim_state import estimates_rate, has_evaluation_weights
 from train.optim_trial import Trial, try_steps
 from train.schedule import SCHEDULES
 
@@ -34,6 +34,7 @@ NOISE = "noise="  # begins the keys of what changes the noise
 OBJECTIVE: Mapping[str, OptionTable[Any]] = {"timesteps": TIMESTEPS, "weighting": WEIGHTINGS, "loss": LOSSES, "noise": NOISES}
 TABLES: Mapping[str, OptionTable[Any]] = {**OBJECTIVE, "name": OBJECTIVES, "contrast": CONTRASTS}  # all that have objective.params
 WRONG = "These options do not fit:"
+TOKEN_LR = 5e-4  # of textual inversion, in diffusers' examples
 LARGEST_TRIED = 64  # rank of the weights on which an optimizer is tried
 
 
@@ -183,7 +184,8 @@ def try_optimizer(config: TrainConfig) -> Trial:
     Raises Refused for what its constructor, its step or its state refuses, so that this is known before a model is loaded.
     """
     optim, choice = config.optim, choose_optimizer(config.optim)
-    rates = group_rates(optim, 2 if config.lora.text_encoder else 1)
+    rates = group_rates(optim, 2 if config.lora.text_encoder else 1) if config.lora.kind != "none" else []
+    rates += [token_rate(config)] if config.tokens.add else []
     return try_steps(
         lambda groups: build_optimizer(choice, groups, optim.lr),
         rank=min(config.lora.rank, LARGEST_TRIED),
@@ -203,3 +205,12 @@ def group_rates(optim: OptimConfig, modules: int) -> list[float]:
 def text_rate(optim: OptimConfig) -> float:
     """The factor on the learning rate for text encoders."""
     return (optim.text_lr or optim.lr) / optim.lr
+
+
+def token_rate(config: TrainConfig) -> float:
+    """The factor on the learning rate for the vectors of new tokens; of vectors alone optim.lr is the rate."""
+    optim = config.optim
+    if config.lora.kind == "none":
+        return 1.0
+    usual = optim.lr if estimates_rate(optim.name) else TOKEN_LR
+    return (optim.token_lr or usual) / optim.lr

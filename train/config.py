@@ -30,6 +30,7 @@ from train.settings.optim import OptimConfig, OptimParams
 from train.settings.preview import PreviewConfig
 from train.settings.rules import LARGEST, Rule, counts, texts
 from train.settings.schedule import ScheduleConfig, ScheduleParams
+from train.settings.tokens import TokensConfig, token_rules
 
 __all__ = [
     "AdapterConfig",
@@ -45,6 +46,7 @@ __all__ = [
     "PreviewConfig",
     "ScheduleConfig",
     "ScheduleParams",
+    "TokensConfig",
     "TrainConfig",
     "changed",
     "dotted_names",
@@ -108,6 +110,7 @@ class TrainConfig:
     )
     seed: int = setting(0, "seed of the LoRA's initial weights, the order of images and all noise")
     lora: LoraConfig = field(default_factory=LoraConfig)
+    tokens: TokensConfig = field(default_factory=TokensConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -138,6 +141,7 @@ class TrainConfig:
             group = getattr(self, item.name)
             if is_dataclass(group):
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
+        yield from token_rules(self)
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
         kind, ratio = self.lora.kind, self.optim.loraplus_lr_ratio

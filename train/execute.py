@@ -22,8 +22,8 @@ from train.loop.prepare import prepare
 from train.loop.saved_state import restore
 from train.loop.trackers import open_trackers
 from train.output import export, folder
+from train.output.embeddings import write_weights
 from train.output.finish import finish
-from train.output.header import write_adapter
 from train.output.inputs import inputs_of, record_resume, started_now
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
@@ -125,7 +125,7 @@ def _execute(
                     probe=work.probe,
                     previews=work.previews,
                     trackers=trackers,
-                    write_adapter=lambda path, step: write_adapter(work, path, step),
+                    write_adapter=lambda path, step: write_weights(work, path, step),
                     history=history,
                     report=report,
                     out=out,

@@ -156,6 +156,10 @@ def file_ranks(family: Family, parts: Parts, config: TrainConfig, targets: str |
 
 def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, targets: str | Sequence[str]) -> dict[str, Weights]:
     """Add the adapter to every module: to the denoiser by `targets`, to text encoders by their own. Gives the weights by component."""
+    if not kind_of(config.lora).layers:
+        for module in modules.values():
+            module.requires_grad_(False)
+        return {}
     found = {}
     for component, module in modules.items():
         own = targets if component == family.denoiser else encoder_targets(family, component, module, clip_skip=config.clip_skip)

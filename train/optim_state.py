@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHANGEABLE = ("weight_decay", "rate")  # options of a group that a resume may change; `lr` is set anew in each step
+OWN_RATE = ("prodigy", "dadapt")  # these estimate the rate: optim.lr is a factor on it
 KERNELS = ("fused", "foreach", "capturable")  # options of a group that suit the device it was built for
+
+
+def estimates_rate(name: str) -> bool:
+    """Whether an optimizer of this name estimates its learning rate."""
+    return any(word in name.rpartition(".")[2].lower() for word in OWN_RATE)
 
 
 def set_rate(optimizer: Any, rate: float) -> None:

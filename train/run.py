@@ -35,6 +35,7 @@ FIXED = (
     "prompt_chunks",
     "lora.",
     "adapter.",
+    "tokens.",
     "optim.name",
     "optim.betas",
     "optim.params.",

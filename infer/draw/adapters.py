@@ -47,16 +47,22 @@ def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
     set_weights(parts, {})
 
 
-def set_weights(parts: Parts, weights: Mapping[str, float]) -> None:
-    """Use exactly these adapters at these weights from now on; {} is the base alone, bit-equal to the untouched model."""
+def set_weights(parts: Parts, weights: Mapping[str, float], *, text_weights: Mapping[str, float] | None = None) -> None:
+    """Use exactly these adapters at these weights from now on; {} is the base alone, bit-equal to the untouched model.
+
+    `text_weights`: those on the text encoders, of the adapters that have another weight there.
+    """
     known = _names(parts)
     for name in weights:
         if name not in known:
             raise UnknownName(f"No adapter named {name!r} is attached. {suggest(name, known)}")
     if parts.changes is not None:
-        parts.changes.set_weights({name: weight for name, weight in weights.items() if name in parts.changes.names})
+        here = parts.changes.names
+        in_text = {name: weight for name, weight in (text_weights or {}).items() if name in here}
+        parts.changes.set_weights({name: weight for name, weight in weights.items() if name in here}, text_weights=in_text)
     for module in (parts.denoiser, *parts.text_encoders.values()):
-        mine = {name: weight for name, weight in weights.items() if name in _configs(module) and weight != 0.0}
+        own = weights if module is parts.denoiser else {**weights, **(text_weights or {})}
+        mine = {name: weight for name, weight in own.items() if name in _configs(module) and weight != 0.0}
         for layer in _adapter_layers(module):
             layer.set_adapter(list(mine), inference_mode=True)
             for name, weight in mine.items():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import ControlCall, Steering, encode_hints, steered
 from infer.draw.start import InpaintBackground, Start, check_strength, first_step, start_latents
+from infer.prompt.conditionings import PromptSchedule
 from registry.errors import JobFailed, Refused
 from registry.family import Family
 from registry.parts import Conditioning, Parts, collate
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 class Job:
     """One image to draw: everything the loop needs beside the model. Conditionings are of batch 1."""
 
-    conditional: Conditioning
-    unconditional: Conditioning | None  # used where the family's rule calls for a pass without the prompt (above a scale of 1, as a rule)
+    conditional: Conditioning | PromptSchedule
+    unconditional: Conditioning | PromptSchedule | None  # used where the family's rule calls for a pass without the prompt
     guidance: float
     steps: int
     scheduler: Any  # a fresh one of infer.draw.samplers.build_scheduler: it keeps this image's state
@@ -58,8 +59,8 @@ class _Walk:
 
     index: int
     job: Job
-    conditional: Conditioning
-    unconditional: Conditioning | None
+    conditional: PromptSchedule
+    unconditional: PromptSchedule | None
     generator: torch.Generator
     timesteps: Tensor  # the scheduler's own, from where this image starts
     latents: Tensor
@@ -151,10 +152,10 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
     latents, background = _first_latents(family, parts, job, timesteps, generator)
     complete = partial(family.complete, parts, height=job.height, width=job.width, guidance=job.guidance)
-    conditional = complete(job.conditional)
-    unconditional = job.unconditional
-    if unconditional is not None:
-        unconditional = complete(unconditional) if family.guided(parts, job.guidance, negative=True) else None
+    conditional = _schedule(job.conditional).each(complete)
+    unconditional = None
+    if job.unconditional is not None and family.guided(parts, job.guidance, negative=True):
+        unconditional = _schedule(job.unconditional).each(complete)
     return _Walk(
         index=index,
         job=job,
@@ -166,8 +167,17 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         background=background,
         step_options=_step_options(job.scheduler, generator),
         hints=hints,
-        kind=(job.height, job.width, *((key, value.shape[1:], value.dtype) for key, value in sorted(conditional.items()))),
+        kind=(job.height, job.width, *_shapes(conditional.at(0)[0][0])),
     )
+
+
+def _schedule(given: Conditioning | PromptSchedule) -> PromptSchedule:
+    return given if isinstance(given, PromptSchedule) else PromptSchedule.constant(given)
+
+
+def _shapes(conditioning: Conditioning) -> tuple[Any, ...]:
+    """What rows of one forward have in common."""
+    return tuple((key, value.shape[1:], value.dtype) for key, value in sorted(conditioning.items()))
 
 
 def set_timesteps(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
@@ -202,30 +212,28 @@ def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key in accepted}
 
 
-def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
-    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones."""
-    import torch
+@dataclass(kw_only=True)
+class _Row:
+    """One row of a forward: an image's latents with one of its conditionings."""
 
+    walk: _Walk
+    conditioning: Conditioning
+    weight: float | None  # of a prompt; None: the unconditional row
+
+
+def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
+    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones.
+
+    Rows of other shapes (prompts in another number of chunks) need a call of their own.
+    """
     guided = [walk for walk in active if walk.unconditional is not None]
-    times = [walk.timesteps[walk.at] for walk in active]
-    inputs = [_scaled(walk, time) for walk, time in zip(active, times, strict=True)]
-    by_walk = dict(zip((walk.index for walk in active), zip(inputs, times, strict=True), strict=True))
-    rows = [*(by_walk[walk.index] for walk in guided), *zip(inputs, times, strict=True)]
-    noisy = torch.cat([latents for latents, _time in rows])
-    timesteps = torch.tensor([float(time) for _latents, time in rows], dtype=torch.float32, device=parts.device)
-    conditioning = collate(
-        [*(walk.unconditional for walk in guided if walk.unconditional is not None), *(walk.conditional for walk in active)]
-    )
-    control, calls = steered(family, parts, noisy, timesteps, conditioning, _control_calls(active, guided))
-    predicted = family.predict(parts, noisy, timesteps, conditioning, **({} if control is None else {"control": control}))
-    counter.control_calls += calls
-    counter.forwards += 1
-    counter.rows += len(rows)
-    without = {walk.index: predicted[row : row + 1] for row, walk in enumerate(guided)}
-    for row, (walk, time) in enumerate(zip(active, times, strict=True)):
-        guess = predicted[len(guided) + row : len(guided) + row + 1]
-        if walk.index in without:
-            guess = family.guide(guess, without[walk.index], walk.job.guidance)
+    rows = [_Row(walk=walk, conditioning=walk.unconditional.at(walk.at)[0][0], weight=None) for walk in guided if walk.unconditional]
+    rows += [_Row(walk=walk, conditioning=one, weight=weight) for walk in active for one, weight in walk.conditional.at(walk.at)]
+    predicted = _predicted(family, parts, rows, counter)
+    for walk in active:
+        time = walk.timesteps[walk.at]
+        own = [(row.weight, guess) for row, guess in zip(rows, predicted, strict=True) if row.walk is walk]
+        guess = _guess(family, walk, own)
         walk.latents = walk.job.scheduler.step(guess, time, walk.latents, return_dict=False, **walk.step_options)[0]
         walk.at += 1
         if walk.background is not None:
@@ -233,14 +241,56 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
             walk.latents = walk.background.blend(walk.latents, walk.job.scheduler, coming)
 
 
-def _control_calls(active: Sequence[_Walk], guided: Sequence[_Walk]) -> list[ControlCall]:
-    """The ControlNets active at this step, with the unconditional and the conditional row of their image."""
+def _guess(family: Family, walk: _Walk, own: Sequence[tuple[float | None, Tensor]]) -> Tensor:
+    """The guided prediction of an image: u + g sum w (c - u) over its prompts (composable diffusion, Liu et al. 2022, eq. 11)."""
+    without = next((guess for weight, guess in own if weight is None), None)
+    prompts = [(weight, guess) for weight, guess in own if weight is not None]
+    if walk.conditional.is_one:
+        guess = prompts[0][1]
+        return guess if without is None else family.guide(guess, without, walk.job.guidance)
+    if without is None:  # one prompt whose weight scales nothing
+        return prompts[0][1]
+    guess = without
+    for weight, one in prompts:
+        guess = guess + (one - without) * (weight * walk.job.guidance)
+    return guess
+
+
+def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Counter) -> list[Tensor]:
+    """The prediction (1, C, H, W) of each row, rows of one shape in one forward."""
+    inputs = {walk.index: _scaled(walk, walk.timesteps[walk.at]) for walk in {row.walk.index: row.walk for row in rows}.values()}
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(_shapes(row.conditioning), []).append(place)
+    found: dict[int, Tensor] = {}
+    for places in groups.values():
+        guesses = _forward(family, parts, [rows[place] for place in places], inputs, counter)
+        found |= {place: guesses[number : number + 1] for number, place in enumerate(places)}
+    return [found[place] for place in range(len(rows))]
+
+
+def _forward(family: Family, parts: Parts, rows: Sequence[_Row], inputs: dict[int, Tensor], counter: Counter) -> Tensor:
+    import torch
+
+    noisy = torch.cat([inputs[row.walk.index] for row in rows])
+    times = [float(row.walk.timesteps[row.walk.at]) for row in rows]
+    timesteps = torch.tensor(times, dtype=torch.float32, device=parts.device)
+    conditioning = collate([row.conditioning for row in rows])
+    control, calls = steered(family, parts, noisy, timesteps, conditioning, _control_calls(rows))
+    counter.control_calls += calls
+    counter.forwards += 1
+    counter.rows += len(rows)
+    return family.predict(parts, noisy, timesteps, conditioning, **({} if control is None else {"control": control}))
+
+
+def _control_calls(rows: Sequence[_Row]) -> list[ControlCall]:
+    """The ControlNets active at this step, with the rows of their image: the unconditional one first."""
     calls: list[ControlCall] = []
-    for row, walk in enumerate(active):
-        unconditional = tuple(index for index, other in enumerate(guided) if other is walk)
+    for walk in {row.walk.index: row.walk for row in rows}.values():
+        own = tuple(place for place, row in enumerate(rows) if row.walk is walk)
         for turn, (steering, hint) in enumerate(zip(walk.job.steerings, walk.hints, strict=True)):
             if steering.is_active(walk.at, len(walk.timesteps)):
-                calls.append(ControlCall(turn, steering, hint, (*unconditional, len(guided) + row)))
+                calls.append(ControlCall(turn, steering, hint, own))
     return calls
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infer.draw.control import Steering
-from infer.draw.denoise import Counter, Job, denoise, to_image
+from infer.draw.denoise import Counter as Work
+from infer.draw.denoise import Job, denoise, to_image
 from infer.draw.render import Render
 from infer.draw.samplers import build_scheduler
 from infer.draw.start import Start
+from infer.prompt.conditionings import PromptSchedule, Timeline
+from infer.prompt.dialect import A1111, PLAIN, pieces_of, read_prompt
+from infer.prompt.schedule import Timed
 from registry.architectures.text.clip_chunks import chunks_needed
+from registry.architectures.text.weighted import WeightedText
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 
@@ -48,6 +54,37 @@ class Prompts:
             lambda: self._family.encode_prompts(parts, [self._checked(parts, text)], clip_skip=clip_skip),
         )
 
+    def schedule(self, render: Render, *, calls: int) -> PromptSchedule:
+        """The prompt of a Render in its dialect; `calls` are the steps that A1111 counts in schedules."""
+        if render.prompt_dialect == PLAIN:
+            return PromptSchedule.constant(self.conditioning(render.prompt, clip_skip=render.clip_skip, chunks=render.prompt_chunks))
+        return self._in_dialect(render.prompt, render, calls)
+
+    def negative_schedule(self, render: Render, *, calls: int) -> PromptSchedule:
+        """The negative prompt of a Render in its dialect, or that of none at all. In a dialect clip skip is for both prompts."""
+        if render.prompt_dialect == PLAIN:
+            return PromptSchedule.constant(self.negative(render.negative, chunks=render.prompt_chunks))
+        if not render.negative and render.prompt_dialect in A1111:
+            nothing = self.negative(None)
+            if not any(value.any() for value in nothing.values()):  # zeros: A1111 has them of an empty prompt too
+                return PromptSchedule.constant(nothing)
+        return self._in_dialect(render.negative or "", render, calls, negative=True)
+
+    def _in_dialect(self, text: str, render: Render, calls: int, *, negative: bool = False) -> PromptSchedule:
+        read = read_prompt(text, render.prompt_dialect, steps=calls, negative=negative)
+        return PromptSchedule([Timeline(one.weight, one.texts, self._weighted(one.texts, render)) for one in read])
+
+    def _weighted(self, timed: Sequence[Timed], render: Render) -> list[Conditioning]:
+        """The conditioning of each text, distinct ones encoded once and together."""
+        encode, dialect = self._family.encode_weighted, render.prompt_dialect
+        assert encode is not None, "the resolver refuses a dialect for such a family"
+        counts = Counter(one.text for one in timed)
+        texts = [WeightedText(pieces_of(text, dialect), count) for text, count in counts.items()]
+        key = weighted_key(timed, render)
+        found = self._once(key, lambda: encode(self._parts, texts, dialect=dialect, clip_skip=render.clip_skip))
+        rows = {text: {name: value[row : row + 1] for name, value in found.items()} for row, text in enumerate(counts)}
+        return [rows[one.text] for one in timed]
+
     def negative(self, text: str | None, *, chunks: int = 1) -> Conditioning:
         """The conditioning (1, T, D) of a negative prompt, or of none at all (None)."""
         parts, key = replace(self._parts, prompt_chunks=chunks), negative_key(self._family, text, chunks)
@@ -75,6 +112,11 @@ def prompt_key(text: str, clip_skip: int | None, chunks: int) -> Hashable:
     return (text, clip_skip, chunks)
 
 
+def weighted_key(timed: Sequence[Timed], render: Render) -> Hashable:
+    """The cache key of the conditioning of the texts that a prompt has by step, in a dialect."""
+    return (tuple(sorted(Counter(one.text for one in timed).items())), render.clip_skip, render.prompt_dialect)
+
+
 def negative_key(family: Family, text: str | None, chunks: int) -> Hashable:
     """The cache key of a negative prompt's conditioning: that of a prompt of that text, unless the family encodes negatives differently."""
     return (text, None, chunks) if family.encode_negatives is None else (text, None, chunks, "negative")
@@ -98,19 +140,21 @@ def draw_latents(
     *,
     start: Start | None = None,
     steerings: Sequence[Steering] = (),
-    counter: Counter | None = None,
+    counter: Work | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The latents (1, C, H, W) of a resolved Render with the adapters that are set; guided by the family's rule."""
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
+    scheduler = build_scheduler(parts, render.sampler)
+    calls = render.steps * int(getattr(scheduler, "order", 1))  # A1111 counts two for samplers of second order
     job = Job(
-        conditional=prompts.conditioning(render.prompt, clip_skip=render.clip_skip, chunks=render.prompt_chunks),
-        unconditional=prompts.negative(render.negative, chunks=render.prompt_chunks) if guided else None,
+        conditional=prompts.schedule(render, calls=calls),
+        unconditional=prompts.negative_schedule(render, calls=calls) if guided else None,
         guidance=render.guidance,
         steps=render.steps,
-        scheduler=build_scheduler(parts, render.sampler),
+        scheduler=scheduler,
         seed=render.seed,
         height=render.height,
         width=render.width,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
@@ -12,17 +13,34 @@ from registry.references import parse_adapters
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """An adapter as it was named, its weight, and the sha256 of its file once it was found."""
+    """An adapter as it was named, its weight, and the sha256 of its file once it was found.
+
+    `text_weight` is the weight of its part for the text encoders; None: the same.
+    """
 
     reference: str
     weight: float = 1.0
     sha256: str | None = None
+    text_weight: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same image another key
+        if self.text_weight is not None:
+            apart = float(self.text_weight) + 0.0
+            object.__setattr__(self, "text_weight", None if apart == self.weight else apart)
 
     def __str__(self) -> str:
-        return self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
+        weighted = self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
+        return weighted if self.text_weight is None else f"{weighted} (text {number(self.text_weight)})"
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes anything: at a weight of 0 there is the base alone."""
+        return self.weight != 0.0 or self.text_weight not in (None, 0.0)
+
+    def pinned(self) -> list[Any]:
+        """What the pixels depend on."""
+        return [self.sha256, self.weight, *([] if self.text_weight is None else [self.text_weight])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +106,20 @@ def read_adapters(value: object) -> tuple[Adapter, ...]:
         return (value,)
     if isinstance(value, str):
         return tuple(Adapter(reference=one.reference, weight=one.weight) for one in parse_adapters(value))
+    if isinstance(value, Mapping):
+        return (_adapter_of(value),)
     if isinstance(value, Sequence):
         return tuple(found for one in value for found in read_adapters(one))
     raise Refused(f'adapters={value!r} is not a reference. Expected "ink", "ink:0.6+hat:0.4", a list of these, or none.')
+
+
+def _adapter_of(value: Mapping[Any, Any]) -> Adapter:
+    """The adapter of {adapter: ink, weight: 0.8, text_weight: 0.5}."""
+    weights = [value.get("weight", 1.0), value.get("text_weight")]
+    numbers = all(one is None or (isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one)) for one in weights)
+    if set(value) - {"adapter", "weight", "text_weight"} or not isinstance(value.get("adapter"), str) or not numbers or weights[0] is None:
+        raise Refused(f"{dict(value)} is no adapter. Expected {{adapter: NAME, weight: 0.8, text_weight: 0.5}}, or NAME:0.8.")
+    return Adapter(reference=value["adapter"], weight=weights[0], text_weight=weights[1])
 
 
 def read_embeddings(value: object) -> tuple[Embedding, ...]:

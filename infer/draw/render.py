@@ -21,8 +21,22 @@ from infer.draw.files import (
     spell_controls,
     spell_embeddings,
 )
+from infer.draw.samplers import sampler_name, sampler_names
 from infer.draw.setting import UNPINNED, FieldAxis, Setting, pin_always, settings_of
-from infer.draw.values import Fit, Precision, adapter_texts, member_name, names, prompts, read_size, sizes, spell_or_own, spell_size
+from infer.draw.values import (
+    Fit,
+    Precision,
+    PromptDialect,
+    adapter_texts,
+    dialects,
+    member_name,
+    names,
+    prompts,
+    read_size,
+    sizes,
+    spell_or_own,
+    spell_size,
+)
 from registry.architectures.text.clip_chunks import MOST
 from registry.formats import image_file
 from registry.typed_values import is_of
@@ -57,7 +71,8 @@ def _pin_fit(render: "Render", fit: str | None) -> Any:
 class Render:
     """All that one image needs. `None` is diffusers' default; `infer.draw.resolve` puts the value in its place.
 
-    `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2), for the prompt alone.
+    `clip_skip` counts as diffusers does: 1 leaves out the last layer of the text encoder (A1111 calls that 2), for the prompt alone, and
+    for both prompts in a dialect that is not plain.
     `init` is redrawn by `strength` where `mask` is white; `paste` puts its own pixels back where it is black.
     """
 
@@ -86,14 +101,14 @@ class Render:
     adapters: Annotated[
         tuple[Adapter, ...],
         Setting(
-            help='adapters of every cell: ink, "ink:0.6+hat:0.4", a list of these, none',
+            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight}, a list of these, none',
             type=Any,
             default=None,
             read=read_adapters,
             file="adapter",
             show=spell_adapters,
             load=_load_each(Adapter),
-            pin=lambda render, _: [[one.sha256, one.weight] for one in render.active],
+            pin=lambda render, _: [one.pinned() for one in render.active],
             axis=FieldAxis(
                 name="adapter",
                 help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)',
@@ -159,10 +174,11 @@ class Render:
     sampler: Annotated[
         str | None,
         Setting(
-            help="the sampler (default: the base's own)",
+            help="the sampler, by its name or as A1111 spells it (default: the base's own)",
             choice=True,
+            read=lambda label: None if label is None else sampler_name(label),
             pin=pin_always,
-            axis=FieldAxis(help="samplers by name; null is the base's own", spell=spell_or_own),
+            axis=FieldAxis(help="samplers by name or as A1111 has them; null is the base's own", read=sampler_names, spell=spell_or_own),
         ),
     ] = None
     guidance: Annotated[
@@ -198,12 +214,21 @@ class Render:
         Setting(
             help="layers of the text encoder left out at its end for the prompt, not the negative one, as in diffusers; 1 is A1111's 2",
             read=lambda skip: skip or None,
-            infotext="Prompt clip skip",  # A1111's "Clip skip" is for both prompts: its readers would draw another image
-            infotext_value=lambda skip: skip or None,
             pin=lambda _, skip: skip or None,  # 0 leaves nothing out
             axis=FieldAxis(name="clipskip", help="layers of the text encoder left out for the prompt: 0 is none, 1 is A1111's 2"),
         ),
     ] = None
+    prompt_dialect: Annotated[
+        str,
+        Setting(
+            help="the grammar of prompts: plain (as diffusers, letter by letter), a1111, a1111_no_norm, comfy",
+            type=PromptDialect,
+            default=PromptDialect.plain,
+            read=member_name,
+            show=lambda dialect: None if dialect == "plain" else dialect,
+            axis=FieldAxis(name="dialect", help="grammars of prompts: plain, a1111, a1111_no_norm, comfy", read=dialects, spell=str),
+        ),
+    ] = "plain"
     prompt_chunks: Annotated[
         int,
         Setting(
@@ -374,7 +399,7 @@ class Render:
     @property
     def active(self) -> tuple[Adapter, ...]:
         """The adapters that change the image, in the order of their contents: a weight of 0 is the base alone."""
-        return tuple(sorted((one for one in self.every_adapter if one.weight != 0.0), key=lambda one: (one.sha256 or "", one.reference)))
+        return tuple(sorted((one for one in self.every_adapter if one.acts), key=lambda one: (one.sha256 or "", one.reference)))
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""

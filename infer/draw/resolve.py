@@ -17,8 +17,10 @@ from infer.draw.files import Adapter, ControlNet, Embedding
 from infer.draw.input_images import InputImages
 from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
-from infer.draw.prompt_marks import network_fault
+from infer.draw.named_adapters import with_networks
 from infer.draw.render import SETTINGS, Render
+from infer.prompt.dialect import A1111, dialect_faults
+from infer.prompt.marks import network_fault
 from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
@@ -106,6 +108,7 @@ class Resolver:
     def resolve(self, render: Render) -> Render:
         """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
         faults: list[str] = []
+        render = _gathered(faults, lambda: with_networks(render)) or render
         base = _gathered(faults, lambda: self.base(render))
         render = replace(
             render,
@@ -365,8 +368,11 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
-    for name, text in (("prompt", render.prompt), ("negative", render.negative or "")):
-        if fault := network_fault(name, text):
+    texts = {"prompt": render.prompt, "negative": render.negative or ""}
+    steps, chunks = render.steps or 1, render.prompt_chunks
+    faults += dialect_faults(base.family, render.prompt_dialect, texts, steps=steps, guided=bool(render.guided), chunks=chunks)
+    for name, text in texts.items():
+        if (render.prompt_dialect not in A1111 or name == "negative") and (fault := network_fault(name, text)):
             faults.append(fault)
         if "\0" in text or not _is_unicode(text):
             faults.append(f"{name} {text!r} holds bytes that are no text. Expected UTF-8 without NUL.")

@@ -9,11 +9,12 @@ diffusers takes and steps wrongly; none of them is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from infer.draw.noise_schedule import base_settings, schedule_fault, schedule_version
+from infer.draw.values import texts
 from registry.errors import Refused
 from registry.names import Table
 from registry.options import Meaning, Option, option_faults, read_options
@@ -193,6 +194,35 @@ SAMPLERS["tcd"] = Sampler(
     settings={"clip_sample": False, "set_alpha_to_one": True, "thresholding": False},
     note="for TCD-distilled models",
 )
+
+
+# A1111's own schedules (from version 1.9 on), where they are not uniform
+AUTOMATIC = {"DPM++ 2M": "Karras", "DPM2": "Karras", "DPM2 a": "Karras", "DPM++ 2M SDE": "Exponential", "DPM++ 3M SDE": "Exponential"}
+
+
+def sampler_name(label: str) -> str:
+    """The name of a sampler that is given as A1111 spells it, "DPM++ 2M Karras" or "Euler a"; any other text unchanged.
+
+    Without a schedule it has the one that A1111 calls automatic. Raises Refused where that one is not here.
+    """
+    spelt = " ".join(label.split()).lower()
+    for name, one in SAMPLERS.items():
+        labels = {f"{one.title} {one.schedule}"}
+        if one.schedule in (AUTOMATIC.get(one.title, "Uniform"), "Automatic"):
+            labels |= {one.title, f"{one.title} Automatic"}
+        if spelt in {each.lower() for each in labels} and label not in SAMPLERS:
+            return name
+    titles = {title.lower(): title for title in AUTOMATIC}
+    if spelt in titles:
+        title = titles[spelt]
+        others = ", ".join(name for name, one in SAMPLERS.items() if one.title == title)
+        raise Refused(f"{title} has the schedule {AUTOMATIC[title]} in A1111, which is not here. Expected one of: {others}.")
+    return label
+
+
+def sampler_names(value: object) -> Sequence[str | None]:
+    """The sampler of a name or of A1111's label; null is the base's own."""
+    return [None if text is None else sampler_name(text) for text in texts(value)]
 
 
 DISTILLED = frozenset({"lcm", "tcd"})  # their steps are a choice among those of the distillation

@@ -78,7 +78,7 @@ class Session:
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.note(warning)
-        self._active_adapters: dict[str, float] | None = {}  # name -> weight, as set in the model; None: not known
+        self._active_adapters: dict[str, tuple[float, float | None]] | None = {}  # name -> weights as set in the model; None: not known
         self._active_embeddings: tuple[Embedding, ...] = ()
         self._own_embedding_tables: dict[str, Any] = {}  # the original input embeddings of the text encoders that were extended
         self._own_tokenizers = self.parts.tokenizers
@@ -129,13 +129,14 @@ class Session:
 
     def _set_adapters(self, render: Render) -> None:
         """Activate exactly the Render's adapters at its weights, in the order of their sha256."""
-        active_adapters = {_name(one.sha256): one.weight for one in render.active}
+        active_adapters = {_name(one.sha256): (one.weight, one.text_weight) for one in render.active}
         if active_adapters != self._active_adapters:
             self._remove_textual_inversions()  # an adapter may change the very table that they lengthen
             self._active_adapters = None
             for one in render.active:
                 self._attach(_name(one.sha256), one.reference)
-            set_weights(self.parts, active_adapters)
+            text_weights = {name: apart for name, (_, apart) in active_adapters.items() if apart is not None}
+            set_weights(self.parts, {name: weight for name, (weight, _) in active_adapters.items()}, text_weights=text_weights)
             self._active_adapters = active_adapters
         self._set_textual_inversions(render)
         tokens = tuple((one.sha256, one.token) for one in render.embeddings)

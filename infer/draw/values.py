@@ -15,6 +15,11 @@ _DIGITS = r"\d{1,99}"  # more are no seed and no size; Python itself reads 4300
 _INTEGER = re.compile(rf"\s*-?{_DIGITS}\s*")
 _INTEGERS = re.compile(rf"\s*({_DIGITS})\s*(?:-|\.\.)\s*({_DIGITS})\s*")  # 1-4, 1..4: both ends
 _NUMBERS = re.compile(r"\s*([-+]?[\d.]+?)\s*\.\.\s*([-+]?[\d.]+)\s*/\s*(\d+)\s*")  # 0..1/5: five values, both ends
+_NUMBER = r"([-+]?(?:\d{1,99}(?:\.\d*)?|\.\d+))"
+_STEPPED = re.compile(  # A1111's 1-10 (+2), and 0..1 step 0.25
+    rf"\s*{_NUMBER}\s*(?:-|\.\.)\s*{_NUMBER}\s*(?:\(\s*{_NUMBER}\s*\)|step\s*{_NUMBER})\s*"
+)
+_COUNTED = re.compile(rf"\s*{_NUMBER}\s*(?:-|\.\.)\s*{_NUMBER}\s*\[\s*(\d{{1,9}})\s*\]\s*")  # A1111's 1-10 [5]
 _SIZE = re.compile(rf"\s*({_DIGITS})(?:\s*[xX×]\s*({_DIGITS}))?\s*")
 MOST = 100_000  # values of one range; more is a typing mistake
 
@@ -32,6 +37,22 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class PromptDialect(Enum):
+    """The grammar that prompts are read in."""
+
+    plain = "plain"
+    a1111 = "a1111"
+    a1111_no_norm = "a1111_no_norm"
+    comfy = "comfy"
+
+
+def dialects(value: object) -> Sequence[str]:
+    """The name of a dialect of prompts."""
+    if isinstance(value, str) and value in PromptDialect.__members__:
+        return (value,)
+    raise Refused(f"{value!r} is no dialect of prompts. Expected {', '.join(PromptDialect.__members__)}.")
 
 
 def member_name(value: Any) -> Any:
@@ -76,6 +97,10 @@ def integers(value: object) -> Sequence[int]:
     if isinstance(value, str):
         if "," in value:
             return [number for part in value.split(",") for number in integers(part)]
+        if found := _stepped(value):
+            if any(not one.is_integer() for one in found):
+                raise Refused(f"{value!r} holds numbers that are not whole: {', '.join(map(number, found[:6]))}.")
+            return [int(one) for one in found]
         if match := _INTEGERS.fullmatch(value):
             first, last = int(match[1]), int(match[2])
             step = 1 if last >= first else -1
@@ -102,17 +127,35 @@ def numbers(value: object) -> Sequence[float]:
         try:
             if match := _NUMBERS.fullmatch(value):
                 return _evenly(float(match[1]), float(match[2]), int(match[3]))
+            if found := _stepped(value):
+                return found
             if abs(float(value)) < float("inf"):
                 return (float(value),)
         except ValueError:
             pass
-    raise Refused(f"{value!r} is not a number, nor numbers such as 0..1/5 (five values from 0 to 1).")
+    raise Refused(
+        f"{value!r} is not a number, nor numbers such as 0..1/5 (five values from 0 to 1), 0..1 step 0.25, 1-10 (+2) or 1-10 [5]."
+    )
 
 
 def _evenly(first: float, last: float, count: int) -> list[float]:
     if not 2 <= count <= MOST:
         raise Refused(f"{first:g}..{last:g}/{count}: the count after / is from 2 to {MOST}.")
     return [round(first + (last - first) * index / (count - 1), 10) for index in range(count)]  # 0.30000000000000004 is 0.3
+
+
+def _stepped(value: str) -> list[float]:
+    """The numbers of A1111's `1-10 (+2)` and `1-10 [5]`, and of `0..1 step 0.25`, up to the end or before it; none of another text."""
+    if match := _COUNTED.fullmatch(value):
+        return _evenly(float(match[1]), float(match[2]), int(match[3]))
+    match = _STEPPED.fullmatch(value)
+    if match is None:
+        return []
+    first, last, step = float(match[1]), float(match[2]), float(match[3] or match[4])
+    count = (last - first) / step if step else -1.0
+    if not 0 <= count < MOST:
+        raise Refused(f"{value!r}: a step of {number(step)} does not lead from {number(first)} to {number(last)} in at most {MOST} values.")
+    return [round(first + step * index, 10) for index in range(int(count + 1e-9) + 1)]
 
 
 def sizes(value: object) -> Sequence[tuple[int, int]]:

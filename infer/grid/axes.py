@@ -5,7 +5,7 @@ is one word, and the setting `axes.<name>` exists by that alone. The order of th
 Render: `weight` after `adapter`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from glob import glob
 from itertools import product
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.files import Adapter, ImageFile, file_name
 from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
-from infer.draw.values import integers, number, numbers, spell_text, texts
+from infer.draw.values import every, integers, number, numbers, prompts, spell_text, texts
 from registry.errors import Refused
 from registry.home import expanded
 from registry.names import Table
@@ -131,7 +131,54 @@ def weight(render: Render, value: float) -> Render:
     return replace(render, adapters=tuple(replace(one, weight=value) for one in render.adapters))
 
 
-field_axes("prompt", "negative", "seed", "sampler", "steps", "guidance", "width", "clip_skip", "prompt_chunks", "embeddings", "vae")
+@axis("textweight", help="the weight of the adapters' part for the text encoders: 0, or 0..1/5", read=numbers, spell=number, across=9)
+def text_weight(render: Render, value: float) -> Render:
+    if not render.adapters:
+        raise Refused(
+            "axes.textweight sets the weight of the adapters on the text encoders, and this cell has none. Give `adapters` or the adapter"
+            " axis, or leave such cells out: where='adapter != \"none\"'."
+        )
+    return replace(render, adapters=tuple(replace(one, text_weight=value) for one in render.adapters))
+
+
+field_axes("prompt", "negative")
+
+
+class Replacement(str):
+    """A text that takes the place of another in prompts."""
+
+    sought: str
+
+    def __new__(cls, text: str, sought: str) -> "Replacement":
+        made = super().__new__(cls, text)
+        made.sought = sought
+        return made
+
+
+def _replacements(value: object) -> Sequence[Replacement]:
+    """The values of {cat: [cat, dog]}."""
+    if not isinstance(value, Mapping) or len(value) != 1 or not all(isinstance(find, str) and find for find in value):
+        raise Refused(f"{value!r} is no replacement. Expected one text with what takes its place: {{cat: [cat, dog, red fox]}}.")
+    ((find, given),) = value.items()
+    return [Replacement(text, find) for one in every(given) for text in prompts(one)]
+
+
+@axis(
+    "replace",
+    help="Prompt S/R: {cat: [cat, dog]} puts each text in the place of cat, in the prompt and the negative one",
+    read=_replacements,
+    spell=spell_text,
+    across=0,
+)
+def replace_text(render: Render, value: Replacement) -> Render:
+    find = value.sought
+    if find not in render.prompt and find not in (render.negative or ""):
+        raise Refused(f"axes.replace looks for {find!r}, which is neither in the prompt {render.prompt!r} nor in the negative one.")
+    negative = None if render.negative is None else render.negative.replace(find, value)
+    return replace(render, prompt=render.prompt.replace(find, value), negative=negative)
+
+
+field_axes("seed", "sampler", "steps", "guidance", "width", "clip_skip", "prompt_chunks", "embeddings", "vae")
 
 
 @axis(

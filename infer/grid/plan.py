@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import is_within
-from infer.draw.draw import negative_key, prompt_key, truncation_note
+from infer.draw.draw import negative_key, prompt_key, truncation_note, weighted_key
 from infer.draw.inputs import image_notes
-from infer.draw.prompt_marks import literal_note
 from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.draw.values import number
@@ -17,6 +16,8 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
+from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
+from infer.prompt.marks import literal_note
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -149,12 +150,21 @@ class _Costs:
 
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text with the state of its text encoders (adapters, embeddings)."""
-        active_adapters = tuple((one.sha256, one.weight) for one in render.active if self._changes_text(one.reference))
-        wanted = [prompt_key(render.prompt, render.clip_skip, render.prompt_chunks)]
-        if render.guided:
-            wanted.append(negative_key(self._base(render).family, render.negative, render.prompt_chunks))
+        active_adapters = tuple(tuple(one.pinned()) for one in render.active if self._changes_text(one.reference))
+        if render.prompt_dialect == PLAIN:
+            wanted = [prompt_key(render.prompt, render.clip_skip, render.prompt_chunks)]
+            if render.guided:
+                wanted.append(negative_key(self._base(render).family, render.negative, render.prompt_chunks))
+        else:
+            wanted = list(self._in_dialect(render))
         tokens = tuple((one.sha256, one.token) for one in render.embeddings)
         return [(loading(render), active_adapters, tokens, key) for key in wanted]
+
+    def _in_dialect(self, render: Render) -> Iterable[Hashable]:
+        steps = render.steps or 1
+        for text, negative in ((render.prompt, False), *([(render.negative or "", True)] if render.guided else [])):
+            for one in read_prompt(text, render.prompt_dialect, steps=steps, negative=negative):
+                yield weighted_key(one.texts, render)
 
     def notes(self, renders: Sequence[Render]) -> Iterable[str]:
         """Notes: what loading assumes, a guidance without effect, adapters of another family, image sizes, truncated prompts."""
@@ -165,11 +175,15 @@ class _Costs:
         yield from (note for render in renders for one in render.active if (note := self._other_family(render, one.reference)))
         yield from (note for render in renders for note in image_notes(render, self._resolver.images))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
-        if note := literal_note(text for render in renders for text in (render.prompt, render.negative) if text):
+        plain = [render for render in renders if render.prompt_dialect == PLAIN]
+        if note := literal_note(text for render in plain for text in (render.prompt, render.negative) if text):
             yield note
+        for dialect in A1111:
+            others = {render.prompt: render.steps or 1 for render in renders if render.prompt_dialect == dialect}
+            yield from dialect_notes(list(others), dialect, steps=max([1, *others.values()]))
         texts = {
             (render.base_sha256, render.embeddings, text, render.prompt_chunks): render
-            for render in renders
+            for render in plain
             for text in (render.prompt, render.negative)
             if text
         }

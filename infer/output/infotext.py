@@ -11,18 +11,30 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from infer.draw.files import ControlNet
-from infer.draw.prompt_marks import escape
+from infer.draw.files import Adapter, ControlNet
 from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
+from infer.prompt.dialect import A1111, PLAIN
+from infer.prompt.marks import escape
 
 NEGATIVE = "Negative prompt:"
 
 # the order of the keys: A1111's, with the additional ones among them
 ORDER = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
-    *("Denoising strength", "Prompt clip skip", "Init image hash", "RNG", "Mask blur", "Mask mode", "Masked content", "Inpaint area"),
+    *(
+        "Denoising strength",
+        "Clip skip",
+        "Prompt clip skip",
+        "Emphasis",
+        "Init image hash",
+        "RNG",
+        "Mask blur",
+        "Mask mode",
+        "Masked content",
+        "Inpaint area",
+    ),
     *("ControlNet", "Lora hashes", "TI hashes", "Version"),
 )
 
@@ -56,19 +68,18 @@ class ModelNames:
 
 def infotext(render: Render, names: ModelNames, *, version: str) -> str:
     """The text of a resolved Render."""
-    tags = [
-        f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{number(one.weight)}>" for one in render.every_adapter
-    ]
+    tags = [f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{_weights(one)}>" for one in render.every_adapter]
     pairs: dict[str, object] = {"RNG": "CPU", "Version": version}
+    spelt = str if render.prompt_dialect in A1111 else escape  # in A1111's own grammar as it is
     for one in SETTINGS.values():
         if one.field in WRITERS:
             pairs |= WRITERS[one.field](render, names)
         elif one.infotext:
             pairs[one.infotext] = (one.infotext_value or one.show)(one.value(render))
     pairs = dict(sorted(pairs.items(), key=lambda pair: _rank(pair[0])))
-    lines = [" ".join([escape(render.prompt), *tags])]
+    lines = [" ".join([spelt(render.prompt), *tags])]
     if render.negative:
-        lines.append(f"{NEGATIVE} {escape(render.negative)}")
+        lines.append(f"{NEGATIVE} {spelt(render.negative)}")
     lines.append(", ".join(f"{key}: {quote(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
 
@@ -84,6 +95,23 @@ def _rank(key: str) -> float:
 
 def _base(render: Render, names: ModelNames) -> dict[str, object]:
     return {"Model hash": (render.base_sha256 or "")[:10] or None, "Model": names.base}  # AutoV2
+
+
+def _weights(one: Adapter) -> str:
+    """WEIGHT, or TE:UNET where they differ."""
+    return number(one.weight) if one.text_weight is None else f"{number(one.text_weight)}:{number(one.weight)}"
+
+
+def _dialect(render: Render, _names: ModelNames) -> dict[str, object]:
+    if render.prompt_dialect in A1111:
+        return {"Emphasis": None if render.prompt_dialect == "a1111" else "No norm"}
+    return {"Prompt dialect": None if render.prompt_dialect == PLAIN else render.prompt_dialect}
+
+
+def _clip_skip(render: Render, _names: ModelNames) -> dict[str, object]:
+    """A1111's "Clip skip" is for both prompts and counts from 1: its readers would draw another image of what is for the prompt alone."""
+    skip = render.clip_skip or None
+    return {"Clip skip": skip and skip + 1} if render.prompt_dialect in A1111 else {"Prompt clip skip": skip}
 
 
 def _vae(render: Render, names: ModelNames) -> dict[str, object]:
@@ -150,6 +178,8 @@ WRITERS: dict[str, Callable[[Render, ModelNames], dict[str, object]]] = {
     "adapters": _adapters,
     "embeddings": _embeddings,
     "controls": _controls,
+    "clip_skip": _clip_skip,
+    "prompt_dialect": _dialect,
 }
 
 

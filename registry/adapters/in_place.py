@@ -90,7 +90,7 @@ class WeightChanges:
         self._family = family
         self._parts = parts
         self._placed: dict[str, Placed] = {}
-        self._active: dict[str, float] = {}
+        self._active: dict[str, tuple[float, float]] = {}  # weight on the denoiser, on the text encoders
         self._originals: dict[str, Tensor] = {}
 
     @property
@@ -109,19 +109,27 @@ class WeightChanges:
     def detach(self, names: Iterable[str]) -> None:
         """Forget these adapters, their changes taken out of the weights."""
         gone = set(names)
-        self.set_weights({name: weight for name, weight in self._active.items() if name not in gone})
+        self._set({name: weights for name, weights in self._active.items() if name not in gone})
         for name in gone & self._placed.keys():
             del self._placed[name]
 
-    def set_weights(self, weights: Mapping[str, float]) -> None:
-        """Have exactly these adapters in the weights; {} puts every original back, bit for bit. A failure does so too."""
-        wanted = {name: weight for name, weight in weights.items() if weight != 0.0}
+    def set_weights(self, weights: Mapping[str, float], *, text_weights: Mapping[str, float] | None = None) -> None:
+        """Have exactly these adapters in the weights; {} puts every original back, bit for bit. A failure does so too.
+
+        `text_weights`: those on the text encoders, of the adapters that have another weight there.
+        """
+        self._set({name: (weight, (text_weights or {}).get(name, weight)) for name, weight in weights.items()})
+
+    def _set(self, weights: Mapping[str, tuple[float, float]]) -> None:
+        wanted = {name: both for name, both in weights.items() if both != (0.0, 0.0)}
         if list(wanted.items()) == list(self._active.items()):
             return
         changes: dict[str, list[Part]] = {}
-        for name, weight in wanted.items():
+        for name, both in wanted.items():
             for key, parts in self._placed[name].parts.items():
-                changes.setdefault(key, []).extend(replace(part, weight=weight) for part in parts)
+                weight = both[0 if key.startswith(f"{self._family.denoiser}/") else 1]
+                if weight != 0.0:
+                    changes.setdefault(key, []).extend(replace(part, weight=weight) for part in parts)
         own = _weights(self._family, self._parts)
         self._active = {}
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
-from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_one
+from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_one, weighted_one
 from registry.architectures.unet.components import BETAS, clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
@@ -160,6 +160,7 @@ FAMILIES.add("sd1")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_one,
+        encode_weighted=weighted_one,
         encode_unconditional=encoding_of_empty(encode_one),
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from registry.aliases import Aliases
-from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
+from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros, weighted_beside
 from registry.architectures.unet.components import BETAS, clip_piece, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
@@ -226,6 +226,7 @@ FAMILIES.add("sdxl")(
         recognise_adapter=recognise_adapter,
         load=load,
         encode_prompts=encode_beside,
+        encode_weighted=weighted_beside,
         encode_unconditional=encode_zeros,
         count_tokens=count_prompt_tokens,
         encode_images=encode_images,

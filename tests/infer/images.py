@@ -69,8 +69,8 @@ def a1111_reads(text: str) -> dict[str, str]:
 def a1111_weights(text: str) -> list[tuple[str, float]]:
     """parse_prompt_attention of AUTOMATIC1111 1.10: the text in pieces with their weights, by the rules of its documentation.
 
-    `(a)` is 1.1, `[a]` is 1 / 1.1, `(a:1.5)` is 1.5; a backslash before a bracket or a backslash makes it a letter; what is open at the
-    end closes there.
+    `(a)` is 1.1, `[a]` is 1 / 1.1, `(a:1.5)` is 1.5; a backslash before a bracket or a backslash makes it a letter, any other is
+    dropped; what is open at the end closes there.
     """
     token = re.compile(r"\\[()\[\]\\]|:\s*([+-]?[.\d]+)\s*\)|[()\[\]]|[^\\()\[\]:]+|:|\\", re.DOTALL)
     pieces: list[tuple[str, float]] = []
@@ -81,8 +81,8 @@ def a1111_weights(text: str) -> list[tuple[str, float]]:
 
     for match in token.finditer(text):
         found = match[0]
-        if found[0] == "\\" and found[1:] in ("(", ")", "[", "]", "\\"):
-            pieces.append((found[1], 1.0))
+        if found[0] == "\\":  # one before any other sign is dropped
+            pieces.append((found[1:], 1.0))
         elif found in opened:
             opened[found].append(len(pieces))
         elif found == ")" and opened["("]:

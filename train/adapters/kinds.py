@@ -31,6 +31,7 @@ class Kind:
     module: str = "networks.lora"  # sd-scripts' network_module for it
     args: Mapping[str, Any] = field(default_factory=dict)  # its network_args
     alpha: bool = True  # whether alpha counts
+    layers: bool = True  # whether it is added to layers at all
     loads_in: str = "diffusers, ComfyUI, A1111 and Forge, sd-scripts"  # of a UNet
     loads_in_transformer: str = "diffusers, ComfyUI"  # of a diffusion transformer
     title: str = "LoRA"
@@ -143,6 +144,14 @@ def oft(
         return Oft(layer, rank=rank, scale=scale, size=block_size or rank)
 
     return Kind(count=count, make=make, factors=False, alpha=False, title="OFT", **NAMES, args={"algo": "diag-oft"})
+
+
+@KINDS.add("none")
+def none() -> Kind:
+    """No adapter: the vectors of tokens.add alone are trained (textual inversion, Gal et al. 2022)."""
+    return Kind(
+        count=lambda _shape, _rank: 0, factors=False, alpha=False, layers=False, title="no adapter", loads_in="", loads_in_transformer=""
+    )
 
 
 def choose_kind(name: str, params: Any) -> Kind:

@@ -14,6 +14,7 @@ from infer.grid.job import cells_of, draw_plan
 from infer.grid.plan import GridPlan, plan_grid
 from registry.errors import JobFailed, Refused
 from registry.progress import Report, silent
+from train.judging.tokens import plan_with_tokens
 from train.loop import checkpoint
 from train.run_report.read import RunFiles
 
@@ -59,14 +60,18 @@ def plan_drawing(run: RunFiles, prompts: Sequence[str], name: str, store: Store,
     }
     if config.precision.name != "auto":
         settings["precision"] = member_name(config.precision)
-    planned = plan_grid(GridConfig(**settings), store, cells_of(store))
+    planned = (
+        plan_with_tokens(run, settings, adapters, store)
+        if run.config.tokens.add
+        else plan_grid(GridConfig(**settings), store, cells_of(store))
+    )
     return Drawing(planned=_labelled(planned, steps), steps=steps, prompts=tuple(prompts), seeds=seeds)
 
 
 def _labelled(planned: GridPlan, steps: Sequence[int]) -> GridPlan:
     """The plan with its adapters called base and by their steps, not by their files."""
     labels = tuple(f"step {step}" if step else "base" for step in steps)
-    dimensions = tuple(replace(one, labels=labels) if one.name == "adapter" else one for one in planned.layout.dimensions)
+    dimensions = tuple(replace(one, labels=labels) if one.name in ("adapter", "embedding") else one for one in planned.layout.dimensions)
     return replace(planned, layout=replace(planned.layout, dimensions=dimensions))
 
 
@@ -90,7 +95,7 @@ def drawn(drawing: Drawing, store: Store, *, report: Report = silent) -> tuple[d
 
 def _of_step(number: int, drawing: Drawing, axes: Sequence[str], places: dict[tuple[int, ...], Image]) -> list[list[Image]]:
     def at(prompt: int, seed: int) -> Image:
-        wanted = {"adapter": number, "prompt": prompt, "seed": seed}
+        wanted = {"adapter": number, "embedding": number, "prompt": prompt, "seed": seed}
         return places[tuple(wanted.get(axis, 0) for axis in axes)]
 
     return [[at(prompt, seed) for seed in range(drawing.seeds)] for prompt in range(len(drawing.prompts))]

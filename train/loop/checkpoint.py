@@ -1,6 +1,7 @@
 """Checkpoints: folders `checkpoints/step-000300/`, written atomically, with everything a resume needs.
 
 adapter.safetensors     the LoRA as diffusers loads it
+embedding-*.safetensors the vectors of new tokens, where there are any
 training.pt             optimizer state and random states (tensors and plain values; read with weights_only)
 state.json              step, held-out history, sha256 of the other files
 """
@@ -67,7 +68,7 @@ def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], train
         write_adapter(made / ADAPTER)
         with atomic_file(made / TRAINING) as file:
             torch.save(dict(training), file)
-        files = {name: _sha256(made / name) for name in (ADAPTER, TRAINING)}
+        files = {name: _sha256(made / name) for name in sorted(entry.name for entry in made.iterdir())}
         write_json(made / STATE, {"version": VERSION, "step": step, "files": files, "history": dict(history)})
         sync_folder(made)
         os.rename(made, final)
@@ -138,7 +139,7 @@ def read(folder: Path) -> Checkpoint:
     try:
         state = from_json((folder / STATE).read_bytes())
         version, step, files = state["version"], int(state["step"]), state["files"]
-        wrong = [name for name in (ADAPTER, TRAINING) if _sha256(folder / name) != files[name]]
+        wrong = [name for name in {ADAPTER: 1, TRAINING: 1, **files} if _sha256(folder / Path(name).name) != files[name]]
         training = _training(folder / TRAINING) if not wrong else {}
         history = dict(state["history"])
     except PermissionError as error:

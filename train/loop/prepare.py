@@ -15,7 +15,7 @@ from registry.parts import Parts
 from registry.progress import Report, Tick
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
-from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions
+from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions, token_rate
 from train.config import TrainConfig
 from train.data.captions import Count
 from train.data.dataset import Sample
@@ -41,6 +41,8 @@ from train.plan.plan import Plan
 from train.run_types import Log
 from train.slider.passes import encode_passes, set_passes
 from train.slider.run import SliderRun
+from train.tokens.new_token import with_new_tokens
+from train.tokens.vectors import Vectors, add_vectors
 from train.training_adapter import fuse
 
 if TYPE_CHECKING:
@@ -69,12 +71,13 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
 
     device: torch.device = accelerator.device
     report(Tick("load the base", 0, 1, plan.base.name))
-    parts = load(plan.base, config, dtype=precision_dtype(config.precision))
+    parts = with_new_tokens(load(plan.base, config, dtype=precision_dtype(config.precision)), plan.tokens)
     report(Tick("load the base", 1, 1, plan.base.name))
+    vectors = add_vectors(plan.tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
         latents, held_latents = images.latents()
-        texts, held_texts, preview_texts, image_texts, generic_texts = images.texts() if not plan.encoders else images.prompts()
+        texts, held_texts, preview_texts, image_texts, generic_texts = images.texts() if not plan.fresh_texts else images.prompts()
         preserved = images.class_prompts() if config.objective.preserve_class is not None else None
         unconditional = (
             encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
@@ -82,14 +85,13 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         passes = encode_passes(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts.texts))
-    trained = f"{' and '.join(plan.encoders)} {'are' if len(plan.encoders) > 1 else 'is'} trained" if plan.encoders else None
-    out(f"encoded {count} images ({kept} in memory); {trained or 'the text encoders are freed'}")
-    if plan.encoders:
+    out(f"encoded {count} images ({kept} in memory); {_encoders_trained(plan)}")
+    if plan.fresh_texts:
         for encoder in parts.text_encoders.values():
             encoder.to(device)
     else:
         release(parts)
-    state = _train_state(plan, parts, accelerator, latents=latents, texts=texts)
+    state = _train_state(plan, parts, accelerator, latents=latents, texts=texts, vectors=vectors)
     slider = set_passes(plan, state, passes)
     if preserved is not None:
         state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
@@ -118,7 +120,16 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
 
 
-def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: TrainingTexts) -> TrainState:
+def _encoders_trained(plan: Plan) -> str:
+    """What becomes of the text encoders."""
+    trained = [*plan.encoders, *([f"the vectors of {', '.join(repr(one.token) for one in plan.tokens)}"] if plan.tokens else [])]
+    several = len(trained) > 1 or len(plan.tokens) > 0
+    return f"{' and '.join(trained)} {'are' if several else 'is'} trained" if trained else "the text encoders are freed"
+
+
+def _train_state(
+    plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents, texts: TrainingTexts, vectors: Vectors | None
+) -> TrainState:
     """The LoRA added, the optimizer over its weights, all on the device and wrapped by accelerate."""
     config, family = plan.config, plan.base.family
     factor = parts.latent_factor
@@ -140,9 +151,12 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
     every = [pair for group in weights.values() for pair in group]
+    if vectors is not None:
+        vectors.begin(accelerator.device)
+        every += vectors.weights()
     optimizer = build_optimizer(choose_optimizer(config.optim), groups_of(modules, every, config), config.optim.lr)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
-    call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip)
+    call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip, vectors=vectors)
     model, optimizer = accelerator.prepare(call, optimizer)
     return TrainState(
         config=config,
@@ -163,22 +177,28 @@ def _train_state(plan: Plan, parts: Parts, accelerator: Any, *, latents: Latents
         guidance=guidance,
         ema=ema_of(config.ema, [weight for _, weight in every]),
         fused=fused,
+        vectors=vectors,
     )
 
 
 def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], config: TrainConfig) -> list[dict[str, Any]]:
     """The optimizer's groups of weights: those of each module, the denoiser first, each with its factor `rate` on the learning rate.
 
-    With LoRA+ the up matrices of a module are a group of their own behind the rest of it.
+    With LoRA+ the up matrices of a module are a group of their own behind the rest of it. The vectors of new tokens are the last one.
     """
     parts: list[list[Any]] = []
-    for component in modules:
+    vectors = [weight for name, weight in weights if name.startswith("tokens.")]
+    adapted = [] if config.lora.kind == "none" else list(modules)
+    for component in adapted:
         own = [(name, weight) for name, weight in weights if name.startswith(f"{component}.")]
         if config.optim.loraplus_lr_ratio is None:
             parts.append([weight for _, weight in own])
         else:
             parts += [[weight for name, weight in own if is_up(name) == up] for up in (False, True)]
-    return [{"params": part, "rate": rate} for part, rate in zip(parts, group_rates(config.optim, len(modules)), strict=True)]
+    rates = group_rates(config.optim, len(adapted)) if adapted else []
+    if vectors:
+        parts, rates = [*parts, vectors], [*rates, token_rate(config)]
+    return [{"params": part, "rate": rate} for part, rate in zip(parts, rates, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -237,7 +257,7 @@ class _Encoder:
         """Of the training prompts, with the class in place of the trigger."""
         plan = self.plan
         prompts = class_prompts(plan.config, plan.train)
-        if plan.encoders:
+        if plan.fresh_texts:
             return Prompts(tuple(prompts))
         return encode_texts(
             plan.base.family,
@@ -279,7 +299,7 @@ def _probes(plan: Plan, heldout: tuple[Latents, Texts | Prompts], trained: tuple
         heldout=held,
         trained=_training_probe(plan, *trained, chosen, points),
         captions=other_captions(plan.heldout_prompts),
-        beside=(DeltaNorm(), *([TriggerProbe(held, bare)] if bare else [])),
+        beside=(*([DeltaNorm()] if plan.layers else []), *([TriggerProbe(held, bare)] if bare else [])),
         seldom=(_image_probe(plan, *trained, points),),
         image_names=[plan.train[image].name for image in measured_images(plan.train)],
     )

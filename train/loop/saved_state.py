@@ -32,6 +32,8 @@ def training_state(state: TrainState) -> dict[str, Any]:
 def holds_training(state: TrainState) -> bool:
     """Whether the adapter's file has the numbers that train: factors without a scale in them, or tensors of other kinds."""
     kind = kind_of(state.config.lora)
+    if state.vectors is not None:
+        return False
     return all(scale == 1.0 for scale in scales(state.modules).values()) if kind.factors and kind.make is None else not kind.factors
 
 

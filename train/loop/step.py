@@ -23,6 +23,7 @@ from train.objective.targets import Objective
 from train.optim_state import evaluation_weights, set_rate
 from train.plan.base import precision_dtype
 from train.rate import learning_rate
+from train.tokens.vectors import Vectors
 from train.training_adapter import FusedAdapter
 
 if TYPE_CHECKING:
@@ -31,10 +32,18 @@ if TYPE_CHECKING:
     from torch.nn import Module, Parameter
 
 
-def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *, guidance: float, clip_skip: int | None = None) -> Module:
+def denoiser_call(
+    family: Family,
+    parts: Parts,
+    modules: Mapping[str, Module],
+    *,
+    guidance: float,
+    clip_skip: int | None = None,
+    vectors: Vectors | None = None,
+) -> Module:
     """A module whose forward is the family's predict: what accelerate wraps, so that its hooks run at every call.
 
-    It holds every trained module. Prompts in place of conditionings are encoded inside, by text encoders that are trained.
+    It holds every trained module. Prompts in place of conditionings are encoded inside where text encoders or vectors are trained.
     """
     from torch import nn
 
@@ -42,6 +51,7 @@ def denoiser_call(family: Family, parts: Parts, modules: Mapping[str, Module], *
         def __init__(self) -> None:
             super().__init__()
             self.learning = nn.ModuleDict(modules)
+            self.rows = nn.ParameterList(vectors.rows.values() if vectors else ())
 
         def forward(self, noisy: Tensor, timesteps: Tensor, text: TextInput, crops: Tensor | None = None) -> Tensor:
             encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
@@ -143,6 +153,7 @@ class TrainState:
     guidance: float  # embedded, where the family has it
     ema: Ema | None = None  # of the weights
     fused: FusedAdapter | None = None  # a training adapter in the base's weights
+    vectors: Vectors | None = None  # of new tokens, among the weights too
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
 
@@ -175,8 +186,12 @@ class TrainState:
             own_losses.append(losses.detach())
             own_items += batch.items
             own_times.append(timesteps)
+        if self.vectors is not None:
+            self.vectors.leave_gradients(step)
         norm = self._clip()
         self.optimizer.step()
+        if self.vectors is not None:
+            self.vectors.limit_norms(step)
         if self.ema is not None:
             self.ema.update([weight for _, weight in self.weights], step)
         return StepMetrics(step + 1, rate, torch.cat(own_losses), norm, tuple(own_items), torch.cat(own_times))

@@ -239,6 +239,11 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
     wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], dtype)]
     if wrong:
         raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
+    return verify_predictions(fresh, kept)
+
+
+def verify_predictions(fresh: Parts, kept: Proof) -> float:
+    """Largest difference between the trained model's predictions and those of a fresh base with the files loaded. Raises JobFailed."""
     predictions = kept.inputs(fresh)
     difference = float((predictions - kept.predictions).abs().max())
     allowed = TOLERANCE[str(fresh.dtype)] * float(kept.predictions.abs().max())

@@ -24,6 +24,7 @@ from train.measures.early_stop import Stopped
 from train.measures.facts import facts_of
 from train.output import export, folder
 from train.output.curves import draw_curves
+from train.output.embeddings import Embedding, put_back, with_embeddings, write_embeddings
 from train.output.few_step_test import run_few_step_test, sentences
 from train.output.header import write_adapter
 from train.output.judgement import judge, judgement_json
@@ -56,17 +57,18 @@ def finish(
     verdict = verdict_of(history, steps)
     report(Tick("save and prove", 0, 3, "write"))
     with _weights_to_use(work, verdict) as used:
-        hashes = write_adapter(work, path, used)
+        hashes = write_adapter(work, path, used) if plan.layers else None
+        written = write_embeddings(work, used)
         kept = _proof(work)
         speed = run_few_step_test(work)
         reach = None if work.slider is None else measure(work.state, work.slider)
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
-    difference = _verified(work, path, kept)
-    work.out(f"saved {path}; verified on a fresh base (largest difference {difference:.2g})")
+    difference = _verified(work, path, kept, written)
+    saved = [path] * bool(hashes) + [one.path for one in written]
+    work.out(f"saved {' and '.join(map(str, saved))}; verified on a fresh base (largest difference {difference:.2g})")
     report(Tick("save and prove", 2, 3, "register"))
-    main = export.DIALECT if kind_of(plan.config.lora).factors else OWN  # diffusers reads no other kind
-    files = {main: str(path)} | _for_other_tools(work, path, hashes)
-    name = register(work, path, hashes, store)
+    files = _files(work, path, hashes, written)
+    name, embeddings = register(work, path if hashes else None, written, store)
     draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
     judged, judgement = _judged(work, history)
     facts = facts_of(plan, history, work.probe.image_names if work.probe else ())
@@ -76,6 +78,7 @@ def finish(
     result = {
         "adapter": name,
         "files": files,
+        "embeddings": embeddings,
         "base": plan.base.name,
         "steps": steps,
         "stopped_early": stopped.to_json() if stopped else None,
@@ -112,6 +115,7 @@ def _weights_to_use(work: Work, verdict: Verdict | None) -> Iterator[int]:
     up, scale = writing_of(export.DIALECT).up, scales(work.state.modules)  # the file's factors hold the scale the model multiplies by
     read = export.read_adapter(found.adapter)
     set_lora_tensors(work.state.modules, {name: t / scale[name.removesuffix(up)] if name.endswith(up) else t for name, t in read.items()})
+    put_back(work, found)
     for module in work.state.modules.values():
         module.train(False)
     with work.state.without_training_adapter():
@@ -130,19 +134,30 @@ def _best_checkpoint(work: Work, step: int) -> checkpoint.Checkpoint:
         ) from error
 
 
-def _verified(work: Work, path: Path, kept: export.Proof) -> float:
-    """Largest difference between the trained model's predictions and those of the file on a fresh base.
+def _files(work: Work, path: Path, hashes: Hashes | None, written: list[Embedding]) -> dict[str, str]:
+    """The run's files: {dialect: path} of the adapter, {"embedding TOKEN": path} of the new tokens."""
+    tokens = {f"embedding {one.token.token}": str(one.path) for one in written}
+    if hashes is None:
+        return tokens
+    main = export.DIALECT if kind_of(work.plan.config.lora).factors else OWN  # diffusers reads no other kind
+    return {main: str(path)} | _for_other_tools(work, path, hashes) | tokens
 
-    Raises JobFailed for another adapter than was trained; the file is then renamed to .refused.
+
+def _verified(work: Work, path: Path, kept: export.Proof, written: list[Embedding]) -> float:
+    """Largest difference between the trained model's predictions and those of the files on a fresh base.
+
+    Raises JobFailed for another adapter or other vectors than were trained; the files are then renamed to .refused.
     """
     _free_model(work)
     fresh = load(work.plan.base, work.plan.config, dtype=precision_dtype(work.plan.config.precision))
     for module in (fresh.denoiser, *fresh.text_encoders.values()):
         module.to(work.state.device)
     try:
-        return export.verify(path, work.plan.base.family, fresh, kept)
+        fresh = with_embeddings(fresh, written)
+        return export.verify(path, work.plan.base.family, fresh, kept) if work.plan.layers else export.verify_predictions(fresh, kept)
     except JobFailed:
-        path.rename(path.with_suffix(".refused"))
+        for file in [path] * bool(work.plan.layers) + [one.path for one in written]:
+            file.rename(file.with_suffix(".refused"))
         raise
 
 
@@ -188,7 +203,7 @@ def _free_model(work: Work) -> None:
     state.modules = {}
     state.model = state.optimizer = None
     state.weights = ()
-    state.fused = None
+    state.fused = state.vectors = None
     state.accelerator.free_memory()
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from registry.architectures.text.textual_inversion import TOKEN
 from registry.detect.licences import Terms, inherited
 from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
@@ -19,6 +20,7 @@ from train.output.kohya_metadata import training_metadata
 from train.plan.plan import Plan
 from train.settings.sets import short_names
 from train.slider.dataset import ENDS
+from train.tokens.new_token import NewToken
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
@@ -36,6 +38,22 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
     return export.write_adapter(
         path, state.modules, {**header, **training_metadata(plan, step, base_sha256=digest), **terms_of(plan).entries()}
     )
+
+
+def embedding_header(work: Work, token: NewToken, step: int) -> dict[str, str]:
+    """The header of a new token's embedding: that of the adapter with the token in place of layers."""
+    plan = work.plan
+    count = "1 vector" if token.vectors == 1 else f"{token.vectors} vectors"
+    facts = {
+        **_spec(work),
+        "architecture": f"{plan.base.family.architecture_of(work.state.parts)}/textual-inversion",
+        "description": f"textual inversion embedding of {token.token}, {count}, trained with LoRA Loom on {plan.base.name}"
+        f"{_average(plan.config)}",
+        "trigger_phrase": token.token,
+    }
+    header = export.metadata(plan.base.family, {}, title=token.file_name, facts=facts, manifest=_manifest(work, step))
+    digest = work.inputs.get("base", {}).get("sha256") if plan.base.path.is_file() else None
+    return {TOKEN: token.token, **header, **training_metadata(plan, step, base_sha256=digest), **terms_of(plan).entries()}
 
 
 def _spec(work: Work) -> dict[str, str]:

@@ -84,6 +84,8 @@ def _token_length(plan: Plan) -> dict[str, str]:
 def _network(plan: Plan) -> dict[str, str]:
     """LyCORIS's network module, dim, alpha and args for a kind that is none of sd-scripts' own; a LoRA's are written from its factors."""
     lora, kind = plan.config.lora, kind_of(plan.config.lora)
+    if not kind.layers:
+        return {}
     if kind.factors:
         ratio = plan.config.optim.loraplus_lr_ratio
         return {} if ratio is None else {"ss_network_args": json.dumps({"loraplus_lr_ratio": str(ratio)})}

@@ -35,11 +35,13 @@ from train.objective.targets import TARGETS, objective_of
 from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
-from train.plan.optim_notes import check_average, check_loraplus
+from train.plan.optim_notes import check_average, check_loraplus, check_norms
 from train.prior.drawn import DrawnImages, drawn_images
 from train.prior.images import check_captions, with_class_images
 from train.rate import learning_rate
 from train.slider.dataset import slider_dataset, slider_split
+from train.tokens.captions import check_token_captions
+from train.tokens.new_token import NewToken, find_tokens, with_new_tokens
 from train.training_adapter import TrainingAdapter, find_training_adapter
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Checked:
     start: StartAdapter | None  # that is continued
     slider: Slider | None
     class_images: DrawnImages | None  # that the base draws
+    tokens: tuple[NewToken, ...]  # that are trained
 
 
 class Attempts:
@@ -111,6 +114,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     images = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
     parted = attempts(lambda: slider_split(images) if slider else choose_split(config, images, report)) if images else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
+    tokens = attempts(partial(find_tokens, config, base.family, parts)) or () if base and parts else ()
+    parts = with_new_tokens(parts, tokens) if parts else None
     targets = attempts(lambda: _targets(base, parts, config)) if base and parts else None
     if base and parts and targets:
         attempts(lambda: _check_patterns(base, parts, config, targets[1]))
@@ -136,6 +141,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         if base and parts and trigger:
             attempts(partial(_check_trigger, base, parts, trigger))
     attempts(lambda: check_class(config, dataset.samples if dataset else ()))
+    attempts(lambda: check_token_captions(tokens, heldout.train, heldout.heldout, config.data) if heldout else None)
     attempts.done()
     assert base and parts and dataset and heldout and targets and precision and device and sizes and encoders is not None and trial
     return Checked(
@@ -158,6 +164,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         trial=trial,
         training=training,
         start=start,
+        tokens=tokens,
     )
 
 
@@ -167,6 +174,7 @@ def _alone(config: TrainConfig, attempts: Attempts) -> tuple[Trial | None, torch
     trial = attempts(lambda: try_optimizer(config)) if not attempts.faults else None
     if trial:
         attempts(lambda: check_average(config, trial))
+        attempts(lambda: check_norms(config, trial))
     attempts(lambda: trackers_of(config.tracker))
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
@@ -246,6 +254,8 @@ def _targets(base: Base, parts: Parts, config: TrainConfig) -> tuple[str | list[
             f"objective.guidance={config.objective.guidance:g}: {base.name} has no input for guidance, so that it is trained without."
             " Leave it out."
         )
+    if not kind_of(config.lora).layers:
+        return [], []
     targets = targets_of(base.family, config.lora.targets)
     layers = matched(parts.denoiser, targets)
     check_learns(parts.denoiser, layers, config.lora)

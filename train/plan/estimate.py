@@ -30,6 +30,8 @@ from train.lora import add_loras, enable_gradient_checkpointing, learning_module
 from train.plan.base import precision_dtype
 from train.plan.peak import Trace, backward, trace
 from train.plan.speed import Speed, measure_speed
+from train.tokens.new_token import NewToken
+from train.tokens.vectors import add_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +78,7 @@ def estimate(
     device: torch.device,
     side: int,
     count: int,
+    tokens: Sequence[NewToken] = (),
     moments: float,
     images: tuple[int, int],
     beside: tuple[int, int, int] = (0, 0, 0),
@@ -98,7 +101,7 @@ def estimate(
     process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
     if parts.device.type != "meta":
         return Estimate(memory, None, None, process=process)
-    traced = _kept_traces(family, parts, config, targets, precision, side)
+    traced = _kept_traces(family, parts, config, targets, precision, side, tokens)
     if traced is None:
         return Estimate(memory, None, None, process=process)
     encoders = sum(memory[name] for name in parts.text_encoders)
@@ -106,7 +109,10 @@ def estimate(
     stages = {
         "images are encoded": memory["vae"] + traced.encode.peak,
         "prompts are encoded": encoders + traced.prompt.peak,
-        "steps are taken": memory[family.denoiser] + memory[learned] + activations + (encoders if config.lora.text_encoder else 0),
+        "steps are taken": memory[family.denoiser]
+        + memory[learned]
+        + activations
+        + (encoders if config.lora.text_encoder or tokens else 0),
     }
     if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
         stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + traced.decode.peak
@@ -171,7 +177,13 @@ MOST_TRACED = 64
 
 
 def _kept_traces(
-    family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
+    family: Family,
+    parts: Parts,
+    config: TrainConfig,
+    targets: str | Sequence[str],
+    precision: Precision,
+    resolution: int,
+    tokens: Sequence[NewToken],
 ) -> _Traces | None:
     """The traces, made once for a model and the settings that they depend on."""
     key = value_sha256(
@@ -183,9 +195,10 @@ def _kept_traces(
             "targets": targets if isinstance(targets, str) else list(targets),
             "precision": precision.name,
             "resolution": resolution,
+            "vectors": [token.vectors for token in tokens],
         }
     )
-    if key not in TRACED and (found := _traces(family, parts, config, targets, precision, resolution)) is not None:
+    if key not in TRACED and (found := _traces(family, parts, config, targets, precision, resolution, tokens)) is not None:
         TRACED[key] = found
         for old in list(TRACED)[:-MOST_TRACED]:
             del TRACED[old]
@@ -203,7 +216,13 @@ def _structure(module: Module) -> list[Any]:
 
 
 def _traces(
-    family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], precision: Precision, resolution: int
+    family: Family,
+    parts: Parts,
+    config: TrainConfig,
+    targets: str | Sequence[str],
+    precision: Precision,
+    resolution: int,
+    tokens: Sequence[NewToken],
 ) -> _Traces | None:
     """The traces; None where a forward needs numbers."""
     import torch
@@ -232,7 +251,7 @@ def _traces(
         encode, decode = trace(image, [parts.vae]), trace(preview, [parts.vae])
         prompts = trace(prompt, list(parts.text_encoders.values()))
         forward = _forward(family, parts, resolution, low)
-        return _Traces(encode, prompts, decode, forward, _step(family, parts, config, targets, resolution, low))
+        return _Traces(encode, prompts, decode, forward, _step(family, parts, config, targets, resolution, low, tokens))
     except Exception as error:
         LOG.warning("memory and time cannot be estimated: the empty model could not be traced (%s: %s)", type(error).__name__, error)
         return None
@@ -257,7 +276,13 @@ def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | N
 
 
 def _step(
-    family: Family, parts: Parts, config: TrainConfig, targets: str | Sequence[str], resolution: int, low: torch.dtype | None
+    family: Family,
+    parts: Parts,
+    config: TrainConfig,
+    targets: str | Sequence[str],
+    resolution: int,
+    low: torch.dtype | None,
+    tokens: Sequence[NewToken],
 ) -> Trace:
     """Forward and backward of one pass."""
     import torch
@@ -271,15 +296,18 @@ def _step(
     side = resolution // parts.latent_factor
     shape = (config.batch_size, family.channels(parts), side, side)
     with torch.device("meta"):
+        vectors = add_vectors(tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
         add_loras(family, modules, config, targets)
         noisy, timesteps = torch.zeros(shape, dtype=parts.dtype), torch.zeros(config.batch_size)
+    if vectors:
+        vectors.begin("meta")
     for module in modules.values():
         module.train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
 
     def work() -> None:
-        conditioning = read() if len(modules) > 1 else states
+        conditioning = read() if len(modules) > 1 or vectors else states
         with torch.device("meta"):
             complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
         loss = family.predict(parts, noisy, timesteps, complete).float().square().mean()

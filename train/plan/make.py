@@ -34,6 +34,8 @@ from train.plan.notes import contrast_notes, few_step_notes, objective_notes, se
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
 from train.slider.dataset import is_drawn, slider_seconds
+from train.tokens.captions import token_counts
+from train.tokens.rows import token_notes
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -88,6 +90,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         start=found.start,
         slider=found.slider,
         class_images=found.class_images,
+        tokens=found.tokens,
         few_step=few_step,
         processes=processes_of(),
         shifts=shifts if len(set(shifts.values())) > 1 else {},
@@ -158,7 +161,8 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, 
         precision=found.precision,
         device=found.device,
         side=found.sizes.sides[-1],
-        count=weights,
+        count=weights + sum(token.parameters for token in found.tokens),
+        tokens=found.tokens,
         moments=_moments(found),
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
         beside=beside,
@@ -234,6 +238,12 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *optimizer_notes(config, found.trial),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
+        *token_notes(
+            found.tokens,
+            token_counts(found.tokens, found.split.train, config.data),
+            images=len(found.split.train),
+            parts=found.parts,
+        ),
     )
 
 

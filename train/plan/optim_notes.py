@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from registry.errors import Refused
 from train.config import TrainConfig
+from train.optim_state import estimates_rate
 from train.optim_trial import Trial
 
 ADAM_LIKE = ("adam", "adafactor", "rmsprop", "lion", "came", "muon")  # a weight moves by about the rate in each step, whatever its gradient
-OWN_RATE = ("prodigy", "dadapt")  # these estimate the rate: optim.lr is a factor on it
 USUAL = (1e-6, 1e-2)  # rates of a LoRA with Adam's kind; 1e-4 suits rank 16
 
 
@@ -19,6 +19,15 @@ def check_average(config: TrainConfig, trial: Trial) -> None:
         raise Refused(
             f"ema.decay={config.ema.decay:g}: {config.optim.name} is schedule-free, what it saves is an average of its steps already."
             " Leave ema.decay null, or take another optimizer."
+        )
+
+
+def check_norms(config: TrainConfig, trial: Trial) -> None:
+    """Refuse to pull vectors back where the optimizer keeps the weights to use apart from those that it trains."""
+    if config.tokens.add and config.tokens.keep_norm and trial.own_average:
+        raise Refused(
+            f"tokens.keep_norm=true: {config.optim.name} is schedule-free, and its average would not follow. Give"
+            " tokens.keep_norm=false, or another optimizer."
         )
 
 
@@ -45,11 +54,6 @@ def optimizer_notes(config: TrainConfig, trial: Trial) -> Iterator[str]:
         yield f"a resume with {name} is not exact: {trial.inexact}"
     yield from unusual_rates(config)
     yield from _average(config)
-
-
-def estimates_rate(name: str) -> bool:
-    """Whether an optimizer of this name estimates its learning rate."""
-    return any(word in _last(name).lower() for word in OWN_RATE)
 
 
 def unusual_rates(config: TrainConfig) -> Iterator[str]:

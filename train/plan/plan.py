@@ -12,6 +12,7 @@ from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
 from train.adapters.ranks import Ranks, ranks_in_words
 from train.adapters.start import StartAdapter
+from train.choices import token_rate
 from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample, triggers_of
@@ -27,7 +28,11 @@ from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.prior.drawn import DrawnImages
 from train.prior.rows import prior_json, prior_rows
 from train.rate import learning_rate, warmup_steps
+from train.settings.tokens import vector_steps
 from train.slider.dataset import is_drawn
+from train.tokens.captions import token_counts
+from train.tokens.new_token import LOADS_IN, NewToken
+from train.tokens.rows import token_rows, tokens_json
 from train.training_adapter import TrainingAdapter
 
 LISTED = 12  # prompts that are printed; the JSON has all
@@ -66,9 +71,20 @@ class Plan:
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     slider: Slider | None
     class_images: DrawnImages | None  # that the base draws before the run
+    tokens: tuple[NewToken, ...]  # that are trained
     processes: int  # that share the work, each with batches of its own
     shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def fresh_texts(self) -> bool:
+        """Whether prompts are encoded again in each step: text encoders or vectors of tokens learn."""
+        return bool(self.encoders or self.tokens)
+
+    @property
+    def token_counts(self) -> dict[str, int]:
+        """New token -> how many training images have it in their prompt."""
+        return token_counts(self.tokens, self.train, self.config.data)
 
     @property
     def epochs(self) -> float:
@@ -99,6 +115,7 @@ class Plan:
             "text_encoders": list(self.encoders),
             "layers": self.layers,
             "parameters": self.parameters,
+            "tokens": tokens_json(self.tokens, self.token_counts),
             "loads_in": _loads_in(self),
             "prompts": list(self.shown),
             "texts": self.texts,
@@ -125,8 +142,8 @@ class Plan:
 
     @property
     def texts(self) -> int | None:
-        """Distinct prompts of the training images that are encoded; None: text encoders learn, and each step has its own."""
-        return None if self.encoders else len({prompt for several in self.variants for prompt in several})
+        """Distinct prompts of the training images that are encoded; None: text encoders or tokens learn, and each step has its own."""
+        return None if self.fresh_texts else len({prompt for several in self.variants for prompt in several})
 
     @property
     def sets(self) -> list[dict[str, Any]]:
@@ -194,6 +211,7 @@ def _text(plan: Plan) -> str:
         ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
         ("trains", _trained(plan)),
         ("loads in", _loads_in(plan)),
+        *_tokens(plan),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(plan)),
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
@@ -356,8 +374,16 @@ def _training(plan: Plan) -> list[tuple[str, str]]:
     return [("fused", f"{plan.training.record.name} while training; previews, held-out loss and the saved adapter are without it")]
 
 
+def _tokens(plan: Plan) -> list[tuple[str, str]]:
+    config = plan.config
+    rate, steps = config.optim.lr * token_rate(config), vector_steps(config.tokens, config.steps)
+    return token_rows(plan.tokens, plan.token_counts, images=len(plan.train), rate=rate, steps=steps, of=config.steps)
+
+
 def _trained(plan: Plan) -> str:
     lora = plan.config.lora
+    if not kind_of(lora).layers:
+        return f"the vectors of {counted(len(plan.tokens), 'token')} alone (textual inversion), no adapter"
     where = f" of {' and '.join((plan.base.family.denoiser, *plan.encoders))}" if plan.encoders else ""
     return f"{kind_of(lora).title}, {plan.parameters:,} weights on {plan.layers} layers{where}, {_rank(plan)}"
 
@@ -378,6 +404,8 @@ def _rank(plan: Plan) -> str:
 def _loads_in(plan: Plan) -> str:
     """The tools that read what is saved."""
     kind = kind_of(plan.config.lora)
+    if not kind.layers:
+        return LOADS_IN
     return kind.loads_in if plan.base.family.denoiser == "unet" else kind.loads_in_transformer
 
 

@@ -61,7 +61,9 @@ class RunFiles:
 
     @property
     def adapter(self) -> Path | None:
-        """The adapter to look into: the finished run's, else that of the newest checkpoint."""
+        """The adapter to look into: the finished run's, else that of the newest checkpoint; none of a run that trains tokens alone."""
+        if self.config.lora.kind == "none":
+            return None
         files = (self.result or {}).get("files")
         written = [Path(str(path)) for path in files.values()] if isinstance(files, dict) else []
         moved = [self.folder / path.name for path in written]  # of a run folder that was copied or renamed

@@ -164,7 +164,8 @@ def _outliers(run: RunFiles) -> list[Mapping[str, Any]]:
 def _spectrum(run: RunFiles, missing: list[str]) -> AdapterSpectrum | None:
     path = run.adapter
     if path is None:
-        missing.append("the spectrum: there is neither an adapter nor a checkpoint")
+        alone = run.config.lora.kind == "none"
+        missing.append(f"the spectrum: {'tokens alone were trained' if alone else 'there is neither an adapter nor a checkpoint'}")
         return None
     try:
         found = spectrum_of(path)
@@ -179,12 +180,14 @@ def facts_of(found: RunReport) -> list[tuple[str, str]]:
     """What the run was, in a few rows."""
     run, config = found.run, found.run.config
     base, result, plan = run.inputs["base"], run.result or {}, run.plan or {}
-    rows = [("adapter", str(result["adapter"]))] if "adapter" in result else []
+    rows = [("adapter", str(result["adapter"]))] if result.get("adapter") else []
+    rows += [("embeddings", ", ".join(str(one["name"]) for one in result["embeddings"]))] if result.get("embeddings") else []
     rows += [("base", f"{base.get('name')} ({base.get('family')}), sha256 {str(base['sha256'])[:12]}")]
     rows += [("images", f"{counted(len(run.trained), 'image')} trained, {len(run.heldout)} held out")]
     seconds, count = result.get("seconds"), plan.get("parameters")
     took = f" in {seconds / 60:.1f} min" if isinstance(seconds, (int, float)) else ""
     rows += [("steps", f"{run.last_step} of {config.steps}, {config.batch_size} x {config.accumulate} images each{took}")]
     layers = f" on {plan.get('layers')} layers, {count:,} weights" if isinstance(count, int) else ""
-    rows += [("adapter's kind", f"{config.lora.kind}, rank {config.lora.rank}, alpha {config.alpha:g}{layers}")]
+    if config.lora.kind != "none":
+        rows += [("adapter's kind", f"{config.lora.kind}, rank {config.lora.rank}, alpha {config.alpha:g}{layers}")]
     return [*rows, ("learning rate", f"{config.optim.lr:g}, {config.optim.name}, {config.schedule.name}"), ("folder", str(run.folder))]

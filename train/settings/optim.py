@@ -20,6 +20,11 @@ class OptimConfig:
     name: str = word("adamw", f"optimizer: {', '.join(OPTIMIZERS)}, or the import path of a class: torch.optim.RMSprop")
     lr: float = setting(1e-4, "peak learning rate")
     text_lr: float | None = setting(None, "peak learning rate of the text encoders (default: optim.lr)")
+    token_lr: float | None = setting(
+        None,
+        "peak learning rate of the vectors of tokens.add beside an adapter (default: 5e-4; optim.lr with an optimizer that estimates its"
+        " rate). With lora.kind=none optim.lr is the rate of the vectors",
+    )
     loraplus_lr_ratio: float | None = setting(
         None, "LoRA+ (Hayou et al. 2024): the rate of the up matrices (B) as a multiple of the others'; 16 in the paper (default: one rate)"
     )
@@ -34,6 +39,8 @@ class OptimConfig:
         lr, text_lr, decay, betas = self.lr, self.text_lr, self.weight_decay, self.betas
         yield "lr", lr, 0 < lr <= 1, "must be above 0 and at most 1 (1e-4 suits rank 16)"
         yield "text_lr", text_lr, text_lr is None or 0 < text_lr <= 1, "must be above 0 and at most 1, or null for optim.lr"
+        token_lr = self.token_lr
+        yield "token_lr", token_lr, token_lr is None or 0 < token_lr <= 1, "must be above 0 and at most 1, or null for 5e-4"
         ratio = self.loraplus_lr_ratio
         good = ratio is None or (isfinite(ratio) and 0 < ratio <= 1000)
         yield "loraplus_lr_ratio", ratio, good, "must be above 0 and at most 1000 (16 is usual), or null for one rate"

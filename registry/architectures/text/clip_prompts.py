@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip import clip_outputs, count_tokens, normed_state, penultimate_state
 from registry.architectures.text.clip_chunks import in_one_row, of_first_chunk
+from registry.architectures.text.weighted import EMPHASIS, Emphasis, WeightedText, same_length, weighted_chunks, weighted_states
 from registry.family_defaults import repeated
 from registry.parts import Conditioning, Parts
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def encode_one(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None = None) -> Conditioning:
@@ -36,6 +38,30 @@ def encode_beside(parts: Parts, prompts: Sequence[str], *, clip_skip: int | None
         penultimate_state(out, encoder, clip_skip=clip_skip) for out, encoder in zip(outputs, parts.text_encoders.values(), strict=True)
     ]
     return {"embeds": in_one_row(torch.cat(states, dim=-1), chunks), "pooled": of_first_chunk(outputs[-1].text_embeds, chunks)}
+
+
+def weighted_one(parts: Parts, texts: Sequence[WeightedText], *, dialect: str, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, N T, D)} of the weighted texts of one prompt, in as many chunks as the longest needs; else as `encode_one`."""
+    (pair,) = _pairs(parts)
+    states, _ = _weighted(pair, texts, EMPHASIS[dialect], partial(normed_state, clip_skip=clip_skip))
+    return {"embeds": states}
+
+
+def weighted_beside(parts: Parts, texts: Sequence[WeightedText], *, dialect: str, clip_skip: int | None = None) -> Conditioning:
+    """{"embeds": (B, N T, D1 + D2), "pooled": (B, P)}; else as `weighted_one` and `encode_beside`. The pooled state has no weights."""
+    import torch
+
+    emphasis, state = EMPHASIS[dialect], partial(penultimate_state, clip_skip=clip_skip)
+    most = max(len(weighted_chunks(*pair, text.pieces, emphasis)) for pair in _pairs(parts) for text in texts)
+    found = [_weighted(pair, texts, emphasis, state, at_least=most) for pair in _pairs(parts)]
+    return {"embeds": torch.cat([states for states, _ in found], dim=-1), "pooled": found[-1][1].text_embeds}
+
+
+def _weighted(
+    pair: tuple[Any, nn.Module], texts: Sequence[WeightedText], emphasis: Emphasis, state: Callable[..., Tensor], *, at_least: int = 1
+) -> tuple[Tensor, Any]:
+    chunks = same_length([weighted_chunks(*pair, text.pieces, emphasis) for text in texts], at_least=at_least)
+    return weighted_states(*pair, chunks, emphasis, state, counts=[text.count for text in texts])
 
 
 def encode_zeros(parts: Parts, count: int) -> Conditioning:

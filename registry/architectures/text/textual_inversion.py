@@ -9,7 +9,7 @@ embedding table, the tokenizers the new tokens; both can be restored to the bit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from registry.parts import Parts
 if TYPE_CHECKING:
     from torch import nn
 
+TOKEN = "loraloom.token"  # of a header: the token that the vectors were trained for
+LEGACY_END = 2  # eos_token_id in configs of before transformers 4.32, where CLIP's end is the token with the highest id
 NAMELESS = ("emb_params", "clip_l", "clip_g", "string_to_param")  # keys that are no token: A1111 uses the file's name
 
 
@@ -39,13 +41,14 @@ def read_textual_inversion(path: Path | str, parts: Parts, *, token: str | None,
     Raises Refused where the base has no CLIP text encoder, or one of another width; BadFile for what is no embedding.
     """
     path = Path(path)
-    tensors = read_header(path).tensors
+    header = read_header(path)
+    tensors = header.tensors
     if not tensors or any(len(info.shape) not in (1, 2) for info in tensors.values()):
         raise BadFile(path, "not-an-embedding", "holds no vectors of a textual inversion embedding.")
     encoders = clip_encoders(parts)
     if not encoders:
         raise Refused(f"{path.name} is a textual inversion embedding for CLIP, but this base's text encoders are none: it cannot read it.")
-    own = next((key for key in tensors if len(tensors) == 1 and not key.startswith(NAMELESS)), name)
+    own = next((key for key in tensors if len(tensors) == 1 and not key.startswith(NAMELESS)), header.metadata.get(TOKEN, name))
     embedding = TextualInversion(token=token or own, path=path, keys=_keys(path, tensors, encoders))
     _check_token(embedding, parts, tensors)
     return embedding
@@ -75,19 +78,21 @@ def _keys(path: Path, tensors: Mapping[str, TensorInfo], encoders: Mapping[str, 
 def _check_token(embedding: TextualInversion, parts: Parts, tensors: Mapping[str, TensorInfo]) -> None:
     for component, key in embedding.keys.items():
         count = tensors[key].shape[0] if len(tensors[key].shape) == 2 else 1
-        known = parts.tokenizers[_tokenizer(component)].get_vocab()
-        if taken := [spelt for spelt in _spellings(embedding.token, count) if spelt in known or not spelt.strip()]:
+        known = parts.tokenizers[tokenizer_of(component)].get_vocab()
+        if taken := [spelt for spelt in spellings(embedding.token, count) if spelt in known or not spelt.strip()]:
             raise Refused(
                 f"The token {embedding.token!r} of {embedding.path.name} is in the base's vocabulary already ({taken[0]!r})."
                 " Give the textual inversion embedding another: {embedding: NAME, token: '<word>'}."
             )
 
 
-def _spellings(token: str, count: int) -> list[str]:
+def spellings(token: str, count: int) -> list[str]:
+    """The tokens of an embedding of so many vectors: token, token_1, token_2."""
     return [token, *(f"{token}_{number}" for number in range(1, count))]
 
 
-def _tokenizer(component: str) -> str:
+def tokenizer_of(component: str) -> str:
+    """The name of a text encoder's tokenizer."""
     return component.replace("text_encoder", "tokenizer")
 
 
@@ -96,8 +101,8 @@ class TokenizerWithEmbeddings:
 
     def __init__(self, tokenizer: Any, embeddings: Sequence[tuple[str, int]]) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)
-        self._tokenizer.add_tokens([spelt for token, count in embeddings for spelt in _spellings(token, count)])
-        self._several = {token: " ".join(_spellings(token, count)) for token, count in embeddings if count > 1}
+        self._tokenizer.add_tokens([spelt for token, count in embeddings for spelt in spellings(token, count)])
+        self._several = {token: " ".join(spellings(token, count)) for token, count in embeddings if count > 1}
 
     def __call__(self, text: str | Sequence[str], **options: Any) -> Any:
         texts = self._expanded(text) if isinstance(text, str) else [self._expanded(one) for one in text]
@@ -125,7 +130,7 @@ def with_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> Parts:
     for component in embeddings[0].keys:
         shapes = [headers[embedding.path][embedding.keys[component]].shape for embedding in embeddings]
         counted = [(embedding.token, shape[0] if len(shape) == 2 else 1) for embedding, shape in zip(embeddings, shapes, strict=True)]
-        tokenizers[_tokenizer(component)] = TokenizerWithEmbeddings(tokenizers[_tokenizer(component)], counted)
+        tokenizers[tokenizer_of(component)] = TokenizerWithEmbeddings(tokenizers[tokenizer_of(component)], counted)
     return replace(parts, tokenizers=tokenizers)
 
 
@@ -146,6 +151,7 @@ def add_tokens(parts: Parts, embeddings: Sequence[TextualInversion]) -> dict[str
         longer = torch.nn.Embedding(sum(map(len, rows)), rows[0].shape[1], device="meta")
         longer.weight = torch.nn.Parameter(torch.cat(rows), requires_grad=False)
         encoder.set_input_embeddings(longer)
+    read_pooled_at_end(parts, own)
     return own
 
 
@@ -154,3 +160,18 @@ def remove_tokens(parts: Parts, own: Mapping[str, nn.Module]) -> None:
     for component, table in own.items():
         encoder: Any = parts.text_encoders[component]
         encoder.set_input_embeddings(table)
+        for module in encoder.modules():
+            if hasattr(module, "eos_token_id") and encoder.config.eos_token_id == LEGACY_END:
+                module.eos_token_id = LEGACY_END
+
+
+def read_pooled_at_end(parts: Parts, components: Iterable[str]) -> None:
+    """Let CLIP take its pooled state at the end of the text, as ComfyUI and A1111 do, where new tokens have the highest ids.
+
+    Configs with eos_token_id 2 (SDXL's) let transformers search the highest id, which then is the new token's. `remove_tokens` undoes it.
+    """
+    for component in components:
+        encoder: Any = parts.text_encoders[component]
+        for module in encoder.modules():
+            if getattr(module, "eos_token_id", None) == LEGACY_END:
+                module.eos_token_id = parts.tokenizers[tokenizer_of(component)].eos_token_id

@@ -115,3 +115,53 @@ def test_settings_out_of_range_are_reported_together() -> None:
     with pytest.raises(Faults) as caught:
         GridConfig(repeats=0, device="gpu", name="../up", base=" ")
     assert [fault.split()[0] for fault in caught.value.faults] == ["name", "device", "repeats", "base"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1-10 (+2)", [1, 3, 5, 7, 9]), ("1-10 [4]", [1, 4, 7, 10]), ("10-1 (-3)", [10, 7, 4, 1]), ("2..6 step 2", [2, 4, 6])],
+)
+def test_a1111s_ranges_of_whole_numbers(text: str, expected: list[int]) -> None:
+    assert list(integers(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0..1 step 0.25", [0, 0.25, 0.5, 0.75, 1]), ("1-2 (+0.5)", [1, 1.5, 2]), ("0-1 [3]", [0, 0.5, 1]), ("0..1 step 0.4", [0, 0.4, 0.8])],
+)
+def test_a1111s_ranges_of_numbers(text: str, expected: list[float]) -> None:
+    assert list(numbers(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["1-10 (-2)", "1-10 (+0)", "1-10 [1]", "1-9999999 (+1)", "1-10 (+0.5)"])
+def test_a_range_that_does_not_arrive_is_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        integers(text)
+
+
+def test_replace_puts_each_text_in_its_place() -> None:
+    one = AXES["replace"]
+    values = one.read({"cat": ["cat", "red fox"]})
+    render = Render(base="b", prompt="a cat, cats", negative="no cat")
+    assert [one.apply(render, value).prompt for value in values] == ["a cat, cats", "a red fox, red foxs"]
+    assert one.apply(render, values[1]).negative == "no red fox" and values[1] == "red fox" and one.spell(values[1]) == "red fox"
+
+
+@pytest.mark.parametrize("value", ["cat", {}, {"cat": ["a"], "dog": ["b"]}, {"": ["a"]}, {"cat": [None]}])
+def test_a_replacement_that_cannot_be_read_is_refused(value: object) -> None:
+    with pytest.raises(Refused):
+        AXES["replace"].read(value)
+
+
+def test_what_is_replaced_has_to_be_there() -> None:
+    one = AXES["replace"]
+    with pytest.raises(Refused, match="'dog'"):
+        one.apply(Render(base="b", prompt="a cat"), one.read({"dog": "cow"})[0])
+
+
+def test_the_text_weight_is_set_apart() -> None:
+    render = Render(base="b", adapters=(Adapter(reference="ink", weight=0.8),))
+    (found,) = AXES["textweight"].apply(render, 0.2).adapters
+    assert (found.weight, found.text_weight) == (0.8, 0.2)
+    with pytest.raises(Refused, match="textweight"):
+        AXES["textweight"].apply(Render(base="b"), 0.2)

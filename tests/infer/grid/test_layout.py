@@ -156,6 +156,7 @@ BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of eac
     "chunks": ("prompt_chunks", 2, [1, 3]),
     "clipskip": ("clip_skip", 2, [0, 1]),
     "control": ("controls", "canny:a.png", ["none"]),
+    "dialect": ("prompt_dialect", "comfy", ["plain"]),
     "embedding": ("embeddings", "bad", ["none"]),
     "guidance": ("guidance", 3.0, [1, 2]),
     "init": ("init", "a.png", ["b.png"]),

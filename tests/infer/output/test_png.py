@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from infer.draw.files import Adapter
-from infer.draw.prompt_marks import escape
 from infer.draw.render import Render
 from infer.output.infotext import ModelNames, infotext, quote
 from infer.output.png import KEY, SIGNATURE, _chunks, _packed, encode_png, hash_pixels, label_png, read_carried, read_png
+from infer.prompt.marks import escape
 from registry.errors import BadFile
 from tests.infer.images import NAMES, a1111_reads, resolved, square
 

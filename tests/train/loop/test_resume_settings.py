@@ -60,6 +60,7 @@ ACTS_ON_THE_WEIGHTS: dict[str, Any] = {
 }
 ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the tests named
     "optim.text_lr",  # test_another_rate_of_the_text_encoders_acts_on_them_alone
+    "optim.token_lr",  # tests/train/tokens/test_vectors.py
     "gradient_checkpointing",  # the same numbers with less memory
     "device",
     "data.memory",  # tests/train/loop/test_buckets.py

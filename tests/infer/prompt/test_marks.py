@@ -2,7 +2,7 @@
 
 import pytest
 
-from infer.draw.prompt_marks import escape, literal_note, network_fault
+from infer.prompt.marks import escape, literal_note, network_fault
 from tests.infer.images import a1111_weights
 
 

@@ -1,0 +1,55 @@
+"""`<lora:NAME:WEIGHT>` in a prompt, as A1111 and its followers read it: the adapters, and the text without them.
+
+<lora:NAME>, <lora:NAME:TE>, <lora:NAME:TE:UNET>, <lora:NAME:te=0.5:unet=1>; a missing UNET is TE, a missing TE is 1.
+(AUTOMATIC1111/stable-diffusion-webui 1.10, modules/extra_networks.py, extensions-builtin/Lora.)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from registry.errors import Refused
+
+_TAG = re.compile(r"<(\w+):([^<>]+)>")
+KINDS = ("lora", "lyco", "lycoris", "locon")  # A1111 and its LyCORIS extension
+
+
+@dataclass(frozen=True)
+class Network:
+    """An adapter that a prompt names, with its weights on the text encoders and on the denoiser."""
+
+    name: str
+    text_weight: float
+    weight: float
+
+
+def networks(text: str) -> tuple[str, list[Network]]:
+    """(the prompt without its tags, the adapters they name). Raises Refused for a tag that cannot be read."""
+    found = [_network(match[1].lower(), match[2], match[0]) for match in _TAG.finditer(text)]
+    return (_TAG.sub("", text) if found else text), found
+
+
+def _network(kind: str, inner: str, tag: str) -> Network:
+    if kind not in KINDS:
+        raise Refused(f"{tag} names a {kind}, which is not drawn with here. Expected {', '.join(f'<{one}:...>' for one in KINDS)}.")
+    name, *rest = inner.split(":")
+    named = dict(part.split("=", 1) for part in rest if "=" in part)
+    plain = [part for part in rest if "=" not in part]
+    if unknown := set(named) - {"te", "unet"}:
+        raise Refused(f"{tag} has {', '.join(sorted(unknown))}, which is not read here. Expected te and unet.")
+    if len(plain) > 2 or not name.strip():
+        raise Refused(f"{tag} cannot be read. Expected <lora:NAME:WEIGHT> or <lora:NAME:TE:UNET>.")
+    text_weight = _weight(named.get("te", plain[0] if plain else "1"), tag)
+    weight = _weight(named.get("unet", plain[1] if len(plain) > 1 else str(text_weight)), tag)
+    return Network(name.strip(), text_weight, weight)
+
+
+def _weight(text: str, tag: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e4:
+        raise Refused(f"{tag} has the weight {text!r}. Expected a number such as 0.8.")
+    return value
