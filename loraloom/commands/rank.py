@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     from infer.vote.ranking.rank import rank_grids, read_ballots
 
     output = html_path(arguments.html, "--html", "ranking") if arguments.html is not None else None
+    if arguments.seed < 0:
+        raise Refused(f"--seed {arguments.seed}: expected 0 or more.")
     folders, axes = read_grids(arguments)
     grids = [read_grid(folder) for folder in folders]
     ballots, notes = read_ballots(grids, expanded(arguments.votes) if arguments.votes is not None else None)

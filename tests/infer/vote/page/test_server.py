@@ -26,7 +26,7 @@ from tests.infer.vote.made import made_grid, vote, write_votes
 
 
 @dataclass
-class Asked:
+class Client:
     """A running server and its grid."""
 
     server: VotingServer
@@ -53,84 +53,84 @@ class Asked:
         return list(read_votes(self.folder / NAME).votes)
 
 
-def serve(folder: Path, **options: Any) -> Iterator[Asked]:
+def serve(folder: Path, **options: Any) -> Iterator[Client]:
     session = Session([read_grid(folder)], ("adapter",), **options)
     server = VotingServer(session, server_page(session))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield Asked(server, folder)
+    yield Client(server, folder)
     server.shutdown()
     thread.join()
     server.server_close()
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Iterator[Asked]:
+def client(tmp_path: Path) -> Iterator[Client]:
     """Two adapters on 40 prompts."""
     yield from serve(made_grid(tmp_path / "g", {"adapter": ["none", "zebra7"], "prompt": [f"p{number}" for number in range(40)]}))
 
 
-def test_a_vote_is_on_the_disk_when_it_is_confirmed(asked: Asked) -> None:
-    status, state = asked.post("start", {"voter": "anna"})
+def test_a_vote_is_on_the_disk_when_it_is_confirmed(client: Client) -> None:
+    status, state = client.post("start", {"voter": "anna"})
     assert (status, state["done"], state["total"], state["undo"]) == (200, 0, 44, False)
     trial = state["trial"]
-    status, state = asked.post("vote", {"voter": "anna", "id": trial["id"], "choice": "left", "seconds": 1.25})
-    (kept,) = asked.votes()
+    status, state = client.post("vote", {"voter": "anna", "id": trial["id"], "choice": "left", "seconds": 1.25})
+    (kept,) = client.votes()
     assert (status, state["done"], kept.id, kept.choice, kept.voter, kept.seconds) == (200, 1, trial["id"], "left", "anna", 1.25)
     left, right = kept.left.split("|"), kept.right.split("|")
     assert left[1:] == right[1:] == [trial["prompt"]] and {left[0], right[0]} == {"none", "zebra7"}  # same prompt, both candidates
-    assert asked.post("start", {"voter": "anna"})[1]["trial"]["id"] == state["trial"]["id"]  # a page that is loaded again
+    assert client.post("start", {"voter": "anna"})[1]["trial"]["id"] == state["trial"]["id"]  # a page that is loaded again
 
 
-def test_nothing_tells_the_sides_apart(asked: Asked) -> None:
+def test_nothing_tells_the_sides_apart(client: Client) -> None:
     """Neither the page, nor an answer, nor an image has a name, a key, a path or a text of the file."""
-    _, page, headers = asked.get("")
-    status, state = asked.post("start", {"voter": "anna"})
-    _, left, _ = asked.get(f"image/{state['trial']['left']}")
-    _, right, _ = asked.get(f"image/{state['trial']['right']}")
+    _, page, headers = client.get("")
+    status, state = client.post("start", {"voter": "anna"})
+    _, left, _ = client.get(f"image/{state['trial']['left']}")
+    _, right, _ = client.get(f"image/{state['trial']['right']}")
     everything = page + json.dumps(state).encode() + left + right
-    for secret in (b"SECRET", b"parameters", b"loraloom\x00", b"zebra7", b"|p", b"adapter", str(asked.folder).encode(), b"images/"):
+    for secret in (b"SECRET", b"parameters", b"loraloom\x00", b"zebra7", b"|p", b"adapter", str(client.folder).encode(), b"images/"):
         assert secret not in everything
     assert left.startswith(b"\x89PNG") and left != right and status == 200
     assert (headers["Cache-Control"], headers["Referrer-Policy"], headers["Server"].strip()) == ("no-store", "no-referrer", "loraloom")
     assert "default-src 'none'" in headers["Content-Security-Policy"] and "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
-def test_the_same_vote_again_counts_once(asked: Asked) -> None:
-    trial = asked.post("start", {"voter": "anna"})[1]["trial"]
+def test_the_same_vote_again_counts_once(client: Client) -> None:
+    trial = client.post("start", {"voter": "anna"})[1]["trial"]
     cast = {"voter": "anna", "id": trial["id"], "choice": "left", "seconds": 1}
-    first = asked.post("vote", cast)
-    assert asked.post("vote", cast) == first and len(asked.votes()) == 1
-    assert asked.post("vote", {**cast, "choice": "right"})[0] == 409
-    assert asked.post("vote", {**cast, "voter": "bob"})[0] == 409 and len(asked.votes()) == 1
+    first = client.post("vote", cast)
+    assert client.post("vote", cast) == first and len(client.votes()) == 1
+    assert client.post("vote", {**cast, "choice": "right"})[0] == 409
+    assert client.post("vote", {**cast, "voter": "bob"})[0] == 409 and len(client.votes()) == 1
 
 
-def test_undo_and_skip(asked: Asked) -> None:
-    first = asked.post("start", {"voter": "anna"})[1]["trial"]
-    asked.post("vote", {"voter": "anna", "id": first["id"], "choice": "tie", "seconds": 1})
-    status, state = asked.post("undo", {"voter": "anna"})
-    assert (status, state["done"], asked.votes()) == (200, 0, [])
+def test_undo_and_skip(client: Client) -> None:
+    first = client.post("start", {"voter": "anna"})[1]["trial"]
+    client.post("vote", {"voter": "anna", "id": first["id"], "choice": "tie", "seconds": 1})
+    status, state = client.post("undo", {"voter": "anna"})
+    assert (status, state["done"], client.votes()) == (200, 0, [])
     assert state["trial"]["id"] != first["id"] and state["trial"]["left"] == first["left"]
-    assert asked.post("vote", {"voter": "anna", "id": first["id"], "choice": "tie", "seconds": 1})[0] == 409  # taken back for good
-    assert asked.post("undo", {"voter": "anna"}) == (409, {"error": "There is no vote of this session to take back."})
-    skipped = asked.post("skip", {"voter": "anna", "id": state["trial"]["id"]})[1]
+    assert client.post("vote", {"voter": "anna", "id": first["id"], "choice": "tie", "seconds": 1})[0] == 409  # taken back for good
+    assert client.post("undo", {"voter": "anna"}) == (409, {"error": "There is no vote of this session to take back."})
+    skipped = client.post("skip", {"voter": "anna", "id": state["trial"]["id"]})[1]
     assert skipped["trial"]["left"] != first["left"] and skipped["done"] == 0
 
 
 def test_votes_of_before_are_not_asked_again(tmp_path: Path) -> None:
     folder = made_grid(tmp_path / "g", {"adapter": ["none", "ink"], "prompt": ["a", "b", "c"]})
     write_votes(folder / NAME, [vote(1, "none|a", "ink|a", "left"), vote(2, "none|b", "ink|b", "left")])
-    for asked in serve(folder):
-        state = asked.post("start", {"voter": "anna"})[1]
+    for client in serve(folder):
+        state = client.post("start", {"voter": "anna"})[1]
         assert (state["total"], state["trial"]["prompt"]) == (1, "c")
-        assert asked.post("start", {"voter": "bob"})[1]["total"] == 3
-        last = asked.post("vote", {"voter": "anna", "id": state["trial"]["id"], "choice": "left", "seconds": 1})[1]
+        assert client.post("start", {"voter": "bob"})[1]["total"] == 3
+        last = client.post("vote", {"voter": "anna", "id": state["trial"]["id"], "choice": "left", "seconds": 1})[1]
         assert last["trial"] is None and last["worth"] and not last["more"] and "ink" not in last["worth"]
 
 
-def test_who_does_not_know_the_token_gets_nothing(asked: Asked) -> None:
-    token, body = asked.server.token, json.dumps({"voter": "anna"}).encode()
-    image = next(iter(asked.server.session.images))
+def test_who_does_not_know_the_token_gets_nothing(client: Client) -> None:
+    token, body = client.server.token, json.dumps({"voter": "anna"}).encode()
+    image = next(iter(client.server.session.images))
     for path in (
         "/",
         "/start",
@@ -141,10 +141,10 @@ def test_who_does_not_know_the_token_gets_nothing(asked: Asked) -> None:
         f"/{'a' * len(token)}/start",
         "/%ff/",
     ):
-        assert asked.raw("POST", path, body)[0] == 404
-        assert asked.raw("GET", path)[0] == 404
-    assert asked.raw("GET", f"/image/{image}")[0] == 404
-    assert asked.raw("GET", f"/{token}/")[0] == 200
+        assert client.raw("POST", path, body)[0] == 404
+        assert client.raw("GET", path)[0] == 404
+    assert client.raw("GET", f"/image/{image}")[0] == 404
+    assert client.raw("GET", f"/{token}/")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -163,35 +163,35 @@ def test_who_does_not_know_the_token_gets_nothing(asked: Asked) -> None:
     ],
     ids=str,
 )
-def test_other_hosts_and_origins_get_nothing(asked: Asked, headers: dict[str, str]) -> None:
+def test_other_hosts_and_origins_get_nothing(client: Client, headers: dict[str, str]) -> None:
     """A page of another site, or of a name that is pointed at this machine (DNS rebinding), even with the token."""
-    given = {name: value.format(port=asked.server.server_port) for name, value in headers.items()}
-    assert asked.post("start", {"voter": "anna"}, **given)[0] == 404 and asked.get("", **given)[0] == 404
-    own = f"http://127.0.0.1:{asked.server.server_port}"
-    assert asked.post("start", {"voter": "anna"}, Origin=own)[0] == 200
+    given = {name: value.format(port=client.server.server_port) for name, value in headers.items()}
+    assert client.post("start", {"voter": "anna"}, **given)[0] == 404 and client.get("", **given)[0] == 404
+    own = f"http://127.0.0.1:{client.server.server_port}"
+    assert client.post("start", {"voter": "anna"}, Origin=own)[0] == 200
 
 
-def test_only_the_grids_own_images_are_served(asked: Asked, tmp_path: Path) -> None:
-    (asked.folder / "secret.txt").write_text("secret")
+def test_only_the_grids_own_images_are_served(client: Client, tmp_path: Path) -> None:
+    (client.folder / "secret.txt").write_text("secret")
     inside = ("cells.jsonl", "votes.jsonl", "report.html", "images/0.png", "../secret.txt")
     images = ("", "0.png", "../cells.jsonl", "..%2fcells.jsonl", "/etc/passwd", "none|p0", "a" * 32)
     for path in (*inside, *(f"image/{name}" for name in images)):
-        assert asked.get(path)[0] == 404
-    image = next(iter(asked.server.session.images))
-    file = asked.server.session.images[image]
-    assert asked.get(f"image/{image}")[0] == 200
+        assert client.get(path)[0] == 404
+    image = next(iter(client.server.session.images))
+    file = client.server.session.images[image]
+    assert client.get(f"image/{image}")[0] == 200
     file.unlink()
-    assert asked.get(f"image/{image}")[0] == 404
-    for wrong in (asked.folder / "secret.txt", asked.folder / "images" / "1.png"):
+    assert client.get(f"image/{image}")[0] == 404
+    for wrong in (client.folder / "secret.txt", client.folder / "images" / "1.png"):
         file.symlink_to(wrong)
-        assert asked.get(f"image/{image}")[0] == 404
+        assert client.get(f"image/{image}")[0] == 404
         file.unlink()
     file.write_text("no image")
-    assert asked.get(f"image/{image}")[0] == 404
+    assert client.get(f"image/{image}")[0] == 404
     os.mkfifo(tmp_path / "pipe")
     file.unlink()
     (tmp_path / "pipe").rename(file)
-    assert asked.get(f"image/{image}")[0] == 404
+    assert client.get(f"image/{image}")[0] == 404
 
 
 WRONG = [
@@ -218,31 +218,31 @@ WRONG = [
 
 
 @pytest.mark.parametrize("body", WRONG, ids=lambda body: body[:70].decode("latin-1"))
-def test_a_malformed_vote_is_refused_and_changes_nothing(asked: Asked, body: bytes) -> None:
-    trial = asked.post("start", {"voter": "anna"})[1]["trial"]
-    status, answer = asked.post("vote", body.replace(b"ID", trial["id"].encode()))
-    assert status in (400, 409) and answer["error"] and asked.votes() == []
-    assert asked.post("start", {"voter": "anna"})[1]["trial"] == trial
+def test_a_malformed_vote_is_refused_and_changes_nothing(client: Client, body: bytes) -> None:
+    trial = client.post("start", {"voter": "anna"})[1]["trial"]
+    status, answer = client.post("vote", body.replace(b"ID", trial["id"].encode()))
+    assert status in (400, 409) and answer["error"] and client.votes() == []
+    assert client.post("start", {"voter": "anna"})[1]["trial"] == trial
 
 
-def test_other_requests_are_refused(asked: Asked) -> None:
-    assert asked.post("vote", b"x" * 5000)[0] == 413
-    assert asked.post("start", {"voter": "anna"}, **{"Content-Type": "text/plain"})[0] == 415
-    assert asked.post("constructor", {"voter": "anna"})[0] == 404
+def test_other_requests_are_refused(client: Client) -> None:
+    assert client.post("vote", b"x" * 5000)[0] == 413
+    assert client.post("start", {"voter": "anna"}, **{"Content-Type": "text/plain"})[0] == 415
+    assert client.post("constructor", {"voter": "anna"})[0] == 404
     for method in ("PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"):
-        assert asked.raw(method, f"/{asked.server.token}/")[0] == 501
-    with socket.create_connection(("127.0.0.1", asked.server.server_port), timeout=10) as connection:
+        assert client.raw(method, f"/{client.server.token}/")[0] == 501
+    with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=10) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         assert b"not understood" in connection.recv(200)
-    assert asked.get("")[0] == 200
+    assert client.get("")[0] == 200
 
 
-def test_it_listens_on_this_machine_alone(asked: Asked) -> None:
-    assert asked.server.server_address[0] == "127.0.0.1" and asked.server.socket.family == socket.AF_INET
+def test_it_listens_on_this_machine_alone(client: Client) -> None:
+    assert client.server.server_address[0] == "127.0.0.1" and client.server.socket.family == socket.AF_INET
 
 
-def test_a_full_disk_is_said_and_the_vote_stays_open(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = asked.post("start", {"voter": "anna"})[1]["trial"]
+def test_a_full_disk_is_said_and_the_vote_stays_open(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = client.post("start", {"voter": "anna"})[1]["trial"]
     cast = {"voter": "anna", "id": trial["id"], "choice": "left", "seconds": 1}
     with monkeypatch.context() as patched:
 
@@ -250,17 +250,17 @@ def test_a_full_disk_is_said_and_the_vote_stays_open(asked: Asked, monkeypatch: 
             raise write_failed(path, OSError(28, "No space left on device"))
 
         patched.setattr("infer.vote.votes._flush", full)
-        status, answer = asked.post("vote", cast)
-    assert status == 500 and "cannot be written" in answer["error"] and asked.votes() == []
-    assert asked.post("vote", cast)[0] == 200 and len(asked.votes()) == 1
+        status, answer = client.post("vote", cast)
+    assert status == 500 and "cannot be written" in answer["error"] and client.votes() == []
+    assert client.post("vote", cast)[0] == 200 and len(client.votes()) == 1
 
 
-def cast_all(asked: Asked, voter: str) -> int:
+def cast_all(client: Client, voter: str) -> int:
     """Votes of one voter over one connection, each sent twice; gives how many were confirmed."""
-    connection = http.client.HTTPConnection("127.0.0.1", asked.server.server_port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=60)
 
     def ask(path: str, value: Any) -> Any:
-        connection.request("POST", f"/{asked.server.token}/{path}", json.dumps(value), {"Content-Type": "application/json"})
+        connection.request("POST", f"/{client.server.token}/{path}", json.dumps(value), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         found = json.loads(answer.read())
         assert answer.status == 200, found
@@ -279,11 +279,11 @@ def cast_all(asked: Asked, voter: str) -> int:
 
 def many_at_once(folder: Path, voters: int, prompts: int) -> None:
     made_grid(folder, {"adapter": ["none", "ink"], "prompt": [f"p{number}" for number in range(prompts)]})
-    for asked in serve(folder, asked=prompts + prompts // 4):
+    for client in serve(folder, asked=prompts + prompts // 4):
         with ThreadPoolExecutor(voters) as pool:
-            done = list(pool.map(cast_all, [asked] * voters, [f"voter {number}" for number in range(voters)]))
+            done = list(pool.map(cast_all, [client] * voters, [f"voter {number}" for number in range(voters)]))
         assert set(done) == {prompts + round(prompts / 9)}
-        votes = asked.votes()
+        votes = client.votes()
         assert len(votes) == sum(done) == len({one.id for one in votes})
         for voter in range(voters):
             own = [frozenset((one.left, one.right)) for one in votes if one.voter == f"voter {voter}"]
@@ -330,5 +330,5 @@ def test_a_killed_server_loses_no_vote_that_it_confirmed(tmp_path: Path) -> None
     child.wait()
     kept = [one.id for one in read_votes(folder / NAME).votes]
     assert confirmed and len(kept) == len(set(kept)) and kept[: len(confirmed)] == confirmed and len(kept) <= len(confirmed) + 1
-    for asked in serve(folder):
-        assert asked.post("start", {"voter": "anna"})[1]["trial"] is not None
+    for client in serve(folder):
+        assert client.post("start", {"voter": "anna"})[1]["trial"] is not None

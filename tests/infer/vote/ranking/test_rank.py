@@ -290,6 +290,7 @@ def test_other_folders_and_words_are_refused(voted: Path, tmp_path: Path, capsys
         ([str(voted), "compare=adapter", "--compare", "seed"], "compare is given 2 times"),
         ([str(voted), "compare=adapter,"], "give axes of the grid, each once"),
         ([str(voted), "--html", "page.txt"], "--html"),
+        ([str(voted), "--seed", "-1"], "--seed -1: expected 0 or more"),
         ([str(voted), "--votes", str(tmp_path / "no.json")], "there is no such file of votes"),
     ):
         assert main(["rank", *words]) == 2
