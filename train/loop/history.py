@@ -68,7 +68,12 @@ def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 LISTS = ("losses", "bands", "trained", "others", "own", "trigger", "no_trigger", "images", "image_others", "generic")
-TYPES: Mapping[str, Any] = {**dict.fromkeys(LISTS, list[float]), "delta": float, "delta_layers": dict[str, float]}  # of a measurement
+SUSPECTS = ("suspects", "suspect_shares")  # of training images that were measured again
+TYPES: Mapping[str, Any] = {
+    **dict.fromkeys((*LISTS, *SUSPECTS), list[float]),
+    "delta": float,
+    "delta_layers": dict[str, float],
+}  # of a measurement
 
 
 def _is_measured(row: object) -> bool:

@@ -310,7 +310,8 @@ def _image_probe(plan: Plan, latents: Latents, texts: Texts | Prompts, points: i
     images, chosen = measured_images(plan.train), probed_images(plan.train)
     known = [(images.index(image), row) for row, image in enumerate(chosen) if image in images]
     probe = _training_probe(plan, latents, texts, images, points)
-    return ImageProbe(probe, other_captions([plan.prompts[image] for image in images]), known)
+    prompts = [plan.prompts[image] for image in images]
+    return ImageProbe(probe, other_captions(prompts), known, prompts)
 
 
 def _training_probe(plan: Plan, latents: Latents, texts: Texts | Prompts, images: Sequence[int], points: int) -> Probe:

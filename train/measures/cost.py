@@ -8,7 +8,7 @@ from train.config import TrainConfig
 from train.data.split import TrainSplit
 from train.loop.probes import PROBED_POINTS
 from train.measures.drift import POINTS, draw_steps, drawn_prompts
-from train.measures.images import COLUMNS, WITH_OTHERS, measured_images, unmeasured
+from train.measures.images import CAPTIONS, COLUMNS, FEWEST, FINE, SUSPECTS, WITH_OTHERS, measured_images, unmeasured
 from train.measures.trigger import bare_prompts
 
 
@@ -17,5 +17,7 @@ def measured_beside(split: TrainSplit, heldout_prompts: Sequence[str], config: T
     triggered = len(bare_prompts(split.heldout, heldout_prompts, config.data))
     generic = len(drawn_prompts(config, len(split.heldout)))
     drawing = generic * draw_steps(config) * (2 if guided else 1)
-    images = len(measured_images(split.train)) * len(COLUMNS)
-    return triggered * PROBED_POINTS, unmeasured(split.train) * len(COLUMNS) + generic * POINTS, images * WITH_OTHERS + drawing
+    images = len(measured_images(split.train))
+    again = SUSPECTS * len(FINE) * (1 + CAPTIONS) if images >= FEWEST else 0
+    once = (images * len(COLUMNS) + again) * WITH_OTHERS + drawing
+    return triggered * PROBED_POINTS, unmeasured(split.train) * len(COLUMNS) + generic * POINTS, once

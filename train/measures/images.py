@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from registry.formats.atomic_file import write_text
@@ -28,8 +29,14 @@ from train.loop.validation import Probe
 FILE = "images.jsonl"
 MOST = 64  # images that are measured: all of a set that has no more, else so many, evenly over the set
 WITH_OTHERS = 1  # measurements with other captions
+FEWEST = 8  # images of a set in which one can be unlike the others
 ADAPTED = 0.3  # share of the steps before which captions are not judged: the base hardly draws the set yet
 COLUMNS = (1, 3)  # of the points at which some training images are measured each time
+SUSPECTS = 4  # images that another caption fits best beside their own: these are measured again
+HALF = 0.5  # of the median share: an own caption that is worth more than this is not suspected
+GRID = 12  # timesteps of the points at which suspects are measured
+FINE = range(4, 12)  # those points: middle and much noise, where captions change the loss: on ink 20 times as much as with little
+CAPTIONS = 3  # other captions that suspects are measured with: other suspects' first, since captions may be swapped
 
 
 def measured_images(samples: Sequence[Sample]) -> list[int]:
@@ -56,9 +63,14 @@ class ImageProbe:
     images: Probe
     captions: Sequence[int] | None  # for each image the one whose caption is put in its place
     known: Sequence[tuple[int, int]]  # (place here, row of `Found.trained`) of images that are measured already
+    prompts: Sequence[str] = ()  # of the images
 
     def measure(self, state: TrainState, *, model: Any, found: Found) -> dict[str, Any]:
-        """Mean losses: {"images": [...], "image_others": [...]}, the second empty where it is not measured."""
+        """Mean losses: {"images": [...], "image_others": [...]}, the second empty where it is not measured; with it the suspects.
+
+        "suspects": places of images. "suspect_shares": of each in turn, at each of the points FINE, the mean loss with other captions less
+        that with its own.
+        """
         import torch
 
         points = [found.points[column] for column in COLUMNS]
@@ -71,8 +83,41 @@ class ImageProbe:
             table[rest] = self.images.table(state, model=model, images=rest, points=points)
         if self.captions is None or not found.others:
             return {"images": means(table), "image_others": []}
-        others = self.images.table(state, model=model, captions=self.captions, points=points)
-        return {"images": means(table), "image_others": means(others)}
+        others = means(self.images.table(state, model=model, captions=self.captions, points=points))
+        own = means(table)
+        chosen = suspects_of([other - one for other, one in zip(others, own, strict=True)])
+        return {"images": own, "image_others": others, "suspects": chosen, "suspect_shares": self._shares(chosen, state, model)}
+
+    def _shares(self, suspects: Sequence[int], state: TrainState, model: Any) -> list[float]:
+        """The shares of suspects' captions, (suspects, FINE) in a row."""
+        import torch
+
+        if not suspects:
+            return []
+        fine, count = replace(self.images, points=GRID), len(self.images.sha256s)
+        own = fine.table(state, model=model, images=suspects, points=FINE)  # (S, FINE)
+        others = torch.zeros_like(own)
+        for turn in range(CAPTIONS):
+            captions = list(range(count))
+            for image in suspects:
+                captions[image] = self._other_captions(image, suspects)[turn]
+            others += fine.table(state, model=model, images=suspects, captions=captions, points=FINE) / CAPTIONS
+        return [float(share) for share in (others - own).flatten()]
+
+    def _other_captions(self, image: int, suspects: Sequence[int]) -> list[int]:
+        """CAPTIONS images whose captions are put in the place of an image's own: those of other suspects, then of the images behind it."""
+        assert self.captions is not None
+        count = len(self.images.sha256s)
+        order = [*suspects, *(place % count for place in range(self.captions[image], image + count))]
+        found = [place for place in dict.fromkeys(order) if self.prompts[place] != self.prompts[image]]
+        return [found[turn % len(found)] for turn in range(CAPTIONS)]
+
+
+def suspects_of(shares: Sequence[float]) -> list[int]:
+    """Places of the images whose captions are worth least, by the loss with another caption less that with their own; the least first."""
+    middle = median(shares)
+    chosen = sorted((share, place) for place, share in enumerate(shares) if share < HALF * middle)
+    return [place for _, place in chosen[:SUSPECTS]] if len(shares) >= FEWEST and middle > 0 else []
 
 
 def others_due(history: History, step: int, steps: int) -> bool:

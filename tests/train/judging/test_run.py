@@ -58,18 +58,16 @@ def _measured_by_models(given: list[str], place: Path, capsys: pytest.CaptureFix
     assert main([*with_models, "--dry-run"]) == 0
     planned = json.loads(capsys.readouterr().out)["models"]
     assert [model["name"] for model in planned["embed"]] == ["CLIPModel", "Net"] and planned["clip"]["path"] == str(clip)
-    assert main(with_models) == 0
-    value = json.loads(capsys.readouterr().out)
+    assert main([part for part in with_models if part != "--json"]) == 0
+    assert f"likeness by Net of {net}" in capsys.readouterr().out
+    value = json.loads((Path(given[1]) / "judgement.json").read_text())
     assert [model["model"] for model in value["embeddings"]] == planned["embed"]
     steps = [row["step"] for row in value["checkpoints"]]
     assert all([row["step"] for row in model["checkpoints"]] == steps for model in value["embeddings"])
     parts = value["prompt_following"]
     assert [row["step"] for row in parts["heldout"]] == [row["step"] for row in parts["generic"]] == [0, *steps]
-    assert main(with_models[:-2]) == 0 and "prompt_following" in capsys.readouterr().out
     shown = page(make_report(Path(given[1])))
     assert f"Likeness by CLIPModel of {clip}" in shown and "Prompts followed, by CLIPModel" in shown
-    assert main([part for part in with_models if part != "--json"]) == 0
-    assert f"likeness by Net of {net}" in capsys.readouterr().out
     wrong = ["--embed", str(place / "none"), "--embed", str(place), "--clip", str(net), "--embed-size", "5"]
     assert main([*given, *wrong]) == 2
     error = capsys.readouterr().err

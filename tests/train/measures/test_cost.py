@@ -26,8 +26,8 @@ def test_images_through_the_denoiser_are_counted() -> None:
         data=DataConfig(trigger="sks"), heldout=HeldoutConfig(generic=["a bus"]), preview=PreviewConfig(prompts=["x"], steps=20)
     )
     prompts = ["sks, a", "a sks", "b"]
-    assert measured_beside(split, prompts, config, guided=True) == (2 * 4, 32 * 2 + 1 * 2, 40 * 2 + 1 * 8 * 2)
-    assert measured_beside(split, ["a", "b", "c"], TrainConfig(), guided=False) == (0, 64, 80)
+    assert measured_beside(split, prompts, config, guided=True) == (2 * 4, 32 * 2 + 1 * 2, 40 * 2 + 4 * 8 * 4 + 1 * 8 * 2)
+    assert measured_beside(split, ["a", "b", "c"], TrainConfig(), guided=False) == (0, 64, 80 + 128)
 
 
 def test_a_run_keeps_what_it_measured_and_the_plan_counts_it(base: Path, images: Path, tmp_path: Path) -> None:

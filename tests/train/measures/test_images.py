@@ -9,7 +9,19 @@ import pytest
 from train.config import DataConfig, TrainConfig
 from train.loop.history import History
 from train.loop.probes import probed_points
-from train.measures.images import COLUMNS, MOST, image_rows, measured_images, unmeasured, write_images
+from train.measures.images import (
+    CAPTIONS,
+    COLUMNS,
+    FINE,
+    GRID,
+    MOST,
+    ImageProbe,
+    image_rows,
+    measured_images,
+    suspects_of,
+    unmeasured,
+    write_images,
+)
 
 
 class Named:
@@ -46,6 +58,30 @@ def test_the_losses_are_those_of_the_table_at_two_points(
     assert measured["images"] == pytest.approx(table, abs=1e-6)
     others = every.table(state, model=state.model, points=points, captions=probe.seldom[-1].captions).mean(1).tolist()
     assert measured["image_others"] == pytest.approx(others, abs=1e-6) and measured["image_others"] != measured["images"]
+    _suspects_are_measured_again(state, probe.seldom[-1])
+
+
+def _suspects_are_measured_again(state: Any, probe: ImageProbe) -> None:
+    """Each with the captions of other suspects, then of the images behind it; a prompt that is its own is left out."""
+    from dataclasses import replace
+
+    prompts = list(probe.prompts)
+    assert probe._other_captions(3, [3, 9])[0] == (9 if prompts[9] != prompts[3] else probe._other_captions(3, [3])[0])
+    found = probe._shares([3, 5], state, state.model)
+    every, expected = replace(probe.images, points=GRID), []
+    for image in (3, 5):
+        own = every.table(state, model=state.model)[image, list(FINE)]
+        captions = probe._other_captions(image, [3, 5])
+        assert all(prompts[other] != prompts[image] for other in captions)
+        tables = [every.table(state, model=state.model, captions=[other] * len(prompts))[image, list(FINE)] for other in captions]
+        expected += (sum(tables) / CAPTIONS - own).tolist()
+    assert found == pytest.approx(expected, abs=1e-6) and len(found) == 16 and any(found)
+
+
+def test_suspects_are_the_captions_that_are_worth_least() -> None:
+    shares = [0.1, 0.03, 0.12, -0.02, 0.1, 0.06, 0.1, 0.2, 0.01, 0.0]
+    assert suspects_of(shares) == [3, 9, 8, 1]
+    assert suspects_of([0.1] * 10) == [] and suspects_of(shares[:7]) == [] and suspects_of([-share for share in shares]) == []
 
 
 def test_the_file_has_a_line_for_each_image_and_step(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,23 +51,48 @@ def faults_of_file(place: Path) -> list[str]:
 def open_file(place: Path, *, device: torch.device, side: int | None = None) -> Embedder:
     """The model, tried on a few images. Raises Refused with the library's reason."""
     try:
-        name, kind, vector, prepared = (_onnx if place.suffix.lower() == ".onnx" else _torchscript)(place, device, side)
+        loaded = _onnx(place) if place.suffix.lower() == ".onnx" else _torchscript(place, device)
+    except Refused:
+        raise
+    except Exception as error:  # of torch, of onnxruntime
+        raise Refused(f"{place} cannot be loaded ({reason(error)}).") from error
+    try:
+        vector, prepared = _prepared(place, loaded, side)
         width = tried(vector, str(place))
     except Refused:
         raise
-    except Exception as error:  # of torch, of onnxruntime, of the model itself
-        raise Refused(f"{place} cannot be run ({reason(error)}).{_hint(place, side)}") from error
+    except Exception as error:  # of the model itself
+        raise Refused(f"{place} cannot be run ({reason(error)}).{_hint(place, loaded, side)}") from error
     definition = Definition(
-        path=str(place), kind=kind, name=name, input=prepared, output="the first output", width=width, sha256=hash_of([place])
+        path=str(place),
+        kind=loaded.kind,
+        name=loaded.name,
+        input=prepared,
+        output="the first output",
+        width=width,
+        sha256=hash_of([place]),
     )
     return Embedder(definition=definition, vector=vector)
 
 
-def _hint(place: Path, side: int | None) -> str:
-    return "" if _processor_folder(place) else f" It was tried at {side or SIDE} pixels; --embed-size PIXELS gives another size."
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """A file's model before it is known how it takes an image."""
+
+    kind: str
+    name: str
+    run: Run
+    fixed: tuple[int, int] | None = None  # (width, height) that the file declares
+    are_bytes: bool = False
 
 
-def _torchscript(place: Path, device: torch.device, side: int | None) -> tuple[str, str, Callable[[Image], Any], str]:
+def _hint(place: Path, loaded: _Loaded, side: int | None) -> str:
+    if loaded.fixed or _processor_folder(place):
+        return ""
+    return f" It was tried at {side or SIDE} pixels; --embed-size PIXELS gives another size."
+
+
+def _torchscript(place: Path, device: torch.device) -> _Loaded:
     import torch
 
     with warnings.catch_warnings():
@@ -80,11 +106,10 @@ def _torchscript(place: Path, device: torch.device, side: int | None) -> tuple[s
             found = found[0]
         return found.float().cpu().numpy()
 
-    vector, prepared = _prepared(place, run, side)
-    return str(model.original_name), "torchscript", vector, prepared
+    return _Loaded(kind="torchscript", name=str(model.original_name), run=run)
 
 
-def _onnx(place: Path, device: torch.device, side: int | None) -> tuple[str, str, Callable[[Image], Any], str]:
+def _onnx(place: Path) -> _Loaded:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -95,25 +120,28 @@ def _onnx(place: Path, device: torch.device, side: int | None) -> tuple[str, str
     if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
         listed = "; ".join("x".join(map(str, one.shape)) for one in inputs)
         raise Refused(f"{place} has inputs of shape {listed}. Expected one image, 1 x 3 x h x w or 1 x h x w x 3.")
-    first, are_bytes = shape[1] == 3, "uint8" in inputs[0].type
+    first = shape[1] == 3
+    height, width = shape[2:] if first else shape[1:3]
 
     def run(pixels: Any) -> Any:
         return session.run(None, {inputs[0].name: pixels if first else pixels.transpose(0, 2, 3, 1)})[0]
 
-    height, width = shape[2:] if first else shape[1:3]
-    fixed = (width, height) if width and height else None
-    vector, prepared = _prepared(place, run, side, fixed=fixed, are_bytes=are_bytes)
-    return str(session.get_modelmeta().graph_name or place.stem), "onnx", vector, prepared
+    return _Loaded(
+        kind="onnx",
+        name=str(session.get_modelmeta().graph_name or place.stem),
+        run=run,
+        fixed=(width, height) if width and height else None,
+        are_bytes="uint8" in inputs[0].type,
+    )
 
 
 def _processor_folder(place: Path) -> Path | None:
     return next((folder for folder in (place.parent, place.parent.parent) if (folder / PROCESSORS[0]).is_file()), None)
 
 
-def _prepared(
-    place: Path, run: Run, side: int | None, *, fixed: tuple[int, int] | None = None, are_bytes: bool = False
-) -> tuple[Callable[[Image], Any], str]:
+def _prepared(place: Path, loaded: _Loaded, side: int | None) -> tuple[Callable[[Image], Any], str]:
     """(an image's vector, how the image is prepared)."""
+    run, fixed, are_bytes = loaded.run, loaded.fixed, loaded.are_bytes
     folder = None if are_bytes else _processor_folder(place)
     if folder is not None:
         return _by_processor(folder, run)

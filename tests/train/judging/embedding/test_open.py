@@ -187,6 +187,12 @@ def test_weights_that_are_missing_are_no_random_numbers(built: dict[str, tuple[P
         open_embedder(str(folder), device=cpu)
 
 
+def test_a_damaged_onnx_file_is_refused(tmp_path: Path, cpu: Any) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"no model")
+    with pytest.raises(Refused, match=r"a\.onnx cannot be loaded \("):
+        open_embedder(str(tmp_path / "a.onnx"), device=cpu)
+
+
 def test_a_model_that_gives_no_vector_is_refused(tmp_path: Path, cpu: Any) -> None:
     """One that gives a map, one that gives the same for every image, one that cannot be run at that size."""
     import warnings
