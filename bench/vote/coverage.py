@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from infer.vote import davidson
-from infer.vote.binomial import Z, design_effect, wilson
+from infer.vote.ranking import davidson
+from infer.vote.ranking.binomial import Z, design_effect, wilson
 
 TIES = 0.3  # nu
 RESAMPLES = 300

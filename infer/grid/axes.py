@@ -106,19 +106,38 @@ def _each_file(value: str | None, _store: "Store") -> list[str | None]:
     return [*found]
 
 
-def _each_checkpoint(value: str, store: "Store") -> list[str]:
-    """One value for each checkpoint that `@step-*` matches; any other value unchanged."""
+def _adapter_files(reference: str) -> list[str] | None:
+    """The files that a pattern such as loras/*.safetensors matches, or a folder of adapters holds, by name; None for other references."""
+    path = expanded(reference)
+    if "*" in reference and not path.exists():
+        is_path = "/" in reference or reference.endswith(".safetensors")
+        found = sorted(glob(str(path))) if is_path else None
+        if found == []:
+            raise Refused(f"{reference!r} matches no file. Give the path of an adapter, or a pattern such as loras/*.safetensors.")
+        return found
+    if path.is_dir() and not (path / "adapter_config.json").exists():
+        return [str(file) for file in sorted(path.glob("*.safetensors"))] or None
+    return None
+
+
+def _each_adapter(value: str, store: "Store") -> list[str]:
+    """One value for each checkpoint that `@step-*` matches, each file of a pattern or a folder; any other value unchanged."""
     choices: list[list[str]] = []
+    several = "*" in value
     for one in parse_adapters(value):
-        names = [record.name for record in store.expand(one.reference, kind="adapter")] if "*" in one.reference else [one.reference]
+        files = _adapter_files(one.reference)
+        if files is not None:
+            names, several = files, True
+        else:
+            names = [record.name for record in store.expand(one.reference, kind="adapter")] if "*" in one.reference else [one.reference]
         choices.append([str(Adapter(reference=name, weight=one.weight)) for name in names])
-    if all(len(names) == 1 for names in choices) and "*" not in value:
+    if not several and all(len(names) == 1 for names in choices):
         return [value]
     return ["+".join(names) for names in product(*choices)]
 
 
 field_axes("base")
-field_axes("adapters", widen=_each_checkpoint)
+field_axes("adapters", widen=_each_adapter)
 
 
 @axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values from 0 to 1)", read=numbers, spell=number, across=9)
@@ -141,7 +160,23 @@ def text_weight(render: Render, value: float) -> Render:
     return replace(render, adapters=tuple(replace(one, text_weight=value) for one in render.adapters))
 
 
-field_axes("prompt", "negative")
+def _each_line(value: str, _store: "Store") -> list[str]:
+    """The lines of the file that "@prompts.txt" names, without empty ones and comments (#); any other prompt unchanged."""
+    if not value.startswith("@"):
+        return [value]
+    path = expanded(value[1:])
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise Refused(f"{value!r} names a file of prompts that cannot be read ({error}). Expected @FILE, one prompt a line.") from None
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise Refused(f"{path} holds no prompt. Expected one a line.")
+    return found
+
+
+field_axes("prompt", widen=_each_line)
+field_axes("negative")
 
 
 class Replacement(str):

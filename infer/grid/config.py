@@ -66,6 +66,9 @@ class GridConfig(RenderSettings):
     repeats: int = setting(1, "seeds a cell is drawn with, from `seed` on")
     rows: str | None = setting(None, "the axis down the sheet (default: chosen)")
     columns: str | None = setting(None, "the axis across the sheet (default: chosen)")
+    wildcards: str | None = setting(
+        None, "make the choices in prompts, {a|b} and __NAME__, by each image's seed: a folder of NAME.txt, or true for {a|b} alone"
+    )
     strict: bool = setting(False, "stop at the first cell that fails")
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")

@@ -1,7 +1,7 @@
 """From settings to cells: the values of every axis, the dimensions they span, and one Render a cell. Nothing here touches a model."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ from infer.draw.values import every, member_name
 from infer.grid.axes import AXES, Axis
 from infer.grid.config import GridConfig, axis_settings
 from infer.grid.where import Where
+from infer.prompt.wildcards import Lines, chosen, read_wildcards
 from registry.errors import LoomError, Refused
+from registry.home import expanded
 from registry.names import suggest
 from registry.printable import some
 
@@ -83,7 +85,7 @@ def expand(config: GridConfig, store: "Store", gather: Gather) -> tuple[Layout, 
         return layout, []
     if config.prompt is None and "prompt" not in values and config.axes.prompt is None:
         gather("No prompt is given. Expected prompt='...' or 'axes.prompt=[\"...\", \"...\"]'; an empty one is prompt=''.")
-    return layout, _cells(base, dimensions, _where(config, values, gather), gather)
+    return layout, _cells(base, dimensions, _where(config, values, gather), _wildcards(config, gather), gather)
 
 
 def _base_render(config: GridConfig, gather: Gather) -> Render:
@@ -250,7 +252,26 @@ def _where(config: GridConfig, values: Mapping[str, object], gather: Gather) -> 
         return None
 
 
-def _cells(base: Render, dimensions: Sequence[Dimension], where: Where | None, gather: Gather) -> list[Cell]:
+def _wildcards(config: GridConfig, gather: Gather) -> Lines | None:
+    """The lines of the files of wildcards; None where prompts have no choices."""
+    if config.wildcards is None:
+        return None
+    try:
+        return {} if config.wildcards.lower() == "true" else read_wildcards(expanded(config.wildcards))
+    except Refused as error:
+        gather(str(error))
+        return None
+
+
+def _with_choices(render: Render, lines: Lines | None) -> Render:
+    """The Render with the choices in its prompts made by its seed."""
+    if lines is None:
+        return render
+    negative = None if render.negative is None else chosen(render.negative, render.seed, lines)
+    return replace(render, prompt=chosen(render.prompt, render.seed, lines), negative=negative)
+
+
+def _cells(base: Render, dimensions: Sequence[Dimension], where: Where | None, lines: Lines | None, gather: Gather) -> list[Cell]:
     cells: list[Cell] = []
     left_out = 0
     for place in product(*(range(len(one)) for one in dimensions)):
@@ -266,6 +287,7 @@ def _cells(base: Render, dimensions: Sequence[Dimension], where: Where | None, g
             render = base
             for name in (name for name in AXES if name in values):
                 render = AXES[name].apply(render, values[name])
+            render = _with_choices(render, lines)
         except LoomError as error:
             gather(str(error))
             continue

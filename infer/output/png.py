@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KEY = "loraloom"  # the keyword of our own text chunk
 LARGEST = 1 << 30  # bytes of a file that is read as an image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks that an image is drawn from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,20 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
         )
     except (ValueError, KeyError, TypeError, AttributeError, LoomError) as error:
         raise BadFile(path, "no-render", f"carries a Render that cannot be read ({error!r}). Was it written by a later version?") from error
+
+
+def bare_png(png: bytes, path: Path = Path("image.png")) -> bytes:
+    """The same pixels without texts, times and whatever else the file carries. Raises BadFile for what is no whole PNG."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            image.verify()
+        chunks = [(kind, data) for kind, data in _chunks(png) if kind in PIXELS]
+    except Exception as error:  # PIL raises whatever its reader raises
+        raise BadFile(path, "not-a-png", f"is not a PNG that can be read ({error}).") from error
+    end = next((place for place, (kind, _) in enumerate(chunks) if kind == b"IEND"), len(chunks))
+    return SIGNATURE + b"".join(_packed(kind, data) for kind, data in chunks[: end + 1])
 
 
 def hash_pixels(image: "Image") -> str:

@@ -96,7 +96,7 @@ def page(
         sources=[(one.label, _uri("png", one.png)) for one in gallery.sources],
         notes=[*gallery.notes, *notes],
         css=own("report.css"),
-        js=own("page.js") + own("report.js"),
+        js=own("page.js") + own("zoom.js") + own("report.js"),
         data=Markup(script_json(_data(gallery, images, numbers, kind) | {"refresh": refresh})),
     )
 

@@ -30,7 +30,7 @@ def network_fault(name: str, text: str) -> str | None:
     instead = f"adapters={'+'.join(dict.fromkeys(adapters))}" if all(adapters) and adapters else "adapters=NAME:WEIGHT"
     return (
         f"{name} holds {', '.join(found)}. A prompt is read letter by letter here, so the adapter would not be loaded and its name would be"
-        f" read as words. Leave it out of the text and give {instead}, or axes.adapter to compare."
+        f" read as words. Leave it out of the text and give {instead}, or axes.adapter to compare; or give prompt_dialect=a1111."
     )
 
 
@@ -47,7 +47,14 @@ def literal_note(texts: Iterable[str]) -> str | None:
         return None
     split = [word for word in ("BREAK", "AND") if word in found]
     cannot = f" A1111 has no escape for {' and '.join(split)}: it splits the text of `parameters` there." if split else ""
-    return f"Read letter by letter, as diffusers does, without a meaning of its own: {some(found, _SHOWN)}.{cannot}"
+    return f"Read letter by letter, as diffusers does, without a meaning of its own: {some(found, _SHOWN)}.{cannot}{_settings(found)}"
+
+
+def _settings(found: Iterable[str]) -> str:
+    """The settings that give marks their meaning."""
+    braces = [mark[0] in "{_" for mark in found]
+    ways = [*(["prompt_dialect=a1111"] if not all(braces) else []), *(["wildcards=true or a folder"] if any(braces) else [])]
+    return f" They mean something with {' and '.join(ways)}."
 
 
 def escape(text: str) -> str:

@@ -26,6 +26,7 @@ class GridCell:
     values: Mapping[str, str]
     scores: Mapping[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ def _cell(entry: Any, folder: Path) -> GridCell:
         values={name: _spelt(name, value) for name, value in axes.items()},
         scores={name: float(value) for name, value in scores.items() if _is_number(value)},
         files=_adapters(entry.get("render")),
+        prompt=_prompt(entry.get("render"), axes),
     )
 
 
@@ -87,7 +89,15 @@ def _inside(image: Any, folder: Path) -> Path:
     inner = PurePosixPath(image) if isinstance(image, str) else None
     if inner is None or inner.is_absolute() or ".." in inner.parts or not inner.parts or "\0" in str(inner):
         raise ValueError("image is not a path inside the grid's folder")
-    return folder.joinpath(*inner.parts)
+    path = folder.joinpath(*inner.parts)
+    if not path.resolve().is_relative_to(folder.resolve()):  # through a link
+        raise ValueError("image is not a path inside the grid's folder")
+    return path
+
+
+def _prompt(render: Any, axes: Any) -> str | None:
+    found = axes.get("prompt", render.get("prompt") if isinstance(render, dict) else None)
+    return found if isinstance(found, str) and found.strip() else None
 
 
 def _is_number(value: Any) -> bool:

@@ -9,14 +9,15 @@ import json
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile, Faults, Refused
-from registry.files.locks import locked_while_it_lasts
+from registry.files.locks import is_at, open_lock, take
 from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_text
 from registry.plain_values import from_json
@@ -145,6 +146,8 @@ class VotesFile:
         self._thread = threading.RLock()
         self._seen: tuple[int, int] | None = None  # size and time of the file as it was read
         self._votes: dict[str, Vote] = {}
+        self._syncing = threading.Lock()
+        self._written = self._synced = 0  # appends
         self.notes: tuple[str, ...] = ()
         self.votes()
 
@@ -156,16 +159,34 @@ class VotesFile:
 
     def add(self, votes: Sequence[Vote]) -> int:
         """Append the votes whose ids are new, and sync; gives how many. Raises Refused for an id of another vote, WriteFailed."""
-        with self._thread, _locked(self.path):
+        new = self.write(votes)
+        self.sync()
+        return new
+
+    def write(self, votes: Sequence[Vote]) -> int:
+        """`add` without the sync: no vote is confirmed before `sync` returned."""
+        with self._thread, _locked(self.path) as descriptor:
             self._refresh()
             if clash := [vote.id for vote in votes if self._votes.get(vote.id, vote) != vote]:
                 raise Refused(f"{one_line(clash[0])} is the id of another vote in {one_line(self.path)}.")
             new = {vote.id: vote for vote in votes if vote.id not in self._votes}
             if new:
-                _append(self.path, "".join(vote.to_line() for vote in new.values()).encode())
+                _append(descriptor, self.path, "".join(vote.to_line() for vote in new.values()).encode())
                 self._votes |= new
                 self._seen = _state(self.path)
+                self._written += 1
             return len(new)
+
+    def sync(self) -> None:
+        """What was written before is on the disk when this returns; one sync serves all threads that wait for it. Raises WriteFailed."""
+        wanted = self._written
+        with self._syncing:
+            if self._synced < wanted:
+                reached = self._written
+                _flush(self.path)
+                if not self._synced:
+                    sync_folder(self.path.parent)  # the file may be new
+                self._synced = reached
 
     def remove(self, identity: str) -> Vote | None:
         """Take a vote back: the file is written again without it. None where there is no such vote. Raises WriteFailed."""
@@ -187,8 +208,19 @@ class VotesFile:
             self.notes, self._seen = found.notes, state
 
 
-def _locked(path: Path) -> Any:
-    return locked_while_it_lasts(path.with_name(f"{path.name}.lock"), wait=True)
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """A descriptor of the file, made where it is missing, that no other process holds meanwhile. Raises WriteFailed, Refused for a link."""
+    while True:
+        with explained(path):
+            descriptor = open_lock(path)
+        try:
+            take(descriptor, wait=True)
+            if os.name == "nt" or is_at(descriptor, path):  # else it was written anew since it was opened
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -199,26 +231,28 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _append(path: Path, data: bytes) -> None:
-    """Add whole lines at the end and sync; a line that was cut off there is removed first."""
-    made = not path.exists()
+def _append(descriptor: int, path: Path, data: bytes) -> None:
+    """Add whole lines at the end; a line that was cut off there is removed first."""
     with explained(path, needed=len(data)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        whole, data = _mended(descriptor, end, data)
+        if whole < end:
+            os.ftruncate(descriptor, whole)
         try:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            whole, data = _mended(descriptor, end, data)
-            if whole < end:
-                os.ftruncate(descriptor, whole)
-            try:
-                _write_all(descriptor, whole, data)
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, whole)
-                raise
+            _write_all(descriptor, whole, data)
+        except OSError:
+            os.ftruncate(descriptor, whole)
+            raise
+
+
+def _flush(path: Path) -> None:
+    """Make what is in the file last through a power cut."""
+    with explained(path):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        try:
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if made:
-            sync_folder(path.parent)
 
 
 def _mended(descriptor: int, end: int, data: bytes) -> tuple[int, bytes]:

@@ -12,7 +12,7 @@ from registry.home import expanded
 HELP = "rank what was voted on: strengths with intervals, every pair, and a verdict"
 
 if TYPE_CHECKING:
-    from infer.vote.rank import Ranking
+    from infer.vote.ranking.rank import Ranking
 
 
 def add_parser(subparsers: Any) -> None:
@@ -56,15 +56,17 @@ def read_grids(arguments: argparse.Namespace) -> tuple[list[Path], tuple[str, ..
 def run(arguments: argparse.Namespace) -> int:
     """Rank, and show it."""
     from infer.vote.finished import read_grid
-    from infer.vote.rank import rank_grids, read_ballots
+    from infer.vote.ranking.rank import rank_grids, read_ballots
 
     output = html_path(arguments.html, "--html", "ranking") if arguments.html is not None else None
+    if arguments.seed < 0:
+        raise Refused(f"--seed {arguments.seed}: expected 0 or more.")
     folders, axes = read_grids(arguments)
     grids = [read_grid(folder) for folder in folders]
     ballots, notes = read_ballots(grids, expanded(arguments.votes) if arguments.votes is not None else None)
     found = rank_grids(grids, ballots, axes=axes, seed=arguments.seed, notes=notes)
     if output is not None:
-        from infer.vote.ranking_page import write_ranking
+        from infer.vote.ranking.page import write_ranking
 
         write_ranking(output, found)
         console.say(f"ranking: {output}")

@@ -92,7 +92,7 @@ def _together(tokens: list[str]) -> Iterator[Rule]:
 
 def tokens_of(config: TokensConfig) -> tuple[TokenSetting, ...]:
     """The entries of tokens.add."""
-    return tuple(TokenSetting(**entry) for entry in config.add or ())
+    return tuple(TokenSetting(**{key: fitted(value, TYPES[key]) for key, value in entry.items()}) for entry in config.add or ())
 
 
 def vector_steps(config: TokensConfig, steps: int) -> int:

@@ -9,7 +9,6 @@ const state = {
   pairing: false,
   mode: "slider",
   cut: 50, // % of the image where A ends and B begins
-  zoom: 1, x: 0, y: 0,
 };
 
 const labels = (cell) => cell.place.map((value, axis) => `${data.axes[axis].name} ${data.axes[axis].labels[value]}`);
@@ -121,7 +120,7 @@ function hint(text = "") {
 
 function openCell(cell) {
   state.open = cell;
-  resetView(false);
+  zoom.reset(false);
   if (!by("viewer").open) by("viewer").showModal();
   showCell();
 }
@@ -249,72 +248,31 @@ function place() {
     const image = frame.querySelector("img");
     if (!image.naturalWidth) continue;
     const room = [(stage.width - 12 * (all.length - 1)) / all.length, stage.height];
-    const scale = Math.min(room[0] / image.naturalWidth, room[1] / image.naturalHeight, Math.max(1, 12 * 64 / image.naturalWidth));
-    frame.style.width = `${image.naturalWidth * scale}px`;
-    frame.style.height = `${image.naturalHeight * scale}px`;
+    const [width, height] = fitted(image, ...room);
+    frame.style.width = `${width}px`;
+    frame.style.height = `${height}px`;
   }
-  const limit = [(state.zoom - 1) * stage.width, (state.zoom - 1) * stage.height];
-  state.x = Math.min(0, Math.max(-limit[0], state.x));
-  state.y = Math.min(0, Math.max(-limit[1], state.y));
-  by("world").style.transform = `translate(${state.x}px, ${state.y}px) scale(${state.zoom})`;
-  by("stage").style.setProperty("--zoom", state.zoom);
-  by("zoom").textContent = `${Math.round(state.zoom * 100)} %`;
+  zoom.apply(by("stage"));
+  by("stage").style.setProperty("--zoom", zoom.view.zoom);
+  by("zoom").textContent = `${Math.round(zoom.view.zoom * 100)} %`;
   setCut(state.cut);
 }
-
-function zoomTo(zoom, clientX, clientY) {
-  const stage = by("stage").getBoundingClientRect();
-  const x = (clientX ?? stage.left + stage.width / 2) - stage.left;
-  const y = (clientY ?? stage.top + stage.height / 2) - stage.top;
-  const next = Math.min(16, Math.max(1, zoom));
-  state.x = x - (x - state.x) * (next / state.zoom);
-  state.y = y - (y - state.y) * (next / state.zoom);
-  state.zoom = next;
-  place();
-}
-
-function resetView(draw = true) {
-  Object.assign(state, { zoom: 1, x: 0, y: 0 });
-  if (draw) place();
-}
-
-const pointers = new Map();
-let sliding = false;
 
 function cutFrom(event) {
   const box = frames()[0].getBoundingClientRect();
   setCut((event.clientX - box.left) / box.width * 100);
 }
 
-by("stage").addEventListener("pointerdown", (event) => {
-  if (event.button) return;
-  pointers.set(event.pointerId, event);
-  by("stage").setPointerCapture(event.pointerId);
-  const onHandle = event.target.classList.contains("handle");
-  sliding = by("stage").dataset.mode === "slider" && pointers.size === 1 && (onHandle || state.zoom === 1);
-  if (sliding) cutFrom(event);
+// A drag on the handle, or anywhere in an image that is not enlarged, moves the cut of a slider.
+const zoom = makeZoom([by("stage")], place, {
+  start: (event, fingers) => {
+    const onHandle = event.target.classList.contains("handle");
+    const sliding = by("stage").dataset.mode === "slider" && fingers === 1 && (onHandle || zoom.view.zoom === 1);
+    if (sliding) cutFrom(event);
+    return sliding;
+  },
+  move: cutFrom,
 });
-
-by("stage").addEventListener("pointermove", (event) => {
-  const before = pointers.get(event.pointerId);
-  if (!before) return;
-  pointers.set(event.pointerId, event);
-  if (pointers.size === 2) {
-    const [other] = [...pointers.values()].filter((one) => one.pointerId !== event.pointerId);
-    const far = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
-    if (far(before)) zoomTo(state.zoom * far(event) / far(before), (event.clientX + other.clientX) / 2, (event.clientY + other.clientY) / 2);
-  } else if (sliding) {
-    cutFrom(event);
-  } else {
-    state.x += event.clientX - before.clientX;
-    state.y += event.clientY - before.clientY;
-    place();
-  }
-});
-
-for (const name of ["pointerup", "pointercancel"]) by("stage").addEventListener(name, (event) => pointers.delete(event.pointerId));
-by("stage").addEventListener("wheel", (event) => { event.preventDefault(); zoomTo(state.zoom * Math.exp(-event.deltaY / 400), event.clientX, event.clientY); }, { passive: false });
-by("stage").addEventListener("dblclick", (event) => zoomTo(state.zoom > 1 ? 1 : 3, event.clientX, event.clientY));
 new ResizeObserver(() => { if (by("viewer").open) place(); }).observe(by("stage"));
 
 // ---- keys
@@ -353,9 +311,9 @@ function inViewer(event) {
     ArrowDown: [state.rows ?? state.columns, 1], ArrowUp: [state.rows ?? state.columns, -1], PageDown: [outer, 1], PageUp: [outer, -1],
   }[event.key];
   if (flips) { event.preventDefault(); flip(...flips); return; }
-  if (event.key === "+" || event.key === "=") zoomTo(state.zoom * 1.5);
-  else if (event.key === "-") zoomTo(state.zoom / 1.5);
-  else if (event.key === "0") resetView();
+  if (event.key === "+" || event.key === "=") zoom.to(zoom.view.zoom * 1.5);
+  else if (event.key === "-") zoom.to(zoom.view.zoom / 1.5);
+  else if (event.key === "0") zoom.reset();
   else if (event.key === "c") hold(state.held ? null : state.open);
   else if (event.key === " " && event.target.tagName !== "BUTTON") { event.preventDefault(); by("stage").classList.add("peek"); }
 }
@@ -379,13 +337,13 @@ by("viewer").addEventListener("close", () => {
   drawAll();
   by("grid").querySelector(`.cell[data-place="${place}"]`)?.focus();
 });
-by("in").addEventListener("click", () => zoomTo(state.zoom * 1.5));
-by("out").addEventListener("click", () => zoomTo(state.zoom / 1.5));
-by("fit").addEventListener("click", () => resetView());
+by("in").addEventListener("click", () => zoom.to(zoom.view.zoom * 1.5));
+by("out").addEventListener("click", () => zoom.to(zoom.view.zoom / 1.5));
+by("fit").addEventListener("click", () => zoom.reset());
 by("pin").addEventListener("click", () => hold(state.held ? null : state.open));
 by("keys").addEventListener("click", () => by("help").showModal());
 by("pair").addEventListener("click", () => { state.pairing = !state.pairing; if (!state.pairing) hold(null); hint(); });
-for (const button of by("modes").children) button.addEventListener("click", () => { state.mode = button.dataset.mode; resetView(false); showCell(); });
+for (const button of by("modes").children) button.addEventListener("click", () => { state.mode = button.dataset.mode; zoom.reset(false); showCell(); });
 by("tile").addEventListener("input", () => document.documentElement.style.setProperty("--tile", `${by("tile").value}px`));
 by("pixels").addEventListener("click", () => {
   const on = document.body.classList.toggle("crisp");

@@ -201,3 +201,34 @@ def test_always_stays_in_every_cell_whatever_the_axes_do() -> None:
     _layout, cells, faults = expanded({"adapter": ["none", "ink"]}, always=["speed:0.8", "light"])
     assert faults == []
     assert [[str(one) for one in cell.render.every_adapter] for cell in cells] == [["speed:0.8", "light"], ["ink", "speed:0.8", "light"]]
+
+
+def test_choices_in_prompts_are_made_by_each_seed(tmp_path: Path) -> None:
+    (tmp_path / "colour.txt").write_text("red\nblue", encoding="utf-8")
+    _, cells, faults = expanded({"seed": "1-20"}, prompt="a __colour__ {cat|dog}", wildcards=str(tmp_path))
+    assert faults == [] and {one.render.prompt for one in cells} == {
+        f"a {colour} {what}" for colour in ("red", "blue") for what in ("cat", "dog")
+    }
+    _, again, _ = expanded({"seed": "1-20"}, prompt="a __colour__ {cat|dog}", wildcards=str(tmp_path))
+    assert [one.render.prompt for one in again] == [one.render.prompt for one in cells]
+    _, letters, _ = expanded({}, prompt="a {cat|dog}")
+    assert letters[0].render.prompt == "a {cat|dog}"
+    assert "no folder" in expanded({}, wildcards=str(tmp_path / "nowhere"))[2][0]
+
+
+def test_prompts_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\n\n# animals\na dog, red\n", encoding="utf-8")
+    _, cells, faults = expanded({"prompt": [f"@{file}", "a hat"]})
+    assert faults == [] and [one.render.prompt for one in cells] == ["a cat", "a dog, red", "a hat"]
+    assert "cannot be read" in expanded({"prompt": ["@nowhere.txt"]})[2][0]
+
+
+def test_adapters_come_from_a_pattern_or_a_folder(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.safetensors").touch()
+    files = [str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]
+    for given in (f"{tmp_path}/*.safetensors", str(tmp_path)):
+        _, cells, faults = expanded({"adapter": ["none", f"{given}:0.5"]})
+        assert faults == [] and [str(one.render.adapters[0]) for one in cells[1:]] == [f"{file}:0.5" for file in files]
+    assert "matches no file" in expanded({"adapter": [f"{tmp_path}/*.pt"]})[2][0]

@@ -40,7 +40,7 @@ def test_what_other_programs_read_as_commands_is_refused_or_noted(shelf: Shelf) 
     assert "prompt holds <lora:ink:0.8>." in asked and "adapters=ink:0.8" in asked and "negative holds <lora:hat:1>." in asked
     assert "steps is 80, but sampler 'lcm' picks its steps among the 50 that models are distilled over" in asked and "strength" not in asked
     (note,) = plan(config({"prompt": ["a (red:1.3) cat", "(red:1.3) [a|b]", "a (cat)"]}), shelf.store).notes
-    assert note.endswith(": (red:1.3), [a|b].")
+    assert note.endswith(": (red:1.3), [a|b]. They mean something with prompt_dialect=a1111.")
 
 
 def test_a_weight_that_its_axis_replaces_is_noted(shelf: Shelf) -> None:

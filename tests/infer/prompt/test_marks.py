@@ -54,3 +54,8 @@ def test_the_reader_in_these_tests_weighs_what_is_not_escaped() -> None:
 def test_a_long_text_of_open_brackets_is_read_at_once() -> None:
     """Quadratic in the length, each of these took minutes."""
     assert [literal_note([sign + mark * 200_000]) for sign, mark in ("[|", "[:", "{|", "(:")] == [None] * 4
+
+
+def test_the_note_names_the_settings_that_read_the_marks() -> None:
+    assert str(literal_note(["a {b|c}"])).endswith("with wildcards=true or a folder.")
+    assert str(literal_note(["a {b|c} (d:1.2)"])).endswith("with prompt_dialect=a1111 and wildcards=true or a folder.")

@@ -1,6 +1,8 @@
 """Grids made for votes: real PNGs and a cells.jsonl as `loraloom grid` writes it, without a model; and votes with a known outcome."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -41,6 +43,13 @@ def made_grid(
 def key_of(*values: object) -> str:
     """The key of a cell: its values joined, each short and on one line."""
     return "|".join(one_line(value)[:30] for value in values)
+
+
+def chromium() -> str:
+    """The path of the browser of the browser tier."""
+    program = os.environ.get("LORALOOM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "The browser tier needs chromium: install it, or name it in LORALOOM_CHROMIUM."
+    return program
 
 
 def vote(identity: object, left: str, right: str, choice: str, *, voter: str = "anna", seconds: float = 2.0) -> Vote:

@@ -29,6 +29,7 @@ def config(*tokens: Mapping[str, Any]) -> TrainConfig:
         ({"token": "inks", "vectors": 0}, "tokens.add\\[0\\].vectors must be 1 to 32"),
         ({"token": "inks", "vector": 1}, "tokens.add\\[0\\].vector is no key of a token"),
         ({"token": "inks", "init": " "}, "tokens.add\\[0\\].init must not be empty"),
+        ({"token": "inks", "vectors": "many"}, "tokens.add\\[0\\].vectors"),
         ({"vectors": 1}, "tokens.add\\[0\\].token must be"),
     ],
 )

@@ -111,3 +111,26 @@ def test_what_a_base_cannot_read_is_refused(tmp_path: Path) -> None:
         encoder.config.model_type = "qwen3"
     with pytest.raises(Refused, match="textual inversion embedding for CLIP"):
         read_textual_inversion(tmp_path / "x.safetensors", parts, token=None, name="<x>")
+
+
+def test_the_pooled_state_is_that_of_the_end_whatever_the_config(tmp_path: Path) -> None:
+    """Configs with eos_token_id 2 let transformers take it at the highest id, which a new token has."""
+    import torch
+
+    def pooled(end: int | None) -> tuple[Any, Any, Any]:
+        seam, parts = tiny_parts("sdxl")
+        encoder = parts.text_encoders["text_encoder_2"]
+        inner = encoder.text_model
+        if end is not None:
+            encoder.config.eos_token_id = inner.eos_token_id = end
+        word = read_textual_inversion(written("sdxl", tmp_path, 2), parts, token="<apple>", name="fruit")
+        loaded = with_tokens(parts, [word])
+        own = add_tokens(loaded, [word])
+        with torch.no_grad():
+            short, long = (seam.encode_prompts(loaded, [text])["pooled"] for text in ("an <apple>", "an <apple>, a bad thing"))
+        remove_tokens(loaded, own)
+        return short, long, inner.eos_token_id
+
+    right, legacy = pooled(None), pooled(2)
+    assert legacy[0].equal(right[0]) and legacy[1].equal(right[1]) and not legacy[0].equal(legacy[1])
+    assert legacy[2] == 2

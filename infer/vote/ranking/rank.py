@@ -9,11 +9,11 @@ from typing import Any
 
 from infer.vote.comparison import Comparison, choose_axes, compare, first_of_each, outcomes
 from infer.vote.finished import FinishedGrid
-from infer.vote.ranking import Pair, Table, rank_outcomes
+from infer.vote.ranking.scores import ScoreJudgement, judge_scores
+from infer.vote.ranking.table import Pair, Table, rank_outcomes
+from infer.vote.ranking.verdict import verdict, worth
+from infer.vote.ranking.voters import Voters, measure_voters
 from infer.vote.returned import read_returned
-from infer.vote.scores import ScoreJudgement, judge_scores
-from infer.vote.verdict import verdict, worth
-from infer.vote.voters import Voters, measure_voters
 from infer.vote.votes import NAME, Vote, read_votes
 from registry.printable import one_line
 

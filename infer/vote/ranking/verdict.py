@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infer.vote.binomial import LEVEL, detectable, votes_needed
-from infer.vote.ranking import Pair, Table, leaders
+from infer.vote.ranking.binomial import LEVEL, detectable, votes_needed
+from infer.vote.ranking.table import Pair, Table, leaders
 from registry.printable import one_line, some
 
 WORTH = 400  # more decisive votes than anybody casts for one question
@@ -28,8 +28,8 @@ def verdict(table: Table) -> str:
     return text + (f" Worse than {names[top]}: {some(worse, 6)}." if worse else "")
 
 
-def worth(table: Table) -> str:
-    """How many more votes could settle what is open, if the difference is as large as it looks."""
+def worth(table: Table, *, blind: bool = False) -> str:
+    """How many more votes could settle what is open, if the difference is as large as it looks; `blind` without a name."""
     if len(table.parts[0]) < 2:
         return "How many votes are needed depends on the difference: 49 decisive votes show a win rate of 70%, 199 one of 60%."
     top, near = leaders(table)
@@ -46,7 +46,8 @@ def worth(table: Table) -> str:
         return f"More votes are hardly worth it: so small a difference needs more than {WORTH} more decisive votes on this pair."
     left = max(1, round((needed - cast) * table.effect))
     both = " and ".join(one_line(table.candidates[number].value) for number in (pair.a, pair.b))
-    return f"About {left} more decisive votes on {both} could settle it, if the difference is as large as it looks."
+    between = "the two leading candidates" if blind else both
+    return f"About {left} more decisive votes on {between} could settle it, if the difference is as large as it looks."
 
 
 def preview(votes: int, candidates: int) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from infer.draw.machine import version_of
-from infer.vote.binomial import LEVEL
 from infer.vote.pages import environment
-from infer.vote.rank import Ranking
-from infer.vote.ranking import Pair
+from infer.vote.ranking.binomial import LEVEL
+from infer.vote.ranking.rank import Ranking
+from infer.vote.ranking.table import Pair
 from registry.formats.atomic_file import write_text
 from registry.printable import one_line
 

@@ -97,21 +97,23 @@ def spread(pairs: Any, groups: Any, found: Fit) -> tuple[Any, float]:
     number from all candidates varies less with few prompts than a sandwich does for each, and it holds where a candidate won everything.
     """
     model, robust = covariances(pairs, groups, found)
-    effect = float(np.trace(np.linalg.pinv(model, hermitian=True) @ robust)) / (len(model) - 1) if len(groups) > 1 else 1.0
+    effect = float(np.trace(np.linalg.pinv(model, hermitian=True) @ robust)) / (len(model) - 1)
     return model * max(1.0, effect), max(1.0, effect)
 
 
 def covariances(pairs: Any, groups: Any, found: Fit) -> tuple[Any, Any]:
-    """(K, K) each: the inverse information, and the sandwich over groups with the factor G / (G - 1)."""
+    """(K, K) each: the inverse information, and the sandwich over groups with the factor G / (G - 1); 0 for fewer than two groups."""
     groups = np.asarray(groups, dtype=np.float64)
     candidates = found.strengths.shape[-1]
     design, inverse = differences(pairs, candidates), np.linalg.inv(found.hessian[0])
     each = scores(found.strengths[:1], found.tie[:1], design, groups)  # (G, K + 1)
+    centre = np.eye(candidates) - 1 / candidates
+    model = centre @ inverse[:-1, :-1] @ centre
+    if len(groups) < 2:
+        return model, np.zeros_like(model)
     if not np.isfinite(found.tie[0]):
         each[:, -1] = 0.0
     each = each - each.mean(0)
-    centre = np.eye(candidates) - 1 / candidates
-    model = centre @ inverse[:-1, :-1] @ centre
-    meat = each.T @ each * len(groups) / max(1, len(groups) - 1)
+    meat = each.T @ each * len(groups) / (len(groups) - 1)
     robust = centre @ (inverse @ meat @ inverse)[:-1, :-1] @ centre
     return model, robust

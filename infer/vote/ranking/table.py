@@ -12,9 +12,9 @@ from itertools import combinations
 from math import erfc, exp, sqrt
 from typing import Any
 
-from infer.vote import davidson
-from infer.vote.binomial import LEVEL, Z, design_effect, flip_test, holm, wilson
 from infer.vote.comparison import Comparison, Outcome
+from infer.vote.ranking import davidson
+from infer.vote.ranking.binomial import LEVEL, Z, design_effect, flip_test, holm, wilson
 
 DRAWS = 4000  # of the strengths, for the chance that each is the best
 

@@ -9,8 +9,8 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-from infer.vote.binomial import LEVEL, sign_test, wilson
 from infer.vote.comparison import Outcome
+from infer.vote.ranking.binomial import LEVEL, sign_test, wilson
 
 
 @dataclass(frozen=True, kw_only=True)

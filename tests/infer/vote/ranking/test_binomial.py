@@ -2,7 +2,7 @@
 
 import pytest
 
-from infer.vote.binomial import design_effect, detectable, flip_test, holm, power, sign_test, votes_needed, wilson
+from infer.vote.ranking.binomial import design_effect, detectable, flip_test, holm, power, sign_test, votes_needed, wilson
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(6, 4), (12, 8), (60, 40), (1, 9), (0, 5), (5, 0), (7, 7), (0, 0)])

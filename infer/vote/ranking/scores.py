@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-from infer.vote.binomial import design_effect, wilson
 from infer.vote.comparison import Comparison, Outcome
+from infer.vote.ranking.binomial import design_effect, wilson
 
 SMALLEST = 4  # prompts: fewer give no interval of a correlation
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from infer.vote.finished import read_grid
-from infer.vote.rank import Ranking, rank_grids
+from infer.vote.ranking.rank import Ranking, rank_grids
 from infer.vote.returned import FORMAT, image_id
 from infer.vote.votes import NAME, Vote
 from loraloom.cli import main
 from registry.errors import Faults, NotFound, Refused
-from tests.infer.vote.made import key_of, made_grid, vote, write_votes
+from tests.infer.vote.made import chromium, key_of, made_grid, vote, write_votes
 
 PROMPTS = [f"prompt {number}" for number in range(12)]
 NASTY = """</script><script>document.title="owned"</script><img src=x onerror=alert(1)> \x1b[2J"""
@@ -208,6 +208,26 @@ def test_the_command_shows_and_writes_it(voted: Path, tmp_path: Path, capsys: py
     assert "default-src 'none'" in page and "&lt;img src=x" in page and "http://" not in page and "https://" not in page
 
 
+@pytest.mark.browser
+def test_the_page_in_a_browser(voted: Path, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    assert main(["rank", str(voted), "--html", str(tmp_path / "r.html")]) == 0
+    troubles: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--no-first-run"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda one: None if one.url.startswith(("file:", "data:")) else troubles.append(one.url))
+        page.goto((tmp_path / "r.html").as_uri())
+        assert page.title() == "Ranking by adapter" and page.locator(".forest tbody tr").count() == 3 + 3 + 1
+        assert page.locator(".matrix td.found").count() == 6 and page.evaluate("document.documentElement.scrollWidth") == 390
+        page.click("#theme")
+        browser.close()
+    assert troubles == []
+
+
 def test_votes_of_another_file(voted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A page names images by a keyed hash; its file has the salt."""
     salt = "0123456789abcdef"
@@ -270,6 +290,7 @@ def test_other_folders_and_words_are_refused(voted: Path, tmp_path: Path, capsys
         ([str(voted), "compare=adapter", "--compare", "seed"], "compare is given 2 times"),
         ([str(voted), "compare=adapter,"], "give axes of the grid, each once"),
         ([str(voted), "--html", "page.txt"], "--html"),
+        ([str(voted), "--seed", "-1"], "--seed -1: expected 0 or more"),
         ([str(voted), "--votes", str(tmp_path / "no.json")], "there is no such file of votes"),
     ):
         assert main(["rank", *words]) == 2

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from infer.vote import davidson
+from infer.vote.ranking import davidson
 
 WINS = {(0, 1): 13, (1, 0): 7, (0, 2): 15, (2, 0): 5, (1, 2): 11, (2, 1): 9, (2, 3): 8, (3, 2): 8, (0, 3): 12, (3, 0): 4}
 PAIRS = list(combinations(range(4), 2))

@@ -1,0 +1,1 @@
+"""Votes to strengths with intervals, exact tests, and a verdict."""
