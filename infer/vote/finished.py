@@ -27,6 +27,7 @@ class GridCell:
     scores: Mapping[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     prompt: str | None = None
+    render: Mapping[str, Any] = field(default_factory=dict, repr=False)  # its settings, as in cells.jsonl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ def _cell(entry: Any, folder: Path) -> GridCell:
         scores={name: float(value) for name, value in scores.items() if _is_number(value)},
         files=_adapters(entry.get("render")),
         prompt=_prompt(entry.get("render"), axes),
+        render=entry["render"] if isinstance(entry.get("render"), dict) else {},
     )
 
 

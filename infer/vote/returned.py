@@ -1,4 +1,4 @@
-"""Files of votes from elsewhere: another votes.jsonl, or the JSON that the static page gives back.
+"""Files of votes from elsewhere: another votes.jsonl, the JSON that the static page gives back, an exported preference data set.
 
 A page holds no key of a cell: it names images by a keyed hash of the key, under a salt of its own, which its file of votes repeats.
 """
@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from infer.vote.finished import FinishedGrid
+from infer.vote.preferences import read_preferences
 from infer.vote.votes import LARGEST, MOST_FAULTS, Vote, read_vote, read_votes
 from registry.errors import BadFile, Faults, NotFound, Refused
 from registry.plain_values import from_json
@@ -32,6 +33,8 @@ def read_returned(path: Path, grids: Sequence[FinishedGrid]) -> tuple[list[tuple
     if path.suffix == ".jsonl":
         found = read_votes(path)
         votes, notes = list(found.votes), list(found.notes)
+    elif path.suffix == ".parquet":
+        votes, notes = read_preferences(path), []
     else:
         votes, notes = _page_votes(path, grids), []
     keys = [{cell.key for cell in grid.cells} for grid in grids]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from loraloom import console
-from loraloom.html_files import html_path
+from loraloom.output_files import html_path
 from registry.errors import Faults, Refused
 from registry.home import expanded
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom import console
-from loraloom.html_files import html_path
+from loraloom.output_files import html_path
 from registry.errors import Refused
 from registry.home import expanded
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom import console
-from loraloom.html_files import html_path
+from loraloom.output_files import html_path
 from registry.home import expanded
 
 HELP = "write the report of a training run: verdict, curves, images by step, spectrum, plan"

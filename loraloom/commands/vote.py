@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from loraloom.commands.rank import add_grids, read_grids
-from loraloom.html_files import html_path
+from loraloom.output_files import html_path, output_path
 from registry.errors import Refused
 from registry.home import expanded
 
@@ -34,6 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--html", metavar="FILE.html", help="write a static page instead: its votes come back as a JSON file")
     parser.add_argument("--import", metavar="FILE", dest="returned", help="add the votes of such a file to the grid's, and end")
+    parser.add_argument("--export", metavar="FILE.parquet", help="write the votes with their images as a preference data set, and end")
     parser.set_defaults(run=run)
 
 
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     grids = [read_grid(folder) for folder in folders]
     if arguments.returned is not None:
         return _import(grids, arguments.returned)
+    if arguments.export is not None:
+        return _export(grids, arguments.export)
     chosen = choose_axes(grids, axes)
     if output is not None:
         from infer.vote.comparison import compare
@@ -66,8 +69,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise Refused(f"--count {arguments.count}: expected 1 to {MOST:,} votes.")
     if not 0 <= arguments.port < 1 << 16:
         raise Refused(f"--port {arguments.port}: expected 1 to 65535, or 0 for a free one.")
-    if arguments.html is not None and arguments.returned is not None:
-        raise Refused("--html writes a page and --import reads its votes: give one of them.")
+    if sum(option is not None for option in (arguments.html, arguments.returned, arguments.export)) > 1:
+        raise Refused("--html writes a page, --import reads votes and --export writes them: give one of them.")
     if arguments.voter is not None:
         from infer.vote.page.session import check_voter
 
@@ -84,6 +87,27 @@ def _import(grids: "list[FinishedGrid]", given: str) -> int:
         console.say(f"note: {note}")
     added = sum(VotesFile(grid.folder).add([vote for at, vote in votes if at == number]) for number, grid in enumerate(grids))
     console.answer(f"{added} votes added, {len(votes) - added} were there already")
+    return 0
+
+
+def _export(grids: "list[FinishedGrid]", given: str) -> int:
+    """The votes of the grids with their images, into a parquet file."""
+    from infer.vote.preferences import write_preferences
+    from infer.vote.votes import NAME, read_votes
+
+    path = output_path(given, "--export", "data set", (".parquet",))
+    placed = []
+    for number, grid in enumerate(grids):
+        found, known = read_votes(grid.folder / NAME), {cell.key for cell in grid.cells}
+        for note in found.notes:
+            console.say(f"note: {note}")
+        own = [vote for vote in found.votes if vote.left in known and vote.right in known]
+        if len(own) < len(found.votes):
+            console.say(f"note: {len(found.votes) - len(own)} votes of {grid.folder} are on images that it has no longer, and are left out")
+        placed += [(number, vote) for vote in own]
+    count = write_preferences(path, grids, placed)
+    console.say(f"{count} votes with their images")
+    console.answer(str(path))
     return 0
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.html_files import html_path
+from loraloom.output_files import html_path
 from registry.errors import Refused
 
 
