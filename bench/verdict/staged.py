@@ -46,12 +46,12 @@ def shuffled(place: Path) -> Path:
 
 
 STAGED: dict[str, tuple[Callable[[Path], Path], dict[str, Any], tuple[str, ...]]] = {
-    "good": (whole, {"steps": 250, "optim.lr": 2e-3}, ("done",)),
+    "good": (whole, {"steps": 200, "optim.lr": 2e-3}, ("done",)),
     "too few steps": (whole, {"steps": 30, "optim.lr": 5e-4, "schedule.name": "constant"}, ("unfinished",)),
     "rate too high": (whole, {"steps": 60, "optim.lr": 0.1, "schedule.name": "constant"}, ("rate_too_high",)),
     "dead targets": (whole, {"steps": 60, "lora.targets": "/.*attn2.to_k/", "optim.lr": 1e-6}, ("nothing_learned",)),
-    "shuffled captions": (shuffled, {"steps": 200, "optim.lr": 2e-3}, ("captions",)),
-    "over-fitted": (few, {"steps": 600, "optim.lr": 3e-3, "schedule.name": "constant"}, ("over_fitted", "not_better")),
+    "shuffled captions": (shuffled, {"steps": 150, "optim.lr": 2e-3}, ("captions",)),
+    "over-fitted": (few, {"steps": 400, "optim.lr": 3e-3, "schedule.name": "constant"}, ("over_fitted", "not_better")),
 }
 
 
@@ -77,8 +77,9 @@ def result_of(out: Path, name: str, seed: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(kept[0].read_text(encoding="utf-8"))
         return found
     path = data(out / f"set-{data.__name__}")
-    common = {"name": key, "data.path": str(path), "seed": seed, "batch_size": 8, "preview.steps": PREVIEW_STEPS, "out": str(out / "runs")}
-    config = changed(TrainConfig(), {**common, "device": "cpu", **settings})
+    common = {"name": key, "data.path": str(path), "seed": seed, "batch_size": 4, "preview.steps": PREVIEW_STEPS, "out": str(out / "runs")}
+    every = settings["steps"] // (5 if settings["steps"] > 100 else 3)
+    config = changed(TrainConfig(), {**common, "device": "cpu", "heldout.every": every, **settings})
     return dict(train_lora(config).result)
 
 
