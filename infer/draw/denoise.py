@@ -222,10 +222,7 @@ class _Row:
 
 
 def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
-    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones.
-
-    Rows of other shapes (prompts in another number of chunks) need a call of their own.
-    """
+    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones."""
     guided = [walk for walk in active if walk.unconditional is not None]
     rows = [_Row(walk=walk, conditioning=walk.unconditional.at(walk.at)[0][0], weight=None) for walk in guided if walk.unconditional]
     rows += [_Row(walk=walk, conditioning=one, weight=weight) for walk in active for one, weight in walk.conditional.at(walk.at)]
@@ -257,11 +254,14 @@ def _guess(family: Family, walk: _Walk, own: Sequence[tuple[float | None, Tensor
 
 
 def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Counter) -> list[Tensor]:
-    """The prediction (1, C, H, W) of each row, rows of one shape in one forward."""
+    """The prediction (1, C, H, W) of each row. Rows share a forward but where prompts have no mask and another number of chunks."""
+    import torch
+
     inputs = {walk.index: _scaled(walk, walk.timesteps[walk.at]) for walk in {row.walk.index: row.walk for row in rows}.values()}
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, row in enumerate(rows):
-        groups.setdefault(_shapes(row.conditioning), []).append(place)
+        masked = any(value.dtype == torch.bool for value in row.conditioning.values())  # then `collate` pads them to one length
+        groups.setdefault(() if masked else _shapes(row.conditioning), []).append(place)
     found: dict[int, Tensor] = {}
     for places in groups.values():
         guesses = _forward(family, parts, [rows[place] for place in places], inputs, counter)

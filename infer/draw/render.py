@@ -433,6 +433,9 @@ class Render:
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        for row in (*values["adapters"], *values["always"]):
+            if row["text_weight"] is None:
+                del row["text_weight"]
         return values | {"versions": dict(self.versions)}
 
     @classmethod

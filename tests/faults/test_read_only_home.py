@@ -58,7 +58,13 @@ REFUSED = {
 }
 
 
-NO_HOME = {"data caption", "data mask", "report"}  # they read no home, and write beside the images or into the run's folder
+NO_HOME = {
+    "data caption",
+    "data mask",
+    "report",
+    "vote",
+    "rank",
+}  # they read no home, and write beside the images, into the run or the grid
 ELSEWHERE = {"judge"}  # it needs a run: tests/train/judging/test_run.py
 
 

@@ -38,7 +38,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["trian"], "Did you mean 'train'?"),
+        (["trian"], "Did you mean 'train' or 'rank'?"),
         (["steps=3"], "A setting follows its command: loraloom train KEY=VALUE ..."),
         (["zzz"], "There are: "),
         (["--verson"], "unrecognized arguments: --verson"),
