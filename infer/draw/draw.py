@@ -78,7 +78,7 @@ class Prompts:
         """The conditioning of each text, distinct ones encoded once and together."""
         encode, dialect = self._family.encode_weighted, render.prompt_dialect
         assert encode is not None, "the resolver refuses a dialect for such a family"
-        counts = Counter(one.text for one in timed)
+        counts = _counts(timed)
         texts = [WeightedText(pieces_of(text, dialect), count) for text, count in counts.items()]
         key = weighted_key(timed, render)
         found = self._once(key, lambda: encode(self._parts, texts, dialect=dialect, clip_skip=render.clip_skip))
@@ -114,7 +114,12 @@ def prompt_key(text: str, clip_skip: int | None, chunks: int) -> Hashable:
 
 def weighted_key(timed: Sequence[Timed], render: Render) -> Hashable:
     """The cache key of the conditioning of the texts that a prompt has by step, in a dialect."""
-    return (tuple(sorted(Counter(one.text for one in timed).items())), render.clip_skip, render.prompt_dialect)
+    return (tuple(_counts(timed).items()), render.clip_skip, render.prompt_dialect)
+
+
+def _counts(timed: Sequence[Timed]) -> dict[str, int]:
+    """For how many turns each text is used, in one order for schedules of the same texts: they share what is encoded."""
+    return dict(sorted(Counter(one.text for one in timed).items()))
 
 
 def negative_key(family: Family, text: str | None, chunks: int) -> Hashable:

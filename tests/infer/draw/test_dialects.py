@@ -98,6 +98,16 @@ def test_alternating_texts_are_encoded_once_each() -> None:
     assert found[0].equal(found[1]) and not found[1].equal(found[2]) and found[3].equal(found[1])
 
 
+def test_schedules_of_the_same_texts_in_another_order_keep_their_own_texts() -> None:
+    """Both have two turns of each text and share one encoding."""
+    family, parts = tiny_parts("sd1")
+    prompts = Prompts(family, parts, on_note=lambda note: None)
+    first, second = (prompts.schedule(cell(text), calls=4) for text in ("[a cat|a dog]", "[a dog|a cat]"))
+    cat, dog = first.at(0)[0][0]["embeds"], first.at(2)[0][0]["embeds"]
+    assert prompts.encodes == 1 and not cat.equal(dog)
+    assert second.at(0)[0][0]["embeds"].equal(dog) and second.at(2)[0][0]["embeds"].equal(cat)
+
+
 @torch.no_grad()
 def test_composed_prompts_are_the_formula() -> None:
     """One DDIM step by hand."""
