@@ -115,7 +115,7 @@ def _adapter_files(reference: str) -> list[str] | None:
         if found == []:
             raise Refused(f"{reference!r} matches no file. Give the path of an adapter, or a pattern such as loras/*.safetensors.")
         return found
-    if path.is_dir() and not (path / "adapter_config.json").exists():
+    if "/" in reference and path.is_dir() and not (path / "adapter_config.json").exists():  # a bare word is a registered name
         return [str(file) for file in sorted(path.glob("*.safetensors"))] or None
     return None
 
@@ -142,22 +142,22 @@ field_axes("adapters", widen=_each_adapter)
 
 @axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values from 0 to 1)", read=numbers, spell=number, across=9)
 def weight(render: Render, value: float) -> Render:
-    if not render.adapters:
-        raise Refused(
-            "axes.weight sets the weight of the adapters, and this cell has none. Give `adapters` or the adapter axis,"
-            " or leave such cells out: where='adapter != \"none\"' (a weight of 0 is the base alone)."
-        )
-    return replace(render, adapters=tuple(replace(one, weight=value) for one in render.adapters))
+    return replace(render, adapters=tuple(replace(one, weight=value) for one in _adapters(render, "weight")))
 
 
 @axis("textweight", help="the weight of the adapters' part for the text encoders: 0, or 0..1/5", read=numbers, spell=number, across=9)
 def text_weight(render: Render, value: float) -> Render:
+    return replace(render, adapters=tuple(replace(one, text_weight=value) for one in _adapters(render, "textweight")))
+
+
+def _adapters(render: Render, axis: str) -> tuple[Adapter, ...]:
+    """The cell's adapters, which an axis weighs. Raises Refused where there are none."""
     if not render.adapters:
         raise Refused(
-            "axes.textweight sets the weight of the adapters on the text encoders, and this cell has none. Give `adapters` or the adapter"
-            " axis, or leave such cells out: where='adapter != \"none\"'."
+            f"axes.{axis} sets the weight of the adapters, and this cell has none. Give `adapters` or the adapter axis,"
+            " or leave such cells out: where='adapter != \"none\"' (a weight of 0 is the base alone)."
         )
-    return replace(render, adapters=tuple(replace(one, text_weight=value) for one in render.adapters))
+    return render.adapters
 
 
 def _each_line(value: str, _store: "Store") -> list[str]:
