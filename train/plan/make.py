@@ -33,6 +33,7 @@ from train.plan.estimate import Estimate, estimate, human_bytes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
+from train.plan.quantised import quantised_layers, quantised_notes
 from train.slider.dataset import is_drawn, slider_seconds
 from train.tokens.captions import token_counts
 from train.tokens.rows import token_notes
@@ -82,6 +83,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         parameters=weights,
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
+        quantised=quantised_layers(found.base.family, found.parts, resolved),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
         estimate=_estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts)),
         free_bytes=free,
@@ -238,6 +240,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *optimizer_notes(config, found.trial),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
+        *quantised_notes(config),
         *token_notes(
             found.tokens,
             token_counts(found.tokens, found.split.train, config.data),

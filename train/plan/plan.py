@@ -25,6 +25,7 @@ from train.measures.drift import draw_steps, drawn_prompts
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.plan.quantised import quantised_rows
 from train.prior.drawn import DrawnImages
 from train.prior.rows import prior_json, prior_rows
 from train.rate import learning_rate, warmup_steps
@@ -73,6 +74,7 @@ class Plan:
     class_images: DrawnImages | None  # that the base draws before the run
     tokens: tuple[NewToken, ...]  # that are trained
     processes: int  # that share the work, each with batches of its own
+    quantised: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # component -> dtype -> its layers that are kept in it
     shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
 
@@ -131,6 +133,7 @@ class Plan:
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
             "memory_stages": dict(self.estimate.stages),
             "memory_process": self.estimate.process,
+            "quantised_layers": {name: dict(kept) for name, kept in self.quantised.items()},
             "memory_peak": self.estimate.total,
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
@@ -218,6 +221,7 @@ def _text(plan: Plan) -> str:
         *_noise(config),
         *_preserves(config),
         ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
+        *quantised_rows(plan.quantised),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),

@@ -230,7 +230,7 @@ def test_optimizers_are_onetrainer_s(optimizer: dict[str, Any], expected: dict[s
         ({"concepts": [{"path": "a", "balancing": 0.5}]}, None, "an epoch has each image a whole number of times"),
         ({"concepts": [{"path": "a", "image": {"enable_random_hue": True}}]}, None, "image.enable_random_hue: colours are not changed"),
         ({"concepts": [{"path": "a", "text": {"prompt_source": "filename"}}]}, None, "text.prompt_source=filename"),
-        ({"unet": {"weight_dtype": "NFLOAT_4"}}, None, "unet.weight_dtype=NFLOAT_4: the base is not quantised"),
+        ({"unet": {"weight_dtype": "INT_W8A8"}}, None, "unet.weight_dtype=INT_W8A8: there are NFLOAT_4, FLOAT_8, INT_8"),
         ({"unet": 3}, None, "unet=3 is a group of settings"),
         ({"optimizer": {"optimizer": "TIGER"}}, None, "optimizer.optimizer=TIGER: there are ADAMW"),
         ({"optimizer": {"optimizer": "PRODIGY", "slice_p": 11}}, None, "optimizer.slice_p=11: prodigy has no such option"),
