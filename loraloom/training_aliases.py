@@ -47,6 +47,7 @@ PRIOR = Answer(("data.prior_images=100", "data.prior_prompt=PROMPT"), "the base 
 MASKS = "data.normalize_masked_loss=false counts an image by the share that its mask keeps, as sd-scripts does"
 SCALED = "with a scale a row, on the linear layers of the blocks"
 NOT_QUANTISED = Answer(("base_dtype=null",), "the default")
+WHOLE_TEXT = Answer(("text_encoder_dtype=null",), "the default")
 NO_WORKERS = needless("images are encoded once, before the first step; nothing is loaded while training")
 ATTENTION = needless("attention is torch's scaled_dot_product_attention")
 
@@ -117,7 +118,7 @@ ROWS = (  # names, and what they are here
     ("fp8_base_unet fp8_scaled", switch(on=Answer(("base_dtype=fp8",), SCALED), off=NOT_QUANTISED)),
     (
         "fp8_vl fp8_llm fp8_t5 fp8_text_encoder",
-        switch(on=Answer(("text_encoder_dtype=fp8",), SCALED), off=Answer(("text_encoder_dtype=null",), "the default")),
+        switch(on=Answer(("text_encoder_dtype=fp8",), SCALED), off=WHOLE_TEXT),
     ),
     ("base_model_precision quantize weight_dtype unet.weight_dtype transformer.weight_dtype", quantised("base_dtype")),
     ("quantize_te text_encoder.weight_dtype", quantised("text_encoder_dtype")),

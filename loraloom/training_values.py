@@ -76,7 +76,7 @@ def quantised(setting: str) -> Alias:
     """What a base is quantised to, in the words of OneTrainer, SimpleTuner and ai-toolkit."""
 
     def other(value: str) -> Answer:
-        return Answer((), f"{setting} has no {value or 'value'}; there are int8, fp8, nf4, all of weights alone, made while loading")
+        return Answer((), f"there is no such setting here: {setting} is int8, fp8 or nf4, of weights alone, made while loading")
 
     return choice(
         ("nf4 nfloat4 nf4bnb nf4torchao", Answer((f"{setting}=nf4",))),

@@ -32,8 +32,8 @@ class Load(Protocol):
         """The Parts of a diffusers folder or a single file, without network access, frozen and in eval mode.
 
         `prediction` is one of the family's `predictions` and overrides configs and file marks; None: no override. On device "meta" no
-        weight is read: a skeleton with tokenizers and configs. `quantised`: layers that are quantised as they are read. Raises BadFile, and Refused naming `base_config` where a single file needs
-        component configs or tokenizers that are not bundled.
+        weight is read: a skeleton with tokenizers and configs. `quantised`: layers that are quantised as they are read. Raises BadFile, and
+        Refused naming `base_config` where a single file needs component configs or tokenizers that are not bundled.
         """
         ...
 

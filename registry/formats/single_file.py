@@ -110,7 +110,9 @@ def load_single_file(
     prediction: str | None = None,
     quantised: Quantisation | None = None,
 ) -> Parts:
-    """Parts of a single file, frozen and in eval mode, every weight in `dtype` but for the `quantised`. Raises BadFile or Refused (`base_config`).
+    """Parts of a single file, frozen and in eval mode, every weight in `dtype` but for the `quantised`.
+
+    Raises BadFile or Refused (`base_config`).
 
     `prediction` is the user's override of the file's own marks and of any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.

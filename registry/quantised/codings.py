@@ -23,7 +23,7 @@ Shape = tuple[int, int]  # (O, I)
 INT8_LARGEST = 127  # symmetric: -127 .. 127
 FP8_LARGEST = 448.0  # the largest number of e4m3 (Micikevicius et al. 2022, table 1)
 NF4_BLOCK = 64  # weights that share a scale (Dettmers et al. 2023)
-# The 16 levels of NormalFloat: quantiles of a normal distribution, scaled to [-1, 1], with an exact zero (Dettmers et al. 2023, appendix E).
+# The 16 levels of NormalFloat: quantiles of a normal distribution on [-1, 1] with an exact zero (Dettmers et al. 2023, appendix E).
 NF4_LEVELS = (
     -1.0,
     -0.6961928009986877,

@@ -36,7 +36,7 @@ class QuantisedLinear(nn.Linear):
         self.dtype_name = dtype
         self.squared_error = self.squared_weight = 0.0  # of the weight that was given
         self.register_parameter("bias", layer.bias)
-        self._parameters["weight"] = layer.weight
+        self._parameters["weight"] = layer.weight  # type: ignore[assignment]  # a Parameter, or a quantised layer's Tensor
         self._is_hf_initialized = True  # transformers would fill in random numbers
 
     @property

@@ -25,7 +25,8 @@ def as_plain_model(module: Any) -> None:
     if quantizer is not None:
         quantizer.remove_quantization_config(module)
     for one in module.modules():
-        if hasattr(config := getattr(one, "config", None), "_is_quantized"):
+        config: Any = getattr(one, "config", None)
+        if hasattr(config, "_is_quantized"):
             del config._is_quantized
 
 

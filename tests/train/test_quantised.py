@@ -21,7 +21,7 @@ from registry.quantised.place import quantise_in_place
 from registry.store import Store
 from tests.tiny import SIZES, tiny_parts
 from tests.tiny_families import builds, module_of
-from tests.train.conftest import stopped
+from tests.train.conftest import short_run, stopped
 from train import run
 from train.config import AdapterConfig, CheckpointConfig, HeldoutConfig, LoraConfig, Precision, PreviewConfig, TrainConfig
 from train.lora import add_lora, targets_of
@@ -44,7 +44,7 @@ def lora_gradients(family: Any, parts: Any, side: int, config: TrainConfig) -> l
         if "lora_B" in name:
             nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(1))
     family.predict(parts, noisy, torch.tensor([100.0, 900.0]), complete).float().square().sum().backward()
-    return [weight.grad for _, weight in weights]
+    return [weight.grad for _, weight in weights if weight.grad is not None]
 
 
 def plain_again(module: Any) -> None:
@@ -80,12 +80,14 @@ def quantised(settings: Settings, **given: Any) -> TrainConfig:
 
 def tensors(file: Path | str) -> dict[str, Any]:
     with safe_open(file, framework="pt") as opened:
-        return {key: opened.get_tensor(key) for key in opened.keys()}
+        return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # it is no mapping
 
 
-@pytest.fixture
-def done(settings: Settings, store: Store) -> Any:
-    return run.run(quantised(settings, steps=4, checkpoint=CheckpointConfig(every=2)), store)
+@pytest.fixture(scope="module")
+def done(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    place = tmp_path_factory.mktemp("quantised")
+    config = short_run(base, images, place / "runs", base_dtype="nf4", text_encoder_dtype="int8", checkpoint=CheckpointConfig(every=2))
+    return run.run(config, Store(place / "home"))
 
 
 def test_the_result_and_the_file_name_what_the_base_was_quantised_to(done: Any) -> None:
@@ -110,6 +112,7 @@ def test_a_run_that_is_resumed_gives_the_same_bytes(done: Any, settings: Setting
         run.resume(place, {"base_dtype": "int8"}, store)
 
 
+@pytest.mark.slow
 def test_another_dtype_trains_another_adapter(done: Any, settings: Settings, store: Store, tmp_path: Path) -> None:
     plain = run.run(settings(steps=4, out=str(tmp_path / "plain")), store)
     assert plain.result["quantised"] is None
@@ -117,6 +120,7 @@ def test_another_dtype_trains_another_adapter(done: Any, settings: Settings, sto
     assert one.keys() == other.keys() and any(not torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dora", "lokr", "loha", "oft"])
 def test_every_kind_of_adapter_learns_on_it(kind: str, prepared: Callable[[TrainConfig], Any], settings: Settings) -> None:
     state = prepared(quantised(settings, lora=LoraConfig(rank=2, kind=kind))).state
@@ -125,12 +129,14 @@ def test_every_kind_of_adapter_learns_on_it(kind: str, prepared: Callable[[Train
     assert any(not torch.equal(old, new) for old, (_, new) in zip(before, state.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_half_precision_and_trained_text_encoders_work_on_it(settings: Settings, store: Store) -> None:
     config = quantised(settings, precision=Precision.bf16, lora=LoraConfig(rank=2, text_encoder=True), gradient_checkpointing=True)
     outcome = run.run(config, store)
     assert {tensor.dtype for tensor in tensors(outcome.result["files"]["diffusers"]).values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_previews_are_drawn_with_the_quantised_model(settings: Settings, store: Store) -> None:
     outcome = run.run(quantised(settings, preview=PreviewConfig(prompts=["a red disc"], steps=2)), store)
     assert outcome.result["previews"]
@@ -168,7 +174,7 @@ def test_fp8_is_refused_on_a_device_without_it() -> None:
     from train.plan.quantised import check_device
 
     check_device(TrainConfig(base_dtype="fp8"), torch.device("cuda"))
-    with pytest.raises((Refused, Faults), match="base_dtype=fp8 needs .* mps"):
+    with pytest.raises((Refused, Faults), match=r"base_dtype=fp8 needs .* mps"):
         check_device(TrainConfig(base_dtype="fp8"), torch.device("mps"))
     check_device(TrainConfig(base_dtype="int8"), torch.device("mps"))
 

@@ -75,10 +75,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     report(Tick("load the base", 0, 1, plan.base.name))
     parts = with_new_tokens(load(plan.base, config, dtype=precision_dtype(config.precision)), plan.tokens)
     report(Tick("load the base", 1, 1, plan.base.name))
-    modules = {family.denoiser: parts.denoiser, **parts.text_encoders}
-    quantised = {name: error for name, module in modules.items() if (error := weight_error(module)) is not None}
-    for name, error in quantised.items():
-        out(error.sentence(name))
+    quantised = _weight_errors(plan, parts, out)
     vectors = add_vectors(plan.tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
@@ -135,6 +132,15 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         inputs=inputs,
         quantised=quantised,
     )
+
+
+def _weight_errors(plan: Plan, parts: Parts, out: Log) -> dict[str, WeightError]:
+    """What quantising changed, by component, also shown."""
+    modules = {plan.base.family.denoiser: parts.denoiser, **parts.text_encoders}
+    found = {name: error for name, module in modules.items() if (error := weight_error(module)) is not None}
+    for name, error in found.items():
+        out(error.sentence(name))
+    return found
 
 
 def base_key(sha256: str | None, config: TrainConfig) -> str | None:

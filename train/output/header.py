@@ -64,7 +64,8 @@ def _spec(work: Work) -> dict[str, str]:
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
         "resolution": f"{max(config.sides)}x{max(config.sides)}",
-        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {name}{_quantised(config)}{_average(config)}",
+        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {name}{_quantised(config)}"
+        f"{_average(config)}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}

@@ -43,7 +43,7 @@ def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
     """Bytes of a module's parameters, those of the chosen linear layers in codes and scales."""
     from torch import nn
 
-    total = sum(parameter.numel() for parameter in module.parameters()) * itemsize
+    total: int = sum(parameter.numel() for parameter in module.parameters()) * itemsize
     if choose is None:
         return total
     for name, layer in module.named_modules():

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from registry.quantised.codings import CODINGS
 from train.settings.rules import Rule
-
-if TYPE_CHECKING:
-    from train.config import TrainConfig
 
 NAMES = ("base_dtype", "text_encoder_dtype")
 BASE_HELP = (
@@ -19,7 +16,7 @@ BASE_HELP = (
 TEXT_HELP = "the same for the text encoders, which encode the prompts once: a setting of its own, since it costs another error"
 
 
-def quantised_rules(config: TrainConfig) -> Iterator[Rule]:
+def quantised_rules(config: Any) -> Iterator[Rule]:
     """Ranges, and what quantised weights exclude whatever the base is."""
     for name in NAMES:
         value = getattr(config, name)

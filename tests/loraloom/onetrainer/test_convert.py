@@ -137,6 +137,16 @@ def test_values_are_exact(converted: Convert) -> None:
     }
 
 
+def test_weights_in_few_bits_are_a_quantised_base(converted: Convert) -> None:
+    clips = BaseFacts(clips=("text_encoder",))
+    still = {"train": False, "weight_dtype": "INT_8"}
+    found = converted({"unet": {"weight_dtype": "NFLOAT_4"}, "text_encoder": still}, base=clips)
+    assert (found.settings["base_dtype"], found.settings["text_encoder_dtype"]) == ("nf4", "int8")
+    assert converted({"unet": {"weight_dtype": "FLOAT_8"}}).settings["base_dtype"] == "fp8"
+    assert "base_dtype" not in converted({"unet": {"weight_dtype": "BFLOAT_16"}}).settings
+    assert "vae.weight_dtype=NFLOAT_4" in faults_of(converted, {"vae": {"weight_dtype": "NFLOAT_4"}})
+
+
 def test_rex_is_onetrainer_s() -> None:
     from train.schedule import rex
 
