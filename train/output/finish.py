@@ -71,7 +71,9 @@ def finish(
     files = _files(work, path, hashes, written)
     name, embeddings = register(work, path if hashes else None, written, store)
     trained = trained_of(plan.config)
-    draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}", label=f"with the {trained.name}")
+    draw_curves(
+        read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}", label=f"with the {trained.name}"
+    )
     judged, judgement = _judged(work, history)
     facts = facts_of(plan, history, work.probe.image_names if work.probe else ())
     early = [stopped.sentence()] if stopped else []

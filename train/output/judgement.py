@@ -132,9 +132,7 @@ def _not_better(curves: _Curves, trained: Trained) -> Judgement | None:
         text = f"these images cannot tell step {curves.best} from the base ({found.numbers()}): {_more(count)}"
         return Judgement("cannot_tell", text, _whole(curves))
     fell = curves.trained(0) - curves.trained(curves.last)
-    text = (
-        f"no checkpoint is better than the base on held-out images; the loss of training images fell by {fell:.4f}: they were memorised"
-    )
+    text = f"no checkpoint is better than the base on held-out images; the loss of training images fell by {fell:.4f}: they were memorised"
     return Judgement("not_better", f"{text}. {trained.more_images}", (curves.best, curves.best))
 
 

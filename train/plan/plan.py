@@ -217,7 +217,10 @@ def _text(plan: Plan) -> str:
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
         *_noise(config),
         *_preserves(config),
-        ("precision", f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
+        (
+            "precision",
+            f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}",
+        ),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),

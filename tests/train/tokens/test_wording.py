@@ -39,4 +39,6 @@ def test_tokens_alone_do_not_unlearn_the_few_steps() -> None:
 
     kind = FewStep(title="SDXL Turbo", steps=1, guidance=0.0, instead="SDXL")
     found = FoundFewStep(kind, "its name")
-    assert len(list(few_step_notes(found, training=False, tokens_alone=True))) == 1 and len(list(few_step_notes(found, training=False))) == 2
+    assert (
+        len(list(few_step_notes(found, training=False, tokens_alone=True))) == 1 and len(list(few_step_notes(found, training=False))) == 2
+    )
