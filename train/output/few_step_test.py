@@ -72,7 +72,10 @@ class FewStepTest:
 
 
 def run_few_step_test(work: Work) -> FewStepTest | None:
-    """The test on the preview prompts with the weights as they are; None where the base is no few-step build, nothing is drawn, or no adapter is trained."""
+    """The test on the preview prompts with the weights as they are.
+
+    None where the base is no few-step build, nothing is drawn, or no adapter is trained.
+    """
     found, previews, state = work.plan.few_step, work.previews, work.state
     if found is None or previews is None or not work.plan.layers:
         return None

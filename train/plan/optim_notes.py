@@ -79,8 +79,9 @@ def _average(config: TrainConfig) -> Iterator[str]:
         return
     window = round(1.0 / (1.0 - decay))
     if window > config.steps / 5:
+        late = "the vectors lag" if config.lora.kind == "none" else "the adapter lags"
         yield (
-            f"ema.decay={decay:g} averages over some {window:,} steps, and the run has {config.steps:,}: {'the vectors lag' if config.lora.kind == 'none' else 'the adapter lags'} behind."
+            f"ema.decay={decay:g} averages over some {window:,} steps, and the run has {config.steps:,}: {late} behind."
             f" At most {max(0.0, 1.0 - 5.0 / config.steps):.4g} suits it"
         )
 
