@@ -53,7 +53,7 @@ class Learned:
             words[self.verdict],
             f"margin (implicit reward of the preferred image above the other's) {self.margin.mean:+.3f}; the diffusion loss of preferred"
             f" images changed by {share:+.1%}{interval}",
-            f"held-out losses are those of pairs, -log sigmoid of the margin: {log(2):.4f} is the reference's own, which is the base of these lines",
+            f"held-out losses are those of pairs, -log sigmoid of the margin: {log(2):.4f} is the reference's, the base of these lines",
         ]
 
     def to_json(self) -> dict[str, Any]:
