@@ -82,9 +82,9 @@ def test_a_flow_models_beta_is_constant_and_p2_gives_that_of_the_evidence_bound(
         assert objective.weights[[249, 749]].tolist() == pytest.approx(expected)
 
 
-def test_sd_scripts_of_diffusers_have_half_of_this_beta() -> None:
+def test_the_script_of_diffusers_has_half_of_this_beta() -> None:
     """diffusers' train_diffusion_dpo.py: -log sigmoid(beta_dpo ((ref_w - ref_l) - (own_w - own_l))) on means."""
     own, reference = np.array(OWN), np.array(REFERENCE)
-    theirs = -np.log(1 / (1 + np.exp(-10.0 * ((reference[:2] - reference[2:]) - (own[:2] - own[2:])))))
-    ours = preference_losses(margins(torch.tensor(OWN, dtype=torch.float64), torch.tensor(REFERENCE, dtype=torch.float64), beta=20.0))
-    assert ours.numpy() == pytest.approx(theirs)
+    of_the_script = -np.log(1 / (1 + np.exp(-10.0 * ((reference[:2] - reference[2:]) - (own[:2] - own[2:])))))
+    found = preference_losses(margins(torch.tensor(OWN, dtype=torch.float64), torch.tensor(REFERENCE, dtype=torch.float64), beta=20.0))
+    assert found.numpy() == pytest.approx(of_the_script)
