@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from infer.vote.votes import Vote
 from tests.infer.vote.made import key_of, made_grid, vote, write_votes
@@ -16,8 +15,7 @@ def voted_grid(folder: Path, prompts: Sequence[str] = PROMPTS, *, size: int = 32
     made_grid(folder, {"adapter": ["none", "ink"], "prompt": list(prompts), "seed": list(SEEDS)}, size=size)
     votes = []
     for number, (prompt, seed) in enumerate((prompt, seed) for prompt in prompts for seed in SEEDS):
-        sides: list[Any] = [key_of("none", prompt, seed), key_of("ink", prompt, seed)]
-        swapped = bool(number % 2)
-        votes.append(vote(number, *(sides[::-1] if swapped else sides), "left" if swapped else "right"))
+        none, ink = key_of("none", prompt, seed), key_of("ink", prompt, seed)
+        votes.append(vote(number, ink, none, "left") if number % 2 else vote(number, none, ink, "right"))
     write_votes(folder / "votes.jsonl", [*votes, *more])
     return folder
