@@ -27,6 +27,7 @@ from train.settings.heldout import HeldoutConfig
 from train.settings.lora import LoraConfig
 from train.settings.objective import ObjectiveConfig, ObjectiveParams
 from train.settings.optim import OptimConfig, OptimParams
+from train.settings.preferences import preference_rules
 from train.settings.preview import PreviewConfig
 from train.settings.quantised import BASE_HELP, TEXT_HELP, quantised_rules
 from train.settings.rules import LARGEST, Rule, counts, texts
@@ -146,6 +147,7 @@ class TrainConfig:
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         yield from token_rules(self)
         yield from quantised_rules(self)
+        yield from preference_rules(self)
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
         kind, ratio = self.lora.kind, self.optim.loraplus_lr_ratio
