@@ -13,7 +13,7 @@ from registry.home import expanded
 from registry.names import suggest
 
 LARGEST = 50_000_000  # bytes
-KNOWN: dict[str, dict[str, Any]] = {"optimizer": dict.fromkeys(OPTIMIZER), "embedding": EMBEDDING}
+OF_GROUPS: dict[str, dict[str, Any]] = {"optimizer": dict.fromkeys(OPTIMIZER), "embedding": EMBEDDING}
 COUNTS = ("epochs", "batch_size", "gradient_accumulation_steps", "ema_update_step_interval", "lora_rank")
 NUMBERS = (  # whose default is null, or the optimizer's
     "learning_rate", "stop_training_after", "embedding_learning_rate", "token_count", "weight_decay", "beta1", "beta2", "eps", "eps2",
@@ -62,7 +62,7 @@ def read_files(path: Path) -> Files:
     own = {name: value for name, value in content.items() if name != "__version"}
     given = _checked("", own, TRAIN | dict.fromkeys(GROUPS), found.faults)
     for name in GROUPS:
-        known = PART if name in PARTS else KNOWN.get(name)
+        known = PART if name in PARTS else OF_GROUPS.get(name)
         group = _group(name, given, found.faults)
         if group is not None and known is not None:
             given[name] = _checked(f"{name}.", group, known, found.faults)
