@@ -137,8 +137,9 @@ def _own(name: str, block: nn.Module, shared: set[int]) -> list[Tensor]:
     from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
     found = [tensor for tensor in tensors_of(block) if id(tensor) not in shared and tensor.nbytes]
-    if wrapped := next((tensor for tensor in found if is_traceable_wrapper_subclass(tensor)), None):
-        raise Refused(f"{name} has weights of {type(wrapped).__name__}, which cannot be swapped. Leave swap_blocks out.")
+    kinds: list[Any] = [tensor for tensor in list[Any](found) if is_traceable_wrapper_subclass(tensor)]
+    if kinds:
+        raise Refused(f"{name} has weights of {type(kinds[0]).__name__}, which cannot be swapped. Leave swap_blocks out.")
     return found
 
 

@@ -190,7 +190,7 @@ def _with_swapped(accelerator: Any, call: Any, optimizer: Any, swap: BlockSwap) 
     """The denoiser call and the optimizer wrapped by accelerate, which moves no swapped weight and sends none to other processes."""
     from torch.nn.parallel import DistributedDataParallel
 
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(call, swap.names_in(call))
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(call, swap.names_in(call))  # type: ignore[no-untyped-call]
     return tuple(accelerator.prepare(call, optimizer, device_placement=[False, True]))
 
 

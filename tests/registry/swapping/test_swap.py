@@ -56,7 +56,8 @@ class Step:
         return [weight for weight in self.denoiser.parameters() if weight.requires_grad]
 
     def forward(self) -> torch.Tensor:
-        return self.family.predict(self.parts, self.noisy, self.times, self.complete)
+        found: torch.Tensor = self.family.predict(self.parts, self.noisy, self.times, self.complete)
+        return found
 
     def gradients(self) -> list[torch.Tensor]:
         found = self.forward()
