@@ -182,3 +182,21 @@ def test_fp8_is_refused_on_a_device_without_it() -> None:
 def test_pissa_and_dora_are_noted(settings: Settings, store: Store) -> None:
     made = run.plan(quantised(settings, lora=LoraConfig(rank=2, kind="dora"), heldout=HeldoutConfig(every=100)), store)
     assert any("DoRA's magnitudes are made of the quantised weights" in note for note in made.notes)
+
+
+@pytest.mark.slow
+def test_swapped_blocks_of_a_quantised_base_give_the_same_weights(prepared: Callable[[TrainConfig], Any], settings: Settings) -> None:
+    found = []
+    for blocks in (0, 3):
+        state = prepared(quantised(settings, swap_blocks=blocks, gradient_checkpointing=True)).state
+        for step in range(2):
+            state.step(step)
+        found.append([weight.detach().clone() for _, weight in state.weights])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_swapped_block_is_counted_with_its_codes(settings: Settings, store: Store) -> None:
+    plain, made = (run.plan(config, store) for config in (settings(swap_blocks=2), quantised(settings, swap_blocks=2)))
+    assert plain.estimate.swap and made.estimate.swap and made.estimate.swap.host_bytes < plain.estimate.swap.host_bytes
+    whole = run.plan(quantised(settings), store).estimate.memory["unet"]
+    assert made.estimate.memory["unet"] + made.estimate.swap.host_bytes == whole

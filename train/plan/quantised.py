@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults
 from registry.family import Family
 from registry.parts import Parts
+from registry.quantised.checks import device_faults
 from registry.quantised.codings import CODINGS
 from registry.quantised.layers import Choose, Quantisation
 from registry.quantised.place import quantise_in_place
@@ -18,7 +19,6 @@ from train.settings.quantised import NAMES
 if TYPE_CHECKING:
     import torch
 
-FP8_DEVICES = ("cpu", "cuda", "meta")  # that have torch.float8_e4m3fn
 MULTIPLIED = {"dora": "DoRA's magnitudes", "oft": "OFT's rotations"}
 PISSA = "PiSSA's factors"
 
@@ -30,26 +30,28 @@ def quantisation_of(config: TrainConfig, family: Family) -> Quantisation:
 
 def check_device(config: TrainConfig, device: torch.device) -> None:
     """Raise Faults for a dtype that the device has no numbers for."""
-    faults = [
-        f"{name}=fp8 needs torch.float8_e4m3fn, which {device.type} has not. Give int8, which has as many bits."
-        for name in NAMES
-        if getattr(config, name) == "fp8" and device.type not in FP8_DEVICES
-    ]
+    faults = device_faults({name: getattr(config, name) for name in NAMES}, device.type)
     if faults:
         raise Faults("These cannot be kept on this device:", faults)
 
 
-def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
-    """Bytes of a module's parameters, those of the chosen linear layers in codes and scales."""
+def quantised_sizes(module: Any, choose: Choose | None) -> dict[int, int]:
+    """id of a weight -> the bytes of its codes and scales, of the chosen linear layers of a plain model."""
     from torch import nn
 
-    total: int = sum(parameter.numel() for parameter in module.parameters()) * itemsize
     if choose is None:
-        return total
-    for name, layer in module.named_modules():
-        if type(layer) is nn.Linear and (dtype := choose(name)) is not None:
-            total += CODINGS[dtype].bytes_of((layer.out_features, layer.in_features)) - layer.weight.numel() * itemsize
-    return total
+        return {}
+    return {
+        id(layer.weight): CODINGS[dtype].bytes_of((layer.out_features, layer.in_features))
+        for name, layer in module.named_modules()
+        if type(layer) is nn.Linear and (dtype := choose(name)) is not None
+    }
+
+
+def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
+    """Bytes of a module's parameters, those of the chosen linear layers in codes and scales."""
+    kept = quantised_sizes(module, choose)
+    return sum(kept.get(id(parameter), parameter.numel() * itemsize) for parameter in module.parameters())
 
 
 def quantise_skeleton(parts: Parts, quantised: Quantisation, denoiser: str) -> None:
