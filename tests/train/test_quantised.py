@@ -196,7 +196,8 @@ def test_swapped_blocks_of_a_quantised_base_give_the_same_weights(prepared: Call
 
 
 def test_a_swapped_block_is_counted_with_its_codes(settings: Settings, store: Store) -> None:
-    plain, made = (run.plan(config, store) for config in (settings(swap_blocks=2), quantised(settings, swap_blocks=2)))
+    swapped: dict[str, Any] = {"swap_blocks": 2, "gradient_checkpointing": True}
+    plain, made = (run.plan(config, store) for config in (settings(**swapped), quantised(settings, **swapped)))
     assert plain.estimate.swap and made.estimate.swap and made.estimate.swap.host_bytes < plain.estimate.swap.host_bytes
     whole = run.plan(quantised(settings), store).estimate.memory["unet"]
     assert made.estimate.memory["unet"] + made.estimate.swap.host_bytes == whole

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # 
 
 
 def cell(**changes: Any) -> Render:
-    return Render(**{"base": "tiny", "prompt": "a cat", "steps": 2, "sampler": "ddim", "seed": 3} | changes)
+    given: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 2, "sampler": "ddim", "seed": 3}
+    return Render(**given | changes)
 
 
 def drawn(shelf: Shelf, *renders: Render) -> tuple[list[str], Counts]:
