@@ -20,6 +20,7 @@ from loraloom.training_values import (
     WEIGHTING,
     betas,
     chunks,
+    dpo_beta,
     ema,
     init_weights,
     kept,
@@ -212,6 +213,7 @@ ROWS = (  # names, and what they are here
     ("scale_lr", missing("optim.lr is taken as it is, whatever the batch")),
     # objective
     ("min_snr_gamma snr_gamma", min_snr),
+    ("beta_dpo", dpo_beta),
     ("debiased_estimation_loss", switch(on=Answer(("objective.weighting=debiased",)), off=Answer(("objective.weighting=none",)))),
     ("weighting_scheme loss_weight_fn", WEIGHTING),
     ("loss_weight_strength", same("objective.params.gamma", note="of objective.weighting=min_snr")),

@@ -27,6 +27,7 @@ from train.settings.heldout import HeldoutConfig
 from train.settings.lora import LoraConfig
 from train.settings.objective import ObjectiveConfig, ObjectiveParams
 from train.settings.optim import OptimConfig, OptimParams
+from train.settings.preferences import preference_rules
 from train.settings.preview import PreviewConfig
 from train.settings.rules import LARGEST, Rule, counts, texts
 from train.settings.schedule import ScheduleConfig, ScheduleParams
@@ -142,6 +143,7 @@ class TrainConfig:
             if is_dataclass(group):
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         yield from token_rules(self)
+        yield from preference_rules(self)
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"
         kind, ratio = self.lora.kind, self.optim.loraplus_lr_ratio

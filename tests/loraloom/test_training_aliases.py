@@ -76,6 +76,7 @@ SETTINGS = {  # as given there -> here
     "lr_scheduler_num_cycles=3": "schedule.params.cycles=3",
     "lr_scheduler_power=2": "schedule.params.power=2",
     "learning_rate_min_factor=0.1": "schedule.params.min_factor=0.1",
+    "beta_dpo=2500": "objective.name=dpo objective.params.dpo_beta=5000",
     "min_snr_gamma=5": "objective.weighting=min_snr objective.params.gamma=5",
     "snr_gamma=0": "objective.weighting=none",
     "debiased_estimation_loss=true": "objective.weighting=debiased",

@@ -38,6 +38,7 @@ from train.output import folder
 from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
+from train.preference.passes import encode_rejected, set_preference, with_pairs
 from train.run_types import Log
 from train.slider.passes import encode_passes, set_passes
 from train.slider.run import SliderRun
@@ -83,6 +84,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         guidance = float(config.preview.guidance or 0.0)
         unconditional = encode_unconditional(family, parts, guidance=guidance, device=device) if drawing else None
         passes = encode_passes(plan, parts, device=device, report=report, out=out)
+        rejected = encode_rejected(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts.texts))
     out(f"encoded {count} images ({kept} in memory); {_encoders_trained(plan)}")
@@ -92,12 +94,13 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts, vectors=vectors)
-    slider = set_passes(plan, state, passes)
+    slider, voted = set_passes(plan, state, passes), set_preference(plan, state, rejected)
     if preserved is not None:
         state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
     probe = None
     if held_latents is not None and held_texts is not None:
         probe = _probes(plan, (held_latents, held_texts), (latents, image_texts))
+        probe = with_pairs(plan, probe, voted, rejected) if voted and rejected else probe
     inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
     if probe is not None and drawn_prompts(config, len(plan.heldout)):
         cache = Cache("latents", note=out)

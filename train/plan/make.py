@@ -33,6 +33,7 @@ from train.plan.estimate import Estimate, estimate, human_bytes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
+from train.preference.rows import of_pairs, preference_notes
 from train.slider.dataset import is_drawn, slider_seconds
 from train.tokens.captions import token_counts
 from train.tokens.rows import token_notes
@@ -89,6 +90,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         training=found.training,
         start=found.start,
         slider=found.slider,
+        preference=found.preference,
         class_images=found.class_images,
         tokens=found.tokens,
         few_step=few_step,
@@ -137,7 +139,8 @@ def _counted(found: Checked, config: TrainConfig) -> tuple[Ranks, int]:
 def _latents_bytes(found: Checked) -> int:
     """Mean and logvar of every view of every image, fp32."""
     pixels = sum(item.bucket.area * len(item.views) for item in (*found.items, *found.heldout_items))
-    return 2 * 4 * found.base.family.channels(found.parts) * pixels // found.parts.latent_factor**2
+    each = 2 if found.preference else 1  # a pair has two images
+    return each * 2 * 4 * found.base.family.channels(found.parts) * pixels // found.parts.latent_factor**2
 
 
 def _disk_bytes(found: Checked, weights: int, latents: int) -> int:
@@ -172,6 +175,8 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, 
     memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
     if config.objective.preserve_class is not None:
         traced = preserving(traced)
+    if found.preference is not None:
+        traced = of_pairs(traced)
     seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
     seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
     return replace(traced, memory=memory, seconds=seconds)
@@ -235,6 +240,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *slider_notes(found.slider, config),
+        *preference_notes(found.preference, config, found.dataset),
         *early_stop_notes(config.heldout, config.steps),
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),

@@ -22,9 +22,11 @@ from train.loop.batches import Order
 from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
 from train.measures.drift import draw_steps, drawn_prompts
+from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.preference.rows import loss_in_words, preference_json, preference_rows
 from train.prior.drawn import DrawnImages
 from train.prior.rows import prior_json, prior_rows
 from train.rate import learning_rate, warmup_steps
@@ -70,6 +72,7 @@ class Plan:
     start: StartAdapter | None  # that is continued
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     slider: Slider | None
+    preference: Preference | None  # learned from votes
     class_images: DrawnImages | None  # that the base draws before the run
     tokens: tuple[NewToken, ...]  # that are trained
     processes: int  # that share the work, each with batches of its own
@@ -90,6 +93,11 @@ class Plan:
     def epochs(self) -> float:
         """How often each item is trained on."""
         return self.config.steps / self.order.epoch_steps
+
+    @property
+    def unit(self) -> str:
+        """What a batch is of."""
+        return "image" if self.preference is None else "pair"
 
     @property
     def drawn(self) -> bool:
@@ -135,6 +143,7 @@ class Plan:
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
             "prior": prior_json(self.train, self.items, self.class_images),
+            "preferences": preference_json(self.dataset),
             "masks": counted_masks([sample.mask for sample in self.train]),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
@@ -208,13 +217,13 @@ def _text(plan: Plan) -> str:
         *_slider(plan),
         *([("images", f"none: {plan.dataset.path}, {_sizes(plan)}")] if plan.drawn else _image_rows(plan)),
         ("held out", plan.heldout_source),
-        ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
+        ("steps", f"{config.steps} of {_images(plan)} {plan.unit}s: {_epochs(plan)}"),
         ("trains", _trained(plan)),
         ("loads in", _loads_in(plan)),
         *_tokens(plan),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(plan)),
-        ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
+        ("loss", loss_in_words(plan.preference, config)),
         *_noise(config),
         *_preserves(config),
         (
@@ -249,7 +258,7 @@ def _text(plan: Plan) -> str:
 
 def _image_rows(plan: Plan) -> list[tuple[str, str]]:
     """Where the images are from, their sizes and crops."""
-    rows = [("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}")]
+    rows = [(f"{plan.unit}s", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"), *preference_rows(plan.dataset)]
     prior = prior_rows(plan.train, plan.items, plan.class_images)
     return [*rows, *_sets(plan), *prior, *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
 
@@ -346,7 +355,7 @@ def _epochs(plan: Plan) -> str:
     if plan.drawn:
         return "each is drawn anew"
     at = " at each of its sizes" if len(plan.items) > len(plan.train) else ""
-    return f"each image is seen {plan.epochs:.1f} times{at} (an epoch is {plan.order.epoch_steps:.4g} steps)"
+    return f"each {plan.unit} is seen {plan.epochs:.1f} times{at} (an epoch is {plan.order.epoch_steps:.4g} steps)"
 
 
 def _images(plan: Plan) -> str:
