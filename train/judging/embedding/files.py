@@ -18,8 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.transformers_folder import quiet, reason
 from registry.errors import Refused
-from train.data.captioning.language_model import PROCESSORS, quiet, reason
+from train.data.captioning.language_model import PROCESSORS
 from train.judging.embedding.embedder import Definition, Embedder, hash_of, tried, tried_images
 from train.masks.pixels import Input
 
