@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from registry.quantised.codings import CODINGS, Coding
+from registry.quantised.memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,8 @@ class QuantisedLinear(nn.Linear):
             wide = weight.float()
             self.squared_weight = float(wide.square().sum(dtype=torch.float64))
             self.squared_error = float((self.full() - wide).square().sum(dtype=torch.float64))
+            del wide
+            give_back(weight.numel())
 
     def full(self) -> Tensor:
         """The weight in fp32."""

@@ -198,6 +198,8 @@ def test_swapped_blocks_of_a_quantised_base_give_the_same_weights(prepared: Call
 def test_a_swapped_block_is_counted_with_its_codes(settings: Settings, store: Store) -> None:
     swapped: dict[str, Any] = {"swap_blocks": 2, "gradient_checkpointing": True}
     plain, made = (run.plan(config, store) for config in (settings(**swapped), quantised(settings, **swapped)))
-    assert plain.estimate.swap and made.estimate.swap and made.estimate.swap.host_bytes < plain.estimate.swap.host_bytes
+    assert plain.estimate.swap and made.estimate.swap
+    block = "down_blocks.0.attentions.0.transformer_blocks.0"
+    assert made.estimate.swap.sizes[block].weights < plain.estimate.swap.sizes[block].weights / 2
     whole = run.plan(quantised(settings), store).estimate.memory["unet"]
     assert made.estimate.memory["unet"] + made.estimate.swap.host_bytes == whole
