@@ -16,6 +16,7 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
+from infer.outside.column import OutsideCell, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
 from registry.architectures.text.textual_inversion import with_tokens
@@ -43,6 +44,7 @@ class GridPlan:
     seconds: float | None  # None: no cell like these was drawn here before
     notes: tuple[str, ...]
     resolver: Resolver
+    outside: tuple[OutsideCell, ...] = ()  # images made elsewhere, in columns of their own
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -59,12 +61,22 @@ class GridPlan:
             "axes": {one.name: list(one.labels) for one in self.layout.dimensions},
             "rows": _side(self.layout, self.layout.rows),
             "columns": _side(self.layout, self.layout.columns),
+            **({"outside": self._outside()} if self.outside else {}),
             "notes": list(self.notes),
         }
 
+    def _outside(self) -> list[dict[str, Any]]:
+        """Of each outside folder: its column's name, and how many of its cells have an image."""
+        names = dict.fromkeys(one.name for one in self.outside)
+        counts = {name: [one.match is not None for one in self.outside if one.name == name] for name in names}
+        return [{"name": name, "cells": len(there), "images": sum(there)} for name, there in counts.items()]
+
     def to_text(self) -> str:
         """The plan for a person."""
-        lines = [f"{len(self.cells)} cells: {' x '.join(f'{len(one)} {one.name}' for one in self.layout.dimensions) or 'one image'}"]
+        columns, added = {one.column for one in self.outside}, len({one.name for one in self.outside})
+        sides = [(len(one) - (added if columns & {*one.axes} else 0), one.name) for one in self.layout.dimensions]
+        lines = [f"{len(self.cells)} cells: {' x '.join(f'{count} {name}' for count, name in sides) or 'one image'}"]
+        lines += [f"  {one['name']}: {one['images']} images made elsewhere in {one['cells']} cells" for one in self._outside()]
         if self.distinct != len(self.cells):
             lines.append(f"  {self.distinct} distinct images: cells with equal settings are drawn once")
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
@@ -87,6 +99,9 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     layout, expanded = expand(config, store, lambda fault: faults.__setitem__(fault, None))
     resolver = Resolver(store)
     resolved = [cell for cell in (_resolved(cell, resolver, faults) for cell in expanded) if cell is not None]
+    layout, resolved, outside, beside = with_columns(
+        config.outside, layout, resolved, config.base, resolver.images, lambda fault: faults.__setitem__(fault, None)
+    )
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
@@ -115,10 +130,12 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
                     *costs.notes(list(distinct.values())),
                     *_unused(distinct.values()),
                     *_unused_tokens(list(distinct.values())),
+                    *beside,
                 ]
             )
         ),
         resolver=resolver,
+        outside=tuple(outside),
     )
 
 
