@@ -14,6 +14,7 @@ from train.measures.outliers import Outlier, outliers_of
 from train.measures.outliers import sentences as outlier_sentences
 from train.measures.trigger import Binding, binding_json, binding_of
 from train.plan.plan import Plan
+from train.tokens.wording import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,10 @@ class Facts:
     change: Mapping[str, Any]  # "delta" and "delta_layers"
     outliers: Sequence[Outlier]
 
-    def sentences(self) -> list[str]:
+    def sentences(self, trained: Trained) -> list[str]:
         """In words, the most useful first."""
         change = delta_sentence(self.change)
-        trigger = [self.binding.sentence(self.triggers)] if self.binding else []
+        trigger = [self.binding.sentence(self.triggers, trained)] if self.binding else []
         drift = [self.drift.sentence()] if self.drift else []
         return [*trigger, *drift, *outlier_sentences(self.outliers), *([change] if change else [])]
 

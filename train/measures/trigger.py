@@ -13,6 +13,7 @@ from train.loop.probes import Found, means, probed
 from train.loop.step import TrainState
 from train.loop.validation import Difference, Probe, difference
 from train.settings.data import DataConfig
+from train.tokens.wording import Trained
 
 NOTHING = 0.1  # of the gain: a trigger whose interval ends below it carries nothing
 
@@ -71,7 +72,7 @@ class Binding:
             return "nothing"
         return "carries" if self.now.low > 0 else "cannot tell"
 
-    def sentence(self, triggers: Sequence[str]) -> str:
+    def sentence(self, triggers: Sequence[str], trained: Trained) -> str:
         """The verdict with its numbers, and what to do."""
         name = f"the trigger {' or '.join(map(repr, triggers))}"
         span = "" if self.now.low is None else f", 95% interval {self.now.low:+.4f} .. {self.now.high:+.4f}"
@@ -82,11 +83,7 @@ class Binding:
             return f"{name} carries {self.share:.0%} of the gain: {numbers}"
         if self.verdict == "cannot tell":
             return f"cannot tell whether {name} carries some of the gain ({self.share:.0%}): {numbers}"
-        return (
-            f"{name} carries nothing of the gain ({self.share:.0%}): {numbers}. The adapter changes every image at its full weight,"
-            " with the trigger or without. That is usual of a style; for a subject leave what the trigger is for out of the captions, and"
-            " keep its class by regularisation images (prior in data.sets) or objective.preserve_class"
-        )
+        return f"{name} carries nothing of the gain ({self.share:.0%}): {numbers}. {trained.free_trigger}"
 
 
 def binding_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> Binding | None:

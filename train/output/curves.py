@@ -21,7 +21,7 @@ def smoothed(values: Sequence[float], *, weight: float = 0.95) -> list[float]:
     return out
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, label: str = "with the LoRA") -> None:
     """Draw the rows of metrics.jsonl into a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.13, top=0.83, wspace=0.33)  # a computed layout draws everything twice
     _training(left, [row for row in rows if {"loss", "lr"} <= row.keys()])
-    _heldout(right, rows)
+    _heldout(right, rows, label)
     figure.suptitle(title)
     buffer = BytesIO()
     figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
@@ -51,7 +51,7 @@ def _training(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     rate.set_ylim(bottom=0)
 
 
-def _heldout(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _heldout(axes: Any, rows: Sequence[Mapping[str, Any]], label: str) -> None:
     axes.set(xlabel="step", ylabel="loss", title="held-out loss (lower is better)")
     measured = [row for row in rows if "heldout" in row]
     base = next((row["heldout_base"] for row in rows if "heldout_base" in row), None)
@@ -60,7 +60,7 @@ def _heldout(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     axes.axhline(base, color=BASE, linewidth=1.2, label="base")
     steps, values = [0, *(row["step"] for row in measured)], [base, *(row["heldout"] for row in measured)]
-    axes.plot(steps, values, color=INK, marker="o", markersize=3, label="with the LoRA")
+    axes.plot(steps, values, color=INK, marker="o", markersize=3, label=label)
     spans = [row for row in measured if {"heldout_difference_low", "heldout_difference_high"} <= row.keys()]
     if spans:
         low, high = ([base + row[f"heldout_difference_{end}"] for row in spans] for end in ("low", "high"))

@@ -67,8 +67,9 @@ def _write(work: Work, token: NewToken, path: Path, step: int) -> Embedding:
 
     assert work.state.vectors is not None
     vectors = work.state.vectors.of_token(token)
+    rate = "optim.token_lr" if work.plan.layers else "optim.lr"
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise JobFailed(f"Vectors of {token.token!r} are not finite; no file is written. Resume with a lower optim.token_lr.")
+        raise JobFailed(f"Vectors of {token.token!r} are not finite; no file is written. Resume with a lower {rate}.")
     tensors = {token.keys[component]: rows for component, rows in vectors.items()}
     hashes = write_safetensors(path, tensors, metadata=embedding_header(work, token, step))
     return Embedding(token=token, path=path, hashes=hashes, vectors=vectors)

@@ -72,9 +72,12 @@ class FewStepTest:
 
 
 def run_few_step_test(work: Work) -> FewStepTest | None:
-    """The test on the preview prompts with the weights as they are; None where the base is no few-step build or nothing is drawn."""
+    """The test on the preview prompts with the weights as they are.
+
+    None where the base is no few-step build, nothing is drawn, or no adapter is trained.
+    """
     found, previews, state = work.plan.few_step, work.previews, work.state
-    if found is None or previews is None:
+    if found is None or previews is None or not work.plan.layers:
         return None
     few, many = steps_of_test(found.kind.steps)
 

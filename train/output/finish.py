@@ -37,6 +37,7 @@ from train.run_report.page import NAME, write_page
 from train.run_report.read import preview_files
 from train.run_report.report import make_report
 from train.slider.measure import measure
+from train.tokens.wording import trained_of
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -69,11 +70,15 @@ def finish(
     report(Tick("save and prove", 2, 3, "register"))
     files = _files(work, path, hashes, written)
     name, embeddings = register(work, path if hashes else None, written, store)
-    draw_curves(read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}")
+    trained = trained_of(plan.config)
+    draw_curves(
+        read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}", label=f"with the {trained.name}"
+    )
     judged, judgement = _judged(work, history)
     facts = facts_of(plan, history, work.probe.image_names if work.probe else ())
     early = [stopped.sentence()] if stopped else []
-    lines = [*judged, *early, *_verdict(plan, verdict, used), *sentences(speed), *([reach.sentence()] if reach else []), *facts.sentences()]
+    held = _verdict(plan, verdict, used)
+    lines = [*judged, *early, *held, *sentences(speed), *([reach.sentence()] if reach else []), *facts.sentences(trained)]
     seconds = seconds_before + time.perf_counter() - begun
     result = {
         "adapter": name,
@@ -213,13 +218,13 @@ def _verdict(plan: Plan, found: Verdict | None, used: int) -> list[str]:
         return []
     if found is None:
         return ["no held-out images: the best step is unknown"]
-    return list(found.sentences(str(plan.config.name), used))
+    return list(found.sentences(str(plan.config.name), used, trained=trained_of(plan.config).name))
 
 
 def _judged(work: Work, history: History) -> tuple[list[str], dict[str, Any] | None]:
     """The judgement in words and as plain values."""
     style = _style(work)
-    found = judge(history, lr=work.plan.config.optim.lr, style=style)
+    found = judge(history, trained=trained_of(work.plan.config), style=style)
     return [found.sentence] if found else [], judgement_json(found, history, style)
 
 

@@ -14,6 +14,7 @@ from train.loop.history import History, prompt_share
 from train.loop.validation import difference
 from train.measures.delta_norm import percent
 from train.output.style import StyleCurve
+from train.tokens.wording import Trained
 
 SMALLEST = 0.01  # of the base's loss: a smaller change is none
 GIVEN_BACK = 0.5  # share of the best step's gain that an over-fitted last step has lost again
@@ -55,20 +56,20 @@ class _Curves:
         return self.steps[-1]
 
 
-def judge(history: History, *, lr: float, style: StyleCurve | None = None) -> Judgement | None:
+def judge(history: History, *, trained: Trained, style: StyleCurve | None = None) -> Judgement | None:
     """The judgement of a finished run. None without held-out images, or with a history from before training images were measured."""
     rows = {int(row["step"]): row for row in history.heldout}
     if not rows or "trained" not in history.before or any("trained" not in row for row in rows.values()):
         return None
     curves = _Curves(tuple(sorted(rows)), {0: history.before, **rows})
     for rule in (_nothing, _rate, _captions, _not_better, _over_fitted, _unfinished):
-        found = rule(curves, lr)
+        found = rule(curves, trained)
         if found is not None:
             return found
     return _done(curves, style)
 
 
-def _nothing(curves: _Curves, lr: float) -> Judgement | None:
+def _nothing(curves: _Curves, trained: Trained) -> Judgement | None:
     moved = max(
         max(abs(curves.gain(step)) / curves.loss(0), abs(curves.trained(0) - curves.trained(step)) / curves.trained(0))
         for step in curves.steps
@@ -76,10 +77,10 @@ def _nothing(curves: _Curves, lr: float) -> Judgement | None:
     if moved >= SMALLEST:
         return None
     text = f"nothing learned: neither held-out nor training images changed by {SMALLEST:.0%} of their loss (at most {moved:.2%})."
-    return Judgement("nothing_learned", f"{text} Raise optim.lr (it is {lr:g}) or steps, and check lora.targets", _whole(curves))
+    return Judgement("nothing_learned", f"{text} {trained.learn_more}", _whole(curves))
 
 
-def _rate(curves: _Curves, lr: float) -> Judgement | None:
+def _rate(curves: _Curves, trained: Trained) -> Judgement | None:
     """The held-out loss is above the base's beyond chance and so is that of training images, and it does not recover."""
     base = curves.rows[0]["losses"]
     bad = [
@@ -95,7 +96,7 @@ def _rate(curves: _Curves, lr: float) -> Judgement | None:
         f"the learning rate is too high: at step {step} the loss of held-out images is {curves.loss(step):.4f} and of training images "
         f"{curves.trained(step):.4f}, both above the base's ({curves.loss(0):.4f}, {curves.trained(0):.4f}){_change(curves, step)}"
     )
-    return Judgement("rate_too_high", f"{text}. Try a third to a tenth of optim.lr (it is {lr:g})", (step, step))
+    return Judgement("rate_too_high", f"{text}. Try a third to a tenth of {trained.rate}", (step, step))
 
 
 def _change(curves: _Curves, step: int) -> str:
@@ -107,7 +108,7 @@ def _change(curves: _Curves, step: int) -> str:
     return f"; the adapter changes the weights by {percent(curves.rows[step]['delta'])} of their norm there{rise}"
 
 
-def _captions(curves: _Curves, lr: float) -> Judgement | None:
+def _captions(curves: _Curves, trained: Trained) -> Judgement | None:
     """The base uses captions, and the trained model no longer does although it learned."""
     before, after = curves.rows[0], curves.rows[curves.last]
     if not before["others"] or curves.trained(curves.last) > curves.trained(0) * (1 - SMALLEST):
@@ -119,10 +120,10 @@ def _captions(curves: _Curves, lr: float) -> Judgement | None:
         "the captions do not belong to their images: another image's caption costs "
         f"{prompt_share(after):.4f} of loss, and {prompt_share(before):.4f} with the base"
     )
-    return Judgement("captions", f"{text}. Check that each caption describes its own image", _whole(curves))
+    return Judgement("captions", f"{text}. {trained.unread_captions}", _whole(curves))
 
 
-def _not_better(curves: _Curves, lr: float) -> Judgement | None:
+def _not_better(curves: _Curves, trained: Trained) -> Judgement | None:
     found = difference(curves.rows[curves.best]["losses"], curves.rows[0]["losses"], comparisons=len(curves.steps))
     if found.verdict == "better" and curves.gain(curves.best) >= SMALLEST * curves.loss(0):
         return None
@@ -130,11 +131,9 @@ def _not_better(curves: _Curves, lr: float) -> Judgement | None:
         count = len(curves.rows[0]["losses"])
         text = f"these images cannot tell step {curves.best} from the base ({found.numbers()}): {_more(count)}"
         return Judgement("cannot_tell", text, _whole(curves))
-    trained = curves.trained(0) - curves.trained(curves.last)
-    text = (
-        f"no checkpoint is better than the base on held-out images; the loss of training images fell by {trained:.4f}: they were memorised"
-    )
-    return Judgement("not_better", f"{text}. Fewer steps do not help; more or more varied images do", (curves.best, curves.best))
+    fell = curves.trained(0) - curves.trained(curves.last)
+    text = f"no checkpoint is better than the base on held-out images; the loss of training images fell by {fell:.4f}: they were memorised"
+    return Judgement("not_better", f"{text}. {trained.more_images}", (curves.best, curves.best))
 
 
 def _more(count: int) -> str:
@@ -142,7 +141,7 @@ def _more(count: int) -> str:
     return f"{few}; hold out more"
 
 
-def _over_fitted(curves: _Curves, lr: float) -> Judgement | None:
+def _over_fitted(curves: _Curves, trained: Trained) -> Judgement | None:
     best, last = curves.best, curves.last
     if best == last:
         return None
@@ -163,7 +162,7 @@ def _after(curves: _Curves, best: int) -> int:
     return kept[-1]
 
 
-def _unfinished(curves: _Curves, lr: float) -> Judgement | None:
+def _unfinished(curves: _Curves, trained: Trained) -> Judgement | None:
     earlier = [step for step in curves.steps if step <= curves.last * 2 / 3]
     if not earlier or curves.gain(curves.last) <= 0:
         return None

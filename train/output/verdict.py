@@ -36,15 +36,15 @@ class Verdict:
             return self.last
         return self.best if choice or self.last_to_base.verdict != "better" else self.last
 
-    def sentences(self, name: str, used: int) -> Iterator[str]:
-        """The verdict in words, the most important first; `used` is the step that got the run's name."""
+    def sentences(self, name: str, used: int, *, trained: str = "LoRA") -> Iterator[str]:
+        """The verdict in words, the most important first; `used` is the step that got the run's name, `trained` what has its steps."""
         base, last, best = self.losses
         if self.best_to_last is not None and self.overfitted:
             yield (
                 f"step {self.best} has the lowest held-out loss, {best:.4f}: {self.best_to_last.sentence('the last step')}. "
                 "The steps after it over-fitted the training images"
             )
-        yield f"held-out loss {base:.4f} (base) -> {last:.4f} (LoRA, step {self.last}): {self.last_to_base.sentence()}"
+        yield f"held-out loss {base:.4f} (base) -> {last:.4f} ({trained}, step {self.last}): {self.last_to_base.sentence()}"
         if self.best_to_last is not None and not self.overfitted:
             yield f"no measured step is better than the last beyond chance; the lowest is step {self.best} ({best:.4f})"
         if self.best != self.last:

@@ -229,7 +229,9 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *found.dataset.notes,
         *(f"held out: {note}" for note in found.split.notes),
         *found.parts.warnings,
-        *few_step_notes(few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None),
+        *few_step_notes(
+            few_step_of(found.base.family.few_steps, found.base.record), training=found.training is not None, tokens_alone=not found.layers
+        ),
         *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *slider_notes(found.slider, config),

@@ -46,7 +46,7 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     return remarks
 
 
-def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[str]:
+def few_step_notes(found: FoundFewStep | None, *, training: bool, tokens_alone: bool = False) -> Iterator[str]:
     """Training on a few-step build: what it costs, and what to train on instead. `training`: a training adapter is fused."""
     if found is None:
         return
@@ -55,7 +55,7 @@ def few_step_notes(found: FoundFewStep | None, *, training: bool) -> Iterator[st
         f"the base is {kind.title} ({found.evidence}), distilled to {kind.steps} steps; previews are drawn with {kind.steps} steps at"
         f" guidance {kind.guidance:g} unless preview.steps and preview.guidance are given"
     )
-    if not training:
+    if not training and not tokens_alone:
         named = f", such as {kind.training_adapter}" if kind.training_adapter else ""
         yield (
             f"a LoRA that is trained on it as it is unlearns the few steps, and its images blur at {kind.steps}: train on {kind.instead}"

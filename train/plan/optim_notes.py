@@ -57,8 +57,8 @@ def optimizer_notes(config: TrainConfig, trial: Trial) -> Iterator[str]:
 
 
 def unusual_rates(config: TrainConfig) -> Iterator[str]:
-    """Remarks on learning rates at which an Adam-like optimizer destroys a LoRA or teaches it nothing."""
-    name = config.optim.name
+    """Remarks on learning rates at which an Adam-like optimizer destroys a LoRA, or the vectors of tokens, or teaches them nothing."""
+    name, alone = config.optim.name, config.lora.kind == "none"
     if estimates_rate(name) or not any(word in _last(name).lower() for word in ADAM_LIKE):
         return
     rates = [("optim.lr", config.optim.lr), ("optim.text_lr", config.optim.text_lr)]
@@ -66,8 +66,10 @@ def unusual_rates(config: TrainConfig) -> Iterator[str]:
         rates += [(f"{setting} x optim.loraplus_lr_ratio", rate * ratio) for setting, rate in rates if rate is not None]
     for setting, rate in rates:
         if rate is not None and not USUAL[0] <= rate <= USUAL[1]:
-            effect = "destroys a LoRA in a few steps" if rate > USUAL[1] else "changes next to nothing"
-            yield f"{setting} is {rate:g}: with {name} each weight moves by about that much a step, which {effect}; 1e-4 suits rank 16"
+            destroys = f"destroys {'the vectors' if alone else 'a LoRA'} in a few steps"
+            effect = destroys if rate > USUAL[1] else "changes next to nothing"
+            suits = "1e-3 to 5e-3 suit vectors" if alone else "1e-4 suits rank 16"
+            yield f"{setting} is {rate:g}: with {name} each weight moves by about that much a step, which {effect}; {suits}"
 
 
 def _average(config: TrainConfig) -> Iterator[str]:
@@ -77,8 +79,9 @@ def _average(config: TrainConfig) -> Iterator[str]:
         return
     window = round(1.0 / (1.0 - decay))
     if window > config.steps / 5:
+        late = "the vectors lag" if config.lora.kind == "none" else "the adapter lags"
         yield (
-            f"ema.decay={decay:g} averages over some {window:,} steps, and the run has {config.steps:,}: the adapter lags behind."
+            f"ema.decay={decay:g} averages over some {window:,} steps, and the run has {config.steps:,}: {late} behind."
             f" At most {max(0.0, 1.0 - 5.0 / config.steps):.4g} suits it"
         )
 

@@ -217,7 +217,10 @@ def _text(plan: Plan) -> str:
         ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
         *_noise(config),
         *_preserves(config),
-        ("precision", f"{config.precision.name} (LoRA weights fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}"),
+        (
+            "precision",
+            f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}",
+        ),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
@@ -380,6 +383,13 @@ def _tokens(plan: Plan) -> list[tuple[str, str]]:
     return token_rows(plan.tokens, plan.token_counts, images=len(plan.train), rate=rate, steps=steps, of=config.steps)
 
 
+def _learned(plan: Plan) -> str:
+    """What has gradients."""
+    if not plan.layers:
+        return "vectors"
+    return "LoRA weights and vectors" if plan.tokens else "LoRA weights"
+
+
 def _trained(plan: Plan) -> str:
     lora = plan.config.lora
     if not kind_of(lora).layers:
@@ -464,7 +474,7 @@ def _saves(plan: Plan) -> str:
 def _memory(plan: Plan) -> str:
     found = plan.estimate
     items = [f"this process and its libraries {human_bytes(found.process)}"] if found.process else []
-    items += [f"{name} {human_bytes(count)}" for name, count in found.memory.items()]
+    items += [f"{name.replace('LoRA weights', _learned(plan))} {human_bytes(count)}" for name, count in found.memory.items()]
     items.append("activations not known" if found.activations is None else f"activations {human_bytes(found.activations)}")
     stages = [f"{human_bytes(count)} while {name}" for name, count in found.stages.items()] if found.on_device else []
     where = f" on the {plan.config.device if plan.config.device != 'auto' else 'GPU'}: {', '.join(stages)}; " if stages else ": "

@@ -22,6 +22,7 @@ from train.run_report.read import RunFiles, read_run
 from train.run_report.set_images import SetImage, heldout_images, training_images
 from train.run_report.settings import changed_settings, command_of
 from train.run_report.spectrum import AdapterSpectrum, spectrum_of
+from train.tokens.wording import trained_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def _verdict(run: RunFiles, style: StyleCurve | None) -> RunVerdict | None:
         return RunVerdict(sentence=said["sentence"], steps=span, kind=str(said.get("kind")), final=True)
     if run.history is None or not run.history.heldout:
         return None
-    found = judge(run.history, lr=run.config.optim.lr, style=style)
+    found = judge(run.history, trained=trained_of(run.config), style=style)
     if found is None:
         return None
     return RunVerdict(sentence=found.sentence, steps=found.steps, kind=found.kind, final=run.result is not None)
@@ -152,7 +153,9 @@ def _sentences(run: RunFiles) -> Sequence[str]:
     last = max((int(row["step"]) for row in run.history.heldout), default=0)
     found = verdict_of(run.history, last)
     used = result.get("adapter_step")
-    return [] if found is None else list(found.sentences(str(run.config.name), used if isinstance(used, int) else last))
+    if found is None:
+        return []
+    return list(found.sentences(str(run.config.name), used if isinstance(used, int) else last, trained=trained_of(run.config).name))
 
 
 def _outliers(run: RunFiles) -> list[Mapping[str, Any]]:

@@ -6,6 +6,9 @@ import pytest
 from train.config import DataConfig, TrainConfig
 from train.loop.probes import probed_points
 from train.measures.trigger import binding_json, binding_of, without_trigger
+from train.tokens.wording import Trained
+
+LORA = Trained(lr=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -40,22 +43,27 @@ def test_a_trigger_that_carries_the_gain_has_a_share_of_it() -> None:
     found = binding_of(BEFORE, row([0.6, 0.7, 0.5], [0.7, 0.81, 0.59]))
     assert found is not None and found.verdict == "carries"
     assert (found.now.mean, found.gain, found.share, found.base) == pytest.approx((0.1, 0.2, 0.5, 0.01 / 3))
-    assert "the trigger 'sks' carries 50% of the gain" in found.sentence(["sks"])
+    assert "the trigger 'sks' carries 50% of the gain" in found.sentence(["sks"], LORA)
     assert binding_json(found, ["sks"])["share"] == pytest.approx(0.5)  # type: ignore[index]
 
 
 def test_a_trigger_that_carries_nothing_says_what_to_do() -> None:
     found = binding_of(BEFORE, row([0.6, 0.7, 0.5], [0.601, 0.699, 0.5]))
     assert found is not None and found.verdict == "nothing"
-    assert "carries nothing of the gain" in found.sentence(["sks"]) and "objective.preserve_class" in found.sentence(["sks"])
+    assert "carries nothing of the gain" in found.sentence(["sks"], LORA) and "objective.preserve_class" in found.sentence(["sks"], LORA)
+    said = found.sentence(["sks"], Trained(title=None, tokens=("ab",), lr=1e-3))
+    assert said.endswith(
+        "The embedding 'ab' changed, and no other word: an image that is to change has it in its prompt. Give the token as the trigger"
+        " (data.trigger), or none"
+    )
 
 
 def test_one_image_a_wide_interval_and_no_gain_cannot_tell() -> None:
     for after in (row([0.6, 0.7, 0.5], [0.9, 0.5, 0.6]), row([0.81, 0.91, 0.71], [0.9, 1.0, 0.8])):
         found = binding_of(BEFORE, after)
-        assert found is not None and found.verdict == "cannot tell" and "trigger 'sks'" in found.sentence(["sks"])
+        assert found is not None and found.verdict == "cannot tell" and "trigger 'sks'" in found.sentence(["sks"], LORA)
     found = binding_of(row([0.8], [0.8]), row([0.6], [0.7]))
-    assert found is not None and found.verdict == "cannot tell" and "interval" not in found.sentence(["sks"])
+    assert found is not None and found.verdict == "cannot tell" and "interval" not in found.sentence(["sks"], LORA)
     assert binding_of({}, {}) is None and binding_of(BEFORE, {}) is None
 
 

@@ -144,6 +144,10 @@ def test_tokens_alone_leave_no_adapter_and_the_best_step_is_used(prepared: Prepa
     used = load_file(outcome.folder / f"checkpoints/step-{result['adapter_step']:06d}/embedding-ab.safetensors")["emb_params"]
     assert used.equal(load_file(result["embeddings"][0]["file"])["emb_params"])
     assert "adapter's kind" not in dict(facts_of(make_report(outcome.folder)))
+    plan = run.plan(config, store).to_text()
+    assert "fp32 (vectors fp32)" in plan and "vectors, gradients, optimizer" in plan and "LoRA" not in plan.replace("LoRA Loom", "")
+    words = " ".join(result["sentences"])
+    assert "(embedding '<ab>', step 4)" in words and "LoRA" not in words and "lora." not in words
     cells = plan_judging(outcome.folder, store, prompts=1, seeds=1, generic=()).own.planned.cells
     assert len({cell.render.key() for cell in cells}) == len(cells) > 2
 

@@ -35,6 +35,8 @@ def test_an_overfitted_run_names_the_best_step_first_and_gives_it_the_name() -> 
         "(difference +0.0050, 95% interval -0.0180 .. +0.0280)"
     )
     assert lines[-1].endswith("ink@last is step 30")
+    words = list(verdict.sentences("ink", used, trained="embedding 'inkstyl'"))
+    assert words[1].startswith("held-out loss 0.8617 (base) -> 0.8667 (embedding 'inkstyl', step 30): ")
 
 
 def test_a_last_step_that_beats_the_base_keeps_the_name_unless_the_best_is_asked_for() -> None:
