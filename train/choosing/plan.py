@@ -93,11 +93,11 @@ def plan_choice(
     seeds: int = SEEDS,
     votes: int = 60,
 ) -> Choice:
-    """Everything checked, nothing loaded. Raises Refused, or Faults with everything that is wrong."""
+    """Everything checked, nothing loaded. Raises WriteFailed for a home that keeps nothing, Refused, or Faults with all that is wrong."""
+    store.check_writable()
     attempts = Attempts()
     heavy = attempts(lambda: read_weights(weights))
     run = attempts(lambda: _choosable(folder))
-    attempts(store.check_writable)
     name = str(run.config.name or run.folder.parent.name) if run else ""
     steps = texts = None
     if run:
