@@ -20,7 +20,7 @@ command goes on where it was."""
 
 if TYPE_CHECKING:
     from infer.vote.finished import FinishedGrid
-    from train.choosing.plan import Choice
+    from train.choosing.choice import Choice
     from train.choosing.settle import Settled
 
 
@@ -50,8 +50,8 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plan, draw, vote, rank, and keep the winner."""
     from registry.store import Store
+    from train.choosing.choice import plan_choice
     from train.choosing.drawn import drawn_grid
-    from train.choosing.plan import plan_choice
     from train.choosing.settle import settle
 
     page, votes = _check(arguments)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from infer.draw.values import number
 from registry.formats.atomic_file import RawTensor, write_json, write_raw
 from registry.formats.safetensors_header import open_regular, read_header
-from train.choosing.plan import FOLDER, Choice
+from train.choosing.choice import FOLDER, Choice
 from train.loop import checkpoint
 
 if TYPE_CHECKING:

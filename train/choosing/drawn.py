@@ -12,7 +12,7 @@ from infer.vote.finished import FinishedGrid, GridCell, read_grid
 from infer.vote.votes import NAME, VotesFile, read_votes
 from registry.errors import Faults, JobFailed, LoomError
 from registry.progress import Report, silent
-from train.choosing.plan import Choice
+from train.choosing.choice import Choice
 
 if TYPE_CHECKING:
     from registry.store import Store

@@ -11,9 +11,9 @@ from infer.vote.finished import FinishedGrid
 from infer.vote.ranking.rank import Ranking, rank_grids, read_ballots
 from infer.vote.ranking.table import leaders
 from train.choosing.candidates import BASE, Candidate
+from train.choosing.choice import Choice
 from train.choosing.chosen_file import keep_chosen
 from train.choosing.drawn import AXIS
-from train.choosing.plan import Choice
 
 if TYPE_CHECKING:
     from registry.record import Record

@@ -25,8 +25,8 @@ from tests.disks import close_folder
 from tests.train.conftest import short_run
 from train import run
 from train.choosing.candidates import spaced
+from train.choosing.choice import plan_choice
 from train.choosing.drawn import AXIS, drawn_grid
-from train.choosing.plan import plan_choice
 from train.config import CheckpointConfig, OptimConfig, PreviewConfig
 
 PROMPTS = [f"a disc, number {number}" for number in range(9)]
