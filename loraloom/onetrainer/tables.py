@@ -10,7 +10,7 @@ IGNORED = {  # reason -> settings
     "resume=latest name=NAME continues a run, to the same bits": "continue_last_backup",
     "accelerate launch has them": """multi_gpu device_indexes gradient_reduce_precision fused_gradient_reduce async_gradient_reduce
         async_gradient_reduce_buffer""",
-    "memory: gradient_checkpointing, precision and batch_size are here": "async_offloading temp_device quantization",
+    "memory: gradient_checkpointing, swap_blocks, precision and batch_size are here": "async_offloading temp_device quantization",
     "the device is found; device=cpu or cuda chooses": "train_device",
     "attention is torch's scaled_dot_product_attention": "attention_mechanism",
     "the model is not compiled": "compile enable_autocast_cache fallback_train_dtype",
