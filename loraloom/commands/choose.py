@@ -21,7 +21,7 @@ command goes on where it was."""
 if TYPE_CHECKING:
     from infer.vote.finished import FinishedGrid
     from train.choosing.choice import Choice
-    from train.choosing.settle import Settled
+    from train.choosing.winner import ChoiceResult
 
 
 def add_parser(subparsers: Any) -> None:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from registry.store import Store
     from train.choosing.choice import plan_choice
     from train.choosing.drawn import drawn_grid
-    from train.choosing.settle import settle
+    from train.choosing.winner import choose_winner
 
     page, votes = _check(arguments)
     store = Store()
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         from train.choosing.drawn import AXIS
 
         serve([grid], (AXIS,), arguments, address=console.say if arguments.json else console.answer, after="")
-    _answer(settle(choice, grid, store, seed=arguments.seed), json=arguments.json)
+    _answer(choose_winner(choice, grid, store, seed=arguments.seed), json=arguments.json)
     return 0
 
 
@@ -123,7 +123,7 @@ def _add(grid: "FinishedGrid", path: Path) -> None:
     console.say(f"{added} votes added, {len(placed) - added} were there already")
 
 
-def _answer(found: "Settled", *, json: bool) -> None:
+def _answer(found: "ChoiceResult", *, json: bool) -> None:
     if json:
         console.answer_json(found.to_json())
         return

@@ -62,7 +62,7 @@ def words(folder: Path, *more: str) -> list[str]:
 
 
 class Voter:
-    """Votes by what it sees, through HTTP, then ends the command as Ctrl-C does."""
+    """Votes by what it sees, through HTTP, then ends the command as Ctrl-C does: a shell may have SIGINT ignored."""
 
     def __init__(self, named: dict[bytes, str], choose: Callable[[str, str], str]) -> None:
         self.named, self.choose, self.votes = named, choose, 0
@@ -88,7 +88,7 @@ class Voter:
                 state = json.loads(ask("POST", "vote", body))
                 self.votes += 1
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def voted(given: list[str], choose: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch) -> Voter:
@@ -149,8 +149,8 @@ def test_a_random_voter_changes_nothing_and_a_planted_taste_is_kept(
 def _kept(folder: Path, record: Any) -> None:
     """The chosen file: the checkpoint's tensors, the weight in its header and beside it, the run among its parents."""
     source = folder / "checkpoints/step-000002/adapter.safetensors"
-    ours, theirs = load_file(record.path), load_file(source)
-    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+    own, expected = load_file(record.path), load_file(source)
+    assert own.keys() == expected.keys() and all(own[name].equal(expected[name]) for name in own)
     with safe_open(record.path, "pt") as file, safe_open(source, "pt") as checkpoint:
         metadata, was = file.metadata(), checkpoint.metadata()
     assert json.loads(metadata["loraloom.recommended_weight"]) == 0.7 and metadata["modelspec.usage_hint"].startswith("weight 0.7, ")

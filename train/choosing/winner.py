@@ -23,7 +23,7 @@ ALIAS = "best"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class ChoiceResult:
     """A choice with its ranking. `step` None: nothing was changed. `weight` None: the votes cannot tell the weights apart."""
 
     choice: Choice
@@ -62,20 +62,22 @@ def first_name(label: str) -> str:
     return label.split(" = ")[0]
 
 
-def settle(choice: Choice, grid: FinishedGrid, store: Store, *, seed: int = 0) -> Settled:
+def choose_winner(choice: Choice, grid: FinishedGrid, store: Store, *, seed: int = 0) -> ChoiceResult:
     """Rank by the votes in the grid's folder; where they name a checkpoint, keep it as NAME@best. Raises WriteFailed."""
     ballots, notes = read_ballots([grid])
     ranking = rank_grids([grid], ballots, axes=(AXIS,), seed=seed, notes=notes)
     best = _leading(choice, ranking)
     if isinstance(best, str):
-        return Settled(choice=choice, grid=grid.folder, ranking=ranking, sentence=f"{ranking.verdict} {best}")
+        return ChoiceResult(choice=choice, grid=grid.folder, ranking=ranking, sentence=f"{ranking.verdict} {best}")
     weights = {one.weight for one in best}
     weight = best[0].weight if len(weights) == 1 else None
     record = keep_chosen(choice, best[0].step, weight, votes=ranking.votes, store=store)
     store.alias(record.id, ALIAS, of=choice.name)
     known = f"Draw it at a weight of {number(weight)}" if weight is not None else _open_weights(best)
     sentence = f"{ranking.verdict} {choice.name}@{ALIAS} is step {best[0].step} now. {known}."
-    return Settled(choice=choice, grid=grid.folder, ranking=ranking, sentence=sentence, step=best[0].step, weight=weight, record=record)
+    return ChoiceResult(
+        choice=choice, grid=grid.folder, ranking=ranking, sentence=sentence, step=best[0].step, weight=weight, record=record
+    )
 
 
 def _open_weights(best: list[Candidate]) -> str:
