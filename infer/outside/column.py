@@ -119,8 +119,8 @@ def _one(
     folder = read_folder(name, path, gather)
     if folder is None:
         return [], []
-    prompts = list(dict.fromkeys(cell.render.prompt for cell in cells))
-    seeds = [list(dict.fromkeys(cell.render.seed for cell in cells if cell.render.prompt == prompt)) for prompt in prompts]
+    prompts = list(dict.fromkeys(map(_typed, cells)))
+    seeds = [list(dict.fromkeys(cell.render.seed for cell in cells if _typed(cell) == prompt)) for prompt in prompts]
     found = match(folder, prompts, seeds, gather)
     sizes = _sizes(found.matches, name, images, gather)
     by_place = {(one.prompt, one.seed): one for one in found.matches}
@@ -130,19 +130,31 @@ def _one(
         place = tuple(new if index == side else at for index, at in enumerate(cell.place))
         if place in made:
             continue
-        prompt = prompts.index(cell.render.prompt)
+        prompt = prompts.index(_typed(cell))
         one = by_place.get((prompt, seeds[prompt].index(cell.render.seed)))
         made[place] = OutsideCell(
             name=name,
             column=axis,
             place=place,
             values={key: value for key, value in cell.values.items() if key in ASKED} | {axis: name},
-            prompt=cell.render.prompt,
+            prompt=_typed(cell),
             match=one,
             size=sizes.get(one.image.sha256, (0, 0)) if one else (0, 0),
             box=(cell.render.width or 0, cell.render.height or 0),
         )
     return list(made.values()), [*found.notes, *_shapes(name, list(made.values()))]
+
+
+def _typed(cell: Cell) -> str:
+    """The prompt as a person typed it, which was given to the other tool too."""
+    return cell.render.prompt if cell.render.typed_prompt is None else cell.render.typed_prompt
+
+
+def outside_counts(cells: Sequence[OutsideCell]) -> list[dict[str, Any]]:
+    """Of each outside folder: its column's name, its cells, and how many of them have an image."""
+    names = dict.fromkeys(one.name for one in cells)
+    counts = {name: [one.match is not None for one in cells if one.name == name] for name in names}
+    return [{"name": name, "cells": len(there), "images": sum(there)} for name, there in counts.items()]
 
 
 def _sizes(matches: Sequence[Match], name: str, images: InputImages, gather: Callable[[str], None]) -> dict[str, tuple[int, int]]:
