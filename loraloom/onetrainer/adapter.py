@@ -75,6 +75,8 @@ def _denoiser(values: Values, to: Converted, base: BaseFacts) -> None:
         to.fault(f"{shown}.train=false: the denoiser always learns.")
     _stops(shown, part, values, to)
     to.set("gradient_checkpointing", bool(part["gradient_checkpointing"]), f"{shown}.gradient_checkpointing")
+    if part["offload_fraction"]:
+        to.notes.append(f"{shown}.offload_fraction: swap_blocks=NUMBER keeps so many blocks in main memory; dry_run=true --json lists them")
     if base.guided:
         to.set("objective.guidance", float(part["guidance_scale"]), f"{shown}.guidance_scale")
 

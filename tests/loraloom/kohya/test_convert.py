@@ -704,3 +704,12 @@ def test_the_command_is_printed_for_a_shell(converted: Convert) -> None:
     text = to_text(converted({"output_name": "my hat", "xformers": True}), ["steps=5"])
     assert text.startswith("loraloom train \\\n") and "\n  'name=my hat' \\\n" in text and "\n  steps=5\n" in text
     assert "xformers: attention is torch's" in text and "network_dim" in text
+
+
+def test_swapped_blocks_come_with_gradient_checkpointing(converted: Convert) -> None:
+    found = converted({"blocks_to_swap": 18})
+    assert (found.settings["swap_blocks"], found.settings["gradient_checkpointing"]) == (18, True)
+    assert any("gradient_checkpointing is on" in note for note in found.notes)
+    both = converted({"blocks_to_swap": 18, "gradient_checkpointing": True})
+    assert both.settings["swap_blocks"] == 18 and not any("is on" in note for note in both.notes)
+    assert "swap_blocks" not in converted({"blocks_to_swap": 0}).settings
