@@ -16,8 +16,10 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
+from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
+from infer.prompt.upsampling.upsample import RULES
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -60,7 +62,7 @@ class GridPlan:
             "rows": _side(self.layout, self.layout.rows),
             "columns": _side(self.layout, self.layout.columns),
             "notes": list(self.notes),
-        }
+        } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
 
     def to_text(self) -> str:
         """The plan for a person."""
@@ -78,6 +80,9 @@ class GridPlan:
             )
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
+        rows = upsampled_prompts(cell.render for cell in self.cells)
+        lines += [f"  {row['upsample']}: {row['prompt']!r} becomes {row['text']!r}" for row in rows[:MOST_TEXTS]]
+        lines += [f"  and {len(rows) - MOST_TEXTS} more upsampled prompts (all of them: --json)"] if len(rows) > MOST_TEXTS else []
         return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -86,7 +91,13 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     faults: dict[str, None] = {}
     layout, expanded = expand(config, store, lambda fault: faults.__setitem__(fault, None))
     resolver = Resolver(store)
-    resolved = [cell for cell in (_resolved(cell, resolver, faults) for cell in expanded) if cell is not None]
+    with_model = any(cell.render.upsample and cell.render.upsample.model not in RULES for cell in expanded)
+    if with_model:  # what is wrong, before a language model is loaded
+        for cell in expanded:
+            _resolved(cell, resolver, faults, upsample=False)
+    ready = [] if with_model and faults else expanded
+    resolved = [found for cell in ready if (found := _resolved(cell, resolver, faults)) is not None]
+    resolver.upsampler.close()
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
@@ -114,6 +125,7 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
                     *replaced_weights(config),
                     *costs.notes(list(distinct.values())),
                     *_unused(distinct.values()),
+                    *unchanged_prompts(cell.render for cell in resolved),
                     *_unused_tokens(list(distinct.values())),
                 ]
             )
@@ -122,9 +134,9 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     )
 
 
-def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None]) -> Cell | None:
+def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None], *, upsample: bool = True) -> Cell | None:
     try:
-        return replace(cell, render=resolver.resolve(cell.render))
+        return replace(cell, render=resolver.resolve(cell.render, upsample=upsample))
     except Faults as error:
         faults |= dict.fromkeys(error.faults)
     except LoomError as error:

@@ -81,9 +81,9 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts, image_texts, generic_texts = images.texts() if not plan.fresh_texts else images.prompts()
         preserved = images.class_prompts() if config.objective.preserve_class is not None else None
-        unconditional = (
-            encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
-        )
+        drawing = preview_texts or drawn_prompts(config, len(plan.heldout))
+        guidance = float(config.preview.guidance or 0.0)
+        unconditional = encode_unconditional(family, parts, guidance=guidance, device=device) if drawing else None
         passes = encode_passes(plan, parts, device=device, report=report, out=out)
         rejected = encode_rejected(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
