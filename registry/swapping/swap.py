@@ -123,7 +123,7 @@ class BlockSwap:
         given = {id(one) for one in (*inputs, *named.values())}
         for one in outputs if isinstance(outputs, (tuple, list)) else (outputs,):
             if isinstance(one, torch.Tensor) and one.requires_grad and id(one) not in given:
-                one.register_hook(partial(self._begin_backward, name))
+                one.register_hook(partial(self._begin_backward, name))  # type: ignore[no-untyped-call]
 
     def _begin_backward(self, name: str, _gradient: object) -> None:
         """Before the first of its nodes, which may read a weight before anything is computed again (a quantised layer keeps no tensor)."""

@@ -148,10 +148,10 @@ def test_a_layer_that_reads_its_weight_first_of_all_in_the_backward_pass_finds_i
     step = Step("sd1")
     swap = BlockSwap(step.family, step.denoiser, len(blocks_of(step.family, step.denoiser)))
     step.checkpointed()
-    layers = [module.ff.net[2] for name, module in swap._modules.items() if ".transformer_blocks." in name]
+    layers: list[Any] = [step.denoiser.get_submodule(name).ff.net[2] for name in swap._modules if ".transformer_blocks." in name]
     for layer in layers:
         layer.seen = []
-        layer.forward = lambda inputs, layer=layer: Reads.apply(inputs, layer)
+        layer.forward = lambda inputs, layer=layer: Reads.apply(inputs, layer)  # type: ignore[no-untyped-call]
     swap.begin(CPU)
     step.gradients()
     assert swap._slots is not None and len(layers) > 1
