@@ -98,6 +98,15 @@ def min_snr(value: str, _given: Given) -> Answer:
     return Answer(("objective.weighting=min_snr", f"objective.params.gamma={value or 5}"))
 
 
+def dpo_beta(value: str, _given: Given) -> Answer:
+    """The beta of diffusers' Diffusion-DPO script, whose margin has no factor 1/2."""
+    beta = number(value)
+    half = "VALUE" if beta is None else f"{2 * beta:g}"
+    return Answer(
+        ("objective.name=dpo", f"objective.params.dpo_beta={half}"), "twice the number: the margin here is beta / 2 times the errors"
+    )
+
+
 NOISE_OF = {
     "noise_offset": "offset",
     "offset_noise_weight": "offset",

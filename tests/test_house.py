@@ -59,7 +59,7 @@ def test_only_previews_draw_in_train() -> None:
     drawing = {
         named(path) for path in SOURCES if named(path).startswith("train/") and any(name.startswith("infer") for name in imports(path))
     }
-    apart = ("train/pocket/", "train/slider/", "train/prior/", "train/judging/")
+    apart = ("train/pocket/", "train/slider/", "train/prior/", "train/judging/", "train/preference/")  # the last reads votes
     unexpected = {name for name in drawing if "preview" not in name and not name.startswith(apart)}
     assert unexpected == set()
 

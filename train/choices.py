@@ -18,6 +18,7 @@ from train.dotted import constructor_options, find_class, is_dotted
 from train.objective.contrast import CONTRASTS
 from train.objective.losses import LOSSES
 from train.objective.noise import NOISES, NORMAL, noise_names
+from train.objective.preference import Preference
 from train.objective.slider import OBJECTIVES, Slider
 from train.objective.targets import ObjectiveFunctions
 from train.objective.timesteps import TIMESTEPS
@@ -113,8 +114,14 @@ def objective_functions(objective: ObjectiveConfig) -> ObjectiveFunctions:
 
 def slider_of(objective: ObjectiveConfig) -> Slider | None:
     """The slider that the objective is; None: it is another. Raises Faults."""
-    slider: Slider | None = choose_objective(objective, objective.timesteps or "uniform")["name"].bound()
-    return slider
+    found = choose_objective(objective, objective.timesteps or "uniform")["name"].bound()
+    return found if isinstance(found, Slider) else None
+
+
+def preference_of(objective: ObjectiveConfig) -> Preference | None:
+    """The options of learning from votes; None: the objective is another. Raises Faults."""
+    found = choose_objective(objective, objective.timesteps or "uniform")["name"].bound()
+    return found if isinstance(found, Preference) else None
 
 
 def functions_of(objective: ObjectiveConfig, chosen: Mapping[str, Choice]) -> ObjectiveFunctions:

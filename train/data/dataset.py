@@ -55,6 +55,7 @@ class Sample:
     trigger: str | None = None
     prior: bool = False
     mask: Mask | None = None  # what of the image its loss counts
+    rejected: Sample | None = None  # of a pair that was voted on the other image, where this is the preferred one
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ class Sample:
         usual = {"repeats": 1, "weight": 1.0, "trigger": None, "prior": False}
         parts = [self.caption or "", *self.others, *(f"{key}={value}" for key, value in own.items() if value != usual[key])]
         parts += [] if self.mask is None else [f"mask={self.mask.identity}"]
+        parts += [] if self.rejected is None else [f"over={self.rejected.sha256}"]
         return ", ".join([self.sha256, *parts])
 
 

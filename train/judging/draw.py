@@ -107,3 +107,7 @@ def check_drawable(run: RunFiles) -> None:
         raise Refused(f"{run.folder} has no checkpoints to compare. Train it on: loraloom train resume={run.folder}")
     if run.config.objective.name == "slider":
         raise Refused(f"{run.folder} trained a slider, which comes near to no held-out images. Draw it: loraloom grid axes.weight=[-1,0,1]")
+    if run.config.objective.name == "dpo":
+        raise Refused(
+            f"{run.folder} learned from votes, which are no images to come near to. Draw it beside the base, and vote: loraloom vote"
+        )

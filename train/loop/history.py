@@ -53,6 +53,10 @@ def parts_of(measured: Mapping[str, Any]) -> dict[str, float]:
         found["trigger_share"] = _mean_difference(measured["no_trigger"], measured["trigger"])
     if measured.get("generic"):
         found["heldout_generic"] = math.fsum(measured["generic"]) / len(measured["generic"])
+    if measured.get("margins"):
+        count = len(measured["margins"])
+        found |= {"preference_accuracy": accuracy(measured["margins"]), "preference_margin": math.fsum(measured["margins"]) / count}
+        found["heldout_preferred"] = math.fsum(measured["preferred"]) / count
     if "delta" in measured:
         found |= {"delta_norm": measured["delta"], "delta_norm_largest": max(measured["delta_layers"].values(), default=0.0)}
     return found | ({"prompt_share": prompt_share(measured)} if measured["others"] else {})
@@ -63,14 +67,20 @@ def prompt_share(measured: Mapping[str, Any]) -> float:
     return _mean_difference(measured["others"], measured["own"])
 
 
+def accuracy(margins: Sequence[float]) -> float:
+    """Share of pairs whose preferred image the adapter prefers too; a margin of 0 is half of one."""
+    return math.fsum(0.5 if margin == 0 else float(margin > 0) for margin in margins) / len(margins)
+
+
 def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(a - b for a, b in zip(one, other, strict=True)) / len(one)
 
 
 LISTS = ("losses", "bands", "trained", "others", "own", "trigger", "no_trigger", "images", "image_others", "generic")
+PAIRS = ("margins", "preferred")  # of pairs that were voted on
 SUSPECTS = ("suspects", "suspect_shares")  # of training images that were measured again
 TYPES: Mapping[str, Any] = {
-    **dict.fromkeys((*LISTS, *SUSPECTS), list[float]),
+    **dict.fromkeys((*LISTS, *PAIRS, *SUSPECTS), list[float]),
     "delta": float,
     "delta_layers": dict[str, float],
 }  # of a measurement

@@ -23,7 +23,6 @@ from train.loop.probes import Probes
 from train.loop.saved_state import training_state
 from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
-from train.lora import adapter_disabled
 from train.measures.early_stop import Stopped, early_stop
 from train.measures.images import others_due, write_images
 
@@ -89,23 +88,24 @@ class Loop:
         except torch.OutOfMemoryError as error:
             raise JobFailed(
                 f"Step {step}: not enough memory on {self.state.device}. What helps, in this order: gradient_checkpointing=true, "
+                "swap_blocks=NUMBER (the plan has how many there are), "
                 "precision=bf16, a smaller batch_size with as much more accumulate, a lower resolution."
             ) from error
 
     def _before(self) -> None:
         """Held-out loss and previews of the base, which later ones are compared with."""
         if self.probe:
-            with adapter_disabled(self.state.modules), self.pace.pause("held-out"):
+            with self.state.baseline(), self.pace.pause("held-out"):
                 self.history.before = self.probe.measure(self.state, model=self.state.model)
-            with adapter_disabled(self.state.modules), self.pace.pause("training images"):
+            with self.state.baseline(), self.pace.pause("training images"):
                 self.history.before |= self.probe.measure_seldom(self.state, model=self.state.model, others=False)
             self.history.base = self.history.before["losses"]
             self._keep_images()
             base = self.history.base_mean
             assert base is not None
-            self.out(
-                f"held-out loss of the base: {base:.4f} ({len(self.history.base)} images at {self.probe.heldout.points} timesteps each)"
-            )
+            heldout, whose = self.probe.heldout, "base" if self.state.as_began is None else "reference"
+            count = f"{len(self.history.base)} {heldout.unit} at {heldout.points} timesteps each"
+            self.out(f"held-out loss of the {whose}: {base:.4f} ({count})")
             self._log([{"step": 0, "heldout_base": base, **parts_of(self.history.before)}])
         self._draw(0)
 

@@ -13,6 +13,7 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
+from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
 from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions, token_rate
@@ -38,6 +39,7 @@ from train.output import folder
 from train.plan.base import load, precision_dtype
 from train.plan.estimate import human_bytes
 from train.plan.plan import Plan
+from train.preference.passes import encode_rejected, set_preference, with_pairs
 from train.run_types import Log
 from train.slider.passes import encode_passes, set_passes
 from train.slider.run import SliderRun
@@ -83,6 +85,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         guidance = float(config.preview.guidance or 0.0)
         unconditional = encode_unconditional(family, parts, guidance=guidance, device=device) if drawing else None
         passes = encode_passes(plan, parts, device=device, report=report, out=out)
+        rejected = encode_rejected(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts.texts))
     out(f"encoded {count} images ({kept} in memory); {_encoders_trained(plan)}")
@@ -92,12 +95,13 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     else:
         release(parts)
     state = _train_state(plan, parts, accelerator, latents=latents, texts=texts, vectors=vectors)
-    slider = set_passes(plan, state, passes)
+    slider, voted = set_passes(plan, state, passes), set_preference(plan, state, rejected)
     if preserved is not None:
         state.extras = (*state.extras, Preserve(preserved, config.objective.preserve_weight))
     probe = None
     if held_latents is not None and held_texts is not None:
         probe = _probes(plan, (held_latents, held_texts), (latents, image_texts))
+        probe = with_pairs(plan, probe, voted, rejected) if voted and rejected else probe
     inputs = folder.read_json_if_there(place / folder.INPUTS) or {}
     if probe is not None and drawn_prompts(config, len(plan.heldout)):
         cache = Cache("latents", note=out)
@@ -143,11 +147,14 @@ def _train_state(
     )
     fused = None if plan.training is None else fuse(plan.training, family, parts)
     modules = learning_modules(family, parts, config)
+    swap = BlockSwap(family, parts.denoiser, config.swap_blocks) if config.swap_blocks else None  # before the adapters, which stay
     weights = add_loras(family, modules, config, plan.targets)
     if plan.start is not None:
         set_lora_tensors(modules, start_tensors(plan.start, lora_tensors(modules), scales(modules)))
+    if swap is not None:
+        swap.begin(accelerator.device)
     for module in modules.values():
-        module.to(accelerator.device).train()
+        module.train() if swap is not None and module is parts.denoiser else module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
     every = [pair for group in weights.values() for pair in group]
@@ -157,7 +164,7 @@ def _train_state(
     optimizer = build_optimizer(choose_optimizer(config.optim), groups_of(modules, every, config), config.optim.lr)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip, vectors=vectors)
-    model, optimizer = accelerator.prepare(call, optimizer)
+    model, optimizer = accelerator.prepare(call, optimizer) if swap is None else _with_swapped(accelerator, call, optimizer, swap)
     return TrainState(
         config=config,
         family=family,
@@ -178,7 +185,16 @@ def _train_state(
         ema=ema_of(config.ema, [weight for _, weight in every]),
         fused=fused,
         vectors=vectors,
+        swap=swap,
     )
+
+
+def _with_swapped(accelerator: Any, call: Any, optimizer: Any, swap: BlockSwap) -> tuple[Any, Any]:
+    """The denoiser call and the optimizer wrapped by accelerate, which moves no swapped weight and sends none to other processes."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(call, swap.names_in(call))  # type: ignore[no-untyped-call]
+    return tuple(accelerator.prepare(call, optimizer, device_placement=[False, True]))
 
 
 def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], config: TrainConfig) -> list[dict[str, Any]]:

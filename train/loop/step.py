@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.family import Family
 from registry.parts import Conditioning, Parts
+from registry.swapping.swap import BlockSwap
 from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
@@ -18,6 +19,7 @@ from train.loop.drawn_texts import TrainingTexts
 from train.loop.ema import Ema
 from train.loop.encode import Latents, TextInput
 from train.loop.rng import drawn, draws_for, generators_of
+from train.lora import adapter_disabled
 from train.objective.masked import loss_weights
 from train.objective.targets import Objective
 from train.optim_state import evaluation_weights, set_rate
@@ -101,16 +103,16 @@ Extra = Callable[["TrainState", Pass, "Tensor"], "Tensor"]
 """(state, pass, prediction (B, C, H, W) on the device) -> a loss of each image (B,), which is added to its own."""
 
 
-def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
-    """The batch's images noised, and the target of their noise. `of`: images of the step."""
-    seed, items = state.config.seed, batch.items
+def denoising_pass(state: TrainState, step: int, batch: Batch, of: int, *, latents: Latents | None = None) -> Pass:
+    """The batch's images noised, and the target of their noise. `of`: images of the step; `latents`: others than the items' own."""
+    seed, items, every = state.config.seed, batch.items, latents or state.latents
     views = [drawn(len(state.items[item].views), "view", seed, step, place) for item, place in zip(items, batch.places, strict=True)]
-    draws = draws_for(seed, step, batch.places, of=of, shape=state.latents.shapes[items[0]])
-    encoded = state.latents.view(items, views)
-    latents = encoded.posterior.sample(draws.posterior)  # (B, C, H, W)
-    rows = state.objective.rows(draws.quantiles, latents.shape[2:])
-    noises = state.objective.noises(latents, draws.noise, lambda name: generators_of(f"noise {name}", seed, step, batch.places))
-    noisy, target = state.objective.noisy_and_target(latents, noises.learned, rows, added=noises.added)
+    draws = draws_for(seed, step, batch.places, of=of, shape=every.shapes[items[0]])
+    encoded = every.view(items, views)
+    clean = encoded.posterior.sample(draws.posterior)  # (B, C, H, W)
+    rows = state.objective.rows(draws.quantiles, clean.shape[2:])
+    noises = state.objective.noises(clean, draws.noise, lambda name: generators_of(f"noise {name}", seed, step, batch.places))
+    noisy, target = state.objective.noisy_and_target(clean, noises.learned, rows, added=noises.added)
     return Pass(
         step=step,
         batch=batch,
@@ -122,6 +124,12 @@ def denoising_pass(state: TrainState, step: int, batch: Batch, of: int) -> Pass:
         crops=encoded.crops,
         weights=mask_weights(state.config, encoded.kept),
     )
+
+
+def denoising_losses(state: TrainState, made: Pass, prediction: Tensor) -> Tensor:
+    """The objective's loss of each image (B,)."""
+    weights = None if made.weights is None else made.weights.to(state.device)
+    return state.objective.losses(prediction, made.target.to(state.device, non_blocking=True), made.rows, weights)
 
 
 def mask_weights(config: TrainConfig, kept: Tensor | None) -> Tensor | None:
@@ -154,8 +162,11 @@ class TrainState:
     ema: Ema | None = None  # of the weights
     fused: FusedAdapter | None = None  # a training adapter in the base's weights
     vectors: Vectors | None = None  # of new tokens, among the weights too
+    swap: BlockSwap | None = None  # of the denoiser's blocks
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
+    pass_losses: Extra = denoising_losses  # of each item of a pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
+    as_began: Callable[[], contextlib.AbstractContextManager[None]] | None = None  # what the run is compared with; None: the base
 
     @property
     def device(self) -> torch.device:
@@ -200,11 +211,10 @@ class TrainState:
         """(loss of each image (B,), timesteps (B,) on the CPU) of one forward."""
         made = self.make_pass(self, step, batch, of)
         prediction = self.predict(self.model, made.noisy, made.timesteps, made.text, made.crops)
-        weights = None if made.weights is None else made.weights.to(self.device)
-        losses = self.objective.losses(prediction, made.target.to(self.device, non_blocking=True), made.rows, weights)
+        losses = self.pass_losses(self, made, prediction)
         for extra in self.extras:
             losses = losses + extra(self, made, prediction)
-        return losses, made.timesteps
+        return losses, made.timesteps[: len(batch.items)]
 
     def _weighted(self, losses: Tensor, batch: Batch) -> Tensor:
         """The losses (B,), each by its image's weight."""
@@ -236,9 +246,15 @@ class TrainState:
             for module in self.modules.values():
                 module.train(True)
 
+    def baseline(self) -> contextlib.AbstractContextManager[None]:
+        """What the measurements are compared with, inside the block: the base, or the model as the run began."""
+        return self.as_began() if self.as_began is not None else adapter_disabled(self.modules)
+
     def without_training_adapter(self) -> contextlib.AbstractContextManager[None]:
         """The base as it is drawn with: a training adapter is out of its weights inside the block."""
-        return self.fused.out() if self.fused is not None else contextlib.nullcontext()
+        if self.fused is None:
+            return contextlib.nullcontext()
+        return self.fused.out() if self.swap is None else self.fused.out(before=self.swap.wait)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""

@@ -90,6 +90,11 @@ class Probe:
     names: Sequence[str]
     points: int  # timesteps an image
 
+    @property
+    def unit(self) -> str:
+        """What has a loss."""
+        return "images"
+
     def table(
         self,
         state: TrainState,

@@ -37,6 +37,7 @@ GENERIC = ("a horse", "a cup of coffee", "a bus", "a guitar")  # plain words tha
 STEPS = 8  # of drawing, at most
 POINTS = 2  # timesteps at which each is measured
 LARGE = 0.5  # of the gain on held-out images: a rise above it is large
+LARGE_SHARE = 0.1  # of the base's loss: a rise above it is large where the gain is in another unit
 
 
 def generic_prompts(config: TrainConfig, prompts: Iterable[str], triggers: Sequence[str]) -> list[str]:
@@ -142,7 +143,7 @@ class Drift:
 
     now: Difference
     base: float
-    gain: float
+    gain: float | None  # None: the held-out loss is that of pairs, which is in another unit
 
     @property
     def share(self) -> float:
@@ -152,7 +153,8 @@ class Drift:
     @property
     def is_large(self) -> bool:
         """Whether it is worse than the base beyond chance, and by more than half of what was gained."""
-        return self.now.verdict == "worse" and self.now.mean > LARGE * max(self.gain, 0.0)
+        limit = LARGE_SHARE * self.base if self.gain is None else LARGE * max(self.gain, 0.0)
+        return self.now.verdict == "worse" and self.now.mean > limit
 
     def sentence(self) -> str:
         """With its interval, and what to do where it is large."""
@@ -161,6 +163,8 @@ class Drift:
         text = f"drift {self.share:+.1%}: so much higher is the loss of generic captions than the base's{span}"
         if not self.is_large:
             return text
+        if self.gain is None:
+            return f"{text}, which is large: what was not voted on changes too. Fewer steps, a lower optim.lr or a larger beta keep more"
         return (
             f"{text}, which is large beside the gain of {self.gain:.4f}: what was not trained changes too. Fewer steps, a lower optim.lr or"
             " lora.rank, regularisation images (prior in data.sets) or objective.preserve_class keep more of the base"
@@ -171,9 +175,8 @@ def drift_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> Drift | Non
     """The drift by a measurement of the base and a later one; None where it was not measured."""
     if not before.get("generic") or len(after.get("generic", ())) != len(before["generic"]):
         return None
-    return Drift(
-        difference(after["generic"], before["generic"]), _mean(before["generic"]), _mean(before["losses"]) - _mean(after["losses"])
-    )
+    gain = None if "margins" in after else _mean(before["losses"]) - _mean(after["losses"])
+    return Drift(difference(after["generic"], before["generic"]), _mean(before["generic"]), gain)
 
 
 def drift_json(found: Drift | None) -> dict[str, Any] | None:

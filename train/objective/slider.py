@@ -59,8 +59,8 @@ class Slider:
         return int(quantile * max(1, len(self.preserve)))
 
 
-OBJECTIVES: OptionTable[Callable[..., Slider | None]] = OptionTable("objective")
-"""*, options -> what is learned beside the noise of images."""
+OBJECTIVES: OptionTable[Callable[..., Any]] = OptionTable("objective")
+"""*, options -> what is learned beside the noise of images: a Slider, a Preference, or nothing."""
 
 
 @OBJECTIVES.add("denoise")

@@ -14,6 +14,7 @@ from registry.formats.dialects import writing_of
 from registry.formats.image_file import decode
 from registry.progress import Tick
 from registry.record import Hashes
+from registry.swapping.swap import BlockSwap
 from train.data.images import fit
 from train.loop import checkpoint
 from train.loop.history import History
@@ -33,6 +34,7 @@ from train.output.style import StyleCurve, style_curve
 from train.output.verdict import Verdict, losses_of, verdict_json, verdict_of
 from train.plan.base import load, precision_dtype
 from train.plan.plan import Plan
+from train.preference.learned import Learned, judged_by, learned_of
 from train.run_report.page import NAME, write_page
 from train.run_report.read import preview_files
 from train.run_report.report import make_report
@@ -70,15 +72,16 @@ def finish(
     report(Tick("save and prove", 2, 3, "register"))
     files = _files(work, path, hashes, written)
     name, embeddings = register(work, path if hashes else None, written, store)
-    trained = trained_of(plan.config)
+    trained, learned = trained_of(plan.config), learned_of(plan, history)
     draw_curves(
         read_metrics(place), place / "curves.png", title=f"{plan.config.name} on {plan.base.name}", label=f"with the {trained.name}"
     )
-    judged, judgement = _judged(work, history)
+    judged, judgement = _judged(work, history, learned)
     facts = facts_of(plan, history, work.probe.image_names if work.probe else ())
     early = [stopped.sentence()] if stopped else []
+    voted = learned.sentences()[1:] if learned else []
     held = _verdict(plan, verdict, used)
-    lines = [*judged, *early, *held, *sentences(speed), *([reach.sentence()] if reach else []), *facts.sentences(trained)]
+    lines = [*judged, *voted, *early, *held, *sentences(speed), *([reach.sentence()] if reach else []), *facts.sentences(trained)]
     seconds = seconds_before + time.perf_counter() - begun
     result = {
         "adapter": name,
@@ -93,6 +96,7 @@ def finish(
         "outliers": [found.to_json() for found in facts.outliers],
         "sentences": lines,
         "slider": reach.to_json() if reach else None,
+        "preferences": learned.to_json() if learned else None,
         "few_step": speed.to_json() if speed else None,
         "best_step": history.best_step,
         "adapter_step": used,
@@ -155,7 +159,10 @@ def _verified(work: Work, path: Path, kept: export.Proof, written: list[Embeddin
     """
     _free_model(work)
     fresh = load(work.plan.base, work.plan.config, dtype=precision_dtype(work.plan.config.precision))
-    for module in (fresh.denoiser, *fresh.text_encoders.values()):
+    swapped = work.plan.config.swap_blocks
+    if swapped:
+        BlockSwap(work.plan.base.family, fresh.denoiser, swapped).begin(work.state.device)
+    for module in (*([] if swapped else [fresh.denoiser]), *fresh.text_encoders.values()):
         module.to(work.state.device)
     try:
         fresh = with_embeddings(fresh, written)
@@ -221,10 +228,10 @@ def _verdict(plan: Plan, found: Verdict | None, used: int) -> list[str]:
     return list(found.sentences(str(plan.config.name), used, trained=trained_of(plan.config).name))
 
 
-def _judged(work: Work, history: History) -> tuple[list[str], dict[str, Any] | None]:
-    """The judgement in words and as plain values."""
-    style = _style(work)
-    found = judge(history, trained=trained_of(work.plan.config), style=style)
+def _judged(work: Work, history: History, learned: Learned | None) -> tuple[list[str], dict[str, Any] | None]:
+    """The judgement in words and as plain values. Votes have no images that previews should come near to."""
+    style = _style(work) if work.plan.preference is None else None
+    found = judged_by(judge(history, trained=trained_of(work.plan.config), style=style), learned)
     return [found.sentence] if found else [], judgement_json(found, history, style)
 
 

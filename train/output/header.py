@@ -18,12 +18,13 @@ from train.objective.slider import Slider
 from train.output import export, inputs
 from train.output.kohya_metadata import training_metadata
 from train.plan.plan import Plan
+from train.settings.preferences import places
 from train.settings.sets import short_names
 from train.slider.dataset import ENDS
 from train.tokens.new_token import NewToken
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
-WHERE = ("out", "resume", "dry_run")  # settings that make no difference to the adapter
+WHERE = ("out", "resume", "dry_run", "swap_blocks")  # settings that make no difference to the adapter
 PLACES = ("base", "base_config", "adapter.training", "lora.start", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
@@ -120,11 +121,15 @@ def without_places(config: TrainConfig) -> dict[str, Any]:
     if config.data.sets is not None:
         short = short_names([str(one["path"]) for one in config.data.sets])
         names["data.sets"] = [{**one, "path": name} for one, name in zip(config.data.sets, short, strict=True)]
+    if config.data.preferences is not None:
+        names["data.preferences"] = [last_name(str(Path(one))) for one in places(config.data.preferences)]
     return {name: value for name, value in to_plain(changed(config, names)).items() if name not in WHERE}
 
 
 def _set_names(config: TrainConfig) -> str:
-    """data.path, or the names of data.sets."""
+    """data.path, or the names of data.sets or data.preferences."""
+    if config.data.preferences is not None:
+        return " + ".join(last_name(one) for one in places(config.data.preferences))
     if config.data.sets is None:
         return str(config.data.path)
     return " + ".join(short_names([str(one["path"]) for one in config.data.sets]))

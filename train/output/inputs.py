@@ -32,6 +32,7 @@ def inputs_of(made: Plan, store: Store) -> dict[str, Any]:
         return [
             {"file": sample.name, "sha256": sample.sha256, "prompt": prompt}
             | ({"mask": sample.mask.sha256} if sample.mask else {})
+            | ({"rejected": sample.rejected.sha256} if sample.rejected else {})
             | ({"captions": list(sample.captions)} if is_drawn(sample, made.config.data) else {})
             for sample, prompt in zip(samples, prompts, strict=True)
         ]
@@ -86,7 +87,8 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
             )
     for part, old, new in (("", before["dataset"]["files"], now["dataset"]["files"]), ("held out: ", before["heldout"], now["heldout"])):
         was, is_now = (
-            {row["file"]: (row["sha256"], row["prompt"], row.get("captions"), row.get("mask")) for row in rows} for rows in (old, new)
+            {row["file"]: (row["sha256"], row["prompt"], row.get("captions"), row.get("mask"), row.get("rejected")) for row in rows}
+            for rows in (old, new)
         )
         faults += [f"{part}{name} is gone" for name in was.keys() - is_now.keys()]
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]

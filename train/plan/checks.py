@@ -13,7 +13,7 @@ from registry.progress import Report
 from registry.store import check_name
 from train.adapters.ranks import check_patterns
 from train.adapters.start import StartAdapter, find_start
-from train.choices import Choice, choose_objective, functions_of, slider_of, try_optimizer
+from train.choices import Choice, choose_objective, functions_of, preference_of, slider_of, try_optimizer
 from train.config import Precision, TrainConfig
 from train.data.captions import shortened
 from train.data.dataset import ImageSet, Sample, triggers_of
@@ -30,12 +30,16 @@ from train.masks.views import check_views
 from train.measures.drift import check_generic
 from train.measures.early_stop import check_early_stop
 from train.objective.contrast import check_contrast
+from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.objective.targets import TARGETS, objective_of
 from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.optim_notes import check_average, check_loraplus, check_norms
+from train.plan.swap import check_swap
+from train.preference.dataset import preference_set
+from train.preference.split import preference_split
 from train.prior.drawn import DrawnImages, drawn_images
 from train.prior.images import check_captions, with_class_images
 from train.rate import learning_rate
@@ -74,6 +78,7 @@ class Checked:
     training: TrainingAdapter | None  # fused while training
     start: StartAdapter | None  # that is continued
     slider: Slider | None
+    preference: Preference | None  # learned from votes
     class_images: DrawnImages | None  # that the base draws
     tokens: tuple[NewToken, ...]  # that are trained
 
@@ -111,8 +116,9 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     if base:
         attempts(lambda: base.family.check_chunks(config.prompt_chunks))
     slider = attempts(lambda: slider_of(config.objective)) if functions else None
-    images = attempts(lambda: slider_dataset(config, slider, report) if slider else read_dataset(config, report)) if functions else None
-    parted = attempts(lambda: slider_split(images) if slider else choose_split(config, images, report)) if images else None
+    preference = attempts(lambda: preference_of(config.objective)) if functions else None
+    images = attempts(lambda: _images(config, slider, preference, report)) if functions else None
+    parted = attempts(lambda: _split(config, slider, preference, images, report)) if images else None
     parts = attempts(lambda: skeleton(base, config)) if base else None
     tokens = attempts(partial(find_tokens, config, base.family, parts)) or () if base and parts else ()
     parts = with_new_tokens(parts, tokens) if parts else None
@@ -133,6 +139,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     attempts(lambda: _contrast(config, parts, is_slider=slider is not None))
     config = (attempts(lambda: in_steps(config, order)) or config) if items else config
     attempts(lambda: learning_rate(config, config.steps - 1))
+    if base and parts and device and config.swap_blocks:
+        attempts(partial(check_swap, config, base.family, parts, device))
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:
@@ -158,6 +166,7 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         heldout_items=held,
         order=order,
         slider=slider,
+        preference=preference,
         class_images=drawn,
         device=device,
         precision=precision,
@@ -166,6 +175,20 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         start=start,
         tokens=tokens,
     )
+
+
+def _images(config: TrainConfig, slider: Slider | None, preference: Preference | None, report: Report) -> ImageSet:
+    """What is learned from."""
+    if preference is not None:
+        return preference_set(config, report)
+    return slider_dataset(config, slider, report) if slider else read_dataset(config, report)
+
+
+def _split(config: TrainConfig, slider: Slider | None, preference: Preference | None, images: ImageSet, report: Report) -> TrainSplit:
+    """What of it is held out."""
+    if preference is not None:
+        return preference_split(config, images, report)
+    return slider_split(images) if slider else choose_split(config, images, report)
 
 
 def _alone(config: TrainConfig, attempts: Attempts) -> tuple[Trial | None, torch.device | None, Precision | None]:

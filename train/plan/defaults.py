@@ -15,6 +15,7 @@ from train.config import TrainConfig
 from train.dotted import is_dotted
 from train.lora import kind_of
 from train.plan.base import Base
+from train.settings.preferences import places
 
 PREVIEWS = 4  # prompts drawn when preview.prompts is not given
 PREVIEW_STEPS = 20
@@ -48,6 +49,7 @@ def defaults_of(
         "adapter.training": _absolute(config.adapter.training),
         "data.path": _absolute(config.data.path),
         "data.sets": None if config.data.sets is None else [{**one, "path": _absolute(str(one["path"]))} for one in config.data.sets],
+        "data.preferences": _each_absolute(config.data.preferences),
         "data.prior": _absolute(config.data.prior),
         "heldout.path": _absolute(config.heldout.path),
         "out": str(expanded(config.out).absolute()),
@@ -87,6 +89,9 @@ def name_of(config: TrainConfig) -> str:
     if config.data.path is None and config.data.sets is None and config.objective.name == "slider":
         params = config.objective.params
         return safe_name(f"{params.positive or params.target or params.negative} slider")
+    if config.data.preferences is not None:
+        place = expanded(places(config.data.preferences)[0]).absolute()
+        return safe_name(f"{place.parent.name if place.is_dir() else place.stem} dpo")
     path = config.data.path if config.data.sets is None else next(one["path"] for one in config.data.sets if not one.get("prior"))
     return safe_name(expanded(str(path)).name)
 
@@ -95,6 +100,10 @@ def safe_name(text: str) -> str:
     """The text with what a name cannot hold made `_`."""
     name = re.sub(r"[^\w .-]+", "_", text).strip(" .-")
     return name if name and name.lower() not in ("none", "pocket") else f"{name or 'my'}-lora"
+
+
+def _each_absolute(given: Any) -> Any:
+    return _absolute(given) if given is None or isinstance(given, str) else [_absolute(one) for one in given]
 
 
 def _absolute(path: str | None) -> str | None:

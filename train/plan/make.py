@@ -14,6 +14,7 @@ from registry.architectures.text.clip_chunks import chunks_needed
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
+from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_of
 from train.config import TrainConfig, changed
 from train.data.buckets import Bucket
@@ -33,6 +34,8 @@ from train.plan.estimate import Estimate, estimate, human_bytes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
+from train.plan.swap import swap_notes
+from train.preference.rows import of_pairs, preference_notes
 from train.slider.dataset import is_drawn, slider_seconds
 from train.tokens.captions import token_counts
 from train.tokens.rows import token_notes
@@ -61,6 +64,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
     trained = (prompt for several in variants for prompt in several)
     every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    estimated = _estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts))
     return Plan(
         config=resolved,
         base=found.base,
@@ -83,18 +87,19 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
-        estimate=_estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts)),
+        estimate=estimated,
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
         start=found.start,
         slider=found.slider,
+        preference=found.preference,
         class_images=found.class_images,
         tokens=found.tokens,
         few_step=few_step,
         processes=processes_of(),
         shifts=shifts if len(set(shifts.values())) > 1 else {},
-        notes=(*_notes(found, resolved, prompts, count), *_empty_chunks(every, count, config.prompt_chunks)),
+        notes=(*_notes(found, resolved, prompts, count, estimated.swap), *_empty_chunks(every, count, config.prompt_chunks)),
     )
 
 
@@ -137,7 +142,8 @@ def _counted(found: Checked, config: TrainConfig) -> tuple[Ranks, int]:
 def _latents_bytes(found: Checked) -> int:
     """Mean and logvar of every view of every image, fp32."""
     pixels = sum(item.bucket.area * len(item.views) for item in (*found.items, *found.heldout_items))
-    return 2 * 4 * found.base.family.channels(found.parts) * pixels // found.parts.latent_factor**2
+    each = 2 if found.preference else 1  # a pair has two images
+    return each * 2 * 4 * found.base.family.channels(found.parts) * pixels // found.parts.latent_factor**2
 
 
 def _disk_bytes(found: Checked, weights: int, latents: int) -> int:
@@ -172,6 +178,8 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, 
     memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
     if config.objective.preserve_class is not None:
         traced = preserving(traced)
+    if found.preference is not None:
+        traced = of_pairs(traced)
     seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
     seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
     return replace(traced, memory=memory, seconds=seconds)
@@ -223,7 +231,7 @@ def _streams(config: TrainConfig, latents: int) -> bool:
     return latents > config.data.memory * 2**30
 
 
-def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: Count) -> tuple[str, ...]:
+def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: Count, swap: Swap | None) -> tuple[str, ...]:
     """Notes on the images, the base, the settings and the environment."""
     return (
         *found.dataset.notes,
@@ -235,9 +243,11 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *captioning_notes(found.split.train, config.data),
         *settings_notes(config, found.split, found.order, prompts, count),
         *slider_notes(found.slider, config),
+        *preference_notes(found.preference, config, found.dataset),
         *early_stop_notes(config.heldout, config.steps),
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),
+        *swap_notes(swap, config, found.device, processes_of()),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
         *token_notes(

@@ -10,6 +10,7 @@ from typing import Any
 from registry.architectures.text.clip_chunks import MARKS
 from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
+from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_in_words
 from train.adapters.start import StartAdapter
 from train.choices import token_rate
@@ -22,9 +23,12 @@ from train.loop.batches import Order
 from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
 from train.measures.drift import draw_steps, drawn_prompts
+from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.plan.swap import swap_json
+from train.preference.rows import loss_in_words, preference_json, preference_rows
 from train.prior.drawn import DrawnImages
 from train.prior.rows import prior_json, prior_rows
 from train.rate import learning_rate, warmup_steps
@@ -70,6 +74,7 @@ class Plan:
     start: StartAdapter | None  # that is continued
     few_step: FoundFewStep | None  # what kind of few-step build the base is, and by what it is known
     slider: Slider | None
+    preference: Preference | None  # learned from votes
     class_images: DrawnImages | None  # that the base draws before the run
     tokens: tuple[NewToken, ...]  # that are trained
     processes: int  # that share the work, each with batches of its own
@@ -90,6 +95,11 @@ class Plan:
     def epochs(self) -> float:
         """How often each item is trained on."""
         return self.config.steps / self.order.epoch_steps
+
+    @property
+    def unit(self) -> str:
+        """What a batch is of."""
+        return "image" if self.preference is None else "pair"
 
     @property
     def drawn(self) -> bool:
@@ -132,9 +142,11 @@ class Plan:
             "memory_stages": dict(self.estimate.stages),
             "memory_process": self.estimate.process,
             "memory_peak": self.estimate.total,
+            "swap": None if self.estimate.swap is None else swap_json(self.estimate.swap),
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
             "prior": prior_json(self.train, self.items, self.class_images),
+            "preferences": preference_json(self.dataset),
             "masks": counted_masks([sample.mask for sample in self.train]),
             "disk_bytes": self.disk_bytes,
             "notes": list(self.notes),
@@ -208,19 +220,20 @@ def _text(plan: Plan) -> str:
         *_slider(plan),
         *([("images", f"none: {plan.dataset.path}, {_sizes(plan)}")] if plan.drawn else _image_rows(plan)),
         ("held out", plan.heldout_source),
-        ("steps", f"{config.steps} of {_images(plan)} images: {_epochs(plan)}"),
+        ("steps", f"{config.steps} of {_images(plan)} {plan.unit}s: {_epochs(plan)}"),
         ("trains", _trained(plan)),
         ("loads in", _loads_in(plan)),
         *_tokens(plan),
         ("rate", _rate(config)),
         ("timesteps", _timesteps(plan)),
-        ("loss", f"{config.objective.loss}, weighting {config.objective.weighting}"),
+        ("loss", loss_in_words(plan.preference, config)),
         *_noise(config),
         *_preserves(config),
         (
             "precision",
             f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}",
         ),
+        *_swap(plan.estimate.swap),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
@@ -249,7 +262,7 @@ def _text(plan: Plan) -> str:
 
 def _image_rows(plan: Plan) -> list[tuple[str, str]]:
     """Where the images are from, their sizes and crops."""
-    rows = [("images", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}")]
+    rows = [(f"{plan.unit}s", f"{len(plan.train)} from {plan.dataset.path}, {_sizes(plan)}"), *preference_rows(plan.dataset)]
     prior = prior_rows(plan.train, plan.items, plan.class_images)
     return [*rows, *_sets(plan), *prior, *_buckets(plan), ("cropped", _cropped(plan)), *_masks(plan)]
 
@@ -346,7 +359,7 @@ def _epochs(plan: Plan) -> str:
     if plan.drawn:
         return "each is drawn anew"
     at = " at each of its sizes" if len(plan.items) > len(plan.train) else ""
-    return f"each image is seen {plan.epochs:.1f} times{at} (an epoch is {plan.order.epoch_steps:.4g} steps)"
+    return f"each {plan.unit} is seen {plan.epochs:.1f} times{at} (an epoch is {plan.order.epoch_steps:.4g} steps)"
 
 
 def _images(plan: Plan) -> str:
@@ -469,6 +482,15 @@ def _generic(plan: Plan) -> list[tuple[str, str]]:
 def _saves(plan: Plan) -> str:
     settings = plan.config.checkpoint
     return f"a checkpoint every {settings.every} steps, the newest {settings.keep}{' and the best' if plan.heldout else ''}"
+
+
+def _swap(swap: Swap | None) -> list[tuple[str, str]]:
+    """The swapped blocks, where there are any."""
+    if swap is None or not swap.swapped:
+        return []
+    where = f"{len(swap.swapped)} of {len(swap.sizes)} blocks ({human_bytes(swap.host_bytes)}) in main memory"
+    slots = f"{counted(swap.slots, 'slot')} of {human_bytes(swap.slot_bytes)}"
+    return [("swap", f"{where}, fetched in turn into {slots} on the device, for each forward and each backward pass")]
 
 
 def _memory(plan: Plan) -> str:

@@ -99,7 +99,9 @@ def make_report(folder: Path, *, result: Mapping[str, Any] | None = None, report
     """The report of a run folder; `result` is that of a run that is about to write its own. Raises NotFound, or Refused."""
     run = read_run(folder, result=result)
     missing = list(run.missing)
-    images = bool(run.previews) and run.config.objective.name != "slider"  # a slider's previews are three images in a row
+    images = (
+        bool(run.previews) and run.config.objective.name == "denoise"
+    )  # a slider's previews are three in a row; votes have no image to come near to
     trained, notes = training_images(run.config, run.trained, report=report) if images else ([], [])
     missing += notes
     rows = preview_rows(run, trained)

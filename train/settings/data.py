@@ -39,6 +39,11 @@ class DataConfig:
         None, "pixels between the sides of two buckets (default: 64, an eighth of the resolution where that is less)"
     )
     memory: float = setting(4.0, "GiB of encoded images that are kept in memory; those of a larger set are read from the cache")
+    preferences: Any = setting(
+        None,
+        "votes to learn from with objective.name=dpo: the folder of a grid with its votes.jsonl, a file of loraloom vote GRID --export"
+        " FILE.parquet (or any parquet file in Pick-a-Pic's columns), or a list of them",
+    )
     split: str = setting("train", "the split, where load_dataset is used")
     image_column: str | None = setting(None, "column with the image (default: file_name in metadata files, the one image column elsewhere)")
     caption_column: str | None = setting(

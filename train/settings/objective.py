@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from registry.settings import params_schema, setting, word
+from train.objective import preference as _preference  # noqa: F401 - adds dpo to OBJECTIVES
 from train.objective.contrast import CONTRASTS
 from train.objective.losses import LOSSES
 from train.objective.noise import NOISES
@@ -22,7 +23,11 @@ else:
 
 @dataclass(kw_only=True)
 class ObjectiveConfig:
-    name: str = word("denoise", f"what is learned: {', '.join(OBJECTIVES)}; a slider is an adapter whose weight moves an attribute")
+    name: str = word(
+        "denoise",
+        f"what is learned: {', '.join(OBJECTIVES)}; slider: an adapter whose weight moves an attribute; dpo: what was voted for"
+        " (data.preferences)",
+    )
     timesteps: str | None = word(None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)")
     weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
     loss: str = word("mse", f"loss: {', '.join(LOSSES)}")

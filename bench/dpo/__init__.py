@@ -1,0 +1,1 @@
+"""Whether an adapter that learned from votes wins a new blind vote."""

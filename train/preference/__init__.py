@@ -1,0 +1,1 @@
+"""Learning from votes: which of two images people preferred (Diffusion-DPO, Flow-DPO)."""
