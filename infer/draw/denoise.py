@@ -44,6 +44,7 @@ class Job:
     start: Start | None = None  # None: from noise
     stop: int | None = None  # sampler steps after which the latents are given, still noisy; None: all
     steerings: Sequence[Steering] = ()  # ControlNets with their hints
+    before_step: Callable[[int, int], None] | None = None  # (step, of steps): changes the model, so that the job is alone in its forwards
 
 
 @dataclass
@@ -225,6 +226,10 @@ class _Row:
 
 def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
     """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones."""
+    for walk in active:
+        if walk.job.before_step is not None:
+            assert len(active) == 1, "a job that changes the model shares no forward"
+            walk.job.before_step(walk.at, len(walk.timesteps))
     guided = [walk for walk in active if walk.unconditional is not None]
     rows = [_Row(walk=walk, conditioning=walk.unconditional.at(walk.at)[0][0], weight=None) for walk in guided if walk.unconditional]
     rows += [_Row(walk=walk, conditioning=one, weight=weight) for walk in active for one, weight in walk.conditional.at(walk.at)]

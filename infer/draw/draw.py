@@ -148,6 +148,7 @@ def draw_latents(
     steerings: Sequence[Steering] = (),
     counter: Work | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    before_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The latents (1, C, H, W) of a resolved Render with the adapters that are set; guided by the family's rule."""
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
@@ -168,6 +169,7 @@ def draw_latents(
         width=render.width,
         start=start,
         steerings=steerings,
+        before_step=before_step,
     )
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
     return latents

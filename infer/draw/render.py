@@ -103,7 +103,7 @@ class Render:
     adapters: Annotated[
         tuple[Adapter, ...],
         Setting(
-            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight}, a list of these, none',
+            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight, start, end}, a list of these, none',
             type=Any,
             default=None,
             read=read_adapters,
@@ -492,8 +492,9 @@ class Render:
         """Plain values with stable keys, in the order of the fields."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         for row in (*values["adapters"], *values["always"]):
-            if row["text_weight"] is None:
-                del row["text_weight"]
+            for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0)):  # which older images have not
+                if row[name] == default:
+                    del row[name]
         return values | {"versions": dict(self.versions)}
 
     @classmethod

@@ -162,7 +162,9 @@ def _adapters(render: Render, names: ModelNames) -> dict[str, object]:
     hashes = [
         f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.every_adapter) if short
     ]
-    return {"Lora hashes": ", ".join(hashes) or None}
+    named = {one: _tag(names.adapters.get(one.reference, (one.reference, ""))[0]) for one in render.active if one.is_ranged}
+    ranges = [f"{name}: {one.range_text}" for one, name in named.items()]
+    return {"Lora hashes": ", ".join(hashes) or None, "Lora ranges": ", ".join(ranges) or None}
 
 
 def _embeddings(render: Render, names: ModelNames) -> dict[str, object]:
