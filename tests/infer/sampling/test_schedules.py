@@ -49,13 +49,13 @@ def test_the_sigmas_of_stable_diffusion_are_these() -> None:
 def test_diffusers_euler_has_the_same_sigmas(name: str) -> None:
     import diffusers
 
-    theirs = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="linspace", **{f"use_{name}_sigmas": True})
-    theirs.set_timesteps(12)
+    reference = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="linspace", **{f"use_{name}_sigmas": True})
+    reference.set_timesteps(12)
     mine = build_scheduler(base(), "euler", schedule=Chosen(name=name))
     mine.set_timesteps(12)
-    assert mine.sigmas.numpy() == pytest.approx(theirs.sigmas.numpy(), rel=1e-4)
-    assert mine.timesteps.numpy() == pytest.approx(theirs.timesteps.numpy(), abs=0.02)
-    assert mine.init_noise_sigma == pytest.approx(theirs.init_noise_sigma)
+    assert mine.sigmas.numpy() == pytest.approx(reference.sigmas.numpy(), rel=1e-4)
+    assert mine.timesteps.numpy() == pytest.approx(reference.timesteps.numpy(), abs=0.02)
+    assert mine.init_noise_sigma == pytest.approx(reference.init_noise_sigma)
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.transformers_folder import reason
 from registry.errors import Refused
-from train.data.captioning.language_model import reason
 from train.judging.embedding.embedder import Definition, hash_of, tried_images
 
 if TYPE_CHECKING:
