@@ -17,6 +17,7 @@ from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
+from infer.outside.column import OutsideCell, outside_counts, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
 from infer.prompt.upsampling.upsample import RULES
@@ -45,6 +46,7 @@ class GridPlan:
     seconds: float | None  # None: no cell like these was drawn here before
     notes: tuple[str, ...]
     resolver: Resolver
+    outside: tuple[OutsideCell, ...] = ()  # images made elsewhere, in columns of their own
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -61,12 +63,16 @@ class GridPlan:
             "axes": {one.name: list(one.labels) for one in self.layout.dimensions},
             "rows": _side(self.layout, self.layout.rows),
             "columns": _side(self.layout, self.layout.columns),
+            **({"outside": outside_counts(self.outside)} if self.outside else {}),
             "notes": list(self.notes),
         } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
 
     def to_text(self) -> str:
         """The plan for a person."""
-        lines = [f"{len(self.cells)} cells: {' x '.join(f'{len(one)} {one.name}' for one in self.layout.dimensions) or 'one image'}"]
+        columns, added = {one.column for one in self.outside}, len({one.name for one in self.outside})
+        sides = [(len(one) - (added if columns & {*one.axes} else 0), one.name) for one in self.layout.dimensions]
+        lines = [f"{len(self.cells)} cells: {' x '.join(f'{count} {name}' for count, name in sides) or 'one image'}"]
+        lines += [f"  {one['name']}: {one['images']} images made elsewhere in {one['cells']} cells" for one in outside_counts(self.outside)]
         if self.distinct != len(self.cells):
             lines.append(f"  {self.distinct} distinct images: cells with equal settings are drawn once")
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
@@ -98,6 +104,9 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     ready = [] if with_model and faults else expanded
     resolved = [found for cell in ready if (found := _resolved(cell, resolver, faults)) is not None]
     resolver.upsampler.close()
+    layout, resolved, outside, beside = with_columns(
+        config.outside, layout, resolved, config.base, resolver.images, lambda fault: faults.__setitem__(fault, None)
+    )
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
@@ -127,10 +136,12 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
                     *_unused(distinct.values()),
                     *unchanged_prompts(cell.render for cell in resolved),
                     *_unused_tokens(list(distinct.values())),
+                    *beside,
                 ]
             )
         ),
         resolver=resolver,
+        outside=tuple(outside),
     )
 
 

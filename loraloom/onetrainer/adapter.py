@@ -84,6 +84,8 @@ def _passes(values: Values, to: Converted, base: BaseFacts) -> None:
     shown = _shown(values)
     part = values.part(shown)
     to.set("gradient_checkpointing", bool(part["gradient_checkpointing"]), f"{shown}.gradient_checkpointing")
+    if part["offload_fraction"]:
+        to.notes.append(f"{shown}.offload_fraction: swap_blocks=NUMBER keeps so many blocks in main memory; dry_run=true --json lists them")
     if base.guided:
         to.set("objective.guidance", float(part["guidance_scale"]), f"{shown}.guidance_scale")
 

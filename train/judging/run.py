@@ -84,7 +84,7 @@ def plan_judging(
     attempts = Attempts()
     run = attempts(lambda: _drawable(folder))
     images = attempts(lambda: _images_of(run, report)) if run else None
-    chosen = _chosen([image.prompt for image in images.heldout], prompts) if images else []
+    chosen = evenly([image.prompt for image in images.heldout], prompts) if images else []
     own = attempts(lambda: plan_drawing(run, chosen, "heldout", store, seeds=seeds)) if run and chosen else None
     other = attempts(lambda: plan_drawing(run, list(generic), "generic", store, seeds=seeds)) if run and own and generic else None
     found = find_models(models or GivenModels(), run.config.device if run else "cpu", [*chosen, *generic], attempts)
@@ -137,7 +137,7 @@ def _images_of(run: RunFiles, report: Report) -> _SetImages:
     return _SetImages(heldout, trained, (*notes, *more))
 
 
-def _chosen(every: Sequence[str], count: int) -> list[str]:
+def evenly(every: Sequence[str], count: int) -> list[str]:
     """So many different prompts, evenly over the held-out images."""
     texts = list(dict.fromkeys(every))
     return texts if len(texts) <= count else [texts[place * len(texts) // count] for place in range(count)]

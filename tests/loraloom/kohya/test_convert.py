@@ -706,6 +706,15 @@ def test_the_command_is_printed_for_a_shell(converted: Convert) -> None:
     assert "xformers: attention is torch's" in text and "network_dim" in text
 
 
+def test_swapped_blocks_come_with_gradient_checkpointing(converted: Convert) -> None:
+    found = converted({"blocks_to_swap": 18})
+    assert (found.settings["swap_blocks"], found.settings["gradient_checkpointing"]) == (18, True)
+    assert any("gradient_checkpointing is on" in note for note in found.notes)
+    both = converted({"blocks_to_swap": 18, "gradient_checkpointing": True})
+    assert both.settings["swap_blocks"] == 18 and not any("is on" in note for note in both.notes)
+    assert "swap_blocks" not in converted({"blocks_to_swap": 0}).settings
+
+
 # --- textual inversion
 
 TOKEN = {"token_string": "inkstyl", "init_word": "ink drawing", "num_vectors_per_token": 2, "learning_rate": 5e-3, "network_module": None}

@@ -339,3 +339,8 @@ def test_the_page_s_file_is_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (config.schedule.warmup_steps, config.checkpoint.every, config.epochs) == (10, 50, 10)
     assert main(["train", "--from-onetrainer", "steps=4"]) == 2
     assert "--from-onetrainer needs OneTrainer's JSON file" in capsys.readouterr().err
+
+
+def test_a_share_of_the_layers_in_main_memory_is_answered_with_a_number_of_blocks(converted: Convert) -> None:
+    assert any("swap_blocks=NUMBER" in note for note in converted({"unet": {"offload_fraction": 0.5}}).notes)
+    assert not any("swap_blocks" in note for note in converted({"unet": {"offload_fraction": 0.0}}).notes)

@@ -52,6 +52,18 @@ def test_the_largest_face_is_turned_and_embedded(reader: tuple[FaceReader, Any])
     assert overlap((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3) and overlap((0, 0, 1, 1), (2, 2, 1, 1)) == 0
 
 
+def test_faces_are_those_of_opencv(reader: tuple[FaceReader, Any]) -> None:
+    """cv2.FaceDetectorYN of OpenCV 5.0.0 on the same file and image, at the same thresholds."""
+    image = drawn(PINK)
+    image.paste(RED, (0, 32, 32, 64))
+    first, second = reader[0].detector.faces(image)
+    assert first.score == pytest.approx(1.0) and first.box == pytest.approx((0, 32, 32, 32))
+    assert first.points.ravel() == pytest.approx(
+        [10.941315, 46.77037, 21.009085, 46.714684, 16.0072, 52.49617, 11.871229, 58.390144, 20.208542, 58.34403], abs=1e-4
+    )
+    assert second.score == pytest.approx(0.7647091, abs=1e-6) and second.box == pytest.approx((32, 0, 32, 32))
+
+
 def test_points_come_to_the_template_whatever_the_turn_and_size() -> None:
     turn = 3.1 * numpy.exp(1j * 0.7)
     spots = (numpy.array(TEMPLATE) + 0.5) @ numpy.array([1, 1j]) * turn + (260 + 40j)
