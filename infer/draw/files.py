@@ -143,14 +143,13 @@ def _adapter_of(value: Mapping[Any, Any]) -> Adapter:
     return Adapter(reference=value["adapter"], **given)
 
 
-def check_range(reference: str, start: float, end: float) -> dict[str, float]:
-    """`start` and `end` of an adapter. Raises Refused for what is no part of the steps."""
+def check_range(reference: str, start: float, end: float) -> None:
+    """Refuse a `start` and `end` of an adapter that are no part of the steps."""
     if not 0 <= start < end <= 1:
         raise Refused(
             f"The adapter {reference} is to start at {number(start)} and end at {number(end)} of the steps. Expected two shares from 0 to"
             " 1, the first one smaller."
         )
-    return {"start": start, "end": end}
 
 
 def read_embeddings(value: object) -> tuple[Embedding, ...]:

@@ -162,7 +162,8 @@ def adapter_end(render: Render, value: float) -> Render:
 
 def _ranged(one: Adapter, start: float, end: float) -> Adapter:
     """The adapter on that part of the steps. Raises Refused where it is none."""
-    return replace(one, **check_range(one.reference, start, end))
+    check_range(one.reference, start, end)
+    return replace(one, start=start, end=end)
 
 
 def _adapters(render: Render, axis: str) -> tuple[Adapter, ...]:
