@@ -27,10 +27,10 @@ def test_a_continued_adapter_that_is_held_to_its_start_ends_the_same_after_a_fau
 ) -> None:
     """The reference's weights are in no checkpoint: a resume has them from the adapter that is continued."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
-    first = run.run(votes_run(steps=2, out=str(tmp_path / "first")), store)
+    first = run.run(votes_run(steps=2, name="first", out=str(tmp_path / "first")), store)  # of a name that stays its own
 
     def continued(name: str) -> TrainConfig:
-        start = LoraConfig(rank=2, start=str(first.folder / "discs.safetensors"))
+        start = LoraConfig(rank=2, start=str(first.folder / "first.safetensors"))
         return votes_run(
             {"dpo_beta": 5000.0}, lora=start, ema=EmaConfig(decay=0.5), checkpoint=CheckpointConfig(every=2), out=str(tmp_path / name)
         )
