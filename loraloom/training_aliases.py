@@ -37,7 +37,8 @@ from loraloom.training_values import (
 OWN_LORA = "lora.kind is lora, dora, lokr, loha or oft, with lora.params: rank_stabilised, init=pissa, factor, full_matrix, block_size"
 WARM_UP = "all tags are there from the first step"
 CACHED = "latents and text states are always cached, by content"
-MEMORY = "gradient_checkpointing=true, precision=bf16 and a smaller batch_size with more accumulate reduce memory"
+SWAP = "beside gradient_checkpointing=true; dry_run=true --json has every block that can be swapped, and its bytes"
+MEMORY = "gradient_checkpointing=true, swap_blocks=NUMBER, precision=bf16 and a smaller batch_size with more accumulate reduce memory"
 IN_STEPS = "it counts steps; an epoch is images / (batch_size x accumulate) steps, which dry_run=true prints"
 NOT_TRAINED = missing("the denoiser always learns; lora.text_encoder=true trains the CLIP text encoders beside it")
 NO_BUCKETS = missing(SQUARE)
@@ -113,7 +114,12 @@ ROWS = (  # names, and what they are here
     ("no_half_vae vae_dtype", needless("the VAE works in fp32")),
     ("zero_terminal_snr", switch(on=Answer(("objective.zero_terminal_snr=true",)), off=Answer(("objective.zero_terminal_snr=false",)))),
     ("fp8_base base_model_precision quantize weight_dtype fp8_scaled", NO_QUANTISED),
-    ("blocks_to_swap lowram highvram offload ramtorch", missing(MEMORY)),
+    ("blocks_to_swap musubi_blocks_to_swap", same("swap_blocks", note=SWAP)),
+    (
+        "layer_offloading layer_offload_fraction offload_fraction ramtorch enable_group_offload layer_offloading_transformer_percent",
+        missing(f"swap_blocks=NUMBER keeps so many blocks of the denoiser in main memory. {SWAP}"),
+    ),
+    ("lowram highvram offload", missing(MEMORY)),
     # data
     (
         "train_data_dir instance_data_dir image_folder dataset_path concept_file_name",

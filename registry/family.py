@@ -114,6 +114,9 @@ class Family:
     training_guidance: float | None = None  # embedded scale set while training, where there is one
     few_steps: tuple[FewStep, ...] = ()  # its builds that were distilled to a few sampling steps, the ones known by variant first
     timestep_sampling: str = "uniform"  # default of train's timestep distribution (a name in its table)
+    checkpointed: str = (
+        r"(single_)?transformer_blocks\.\d+"  # regular expression of the blocks that checkpointing computes again, each whole
+    )
     encoding_version: int = 1  # raised when its encode_images or encode_prompts gives other values: cached ones are then encoded again
     file_names: FileKeyMap | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted

@@ -221,6 +221,10 @@ class Store(Annotations):
             raise Refused(f"{record.name} is a {record.kind} without a hash; models, and datasets that were trained on, have one.")
         return str(self.hashed(record, report=report).hashes.sha256)
 
+    def file_sha256(self, path: Path) -> str:
+        """The sha256 of any file, cached until its stat changes. Raises BadFile."""
+        return str(self._digests.of_file(absolute(path), silent)[0].sha256)
+
     def remember(self, path: Path | str, hashes: Hashes, learned: Mapping[str, Any]) -> None:
         """Cache the hashes that a writer computed while it wrote: the file is not read again until it changes."""
         self._digests.remember(absolute(path), hashes, learned)

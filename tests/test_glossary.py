@@ -92,6 +92,7 @@ ALLOWED_STRINGS = {
     "heldout_pictures": "a key of result.json",
     "Whole picture": "a value of A1111's infotext",
     "told": "the source of an override, as records hold it",
+    "to wear": "a word of prompts",
 }
 RETIRED_IN_NAMES = re.compile("|".join(WORDS))
 RETIRED_IN_TEXT = re.compile(rf"(?i)\b({'|'.join(PHRASES)})s?\b")

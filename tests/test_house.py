@@ -55,11 +55,12 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_only_previews_draw_in_train() -> None:
-    """train learns; what draws is infer: previews, the judgement of checkpoints, sliders without images, the embedded base's sheets."""
+    """train learns; what draws is infer: previews, checkpoints that are judged or chosen, sliders without images, the base's sheets."""
     drawing = {
         named(path) for path in SOURCES if named(path).startswith("train/") and any(name.startswith("infer") for name in imports(path))
     }
-    apart = ("train/pocket/", "train/slider/", "train/prior/", "train/judging/", "train/preference/")  # the last reads votes
+    reads_votes = ("train/choosing/", "train/preference/")
+    apart = ("train/pocket/", "train/slider/", "train/prior/", "train/judging/", *reads_votes)
     unexpected = {name for name in drawing if "preview" not in name and not name.startswith(apart)}
     assert unexpected == set()
 

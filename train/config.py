@@ -121,6 +121,11 @@ class TrainConfig:
     gradient_checkpointing: bool = setting(
         False, "recompute activations in the backward pass (gradient checkpointing): less memory, about a third slower"
     )
+    swap_blocks: int = setting(
+        0,
+        "blocks of the denoiser that lie in main memory, of those that the plan lists, and are fetched for their forward and backward pass:"
+        " less memory on the device, the same bytes. It needs gradient_checkpointing=true",
+    )
     device: str = word("auto", "auto, cpu, cuda, cuda:1, mps")
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
@@ -170,6 +175,12 @@ class TrainConfig:
         yield "resolution", self.resolution, good, must
         yield "clip_skip", self.clip_skip, self.clip_skip is None or self.clip_skip >= 0, "must be 0 or more, or null for none"
         yield "prompt_chunks", self.prompt_chunks, 1 <= self.prompt_chunks <= MOST, f"must be 1 to {MOST}"
+        yield "swap_blocks", self.swap_blocks, 0 <= self.swap_blocks < LARGEST, "must be 0 or more"
+        good = self.swap_blocks == 0 or self.gradient_checkpointing
+        must = (
+            "needs gradient_checkpointing=true: without it the backward pass reads the weights of every block as the forward pass left them"
+        )
+        yield "swap_blocks", self.swap_blocks, good, must
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"

@@ -6,7 +6,7 @@ path already, in the weights while training, leaves only the subject to learn; w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +68,14 @@ class FusedAdapter:
     changes: WeightChanges
 
     @contextmanager
-    def out(self) -> Iterator[None]:
-        """The base's own weights inside the block, bit for bit."""
+    def out(self, *, before: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """The base's own weights inside the block, bit for bit. `before` is called each time before weights are written."""
+        before()
         self.changes.set_weights({})
         try:
             yield
         finally:
+            before()
             self.changes.set_weights({NAME: 1.0})
 
 

@@ -45,7 +45,7 @@ def _unet(place: Path) -> Any:
     return UNet2DConditionModel.from_pretrained(base_folder(place) / "unet")
 
 
-def layers(model: nn.Module, endings: tuple[str, ...]) -> dict[str, nn.Module]:
+def layers(model: nn.Module, endings: tuple[str, ...]) -> dict[str, Any]:
     """The layers whose names end so."""
     return {name: layer for name, layer in model.named_modules() if any(name.endswith(f".{ending}") for ending in endings)}
 

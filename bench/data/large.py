@@ -2,8 +2,12 @@
 
     python -m bench.data.large FOLDER [NUMBER ...]      write the largest set, link the others, measure, print both tables
 
+    python -m bench.data.large FOLDER train             training alone
+
 Images are JPEGs of 64 pixels, each another colour curve of one of 500 textures, so that no two are near duplicates; bare is what
-bench/data/lint.py has. Training is on a base of two layers (tests/tiny.py), with data.memory=0: encoded images stay in the cache.
+bench/data/lint.py has. Resident memory is read while the set is linted, after a tenth of the images and after the last.
+Training is on a base of two layers (tests/tiny.py), with data.memory=0: encoded images stay in the cache. Its steps reach each of the
+4,000 images once.
 """
 
 from __future__ import annotations
@@ -15,12 +19,28 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.data.lint import BARE, CAPTION, LINT, measured
+from bench.data.lint import BARE, CAPTION, measured
 
 SIDE, TEXTURES = 64, 500
 NUMBERS = (5_000, 20_000, 100_000)
 STREAMED = (1_000, 4_000)  # images
-STEPS = (100, 200, 400, 600)  # after which resident memory is read
+BATCH, STEPS = 16, (25, 100, 175, 250)  # steps after which resident memory is read
+LINT = """
+import json, os, sys
+from pathlib import Path
+from train.config import DataConfig
+from train.data.lint import lint
+number, found = int(sys.argv[2]), []
+def report(tick):
+    if tick.done in (number // 10, number):
+        found.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
+lint_of = lint(DataConfig(path=sys.argv[1], trigger="zwxman"), report=report)
+assert not lint_of.faults and len(lint_of.samples) == number
+import resource
+used = resource.getrusage(resource.RUSAGE_SELF)
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([used.ru_utime + used.ru_stime, peak / 1024, *found[:2]]))
+"""
 TRAIN = """
 import json, os, sys
 from pathlib import Path
@@ -33,7 +53,7 @@ def report(tick):
     if tick.stage == "train" and tick.done in steps:
         found[tick.done] = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 config = TrainConfig(name="large", base=base, data=DataConfig(path=images, trigger="zwxman", memory=0.0), resolution=32, steps=max(steps),
-                     batch_size=4, lora=LoraConfig(rank=2), preview=PreviewConfig(prompts=[]), device="cpu", out=out)
+                     batch_size=int(sys.argv[5]), lora=LoraConfig(rank=2), preview=PreviewConfig(prompts=[]), device="cpu", out=out)
 config.checkpoint.every = max(steps)
 run.run(config, Store(), report=report)
 print(json.dumps(found))
@@ -73,9 +93,13 @@ def part_of(whole: Path, number: int) -> Path:
 
 def lint_row(place: Path, number: int) -> str:
     """A line of the first table."""
-    bare, lint = measured(BARE, str(place)), measured(LINT, str(place), str(number))
-    each = lint[0] * 1e3 / number
-    return f"| {number:,} | {bare[0]:.1f} | {lint[0]:.1f} | {each:.2f} | {lint[1]:.0f} | {lint[1] * 1024 / number:.1f} |"
+    bare = measured(BARE, str(place))
+    done = subprocess.run([sys.executable, "-c", LINT, str(place), str(number)], capture_output=True, text=True, check=True)
+    seconds, peak, tenth, end = json.loads(done.stdout.splitlines()[-1])
+    each = (end - tenth) * 1024 / (number * 0.9)
+    return (
+        f"| {number:,} | {bare[0]:.1f} | {seconds:.1f} | {seconds * 1e3 / number:.2f} | {tenth:.0f} | {end:.0f} | {each:.1f} | {peak:.0f} |"
+    )
 
 
 def train_row(whole: Path, number: int) -> str:
@@ -88,7 +112,7 @@ def train_row(whole: Path, number: int) -> str:
         for one in range(number):
             os.link(whole / f"{one:06d}.jpg", place / "images" / f"{one:06d}.jpg")
         base = tiny.tiny_sd1(place / "base")
-        words = [str(base), str(place / "images"), str(place / "runs"), json.dumps(STEPS)]
+        words = [str(base), str(place / "images"), str(place / "runs"), json.dumps(STEPS), str(BATCH)]
         home = {**os.environ, "LORALOOM_HOME": str(place / "home")}
         done = subprocess.run([sys.executable, "-c", TRAIN, *words], capture_output=True, text=True, check=True, env=home)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -98,10 +122,11 @@ def train_row(whole: Path, number: int) -> str:
 def main() -> None:
     """Print the tables."""
     folder, *given = sys.argv[1:]
-    numbers = sorted(int(number) for number in given) or NUMBERS
+    numbers = sorted(int(number) for number in given if number != "train") or (() if given else NUMBERS)
     whole = Path(folder) / "whole"
     write_set(whole, max(*numbers, *STREAMED))
-    print("| images | bare, CPU s | lint, CPU s | lint, ms an image | lint, peak MiB | KiB an image |\n|---|---|---|---|---|---|")
+    head = "images | bare, CPU s | lint, CPU s | ms an image | MiB after a tenth | MiB after the last | KiB an image between | peak MiB"
+    print(f"| {head} |\n|{'---|' * 8}" if numbers else "", flush=True)
     for number in numbers:
         print(lint_row(part_of(whole, number), number), flush=True)
     print(f"\n| images | {' | '.join(f'MiB after {step} steps' for step in STEPS)} |\n|---|{'---|' * len(STEPS)}")

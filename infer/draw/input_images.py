@@ -163,7 +163,7 @@ def _is_clear(data: bytes) -> bool:
 
 def check_fit(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> None:
     """Refuse an image of another shape than the drawing's, unless `fit` is given."""
-    if fit is None and not _same_shape(seen.size, size):
+    if fit is None and not same_shape(seen.size, size):
         raise Refused(
             f"{what} {seen.name} is {_spell(seen.size)} pixels, another shape than the drawing's {_spell(size)}."
             " Give fit=crop (its middle is taken), fit=stretch (it is distorted), or a size of its shape."
@@ -174,7 +174,7 @@ def fit_notes(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> 
     """The note on an image that is not of the drawing's size; None for one that is."""
     if seen.size == size:
         return None
-    how = "" if _same_shape(seen.size, size) else " its middle is cut out," if fit == "crop" else " it is stretched,"
+    how = "" if same_shape(seen.size, size) else " its middle is cut out," if fit == "crop" else " it is stretched,"
     return f"{what} {seen.name} is {_spell(seen.size)} pixels:{how} it is scaled to {_spell(size)} (Lanczos)."
 
 
@@ -193,7 +193,7 @@ def fitted(image: Image, size: tuple[int, int], fit: str | None) -> Image:
     return image.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
-def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether `one` has the aspect ratio of `other`, to the pixel."""
     longest = max(one[0], one[1], other[0], other[1])
     return abs(one[0] * other[1] - one[1] * other[0]) <= longest

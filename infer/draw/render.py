@@ -37,6 +37,7 @@ from infer.draw.values import (
     spell_or_own,
     spell_size,
 )
+from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
 from registry.architectures.text.clip_chunks import MOST
 from registry.formats import image_file
 from registry.typed_values import is_of
@@ -147,6 +148,23 @@ class Render:
             help="the negative prompt (default: none)",
             pin=lambda render, text: text if render.guided else None,  # without an unconditional pass it is never read
             axis=FieldAxis(help="negative prompts; null is none", across=0),
+        ),
+    ] = None
+    upsample: Annotated[
+        Upsample | None,
+        Setting(
+            help="make a vague prompt exact: concrete, detailed (rules), the folder of a language model, {model, instruction, tokens}",
+            type=Any,
+            default=None,
+            read=read_upsample,
+            show=lambda how: None if how is None else spell_upsample(how),
+            load=lambda data: None if data is None else Upsample(**data),
+            pin=lambda *_: UNPINNED,  # the prompt is the text that came of it
+            axis=FieldAxis(
+                help="ways to make a vague prompt exact: null, concrete, detailed, a language model's folder",
+                read=lambda value: (read_upsample(value),),
+                spell=spell_upsample,
+            ),
         ),
     ] = None
     seed: Annotated[
@@ -355,6 +373,7 @@ class Render:
         ),
     ] = "cpu"
     # filled in by the resolver
+    typed_prompt: Annotated[str | None, Setting(label="prompt as typed", pin=lambda *_: UNPINNED)] = None  # where `prompt` is upsampled
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
     base_sha256: str | None = None
     base_config_sha256: str | None = None

@@ -21,6 +21,7 @@ from infer.draw.named_adapters import with_networks
 from infer.draw.render import SETTINGS, Render
 from infer.prompt.dialect import A1111, dialect_faults
 from infer.prompt.marks import network_fault
+from infer.prompt.upsampling.upsample import Upsampler
 from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
@@ -70,6 +71,7 @@ class Resolver:
         self._store = store
         self._known: dict[tuple[str, ...], Any] = {}
         self.images = InputImages(store.home / "pictures")
+        self.upsampler = Upsampler(store.home / "upsampled", store.file_sha256)
 
     def base(self, render: Render) -> Base:
         """The base that a Render names. Raises Refused with the reason."""
@@ -105,10 +107,14 @@ class Resolver:
         """The VAE of that name. Raises Refused with the reason."""
         return self._once(("vae", reference), lambda: self._find_file(reference, "vae"))  # type: ignore[no-any-return]
 
-    def resolve(self, render: Render) -> Render:
-        """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it."""
+    def resolve(self, render: Render, *, upsample: bool = True) -> Render:
+        """The Render with nothing left open, ready for `key()`. Raises Faults with everything that is wrong with it.
+
+        Without `upsample` the prompt stays as typed, and no language model is loaded: to find the other faults first.
+        """
         faults: list[str] = []
         render = _gathered(faults, lambda: with_networks(render)) or render
+        render = _gathered(faults, lambda: self._upsampled(render, upsample)) or render
         base = _gathered(faults, lambda: self.base(render))
         render = replace(
             render,
@@ -140,6 +146,17 @@ class Resolver:
             device=device,
             versions=tuple(sorted((*_versions(made, render, base), *self._configs_beside(render.active)))),
         )
+
+    def _upsampled(self, render: Render, write: bool) -> Render:
+        """The Render with the text that its prompt becomes."""
+        how, dialect = render.upsample, render.prompt_dialect
+        if how is None or render.typed_prompt is not None:
+            return render
+        self.upsampler.check(how, render.prompt, dialect)
+        if not write:
+            return render
+        text = self.upsampler.text(how, render.prompt, dialect, device=pick_device(render.device))
+        return replace(render, prompt=text, typed_prompt=render.prompt)
 
     def _adapters(self, given: Sequence[Adapter], render: Render, base: Base | None, faults: list[str]) -> tuple[Adapter, ...]:
         """The adapters with their contents; what is wrong with them, and with each on this base, goes to the faults."""

@@ -61,6 +61,7 @@ class GridConfig(RenderSettings):
         def __init__(self, **settings: Any) -> None: ...
 
     axes: Axes = setting(Axes, "what is varied: axes.NAME=[...]")
+    outside: Any = setting(None, "columns of images made elsewhere: a folder, or [{name: dalle3, path: FOLDER}], matched by prompt")
     zip: Any = setting(None, "axes that go side by side: [adapter,weight], or a list of such lists")
     where: str | None = setting(None, "the cells that are drawn, by axis values: weight > 0 or adapter == 'none'")
     repeats: int = setting(1, "seeds a cell is drawn with, from `seed` on")

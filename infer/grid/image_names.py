@@ -30,7 +30,7 @@ def image_name(values: Mapping[str, Any]) -> str:
 
 def _written(name: str, value: Any) -> tuple[str, bool]:
     """The value for a file name, and whether it can be read back from there: no other value of the axis is written so."""
-    text = AXES[name].spell(value)
+    text = AXES[name].spell(value) if name in AXES else str(value)  # outside: the name of a column
     exact = EXACT.fullmatch(text) is not None and len(text) <= VALUE
     if exact and (isinstance(value, int | float) or value == text or name == "size"):
         return text, True

@@ -16,8 +16,11 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
+from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
+from infer.outside.column import OutsideCell, outside_counts, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
+from infer.prompt.upsampling.upsample import RULES
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -43,6 +46,7 @@ class GridPlan:
     seconds: float | None  # None: no cell like these was drawn here before
     notes: tuple[str, ...]
     resolver: Resolver
+    outside: tuple[OutsideCell, ...] = ()  # images made elsewhere, in columns of their own
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -59,12 +63,16 @@ class GridPlan:
             "axes": {one.name: list(one.labels) for one in self.layout.dimensions},
             "rows": _side(self.layout, self.layout.rows),
             "columns": _side(self.layout, self.layout.columns),
+            **({"outside": outside_counts(self.outside)} if self.outside else {}),
             "notes": list(self.notes),
-        }
+        } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
 
     def to_text(self) -> str:
         """The plan for a person."""
-        lines = [f"{len(self.cells)} cells: {' x '.join(f'{len(one)} {one.name}' for one in self.layout.dimensions) or 'one image'}"]
+        columns, added = {one.column for one in self.outside}, len({one.name for one in self.outside})
+        sides = [(len(one) - (added if columns & {*one.axes} else 0), one.name) for one in self.layout.dimensions]
+        lines = [f"{len(self.cells)} cells: {' x '.join(f'{count} {name}' for count, name in sides) or 'one image'}"]
+        lines += [f"  {one['name']}: {one['images']} images made elsewhere in {one['cells']} cells" for one in outside_counts(self.outside)]
         if self.distinct != len(self.cells):
             lines.append(f"  {self.distinct} distinct images: cells with equal settings are drawn once")
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
@@ -78,6 +86,9 @@ class GridPlan:
             )
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
+        rows = upsampled_prompts(cell.render for cell in self.cells)
+        lines += [f"  {row['upsample']}: {row['prompt']!r} becomes {row['text']!r}" for row in rows[:MOST_TEXTS]]
+        lines += [f"  and {len(rows) - MOST_TEXTS} more upsampled prompts (all of them: --json)"] if len(rows) > MOST_TEXTS else []
         return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -86,7 +97,16 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     faults: dict[str, None] = {}
     layout, expanded = expand(config, store, lambda fault: faults.__setitem__(fault, None))
     resolver = Resolver(store)
-    resolved = [cell for cell in (_resolved(cell, resolver, faults) for cell in expanded) if cell is not None]
+    with_model = any(cell.render.upsample and cell.render.upsample.model not in RULES for cell in expanded)
+    if with_model:  # what is wrong, before a language model is loaded
+        for cell in expanded:
+            _resolved(cell, resolver, faults, upsample=False)
+    ready = [] if with_model and faults else expanded
+    resolved = [found for cell in ready if (found := _resolved(cell, resolver, faults)) is not None]
+    resolver.upsampler.close()
+    layout, resolved, outside, beside = with_columns(
+        config.outside, layout, resolved, config.base, resolver.images, lambda fault: faults.__setitem__(fault, None)
+    )
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
@@ -114,17 +134,20 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
                     *replaced_weights(config),
                     *costs.notes(list(distinct.values())),
                     *_unused(distinct.values()),
+                    *unchanged_prompts(cell.render for cell in resolved),
                     *_unused_tokens(list(distinct.values())),
+                    *beside,
                 ]
             )
         ),
         resolver=resolver,
+        outside=tuple(outside),
     )
 
 
-def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None]) -> Cell | None:
+def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None], *, upsample: bool = True) -> Cell | None:
     try:
-        return replace(cell, render=resolver.resolve(cell.render))
+        return replace(cell, render=resolver.resolve(cell.render, upsample=upsample))
     except Faults as error:
         faults |= dict.fromkeys(error.faults)
     except LoomError as error:

@@ -24,6 +24,7 @@ from infer.output.png import label_png, read_carried
 from infer.output.report import LiveImages, write_live_report, write_report
 from infer.output.sheet import write_sheet
 from infer.output.sources import source_images
+from infer.outside.shown import outside_image, outside_line
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json, write_text
 from registry.progress import Report, Tick
@@ -52,6 +53,7 @@ class RunFolder:
             counts.note(note)
         self._live = LiveImages()
         self._due = 0.0
+        self._outside = [outside_image(one, self.path, planned.resolver.images) for one in planned.outside]
         self._write_live()
 
     def add(self, result: CellResult) -> None:
@@ -90,7 +92,8 @@ class RunFolder:
 
     def _write_lines(self) -> None:
         lines = (_line(image, cell, self.path) for image, cell in zip(self._images, self._planned.cells, strict=True))
-        write_text(self.path / "cells.jsonl", "".join(lines))
+        others = dict.fromkeys(outside_line(one, image, self.path) for one, image in zip(self._planned.outside, self._outside, strict=True))
+        write_text(self.path / "cells.jsonl", "".join([*lines, *others]))
 
     def _result(self) -> dict[str, Any]:
         """What result.json says; `seconds` are those since the job began."""
@@ -100,6 +103,7 @@ class RunFolder:
             "rendered": statuses.count("rendered"),
             "reused": statuses.count("reused"),
             "failed": statuses.count("failed"),
+            "outside": sum(one.match is not None for one in self._planned.outside),
             "encodes": self._counts.encodes,
             "forwards": self._counts.forwards,
             "model_loads": self._counts.model_loads,
@@ -116,7 +120,7 @@ class RunFolder:
             sources=self._sources,
             title=self._planned.config.name or "grid",
             layout=layout,
-            images=self._images,
+            images=[*self._images, *self._outside],
             fixed={name: value for name, value in shared.items() if AXIS_OF.get(name, name) not in varied},
             notes=self._counts.notes,
             result=self._result(),

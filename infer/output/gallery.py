@@ -11,6 +11,8 @@ from infer.grid.layout import Layout
 from infer.output.infotext import OWN
 from infer.output.sources import SourceImage
 
+OUTSIDE = "outside"  # the status of an image made elsewhere
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellImage:
@@ -18,7 +20,7 @@ class CellImage:
 
     place: tuple[int, ...]
     key: str
-    status: str  # rendered, reused, failed, missing
+    status: str  # rendered, reused, failed, missing, outside, absent
     path: Path | None
     settings: Mapping[str, str]  # for people, in order
     details: Mapping[str, str] = field(default_factory=dict)  # hashes and versions

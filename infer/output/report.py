@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infer.draw.machine import version_of
-from infer.output.gallery import CellImage, Gallery
+from infer.output.gallery import OUTSIDE, CellImage, Gallery
 from registry.formats.atomic_file import write_text
 from registry.printable import script_json
 
@@ -46,9 +46,10 @@ def write_live_report(path: Path, gallery: Gallery, live: LiveImages) -> None:
     """Write the report of a grid that is being drawn; a browser loads it again by itself."""
     files = list(dict.fromkeys(one.path for one in gallery.images if one.path is not None))
     images = [live.uri(file) for file in files]
-    done = sum(one.status != "missing" for one in gallery.images)
+    waiting = [one for one in gallery.images if one.status not in (OUTSIDE, "absent")]
+    done = sum(one.status != "missing" for one in waiting)
     notes = [
-        f"Being drawn: {done} of {len(gallery.images)} cells are done, and this page loads itself again every {REFRESH} seconds. "
+        f"Being drawn: {done} of {len(waiting)} cells are done, and this page loads itself again every {REFRESH} seconds. "
         "If nothing changes any more the run was ended: start it again, and it goes on where it was."
     ]
     notes += [] if live.whole else [f"Until then its images are at most {SMALL} pixels a side. The PNGs are in images/."]
@@ -132,8 +133,10 @@ def _cell(image: CellImage, numbers: dict[Path, int]) -> dict[str, Any]:
 
 def _summary(gallery: Gallery) -> str:
     result = gallery.result
-    parts = [f"{len(gallery.images)} cells"]
+    outside = sum(one.status == OUTSIDE for one in gallery.images)
+    parts = [f"{sum(one.status not in (OUTSIDE, 'absent') for one in gallery.images)} cells"]
     parts += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]
+    parts += [f"{outside} made elsewhere"] if outside else []
     if missing := sum(one.status == "missing" for one in gallery.images):
         parts.append(f"{missing} not drawn")
     if result.get("seconds"):

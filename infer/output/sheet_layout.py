@@ -10,7 +10,7 @@ from itertools import product
 from math import ceil, isqrt, sqrt
 from typing import Protocol
 
-from infer.output.gallery import CellImage, Gallery
+from infer.output.gallery import OUTSIDE, CellImage, Gallery
 from infer.output.lettering import Style, legible, width, wrap
 from infer.output.sources import SourceImage
 
@@ -278,8 +278,10 @@ def _arrange_block(block: Block, size: _Sizes, start: int, top: int, write: Writ
 
 
 def largest(gallery: Gallery) -> tuple[int, int]:
-    """The largest width and height of the gallery's images in pixels."""
-    sizes = list(dict.fromkeys(_size(one) for one in gallery.images if one.path)) or [(COMFORT, COMFORT)]
+    """The largest width and height of the gallery's images in pixels; of those drawn here, where there are any."""
+    shown = [one for one in gallery.images if one.path]
+    drawn = [one for one in shown if one.status != OUTSIDE] or shown
+    sizes = list(dict.fromkeys(_size(one) for one in drawn)) or [(COMFORT, COMFORT)]
     return (max(width for width, _ in sizes), max(height for _, height in sizes))
 
 

@@ -91,7 +91,7 @@ def compare(grids: Sequence[FinishedGrid], axes: tuple[str, ...]) -> Comparison:
     files: dict[int, tuple[str, ...]] = {}
     for number, grid in enumerate(grids):
         for cell in grid.cells:
-            if any(axis not in cell.values for axis in axes):
+            if any(axis not in cell.values for axis in axes) or _is_reference(cell, axes):
                 continue
             candidate = names.setdefault(tuple(cell.values[axis] for axis in axes), len(names))
             block = (number, tuple((name, value) for name, value in cell.values.items() if name not in axes))
@@ -99,7 +99,9 @@ def compare(grids: Sequence[FinishedGrid], axes: tuple[str, ...]) -> Comparison:
             if "adapter" in axes and files.setdefault(candidate, cell.files) != cell.files:
                 name = _spelt(axes, next(value for value, at in names.items() if at == candidate))
                 raise Refused(f"{one_line(name)} is not the same file in each of these grids. Rank them one by one.")
-    merged, notes = _merge_equal(names, cells, axes)
+    spelling = {number: _spelt(axes, value) for value, number in names.items()}
+    _add_outside(grids, axes, names, cells, spelling)
+    merged, notes = _merge_equal(spelling, cells)
     spelt = tuple(merged.values())
     if len(spelt) < 2:
         raise Refused(f"compare={','.join(axes)}: there are not two different candidates in this grid.")
@@ -109,22 +111,47 @@ def compare(grids: Sequence[FinishedGrid], axes: tuple[str, ...]) -> Comparison:
     return Comparison(axes=axes, candidates=spelt, cells=cells, prompts=by_prompt, grouped_by=grouped_by, notes=tuple(notes))
 
 
+def _is_reference(cell: GridCell, axes: tuple[str, ...]) -> bool:
+    """Whether the cell is an image made elsewhere, in a comparison of an axis that it has no value of: it is a candidate by its name."""
+    return cell.outside is not None and any(axis == cell.outside.column or axis not in cell.values for axis in axes)
+
+
+def _add_outside(
+    grids: Sequence[FinishedGrid],
+    axes: tuple[str, ...],
+    names: dict[tuple[str, ...], int],
+    cells: dict[Block, dict[int, GridCell]],
+    spelling: dict[int, str],
+) -> None:
+    """Images made elsewhere beside the drawn ones of their prompt and seed, whatever else those were drawn with."""
+    for number, grid in enumerate(grids):
+        blocks = [block for block in cells if block[0] == number]
+        for cell in grid.cells:
+            if cell.outside is None or cell.image is None or not _is_reference(cell, axes):
+                continue
+            asked = {name: value for name, value in cell.values.items() if name != cell.outside.column}
+            value = tuple(asked.get(axis, f"outside {cell.outside.name}") for axis in axes)
+            candidate = names.setdefault(value, len(names))
+            spelling[candidate] = ", ".join([f"{axis} {asked[axis]}" for axis in axes if axis in asked] + [cell.outside.name])
+            wanted = {name: text for name, text in asked.items() if name not in axes}
+            for block in blocks:
+                if wanted.items() <= dict(block[1]).items():
+                    cells[block][candidate] = cell
+
+
 def _spelt(axes: tuple[str, ...], values: tuple[str, ...]) -> str:
     """'ink', or 'adapter ink, weight 0.5' for several axes."""
     return values[0] if len(axes) == 1 else ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
 
 
-def _merge_equal(
-    names: Mapping[tuple[str, ...], int], cells: dict[Block, dict[int, GridCell]], axes: tuple[str, ...]
-) -> tuple[dict[int, str], list[str]]:
+def _merge_equal(spelt: Mapping[int, str], cells: dict[Block, dict[int, GridCell]]) -> tuple[dict[int, str], list[str]]:
     """Candidates by their number, those whose images are the very same in every block as one (an adapter at weight 0 is none)."""
     same: dict[tuple[tuple[Block, str], ...], list[int]] = {}
-    for number in names.values():
+    for number in spelt:
         keys = tuple((block, row[number].key) for block, row in cells.items() if number in row)
         same.setdefault(keys, []).append(number)
     first = {number: group[0] for group in same.values() for number in group}
     kept = {number: place for place, number in enumerate(dict.fromkeys(first.values()))}
-    spelt = {number: _spelt(axes, value) for value, number in names.items()}
     for block, row in cells.items():
         cells[block] = {kept[number]: cell for number, cell in row.items() if number in kept}
     joined = {kept[group[0]]: " = ".join(spelt[number] for number in group) for group in same.values()}

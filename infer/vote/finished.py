@@ -15,6 +15,16 @@ from registry.printable import one_line
 
 LARGEST = 1 << 29  # bytes of cells.jsonl
 MOST_FAULTS = 10
+LONGEST = 1 << 14  # pixels a side
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An image made elsewhere: the name of its column, the axis whose place that is, and the size in pixels at which votes show it."""
+
+    name: str
+    column: str
+    box: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,7 @@ class GridCell:
     files: tuple[str, ...] = ()
     prompt: str | None = None
     render: Mapping[str, Any] = field(default_factory=dict, repr=False)  # its settings, as in cells.jsonl
+    outside: Outside | None = None  # of an image made elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +94,18 @@ def _cell(entry: Any, folder: Path) -> GridCell:
         files=_adapters(entry.get("render")),
         prompt=_prompt(entry.get("render"), axes),
         render=entry["render"] if isinstance(entry.get("render"), dict) else {},
+        outside=_outside(entry.get("outside"), axes),
     )
+
+
+def _outside(value: Any, axes: Any) -> Outside | None:
+    if value is None:
+        return None
+    name, column, box = value["name"], value["column"], value["box"]
+    sides = isinstance(box, list) and len(box) == 2 and all(type(side) is int and 0 < side <= LONGEST for side in box)
+    if not isinstance(name, str) or column not in axes or not sides:
+        raise ValueError("outside is no image made elsewhere: it has a name, a column among the axes, and a box of pixels")
+    return Outside(name, column, (box[0], box[1]))
 
 
 def _inside(image: Any, folder: Path) -> Path:

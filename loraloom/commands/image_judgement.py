@@ -34,6 +34,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--embed-size", type=int, metavar="PIXELS", help="short side for a file that names no size (288, as SSCD)")
     both = "model with an image and a text side (CLIP, SigLIP), to measure how prompts are followed"
     parser.add_argument("--clip", metavar="PATH", help=both)
+    faces = "face embedding such as ArcFace's (ONNX or TorchScript), to measure how like the set's faces the drawn ones are"
+    parser.add_argument("--faces", metavar="PATH", help=faces)
+    parser.add_argument("--face-detector", metavar="PATH", help="YuNet's ONNX file (OpenCV's model zoo), which finds the faces")
     parser.add_argument("--dry-run", action="store_true", help="check everything, count the images, and stop")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(run=run)
@@ -59,7 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
             prompts=arguments.prompts,
             seeds=arguments.seeds,
             generic=generic,
-            models=GivenModels(embed=tuple(arguments.embed), clip=arguments.clip, side=arguments.embed_size),
+            models=GivenModels(
+                embed=tuple(arguments.embed),
+                clip=arguments.clip,
+                side=arguments.embed_size,
+                faces=arguments.faces,
+                face_detector=arguments.face_detector,
+            ),
             report=report,
         )
         if arguments.dry_run:
@@ -76,4 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
     for note in planned.notes:
         console.say(f"note: {note}")
     console.answer(found.sentence())
+    if found.faces is not None:
+        console.answer(found.faces.sentence())
     return 0

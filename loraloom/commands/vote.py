@@ -20,6 +20,9 @@ with a random token in it, for nobody else. --html writes a page for other peopl
 MOST = 10_000
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from infer.vote.finished import FinishedGrid
 
 
@@ -27,15 +30,20 @@ def add_parser(subparsers: Any) -> None:
     """Add `vote` to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser("vote", help=HELP, description=ABOUT)
     add_grids(parser)
+    add_page(parser)
+    parser.add_argument("--import", metavar="FILE", dest="returned", help="add the votes of such a file to the grid's, and end")
+    parser.add_argument("--export", metavar="FILE.parquet", help="write the votes with their images as a preference data set, and end")
+    parser.set_defaults(run=run)
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """The settings of a page that votes are cast on."""
     parser.add_argument("--voter", metavar="NAME", help="who votes; default: the page asks")
     parser.add_argument("--count", type=int, default=60, metavar="N", help="votes to ask of a voter, a tenth of them repeats; default: 60")
     parser.add_argument("--seed", type=int, default=0, help="of the order and the sides; default: 0")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--html", metavar="FILE.html", help="write a static page instead: its votes come back as a JSON file")
-    parser.add_argument("--import", metavar="FILE", dest="returned", help="add the votes of such a file to the grid's, and end")
-    parser.add_argument("--export", metavar="FILE.parquet", help="write the votes with their images as a preference data set, and end")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,24 +61,35 @@ def run(arguments: argparse.Namespace) -> int:
         return _export(grids, arguments.export)
     chosen = choose_axes(grids, axes)
     if output is not None:
-        from infer.vote.comparison import compare
-        from infer.vote.page.page import write_static
-
-        found = compare(grids, chosen)
-        for note in write_static(output, found, asked=arguments.count, seed=arguments.seed, voter=arguments.voter):
-            console.say(f"note: {note}")
+        write_page(grids, chosen, output, arguments)
         console.answer(str(output))
         return 0
-    return _serve(grids, chosen, arguments)
+    serve(grids, chosen, arguments)
+    return 0
+
+
+def write_page(grids: "list[FinishedGrid]", axes: tuple[str, ...], output: "Path", arguments: argparse.Namespace) -> None:
+    """Write the static page."""
+    from infer.vote.comparison import compare
+    from infer.vote.page.page import write_static
+
+    found = compare(grids, axes)
+    for note in write_static(output, found, asked=arguments.count, seed=arguments.seed, voter=arguments.voter):
+        console.say(f"note: {note}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    check_page(arguments)
+    if sum(option is not None for option in (arguments.html, arguments.returned, arguments.export)) > 1:
+        raise Refused("--html writes a page, --import reads votes and --export writes them: give one of them.")
+
+
+def check_page(arguments: argparse.Namespace) -> None:
+    """Raise Refused for settings of a page that are out of range."""
     if not 1 <= arguments.count <= MOST:
         raise Refused(f"--count {arguments.count}: expected 1 to {MOST:,} votes.")
     if not 0 <= arguments.port < 1 << 16:
         raise Refused(f"--port {arguments.port}: expected 1 to 65535, or 0 for a free one.")
-    if sum(option is not None for option in (arguments.html, arguments.returned, arguments.export)) > 1:
-        raise Refused("--html writes a page, --import reads votes and --export writes them: give one of them.")
     if arguments.voter is not None:
         from infer.vote.page.session import check_voter
 
@@ -111,7 +130,15 @@ def _export(grids: "list[FinishedGrid]", given: str) -> int:
     return 0
 
 
-def _serve(grids: "list[FinishedGrid]", axes: tuple[str, ...], arguments: argparse.Namespace) -> int:
+def serve(
+    grids: "list[FinishedGrid]",
+    axes: tuple[str, ...],
+    arguments: argparse.Namespace,
+    *,
+    address: "Callable[[str], None]" = console.answer,
+    after: str = " loraloom rank shows what they say.",
+) -> None:
+    """Serve the page until Ctrl-C. `address` prints where it is."""
     from infer.vote.page.page import server_page
     from infer.vote.page.server import VotingServer
     from infer.vote.page.session import Session
@@ -131,11 +158,10 @@ def _serve(grids: "list[FinishedGrid]", axes: tuple[str, ...], arguments: argpar
         )
         for note in session.notes():
             console.say(f"note: {note}")
-        console.answer(server.address)
+        address(server.address)
         console.say("Open this address; Ctrl-C ends.")
         if arguments.open:
             webbrowser.open(server.address)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
-    console.say(f"{session.counted() - before} votes were cast. loraloom rank shows what they say.")
-    return 0
+    console.say(f"{session.counted() - before} votes were cast.{after}")

@@ -5,12 +5,16 @@ from loraloom.kohya.converted import Converted
 from loraloom.kohya.network import convert_network, without_text
 from loraloom.kohya.optimizer import convert_optimizer
 from loraloom.kohya.schedule import convert_schedule
+from loraloom.kohya.tokens import convert_tokens, trains_tokens
 
 
 def convert_adapter(values: Values, to: Converted) -> None:
     """Text encoders and the rates, rank, alpha and layers, optimizer, schedule."""
-    _rates(values, to)
-    convert_network(values, to)
+    if trains_tokens(values):
+        convert_tokens(values, to)
+    else:
+        _rates(values, to)
+        convert_network(values, to)
     convert_schedule(values, to, free=convert_optimizer(values, to))
 
 

@@ -1,4 +1,4 @@
-"""The arguments of sd-scripts' LoRA training scripts: their names, types and defaults (train_network.py and what it builds on)."""
+"""The arguments of sd-scripts' scripts for LoRAs and embeddings: names, types and defaults (train_network.py and what it builds on)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _SWITCHES = """
     scale_v_pred_loss_like_noise_pred debiased_estimation_loss weighted_captions apply_t5_attn_mask split_mode deepspeed
     zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients console_log_simple save_clip save_t5xxl
     apply_lg_attn_mask enable_scaled_pos_embed use_flash_attn use_sage_attn fp8_scaled fp8_vl text_encoder_cpu split_attn
-    unsloth_offload_checkpointing vae_disable_cache
+    unsloth_offload_checkpointing vae_disable_cache use_object_template use_style_template
 """
 SWITCHES = frozenset(_SWITCHES.split())
 _NUMBERS = """
@@ -33,6 +33,7 @@ NUMBERS: dict[str, float | None] = {
     **dict.fromkeys(_NUMBERS.split()),
     "learning_rate": 2e-6,
     "max_grad_norm": 1.0,
+    "num_vectors_per_token": 1,
     "lr_warmup_steps": 0,
     "lr_decay_steps": 0,
     "lr_scheduler_num_cycles": 1,
@@ -83,7 +84,7 @@ _TEXTS = """
     offload_optimizer_device offload_optimizer_nvme_path offload_param_device offload_param_nvme_path console_log_level
     console_log_file config_file clip_g t5xxl_device t5xxl_dtype gemma2 text_encoder byt5 attn_mode qwen3 llm_adapter_path
     t5_tokenizer_path metadata_usage_hint metadata_thumbnail metadata_merged_from metadata_trigger_phrase metadata_preprocessor
-    metadata_is_negative_embedding
+    metadata_is_negative_embedding token_string init_word weights
 """
 TEXTS: dict[str, str | None] = {
     **dict.fromkeys(_TEXTS.split()),

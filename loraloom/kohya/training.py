@@ -30,6 +30,7 @@ def convert_training(values: Values, to: Converted, *, script: Script, penultima
     for name, setting in SAME.items():
         if (value := values[name]) is not None:
             to.set(setting, value, name)
+    _swap(values, to)
     _base(values, to, script)
     _steps(values, to)
     _text(values, to, penultimate=penultimate)
@@ -37,6 +38,18 @@ def convert_training(values: Values, to: Converted, *, script: Script, penultima
     convert_objective(values, to, script)
     _saves(values, to)
     convert_previews(values, to, embedded="guidance_scale" in script.acts)
+
+
+def _swap(values: Values, to: Converted) -> None:
+    """Swapped blocks, which need gradient checkpointing here: the bytes stay the same."""
+    count = values["blocks_to_swap"]
+    if not count:
+        return
+    to.set("swap_blocks", count, "blocks_to_swap")
+    to.notes.append("blocks_to_swap: every block counts as one here; sd-scripts counts two of FLUX.1's single blocks as one")
+    if not values["gradient_checkpointing"]:
+        to.set("gradient_checkpointing", True, "blocks_to_swap")
+        to.notes.append("blocks_to_swap: gradient_checkpointing is on, which swap_blocks needs")
 
 
 def _base(values: Values, to: Converted, script: Script) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from loraloom.kohya.converted import Converted
 from loraloom.onetrainer.base import BaseFacts
+from loraloom.onetrainer.embeddings import convert_embeddings
 from loraloom.onetrainer.files import Values
 from loraloom.onetrainer.names import PARTS
 from loraloom.onetrainer.optimizer import rate_of
@@ -18,11 +19,14 @@ DENOISERS = ("unet", "transformer")
 
 
 def convert_adapter(values: Values, to: Converted, base: BaseFacts) -> None:
-    """Rank and alpha, layers, text encoders and their rates."""
-    _kind(values, to)
-    _layers(values, to)
-    _denoiser(values, to, base)
-    _encoders(values, to, base)
+    """Rank and alpha, layers, text encoders and their rates, embeddings."""
+    if values["training_method"] != "EMBEDDING":
+        _kind(values, to)
+        _layers(values, to)
+        _denoiser(values, to)
+        _encoders(values, to, base)
+    _passes(values, to, base)
+    convert_embeddings(values, to, base)
     for name in PARTS:
         part = values.part(name)
         if part["model_name"]:
@@ -65,18 +69,28 @@ def _layers(values: Values, to: Converted) -> None:
         to.set("lora.targets", f"/.*({found}).*/", "layer_filter")
 
 
-def _denoiser(values: Values, to: Converted, base: BaseFacts) -> None:
-    given = [name for name in DENOISERS if name in values.given]
-    part = values.part(given[0] if given else "unet")
-    shown = given[0] if given else "unet"
+def _denoiser(values: Values, to: Converted) -> None:
+    shown = _shown(values)
+    part = values.part(shown)
     rate = values["learning_rate"] if part["learning_rate"] is None else part["learning_rate"]
     to.set("optim.lr", rate_of(values, float(rate), to), "learning_rate" if part["learning_rate"] is None else f"{shown}.learning_rate")
     if not part["train"]:
         to.fault(f"{shown}.train=false: the denoiser always learns.")
     _stops(shown, part, values, to)
+
+
+def _passes(values: Values, to: Converted, base: BaseFacts) -> None:
+    """How the denoiser is called, whether it learns or not."""
+    shown = _shown(values)
+    part = values.part(shown)
     to.set("gradient_checkpointing", bool(part["gradient_checkpointing"]), f"{shown}.gradient_checkpointing")
     if base.guided:
         to.set("objective.guidance", float(part["guidance_scale"]), f"{shown}.guidance_scale")
+
+
+def _shown(values: Values) -> str:
+    """The denoiser's name in the file."""
+    return next((name for name in DENOISERS if name in values.given), "unet")
 
 
 def _encoders(values: Values, to: Converted, base: BaseFacts) -> None:

@@ -47,8 +47,8 @@ def convert(path: Path, *, chosen: Sequence[str], facts: Callable[[str], BaseFac
 
 
 def _run(values: Values, to: Converted) -> None:
-    if (method := values["training_method"]) != "LORA":
-        to.fault(f"training_method={method}: adapters are trained here. Write LORA.")
+    if (method := values["training_method"]) not in ("LORA", "EMBEDDING"):
+        to.fault(f"training_method={method}: adapters and embeddings are trained here. Write LORA or EMBEDDING.")
     to.set("base", values["base_model_name"], "base_model_name")
     for name, prediction in (("force_v_prediction", "v_prediction"), ("force_epsilon_prediction", "epsilon")):
         if values[name]:
@@ -116,7 +116,7 @@ def _rest(values: Values, to: Converted) -> None:
     mentioned = {*re.findall(r"\w+", " ".join((*to.sources.values(), *to.notes, *to.faults, *to.ignored))), *ACTS.split()}
     for name in values.given:
         if name in GROUPS:
-            if name in ignored:
+            if name in ignored and name not in mentioned:
                 to.ignored[name] = ignored[name]
         elif values.gives(name) and name not in mentioned:
             if name in refused:

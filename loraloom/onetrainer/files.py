@@ -7,15 +7,16 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from loraloom.onetrainer.names import CONCEPT, GROUPS, IMAGE, OPTIMIZER, PART, PARTS, SAMPLES, TEXT, TRAIN
+from loraloom.onetrainer.names import CONCEPT, EMBEDDING, GROUPS, IMAGE, OPTIMIZER, PART, PARTS, SAMPLES, TEXT, TRAIN
 from registry.errors import Refused
 from registry.home import expanded
 from registry.names import suggest
 
 LARGEST = 50_000_000  # bytes
+OF_GROUPS: dict[str, dict[str, Any]] = {"optimizer": dict.fromkeys(OPTIMIZER), "embedding": EMBEDDING}
 COUNTS = ("epochs", "batch_size", "gradient_accumulation_steps", "ema_update_step_interval", "lora_rank")
 NUMBERS = (  # whose default is null, or the optimizer's
-    "learning_rate", "stop_training_after", "embedding_learning_rate", "weight_decay", "beta1", "beta2", "eps", "eps2",
+    "learning_rate", "stop_training_after", "embedding_learning_rate", "token_count", "weight_decay", "beta1", "beta2", "eps", "eps2",
 )  # fmt: skip
 
 
@@ -61,11 +62,12 @@ def read_files(path: Path) -> Files:
     own = {name: value for name, value in content.items() if name != "__version"}
     given = _checked("", own, TRAIN | dict.fromkeys(GROUPS), found.faults)
     for name in GROUPS:
-        known = PART if name in PARTS else dict.fromkeys(OPTIMIZER) if name == "optimizer" else None
+        known = PART if name in PARTS else OF_GROUPS.get(name)
         group = _group(name, given, found.faults)
         if group is not None and known is not None:
             given[name] = _checked(f"{name}.", group, known, found.faults)
     found.values.given = given
+    _embeddings(given, found.faults)
     found.concepts = _listed(path, found, "concepts", "concept_file_name")
     found.samples = _listed(path, found, "samples", "sample_definition_file_name")
     for number, concept in enumerate(found.concepts or [], 1):
@@ -79,6 +81,17 @@ def read_files(path: Path) -> Files:
         _checked(f"sample {number}: ", sample, dict.fromkeys(SAMPLES), found.faults)
     _ranges(found)
     return found
+
+
+def _embeddings(given: dict[str, Any], faults: list[str]) -> None:
+    """The rows of additional_embeddings, each checked."""
+    rows = given.get("additional_embeddings")
+    if rows is None:
+        return
+    if any(not isinstance(row, dict) for row in rows):
+        faults.append("additional_embeddings is a list of groups: [{...}].")
+    checked = enumerate((row for row in rows if isinstance(row, dict)), 1)
+    given["additional_embeddings"] = [_checked(f"additional_embeddings {number}: ", row, EMBEDDING, faults) for number, row in checked]
 
 
 def _group(where: str, row: dict[str, Any], faults: list[str], name: str | None = None) -> dict[str, Any] | None:

@@ -122,6 +122,18 @@ _OPTIMIZER = """
     approx_mars auto_kappa_p compile
 """
 OPTIMIZER = tuple(_OPTIMIZER.split())
+EMBEDDING: dict[str, Any] = {
+    "uuid": None,
+    "model_name": "",
+    "placeholder": "<embedding>",
+    "train": True,
+    "stop_training_after": None,
+    "stop_training_after_unit": "NEVER",
+    "token_count": 1,
+    "initial_embedding_text": "*",
+    "is_output_embedding": False,
+    "weight_dtype": "FLOAT_32",
+}
 CONCEPT: dict[str, Any] = {
     "name": "",
     "path": "",

@@ -199,6 +199,7 @@ FAMILIES.add("lumina2")(
         resolution=1024,
         steps=30,
         guidance=4.0,
+        checkpointed=r"layers\.\d+",
         lora_presets={
             "attention": ATTENTION,
             "attention_mlp": (*ATTENTION, *MLP),

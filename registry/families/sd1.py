@@ -14,7 +14,7 @@ from registry.architectures.unet.components import BETAS, clip_piece, unet_piece
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader
+from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.few_step import FewStep
 from registry.family import FAMILIES, Family
@@ -148,6 +148,7 @@ FAMILIES.add("sd1")(
         strength=0.8,
         inpaint_strength=1.0,
         predictions=("epsilon", "v_prediction"),
+        checkpointed=CHECKPOINTED,
         lora_presets=PRESETS,
         architecture=ARCHITECTURE,
         file_names=LAYOUT,

@@ -16,7 +16,7 @@ from registry.architectures.unet.components import BETAS, heads_of_64, penultima
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader
+from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.few_step import FewStep
 from registry.errors import Refused
@@ -167,6 +167,7 @@ FAMILIES.add("sd2")(
         strength=0.8,
         inpaint_strength=1.0,
         predictions=("epsilon", "v_prediction"),
+        checkpointed=CHECKPOINTED,
         lora_presets=PRESETS,
         architecture=architecture,
         file_names=LAYOUT,

@@ -14,7 +14,7 @@ from registry.architectures.unet.components import BETAS, clip_piece, heads_of_6
 from registry.architectures.unet.control import unet_control
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader, with_full_vae
+from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.few_step import FewStep
 from registry.family import FAMILIES, Family
@@ -206,6 +206,7 @@ FAMILIES.add("sdxl")(
         strength=0.3,
         inpaint_strength=0.9999,
         predictions=("epsilon", "v_prediction"),
+        checkpointed=CHECKPOINTED,
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-base",
         file_names=LAYOUT,

@@ -15,7 +15,7 @@ from registry.architectures.text.clip_prompts import count_prompt_tokens, encode
 from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
-from registry.architectures.unet.model import file_match, folder_match, predict, unet_loader, with_full_vae
+from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
@@ -200,6 +200,7 @@ FAMILIES.add("sdxl_refiner")(
         strength=0.3,
         inpaint_strength=0.9999,
         predictions=("epsilon", "v_prediction"),
+        checkpointed=CHECKPOINTED,
         lora_presets=PRESETS,
         architecture="stable-diffusion-xl-v1-refiner",
         untrained=(

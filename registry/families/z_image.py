@@ -243,6 +243,7 @@ FAMILIES.add("z_image")(
                 training_adapter="ostris/zimage_turbo_training_adapter",
             ),
         ),
+        checkpointed=r"(noise_refiner|context_refiner|layers)\.\d+",
         lora_presets={
             "attention": ATTENTION,
             "attention_mlp": (*ATTENTION, *MLP),

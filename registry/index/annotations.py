@@ -20,7 +20,7 @@ from registry.index.run_checkpoints import checkpoint_step
 from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.references import POCKET, absolute, check_alias, check_texts, without_alias
+from registry.references import POCKET, absolute, check_alias, check_name, check_texts, without_alias
 
 
 class Annotations(ABC):
@@ -81,14 +81,18 @@ class Annotations(ABC):
 
         return self._annotate(reference, change, report)
 
-    def alias(self, reference: str, alias: str, *, remove: bool = False, report: Report = silent) -> Record:
-        """Let `name@alias` mean this record; the alias moves here from another record of that name. With `remove`, delete the alias."""
+    def alias(self, reference: str, alias: str, *, of: str | None = None, remove: bool = False, report: Report = silent) -> Record:
+        """Let `name@alias` mean this record; the alias moves here from another record of that name. With `remove`, delete the alias.
+
+        The name is the record's own, or `of`: a chosen checkpoint is `ink@best`, whatever its file is called.
+        """
         check_alias(alias)
+        check_name(of)
         if checkpoint_step(alias) is not None:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")
         record = self.find(reference)
         if not remove:
-            name = without_alias(record.name)
+            name = without_alias(of if of is not None else record.name)
             return self._annotate(reference, lambda connection, record_id: rows.put_alias(connection, record_id, name, alias), report)
         if alias not in record.aliases:
             raise Refused(f"{record.name} has no alias {alias!r}. {suggest(alias, record.aliases)}")

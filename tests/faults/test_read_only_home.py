@@ -65,7 +65,7 @@ NO_HOME = {
     "vote",
     "rank",
 }  # they read no home, and write beside the images, into the run or the grid
-ELSEWHERE = {"judge"}  # it needs a run: tests/train/judging/test_run.py
+ELSEWHERE = {"judge", "choose"}  # they need a run: tests/train/judging/test_run.py, tests/train/choosing/test_choose.py
 
 
 def subcommands() -> set[str]:

@@ -136,6 +136,7 @@ SETTINGS = {  # as given there -> here
     "random_crop=true": "data.crops=8",
     "reg_data_dir=women": "data.prior=women",
     "class_data_dir=women": "data.prior=women",
+    "blocks_to_swap=18": "swap_blocks=18",
     "class_prompt=a woman": "data.prior_prompt=a woman",
     "num_class_images=100": "data.prior_images=100",
     "prior_loss_weight=0.5": "data.prior_weight=0.5",
@@ -143,7 +144,7 @@ SETTINGS = {  # as given there -> here
 }
 KOHYA_ALONE = """
 network_module network_args network_dropout scale_weight_norms network_weights network_train_text_encoder_only vae no_half_vae
-zero_terminal_snr fp8_base blocks_to_swap lowram in_json dataset_config caption_extension token_warmup_step
+zero_terminal_snr fp8_base lowram in_json dataset_config caption_extension token_warmup_step
 caption_dropout_every_n_epochs
 weighted_captions max_token_length dataset_repeats is_reg masked_loss alpha_mask enable_bucket
 min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale color_aug cache_latents cache_latents_to_disk

@@ -168,7 +168,7 @@ def _peft_delta(layer: Any) -> Tensor:
     product: Tensor = layer.get_delta_weight(adapter).float()
     if adapter not in getattr(layer, "lora_magnitude_vector", {}):
         return product
-    weight = layer.get_base_layer().weight.detach().float()
+    weight = layer.get_base_layer().weight.detach().to(product.device).float()
     changed = weight + product
     lengths = changed.flatten(1).norm(dim=1)
     rows = (layer.lora_magnitude_vector[adapter].weight.float().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))

@@ -40,7 +40,7 @@ def _of_peft(layer: Any) -> float:
     scale = float(layer.scaling[ADAPTER])
     if ADAPTER not in getattr(layer, "lora_magnitude_vector", {}):
         return abs(scale) * product_norm(up, down)
-    weight = layer.get_base_layer().weight.detach().flatten(1).float()
+    weight = layer.get_base_layer().weight.detach().to(down.device).flatten(1).float()  # of a swapped block: in main memory
     magnitude = layer.lora_magnitude_vector[ADAPTER].weight.detach().flatten().cpu().double()
     return math.sqrt(max(0.0, float(_dora_rows(weight, up, down, scale, magnitude).sum())))
 

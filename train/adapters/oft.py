@@ -64,7 +64,7 @@ class Oft(AdapterLayer):
         return (turned.movedim(-1, 1) if convolution else turned).to(result.dtype)
 
     def delta(self) -> Tensor:
-        weight = self.base_layer.weight.detach().float()
+        weight = self.base_layer.weight.detach().to(self.oft_vectors.device).float()
         turn = self.turn() - torch.eye(self.size, device=weight.device)
         rows = weight.reshape(-1, self.size, weight[0].numel())
         return torch.einsum("knm,kni->kmi", turn, rows).reshape(self.shape)

@@ -39,11 +39,25 @@ class Drawing:
 
 def plan_drawing(run: RunFiles, prompts: Sequence[str], name: str, store: Store, *, seeds: int) -> Drawing:
     """The grid of these prompts; everything is checked, nothing loaded. Raises Faults."""
-    config, preview = run.config, run.config.preview
     steps = (0, *run.checkpoints)
     adapters = [NONE, *(str(place / checkpoint.ADAPTER) for place in run.checkpoints.values())]
-    settings: dict[str, Any] = {
+    settings = grid_settings(run, seeds=seeds) | {
         "name": name,
+        "axes": Axes(adapter=adapters, prompt=list(prompts)),
+        "out": str(run.folder / FOLDER),
+    }
+    planned = (
+        plan_with_tokens(run, settings, adapters, store)
+        if run.config.tokens.add
+        else plan_grid(GridConfig(**settings), store, cells_of(store))
+    )
+    return Drawing(planned=_labelled(planned, steps), steps=steps, prompts=tuple(prompts), seeds=seeds)
+
+
+def grid_settings(run: RunFiles, *, seeds: int) -> dict[str, Any]:
+    """The settings of a grid that draws as the run's previews are drawn, at so many seeds."""
+    config, preview = run.config, run.config.preview
+    settings: dict[str, Any] = {
         "base": config.base,
         "base_config": config.base_config,
         "prediction": config.prediction,
@@ -55,17 +69,8 @@ def plan_drawing(run: RunFiles, prompts: Sequence[str], name: str, store: Store,
         "prompt_chunks": config.prompt_chunks,
         "device": config.device,
         "repeats": seeds,
-        "axes": Axes(adapter=adapters, prompt=list(prompts)),
-        "out": str(run.folder / FOLDER),
     }
-    if config.precision.name != "auto":
-        settings["precision"] = member_name(config.precision)
-    planned = (
-        plan_with_tokens(run, settings, adapters, store)
-        if run.config.tokens.add
-        else plan_grid(GridConfig(**settings), store, cells_of(store))
-    )
-    return Drawing(planned=_labelled(planned, steps), steps=steps, prompts=tuple(prompts), seeds=seeds)
+    return settings if config.precision.name == "auto" else settings | {"precision": member_name(config.precision)}
 
 
 def _labelled(planned: GridPlan, steps: Sequence[int]) -> GridPlan:

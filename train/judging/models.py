@@ -30,6 +30,8 @@ class GivenModels:
     embed: tuple[str, ...] = ()
     clip: str | None = None
     side: int | None = None
+    faces: str | None = None  # a face embedding
+    face_detector: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ def find_models(given: GivenModels, device: str, prompts: Sequence[str], attempt
     texts = faults_of(given.clip, texts=True) if given.clip else []
     attempts.faults += [*(fault for faults in static.values() for fault in faults), *texts]
     if not given.embed and given.clip is None:
-        return JudgingModels()
+        return JudgingModels(given=given)
     place = attempts(lambda: resolve_device(device))
     if place is None or attempts.faults:
         return JudgingModels(given=given)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from train.judging.faces.likeness import FaceLikeness
 from train.judging.intervals import Interval
 from train.judging.likeness import Likenesses
 from train.judging.prompt_following import PromptFollowing
@@ -56,6 +57,7 @@ class ImageTable:
     base_loss: float | None
     likenesses: tuple[Likenesses, ...] = ()  # one for each embedding model
     prompts: PromptFollowing | None = None
+    faces: FaceLikeness | None = None  # shown beside the others: no step is left out by it
 
     def content(self) -> list[int] | None:
         """The steps that keep more than half of the best step's gain in held-out loss; None where there are no losses to tell by."""
@@ -137,6 +139,7 @@ class ImageTable:
             "checkpoints": [row.to_json() for row in self.rows],
             "embeddings": [model.to_json() for model in self.likenesses],
             "prompt_following": None if self.prompts is None else self.prompts.to_json(),
+            "faces": None if self.faces is None else self.faces.to_json(),
         }
 
 

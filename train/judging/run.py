@@ -13,9 +13,13 @@ from registry.formats.atomic_file import write_json
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from train.judging.draw import Drawing, check_drawable, drawn, plan_drawing
+from train.judging.faces.likeness import FaceLikeness, SetFaces, face_likeness, set_faces
+from train.judging.faces.reader import FaceReader, face_faults, open_faces
+from train.judging.likeness import Drawn
 from train.judging.models import DrawnImages, GivenModels, JudgingModels, find_models, measured
 from train.judging.rows import ImageTable
 from train.judging.table import Images, table_of
+from train.plan.base import resolve_device
 from train.plan.checks import Attempts
 from train.run_report.read import JUDGEMENT, RunFiles, read_run
 from train.run_report.set_images import SetImage, heldout_images, training_images
@@ -39,12 +43,14 @@ class Judging:
     trained: Sequence[SetImage]
     notes: tuple[str, ...]
     models: JudgingModels = JudgingModels()
+    faces: SetFaces | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan, plain values with stable keys."""
         grids = {"heldout": self.own.planned.to_json(), "generic": None if self.generic is None else self.generic.planned.to_json()}
         plain = {"run": str(self.run.folder), "checkpoints": list(self.run.checkpoints), "grids": grids, "notes": list(self.notes)}
-        return plain | {"models": self.models.to_json()}
+        faces = None if self.faces is None else self.faces.to_json()
+        return plain | {"models": {**self.models.to_json(), "faces": faces}}
 
     def to_text(self) -> str:
         """The plan for a person."""
@@ -55,7 +61,12 @@ class Judging:
         what = (
             f"{len(self.run.checkpoints)} checkpoints and the base: {len(self.own.prompts)} held-out prompts{other}, {self.own.seeds} seeds"
         )
-        lines = [f"{what}: {images} images, {left} to draw", *self.models.lines(), *(f"note: {note}" for note in self.notes)]
+        lines = [
+            f"{what}: {images} images, {left} to draw",
+            *self.models.lines(),
+            *(self.faces.lines() if self.faces else []),
+            *(f"note: {note}" for note in self.notes),
+        ]
         return as_lines(lines)
 
 
@@ -73,18 +84,32 @@ def plan_judging(
     attempts = Attempts()
     run = attempts(lambda: _drawable(folder))
     images = attempts(lambda: _images_of(run, report)) if run else None
-    chosen = _chosen([image.prompt for image in images.heldout], prompts) if images else []
+    chosen = evenly([image.prompt for image in images.heldout], prompts) if images else []
     own = attempts(lambda: plan_drawing(run, chosen, "heldout", store, seeds=seeds)) if run and chosen else None
     other = attempts(lambda: plan_drawing(run, list(generic), "generic", store, seeds=seeds)) if run and own and generic else None
     found = find_models(models or GivenModels(), run.config.device if run else "cpu", [*chosen, *generic], attempts)
+    faces = _faces(models or GivenModels(), run, images, attempts, report)
     if found.clip and len(chosen) == 1:
         attempts.faults.append("--clip: the held-out images have one prompt, and two are needed to compare an image's own with another.")
     if len(attempts.faults) == 1:
         raise Refused(attempts.faults[0])
     if attempts.faults or run is None or images is None or own is None:
         raise Faults("This run cannot be judged as it is:", attempts.faults)
-    notes = (*images.notes, *_few(chosen, seeds), *found.notes)
-    return Judging(run=run, own=own, generic=other, heldout=images.heldout, trained=images.trained, notes=notes, models=found)
+    notes = (*images.notes, *_few(chosen, seeds), *found.notes, *(faces.notes() if faces else []))
+    return Judging(run=run, own=own, generic=other, heldout=images.heldout, trained=images.trained, notes=notes, models=found, faces=faces)
+
+
+def _faces(given: GivenModels, run: RunFiles | None, images: _SetImages | None, attempts: Attempts, report: Report) -> SetFaces | None:
+    """The faces of the set where they are asked for; what is wrong is in `attempts`."""
+    attempts.faults += (faults := face_faults(given.faces, given.face_detector))
+    if given.faces is None or faults or run is None or images is None:
+        return None
+    every = [*images.heldout, *images.trained]
+    return attempts(lambda: set_faces(_open_faces(given, run), every, report=report))
+
+
+def _open_faces(given: GivenModels, run: RunFiles) -> FaceReader:
+    return open_faces(str(given.faces), str(given.face_detector), device=resolve_device(run.config.device))
 
 
 def _drawable(folder: Path) -> RunFiles:
@@ -112,7 +137,7 @@ def _images_of(run: RunFiles, report: Report) -> _SetImages:
     return _SetImages(heldout, trained, (*notes, *more))
 
 
-def _chosen(every: Sequence[str], count: int) -> list[str]:
+def evenly(every: Sequence[str], count: int) -> list[str]:
     """So many different prompts, evenly over the held-out images."""
     texts = list(dict.fromkeys(every))
     return texts if len(texts) <= count else [texts[place * len(texts) // count] for place in range(count)]
@@ -141,7 +166,7 @@ def judge_run(planned: Judging, store: Store, *, report: Report = silent) -> tup
     prompts, others = planned.own.prompts, planned.generic.prompts if planned.generic else ()
     images = DrawnImages(own=own, prompts=prompts, generic=generic, generic_prompts=others)
     likeness, following = measured(planned.models, images, planned.heldout, planned.trained, report=report)
-    found = replace(found, likenesses=likeness, prompts=following)
+    found = replace(found, likenesses=likeness, prompts=following, faces=_face_likeness(planned, own, report))
     value = {
         **found.to_json(),
         "prompts": list(prompts),
@@ -152,6 +177,18 @@ def judge_run(planned: Judging, store: Store, *, report: Report = silent) -> tup
     }
     write_json(planned.run.folder / JUDGEMENT, value)
     return found, value
+
+
+def _face_likeness(planned: Judging, own: Mapping[int, Drawn], report: Report) -> FaceLikeness | None:
+    """The faces of the drawn images. Raises Refused where a model's file has changed since the plan."""
+    if planned.faces is None:
+        return None
+    reader = _open_faces(planned.models.given, planned.run)
+    if reader.definitions != (planned.faces.model, planned.faces.detector):
+        raise Refused(
+            f"{reader.definition.path} or {reader.detector.definition.path} has changed since the plan was made. Judge the run again."
+        )
+    return face_likeness(reader, planned.faces, own, report=report)
 
 
 def _losses(run: RunFiles) -> Mapping[int, float]:

@@ -13,6 +13,7 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
+from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
 from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions, token_rate
@@ -80,9 +81,9 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         latents, held_latents = images.latents()
         texts, held_texts, preview_texts, image_texts, generic_texts = images.texts() if not plan.fresh_texts else images.prompts()
         preserved = images.class_prompts() if config.objective.preserve_class is not None else None
-        unconditional = (
-            encode_unconditional(family, parts, guidance=float(config.preview.guidance or 0.0), device=device) if preview_texts else None
-        )
+        drawing = preview_texts or drawn_prompts(config, len(plan.heldout))
+        guidance = float(config.preview.guidance or 0.0)
+        unconditional = encode_unconditional(family, parts, guidance=guidance, device=device) if drawing else None
         passes = encode_passes(plan, parts, device=device, report=report, out=out)
         rejected = encode_rejected(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
@@ -146,11 +147,14 @@ def _train_state(
     )
     fused = None if plan.training is None else fuse(plan.training, family, parts)
     modules = learning_modules(family, parts, config)
+    swap = BlockSwap(family, parts.denoiser, config.swap_blocks) if config.swap_blocks else None  # before the adapters, which stay
     weights = add_loras(family, modules, config, plan.targets)
     if plan.start is not None:
         set_lora_tensors(modules, start_tensors(plan.start, lora_tensors(modules), scales(modules)))
+    if swap is not None:
+        swap.begin(accelerator.device)
     for module in modules.values():
-        module.to(accelerator.device).train()
+        module.train() if swap is not None and module is parts.denoiser else module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
     every = [pair for group in weights.values() for pair in group]
@@ -160,7 +164,7 @@ def _train_state(
     optimizer = build_optimizer(choose_optimizer(config.optim), groups_of(modules, every, config), config.optim.lr)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip, vectors=vectors)
-    model, optimizer = accelerator.prepare(call, optimizer)
+    model, optimizer = accelerator.prepare(call, optimizer) if swap is None else _with_swapped(accelerator, call, optimizer, swap)
     return TrainState(
         config=config,
         family=family,
@@ -181,7 +185,16 @@ def _train_state(
         ema=ema_of(config.ema, [weight for _, weight in every]),
         fused=fused,
         vectors=vectors,
+        swap=swap,
     )
+
+
+def _with_swapped(accelerator: Any, call: Any, optimizer: Any, swap: BlockSwap) -> tuple[Any, Any]:
+    """The denoiser call and the optimizer wrapped by accelerate, which moves no swapped weight and sends none to other processes."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(call, swap.names_in(call))  # type: ignore[no-untyped-call]
+    return tuple(accelerator.prepare(call, optimizer, device_placement=[False, True]))
 
 
 def groups_of(modules: Mapping[str, Any], weights: Sequence[tuple[str, Any]], config: TrainConfig) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.family import Family
 from registry.parts import Conditioning, Parts
+from registry.swapping.swap import BlockSwap
 from train.config import Precision, TrainConfig
 from train.data.items import Item
 from train.loop.batches import Batch, Order
@@ -161,6 +162,7 @@ class TrainState:
     ema: Ema | None = None  # of the weights
     fused: FusedAdapter | None = None  # a training adapter in the base's weights
     vectors: Vectors | None = None  # of new tokens, among the weights too
+    swap: BlockSwap | None = None  # of the denoiser's blocks
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     pass_losses: Extra = denoising_losses  # of each item of a pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
@@ -250,7 +252,9 @@ class TrainState:
 
     def without_training_adapter(self) -> contextlib.AbstractContextManager[None]:
         """The base as it is drawn with: a training adapter is out of its weights inside the block."""
-        return self.fused.out() if self.fused is not None else contextlib.nullcontext()
+        if self.fused is None:
+            return contextlib.nullcontext()
+        return self.fused.out() if self.swap is None else self.fused.out(before=self.swap.wait)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision computes LoRA products in half precision too; the weights and their gradients stay fp32."""

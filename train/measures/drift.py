@@ -41,9 +41,11 @@ LARGE_SHARE = 0.1  # of the base's loss: a rise above it is large where the gain
 
 
 def generic_prompts(config: TrainConfig, prompts: Iterable[str], triggers: Sequence[str]) -> list[str]:
-    """heldout.generic, by default those of GENERIC that are no prompt of the set and have no trigger."""
+    """heldout.generic, by default those of GENERIC that are no prompt of the set and have no trigger; none where no previews are drawn."""
     if config.heldout.generic is not None:
         return list(config.heldout.generic)
+    if config.preview.prompts == []:
+        return []
     own = {prompt.lower() for prompt in prompts}
     return [text for text in GENERIC if text not in own and not any(has_trigger(text, word) for word in triggers)]
 
@@ -56,8 +58,8 @@ def check_generic(config: TrainConfig, triggers: Sequence[str]) -> None:
 
 
 def drawn_prompts(config: TrainConfig, heldout: int) -> list[str]:
-    """The generic captions that are drawn and measured: none without held-out images, or where no previews are drawn."""
-    return list(config.heldout.generic or ()) if heldout and config.preview.prompts else []
+    """The generic captions that are drawn and measured: none without held-out images."""
+    return list(config.heldout.generic or ()) if heldout else []
 
 
 def draw_steps(config: TrainConfig) -> int:

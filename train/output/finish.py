@@ -14,6 +14,7 @@ from registry.formats.dialects import writing_of
 from registry.formats.image_file import decode
 from registry.progress import Tick
 from registry.record import Hashes
+from registry.swapping.swap import BlockSwap
 from train.data.images import fit
 from train.loop import checkpoint
 from train.loop.history import History
@@ -158,7 +159,10 @@ def _verified(work: Work, path: Path, kept: export.Proof, written: list[Embeddin
     """
     _free_model(work)
     fresh = load(work.plan.base, work.plan.config, dtype=precision_dtype(work.plan.config.precision))
-    for module in (fresh.denoiser, *fresh.text_encoders.values()):
+    swapped = work.plan.config.swap_blocks
+    if swapped:
+        BlockSwap(work.plan.base.family, fresh.denoiser, swapped).begin(work.state.device)
+    for module in (*([] if swapped else [fresh.denoiser]), *fresh.text_encoders.values()):
         module.to(work.state.device)
     try:
         fresh = with_embeddings(fresh, written)

@@ -37,6 +37,7 @@ from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.optim_notes import check_average, check_loraplus, check_norms
+from train.plan.swap import check_swap
 from train.preference.dataset import preference_set
 from train.preference.split import preference_split
 from train.prior.drawn import DrawnImages, drawn_images
@@ -138,6 +139,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     attempts(lambda: _contrast(config, parts, is_slider=slider is not None))
     config = (attempts(lambda: in_steps(config, order)) or config) if items else config
     attempts(lambda: learning_rate(config, config.steps - 1))
+    if base and parts and device and config.swap_blocks:
+        attempts(partial(check_swap, config, base.family, parts, device))
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from registry.family import Family
 from registry.formats.hashing import value_sha256
 from registry.parts import Conditioning, Parts
+from registry.swapping.blocks import Swap
 from train.config import Precision, TrainConfig, to_plain
 from train.loop.pace import times_due
 from train.loop.probes import PROBED, PROBED_POINTS
@@ -30,6 +31,7 @@ from train.lora import add_loras, enable_gradient_checkpointing, learning_module
 from train.plan.base import precision_dtype
 from train.plan.peak import Trace, backward, trace
 from train.plan.speed import Speed, measure_speed
+from train.plan.swap import planned_swap
 from train.tokens.new_token import NewToken
 from train.tokens.vectors import add_vectors
 
@@ -43,6 +45,7 @@ MIB = 2**20
 LATER_LIBRARIES = 60 * MIB  # what accelerate, matplotlib and the allocator take in a run's process after its plan; measured
 LIBRARIES_SECONDS = 9.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
+SLOTS, HELD = "slots of swapped blocks", "swapped blocks in main memory"
 WIDTH = 8  # images of one held-out pass at the usual batch size of 4
 
 
@@ -56,6 +59,7 @@ class Estimate:
     stages: Mapping[str, int] = field(default_factory=dict)  # stage -> bytes on the device while it lasts
     on_device: bool = False  # a GPU holds one stage at a time; a CPU's memory holds everything
     process: int = 0  # bytes of this process and its libraries, where the device is the CPU
+    swap: Swap | None = None  # the denoiser's blocks, and those of them that are swapped
 
     @property
     def total(self) -> int:
@@ -92,34 +96,35 @@ def estimate(
     """
     itemsize = 4 if precision is Precision.fp32 else 2
     learned = "LoRA weights, gradients, optimizer"
+    swap = planned_swap(config, family, parts, itemsize)
+    held = {SLOTS: swap.device_bytes, HELD: swap.host_bytes} if swap.swapped else {}
     memory = {
-        family.denoiser: weights_bytes(parts.denoiser, itemsize),
+        family.denoiser: weights_bytes(parts.denoiser, itemsize) - swap.host_bytes,
+        **held,
         "vae": weights_bytes(parts.vae, 4),
         **{name: weights_bytes(encoder, itemsize) for name, encoder in parts.text_encoders.items()},
         learned: round(count * 4 * (2 + moments)),  # fp32: weight, gradient, optimizer state
     }
     process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
     if parts.device.type != "meta":
-        return Estimate(memory, None, None, process=process)
+        return Estimate(memory, None, None, process=process, swap=swap)
     traced = _kept_traces(family, parts, config, targets, precision, side, tokens)
     if traced is None:
-        return Estimate(memory, None, None, process=process)
+        return Estimate(memory, None, None, process=process, swap=swap)
+    denoiser = memory[family.denoiser] + swap.device_bytes
     encoders = sum(memory[name] for name in parts.text_encoders)
     activations = max(0, traced.step.peak - count * 4)  # the gradients are counted with the LoRA
     stages = {
         "images are encoded": memory["vae"] + traced.encode.peak,
         "prompts are encoded": encoders + traced.prompt.peak,
-        "steps are taken": memory[family.denoiser]
-        + memory[learned]
-        + activations
-        + (encoders if config.lora.text_encoder or tokens else 0),
+        "steps are taken": denoiser + memory[learned] + activations + (encoders if config.lora.text_encoder or tokens else 0),
     }
     if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
-        stages["previews are drawn"] = memory[family.denoiser] + memory[learned] + memory["vae"] + traced.decode.peak
-    loaded = sum(memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
+        stages["previews are drawn"] = denoiser + memory[learned] + memory["vae"] + traced.decode.peak
+    loaded = swap.host_bytes + sum(memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
     guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
     seconds = _seconds(config, traced, measure_speed(device, precision), images, beside=beside, loaded=loaded, guided=guided, share=share)
-    return Estimate(memory, activations, seconds, stages, device.type != "cpu", process)
+    return Estimate(memory, activations, seconds, stages, device.type != "cpu", process, swap)
 
 
 def resident_bytes() -> int:

@@ -14,6 +14,7 @@ from registry.architectures.text.clip_chunks import chunks_needed
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
+from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_of
 from train.config import TrainConfig, changed
 from train.data.buckets import Bucket
@@ -33,6 +34,7 @@ from train.plan.estimate import Estimate, estimate, human_bytes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
+from train.plan.swap import swap_notes
 from train.preference.rows import of_pairs, preference_notes
 from train.slider.dataset import is_drawn, slider_seconds
 from train.tokens.captions import token_counts
@@ -62,6 +64,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
     trained = (prompt for several in variants for prompt in several)
     every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    estimated = _estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts))
     return Plan(
         config=resolved,
         base=found.base,
@@ -84,7 +87,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
-        estimate=_estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts)),
+        estimate=estimated,
         free_bytes=free,
         disk_bytes=disk,
         training=found.training,
@@ -96,7 +99,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         few_step=few_step,
         processes=processes_of(),
         shifts=shifts if len(set(shifts.values())) > 1 else {},
-        notes=(*_notes(found, resolved, prompts, count), *_empty_chunks(every, count, config.prompt_chunks)),
+        notes=(*_notes(found, resolved, prompts, count, estimated.swap), *_empty_chunks(every, count, config.prompt_chunks)),
     )
 
 
@@ -228,7 +231,7 @@ def _streams(config: TrainConfig, latents: int) -> bool:
     return latents > config.data.memory * 2**30
 
 
-def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: Count) -> tuple[str, ...]:
+def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: Count, swap: Swap | None) -> tuple[str, ...]:
     """Notes on the images, the base, the settings and the environment."""
     return (
         *found.dataset.notes,
@@ -244,6 +247,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *early_stop_notes(config.heldout, config.steps),
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),
+        *swap_notes(swap, config, found.device, processes_of()),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
         *token_notes(

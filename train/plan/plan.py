@@ -10,6 +10,7 @@ from typing import Any
 from registry.architectures.text.clip_chunks import MARKS
 from registry.detect.few_step import FoundFewStep
 from registry.printable import as_lines, some
+from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_in_words
 from train.adapters.start import StartAdapter
 from train.choices import token_rate
@@ -26,6 +27,7 @@ from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.plan.swap import swap_json
 from train.preference.rows import loss_in_words, preference_json, preference_rows
 from train.prior.drawn import DrawnImages
 from train.prior.rows import prior_json, prior_rows
@@ -140,6 +142,7 @@ class Plan:
             "memory_stages": dict(self.estimate.stages),
             "memory_process": self.estimate.process,
             "memory_peak": self.estimate.total,
+            "swap": None if self.estimate.swap is None else swap_json(self.estimate.swap),
             "seconds_estimate": self.seconds,
             "seconds_parts": None if self.estimate.seconds is None else dict(self.estimate.seconds),
             "prior": prior_json(self.train, self.items, self.class_images),
@@ -230,6 +233,7 @@ def _text(plan: Plan) -> str:
             "precision",
             f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}",
         ),
+        *_swap(plan.estimate.swap),
         ("memory", _memory(plan)),
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
@@ -478,6 +482,15 @@ def _generic(plan: Plan) -> list[tuple[str, str]]:
 def _saves(plan: Plan) -> str:
     settings = plan.config.checkpoint
     return f"a checkpoint every {settings.every} steps, the newest {settings.keep}{' and the best' if plan.heldout else ''}"
+
+
+def _swap(swap: Swap | None) -> list[tuple[str, str]]:
+    """The swapped blocks, where there are any."""
+    if swap is None or not swap.swapped:
+        return []
+    where = f"{len(swap.swapped)} of {len(swap.sizes)} blocks ({human_bytes(swap.host_bytes)}) in main memory"
+    slots = f"{counted(swap.slots, 'slot')} of {human_bytes(swap.slot_bytes)}"
+    return [("swap", f"{where}, fetched in turn into {slots} on the device, for each forward and each backward pass")]
 
 
 def _memory(plan: Plan) -> str:

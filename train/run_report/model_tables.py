@@ -23,6 +23,9 @@ LIKENESS_COLUMNS = (
     "against the base",
     "copies",
 )
+FACE = {"step": int, "faces": int}
+FACES = {"images": int, "among_set": float, "set": int, "sentence": str, "checkpoints": list[dict[str, Any]]}
+FACE_COLUMNS = ("step", "images with a face", "likeness to the set's faces", "against the base")
 FOLLOWING_COLUMNS = ("step", "held-out prompts", "against the base", "cosine", "generic prompts", "against the base", "cosine")
 
 
@@ -41,10 +44,23 @@ def is_measured(value: Mapping[str, Any]) -> bool:
     found, prompts = value.get("embeddings", []), value.get("prompt_following")
     if not isinstance(found, list) or not all(_is_likeness(one) for one in found):
         return False
+    if value.get("faces") is not None and not _is_faces(value["faces"]):
+        return False
     return prompts is None or (
         isinstance(prompts, Mapping)
         and _has(prompts.get("model"), MODEL)
         and all(isinstance(prompts.get(part), list) and all(map(_is_following, prompts[part])) for part in ("heldout", "generic"))
+    )
+
+
+def _is_faces(value: Any) -> bool:
+    return (
+        _has(value, FACES)
+        and all(_has(value.get(name), MODEL) for name in ("model", "detector"))
+        and all(_has(row, FACE) for row in value["checkpoints"])
+        and all(
+            row.get(name) is None or _is_span(row[name]) for row in value["checkpoints"] for name in ("similarity", "similarity_to_base")
+        )
     )
 
 
@@ -79,11 +95,13 @@ def _has(value: Any, types: Mapping[str, Any]) -> bool:
 
 
 def model_tables(value: Mapping[str, Any]) -> Iterator[ModelTable]:
-    """Of judgement.json: a table for each embedding model, and one for the model that reads prompts."""
+    """Of judgement.json: a table for each embedding model, one for the model that reads prompts, and one for faces."""
     for found in value.get("embeddings", []):
         yield _likeness_table(found, value["images"])
     if prompts := value.get("prompt_following"):
         yield _following_table(prompts)
+    if faces := value.get("faces"):
+        yield _face_table(faces)
 
 
 def _likeness_table(found: Mapping[str, Any], images: int) -> ModelTable:
@@ -100,6 +118,16 @@ def _following_table(prompts: Mapping[str, Any]) -> ModelTable:
     others = {row["step"]: row for row in prompts["generic"]}
     rows = [[str(row["step"] or "base"), *_followed(row), *_followed(others.get(row["step"]))] for row in prompts["heldout"]]
     return ModelTable(f"prompts followed, by {_title(prompts['model'])}", _words(prompts["model"]), FOLLOWING_COLUMNS, rows)
+
+
+def _face_table(found: Mapping[str, Any]) -> ModelTable:
+    rows = []
+    for row in found["checkpoints"]:
+        spans = [_cosines(row.get("similarity"), ".3f"), _cosines(row.get("similarity_to_base"), "+.3f")]
+        rows.append([str(row["step"] or "base"), f"{row['faces'] or 'none'} of {found['images']}", *spans])
+    rows.append(["the set", str(found["set"]), _cosine(found["among_set"]), ""])
+    about = f"{_words(found['model'])}; faces found by {_title(found['detector'])}. {found['sentence'].capitalize()}"
+    return ModelTable(f"faces by {_title(found['model'])}", about, FACE_COLUMNS, rows)
 
 
 def _followed(row: Mapping[str, Any] | None) -> list[str]:

@@ -88,9 +88,18 @@ class Tallies:
 def every_place(found: Comparison) -> dict[tuple[int, int], list[Block]]:
     """The blocks of each pair of candidates that has two different images in it."""
     places: dict[tuple[int, int], list[Block]] = {pair: [] for pair in combinations(range(len(found.candidates)), 2)}
+    seen: set[tuple[int, frozenset[str]]] = set()  # two images made elsewhere are a pair in every block of their prompt
     for block, row in found.cells.items():
         for one, two in combinations(sorted(row), 2):
-            if row[one].key != row[two].key and row[one].image is not None and row[two].image is not None:
+            pair = block[0], frozenset((row[one].key, row[two].key))
+            outside = row[one].outside is not None and row[two].outside is not None
+            if (
+                row[one].key != row[two].key
+                and row[one].image is not None
+                and row[two].image is not None
+                and not (outside and pair in seen)
+            ):
+                seen.add(pair)
                 places[one, two].append(block)
     return {pair: blocks for pair, blocks in places.items() if blocks}
 

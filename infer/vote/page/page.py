@@ -36,7 +36,9 @@ def write_static(path: Path, found: Comparison, *, asked: int, seed: int, voter:
     if not trials:
         raise Refused("No two of these candidates have images of one prompt and seed, so there is nothing to vote on. Draw the grid first.")
     cells = {cell.key: cell for one in trials for cell in (found.cells[one.block][one.left], found.cells[one.block][one.right])}
-    images, _, notes = embed([bare_image(cell.image) for cell in cells.values() if cell.image is not None])
+    images, _, notes = embed(
+        [bare_image(cell.image, cell.outside.box if cell.outside else None) for cell in cells.values() if cell.image is not None]
+    )
     rows = []
     for one in trials:
         left, right = found.cells[one.block][one.left], found.cells[one.block][one.right]

@@ -62,7 +62,7 @@ class Requests(BaseHTTPRequestHandler):
             self._send(200, "text/html; charset=utf-8", self.server.page)
         elif path is not None and path.startswith("image/") and (file := self.server.session.images.get(path.removeprefix("image/"))):
             try:
-                self._send(200, "image/png", bare_image(file))
+                self._send(200, "image/png", bare_image(file, self.server.session.boxes.get(path.removeprefix("image/"))))
             except (LoomError, OSError):
                 self._refuse(404, "This image is no longer there.")
         else:

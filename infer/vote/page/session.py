@@ -77,6 +77,7 @@ class Session:
             )
         cells = [cell for row in self.comparison.cells.values() for cell in row.values()]
         self.images: dict[str, Path] = {image_id(self._salt, cell.key): cell.image for cell in cells if cell.image is not None}
+        self.boxes = {image_id(self._salt, cell.key): cell.outside.box for cell in cells if cell.outside is not None}
         self._tallies = Tallies(self.comparison)
         self._voters: dict[str, _Voter] = {}
         self._issued: dict[str, str] = {}  # id of a pair -> its voter

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+# What gradient checkpointing computes again, each whole; diffusers computes the first ResNet block of the middle once, outside of it.
+CHECKPOINTED = (
+    r"(down_blocks\.\d+|up_blocks\.\d+|mid_block)\.(attentions\.\d+\.transformer_blocks\.\d+|resnets\.\d+)(?<!mid_block\.resnets\.0)"
+)
 VARIANTS = {4: None, 5: "depth", 7: "upscale", 8: "pix2pix", 9: "inpaint"}  # input channels of the UNet
 
 

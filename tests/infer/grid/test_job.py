@@ -54,7 +54,19 @@ def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
     result = outcome.result
     assert (result["cells"], result["rendered"], result["reused"], result["failed"]) == (12, 12, 0, 0)
     assert (result["forwards"], result["encodes"], result["model_loads"]) == (planned.forwards, planned.encodes, planned.model_loads)
-    assert list(result) == ["cells", "rendered", "reused", "failed", "encodes", "forwards", "model_loads", "seconds", "sheet", "report"]
+    assert list(result) == [
+        "cells",
+        "rendered",
+        "reused",
+        "failed",
+        "outside",
+        "encodes",
+        "forwards",
+        "model_loads",
+        "seconds",
+        "sheet",
+        "report",
+    ]
     assert json.loads((outcome.folder / "result.json").read_text()) == result
     assert outcome.folder.is_absolute() and outcome.folder.parent == shelf.work / "first try"
     assert all(Path(result[name]).is_absolute() and Path(result[name]).is_file() for name in ("sheet", "report"))

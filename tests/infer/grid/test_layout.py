@@ -168,6 +168,7 @@ BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of eac
     "size": ("size", 64, [96]),
     "steps": ("steps", 5, [1, 2]),
     "strength": ("strength", 0.5, [0.2]),
+    "upsample": ("upsample", "concrete", ["detailed"]),
     "vae": ("vae", "soft", ["hard"]),
 }
 

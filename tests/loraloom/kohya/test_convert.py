@@ -412,7 +412,7 @@ WITH_BUCKETS = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "buck
 def test_every_argument_of_the_scripts_is_known() -> None:
     """Listed from the parsers of sd-scripts of February 2026; those of two families that are not trained here are known too."""
     listed = {name for names in ARGUMENTS.values() for name in names}
-    assert len(listed) == 253 and listed == {*NAMES} - {"caption_extention"} and {*MODULES} < {*ARGUMENTS}
+    assert len(listed) == 259 and listed == {*NAMES} - {"caption_extention"} and {*MODULES} < {*ARGUMENTS}
 
 
 @pytest.mark.parametrize("script", MODULES)
@@ -704,3 +704,33 @@ def test_the_command_is_printed_for_a_shell(converted: Convert) -> None:
     text = to_text(converted({"output_name": "my hat", "xformers": True}), ["steps=5"])
     assert text.startswith("loraloom train \\\n") and "\n  'name=my hat' \\\n" in text and "\n  steps=5\n" in text
     assert "xformers: attention is torch's" in text and "network_dim" in text
+
+
+# --- textual inversion
+
+TOKEN = {"token_string": "inkstyl", "init_word": "ink drawing", "num_vectors_per_token": 2, "learning_rate": 5e-3, "network_module": None}
+
+
+def of_token(converted: Convert, **given: Any) -> Converted:
+    return converted({name: value for name, value in (TOKEN | given).items() if value is not None})
+
+
+def test_a_token_string_is_textual_inversion(converted: Convert, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TRAINING, "network_module")
+    found = of_token(converted)
+    assert {name: value for name, value in found.settings.items() if name.startswith(("lora.", "tokens.", "optim."))} == {
+        "lora.kind": "none",
+        "tokens.add": [{"token": "inkstyl", "vectors": 2, "init": "ink drawing"}],
+        "tokens.keep_norm": False,
+        "optim.lr": 5e-3,
+    }
+    assert "tokens.add=[{token:'inkstyl',vectors:2,init:'ink drawing'}]" in overrides(found)
+    assert "random" in " ".join(of_token(converted, init_word=None).notes)
+    assert "unet_lr" in of_token(converted, unet_lr=1e-4).ignored
+
+
+def test_what_of_textual_inversion_is_not_here_is_a_fault(converted: Convert) -> None:
+    text = faults_of(converted, {"token_string": "ab", "weights": "a.pt", "use_style_template": True})
+    assert "token_string=ab with network_module=networks.lora: sd-scripts trains a token or a network" in text
+    assert "weights=a.pt: vectors begin from init_word" in text and "use_style_template: captions are trained as they are" in text
+    assert "init_word" in converted({"init_word": "hat"}).ignored

@@ -206,7 +206,7 @@ def test_optimizers_are_onetrainer_s(optimizer: dict[str, Any], expected: dict[s
 @pytest.mark.parametrize(
     ("given", "base", "answer"),
     [
-        ({"training_method": "FINE_TUNE"}, None, "training_method=FINE_TUNE: adapters are trained here"),
+        ({"training_method": "FINE_TUNE"}, None, "training_method=FINE_TUNE: adapters and embeddings are trained here"),
         ({"lora_rnak": 4}, None, "lora_rnak is no setting of OneTrainer, which ignores it unseen. Did you mean 'lora_rank'"),
         ({"epochs": "many"}, None, "epochs='many' is a number; OneTrainer prints that and takes 100"),
         ({"epochs": 0}, None, "epochs=0 must be 1 or more"),
@@ -234,7 +234,16 @@ def test_optimizers_are_onetrainer_s(optimizer: dict[str, Any], expected: dict[s
         ({"unet": 3}, None, "unet=3 is a group of settings"),
         ({"optimizer": {"optimizer": "TIGER"}}, None, "optimizer.optimizer=TIGER: there are ADAMW"),
         ({"optimizer": {"optimizer": "PRODIGY", "slice_p": 11}}, None, "optimizer.slice_p=11: prodigy has no such option"),
-        ({"additional_embeddings": [{}]}, None, "no embedding is trained beside the adapter"),
+        ({"additional_embeddings": [{"model_name": "a.pt"}]}, None, "model_name=a.pt: vectors begin from a text, not from a file"),
+        ({"additional_embeddings": [{"is_output_embedding": True}]}, None, "is_output_embedding=true: vectors are what the text encoders"),
+        ({"additional_embeddings": [7]}, None, "additional_embeddings is a list of groups"),
+        ({"additional_embeddings": [{"tokens": 2}]}, None, "additional_embeddings 1: tokens is no setting of OneTrainer"),
+        ({"training_method": "EMBEDDING", "embedding": {"train": False}}, None, "embedding: <embedding>: train=false"),
+        (
+            {"training_method": "EMBEDDING", "embedding": {"stop_training_after": 5, "stop_training_after_unit": "EPOCH"}},
+            None,
+            "stop_training_after of <embedding>: nothing is trained after it",
+        ),
         ({"peft_type": "LOKR"}, None, "peft_type=LOKR: its options are others here"),
     ],
 )
@@ -242,8 +251,31 @@ def test_what_is_not_here_is_a_fault(given: dict[str, Any], base: BaseFacts | No
     assert answer in faults_of(converted, given, base=base)
 
 
+def test_an_embedding_alone_is_textual_inversion(converted: Convert) -> None:
+    embedding = {"placeholder": "<hat>", "token_count": 2, "initial_embedding_text": "a hat", "uuid": "1-2"}
+    found = converted({"training_method": "EMBEDDING", "embedding": embedding, "embedding_learning_rate": 5e-3, "learning_rate": 1e-5})
+    of_tokens = {name: value for name, value in found.settings.items() if name.startswith(("lora.", "optim.lr", "optim.token", "tokens."))}
+    assert of_tokens == {
+        "lora.kind": "none",
+        "tokens.add": [{"token": "<hat>", "vectors": 2, "init": "a hat"}],
+        "tokens.keep_norm": False,
+        "optim.lr": 5e-3,
+    }
+    assert "embedding" not in found.ignored and any("fills a text of fewer than 2 tokens" in note for note in found.notes)
+    composed = configure(job(), *overrides(found)).tokens.add
+    assert composed == [{"token": "<hat>", "vectors": 2, "init": "a hat"}]
+
+
+def test_embeddings_beside_the_adapter_are_pivotal_tuning(converted: Convert) -> None:
+    rows = [{"placeholder": "<a>", "stop_training_after": 5, "stop_training_after_unit": "EPOCH", "token_count": None}]
+    found = converted({"additional_embeddings": rows, "epochs": 10, "preserve_embedding_norm": True, "learning_rate": 2e-4})
+    assert found.settings["tokens.add"] == [{"token": "<a>", "init": "*"}] and found.settings["tokens.share"] == 0.5
+    assert found.settings["optim.lr"] == found.settings["optim.token_lr"] == 2e-4 and "tokens.keep_norm" not in found.settings
+    assert any("pulled back" in note for note in found.notes) and "lora.kind" not in found.settings
+
+
 def test_all_faults_come_at_once(converted: Convert) -> None:
-    text = faults_of(converted, {"lora_rnak": 4, "training_method": "EMBEDDING", "masked_training": True})
+    text = faults_of(converted, {"lora_rnak": 4, "training_method": "FINE_TUNE", "masked_training": True})
     assert all(part in text for part in ("lora_rnak", "training_method", "unmasked_probability"))
     assert "unmasked_probability" not in faults_of(converted, {"masked_training": True, "lora_rnak": 4}, "data.masks=files")
 

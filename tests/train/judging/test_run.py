@@ -12,6 +12,7 @@ from registry.store import Store
 from tests.disks import close_folder
 from tests.train.conftest import short_run
 from tests.train.judging.embedding import models
+from tests.train.judging.faces.yunet import yunet
 from train import run
 from train.config import PreviewConfig
 from train.judging.run import plan_judging
@@ -54,7 +55,23 @@ def _measured_by_models(given: list[str], place: Path, capsys: pytest.CaptureFix
     clip, net = place / "clip", place / "net.pt"
     models.clip(clip)
     models.torchscript(net)
-    with_models = [*given, "--embed", str(clip), "--embed", str(net), "--clip", str(clip), "--embed-size", "32", "--generic", "a tree"]
+    models.onnx(place / "arc.onnx", side=112)
+    yunet(place / "yunet.onnx", everywhere=True)
+    faces = ["--faces", str(place / "arc.onnx"), "--face-detector", str(place / "yunet.onnx")]
+    with_models = [
+        *given,
+        *faces,
+        "--embed",
+        str(clip),
+        "--embed",
+        str(net),
+        "--clip",
+        str(clip),
+        "--embed-size",
+        "32",
+        "--generic",
+        "a tree",
+    ]
     assert main([*with_models, "--dry-run"]) == 0
     planned = json.loads(capsys.readouterr().out)["models"]
     assert [model["name"] for model in planned["embed"]] == ["CLIPModel", "Net"] and planned["clip"]["path"] == str(clip)
@@ -64,6 +81,8 @@ def _measured_by_models(given: list[str], place: Path, capsys: pytest.CaptureFix
     assert [model["model"] for model in value["embeddings"]] == planned["embed"]
     steps = [row["step"] for row in value["checkpoints"]]
     assert all([row["step"] for row in model["checkpoints"]] == steps for model in value["embeddings"])
+    assert [row["faces"] for row in value["faces"]["checkpoints"]] == [6] * (len(steps) + 1) and value["faces"]["without"] == []
+    assert "these images cannot tell" in value["faces"]["sentence"]
     parts = value["prompt_following"]
     assert [row["step"] for row in parts["heldout"]] == [row["step"] for row in parts["generic"]] == [0, *steps]
     shown = page(make_report(Path(given[1])))

@@ -17,18 +17,19 @@ from tests import tiny
 from train import run
 from train.config import DataConfig, HeldoutConfig, OptimConfig, TrainConfig, to_yaml
 from train.settings.ema import EmaConfig
+from train.settings.tokens import TokensConfig
 
 ROOT = Path(__file__).parents[3]
 
 
-def two_processes(config: TrainConfig, tmp_path: Path) -> dict[str, torch.Tensor]:
-    """The adapter of a run of two processes."""
+def two_processes(config: TrainConfig, tmp_path: Path, **environment: str) -> dict[str, torch.Tensor]:
+    """The adapter of a run of two processes, and the vectors of its new tokens."""
     (tmp_path / "settings.yaml").write_text(to_yaml(config), encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     finished = subprocess.run(
         [*launcher, "-m", "tests.train.resumable", str(tmp_path / "home2"), str(tmp_path / "settings.yaml")],
         cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "1"},
+        env=os.environ | {"ACCELERATE_USE_CPU": "1"} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -36,7 +37,13 @@ def two_processes(config: TrainConfig, tmp_path: Path) -> dict[str, torch.Tensor
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert finished.stdout.count("prompts as tokenised") == 1, "only the first process prints"
     (folder,) = (Path(config.out) / "discs").iterdir()
-    return load_file(folder / "discs.safetensors")
+    return tensors_of(folder)
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Those of the adapter, and of the embeddings beside it."""
+    found = [load_file(file) for file in (folder / "discs.safetensors", *sorted(folder.glob("embeddings/*.safetensors")))]
+    return {name: tensor for tensors in found for name, tensor in tensors.items()}
 
 
 def agree(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
@@ -74,6 +81,27 @@ def test_two_processes_agree_with_one_on_short_batches_of_several_sizes_and_the_
     agree(
         load_file(alone.result["files"]["diffusers"]), two_processes(settings(accumulate=3, out=str(tmp_path / "two"), **shared), tmp_path)
     )
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one_on_tokens_and_class_images_that_one_of_them_draws(
+    settings: Callable[..., TrainConfig], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {
+        "data": DataConfig(path=str(images), trigger="<ab>", prior_images=2, prior_prompt="a disc", prior_weight=0.5),
+        "tokens": TokensConfig(add=[{"token": "<ab>", "init": "ox"}], share=0.5),
+        "heldout": HeldoutConfig(share=0.0),
+        "steps": 4,
+    }
+    two = two_processes(
+        settings(accumulate=2, batch_size=1, out=str(tmp_path / "two"), **shared), tmp_path, LORALOOM_HOME=str(tmp_path / "loom")
+    )
+    assert len(list((tmp_path / "loom" / "cache" / "prior").glob("*/*.png"))) == 2
+    monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "loom"))
+    alone = run.run(settings(accumulate=4, batch_size=1, out=str(tmp_path / "one"), **shared), Store(tmp_path / "home"))
+    one = tensors_of(alone.folder)
+    assert "emb_params" in one
+    agree(one, two)
 
 
 @pytest.mark.slow

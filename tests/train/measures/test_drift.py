@@ -30,10 +30,12 @@ def test_generic_captions_with_the_trigger_are_refused() -> None:
         TrainConfig(heldout=HeldoutConfig(generic=[" "]))
 
 
-def test_nothing_is_drawn_without_held_out_images_or_previews() -> None:
+def test_what_is_drawn_without_held_out_images_or_previews() -> None:
     config = TrainConfig(heldout=HeldoutConfig(generic=["a bus"]), preview=DRAWN)
     assert drawn_prompts(config, 3) == ["a bus"] and drawn_prompts(config, 0) == []
-    assert drawn_prompts(TrainConfig(heldout=config.heldout, preview=PreviewConfig(prompts=[])), 3) == []
+    without_previews = TrainConfig(heldout=config.heldout, preview=PreviewConfig(prompts=[]))
+    assert drawn_prompts(without_previews, 3) == ["a bus"], "what is asked for is measured"
+    assert generic_prompts(TrainConfig(preview=PreviewConfig(prompts=[])), [], []) == []
 
 
 def measured(generic: list[float], held: float) -> dict[str, Any]:

@@ -97,6 +97,14 @@ def test_a_resume_has_the_same_images_and_bytes(settings: Settings, images: Path
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_few_step_base_draws_them_in_its_own_steps(settings: Settings, images: Path, base: Path, store: Store, tmp_path: Path) -> None:
+    place = shutil.copytree(base, tmp_path / "tiny-lcm")
+    found = _of(asking(settings, images, base=str(place)), store)
+    assert (found.render.steps, found.render.guidance) == (8, 1.0)
+    drawn.draw(found, store, report=silent)
+    assert len(files()) == 2 and not found.missing
+
+
 def test_what_the_base_cannot_draw_is_refused_in_the_plan(settings: Settings, images: Path, store: Store, tmp_path: Path) -> None:
     with pytest.raises(LoomError, match="clip_skip"):
         run.plan(asking(settings, images, clip_skip=40), store)

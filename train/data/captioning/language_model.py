@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.transformers_folder import folder_faults, quiet, reason
 from registry.errors import Refused
-from registry.plain_values import from_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "tekken.json")
 CHAT_PROMPT = "Describe this image."
 PROMPTS = {"florence2": "<DETAILED_CAPTION>"}  # of models that need one, by model_type
 TRIED = 64  # pixels of the grey image that a model is tried on
@@ -25,23 +21,9 @@ def faults_of_model(path: Path) -> list[str]:
     """Why the folder is no image-to-text model; no weights are read."""
     if not path.is_dir():
         return [f"{path} is a file. Expected a folder with a model of transformers, or a tagger's .onnx"]
-    config = path / "config.json"
-    if not config.is_file():
-        return [f"{path}: has no config.json. Expected a model of transformers (config.json), or a tagger (model.onnx, selected_tags.csv)"]
-    faults = []
-    try:
-        plain = from_json(config.read_bytes())
-    except (OSError, ValueError) as error:
-        return [f"{config} cannot be read ({error})"]
-    kind = plain.get("model_type") if isinstance(plain, dict) else None
-    if not isinstance(kind, str) or kind not in _known_types():
-        faults.append(f"{config}: model_type is {kind!r}, which transformers has no image-to-text model for")
-    if not any(file for pattern in WEIGHTS for file in path.glob(pattern)):
-        faults.append(f"{path}: has no weights ({', '.join(WEIGHTS)})")
-    if not any((path / name).is_file() for name in PROCESSORS):
+    faults = folder_faults(path, _known_types(), "an image-to-text model", instead=" or a tagger (model.onnx, selected_tags.csv)")
+    if (path / "config.json").is_file() and not any((path / name).is_file() for name in PROCESSORS):
         faults.append(f"{path}: has no {' or '.join(PROCESSORS)}, by which images are prepared")
-    if not any((path / name).is_file() for name in TOKENIZERS):
-        faults.append(f"{path}: has no tokenizer ({', '.join(TOKENIZERS)})")
     return faults
 
 
@@ -129,22 +111,3 @@ def open_language_model(path: Path, *, prompt: str | None, max_tokens: int, beam
             hint = "" if prompt else " If it needs a prompt, give --prompt."
             raise Refused(f"{path} cannot caption an image ({reason(error)}).{hint}") from error
     return model
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and advice on its processors."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()  # for good: progress is reported by the caller
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def reason(error: BaseException) -> str:
-    """The first line of a library's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -18,8 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.transformers_folder import quiet, reason
 from registry.errors import Refused
-from train.data.captioning.language_model import PROCESSORS, quiet, reason
+from train.data.captioning.language_model import PROCESSORS
 from train.judging.embedding.embedder import Definition, Embedder, hash_of, tried, tried_images
 from train.masks.pixels import Input
 
@@ -31,6 +32,17 @@ ENDINGS = (".pt", ".pth", ".torchscript", ".onnx")
 SIDE = 288  # pixels of the short side: SSCD's
 NEED = "needs onnxruntime: pip install 'loraloom[tagger]'"
 Run = Callable[[Any], Any]  # (1, 3, H, W) fp32 -> (1, D)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A file's model before it is known how it takes an image."""
+
+    kind: str
+    name: str
+    run: Run
+    fixed: tuple[int, int] | None = None  # (width, height) that the file declares
+    are_bytes: bool = False
 
 
 def faults_of_file(place: Path) -> list[str]:
@@ -50,12 +62,7 @@ def faults_of_file(place: Path) -> list[str]:
 
 def open_file(place: Path, *, device: torch.device, side: int | None = None) -> Embedder:
     """The model, tried on a few images. Raises Refused with the library's reason."""
-    try:
-        loaded = _onnx(place) if place.suffix.lower() == ".onnx" else _torchscript(place, device)
-    except Refused:
-        raise
-    except Exception as error:  # of torch, of onnxruntime
-        raise Refused(f"{place} cannot be loaded ({reason(error)}).") from error
+    loaded = load_file(place, device)
     try:
         vector, prepared = _prepared(place, loaded, side)
         width = tried(vector, str(place))
@@ -75,24 +82,23 @@ def open_file(place: Path, *, device: torch.device, side: int | None = None) -> 
     return Embedder(definition=definition, vector=vector)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Loaded:
-    """A file's model before it is known how it takes an image."""
+def load_file(place: Path, device: torch.device) -> Loaded:
+    """The file's model. Raises Refused with the library's reason."""
+    try:
+        return _onnx(place) if place.suffix.lower() == ".onnx" else _torchscript(place, device)
+    except Refused:
+        raise
+    except Exception as error:  # of torch, of onnxruntime
+        raise Refused(f"{place} cannot be loaded ({reason(error)}).") from error
 
-    kind: str
-    name: str
-    run: Run
-    fixed: tuple[int, int] | None = None  # (width, height) that the file declares
-    are_bytes: bool = False
 
-
-def _hint(place: Path, loaded: _Loaded, side: int | None) -> str:
+def _hint(place: Path, loaded: Loaded, side: int | None) -> str:
     if loaded.fixed or _processor_folder(place):
         return ""
     return f" It was tried at {side or SIDE} pixels; --embed-size PIXELS gives another size."
 
 
-def _torchscript(place: Path, device: torch.device) -> _Loaded:
+def _torchscript(place: Path, device: torch.device) -> Loaded:
     import torch
 
     with warnings.catch_warnings():
@@ -106,10 +112,10 @@ def _torchscript(place: Path, device: torch.device) -> _Loaded:
             found = found[0]
         return found.float().cpu().numpy()
 
-    return _Loaded(kind="torchscript", name=str(model.original_name), run=run)
+    return Loaded(kind="torchscript", name=str(model.original_name), run=run)
 
 
-def _onnx(place: Path) -> _Loaded:
+def _onnx(place: Path) -> Loaded:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -126,7 +132,7 @@ def _onnx(place: Path) -> _Loaded:
     def run(pixels: Any) -> Any:
         return session.run(None, {inputs[0].name: pixels if first else pixels.transpose(0, 2, 3, 1)})[0]
 
-    return _Loaded(
+    return Loaded(
         kind="onnx",
         name=str(session.get_modelmeta().graph_name or place.stem),
         run=run,
@@ -139,7 +145,7 @@ def _processor_folder(place: Path) -> Path | None:
     return next((folder for folder in (place.parent, place.parent.parent) if (folder / PROCESSORS[0]).is_file()), None)
 
 
-def _prepared(place: Path, loaded: _Loaded, side: int | None) -> tuple[Callable[[Image], Any], str]:
+def _prepared(place: Path, loaded: Loaded, side: int | None) -> tuple[Callable[[Image], Any], str]:
     """(an image's vector, how the image is prepared)."""
     run, fixed, are_bytes = loaded.run, loaded.fixed, loaded.are_bytes
     folder = None if are_bytes else _processor_folder(place)
@@ -150,7 +156,7 @@ def _prepared(place: Path, loaded: _Loaded, side: int | None) -> tuple[Callable[
     def sized(image: Image, size: tuple[int, int]) -> Any:
         plain = Input(*size, (0.0, 0.0, 0.0), (1.0 / 255.0,) * 3) if are_bytes else Input(*size)
         numbers = plain.numbers(image).transpose(2, 0, 1)[None]  # (1, 3, H, W)
-        return _first(run(numbers.round().astype("uint8") if are_bytes else numbers))
+        return first_vector(run(numbers.round().astype("uint8") if are_bytes else numbers))
 
     values = "bytes" if are_bytes else "ImageNet mean and deviation"
     if fixed is not None:
@@ -168,7 +174,7 @@ def _by_processor(folder: Path, run: Run) -> tuple[Callable[[Image], Any], str]:
     with quiet():
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False, backend="pil")
     return (
-        lambda image: _first(run(processor(images=image, return_tensors="np")["pixel_values"].astype("float32"))),
+        lambda image: first_vector(run(processor(images=image, return_tensors="np")["pixel_values"].astype("float32"))),
         f"{type(processor).__name__} of {folder / PROCESSORS[0]}",
     )
 
@@ -180,7 +186,7 @@ def _short(image: Image, side: int) -> tuple[int, int]:
     return width, height
 
 
-def _first(found: Any) -> Any:
+def first_vector(found: Any) -> Any:
     """(D,) of (1, D), (D,) or (1, D, 1, 1)."""
     import numpy
 

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.detect.transformers_folder import TOKENIZERS, WEIGHTS, quiet, reason
 from registry.errors import Refused
 from registry.plain_values import from_json
-from train.data.captioning.language_model import PROCESSORS, TOKENIZERS, WEIGHTS, quiet, reason
+from train.data.captioning.language_model import PROCESSORS
 from train.judging.embedding.embedder import Definition, Embedder, hash_of, tried, tried_images
 
 if TYPE_CHECKING:

@@ -171,8 +171,8 @@ def test_what_is_missing_is_all_named(built: dict[str, tuple[Path, Any]], tmp_pa
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     assert [fault.partition(":")[2][:20] for fault in faults_of(tmp_path, CaptionerOptions(general=0.5))][1:4] == [
         " has no weights (*.s",
-        " has no preprocessor",
         " has no tokenizer (t",
+        " has no preprocessor",
     ]
     assert "there is no such folder" in faults_of(tmp_path / "none", CaptionerOptions())[0]
 
