@@ -38,5 +38,5 @@ def test_a_continued_adapter_that_is_held_to_its_start_ends_the_same_after_a_fau
     straight = run.run(continued("straight"), store)
     folder = stopped(continued("stopped"), store, at=3)
     run.resume(folder, {}, store)
-    for name in ("discs.safetensors", "checkpoints/step-000004/training.pt"):
+    for name in ("discs.safetensors", "checkpoints/step-000004/adapter.safetensors"):
         assert (folder / name).read_bytes() == (straight.folder / name).read_bytes(), name
