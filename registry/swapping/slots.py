@@ -115,15 +115,17 @@ class Slots:
 
     def use(self, block: HeldBlock) -> None:
         """Have the block on the device, and no other that computes: those before it are dropped."""
-        for slot in self._slots:
-            if slot.block is not block:
-                self._drop(slot)
-        slot = self._find(block) or self._fetch(block)
+        slot = self._find(block)
+        if slot is not None and slot.used:
+            return
+        for other in self._slots:
+            if other.block is not block:
+                self._drop(other)
+        slot = slot or self._fetch(block)
         if self._stream is not None:
             self._current().wait_event(slot.ready)
-        if not slot.used:
-            block.move(slot.of(block))
-            slot.used = True
+        block.move(slot.of(block))
+        slot.used = True
 
     def fetch_ahead(self, block: HeldBlock) -> None:
         """Begin to copy a block that is needed next, where a slot is free."""

@@ -23,9 +23,9 @@ LOG = logging.getLogger(__name__)
 class BlockSwap:
     """Swapped blocks of a denoiser. Made before adapters are added, so that theirs stay on the device; `begin` then moves all else there.
 
-    With gradients, gradient checkpointing must be on: the block is fetched when it is computed again, and dropped when the block before
-    it is computed again or the backward pass ends. The autograd engine runs the nodes of one device from the last to the first, so all of
-    a block's backward pass is enqueued by then. Outside of a pass every weight lies in main memory.
+    With gradients, gradient checkpointing must be on: a block is fetched when a gradient reaches its outputs, and dropped when one
+    reaches the block before it or the backward pass ends. The autograd engine runs the nodes of one device from the last to the first,
+    so that all of a block's backward pass is enqueued by then. Outside of a pass every weight lies in main memory.
     """
 
     def __init__(self, family: Family, denoiser: nn.Module, count: int) -> None:
@@ -67,7 +67,7 @@ class BlockSwap:
         self._denoiser.register_forward_pre_hook(self._begin_forward)
         for name, module in self._modules.items():
             module.register_forward_pre_hook(partial(self._enter, name))
-            module.register_forward_hook(partial(self._leave, name), always_call=True)
+            module.register_forward_hook(partial(self._leave, name), always_call=True, with_kwargs=True)
 
     def wait(self) -> None:
         """Return when no copy is under way: before weights in main memory are written."""
@@ -92,6 +92,8 @@ class BlockSwap:
 
         self._last = None
         self._move_the_rest()
+        if self._slots is not None and _backward_pass() == -1:
+            self._slots.drop_all()  # of a pass that failed
         if torch.is_grad_enabled() and not denoiser.is_gradient_checkpointing:
             raise JobFailed(
                 "Swapped blocks are computed with gradients and without gradient checkpointing: set gradient_checkpointing=true."
@@ -111,10 +113,21 @@ class BlockSwap:
         if ahead is not None:
             slots.fetch_ahead(self._blocks[ahead])
 
-    def _leave(self, name: str, _module: object, _inputs: object, _outputs: object) -> None:
+    def _leave(self, name: str, _module: object, inputs: tuple[Any, ...], named: Mapping[str, Any], outputs: Any) -> None:
+        import torch
+
         assert self._slots is not None
-        if _backward_pass() == -1:  # else its backward pass follows
-            self._slots.drop(self._blocks[name])
+        if _backward_pass() != -1:  # computed again: its backward pass follows
+            return
+        self._slots.drop(self._blocks[name])
+        given = {id(one) for one in (*inputs, *named.values())}
+        for one in outputs if isinstance(outputs, (tuple, list)) else (outputs,):
+            if isinstance(one, torch.Tensor) and one.requires_grad and id(one) not in given:
+                one.register_hook(partial(self._begin_backward, name))  # type: ignore[no-untyped-call]
+
+    def _begin_backward(self, name: str, _gradient: object) -> None:
+        """Before the first of its nodes, which may read a weight before anything is computed again (a quantised layer keeps no tensor)."""
+        self._enter(name, None, None)
 
     def _learn(self, name: str) -> None:
         """The order of the blocks, in which they are fetched ahead."""

@@ -265,6 +265,21 @@ def test_network_weights_are_continued(converted: Convert) -> None:
     assert "no network_weights are given" in faults_of(converted, {"dim_from_weights": True})
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"fp8_base": True}, {"base_dtype": "fp8", "text_encoder_dtype": "fp8"}),
+        ({"fp8_base_unet": True}, {"base_dtype": "fp8"}),
+        ({"fp8_base": True, "fp8_base_unet": True}, {"base_dtype": "fp8"}),  # as sd-scripts: the text encoders stay
+        ({"fp8_base": False}, {}),
+    ],
+)
+def test_fp8_of_the_base_is_a_quantised_base(given: dict[str, Any], expected: dict[str, Any], converted: Convert) -> None:
+    found = converted(given)
+    assert {name: value for name, value in found.settings.items() if name.endswith("_dtype")} == expected
+    assert bool(expected) == any("scale a row" in note for note in found.notes)
+
+
 def test_the_command_line_wins(converted: Convert) -> None:
     found = converted({"network_dim": 32, "max_train_epochs": 3, "color_aug": False}, "lora.rank=8", "steps=50")
     assert "lora.rank" not in found.settings and "epochs" not in found.settings and "steps" not in found.settings
@@ -704,6 +719,15 @@ def test_the_command_is_printed_for_a_shell(converted: Convert) -> None:
     text = to_text(converted({"output_name": "my hat", "xformers": True}), ["steps=5"])
     assert text.startswith("loraloom train \\\n") and "\n  'name=my hat' \\\n" in text and "\n  steps=5\n" in text
     assert "xformers: attention is torch's" in text and "network_dim" in text
+
+
+def test_swapped_blocks_come_with_gradient_checkpointing(converted: Convert) -> None:
+    found = converted({"blocks_to_swap": 18})
+    assert (found.settings["swap_blocks"], found.settings["gradient_checkpointing"]) == (18, True)
+    assert any("gradient_checkpointing is on" in note for note in found.notes)
+    both = converted({"blocks_to_swap": 18, "gradient_checkpointing": True})
+    assert both.settings["swap_blocks"] == 18 and not any("is on" in note for note in both.notes)
+    assert "swap_blocks" not in converted({"blocks_to_swap": 0}).settings
 
 
 # --- textual inversion

@@ -11,9 +11,21 @@ from safetensors.torch import load_file
 
 from registry.errors import Faults, Refused
 from registry.store import Store
+from tests import tiny
 from tests.train.conftest import stopped
+from tests.train.loop.test_processes import agree, two_processes
 from train import run
-from train.config import CheckpointConfig, DataConfig, ObjectiveConfig, PreviewConfig, TrainConfig
+from train.config import (
+    AdapterConfig,
+    CheckpointConfig,
+    DataConfig,
+    LoraConfig,
+    ObjectiveConfig,
+    ObjectiveParams,
+    Precision,
+    PreviewConfig,
+    TrainConfig,
+)
 from train.plan.swap import swap_notes
 from train.settings.ema import EmaConfig
 
@@ -92,3 +104,32 @@ def test_what_cannot_be_swapped_is_refused_by_the_plan(settings: Settings, store
         settings(swap_blocks=-1, gradient_checkpointing=True)
     with pytest.raises(Refused, match=r"swap_blocks=12, but .* has 11 blocks that can be swapped \(.*Give at most 11"):
         run.plan(settings(swap_blocks=12, gradient_checkpointing=True), store)
+
+
+@pytest.mark.slow
+def test_a_fused_training_adapter_and_a_slider_learn_the_same_bytes(
+    settings: Settings, base: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    """The one writes weights in main memory whenever something is measured, the other computes a block again at its pass's factor."""
+    fused = tiny.tiny_adapter(base, tmp_path / "training.safetensors", rank=2, strength=0.1)
+    slider = ObjectiveConfig(name="slider", params=ObjectiveParams(positive="a red disc", negative="a blue disc", draw_steps=2))
+    for given in (
+        {"adapter": AdapterConfig(training=str(fused)), "precision": Precision.bf16},
+        {"objective": slider, "data": DataConfig()},
+        {"lora": LoraConfig(kind="dora", rank=2)},
+    ):
+        plain, swapped = (prepared(settings(gradient_checkpointing=True, swap_blocks=count, **given)) for count in (0, BLOCKS))
+        for step in range(2):
+            assert plain.state.step(step).losses.equal(swapped.state.step(step).losses)
+            if plain.probe is not None:
+                found = [work.probe.measure(work.state, model=work.state.model) for work in (plain, swapped)]
+                assert found[0] == found[1]
+        pairs = zip(plain.state.weights, swapped.state.weights, strict=True)
+        assert all(one.equal(other) for (_, one), (_, other) in pairs)
+
+
+@pytest.mark.slow
+def test_two_processes_with_swapped_blocks_learn_what_one_learns_without(settings: Settings, tmp_path: Path) -> None:
+    alone = run.run(settings(batch_size=4, steps=3, out=str(tmp_path / "one")), Store(tmp_path / "home"))
+    two = settings(batch_size=2, steps=3, gradient_checkpointing=True, swap_blocks=BLOCKS, out=str(tmp_path / "two"))
+    agree(load_file(alone.result["files"]["diffusers"]), two_processes(two, tmp_path))
