@@ -29,6 +29,7 @@ from loraloom.training_values import (
     noise,
     noising_strength,
     prompts,
+    quantised,
     square,
     text_lr,
     warmup,
@@ -46,7 +47,9 @@ NO_AUGMENTATION = missing("colours are not changed; data.flip and data.crops are
 REPEATS = missing("a set's repeats are a key of data.sets=[{path: FOLDER, repeats: NUMBER}], or the number of kohya's folder NUMBER_WORD")
 PRIOR = Answer(("data.prior_images=100", "data.prior_prompt=PROMPT"), "the base draws them; data.prior is a folder of them")
 MASKS = "data.normalize_masked_loss=false counts an image by the share that its mask keeps, as sd-scripts does"
-NO_QUANTISED = missing(f"the base is not quantised. {MEMORY}")
+SCALED = "with a scale a row, on the linear layers of the blocks"
+NOT_QUANTISED = Answer(("base_dtype=null",), "the default")
+WHOLE_TEXT = Answer(("text_encoder_dtype=null",), "the default")
 NO_WORKERS = needless("images are encoded once, before the first step; nothing is loaded while training")
 ATTENTION = needless("attention is torch's scaled_dot_product_attention")
 
@@ -113,7 +116,14 @@ ROWS = (  # names, and what they are here
     ("vae", missing("the base's own VAE is used; loraloom merge bakes another one in")),
     ("no_half_vae vae_dtype", needless("the VAE works in fp32")),
     ("zero_terminal_snr", switch(on=Answer(("objective.zero_terminal_snr=true",)), off=Answer(("objective.zero_terminal_snr=false",)))),
-    ("fp8_base base_model_precision quantize weight_dtype fp8_scaled", NO_QUANTISED),
+    ("fp8_base", switch(on=Answer(("base_dtype=fp8", "text_encoder_dtype=fp8"), SCALED), off=NOT_QUANTISED)),
+    ("fp8_base_unet fp8_scaled", switch(on=Answer(("base_dtype=fp8",), SCALED), off=NOT_QUANTISED)),
+    (
+        "fp8_vl fp8_llm fp8_t5 fp8_text_encoder",
+        switch(on=Answer(("text_encoder_dtype=fp8",), SCALED), off=WHOLE_TEXT),
+    ),
+    ("base_model_precision quantize weight_dtype unet.weight_dtype transformer.weight_dtype", quantised("base_dtype")),
+    ("quantize_te text_encoder.weight_dtype", quantised("text_encoder_dtype")),
     ("blocks_to_swap musubi_blocks_to_swap", same("swap_blocks", note=SWAP)),
     (
         "layer_offloading layer_offload_fraction offload_fraction ramtorch enable_group_offload layer_offloading_transformer_percent",

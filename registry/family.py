@@ -59,6 +59,7 @@ from registry.formats.layers import AdapterNames
 from registry.formats.model_header import ModelHeader
 from registry.names import Table
 from registry.parts import Conditioning, Match, Parts
+from registry.quantised.layers import QuantisedLayers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,6 +121,8 @@ class Family:
     encoding_version: int = 1  # raised when its encode_images or encode_prompts gives other values: cached ones are then encoded again
     file_names: FileKeyMap | None = None  # where its parameters are in single files; None: under their own names
     adapter_names: AdapterNames | None = None  # how kohya, ComfyUI and A1111 name its adapters' layers; None: unknown, never converted
+
+    quantised: QuantisedLayers = QuantisedLayers()  # which of its denoiser's linear layers a quantised base has in few bits
 
     # --- what its component files are known by, in the published models
     vae_channels: int | None = None  # latent channels of its AutoencoderKL; None: a VAE file is never taken for this family's

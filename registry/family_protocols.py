@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from registry.parts import Conditioning, Parts, Posterior, Residuals
+from registry.quantised.layers import Quantisation
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +27,13 @@ class Load(Protocol):
         device: torch.device | str,
         base_config: Path | str | None = None,
         prediction: str | None = None,
+        quantised: Quantisation | None = None,
     ) -> Parts:
         """The Parts of a diffusers folder or a single file, without network access, frozen and in eval mode.
 
         `prediction` is one of the family's `predictions` and overrides configs and file marks; None: no override. On device "meta" no
-        weight is read: a skeleton with tokenizers and configs. Raises BadFile, and Refused naming `base_config` where a single file needs
-        component configs or tokenizers that are not bundled.
+        weight is read: a skeleton with tokenizers and configs. `quantised`: layers that are quantised as they are read. Raises BadFile, and
+        Refused naming `base_config` where a single file needs component configs or tokenizers that are not bundled.
         """
         ...
 

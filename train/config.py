@@ -29,6 +29,7 @@ from train.settings.objective import ObjectiveConfig, ObjectiveParams
 from train.settings.optim import OptimConfig, OptimParams
 from train.settings.preferences import preference_rules
 from train.settings.preview import PreviewConfig
+from train.settings.quantised import BASE_HELP, TEXT_HELP, quantised_rules
 from train.settings.rules import LARGEST, Rule, counts, texts
 from train.settings.schedule import ScheduleConfig, ScheduleParams
 from train.settings.tokens import TokensConfig, token_rules
@@ -118,6 +119,8 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     precision: Precision = setting(Precision.auto, "precision of the base and of the arithmetic: auto, fp32, bf16, fp16")
+    base_dtype: str | None = word(None, BASE_HELP)
+    text_encoder_dtype: str | None = word(None, TEXT_HELP)
     gradient_checkpointing: bool = setting(
         False, "recompute activations in the backward pass (gradient checkpointing): less memory, about a third slower"
     )
@@ -148,6 +151,7 @@ class TrainConfig:
             if is_dataclass(group):
                 yield from ((f"{item.name}.{name}", *rest) for name, *rest in group.rules())  # type: ignore[union-attr]
         yield from token_rules(self)
+        yield from quantised_rules(self)
         yield from preference_rules(self)
         text_lr = self.optim.text_lr
         yield "optim.text_lr", text_lr, text_lr is None or self.lora.text_encoder, "needs lora.text_encoder=true: no text encoder learns"

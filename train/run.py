@@ -49,6 +49,8 @@ FIXED = (
     "objective.",
     "ema.",
     "precision",
+    "base_dtype",
+    "text_encoder_dtype",
 )
 CHANGEABLE = ("data.memory",)  # of the groups that are fixed
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it

@@ -40,6 +40,7 @@ from infer.draw.values import (
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
 from registry.architectures.text.clip_chunks import MOST
 from registry.formats import image_file
+from registry.quantised.codings import CODINGS
 from registry.typed_values import is_of
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
@@ -363,6 +364,30 @@ class Render:
         str,
         Setting(help="weights and arithmetic: fp32, bf16, fp16", type=Precision, default=Precision.fp32, read=member_name, pin=pin_always),
     ] = "fp32"
+    base_dtype: Annotated[
+        str | None,
+        Setting(
+            help=f"what the denoiser's linear layers are kept in: {', '.join(CODINGS)} (quantised base; default: as precision)",
+            valid=lambda dtype: dtype in CODINGS,
+            expected=", ".join(CODINGS),
+            infotext="Base dtype",
+            axis=FieldAxis(
+                name="basedtype",
+                help=f"what the base is quantised to: {', '.join(CODINGS)}; null is as precision",
+                spell=spell_or_own,
+                across=6,
+            ),
+        ),
+    ] = None
+    text_encoder_dtype: Annotated[
+        str | None,
+        Setting(
+            help="the same for the text encoders",
+            valid=lambda dtype: dtype in CODINGS,
+            expected=", ".join(CODINGS),
+            infotext="Text encoder dtype",
+        ),
+    ] = None
     device: Annotated[
         str,
         Setting(

@@ -27,6 +27,7 @@ from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 from registry.formats.peft_config import config_beside
+from registry.quantised.checks import device_faults, refuse_fused
 
 if TYPE_CHECKING:
     from registry.architectures.text.textual_inversion import TextualInversion
@@ -122,6 +123,8 @@ class Resolver:
             always=self._adapters(render.always, render, base, faults),
         )
         faults += _twice(render)
+        dtypes = {"base_dtype": render.base_dtype, "text_encoder_dtype": render.text_encoder_dtype}
+        faults += device_faults(dtypes, pick_device(render.device))
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
@@ -269,7 +272,8 @@ class Resolver:
                 yield f"adapter_config of {(one.sha256 or '')[:12]}", hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _check_fit(self, reference: str, render: Render) -> None:
-        self._once(("fit", reference, *_base_key(render)), lambda: self._fit(reference, render))
+        kept = (render.base_dtype or "", render.text_encoder_dtype or "")
+        self._once(("fit", reference, *kept, *_base_key(render)), lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
         from registry.detect.compatibility import fits
@@ -285,7 +289,9 @@ class Resolver:
         if not fit.ok:
             raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}{_other_family(adapter, base)}")
         if not self._is_beside(reference):
-            placed(self._read(reference), base.family, base.skeleton)
+            changed = placed(self._read(reference), base.family, base.skeleton).components
+            dtype = render.base_dtype if base.family.denoiser in changed else None
+            refuse_fused(reference, dtype or (render.text_encoder_dtype if changed - {base.family.denoiser} else None))
         return True
 
 

@@ -24,6 +24,7 @@ from registry.detect.loading import load_base
 from registry.family import Family
 from registry.parts import Parts
 from registry.progress import Report, Tick, silent
+from registry.quantised.errors import weight_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,11 +74,20 @@ class Session:
         self.parts: Parts
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
         self.family, self.parts = load_base(
-            self._base.record, dtype=dtype, device=first.device, base_config=first.base_config, prediction=first.prediction
+            self._base.record,
+            dtype=dtype,
+            device=first.device,
+            base_config=first.base_config,
+            prediction=first.prediction,
+            base_dtype=first.base_dtype,
+            text_encoder_dtype=first.text_encoder_dtype,
         )
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.note(warning)
+        for component, module in {self.family.denoiser: self.parts.denoiser, **self.parts.text_encoders}.items():
+            if (error := weight_error(module)) is not None:
+                counts.note(error.sentence(component))
         self._active_adapters: dict[str, tuple[float, float | None]] | None = {}  # name -> weights as set in the model; None: not known
         self._active_embeddings: tuple[Embedding, ...] = ()
         self._own_embedding_tables: dict[str, Any] = {}  # the original input embeddings of the text encoders that were extended

@@ -111,7 +111,8 @@ def _resolve_all(renders: Sequence[Render], resolver: Resolver) -> list[Render]:
 
 def loading(render: Render) -> tuple[Hashable, ...]:
     """What a model is loaded by: Renders with an equal one share a load."""
-    return (render.base_sha256, render.base_config_sha256, render.prediction, render.precision, render.device)
+    kept = (render.precision, render.base_dtype, render.text_encoder_dtype)
+    return (render.base_sha256, render.base_config_sha256, render.prediction, *kept, render.device)
 
 
 def in_order(renders: Sequence[Render]) -> list[Render]:

@@ -260,7 +260,7 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
     known: dict[Hashable, float | None] = {}
     total = 0.0
     for render, count in zip(missing, forwards, strict=True):
-        kind = (render.base_sha256, render.width, render.height, render.precision, render.device, render.guided)
+        kind = (render.base_sha256, render.width, render.height, render.precision, render.base_dtype, render.device, render.guided)
         if kind not in known:
             known[kind] = cells.seconds_a_forward(render)
         if (each := known[kind]) is None:

@@ -38,7 +38,6 @@ UNSUPPORTED = {  # reason -> arguments; with their defaults they change nothing
     "loraloom lora fuse puts an adapter into the base before": "base_weights base_weights_multiplier",
     "the denoiser always learns": "network_train_text_encoder_only",
     "a run of sd-scripts cannot be continued; resume=RUN_FOLDER continues one of loraloom": "resume",
-    "the base is not quantised": "fp8_base fp8_base_unet fp8_scaled fp8_vl",
     "weights such as (word:1.2) are trained as text": "weighted_captions",
     "colours are not changed": "color_aug",
     "crops are of the whole image": "face_crop_aug_range",

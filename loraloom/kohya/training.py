@@ -36,6 +36,7 @@ def convert_training(values: Values, to: Converted, *, script: Script, penultima
     _text(values, to, penultimate=penultimate)
     _words(values, to)
     convert_objective(values, to, script)
+    _quantised(values, to)
     _saves(values, to)
     convert_previews(values, to, embedded="guidance_scale" in script.acts)
 
@@ -118,6 +119,16 @@ def _words(values: Values, to: Converted) -> None:
             to.notes.append(f"{name}: LoRA weights stay fp32 here")
     if values["log_with"] is not None:
         _answered(to, TRACKER, "log_with", values["log_with"])
+
+
+def _quantised(values: Values, to: Converted) -> None:
+    """fp8_base is of the denoiser and of text encoders that do not learn; fp8_base_unet, beside it or alone, of the denoiser."""
+    denoiser = [name for name in ("fp8_base", "fp8_base_unet", "fp8_scaled") if values[name]]
+    text = [name for name in ("fp8_vl", "fp8_base") if values[name] and not (name == "fp8_base" and values["fp8_base_unet"])]
+    for setting, names in (("base_dtype", denoiser), ("text_encoder_dtype", text)):
+        if names:
+            to.set(setting, "fp8", names[0])
+            to.notes.append(f"{names[0]}: here the linear layers of the blocks are kept in fp8, with a scale a row; the rest as precision")
 
 
 def _saves(values: Values, to: Converted) -> None:

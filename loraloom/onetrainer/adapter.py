@@ -14,6 +14,7 @@ KINDS = {  # peft_type -> the settings that make the nearest here
     "OFT_2": "lora.kind=oft lora.params.block_size=NUMBER",
     "LOKR": "lora.kind=lokr lora.rank=NUMBER lora.params.factor=NUMBER",
 }
+QUANTISED = {"NFLOAT_4": "nf4", "FLOAT_8": "fp8", "INT_8": "int8"}  # weight_dtype -> what it is here
 WHOLE = ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32", "NONE")  # weight_dtype of a base that is not quantised
 DENOISERS = ("unet", "transformer")
 
@@ -32,8 +33,29 @@ def convert_adapter(values: Values, to: Converted, base: BaseFacts) -> None:
         if part["model_name"]:
             to.fault(f"{name}.model_name={part['model_name']}: components are read from the base. Give a diffusers folder as base, or"
                      " base_config=FOLDER with them.", unless=("base", "base_config"))  # fmt: skip
-        if part["weight_dtype"] not in WHOLE and name in values.given:
-            to.fault(f"{name}.weight_dtype={part['weight_dtype']}: the base is not quantised. Write BFLOAT_16.")
+    _quantised(values, to, base)
+
+
+def _quantised(values: Values, to: Converted, base: BaseFacts) -> None:
+    """What the parts of the base are kept in; OneTrainer has a dtype for each."""
+    found: dict[str, dict[str, str]] = {"base_dtype": {}, "text_encoder_dtype": {}}
+    for name in PARTS:
+        dtype, setting = str(values.part(name)["weight_dtype"]), "base_dtype" if name in DENOISERS else "text_encoder_dtype"
+        if name not in values.given:
+            continue
+        if dtype in QUANTISED and (name in DENOISERS or name in (*base.clips, *base.others)):
+            found[setting][name] = QUANTISED[dtype]
+        elif dtype not in WHOLE:
+            kept = ", ".join(QUANTISED)
+            to.fault(f"{name}.weight_dtype={dtype}: there are {kept} of denoiser and text encoders, weights alone. Write BFLOAT_16.")
+    for setting, parts in found.items():
+        encoders = [name for name in (*base.clips, *base.others) if name in values.given]
+        if len(set(parts.values())) > 1 or (setting == "text_encoder_dtype" and parts and len(parts) < len(encoders)):
+            to.fault(f"{' and '.join(parts)}: the text encoders are kept in one dtype, {setting}. Give it.", unless=(setting,))
+        elif parts:
+            name, dtype = next(iter(parts.items()))
+            to.set(setting, dtype, f"{name}.weight_dtype")
+            to.notes.append(f"{name}.weight_dtype: here of the linear layers of the blocks, made while loading; the rest as precision")
 
 
 def _kind(values: Values, to: Converted) -> None:

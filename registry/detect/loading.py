@@ -11,6 +11,7 @@ from registry.errors import FamilyMismatch, NotFound, Refused, understood
 from registry.families import FAMILIES
 from registry.family import Family
 from registry.parts import Parts
+from registry.quantised.layers import Quantisation
 from registry.record import OVERRIDDEN, Record
 
 if TYPE_CHECKING:
@@ -49,13 +50,15 @@ def load_base(
     device: torch.device | str,
     base_config: Path | str | None = None,
     prediction: str | None = None,
+    base_dtype: str | None = None,
+    text_encoder_dtype: str | None = None,
     store: Store | None = None,
 ) -> tuple[Family, Parts]:
     """The family and the loaded Parts of a Record, a reference or a path, every weight in `dtype`, in eval mode, with no network.
 
     `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers. `prediction` (epsilon,
-    v_prediction) overrides what the record or its files declare. A reference is looked up in `store` (None: the home's own). Raises
-    NotFound, FamilyMismatch, Refused.
+    v_prediction) overrides what the record or its files declare. `base_dtype` and `text_encoder_dtype` (int8, fp8, nf4) are what the linear
+    layers are kept in. A reference is looked up in `store` (None: the home's own). Raises NotFound, FamilyMismatch, Refused.
     """
     if not isinstance(base, Record):
         from registry.store import Store
@@ -65,7 +68,16 @@ def load_base(
     if base.path is None:
         raise NotFound(f"{base.name} is registered, but none of its files is known to this machine. Scan its folder again.")
     override = prediction or prediction_override(base)
-    return family, load_family(family, Path(base.path), dtype=dtype, device=device, base_config=base_config, prediction=override)
+    return family, load_family(
+        family,
+        Path(base.path),
+        dtype=dtype,
+        device=device,
+        base_config=base_config,
+        prediction=override,
+        base_dtype=base_dtype,
+        text_encoder_dtype=text_encoder_dtype,
+    )
 
 
 def prediction_override(record: Record) -> str | None:
@@ -74,7 +86,15 @@ def prediction_override(record: Record) -> str | None:
 
 
 def load_family(
-    family: Family, path: Path, *, dtype: torch.dtype, device: torch.device | str, base_config: Path | str | None, prediction: str | None
+    family: Family,
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    base_config: Path | str | None,
+    prediction: str | None,
+    base_dtype: str | None = None,
+    text_encoder_dtype: str | None = None,
 ) -> Parts:
     """The Parts of a path with a prediction override (None: none). Raises Refused where the family has no such prediction."""
     if prediction is not None and prediction not in family.predictions:
@@ -83,4 +103,7 @@ def load_family(
         )
     refuse_partial(path)
     with understood(path, "wrong-config", "Are its config files and weights of one build? Copy it again."):
-        return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
+        if base_dtype is None and text_encoder_dtype is None:
+            return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction)
+        quantised = Quantisation(denoiser=base_dtype, text_encoders=text_encoder_dtype, layers=family.quantised)
+        return family.load(path, dtype=dtype, device=device, base_config=base_config, prediction=prediction, quantised=quantised)

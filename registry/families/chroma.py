@@ -30,6 +30,7 @@ from registry.formats.layers import AdapterNames, Layer, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
+from registry.quantised.layers import QuantisedLayers
 from registry.signature import Signature, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ FAMILIES.add("chroma")(
         adapter_names=AdapterNames(layers=LAYERS, encoders={"text_encoder": "lora_te3_"}, base_version="chroma"),
         recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
         recognise_adapter=recognise_adapter,
+        quantised=QuantisedLayers(kept=(r"distilled_guidance_layer\..*",)),  # makes the modulation of all blocks
         load=load,
         encode_prompts=encode_prompts,
         encode_unconditional=encoding_of_empty(encode_prompts),

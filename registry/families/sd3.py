@@ -35,6 +35,7 @@ from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
 from registry.parts import Conditioning, Parts, Residuals
+from registry.quantised.layers import Quantisation
 from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def load(
     device: torch.device | str,
     base_config: Path | str | None = None,
     prediction: str | None = None,
+    quantised: Quantisation | None = None,
 ) -> Parts:
     """Parts of a diffusers folder, every weight in `dtype`; what a single file does not hold is taken from `base_config`."""
     path = Path(path)
@@ -102,7 +104,7 @@ def load(
                 f"{path.name} is a single file: the T5 tokenizer and the scheduler's shift of Stable Diffusion 3 are not in it and are not "
                 "bundled. Give base_config=FOLDER, a diffusers folder of the same build (3 medium, 3.5 medium or 3.5 large)."
             )
-        loaded, warnings = _file_parts(path, Path(base_config), dtype=dtype, empty=str(device) == "meta")
+        loaded, warnings = _file_parts(path, Path(base_config), dtype=dtype, empty=str(device) == "meta", quantised=quantised)
     else:
         refuse_base_config(path, base_config)
     folder = path if base_config is None else Path(base_config)
@@ -116,6 +118,7 @@ def load(
         dtype=dtype,
         device=device,
         loaded=loaded,
+        quantised=quantised,
     )
     parts.source = path
     parts.warnings = warnings
@@ -139,12 +142,23 @@ def _has_t5(folder: Path) -> bool:
     return named
 
 
-def _file_parts(path: Path, folder: Path, *, dtype: torch.dtype, empty: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _file_parts(
+    path: Path, folder: Path, *, dtype: torch.dtype, empty: bool, quantised: Quantisation | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the file holds (a transformer always; a VAE and text encoders often), by component, and warnings for the user."""
     pieces = [piece for piece in PIECES if piece.component != "text_encoder_3" or _has_t5(folder)]
-    others, keys = load_pieces(path, pieces, folder, dtype=dtype, empty=empty)
+    others, keys = load_pieces(path, pieces, folder, dtype=dtype, empty=empty, quantised=quantised)
     check = partial(_same_build, path, folder)
-    transformer, warnings = load_transformer(path, folder, FILE_NAMES, check=check, beside=keys, dtype=dtype, empty=empty)
+    transformer, warnings = load_transformer(
+        path,
+        folder,
+        FILE_NAMES,
+        check=check,
+        beside=keys,
+        dtype=dtype,
+        empty=empty,
+        choose=quantised.of("transformer") if quantised else None,
+    )
     return {"transformer": transformer, **others}, warnings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,14 @@ from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json, refuse_endless, weights
 from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
+from registry.quantised.layers import Choose, Quantisation
+from registry.quantised.place import fill, reading
+from registry.quantised.pretrained import as_plain_model, quantising
 from registry.typed_values import is_number
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 LIBRARIES = {  # and what a component's class is one of there; classes of anything else would be code out of the folder: never run
     "diffusers": ("ModelMixin", "SchedulerMixin"),
@@ -62,8 +66,11 @@ def load_folder(
     dtype: torch.dtype,
     device: torch.device | str,
     loaded: Mapping[str, Any] | None = None,
+    quantised: Quantisation | None = None,
 ) -> Parts:
-    """Parts of a diffusers folder, frozen and in eval mode, with every weight in `dtype`; `loaded` components are taken as they are.
+    """Parts of a diffusers folder, frozen and in eval mode, with every weight in `dtype` but for the `quantised`.
+
+    `loaded` components are taken as they are.
 
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     The config files are checked together before a weight is read. A component listed as null in model_index.json and not
@@ -83,7 +90,10 @@ def load_folder(
             refuse_endless(path / name / "config.json")
     with no_progress_bars():
         modules = {
-            name: (loaded or {}).get(name) or load_module(classes[name], path / name, dtype=dtype, empty=str(device) == "meta")
+            name: (loaded or {}).get(name)
+            or load_module(
+                classes[name], path / name, dtype=dtype, empty=str(device) == "meta", choose=quantised.of(name) if quantised else None
+            )
             for name in (denoiser, "vae", *text_encoders)
         }
     check_scaling(path / "vae", modules["vae"].config)
@@ -215,9 +225,10 @@ def weights_in(folder: Path) -> list[str]:
     return [file.name for file in whole.files]
 
 
-def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bool = False) -> Any:
+def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bool = False, choose: Choose | None = None) -> Any:
     """One component's model with its weights in `dtype`, from safetensors only; `empty`: from its config, on the meta device.
 
+    `choose`: the layers that are quantised as they are read.
     Raises BadFile for weights that are missing: the libraries would fill in random ones, or stumble over them later.
     """
     import torch
@@ -231,14 +242,52 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
             else:
                 module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
         return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
+    if choose is not None and hasattr(model_class, "load_config"):
+        return _quantised_module(model_class, folder, names, dtype, choose)
     variant = "fp16" if all(HALF.search(name) for name in names) else None  # it is loaded only where there is no plain one
     options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
     if not hasattr(model_class, "load_config"):  # of transformers; diffusers' models know no code but their own
         options["trust_remote_code"] = False
+    if choose is not None:
+        options["quantization_config"] = quantising(choose)
     module, declared = model_class.from_pretrained(folder, **options, output_loading_info=True)
-    missing = sorted(name for name in declared["missing_keys"] if not UNREAD.search(name))
+    _refuse_missing(folder, declared["missing_keys"])
+    if choose is not None:
+        as_plain_model(module)
+    return module
+
+
+def _refuse_missing(folder: Path, names: Iterable[str]) -> None:
+    missing = sorted(name for name in names if not UNREAD.search(name))
     if missing:
         raise BadFile(
             folder, "missing-weights", f"lacks {len(missing)} of its model's weights (first: {missing[0]}). Copy the whole folder again."
         )
+
+
+def _quantised_module(model_class: Any, folder: Path, names: Sequence[str], dtype: torch.dtype, choose: Choose) -> Any:
+    """A model of diffusers, read tensor by tensor: its libraries' own loading has the whole of it in memory. Raises BadFile."""
+    import torch
+    from accelerate import init_empty_weights
+
+    config = model_class.load_config(folder, local_files_only=True)
+    with init_empty_weights():
+        module = model_class.from_config(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    places = {key: name for name in names for key in read_header(folder / name).tensors}
+    _refuse_missing(folder, shapes.keys() - places.keys())
+    exact = set(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for file in names:
+            with reading(folder / file) as read:
+                for key in (key for key, place in places.items() if place == file and key in shapes):
+                    tensor = read(key)
+                    if tuple(tensor.shape) != shapes[key]:
+                        found = f"{key} is {tuple(tensor.shape)} where {shapes[key]} was expected"
+                        raise BadFile(folder, "wrong-config", f"does not fit its config: {found}. Copy the whole folder again.")
+                    wide = torch.float32 if set(key.split(".")) & exact else dtype
+                    yield key, tensor.to(wide) if tensor.is_floating_point() else tensor
+
+    fill(module, tensors(), choose)
     return module

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ from registry.formats.key_map import EveryKey, KeyLocation
 from registry.formats.model_folder import read_json, refuse_endless
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
-from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
+from registry.formats.state_dict import check_mapped, mapped, read_mapped, shapes_of
 from registry.home import clip_bpe_dir
 from registry.parts import Parts
 from registry.plain_values import from_json
+from registry.quantised.layers import Choose, Quantisation
+from registry.quantised.place import fill, reading
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +108,11 @@ def load_single_file(
     device: torch.device | str,
     base_config: Path | str | None,
     prediction: str | None = None,
+    quantised: Quantisation | None = None,
 ) -> Parts:
-    """Parts of a single file, frozen and in eval mode, every weight in `dtype`. Raises BadFile or Refused (`base_config`).
+    """Parts of a single file, frozen and in eval mode, every weight in `dtype` but for the `quantised`.
+
+    Raises BadFile or Refused (`base_config`).
 
     `prediction` is the user's override of the file's own marks and of any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
@@ -122,7 +128,9 @@ def load_single_file(
     configs = _configs(path, layout, header, folder, declared, warnings)
     empty = str(device) == "meta"
     modules = {
-        piece.component: _build(path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty)
+        piece.component: _build(
+            path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty, choose=_choose(quantised, piece)
+        )
         for piece in layout.pieces
     }
     vae: Any = modules["vae"]
@@ -148,7 +156,13 @@ def load_single_file(
 
 
 def load_pieces(
-    path: Path, pieces: Sequence[ComponentSpec], folder: Path, *, dtype: torch.dtype, empty: bool
+    path: Path,
+    pieces: Sequence[ComponentSpec],
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    empty: bool,
+    quantised: Quantisation | None = None,
 ) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
     """({component: its module}, {component: its keys}) of the pieces that a file holds, their configs from a diffusers folder."""
     header = read_header(path)
@@ -158,9 +172,14 @@ def load_pieces(
         inside = _inside(header.tensors, piece.prefix)
         if inside:
             config = read_json(folder / piece.component / "config.json")
-            modules[piece.component] = _build(path, piece, config, header, folder, dtype, [], empty=empty)
+            choose = _choose(quantised, piece)
+            modules[piece.component] = _build(path, piece, config, header, folder, dtype, [], empty=empty, choose=choose)
             keys[piece.component] = frozenset(piece.prefix + name for name in inside)
     return modules, keys
+
+
+def _choose(quantised: Quantisation | None, piece: ComponentSpec) -> Choose | None:
+    return quantised.of(piece.component) if quantised is not None else None
 
 
 # --- configs
@@ -251,6 +270,7 @@ def _build(
     warnings: list[str],
     *,
     empty: bool,
+    choose: Choose | None = None,
 ) -> nn.Module:
     """One component with its weights from the file; a component the file does not have comes from the base_config folder."""
     import importlib
@@ -260,7 +280,7 @@ def _build(
     model_class = getattr(importlib.import_module(piece.library), piece.class_name)
     if folder is not None and not _inside(header.tensors, piece.prefix):
         warnings.append(f"{path.name} has no {piece.component}; it is taken from {folder}.")
-        taken: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty)
+        taken: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty, choose=choose)
         return taken
     module: nn.Module = empty_module(piece.library, model_class, config, path=path, component=piece.component)
     shapes = shapes_of(module)
@@ -269,7 +289,11 @@ def _build(
     check_mapped(path, header.tensors, key_map, shapes, component=piece.component, hint=HINT, optional=piece.identities)
     if not empty:
         identities = {name: torch.eye(*shapes[name], dtype=dtype) for name in piece.identities if name not in key_map}
-        module.load_state_dict(identities | read_mapped(path, key_map, shapes, dtype=dtype), strict=True, assign=True)
+        if choose is not None:
+            with reading(path) as read:
+                fill(module, chain(identities.items(), mapped(read, key_map, shapes, dtype=dtype)), choose)
+        else:
+            module.load_state_dict(identities | read_mapped(path, key_map, shapes, dtype=dtype), strict=True, assign=True)
     return module
 
 

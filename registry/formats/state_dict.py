@@ -5,7 +5,7 @@ The only reader of its kind: single files, lone transformers and ControlNets ref
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,11 +101,22 @@ def read_mapped(
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return {
-            name: _placed(file.get_tensor(location.key), location).reshape(shapes[name]).to((dtypes or {}).get(name, dtype)).contiguous()
-            for name, location in key_map.items()
-            if name in shapes
-        }
+        return dict(mapped(file.get_tensor, key_map, shapes, dtype=dtype, dtypes=dtypes))
+
+
+def mapped(
+    read: Callable[[str], Tensor],
+    key_map: Mapping[str, KeyLocation],
+    shapes: Mapping[str, Shape],
+    *,
+    dtype: torch.dtype,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """The same one after another; `read` gives a tensor of the file by its key."""
+    for name, location in key_map.items():
+        if name in shapes:
+            own = (dtypes or {}).get(name, dtype)
+            yield name, _placed(read(location.key), location).reshape(shapes[name]).to(own).contiguous()
 
 
 def _placed(tensor: Tensor, location: KeyLocation) -> Tensor:

@@ -18,7 +18,9 @@ from registry.formats.layers import Layer, Spellings
 from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo, fp8_scale, read_header
 from registry.formats.single_file import HINT, empty_module
-from registry.formats.state_dict import check_mapped, read_mapped, shapes_of
+from registry.formats.state_dict import check_mapped, mapped, read_mapped, shapes_of
+from registry.quantised.layers import Choose
+from registry.quantised.place import fill, reading
 
 if TYPE_CHECKING:
     import torch
@@ -74,11 +76,12 @@ def load_transformer(
     empty: bool,
     check: Callable[[Mapping[str, Any], Mapping[str, TensorInfo]], None] | None = None,
     beside: Mapping[str, frozenset[str]] | None = None,
+    choose: Choose | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The transformer with its weights from the file and its config from the folder, and notes for the user.
 
     `check(config, tensors without prefix)` refuses a file and a folder of different builds; `beside` are components that are taken
-    from the file too, with their keys. Raises BadFile.
+    from the file too, with their keys. `choose`: the layers that are quantised as they are read. Raises BadFile.
     """
     import diffusers
     import torch
@@ -105,7 +108,11 @@ def load_transformer(
     if not empty:
         exact = set(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
         wide = {name: torch.float32 for name in shapes if set(name.split(".")) & exact}
-        module.load_state_dict(read_mapped(path, key_map, shapes, dtype=dtype, dtypes=wide), strict=True, assign=True)
+        if choose is not None:
+            with reading(path) as read:
+                fill(module, mapped(read, key_map, shapes, dtype=dtype, dtypes=wide), choose)
+        else:
+            module.load_state_dict(read_mapped(path, key_map, shapes, dtype=dtype, dtypes=wide), strict=True, assign=True)
     taken = {location.key for location in key_map.values()}.union(*(beside or {}).values())
     left = [key for key in tensors if key not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()

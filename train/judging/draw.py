@@ -68,6 +68,8 @@ def grid_settings(run: RunFiles, *, seeds: int) -> dict[str, Any]:
         "clip_skip": config.clip_skip or None,
         "prompt_chunks": config.prompt_chunks,
         "device": config.device,
+        "base_dtype": config.base_dtype,
+        "text_encoder_dtype": config.text_encoder_dtype,
         "repeats": seeds,
     }
     return settings if config.precision.name == "auto" else settings | {"precision": member_name(config.precision)}

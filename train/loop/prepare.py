@@ -13,6 +13,7 @@ from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
+from registry.quantised.errors import WeightError, weight_error
 from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
@@ -64,6 +65,7 @@ class Work:
     report: Report
     out: Log
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    quantised: Mapping[str, WeightError] = field(default_factory=dict)  # component -> what quantising changed of its weights
 
 
 def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: Log) -> Work:
@@ -75,6 +77,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     report(Tick("load the base", 0, 1, plan.base.name))
     parts = with_new_tokens(load(plan.base, config, dtype=precision_dtype(config.precision)), plan.tokens)
     report(Tick("load the base", 1, 1, plan.base.name))
+    quantised = _weight_errors(plan, parts, out)
     vectors = add_vectors(plan.tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
     with held(home_dir() / "cache", shared=True), accelerator.main_process_first():  # gc leaves it
         images = _Encoder(plan, parts, device, report, out)
@@ -106,7 +109,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
     if probe is not None and drawn_prompts(config, len(plan.heldout)):
         cache = Cache("latents", note=out)
         with held(home_dir() / "cache", shared=True), accelerator.main_process_first():
-            base = inputs.get("base", {}).get("sha256")
+            base = base_key(inputs.get("base", {}).get("sha256"), config)
             drift = drift_probe(state, generic_texts, unconditional, base=base, cache=cache, report=report)
         probe.seldom = (*probe.seldom, drift)
     previews = None
@@ -121,7 +124,32 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         )
     else:
         parts.vae = nn.Module()  # nothing will be decoded: it is freed too
-    return Work(plan=plan, folder=place, state=state, probe=probe, previews=previews, slider=slider, report=report, out=out, inputs=inputs)
+    return Work(
+        plan=plan,
+        folder=place,
+        state=state,
+        probe=probe,
+        previews=previews,
+        slider=slider,
+        report=report,
+        out=out,
+        inputs=inputs,
+        quantised=quantised,
+    )
+
+
+def _weight_errors(plan: Plan, parts: Parts, out: Log) -> dict[str, WeightError]:
+    """What quantising changed, by component, also shown."""
+    modules = {plan.base.family.denoiser: parts.denoiser, **parts.text_encoders}
+    found = {name: error for name, module in modules.items() if (error := weight_error(module)) is not None}
+    for name, error in found.items():
+        out(error.sentence(name))
+    return found
+
+
+def base_key(sha256: str | None, config: TrainConfig) -> str | None:
+    """What a drawn latent depends on of the base: a quantised one is another."""
+    return sha256 if sha256 is None or config.base_dtype is None else f"{sha256} {config.base_dtype}"
 
 
 def _encoders_trained(plan: Plan) -> str:

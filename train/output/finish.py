@@ -68,7 +68,7 @@ def finish(
     report(Tick("save and prove", 1, 3, "load on a fresh base"))
     difference = _verified(work, path, kept, written)
     saved = [path] * bool(hashes) + [one.path for one in written]
-    work.out(f"saved {' and '.join(map(str, saved))}; verified on a fresh base (largest difference {difference:.2g})")
+    work.out(f"saved {' and '.join(map(str, saved))}; verified on {_fresh_base(plan)} (largest difference {difference:.2g})")
     report(Tick("save and prove", 2, 3, "register"))
     files = _files(work, path, hashes, written)
     name, embeddings = register(work, path if hashes else None, written, store)
@@ -88,6 +88,7 @@ def finish(
         "files": files,
         "embeddings": embeddings,
         "base": plan.base.name,
+        "quantised": quantised_json(work),
         "steps": steps,
         "stopped_early": stopped.to_json() if stopped else None,
         "seconds": round(seconds, 3),
@@ -109,6 +110,25 @@ def finish(
     for line in lines:
         work.out(line)
     return result
+
+
+def quantised_json(work: Work) -> dict[str, Any] | None:
+    """What the base was quantised to, the weight error of each component, and what the adapter was proven on; None: it was not."""
+    config = work.plan.config
+    if not work.quantised:
+        return None
+    return {
+        "base_dtype": config.base_dtype,
+        "text_encoder_dtype": config.text_encoder_dtype,
+        "components": {name: error.to_json() for name, error in work.quantised.items()},
+        "proven_on": _fresh_base(work.plan),
+    }
+
+
+def _fresh_base(plan: Plan) -> str:
+    """The base that the adapter is proven on, in words."""
+    dtype = plan.config.base_dtype
+    return f"a fresh base, quantised to {dtype} again" if dtype else "a fresh base"
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def embedding_header(work: Work, token: NewToken, step: int) -> dict[str, str]:
         **_spec(work),
         "architecture": f"{plan.base.family.architecture_of(work.state.parts)}/textual-inversion",
         "description": f"textual inversion embedding of {token.token}, {count}, trained with LoRA Loom on {plan.base.name}"
-        f"{_average(plan.config)}",
+        f"{_quantised(plan.config)}{_average(plan.config)}",
         "trigger_phrase": token.token,
     }
     header = export.metadata(plan.base.family, {}, title=token.file_name, facts=facts, manifest=_manifest(work, step))
@@ -65,7 +65,8 @@ def _spec(work: Work) -> dict[str, str]:
         "architecture": f"{work.plan.base.family.architecture_of(work.state.parts)}/lora",
         "date": inputs.started_day(work.inputs),
         "resolution": f"{max(config.sides)}x{max(config.sides)}",
-        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {name}{_average(config)}",
+        "description": f"{kind_of(config.lora).title}, rank {config.lora.rank}, trained with LoRA Loom on {name}{_quantised(config)}"
+        f"{_average(config)}",
     }
     prediction = export.PREDICTION.get(work.state.parts.prediction)
     facts |= {"prediction_type": prediction} if prediction else {}
@@ -77,6 +78,10 @@ def _spec(work: Work) -> dict[str, str]:
     triggers = triggers_of(work.plan.train, config.data)
     facts |= {"trigger_phrase": ", ".join(triggers)} if triggers else {}
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def _quantised(config: TrainConfig) -> str:
+    return "" if config.base_dtype is None else f" quantised to {config.base_dtype}"
 
 
 def _average(config: TrainConfig) -> str:

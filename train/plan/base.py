@@ -45,12 +45,15 @@ def find_base(config: TrainConfig, store: Store) -> Base:
 
 
 def load(base: Base, config: TrainConfig, *, dtype: torch.dtype) -> Parts:
-    """The base with all its components on the CPU; each is moved to the device when it is used."""
+    """The base with all its components on the CPU, quantised as the settings say; each is moved to the device when it is used."""
     return _loaded(base, config, dtype=dtype, device="cpu")
 
 
 def skeleton(base: Base, config: TrainConfig) -> Parts:
-    """The base's structure with tokenizers and without weights (meta device): to count weights, match targets and tokenise."""
+    """The base's structure with tokenizers and without weights (meta device): to count weights, match targets and tokenise.
+
+    Its layers are plain ones, whatever the base is quantised to.
+    """
     import torch
 
     return _loaded(base, config, dtype=torch.float32, device="meta")
@@ -58,7 +61,16 @@ def skeleton(base: Base, config: TrainConfig) -> Parts:
 
 def _loaded(base: Base, config: TrainConfig, *, dtype: torch.dtype, device: str) -> Parts:
     said = config.prediction or prediction_override(base.record)
-    parts = load_family(base.family, base.path, dtype=dtype, device=device, base_config=config.base_config, prediction=said)
+    parts = load_family(
+        base.family,
+        base.path,
+        dtype=dtype,
+        device=device,
+        base_config=config.base_config,
+        prediction=said,
+        base_dtype=config.base_dtype,
+        text_encoder_dtype=config.text_encoder_dtype,
+    )
     if config.objective.zero_terminal_snr and parts.prediction == "v_prediction":  # the plan refuses the others
         set_zero_terminal_snr(parts)
     return replace(parts, prompt_chunks=config.prompt_chunks)

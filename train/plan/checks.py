@@ -37,6 +37,7 @@ from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.optim_notes import check_average, check_loraplus, check_norms
+from train.plan.quantised import check_device
 from train.plan.swap import check_swap
 from train.preference.dataset import preference_set
 from train.preference.split import preference_split
@@ -202,6 +203,8 @@ def _alone(config: TrainConfig, attempts: Attempts) -> tuple[Trial | None, torch
     attempts(lambda: check_name(config.name))
     device = attempts(lambda: resolve_device(config.device))
     attempts(lambda: check_environment(device))
+    if device:
+        attempts(lambda: check_device(config, device))
     return trial, device, attempts(lambda: resolve_precision(config.precision, device)) if device else None
 
 

@@ -30,6 +30,7 @@ from train.loop.validation import points_of
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
 from train.plan.peak import Trace, backward, trace
+from train.plan.quantised import quantisation_of, quantise_skeleton, stored_bytes
 from train.plan.speed import Speed, measure_speed
 from train.plan.swap import planned_swap
 from train.tokens.new_token import NewToken
@@ -68,10 +69,6 @@ class Estimate:
         return max(self.stages.values()) if self.on_device and self.stages else everything
 
 
-def weights_bytes(module: Module, itemsize: int) -> int:
-    return sum(parameter.numel() for parameter in module.parameters()) * itemsize
-
-
 def estimate(
     family: Family,
     parts: Parts,
@@ -96,13 +93,14 @@ def estimate(
     """
     itemsize = 4 if precision is Precision.fp32 else 2
     learned = "LoRA weights, gradients, optimizer"
+    quantised = quantisation_of(config, family)
     swap = planned_swap(config, family, parts, itemsize)
     held = {SLOTS: swap.device_bytes, HELD: swap.host_bytes} if swap.swapped else {}
     memory = {
-        family.denoiser: weights_bytes(parts.denoiser, itemsize) - swap.host_bytes,
+        family.denoiser: stored_bytes(parts.denoiser, itemsize, quantised.of(family.denoiser)) - swap.host_bytes,
         **held,
-        "vae": weights_bytes(parts.vae, 4),
-        **{name: weights_bytes(encoder, itemsize) for name, encoder in parts.text_encoders.items()},
+        "vae": stored_bytes(parts.vae, 4, None),
+        **{name: stored_bytes(encoder, itemsize, quantised.of(name)) for name, encoder in parts.text_encoders.items()},
         learned: round(count * 4 * (2 + moments)),  # fp32: weight, gradient, optimizer state
     }
     process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
@@ -197,6 +195,7 @@ def _kept_traces(
             "modules": {name: _structure(module) for name, module in _modules(parts).items()},
             "prompt_chunks": parts.prompt_chunks,
             "settings": [to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip],
+            "quantised": [config.base_dtype, config.text_encoder_dtype],
             "targets": targets if isinstance(targets, str) else list(targets),
             "precision": precision.name,
             "resolution": resolution,
@@ -238,6 +237,7 @@ def _traces(
         for weight in (*module.parameters(), *module.buffers()):
             if weight.is_floating_point():
                 weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
+    quantise_skeleton(parts, quantisation_of(config, family), family.denoiser)
 
     def image() -> None:
         with torch.no_grad():

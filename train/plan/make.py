@@ -34,6 +34,7 @@ from train.plan.estimate import Estimate, estimate, human_bytes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
+from train.plan.quantised import quantised_layers, quantised_notes
 from train.plan.swap import swap_notes
 from train.preference.rows import of_pairs, preference_notes
 from train.slider.dataset import is_drawn, slider_seconds
@@ -64,6 +65,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
     trained = (prompt for several in variants for prompt in several)
     every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
+    kept = quantised_layers(found.base.family, found.parts, resolved)  # before the trace, which changes the empty model
     estimated = _estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts))
     return Plan(
         config=resolved,
@@ -86,6 +88,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         parameters=weights,
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
+        quantised=kept,
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
         estimate=estimated,
         free_bytes=free,
@@ -250,6 +253,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *swap_notes(swap, config, found.device, processes_of()),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
+        *quantised_notes(config),
         *token_notes(
             found.tokens,
             token_counts(found.tokens, found.split.train, config.data),

@@ -27,6 +27,7 @@ from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.plan.quantised import quantised_rows
 from train.plan.swap import swap_json
 from train.preference.rows import loss_in_words, preference_json, preference_rows
 from train.prior.drawn import DrawnImages
@@ -78,6 +79,7 @@ class Plan:
     class_images: DrawnImages | None  # that the base draws before the run
     tokens: tuple[NewToken, ...]  # that are trained
     processes: int  # that share the work, each with batches of its own
+    quantised: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # component -> dtype -> its layers that are kept in it
     shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
 
@@ -141,6 +143,7 @@ class Plan:
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
             "memory_stages": dict(self.estimate.stages),
             "memory_process": self.estimate.process,
+            "quantised_layers": {name: dict(kept) for name, kept in self.quantised.items()},
             "memory_peak": self.estimate.total,
             "swap": None if self.estimate.swap is None else swap_json(self.estimate.swap),
             "seconds_estimate": self.seconds,
@@ -233,6 +236,7 @@ def _text(plan: Plan) -> str:
             "precision",
             f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}",
         ),
+        *quantised_rows(plan.quantised),
         *_swap(plan.estimate.swap),
         ("memory", _memory(plan)),
         ("time", _time(plan)),

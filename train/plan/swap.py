@@ -11,6 +11,7 @@ from registry.parts import Parts
 from registry.swapping.blocks import Swap, block_sizes, swap_of
 from train.config import TrainConfig
 from train.data.wording import counted
+from train.plan.quantised import quantisation_of, quantised_sizes
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,11 @@ def planned_swap(config: TrainConfig, family: Family, parts: Parts, itemsize: in
     `itemsize` is that of the run's real numbers; others have their own.
     """
 
+    kept = quantised_sizes(parts.denoiser, quantisation_of(config, family).of(family.denoiser))
+
     def bytes_of(tensor: Tensor) -> int:
+        if id(tensor) in kept:
+            return kept[id(tensor)]
         return tensor.numel() * (itemsize if tensor.is_floating_point() else tensor.element_size())
 
     return swap_of(block_sizes(family, parts.denoiser, bytes_of), config.swap_blocks, title=family.title)

@@ -117,6 +117,8 @@ def drawn_images(config: TrainConfig, base: Base, side: int, precision: Precisio
         clip_skip=config.clip_skip,
         prompt_chunks=config.prompt_chunks,
         precision=precision.name,
+        base_dtype=config.base_dtype,
+        text_encoder_dtype=config.text_encoder_dtype,
         device=config.device,
     )
     try:

@@ -13,6 +13,7 @@ from registry.formats.diffusers_folder import load_folder, refuse_base_config
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.transformer_file import FileNames, load_transformer
 from registry.parts import Parts, Residuals
+from registry.quantised.layers import Quantisation
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,7 @@ def transformer_loader(
         device: torch.device | str,
         base_config: Path | str | None = None,
         prediction: str | None = None,
+        quantised: Quantisation | None = None,
     ) -> Parts:
         path, loaded = Path(path), dict[str, Any]()
         warnings: tuple[str, ...] = ()
@@ -85,7 +87,13 @@ def transformer_loader(
                 )
             same = partial(check, path, Path(base_config)) if check is not None else None
             loaded["transformer"], warnings = load_transformer(
-                path, Path(base_config), names, check=same, dtype=dtype, empty=str(device) == "meta"
+                path,
+                Path(base_config),
+                names,
+                check=same,
+                dtype=dtype,
+                empty=str(device) == "meta",
+                choose=quantised.of("transformer") if quantised else None,
             )
         else:
             refuse_base_config(path, base_config)
@@ -98,6 +106,7 @@ def transformer_loader(
             dtype=dtype,
             device=device,
             loaded=loaded,
+            quantised=quantised,
         )
         parts.source, parts.warnings = path, warnings
         return settle(parts) if settle is not None else parts

@@ -16,6 +16,7 @@ from registry.formats.diffusers_folder import load_folder, prediction_of, refuse
 from registry.formats.model_header import ModelHeader
 from registry.formats.single_file import Layout, load_single_file
 from registry.parts import Conditioning, Match, Parts, Residuals
+from registry.quantised.layers import Quantisation
 
 if TYPE_CHECKING:
     import torch
@@ -65,11 +66,19 @@ def unet_loader(layout: Layout, *, settle: Callable[[Parts], Parts] | None = Non
         device: torch.device | str,
         base_config: Path | str | None = None,
         prediction: str | None = None,
+        quantised: Quantisation | None = None,
     ) -> Parts:
         path = Path(path)
         if path.is_file():
             parts = load_single_file(
-                path, layout, denoiser="unet", dtype=dtype, device=device, base_config=base_config, prediction=prediction
+                path,
+                layout,
+                denoiser="unet",
+                dtype=dtype,
+                device=device,
+                base_config=base_config,
+                prediction=prediction,
+                quantised=quantised,
             )
         else:
             refuse_base_config(path, base_config)
@@ -81,6 +90,7 @@ def unet_loader(layout: Layout, *, settle: Callable[[Parts], Parts] | None = Non
                 predictions=("epsilon", "v_prediction"),
                 dtype=dtype,
                 device=device,
+                quantised=quantised,
             )
             _override_prediction(parts, prediction)
         _refuse_other_inputs(parts)

@@ -153,6 +153,7 @@ def test_nothing_heavy_is_imported_for_the_settings() -> None:
 BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of each
     "adapter": ("adapters", "ink", ["none", "hat"]),
     "base": ("base", "mine", ["yours"]),
+    "basedtype": ("base_dtype", "nf4", ["int8"]),
     "chunks": ("prompt_chunks", 2, [1, 3]),
     "clipskip": ("clip_skip", 2, [0, 1]),
     "control": ("controls", "canny:a.png", ["none"]),

@@ -265,6 +265,21 @@ def test_network_weights_are_continued(converted: Convert) -> None:
     assert "no network_weights are given" in faults_of(converted, {"dim_from_weights": True})
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"fp8_base": True}, {"base_dtype": "fp8", "text_encoder_dtype": "fp8"}),
+        ({"fp8_base_unet": True}, {"base_dtype": "fp8"}),
+        ({"fp8_base": True, "fp8_base_unet": True}, {"base_dtype": "fp8"}),  # as sd-scripts: the text encoders stay
+        ({"fp8_base": False}, {}),
+    ],
+)
+def test_fp8_of_the_base_is_a_quantised_base(given: dict[str, Any], expected: dict[str, Any], converted: Convert) -> None:
+    found = converted(given)
+    assert {name: value for name, value in found.settings.items() if name.endswith("_dtype")} == expected
+    assert bool(expected) == any("scale a row" in note for note in found.notes)
+
+
 def test_the_command_line_wins(converted: Convert) -> None:
     found = converted({"network_dim": 32, "max_train_epochs": 3, "color_aug": False}, "lora.rank=8", "steps=50")
     assert "lora.rank" not in found.settings and "epochs" not in found.settings and "steps" not in found.settings

@@ -137,6 +137,16 @@ def test_values_are_exact(converted: Convert) -> None:
     }
 
 
+def test_weights_in_few_bits_are_a_quantised_base(converted: Convert) -> None:
+    clips = BaseFacts(clips=("text_encoder",))
+    still = {"train": False, "weight_dtype": "INT_8"}
+    found = converted({"unet": {"weight_dtype": "NFLOAT_4"}, "text_encoder": still}, base=clips)
+    assert (found.settings["base_dtype"], found.settings["text_encoder_dtype"]) == ("nf4", "int8")
+    assert converted({"unet": {"weight_dtype": "FLOAT_8"}}).settings["base_dtype"] == "fp8"
+    assert "base_dtype" not in converted({"unet": {"weight_dtype": "BFLOAT_16"}}).settings
+    assert "vae.weight_dtype=NFLOAT_4" in faults_of(converted, {"vae": {"weight_dtype": "NFLOAT_4"}})
+
+
 def test_rex_is_onetrainer_s() -> None:
     from train.schedule import rex
 
@@ -230,7 +240,7 @@ def test_optimizers_are_onetrainer_s(optimizer: dict[str, Any], expected: dict[s
         ({"concepts": [{"path": "a", "balancing": 0.5}]}, None, "an epoch has each image a whole number of times"),
         ({"concepts": [{"path": "a", "image": {"enable_random_hue": True}}]}, None, "image.enable_random_hue: colours are not changed"),
         ({"concepts": [{"path": "a", "text": {"prompt_source": "filename"}}]}, None, "text.prompt_source=filename"),
-        ({"unet": {"weight_dtype": "NFLOAT_4"}}, None, "unet.weight_dtype=NFLOAT_4: the base is not quantised"),
+        ({"unet": {"weight_dtype": "INT_W8A8"}}, None, "unet.weight_dtype=INT_W8A8: there are NFLOAT_4, FLOAT_8, INT_8"),
         ({"unet": 3}, None, "unet=3 is a group of settings"),
         ({"optimizer": {"optimizer": "TIGER"}}, None, "optimizer.optimizer=TIGER: there are ADAMW"),
         ({"optimizer": {"optimizer": "PRODIGY", "slice_p": 11}}, None, "optimizer.slice_p=11: prodigy has no such option"),

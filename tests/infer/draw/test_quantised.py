@@ -1,0 +1,72 @@
+"""Images of a quantised base: another base, with a key of its own, and adapters beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infer.draw.files import read_adapters
+from infer.draw.render import Render
+from infer.draw.resolve import Resolver
+from infer.draw.session import Counts, Session
+from infer.grid.engine import loading
+from infer.output.png import read_carried
+from registry.errors import Faults
+from tests.infer.conftest import Shelf
+from tests.infer.draw.kinds import QUERY, write_kind
+from tests.tiny import tiny_parts
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
+
+
+def cell(**changes: Any) -> Render:
+    given: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 2, "sampler": "ddim", "seed": 3}
+    return Render(**given | changes)
+
+
+def drawn(shelf: Shelf, *renders: Render) -> tuple[list[str], Counts]:
+    resolver, counts = Resolver(shelf.store), Counts()
+    session = Session(resolver, [resolver.resolve(one) for one in renders], counts)
+    return [read_carried(session.draw(number)[0]).pixels_sha256 for number in range(len(renders))], counts
+
+
+def test_the_images_are_others_and_an_adapter_acts_on_them(shelf: Shelf) -> None:
+    ink = read_adapters("ink")
+    (plain,), _ = drawn(shelf, cell())
+    (bare, inked, again), counts = drawn(shelf, *(cell(base_dtype="nf4", adapters=one) for one in ((), ink, ())))
+    assert len({plain, bare, inked}) == 3 and again == bare
+    assert any("unet: 40 layers in nf4, relative weight error" in note for note in counts.notes)
+    (words,), _ = drawn(shelf, cell(text_encoder_dtype="nf4"))
+    assert words not in (plain, bare)
+
+
+def test_the_key_has_the_dtypes_where_they_are_given_and_only_there(shelf: Shelf) -> None:
+    resolver = Resolver(shelf.store)
+    plain, base, text = (resolver.resolve(one) for one in (cell(), cell(base_dtype="nf4"), cell(text_encoder_dtype="int8")))
+    assert not {"base_dtype", "text_encoder_dtype"} & plain.pinned().keys()
+    assert base.pinned() == {**plain.pinned(), "base_dtype": "nf4"} and text.pinned() == {**plain.pinned(), "text_encoder_dtype": "int8"}
+    assert len({loading(one) for one in (plain, base, text)}) == 3
+    assert base.latents_key() != plain.latents_key()
+
+
+def test_what_cannot_be_drawn_is_refused_by_name(shelf: Shelf, tmp_path: Path) -> None:
+    resolver = Resolver(shelf.store)
+    with pytest.raises(Faults, match=r"base_dtype is nf5\. Expected int8, fp8, nf4"):
+        resolver.resolve(cell(base_dtype="nf5"))
+    layer = tiny_parts("sd1")[1].denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
+    file = write_kind("lokr", {QUERY: tuple(layer.weight.shape)}, tmp_path / "lokr.safetensors")
+    lokr = read_adapters(str(file))
+    with pytest.raises(Faults, match="is drawn in the weights themselves, and here they are kept in nf4"):
+        resolver.resolve(cell(base_dtype="nf4", adapters=lokr))
+    assert resolver.resolve(cell(text_encoder_dtype="nf4", adapters=lokr)).active  # it changes the UNet alone
+
+
+def test_a_device_without_fp8_is_refused() -> None:
+    from registry.quantised.checks import device_faults
+
+    assert device_faults({"base_dtype": "fp8"}, "cuda:1") == device_faults({"base_dtype": "int8"}, "mps") == []
+    assert "base_dtype=fp8 needs torch.float8_e4m3fn, which mps has not" in device_faults({"base_dtype": "fp8"}, "mps")[0]
+    assert torch.zeros(1).to(torch.float8_e4m3fn).view(torch.uint8).tolist() == [0]

@@ -1,0 +1,96 @@
+"""A quantised base in the plan: what is kept in how many bits, what it weighs, and what cannot go with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import Faults
+from registry.family import Family
+from registry.parts import Parts
+from registry.quantised.checks import device_faults
+from registry.quantised.codings import CODINGS
+from registry.quantised.layers import Choose, Quantisation
+from registry.quantised.place import quantise_in_place
+from train.config import TrainConfig
+from train.settings.quantised import NAMES
+
+if TYPE_CHECKING:
+    import torch
+
+MULTIPLIED = {"dora": "DoRA's magnitudes", "oft": "OFT's rotations"}
+PISSA = "PiSSA's factors"
+
+
+def quantisation_of(config: TrainConfig, family: Family) -> Quantisation:
+    """What the settings keep in few bits."""
+    return Quantisation(denoiser=config.base_dtype, text_encoders=config.text_encoder_dtype, layers=family.quantised)
+
+
+def check_device(config: TrainConfig, device: torch.device) -> None:
+    """Raise Faults for a dtype that the device has no numbers for."""
+    faults = device_faults({name: getattr(config, name) for name in NAMES}, device.type)
+    if faults:
+        raise Faults("These cannot be kept on this device:", faults)
+
+
+def quantised_sizes(module: Any, choose: Choose | None) -> dict[int, int]:
+    """id of a weight -> the bytes of its codes and scales, of the chosen linear layers of a plain model."""
+    from torch import nn
+
+    if choose is None:
+        return {}
+    return {
+        id(layer.weight): CODINGS[dtype].bytes_of((layer.out_features, layer.in_features))
+        for name, layer in module.named_modules()
+        if type(layer) is nn.Linear and (dtype := choose(name)) is not None
+    }
+
+
+def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
+    """Bytes of a module's parameters, those of the chosen linear layers in codes and scales."""
+    kept = quantised_sizes(module, choose)
+    return sum(kept.get(id(parameter), parameter.numel() * itemsize) for parameter in module.parameters())
+
+
+def quantise_skeleton(parts: Parts, quantised: Quantisation, denoiser: str) -> None:
+    """The same layers in a model without weights, so that a trace counts what is made of them in passing."""
+    for name, module in {denoiser: parts.denoiser, **parts.text_encoders}.items():
+        if (choose := quantised.of(name)) is not None:
+            quantise_in_place(module, choose)
+
+
+def quantised_layers(family: Family, parts: Parts, config: TrainConfig) -> dict[str, dict[str, int]]:
+    """Component -> dtype -> how many of its layers are kept in it; {} without a quantised component."""
+    from torch import nn
+
+    found: dict[str, dict[str, int]] = {}
+    quantised = quantisation_of(config, family)
+    for component, module in {family.denoiser: parts.denoiser, **parts.text_encoders}.items():
+        if (choose := quantised.of(component)) is not None:
+            names = [name for name, layer in module.named_modules() if type(layer) is nn.Linear]
+            found[component] = dict(Counter(filter(None, map(choose, names))).most_common())
+    return found
+
+
+def quantised_rows(layers: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
+    """The plan's row."""
+    if not layers:
+        return []
+    words = [f"{name}: {' and '.join(f'{count} layers in {dtype}' for dtype, count in kept.items())}" for name, kept in layers.items()]
+    return [("quantised", f"{'; '.join(words)}; norms, embeddings, convolutions and what is outside of the blocks as precision")]
+
+
+def quantised_notes(config: TrainConfig) -> list[str]:
+    """What to know of an adapter that is trained on a quantised base."""
+    if config.base_dtype is None:
+        return []
+    notes = [
+        f"base_dtype={config.base_dtype}: the adapter learns on the quantised weights, and is proven on them again. On the base as it is"
+        " published its images differ by what quantising changed: the weight error is in result.json"
+    ]
+    made = MULTIPLIED.get(config.lora.kind) or (PISSA if config.lora.params.init == "pissa" else None)
+    if made is not None:
+        notes.append(f"{made} are made of the quantised weights, and the file is exact on these alone")
+    return notes
