@@ -39,9 +39,12 @@ class Job:
     seed: int
     height: int  # pixels
     width: int  # pixels
+    eta: float = 0.0  # fresh noise at each step, of schedulers that take it
+    rescale: float = 0.0  # guidance rescale
     start: Start | None = None  # None: from noise
     stop: int | None = None  # sampler steps after which the latents are given, still noisy; None: all
     steerings: Sequence[Steering] = ()  # ControlNets with their hints
+    before_step: Callable[[int, int], None] | None = None  # (step, of steps): changes the model, so that the job is alone in its forwards
 
 
 @dataclass
@@ -165,7 +168,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
         timesteps=timesteps,
         latents=latents,
         background=background,
-        step_options=_step_options(job.scheduler, generator),
+        step_options=_step_options(job.scheduler, generator, job.eta),
         hints=hints,
         kind=(job.height, job.width, *_shapes(conditional.at(0)[0][0])),
     )
@@ -205,9 +208,9 @@ def _first_latents(
     return noise() * getattr(job.scheduler, "init_noise_sigma", 1.0), None  # known only once the timesteps are set
 
 
-def _step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
-    """What the pipelines hand to every step that takes it: the image's generator, and an eta of 0."""
-    options = {"generator": generator, "eta": 0.0}
+def _step_options(scheduler: Any, generator: torch.Generator, eta: float) -> dict[str, Any]:
+    """What the pipelines hand to every step that takes it: the image's generator, and eta."""
+    options = {"generator": generator, "eta": eta}
     accepted = inspect.signature(scheduler.step).parameters
     return {key: value for key, value in options.items() if key in accepted}
 
@@ -223,6 +226,10 @@ class _Row:
 
 def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
     """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones."""
+    for walk in active:
+        if walk.job.before_step is not None:
+            assert len(active) == 1, "a job that changes the model shares no forward"
+            walk.job.before_step(walk.at, len(walk.timesteps))
     guided = [walk for walk in active if walk.unconditional is not None]
     rows = [_Row(walk=walk, conditioning=walk.unconditional.at(walk.at)[0][0], weight=None) for walk in guided if walk.unconditional]
     rows += [_Row(walk=walk, conditioning=one, weight=weight) for walk in active for one, weight in walk.conditional.at(walk.at)]
@@ -244,13 +251,22 @@ def _guess(family: Family, walk: _Walk, own: Sequence[tuple[float | None, Tensor
     prompts = [(weight, guess) for weight, guess in own if weight is not None]
     if walk.conditional.is_one:
         guess = prompts[0][1]
-        return guess if without is None else family.guide(guess, without, walk.job.guidance)
+        return guess if without is None else rescaled(family.guide(guess, without, walk.job.guidance), guess, walk.job.rescale)
     if without is None:  # one prompt whose weight scales nothing
         return prompts[0][1]
     guess = without
     for weight, one in prompts:
         guess = guess + (one - without) * (weight * walk.job.guidance)
     return guess
+
+
+def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
+    """`guided` (B, C, H, W) with that share of it at the spread of the prompt's own prediction (Lin et al. 2023, eq. 15 and 16)."""
+    if not share:
+        return guided
+    dims = list(range(1, guided.ndim))
+    factor = conditional.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
+    return share * (guided * factor) + (1 - share) * guided
 
 
 def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Counter) -> list[Tensor]:

@@ -16,6 +16,7 @@ from infer.draw.start import Start
 from infer.prompt.conditionings import PromptSchedule, Timeline
 from infer.prompt.dialect import A1111, PLAIN, pieces_of, read_prompt
 from infer.prompt.schedule import Timed
+from infer.sampling.scheduled import chosen_schedule
 from registry.architectures.text.clip_chunks import chunks_needed
 from registry.architectures.text.weighted import WeightedText
 from registry.family import Family
@@ -147,17 +148,20 @@ def draw_latents(
     steerings: Sequence[Steering] = (),
     counter: Work | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    before_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The latents (1, C, H, W) of a resolved Render with the adapters that are set; guided by the family's rule."""
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
-    scheduler = build_scheduler(parts, render.sampler)
+    scheduler = build_scheduler(parts, render.sampler, schedule=chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
     calls = render.steps * int(getattr(scheduler, "order", 1))  # A1111 counts two for samplers of second order
     job = Job(
         conditional=prompts.schedule(render, calls=calls),
         unconditional=prompts.negative_schedule(render, calls=calls) if guided else None,
         guidance=render.guidance,
+        eta=render.eta or 0.0,
+        rescale=render.rescale or 0.0,
         steps=render.steps,
         scheduler=scheduler,
         seed=render.seed,
@@ -165,6 +169,7 @@ def draw_latents(
         width=render.width,
         start=start,
         steerings=steerings,
+        before_step=before_step,
     )
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
     return latents

@@ -15,23 +15,39 @@ from registry.references import parse_adapters
 class Adapter:
     """An adapter as it was named, its weight, and the sha256 of its file once it was found.
 
-    `text_weight` is the weight of its part for the text encoders; None: the same.
+    `text_weight` is the weight of its part for the text encoders; None: the same. `start` and `end` are the shares of the steps between
+    which it changes the denoiser; the text encoders have it for the whole image.
     """
 
     reference: str
     weight: float = 1.0
     sha256: str | None = None
     text_weight: float | None = None
+    start: float = 0.0
+    end: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight) + 0.0)  # an int and -0.0 would give the same image another key
+        for name in ("weight", "start", "end"):
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)  # an int and -0.0 would give the same image another key
         if self.text_weight is not None:
             apart = float(self.text_weight) + 0.0
             object.__setattr__(self, "text_weight", None if apart == self.weight else apart)
 
     def __str__(self) -> str:
         weighted = self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
-        return weighted if self.text_weight is None else f"{weighted} (text {number(self.text_weight)})"
+        extra = [] if self.text_weight is None else [f"text {number(self.text_weight)}"]
+        extra += [self.range_text] if self.is_ranged else []
+        return f"{weighted} ({', '.join(extra)})" if extra else weighted
+
+    @property
+    def is_ranged(self) -> bool:
+        """Whether it acts on a part of the steps."""
+        return (self.start, self.end) != (0.0, 1.0)
+
+    @property
+    def range_text(self) -> str:
+        """The part of the steps, as a person reads it."""
+        return f"{number(self.start)}..{number(self.end)} of the steps"
 
     @property
     def acts(self) -> bool:
@@ -40,6 +56,8 @@ class Adapter:
 
     def pinned(self) -> list[Any]:
         """What the pixels depend on."""
+        if self.is_ranged:
+            return [self.sha256, self.weight, self.text_weight, self.start, self.end]
         return [self.sha256, self.weight, *([] if self.text_weight is None else [self.text_weight])]
 
 
@@ -114,12 +132,24 @@ def read_adapters(value: object) -> tuple[Adapter, ...]:
 
 
 def _adapter_of(value: Mapping[Any, Any]) -> Adapter:
-    """The adapter of {adapter: ink, weight: 0.8, text_weight: 0.5}."""
-    weights = [value.get("weight", 1.0), value.get("text_weight")]
-    numbers = all(one is None or (isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one)) for one in weights)
-    if set(value) - {"adapter", "weight", "text_weight"} or not isinstance(value.get("adapter"), str) or not numbers or weights[0] is None:
-        raise Refused(f"{dict(value)} is no adapter. Expected {{adapter: NAME, weight: 0.8, text_weight: 0.5}}, or NAME:0.8.")
-    return Adapter(reference=value["adapter"], weight=weights[0], text_weight=weights[1])
+    """The adapter of {adapter: ink, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5}."""
+    given = {name: value[name] for name in ("weight", "text_weight", "start", "end") if value.get(name) is not None}
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one) for one in given.values())
+    if set(value) - {"adapter", "weight", "text_weight", "start", "end"} or not isinstance(value.get("adapter"), str) or not numbers:
+        raise Refused(
+            f"{dict(value)} is no adapter. Expected {{adapter: NAME, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5}}, or NAME:0.8."
+        )
+    check_range(value["adapter"], given.get("start", 0.0), given.get("end", 1.0))
+    return Adapter(reference=value["adapter"], **given)
+
+
+def check_range(reference: str, start: float, end: float) -> None:
+    """Refuse a `start` and `end` of an adapter that are no part of the steps."""
+    if not 0 <= start < end <= 1:
+        raise Refused(
+            f"The adapter {reference} is to start at {number(start)} and end at {number(end)} of the steps. Expected two shares from 0 to"
+            " 1, the first one smaller."
+        )
 
 
 def read_embeddings(value: object) -> tuple[Embedding, ...]:

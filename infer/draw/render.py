@@ -38,6 +38,7 @@ from infer.draw.values import (
     spell_size,
 )
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
+from infer.sampling.sigmas import schedule_name, schedule_names
 from registry.architectures.text.clip_chunks import MOST
 from registry.formats import image_file
 from registry.quantised.codings import CODINGS
@@ -103,7 +104,7 @@ class Render:
     adapters: Annotated[
         tuple[Adapter, ...],
         Setting(
-            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight}, a list of these, none',
+            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight, start, end}, a list of these, none',
             type=Any,
             default=None,
             read=read_adapters,
@@ -209,6 +210,44 @@ class Render:
             pin=pin_always,
             axis=FieldAxis(help="guidance scales: 4, or 1..7/4"),
         ),
+    ] = None
+    rescale: Annotated[
+        float | None,
+        Setting(
+            help="guidance rescale (Lin et al. 2023): share of the guided prediction that gets the prompt's own spread back; 0.7 is usual",
+            infotext="CFG Rescale",
+            valid=lambda share: 0 <= share <= 1,
+            expected="0 to 1: 0 is none, 0.7 is usual for bases with zero terminal SNR",
+            pin=lambda render, share: share if share and render.guided else UNPINNED,
+            axis=FieldAxis(help="shares of guidance rescale: 0..1/3"),
+        ),
+    ] = None
+    eta: Annotated[
+        float | None,
+        Setting(
+            help="fresh noise at each step of ddim (1: as much as DDPM) or tcd; 0 is none",
+            valid=lambda eta: 0 <= eta <= 1,
+            expected="0 to 1",
+            pin=lambda _, eta: eta or UNPINNED,
+            axis=FieldAxis(help="fresh noise at each step of ddim or tcd: 0..1/3"),
+        ),
+    ] = None
+    schedule: Annotated[
+        str | None,
+        Setting(
+            help="the noise schedule apart from the sampler: uniform, sgm_uniform, simple, karras, exponential, beta (default: its own)",
+            choice=True,
+            read=lambda label: None if label is None else schedule_name(label),
+            axis=FieldAxis(help="noise schedules by name; null is the sampler's own", read=schedule_names, spell=spell_or_own),
+        ),
+    ] = None
+    sigma_min: Annotated[
+        float | None,
+        Setting(help="the lowest noise level of the schedule (default: the base's)", infotext="Schedule min sigma"),
+    ] = None
+    sigma_max: Annotated[
+        float | None,
+        Setting(help="the highest noise level of the schedule (default: the base's)", infotext="Schedule max sigma"),
     ] = None
     width: Annotated[
         int | None,
@@ -478,8 +517,9 @@ class Render:
         """Plain values with stable keys, in the order of the fields."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         for row in (*values["adapters"], *values["always"]):
-            if row["text_weight"] is None:
-                del row["text_weight"]
+            for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0)):  # which older images have not
+                if row[name] == default:
+                    del row[name]
         return values | {"versions": dict(self.versions)}
 
     @classmethod

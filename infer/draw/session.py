@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.adapters import attach, changes_text, detach, set_weights
-from infer.draw.control import Steering
+from infer.draw.control import Steering, is_within
 from infer.draw.denoise import Counter
 from infer.draw.draw import Prompts, draw_image, draw_latents
 from infer.draw.files import Embedding
@@ -89,6 +89,7 @@ class Session:
             if (error := weight_error(module)) is not None:
                 counts.note(error.sentence(component))
         self._active_adapters: dict[str, tuple[float, float | None]] | None = {}  # name -> weights as set in the model; None: not known
+        self._off: frozenset[str] = frozenset()  # adapters that the denoiser is without at this step
         self._active_embeddings: tuple[Embedding, ...] = ()
         self._own_embedding_tables: dict[str, Any] = {}  # the original input embeddings of the text encoders that were extended
         self._own_tokenizers = self.parts.tokenizers
@@ -125,7 +126,10 @@ class Session:
                 start=start_of(render, self._resolver.images),
                 steerings=self._steerings(render),
                 counter=counter,
+                before_step=self._switch(render),
             )
+            if self._off:
+                self._active_adapters, self._off = None, frozenset()
         return self._drawn.pop(key) if self._last_drawn[key] == index else self._drawn[key]
 
     def _parts(self, render: Render) -> Parts:
@@ -151,6 +155,22 @@ class Session:
         self._set_textual_inversions(render)
         tokens = tuple((one.sha256, one.token) for one in render.embeddings)
         self._prompts.set_state((tokens, *((name, weight) for name, weight in active_adapters.items() if self._attached[name])))
+
+    def _switch(self, render: Render) -> Callable[[int, int], None] | None:
+        """What takes adapters off the denoiser, and puts them on, between the steps of an image; None where none has a range."""
+        if not any(one.is_ranged for one in render.active):
+            return None
+
+        def before_step(step: int, steps: int) -> None:
+            off = frozenset(_name(one.sha256) for one in render.active if not is_within(step, steps, one.start, one.end))
+            if off == self._off:
+                return
+            weights = {_name(one.sha256): one.weight for one in render.active}
+            text = {_name(one.sha256): one.weight if one.text_weight is None else one.text_weight for one in render.active}
+            set_weights(self.parts, {name: 0.0 if name in off else weight for name, weight in weights.items()}, text_weights=text)
+            self._off = off
+
+        return before_step
 
     def _set_textual_inversions(self, render: Render) -> None:
         """Activate exactly the Render's textual inversion embeddings, in the tokenizers and the text encoders."""

@@ -11,7 +11,7 @@ from glob import glob
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.files import Adapter, ImageFile, file_name
+from infer.draw.files import Adapter, ImageFile, check_range, file_name
 from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
 from infer.draw.values import every, integers, number, numbers, prompts, spell_text, texts
@@ -150,11 +150,27 @@ def text_weight(render: Render, value: float) -> Render:
     return replace(render, adapters=tuple(replace(one, text_weight=value) for one in _adapters(render, "textweight")))
 
 
+@axis("adapterstart", help="the share of the steps at which the adapters set in: 0..0.8/5", read=numbers, spell=number, across=9)
+def adapter_start(render: Render, value: float) -> Render:
+    return replace(render, adapters=tuple(_ranged(one, value, one.end) for one in _adapters(render, "adapterstart")))
+
+
+@axis("adapterend", help="the share of the steps at which the adapters end: 0.2..1/5", read=numbers, spell=number, across=9)
+def adapter_end(render: Render, value: float) -> Render:
+    return replace(render, adapters=tuple(_ranged(one, one.start, value) for one in _adapters(render, "adapterend")))
+
+
+def _ranged(one: Adapter, start: float, end: float) -> Adapter:
+    """The adapter on that part of the steps. Raises Refused where it is none."""
+    check_range(one.reference, start, end)
+    return replace(one, start=start, end=end)
+
+
 def _adapters(render: Render, axis: str) -> tuple[Adapter, ...]:
     """The cell's adapters, which an axis weighs. Raises Refused where there are none."""
     if not render.adapters:
         raise Refused(
-            f"axes.{axis} sets the weight of the adapters, and this cell has none. Give `adapters` or the adapter axis,"
+            f"axes.{axis} changes the adapters, and this cell has none. Give `adapters` or the adapter axis,"
             " or leave such cells out: where='adapter != \"none\"' (a weight of 0 is the base alone)."
         )
     return render.adapters

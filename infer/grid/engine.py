@@ -121,7 +121,7 @@ def in_order(renders: Sequence[Render]) -> list[Render]:
         loading,
         lambda render: tuple(one.sha256 for one in render.steering),
         lambda render: tuple(one.sha256 for one in render.active),
-        lambda render: tuple((one.weight, one.text_weight) for one in render.active),
+        lambda render: tuple((one.weight, one.text_weight, one.start, one.end) for one in render.active),
         lambda render: render.embeddings,
         lambda render: render.vae_sha256,
     ]

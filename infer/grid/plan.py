@@ -166,7 +166,7 @@ class _Costs:
     def forwards(self, render: Render) -> int:
         """Denoiser calls of a Render: the number of its scheduler's timesteps. What the scheduler refuses is a fault."""
         base = self._base(render)
-        what = (base.sha256, render.sampler, render.steps, render.width, render.height, render.strength)
+        what = (base.sha256, render.sampler, render.schedule, render.steps, render.width, render.height, render.strength)
         if what not in self._forwards:
             self._forwards[what] = self._count(base, render)
         return self._forwards[what]
@@ -242,10 +242,12 @@ class _Costs:
     def _count(self, base: Base, render: Render) -> int:
         from infer.draw.denoise import set_timesteps
         from infer.draw.samplers import build_scheduler
+        from infer.sampling.scheduled import chosen_schedule
 
         steps = render.steps or 0
         try:
-            scheduler = build_scheduler(base.skeleton, render.sampler)
+            chosen = chosen_schedule(render.schedule, render.sigma_min, render.sigma_max)
+            scheduler = build_scheduler(base.skeleton, render.sampler, schedule=chosen)
             timesteps = set_timesteps(
                 base.family, scheduler, steps, strength=render.strength, height=render.height or 0, width=render.width or 0
             )
@@ -275,7 +277,10 @@ def _idle_guidance(base: Base, render: Render) -> str:
 
 
 def _unused(renders: Iterable[Render]) -> Iterable[str]:
-    """Negative prompts without effect."""
+    """Negative prompts and guidance rescale without effect."""
+    renders = list(renders)
+    if any(render.rescale and not render.guided for render in renders):
+        yield "rescale has no effect without an unconditional pass: there is no guidance whose spread it would correct."
     idle = {render.guidance for render in renders if render.negative and not render.guided}
     if idle:
         shown = ", ".join(number(each) for each in sorted(each for each in idle if each is not None))

@@ -17,12 +17,26 @@ from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
 from infer.prompt.dialect import A1111, PLAIN
 from infer.prompt.marks import escape
+from infer.sampling.sigmas import SCHEDULES
 
 NEGATIVE = "Negative prompt:"
 
 # the order of the keys: A1111's, with the additional ones among them
 ORDER = (
-    *("Steps", "Sampler", "Schedule type", "CFG scale", "Distilled CFG Scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
+    *(
+        "Steps",
+        "Sampler",
+        "Schedule type",
+        "CFG scale",
+        "Distilled CFG Scale",
+        "CFG Rescale",
+        "Seed",
+        "Size",
+        "Model hash",
+        "Model",
+        "VAE hash",
+        "VAE",
+    ),
     *(
         "Denoising strength",
         "Clip skip",
@@ -120,10 +134,16 @@ def _vae(render: Render, names: ModelNames) -> dict[str, object]:
 
 def _sampler(render: Render, names: ModelNames) -> dict[str, object]:
     if render.sampler is not None:
-        known = SAMPLERS[render.sampler]
-        return {"Sampler": known.title, "Schedule type": known.schedule}
-    title, schedule = OWN.get(names.scheduler or "", (names.scheduler or "Base's own", "Automatic"))
-    return {"Sampler": title, "Schedule type": schedule}
+        title, schedule = SAMPLERS[render.sampler].title, SAMPLERS[render.sampler].schedule
+    else:
+        title, schedule = OWN.get(names.scheduler or "", (names.scheduler or "Base's own", "Automatic"))
+    return {"Sampler": title, "Schedule type": schedule if render.schedule is None else SCHEDULES[render.schedule].title}
+
+
+def _eta(render: Render, names: ModelNames) -> dict[str, object]:
+    """A1111 has a key of its own for DDIM's."""
+    title = _sampler(render, names)["Sampler"]
+    return {"Eta DDIM" if title == "DDIM" else "Eta": number(render.eta) if render.eta else None}
 
 
 def _guidance(render: Render, names: ModelNames) -> dict[str, object]:
@@ -142,7 +162,9 @@ def _adapters(render: Render, names: ModelNames) -> dict[str, object]:
     hashes = [
         f"{_tag(name)}: {short}" for name, short in (names.adapters.get(one.reference, ("", "")) for one in render.every_adapter) if short
     ]
-    return {"Lora hashes": ", ".join(hashes) or None}
+    named = {one: _tag(names.adapters.get(one.reference, (one.reference, ""))[0]) for one in render.active if one.is_ranged}
+    ranges = [f"{name}: {one.range_text}" for one, name in named.items()]
+    return {"Lora hashes": ", ".join(hashes) or None, "Lora ranges": ", ".join(ranges) or None}
 
 
 def _embeddings(render: Render, names: ModelNames) -> dict[str, object]:
@@ -174,6 +196,7 @@ WRITERS: dict[str, Callable[[Render, ModelNames], dict[str, object]]] = {
     "vae": _vae,
     "sampler": _sampler,
     "guidance": _guidance,
+    "eta": _eta,
     "mask": _mask,
     "adapters": _adapters,
     "embeddings": _embeddings,

@@ -160,7 +160,8 @@ class Drift:
         """With its interval, and what to do where it is large."""
         low, high = self.now.low, self.now.high
         span = "" if low is None or high is None else f" (95% interval {low / self.base:+.1%} .. {high / self.base:+.1%})"
-        text = f"drift {self.share:+.1%}: so much higher is the loss of generic captions than the base's{span}"
+        whose = "reference" if self.gain is None else "base"
+        text = f"drift {self.share:+.1%}: so much higher is the loss of generic captions than the {whose}'s{span}"
         if not self.is_large:
             return text
         if self.gain is None:

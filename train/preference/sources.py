@@ -62,14 +62,15 @@ def _read_grid(folder: Path, prefix: str, found: Ballots, report: Report) -> Non
     found.gone += len(votes) - len(known)
     hashes: dict[str, str] = {}
     missing = []
-    for done, key in enumerate(dict.fromkeys(key for vote in known for key in (vote.left, vote.right)), 1):
+    voted = dict.fromkeys(key for vote in known for key in (vote.left, vote.right))
+    for done, key in enumerate(voted, 1):
         image = cells[key].image
         if image is None or not image.is_file():
             missing.append(one_line(image.relative_to(folder) if image else key))
             continue
         hashes[key] = hashlib.sha256(image.read_bytes()).hexdigest()
         found.images.setdefault(hashes[key], (prefix + image.relative_to(folder).as_posix(), image.read_bytes))
-        report(Tick("read voted images", done, len(known) * 2, image.name))
+        report(Tick("read voted images", done, len(voted), image.name))
     if missing:
         found.faults.append(f"{one_line(folder)}: {len(missing)} voted images are not there: {some(missing, 4)}. Draw the grid again")
         return

@@ -84,3 +84,12 @@ def test_text_encoders_that_learn_read_the_captions_anew(prepared: Prepared, set
     assert len(work.probe.measure_seldom(work.state, model=work.state.model, others=True)["generic"]) == 1
     with pytest.raises(Refused, match="has the trigger"):
         prepared(settings(heldout=HeldoutConfig(generic=["sks"]), data=DataConfig(path=str(images), trigger="sks")))
+
+
+def test_of_pairs_drift_is_large_by_its_own_share_as_the_gain_is_in_another_unit() -> None:
+    before, pairs = {"generic": [0.2] * 4, "losses": [0.69]}, {"losses": [0.1], "margins": [1.0]}
+    for rise, large in ((0.01, False), (0.05, True)):
+        generic = [0.2 + rise + number * 1e-4 for number in range(4)]
+        found = drift_of(before, {"generic": generic, **pairs})
+        assert found is not None and found.is_large is large and "than the reference's" in found.sentence()
+        assert ("what was not voted on changes too" in found.sentence()) is large

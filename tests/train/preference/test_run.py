@@ -12,10 +12,9 @@ import torch
 from safetensors import safe_open
 
 from registry.errors import Faults, Refused
-from registry.families import FAMILIES
 from registry.store import Store
 from tests import tiny
-from tests.tiny_families import builds, module_of
+from tests.tiny_families import module_of
 from tests.train.preference.voted import voted_grid
 from train import run
 from train.config import (
@@ -244,20 +243,17 @@ def test_a_continued_adapter_is_held_to_itself_or_to_the_base(
     assert all(weight.equal(old) for (_, weight), old in zip(work.state.weights, began, strict=True))
 
 
-TRAINED = [build for build in builds() if FAMILIES[build[0]].untrained is None]
-PLAIN = ("flux1", "dev")  # every one of them is slow
+SLOW = [("sdxl", {}), ("sd2", {"variant": "v"}), ("sd3", {"variant": "3.5"}), ("qwen_image", {}), ("lumina2", {}), ("sana", {})]
 
 
 @pytest.mark.parametrize(
-    ("family", "variant"), [PLAIN, *(pytest.param(*build, marks=pytest.mark.slow) for build in TRAINED if build != PLAIN)]
+    ("family", "options"), [("flux1", {"variant": "dev"}), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
 )
-def test_every_family_learns_from_votes(family: str, variant: str, votes_run: Run, tmp_path: Path, prepared: Prepared) -> None:
-    size = module_of(family).SIZE
+def test_other_families_learn_from_votes(family: str, options: dict[str, str], votes_run: Run, tmp_path: Path, prepared: Prepared) -> None:
+    size = tiny.SIZES.get(family) or module_of(family).SIZE
     folder = voted_grid(tmp_path / "grid", size=size)
     data = DataConfig(preferences=str(folder))
-    work = prepared(
-        votes_run(base=str(tiny.shared_folder(family, variant=variant)), data=data, resolution=size, gradient_checkpointing=True)
-    )
+    work = prepared(votes_run(base=str(tiny.shared_folder(family, **options)), data=data, resolution=size, gradient_checkpointing=True))
     before = [weight.detach().clone() for _, weight in work.state.weights]
     metrics = work.state.step(0)
     assert metrics.losses.tolist() == pytest.approx([math.log(2)] * 2, abs=1e-5) and float(metrics.gradient_norm) > 0

@@ -1,0 +1,1 @@
+"""What conf/experiment/{style,character,concept}.yaml are chosen by."""

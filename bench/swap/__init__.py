@@ -1,0 +1,1 @@
+"""What block swap takes and saves."""
