@@ -68,7 +68,16 @@ def figures(title: str, place: Path) -> dict[str, Any]:
         count = parameter_count(parts.denoiser, matched(parts.denoiser, targets), LoraConfig(rank=16))
         begun = time.perf_counter()
         made = estimate(
-            family, parts, config, targets=targets, precision=Precision.bf16, device=torch.device("cpu"), resolution=pixels, count=count
+            family,
+            parts,
+            config,
+            targets=targets,
+            precision=Precision.bf16,
+            device=torch.device("cpu"),
+            side=pixels,
+            count=count,
+            moments=2.0,  # AdamW's
+            images=(1, 0),
         )
         key = f"{pixels}{' checkpointing' if checkpointing else ''}"
         found[key] = {"memory": dict(made.memory), "activations": made.activations, "stages": dict(made.stages)}
