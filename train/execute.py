@@ -65,7 +65,7 @@ def make_accelerator(plan: Plan) -> Any:
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState, PartialState
-    from accelerate.utils import GradientAccumulationPlugin
+    from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process may have had another device
@@ -78,6 +78,9 @@ def make_accelerator(plan: Plan) -> Any:
         cpu=device.type == "cpu",
         mixed_precision="fp16" if scaled else "no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a plugin overrules the environment
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False)
+        ],  # the base's, a quantised one's weights too: all have them
     )
     if accelerator.num_processes != plan.processes:
         raise Refused(

@@ -436,6 +436,16 @@ class Render:
             pin=lambda _, device: device.partition(":")[0],  # cuda:1 draws what cuda:0 draws; the GPU's name is in the versions
         ),
     ] = "cpu"
+    swap_blocks: Annotated[
+        int,
+        Setting(
+            help="blocks of the denoiser that stay in main memory and are fetched when they compute: less device memory, the same image",
+            show=lambda count: str(count) if count else None,
+            valid=lambda count: count >= 0,
+            expected="0 or more, at most as many as the denoiser has",
+            pin=lambda *_: UNPINNED,
+        ),
+    ] = 0
     # filled in by the resolver
     typed_prompt: Annotated[str | None, Setting(label="prompt as typed", pin=lambda *_: UNPINNED)] = None  # where `prompt` is upsampled
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative

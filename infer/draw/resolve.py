@@ -381,6 +381,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     from infer.draw.denoise import check_size
     from infer.draw.samplers import check_eta, check_sampler, check_schedule, check_steps
     from infer.sampling.scheduled import chosen_schedule
+    from infer.sampling.swapped import check_swapped
 
     assert render.width is not None and render.height is not None
     faults: list[str] = []
@@ -390,6 +391,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, prediction=prediction, config=config))
     _gathered(faults, lambda: check_sampler(render.sampler, prediction=prediction, config=config))
     faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
+    _gathered(faults, lambda: check_swapped(render, base.family, base.skeleton))
     _gathered(faults, lambda: check_eta(base.skeleton, render.sampler, render.eta))
     chosen = _gathered(faults, lambda: chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
     _gathered(faults, lambda: check_schedule(base.skeleton, render.sampler, chosen))

@@ -18,6 +18,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Base, Resolver
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png
+from infer.sampling.swapped import swapped
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
 from registry.detect.loading import load_base
@@ -76,12 +77,13 @@ class Session:
         self.family, self.parts = load_base(
             self._base.record,
             dtype=dtype,
-            device=first.device,
+            device="cpu" if first.swap_blocks else first.device,
             base_config=first.base_config,
             prediction=first.prediction,
             base_dtype=first.base_dtype,
             text_encoder_dtype=first.text_encoder_dtype,
         )
+        self._swap = swapped(self.family, self.parts, first.swap_blocks, first.device) if first.swap_blocks else None
         counts.model_loads += 1
         for warning in self.parts.warnings:
             counts.note(warning)
@@ -145,6 +147,8 @@ class Session:
         """Activate exactly the Render's adapters at its weights, in the order of their sha256."""
         active_adapters = {_name(one.sha256): (one.weight, one.text_weight) for one in render.active}
         if active_adapters != self._active_adapters:
+            if self._swap is not None:
+                self._swap.wait()  # weights in main memory may change
             self._remove_textual_inversions()  # an adapter may change the very table that they lengthen
             self._active_adapters = None
             for one in render.active:
