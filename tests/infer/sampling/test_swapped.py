@@ -43,7 +43,7 @@ def test_the_image_and_its_key_are_those_without(family: str, kind: str, store: 
         "out": str(tmp_path / "runs"),
     }
     pixels, keys = [], set()
-    for count in (0, 1, 2):
+    for count in (0, 2):
         config = GridConfig(**settings, swap_blocks=count, name=f"swap-{count}")
         keys |= {cell.render.key() for cell in plan(config, store).cells}
         outcome = run(config, store)
