@@ -38,7 +38,7 @@ from infer.draw.values import (
     spell_size,
 )
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
-from infer.sampling.sigmas import schedule_name, schedule_names
+from infer.sampling.sigmas import SCHEDULES, schedule_name, schedule_names
 from registry.architectures.text.clip_chunks import MOST
 from registry.formats import image_file
 from registry.quantised.codings import CODINGS
@@ -235,7 +235,7 @@ class Render:
     schedule: Annotated[
         str | None,
         Setting(
-            help="the noise schedule apart from the sampler: uniform, sgm_uniform, simple, karras, exponential, beta (default: its own)",
+            help=f"the noise schedule apart from the sampler: {', '.join(SCHEDULES)} (default: its own)",
             choice=True,
             read=lambda label: None if label is None else schedule_name(label),
             axis=FieldAxis(help="noise schedules by name; null is the sampler's own", read=schedule_names, spell=spell_or_own),

@@ -379,7 +379,8 @@ def _twice(render: Render) -> list[str]:
 def _faults_of(render: Render, base: Base) -> list[str]:
     """Faults of a Render with its defaults, by the base's family."""
     from infer.draw.denoise import check_size
-    from infer.draw.samplers import check_eta, check_sampler, check_schedule, check_steps
+    from infer.draw.samplers import check_sampler, check_steps
+    from infer.sampling.checks import check_ends, check_eta, check_schedule
     from infer.sampling.scheduled import chosen_schedule
     from infer.sampling.swapped import check_swapped
 
@@ -394,6 +395,7 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     _gathered(faults, lambda: check_swapped(render, base.family, base.skeleton))
     _gathered(faults, lambda: check_eta(base.skeleton, render.sampler, render.eta))
     chosen = _gathered(faults, lambda: chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
+    _gathered(faults, lambda: check_ends(base.skeleton, chosen))
     _gathered(faults, lambda: check_schedule(base.skeleton, render.sampler, chosen))
     if render.negative is not None and not base.family.classifier_free(base.skeleton):
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from infer.draw.noise_schedule import base_settings, schedule_fault, schedule_version
 from infer.draw.values import texts
-from infer.sampling.scheduled import Chosen, check_scheduled, scheduled_class
+from infer.sampling.scheduled import Chosen, scheduled_class
 from registry.errors import Refused
 from registry.names import Table
 from registry.options import Meaning, Option, option_faults, read_options
@@ -279,51 +279,6 @@ def drawn_schedule(parts: Parts, sampler: str | None) -> str | None:
         return None
     known = SAMPLERS[sampler]
     return schedule_version(str(known.scheduler), known.settings, parts.scheduler_config)
-
-
-# with a perfect denoiser of data with a spread of 0.3, 40 steps draw a spread of 1.43 (tests/infer/sampling)
-UNSTABLE = frozenset({("dpmpp_3m_sde", "uniform")})
-
-
-def scheduler_class_of(parts: Parts, sampler: str | None) -> str:
-    """The diffusers class that steps an image."""
-    if sampler is None:
-        return parts.scheduler_class
-    known = SAMPLERS[sampler]
-    return str(known.flow_scheduler if parts.prediction == "flow" else known.scheduler)
-
-
-def check_schedule(parts: Parts, sampler: str | None, schedule: Chosen | None) -> None:
-    """Refuse a schedule that the sampler cannot step on; None is its own."""
-    if schedule is None:
-        return
-    if parts.prediction == "flow":
-        raise Refused(f"schedule is {schedule.name}, but a flow-matching base is stepped on its own shifted sigmas here. Leave it out.")
-    if sampler is not None and sampler.endswith(("_karras", "_exponential")):
-        raise Refused(
-            f"sampler {sampler!r} has a schedule in its name, and schedule is {schedule.name}. Give {sampler.rpartition('_')[0]!r}."
-        )
-    if (sampler, schedule.name) in UNSTABLE:
-        raise Refused(f"Sampler {sampler!r} is not stable on schedule {schedule.name}. Use exponential or karras.")
-    check_scheduled(scheduler_class_of(parts, sampler), "The base's own sampler" if sampler is None else f"Sampler {sampler!r}")
-    build_scheduler(parts, sampler, schedule=schedule).set_timesteps(1)  # the ends of its sigmas
-
-
-def check_eta(parts: Parts, sampler: str | None, eta: float | None) -> None:
-    """Refuse an eta above 0 for a sampler that has none."""
-    import inspect
-
-    import diffusers
-
-    def takes(name: str) -> bool:
-        return "eta" in inspect.signature(getattr(diffusers, name).step).parameters
-
-    if eta and not takes(scheduler_class_of(parts, sampler)):
-        own = "the base's own sampler"
-        able = [name for name, one in SAMPLERS.items() if one.scheduler is not None and takes(one.scheduler)]
-        raise Refused(
-            f"eta is {eta:g}, which {own if sampler is None else repr(sampler)} does not take. These do: {', '.join(sorted(able))}."
-        )
 
 
 def build_scheduler(

@@ -49,15 +49,6 @@ def chosen_schedule(name: str | None, least: float | None, most: float | None) -
     return Chosen(name=name, least=least, most=most)
 
 
-def check_scheduled(scheduler: str, what: str) -> None:
-    """Refuse a scheduler class that keeps to its own schedule; `what` it is called for a person."""
-    if scheduler not in SCHEDULED:
-        raise Refused(
-            f"{what} steps on a schedule of its own ({scheduler}). With schedule, one of these is given: euler, euler_a, lms, dpmpp_2m,"
-            " dpmpp_2m_sde, dpmpp_3m_sde, unipc."
-        )
-
-
 def scheduled_class(scheduler_class: Any, chosen: Chosen) -> Any:
     """The scheduler class with `set_timesteps` on the chosen schedule."""
 

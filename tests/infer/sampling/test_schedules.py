@@ -9,7 +9,8 @@ import numpy
 import pytest
 
 from bench.samplers.gaussian import BETAS, sample, sigma_table
-from infer.draw.samplers import UNSTABLE, build_scheduler, check_eta, check_schedule
+from infer.draw.samplers import build_scheduler
+from infer.sampling.checks import UNSTABLE, check_ends, check_eta, check_schedule
 from infer.sampling.scheduled import Chosen, chosen_schedule
 from infer.sampling.sigmas import SCHEDULES, Levels, levels_of, schedule_name
 from registry.errors import Refused, UnknownName
@@ -82,6 +83,11 @@ def test_a_sampler_keeps_its_own_schedule_without_one() -> None:
     assert one.sigmas.equal(other.sigmas) and not one.timesteps.is_floating_point()
 
 
+def checked(sampler: str | None, schedule: Chosen) -> None:
+    check_ends(base(), schedule)
+    check_schedule(base(), sampler, schedule)
+
+
 @pytest.mark.parametrize(
     ("sampler", "schedule", "words"),
     [
@@ -94,7 +100,7 @@ def test_a_sampler_keeps_its_own_schedule_without_one() -> None:
 )
 def test_what_cannot_be_is_refused(sampler: str | None, schedule: Chosen, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        check_schedule(base(), sampler, schedule)
+        checked(sampler, schedule)
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
@@ -108,8 +114,10 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
     flow = SimpleNamespace(scheduler_config={}, scheduler_class="FlowMatchEulerDiscreteScheduler", prediction="flow")
     with pytest.raises(Refused, match="flow-matching base"):
         check_schedule(flow, None, Chosen(name="karras"))  # type: ignore[arg-type]
-    with pytest.raises(Refused, match=r"eta is 0.5, which 'euler' does not take. These do: ddim, tcd"):
+    with pytest.raises(Refused, match=r"eta is 0\.5\. Sampler 'euler' takes none\. These do: ddim, tcd"):
         check_eta(base(), "euler", 0.5)
+    with pytest.raises(Refused, match=r"eta is 0\.5, but the samplers of a flow-matching base take none"):
+        check_eta(flow, "ddim", 0.5)  # type: ignore[arg-type]
     check_eta(base(), "ddim", 0.5)
     check_eta(base(), "euler", 0.0)
 
