@@ -15,6 +15,7 @@ from infer.draw.files import Adapter, ImageFile, check_range, file_name
 from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
 from infer.draw.values import every, integers, number, numbers, prompts, spell_text, texts
+from infer.prompt.prompt_file import prompt_lines
 from registry.errors import Refused
 from registry.home import expanded
 from registry.names import Table
@@ -176,22 +177,7 @@ def _adapters(render: Render, axis: str) -> tuple[Adapter, ...]:
     return render.adapters
 
 
-def _each_line(value: str, _store: "Store") -> list[str]:
-    """The lines of the file that "@prompts.txt" names, without empty ones and comments (#); any other prompt unchanged."""
-    if not value.startswith("@"):
-        return [value]
-    path = expanded(value[1:])
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        raise Refused(f"{value!r} names a file of prompts that cannot be read ({error}). Expected @FILE, one prompt a line.") from None
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise Refused(f"{path} holds no prompt. Expected one a line.")
-    return found
-
-
-field_axes("prompt", widen=_each_line)
+field_axes("prompt", widen=lambda value, _store: prompt_lines(value))
 field_axes("negative")
 
 

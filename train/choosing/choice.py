@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import cells_of
 from infer.grid.plan import GridPlan, duration, plan_grid
+from infer.prompt.prompt_file import prompt_lines
 from infer.vote.ranking.verdict import preview
 from registry.errors import Faults, Refused
-from registry.home import expanded
 from registry.printable import as_lines
 from registry.references import check_name
 from train.choosing.candidates import BASE, MOST, Candidate, read_steps, read_weights
@@ -131,7 +131,7 @@ def _choosable(folder: Path) -> RunFiles:
 
 def _prompts(run: RunFiles, count: int, given: Sequence[str]) -> tuple[str, ...]:
     """Those that are given, lines of @FILE among them; else captions of held-out images. Raises Refused."""
-    found = [text for one in given for text in (_lines(one) if one.startswith("@") else [one])]
+    found = [text for one in given for text in prompt_lines(one)]
     if given:
         return tuple(dict.fromkeys(found))
     held = [str(row["prompt"]) for row in run.heldout if str(row["prompt"]).strip()]
@@ -141,17 +141,6 @@ def _prompts(run: RunFiles, count: int, given: Sequence[str]) -> tuple[str, ...]
             "--prompt TEXT, several by repeating, or --prompt @prompts.txt."
         )
     return tuple(evenly(held, count))
-
-
-def _lines(given: str) -> list[str]:
-    try:
-        lines = [line.strip() for line in expanded(given[1:]).read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        raise Refused(f"--prompt {given}: the file cannot be read ({error}). Expected one prompt a line.") from None
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise Refused(f"--prompt {given}: the file holds no prompt. Expected one a line.")
-    return found
 
 
 def _grid(run: RunFiles, candidates: Sequence[Candidate], prompts: Sequence[str], seeds: int, store: Store) -> GridPlan:

@@ -183,7 +183,8 @@ def test_all_faults_come_at_once(folder: Path, tmp_path: Path, capsys: pytest.Ca
     gone = str(tmp_path / "gone.txt")
     assert main(["choose", str(folder), "--weights", "0,1", "--checkpoints", "3", "--prompt", f"@{gone}"]) == 2
     error = capsys.readouterr().err
-    assert all(part in error for part in ("--weights 0,1: expected", "there is no 3: it is not kept. Kept are 2, 4", f"@{gone}: the file"))
+    named = f"'@{gone}' names a file of prompts that cannot be read"
+    assert all(part in error for part in ("--weights 0,1: expected", "there is no 3: it is not kept. Kept are 2, 4", named))
     assert main(["choose", str(tmp_path / "none")]) == 2 and "there is no such folder" in capsys.readouterr().err
     assert main(words(folder, "--no-vote", "--html", str(tmp_path / "a.html"))) == 2 and "give one of them" in capsys.readouterr().err
     assert main(words(folder, "--votes", gone)) == 2 and "no such file of votes" in capsys.readouterr().err
