@@ -41,7 +41,9 @@ class Upsample:
     tokens: int = TOKENS  # new ones, at most
 
     def __str__(self) -> str:
-        return self.model if self.model in RULES else Path(self.model).name or self.model
+        extra = [f"{self.tokens} tokens"] if self.tokens != TOKENS else []
+        extra += [self.instruction] if self.instruction is not None else []
+        return f"{self.model} ({', '.join(extra)})" if extra else self.model
 
 
 def read_upsample(value: object) -> Upsample | None:
@@ -68,7 +70,7 @@ def _of_record(value: Mapping[str, Any]) -> Upsample:
 
 
 def spell_upsample(value: Upsample | None) -> str:
-    """As an axis has it: "none", "detailed", the folder's name."""
+    """As an axis has it: "none", "detailed", the folder as it was given with what differs from the defaults."""
     return "none" if value is None else str(value)
 
 

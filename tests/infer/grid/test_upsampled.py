@@ -11,6 +11,7 @@ import pytest
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.grid.config import Axes, GridConfig
+from infer.grid.image_names import image_name
 from infer.grid.job import plan
 from infer.prompt.upsampling.upsample import Upsample, Upsampler, read_upsample
 from registry.errors import Faults, Refused
@@ -132,4 +133,12 @@ def test_what_is_no_way_is_refused(value: Any, words: str) -> None:
 
 def test_null_and_none_are_as_typed() -> None:
     assert read_upsample(None) is None and read_upsample("none") is None
-    assert str(read_upsample("~/models/qwen/")) == "qwen" and replace(Upsample(model="a"), tokens=3).tokens == 3
+    assert str(read_upsample("~/models/qwen")) == "~/models/qwen" and replace(Upsample(model="a"), tokens=3).tokens == 3
+
+
+def test_two_instructions_are_two_labels_and_two_images(shelf: Shelf, model: Path) -> None:
+    ways = [{"model": str(model), "instruction": text, "tokens": 6} for text in ("Be brief.", "Be wild.")]
+    planned = plan(config({"upsample": ways}, prompt="an animal"), shelf.store)
+    labels = planned.to_json()["axes"]["upsample"]
+    assert labels == [f"{model} (6 tokens, Be brief.)", f"{model} (6 tokens, Be wild.)"]
+    assert len({image_name(cell.values) for cell in planned.cells}) == 2
