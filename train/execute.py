@@ -78,9 +78,8 @@ def make_accelerator(plan: Plan) -> Any:
         cpu=device.type == "cpu",
         mixed_precision="fp16" if scaled else "no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a plugin overrules the environment
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False)
-        ],  # the base's, a quantised one's weights too: all have them
+        # buffers are the base's, the weights of a quantised one among them: every process has them
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if accelerator.num_processes != plan.processes:
         raise Refused(

@@ -148,8 +148,9 @@ def _weight_errors(plan: Plan, parts: Parts, out: Log) -> dict[str, WeightError]
 
 
 def base_key(sha256: str | None, config: TrainConfig) -> str | None:
-    """What a drawn latent depends on of the base: a quantised one is another."""
-    return sha256 if sha256 is None or config.base_dtype is None else f"{sha256} {config.base_dtype}"
+    """What a drawn latent depends on of the base: a quantised one is another, and so are the states of quantised text encoders."""
+    kept = (config.base_dtype, config.text_encoder_dtype)
+    return sha256 if sha256 is None or kept == (None, None) else " ".join(map(str, (sha256, *kept)))
 
 
 def _encoders_trained(plan: Plan) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from registry.errors import Faults, Refused
 from train.config import DataConfig, HeldoutConfig, LoraConfig, PreviewConfig, TrainConfig
+from train.loop.prepare import base_key
 from train.lora import adapter_disabled
 from train.measures.drift import GENERIC, check_generic, drawn_prompts, drift_json, drift_of, generic_prompts
 
@@ -93,3 +94,10 @@ def test_of_pairs_drift_is_large_by_its_own_share_as_the_gain_is_in_another_unit
         found = drift_of(before, {"generic": generic, **pairs})
         assert found is not None and found.is_large is large and "than the reference's" in found.sentence()
         assert ("what was not voted on changes too" in found.sentence()) is large
+
+
+def test_the_images_of_another_quantised_base_are_drawn_anew() -> None:
+    given: tuple[tuple[str | None, str | None], ...] = ((None, None), ("int8", None), (None, "int8"), ("int8", "int8"), ("nf4", "int8"))
+    keys = [base_key("abc", TrainConfig(base_dtype=base, text_encoder_dtype=texts)) for base, texts in given]
+    assert keys[0] == "abc" and len(set(keys)) == len(given)
+    assert base_key(None, TrainConfig(base_dtype="int8")) is None
