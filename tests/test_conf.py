@@ -13,6 +13,7 @@ from loraloom.hydra.job import Job
 from loraloom.hydra.plugins import target_fault
 from loraloom.hydra.presets import Presets
 from loraloom.hydra.run import configure
+from loraloom.hydra.settings import read_schema
 from registry.errors import Faults
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -30,6 +31,13 @@ def test_every_preset_composes(job: str, group: str, option: str) -> None:
     composer = Composer(JOBS[job], Arguments(overrides=[f"{group}={option}", *own], hydra=[]))
     request = composer.request()
     assert request.given, "a preset that sets nothing has no reason to exist"
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_no_setting_has_the_name_of_another_job_s_presets(name: str) -> None:
+    """Hydra takes NAME=value for a choice of presets wherever conf/NAME is a folder, and fails where the job has no such group."""
+    folders = {place.name for place in CONF.iterdir() if place.is_dir()}
+    assert folders & {setting.partition(".")[0] for setting in read_schema(JOBS[name].schema).settings} <= Presets(name).groups.keys()
 
 
 @pytest.mark.parametrize(("job", "group", "option"), CHOICES, ids=lambda value: value)

@@ -235,10 +235,13 @@ class Render:
     schedule: Annotated[
         str | None,
         Setting(
+            name="schedule_type",  # A1111's name; `schedule` is a group of presets of train
             help=f"the noise schedule apart from the sampler: {', '.join(SCHEDULES)} (default: its own)",
             choice=True,
             read=lambda label: None if label is None else schedule_name(label),
-            axis=FieldAxis(help="noise schedules by name; null is the sampler's own", read=schedule_names, spell=spell_or_own),
+            axis=FieldAxis(
+                name="schedule", help="noise schedules by name; null is the sampler's own", read=schedule_names, spell=spell_or_own
+            ),
         ),
     ] = None
     sigma_min: Annotated[

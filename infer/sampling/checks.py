@@ -25,15 +25,19 @@ def check_schedule(parts: Parts, sampler: str | None, schedule: Chosen | None) -
     if schedule is None:
         return
     if parts.prediction == "flow":
-        raise Refused(f"schedule is {schedule.name}, but a flow-matching base is stepped on its own shifted sigmas here. Leave it out.")
+        raise Refused(
+            f"schedule_type is {schedule.name}, but a flow-matching base is stepped on its own shifted sigmas here. Leave it out."
+        )
     if sampler is not None and (plain := _plain(sampler)) not in (None, sampler):
-        raise Refused(f"sampler {sampler!r} has a schedule in its name, and schedule is {schedule.name}. Give {plain!r}.")
+        raise Refused(f"sampler {sampler!r} has a schedule in its name, and schedule_type is {schedule.name}. Give {plain!r}.")
     if (sampler, schedule.name) in UNSTABLE:
         raise Refused(f"Sampler {sampler!r} is not stable on schedule {schedule.name}. Use exponential or karras.")
     used = parts.scheduler_class if sampler is None else SAMPLERS[sampler].scheduler
     if used not in SCHEDULED:
         able = [name for name, one in SAMPLERS.items() if one.scheduler in SCHEDULED and _plain(name) in (None, name)]
-        raise Refused(f"{_called(sampler)} steps on a schedule of its own ({used}). With schedule, give one of: {', '.join(sorted(able))}.")
+        raise Refused(
+            f"{_called(sampler)} steps on a schedule of its own ({used}). With schedule_type, give one of: {', '.join(sorted(able))}."
+        )
 
 
 def check_eta(parts: Parts, sampler: str | None, eta: float | None) -> None:

@@ -40,12 +40,12 @@ def chosen_schedule(name: str | None, least: float | None, most: float | None) -
     if name is None:
         if least is not None or most is not None:
             bounded = ", ".join(one for one, known in SCHEDULES.items() if known.bounded)
-            raise Refused(f"sigma_min and sigma_max are ends of a schedule, and none is given. Give schedule too: {bounded}.")
+            raise Refused(f"sigma_min and sigma_max are ends of a schedule, and none is given. Give schedule_type too: {bounded}.")
         return None
     known = SCHEDULES[name]
     if not known.bounded and (least is not None or most is not None):
         bounded = ", ".join(one for one, each in SCHEDULES.items() if each.bounded)
-        raise Refused(f"schedule {name!r} runs over the base's whole table; sigma_min and sigma_max are for {bounded}.")
+        raise Refused(f"schedule_type {name!r} runs over the base's whole table; sigma_min and sigma_max are for {bounded}.")
     return Chosen(name=name, least=least, most=most)
 
 

@@ -71,7 +71,7 @@ def test_axes_notes_and_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert note.startswith("rescale has no effect")
     with pytest.raises(Faults) as caught:
         plan(
-            GridConfig(base=folder, prompt="a cat", steps=3, rescale=1.5, eta=-1.0, sampler="euler", schedule="simple", sigma_min=1.0),
+            GridConfig(base=folder, prompt="a cat", steps=3, rescale=1.5, eta=-1.0, sampler="euler", schedule_type="simple", sigma_min=1.0),
             store,
         )
     text = str(caught.value)

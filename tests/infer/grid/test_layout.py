@@ -166,7 +166,7 @@ BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of eac
     "prompt": ("prompt", "a dog", ["a cat"]),
     "eta": ("eta", 0.5, [0, 1]),
     "rescale": ("rescale", 0.7, [0, 0.5]),
-    "schedule": ("schedule", "karras", ["beta"]),
+    "schedule": ("schedule_type", "karras", ["beta"]),
     "sampler": ("sampler", "ddim", ["euler"]),
     "seed": ("seed", 5, [1, 2]),
     "size": ("size", 64, [96]),

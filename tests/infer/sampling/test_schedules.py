@@ -93,7 +93,7 @@ def checked(sampler: str | None, schedule: Chosen) -> None:
     [
         ("ddim", Chosen(name="karras"), r"Sampler 'ddim' steps on a schedule of its own \(DDIMScheduler\)"),
         (None, Chosen(name="karras"), "The base's own sampler steps on a schedule of its own"),
-        ("dpmpp_2m_karras", Chosen(name="beta"), "has a schedule in its name, and schedule is beta. Give 'dpmpp_2m'"),
+        ("dpmpp_2m_karras", Chosen(name="beta"), "has a schedule in its name, and schedule_type is beta. Give 'dpmpp_2m'"),
         ("euler", Chosen(name="karras", most=20.0), r"sigma_max is 20. Expected 0.02917 to 14.61"),
         ("euler", Chosen(name="karras", least=5.0, most=2.0), "sigma_min is 5 and sigma_max 2. Expected the first to be the lower one"),
     ],
@@ -105,7 +105,7 @@ def test_what_cannot_be_is_refused(sampler: str | None, schedule: Chosen, words:
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
     assert chosen_schedule(None, None, None) is None
-    with pytest.raises(Refused, match=r"none is given\. Give schedule too: sgm_uniform, karras, exponential, beta"):
+    with pytest.raises(Refused, match=r"none is given\. Give schedule_type too: sgm_uniform, karras, exponential, beta"):
         chosen_schedule(None, 0.1, None)
     with pytest.raises(Refused, match=r"'simple' runs over the base's whole table"):
         chosen_schedule("simple", None, 3.0)
