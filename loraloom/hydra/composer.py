@@ -164,7 +164,7 @@ class Composer:
         try:
             self.job.plan(self.request_of(sound))
         except Faults as more:
-            return Faults(f"loraloom {self.job.name} was not started:", [*error.faults, *more.faults])
+            return Faults(f"loraloom {self.job.name} was not started:", dict.fromkeys([*error.faults, *more.faults]))
         except LoomError as one:
             return Faults(f"loraloom {self.job.name} was not started:", [*error.faults, str(one)])
         return error

@@ -114,3 +114,8 @@ def test_a_stray_train_in_the_working_directory_is_reported(tmp_path: Path) -> N
     assert child.returncode == 1
     assert f"Package 'train' resolves to {tmp_path / 'train.py'}" in child.stderr
     assert "leave its folder or remove it" in child.stderr
+
+
+def test_a_fault_of_settings_that_the_plan_finds_too_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "objective.name=dpo"]) == 2
+    assert capsys.readouterr().err.count("data.preferences is needed") == 1
