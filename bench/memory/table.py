@@ -33,11 +33,11 @@ TEXT_TOKENS = {"tokenizer": 77, "tokenizer_2": 77}
 
 
 def folder_of(title: str, place: Path) -> Path:
-    """A diffusers folder with the published configs and the tiny build's tokenizers, without weights."""
+    """A diffusers folder with the published configs and the tiny build's tokenizers; its weights are the tiny ones, and are not read."""
     family, variant, _side, configs = FOLDERS[title]
     tiny = shared_folder(family, **({"variant": variant} if variant else {}))
     folder = place / title.replace(" ", "_")
-    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(tiny, folder)
     for component, settings in configs.items():
         file = folder / component / "config.json"
         file.write_text(json.dumps(_merged(json.loads(file.read_text()), settings)))
