@@ -23,7 +23,8 @@ from registry.families import FAMILIES
 from tests.tiny import shared_folder
 from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
 from train.lora import matched, parameter_count, targets_of
-from train.plan.estimate import MIB, estimate
+from train.plan.estimate import MIB, Model, Weights, estimate
+from train.plan.traces import Traces
 
 CARDS = (12, 16, 24, 80)  # GB as sold
 SPARE = 1.2  # GiB that CUDA's context and the allocator's gaps take
@@ -67,18 +68,14 @@ def figures(title: str, place: Path) -> dict[str, Any]:
         targets = targets_of(family, "attention")
         count = parameter_count(parts.denoiser, matched(parts.denoiser, targets), LoraConfig(rank=16))
         begun = time.perf_counter()
-        made = estimate(
-            family,
-            parts,
-            config,
-            targets=targets,
-            precision=Precision.bf16,
-            device=torch.device("cpu"),
-            side=pixels,
+        model = Model(
+            weights=Weights(family, parts, Precision.bf16),
+            traces=Traces(family, parts, targets, Precision.bf16, pixels),
             count=count,
             moments=2.0,  # AdamW's
-            images=(1, 0),
+            device=torch.device("cpu"),
         )
+        made = estimate(model, config, images=(1, 0))
         key = f"{pixels}{' checkpointing' if checkpointing else ''}"
         found[key] = {"memory": dict(made.memory), "activations": made.activations, "stages": dict(made.stages)}
         print(f"{title}, {key}: {made.stages} ({time.perf_counter() - begun:.0f} s)", file=sys.stderr, flush=True)

@@ -6,15 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from registry.budget.free import free_bytes
 from registry.errors import Refused
 
 if TYPE_CHECKING:
     import torch
 
 AUTO = "auto"
-UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 LARGEST = 2**60  # bytes; more is a slip of the pen
-SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([kmgt]i?b)", re.IGNORECASE)
+SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?((?:[kmgt]i?)?b)", re.IGNORECASE)
 BARE = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([kmgt]?)", re.IGNORECASE)
 EXPECTED = "Expected a size with its unit, such as 12GiB (GiB is 2^30 bytes) or 12GB (1e9 bytes), or auto for what the device has free"
 
@@ -54,48 +55,6 @@ def read_budget(text: str, device: torch.device) -> Budget:
     if free is None:
         raise Refused(f"memory={AUTO}: this system does not tell what memory is free on {device}. Give a size, such as 12GiB.")
     return Budget(free, is_auto=True)
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Bytes that are free on a device now; None where the system does not tell. A CPU's are main memory's."""
-    import torch
-
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "xpu":
-        return int(torch.xpu.mem_get_info(device)[0])
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return available_bytes()
-
-
-def available_bytes() -> int | None:
-    """Bytes of main memory that new work can take without swapping to disk, by the kernel (MemAvailable) and by the limit of the
-    control group that this process is in (containers, batch systems); None where neither is known."""
-    found = [count for count in (_meminfo(), _group_left()) if count is not None]
-    return min(found, default=None)
-
-
-def _meminfo() -> int | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    except (OSError, ValueError):
-        return None
-
-
-def _group_left() -> int | None:
-    """What the control group's limit leaves (cgroup v2); None without a limit. Its file cache is given back when it is needed."""
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            most = int(file.read())
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
-            used = int(file.read())
-        with open("/sys/fs/cgroup/memory.stat", encoding="ascii") as lines:
-            cache = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
-    except (OSError, ValueError):  # no such group, or `max`: no limit
-        return None
-    return max(0, most - used + cache)
 
 
 def both_units(count: int) -> str:

@@ -6,39 +6,32 @@ stage needs. A CPU's memory also holds this process and its libraries, and a fre
 Time is an estimate for an idle machine: what is counted in the traces, by this device's speed in a small computation (speed.py).
 """
 
-# B images of one pass, C channels, H W latent size
-
 from __future__ import annotations
 
 import logging
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from registry.family import Family
-from registry.formats.hashing import value_sha256
-from registry.parts import Conditioning, Parts
-from registry.swapping.blocks import Swap
-from train.config import Precision, TrainConfig, to_plain
+from registry.parts import Parts
+from registry.swapping.blocks import BlockSize, Swap, swap_of
+from train.config import Precision, TrainConfig
 from train.loop.pace import times_due
 from train.loop.probes import PROBED, PROBED_POINTS
 from train.loop.validation import points_of
-from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
-from train.plan.base import precision_dtype
-from train.plan.peak import Trace, backward, trace
-from train.plan.quantised import quantisation_of, quantise_skeleton, stored_bytes
+from train.plan.peak import Trace
+from train.plan.quantised import quantisation_of, stored_bytes
 from train.plan.speed import Speed, measure_speed
-from train.plan.swap import planned_swap
-from train.tokens.new_token import NewToken
-from train.tokens.vectors import add_vectors
+from train.plan.swap import swappable
+from train.plan.traces import WIDTH, Traces
 
 if TYPE_CHECKING:
     import torch
-    from torch.nn import Module
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +40,6 @@ LATER_LIBRARIES = 60 * MIB  # what accelerate, matplotlib and the allocator take
 LIBRARIES_SECONDS = 9.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
 SLOTS, HELD = "slots of swapped blocks", "swapped blocks in main memory"
-WIDTH = 8  # images of one held-out pass at the usual batch size of 4
 
 
 @dataclass(frozen=True)
@@ -69,60 +61,131 @@ class Estimate:
         return max(self.stages.values()) if self.on_device and self.stages else everything
 
 
+class Weights:
+    """Bytes of an empty model's weights, by what they are kept in; each is counted once."""
+
+    def __init__(self, family: Family, parts: Parts, precision: Precision) -> None:
+        self.family, self.parts = family, parts
+        self._itemsize = 4 if precision is Precision.fp32 else 2
+        self.vae = stored_bytes(parts.vae, 4, None)
+        self._denoisers: dict[str | None, tuple[int, Mapping[str, BlockSize]]] = {}
+        self._encoders: dict[str | None, dict[str, int]] = {}
+
+    def denoiser(self, config: TrainConfig) -> int:
+        """All of the denoiser."""
+        return self._denoiser(config)[0]
+
+    def swap(self, config: TrainConfig, count: int | None = None) -> Swap:
+        """The denoiser's blocks with those that are swapped: as many as the settings say, or `count`."""
+        blocks = config.swap_blocks if count is None else count
+        return swap_of(self._denoiser(config)[1], blocks, title=self.family.title)
+
+    def encoders(self, config: TrainConfig) -> dict[str, int]:
+        """Each text encoder."""
+        found = self._encoders.get(config.text_encoder_dtype)
+        if found is None:
+            quantised = quantisation_of(config, self.family)
+            each = self.parts.text_encoders.items()
+            found = {name: stored_bytes(encoder, self._itemsize, quantised.of(name)) for name, encoder in each}
+            self._encoders[config.text_encoder_dtype] = found
+        return found
+
+    def _denoiser(self, config: TrainConfig) -> tuple[int, Mapping[str, BlockSize]]:
+        found = self._denoisers.get(config.base_dtype)
+        if found is None:
+            choose = quantisation_of(config, self.family).of(self.family.denoiser)
+            blocks = swappable(config, self.family, self.parts, self._itemsize)
+            found = stored_bytes(self.parts.denoiser, self._itemsize, choose), blocks
+            self._denoisers[config.base_dtype] = found
+        return found
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Bytes beside the weights at the peak of each stage."""
+
+    encode: int
+    prompt: int
+    decode: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an estimate is of: an empty model at one size, and what learns on it.
+
+    `count` is the number of weights that learn, `moments` what the optimizer keeps for each.
+    """
+
+    weights: Weights
+    traces: Traces
+    count: int
+    moments: float
+    device: torch.device
+
+    def peaks(self, config: TrainConfig) -> Peaks:
+        """The peaks by tracing. Raises whatever a forward raises that needs numbers."""
+        traces = self.traces
+        return Peaks(traces.encode(config).peak, traces.prompt(config).peak, traces.decode(config).peak, traces.step(config).peak)
+
+    def in_memory(self, config: TrainConfig, swap: Swap, peaks: Peaks | None) -> Estimate:
+        """What is in memory with these blocks swapped; without peaks, the weights alone."""
+        family, learned = self.weights.family, "LoRA weights, gradients, optimizer"
+        whole, encoders = self.weights.denoiser(config), self.weights.encoders(config)
+        memory = {
+            family.denoiser: whole - swap.host_bytes,
+            **({SLOTS: swap.device_bytes, HELD: swap.host_bytes} if swap.swapped else {}),
+            "vae": self.weights.vae,
+            **encoders,
+            learned: round(self.count * 4 * (2 + self.moments)),  # fp32: weight, gradient, optimizer state
+        }
+        process = 0 if self.device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
+        if peaks is None:
+            return Estimate(memory, None, None, process=process, swap=swap)
+        denoiser = memory[family.denoiser] + swap.device_bytes
+        activations = max(0, peaks.step - self.count * 4)  # the gradients are counted with the LoRA
+        learn_texts = config.lora.text_encoder or self.traces.tokens
+        stages = {
+            "images are encoded": self.weights.vae + peaks.encode,
+            "prompts are encoded": sum(encoders.values()) + peaks.prompt,
+            "steps are taken": denoiser + memory[learned] + activations + (sum(encoders.values()) if learn_texts else 0),
+        }
+        if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
+            stages["previews are drawn"] = denoiser + memory[learned] + self.weights.vae + peaks.decode
+        return Estimate(memory, activations, None, stages, self.device.type != "cpu", process, swap)
+
+
 def estimate(
-    family: Family,
-    parts: Parts,
+    model: Model,
     config: TrainConfig,
     *,
-    targets: str | Sequence[str],
-    precision: Precision,
-    device: torch.device,
-    side: int,
-    count: int,
-    tokens: Sequence[NewToken] = (),
-    moments: float,
     images: tuple[int, int],
     beside: tuple[int, int, int] = (0, 0, 0),
     share: float = 1.0,
 ) -> Estimate:
-    """The estimate for a skeleton.
+    """The estimate for an empty model.
 
-    `count` is the number of weights of the LoRA, `moments` what the optimizer keeps for each, `images` how many are trained and held out,
-    `beside` how many more images go through the denoiser at each held-out measurement, at those with a checkpoint, and once,
-    `share` the work of the average pass against a full one at `side`.
+    `images` are how many are trained and held out, `beside` how many more go through the denoiser at each held-out measurement, at those
+    with a checkpoint, and once, `share` the work of the average pass against a full one.
     """
-    itemsize = 4 if precision is Precision.fp32 else 2
-    learned = "LoRA weights, gradients, optimizer"
-    quantised = quantisation_of(config, family)
-    swap = planned_swap(config, family, parts, itemsize)
-    held = {SLOTS: swap.device_bytes, HELD: swap.host_bytes} if swap.swapped else {}
-    memory = {
-        family.denoiser: stored_bytes(parts.denoiser, itemsize, quantised.of(family.denoiser)) - swap.host_bytes,
-        **held,
-        "vae": stored_bytes(parts.vae, 4, None),
-        **{name: stored_bytes(encoder, itemsize, quantised.of(name)) for name, encoder in parts.text_encoders.items()},
-        learned: round(count * 4 * (2 + moments)),  # fp32: weight, gradient, optimizer state
-    }
-    process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
+    swap = model.weights.swap(config)
+    plain = model.in_memory(config, swap, None)
+    parts, traces = model.weights.parts, model.traces
     if parts.device.type != "meta":
-        return Estimate(memory, None, None, process=process, swap=swap)
-    traced = _kept_traces(family, parts, config, targets, precision, side, tokens)
-    if traced is None:
-        return Estimate(memory, None, None, process=process, swap=swap)
-    denoiser = memory[family.denoiser] + swap.device_bytes
-    encoders = sum(memory[name] for name in parts.text_encoders)
-    activations = max(0, traced.step.peak - count * 4)  # the gradients are counted with the LoRA
-    stages = {
-        "images are encoded": memory["vae"] + traced.encode.peak,
-        "prompts are encoded": encoders + traced.prompt.peak,
-        "steps are taken": denoiser + memory[learned] + activations + (encoders if config.lora.text_encoder or tokens else 0),
-    }
-    if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
-        stages["previews are drawn"] = denoiser + memory[learned] + memory["vae"] + traced.decode.peak
-    loaded = swap.host_bytes + sum(memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
+        return plain
+    try:
+        found = model.in_memory(config, swap, model.peaks(config))
+        forward = traces.forward(config)
+    except Exception as error:
+        LOG.warning("memory and time cannot be estimated: the empty model could not be traced (%s: %s)", type(error).__name__, error)
+        return plain
+    family = model.weights.family
+    loaded = swap.host_bytes + sum(found.memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
     guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
-    seconds = _seconds(config, traced, measure_speed(device, precision), images, beside=beside, loaded=loaded, guided=guided, share=share)
-    return Estimate(memory, activations, seconds, stages, device.type != "cpu", process, swap)
+    traced = _Traced(traces.encode(config), traces.prompt(config), traces.decode(config), forward, traces.step(config))
+    speed = measure_speed(model.device, traces.precision)
+    seconds = _seconds(config, traced, speed, images, beside=beside, loaded=loaded, guided=guided, share=share)
+    return replace(found, seconds=seconds)
 
 
 def resident_bytes() -> int:
@@ -136,7 +199,7 @@ def resident_bytes() -> int:
 
 
 @dataclass(frozen=True)
-class _Traces:
+class _Traced:
     """What the stages of a run are made of."""
 
     encode: Trace  # one image into the VAE
@@ -148,7 +211,7 @@ class _Traces:
 
 def _seconds(
     config: TrainConfig,
-    traced: _Traces,
+    traced: _Traced,
     speed: Speed,
     images: tuple[int, int],
     *,
@@ -173,152 +236,6 @@ def _seconds(
         "previews": drawing * (times_due(0, steps, [drawn]) + 1),
         "start and proof": encoding + 2 * loaded / LOADED_A_SECOND + LIBRARIES_SECONDS,
     }
-
-
-TRACED: dict[str, _Traces] = {}  # of this process, by all that a trace depends on: the runs of a sweep plan the same model again
-MOST_TRACED = 64
-
-
-def _kept_traces(
-    family: Family,
-    parts: Parts,
-    config: TrainConfig,
-    targets: str | Sequence[str],
-    precision: Precision,
-    resolution: int,
-    tokens: Sequence[NewToken],
-) -> _Traces | None:
-    """The traces, made once for a model and the settings that they depend on."""
-    key = value_sha256(
-        {
-            "family": [family.name, family.encoding_version],
-            "modules": {name: _structure(module) for name, module in _modules(parts).items()},
-            "prompt_chunks": parts.prompt_chunks,
-            "settings": [to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip],
-            "quantised": [config.base_dtype, config.text_encoder_dtype],
-            "targets": targets if isinstance(targets, str) else list(targets),
-            "precision": precision.name,
-            "resolution": resolution,
-            "vectors": [token.vectors for token in tokens],
-        }
-    )
-    if key not in TRACED and (found := _traces(family, parts, config, targets, precision, resolution, tokens)) is not None:
-        TRACED[key] = found
-        for old in list(TRACED)[:-MOST_TRACED]:
-            del TRACED[old]
-    return TRACED.get(key)
-
-
-def _modules(parts: Parts) -> dict[str, Module]:
-    return {"denoiser": parts.denoiser, "vae": parts.vae, **parts.text_encoders}
-
-
-def _structure(module: Module) -> list[Any]:
-    """A module's class, config, and its weights' names, shapes and dtypes."""
-    weights = [(name, list(weight.shape), str(weight.dtype)) for name, weight in module.state_dict().items()]
-    return [type(module).__name__, str(getattr(module, "config", "")), weights]
-
-
-def _traces(
-    family: Family,
-    parts: Parts,
-    config: TrainConfig,
-    targets: str | Sequence[str],
-    precision: Precision,
-    resolution: int,
-    tokens: Sequence[NewToken],
-) -> _Traces | None:
-    """The traces; None where a forward needs numbers."""
-    import torch
-
-    dtype = precision_dtype(precision)
-    low = None if precision is Precision.fp32 else dtype
-    for module in (parts.denoiser, *parts.text_encoders.values()):
-        for weight in (*module.parameters(), *module.buffers()):
-            if weight.is_floating_point():
-                weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
-    quantise_skeleton(parts, quantisation_of(config, family), family.denoiser)
-
-    def image() -> None:
-        with torch.no_grad():
-            family.encode_images(parts, torch.empty(1, 3, resolution, resolution, device="meta"))
-
-    def prompt() -> None:
-        with torch.no_grad():
-            family.encode_prompts(parts, ["a"])
-
-    def preview() -> None:
-        side = resolution // parts.latent_factor
-        with torch.no_grad():
-            family.decode(parts, torch.empty(1, family.channels(parts), side, side, device="meta"))
-
-    try:
-        encode, decode = trace(image, [parts.vae]), trace(preview, [parts.vae])
-        prompts = trace(prompt, list(parts.text_encoders.values()))
-        forward = _forward(family, parts, resolution, low)
-        return _Traces(encode, prompts, decode, forward, _step(family, parts, config, targets, resolution, low, tokens))
-    except Exception as error:
-        LOG.warning("memory and time cannot be estimated: the empty model could not be traced (%s: %s)", type(error).__name__, error)
-        return None
-
-
-def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | None) -> Trace:
-    """WIDTH images through the denoiser, without gradients."""
-    import torch
-
-    side = resolution // parts.latent_factor
-
-    def work() -> None:
-        states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * WIDTH).items()}
-        with torch.device("meta"):
-            noisy = torch.zeros((WIDTH, family.channels(parts), side, side), dtype=parts.dtype)
-            complete = family.complete(parts, states, height=resolution, width=resolution, guidance=1.0)
-            timesteps = torch.zeros(WIDTH)
-        family.predict(parts, noisy, timesteps, complete)
-
-    with torch.no_grad():
-        return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
-
-
-def _step(
-    family: Family,
-    parts: Parts,
-    config: TrainConfig,
-    targets: str | Sequence[str],
-    resolution: int,
-    low: torch.dtype | None,
-    tokens: Sequence[NewToken],
-) -> Trace:
-    """Forward and backward of one pass."""
-    import torch
-
-    def read() -> Conditioning:
-        return {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * config.batch_size).items()}
-
-    with torch.no_grad():
-        states = read()
-    modules = learning_modules(family, parts, config)
-    side = resolution // parts.latent_factor
-    shape = (config.batch_size, family.channels(parts), side, side)
-    with torch.device("meta"):
-        vectors = add_vectors(tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
-        add_loras(family, modules, config, targets)
-        noisy, timesteps = torch.zeros(shape, dtype=parts.dtype), torch.zeros(config.batch_size)
-    if vectors:
-        vectors.begin("meta")
-    for module in modules.values():
-        module.train()
-        if config.gradient_checkpointing:
-            enable_gradient_checkpointing(module)
-
-    def work() -> None:
-        conditioning = read() if len(modules) > 1 or vectors else states
-        with torch.device("meta"):
-            complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
-        loss = family.predict(parts, noisy, timesteps, complete).float().square().mean()
-        backward(loss)
-
-    return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
 
 
 def human_bytes(count: float) -> str:

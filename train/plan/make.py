@@ -30,12 +30,13 @@ from train.measures.drift import generic_prompts
 from train.measures.early_stop import early_stop_notes
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
-from train.plan.estimate import Estimate, estimate, human_bytes
+from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
 from train.plan.quantised import quantised_layers, quantised_notes
 from train.plan.swap import swap_notes
+from train.plan.traces import Traces
 from train.preference.rows import of_pairs, preference_notes
 from train.slider.dataset import is_drawn, slider_seconds
 from train.tokens.captions import token_counts
@@ -65,7 +66,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
     trained = (prompt for several in variants for prompt in several)
     every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
-    kept = quantised_layers(found.base.family, found.parts, resolved)  # before the trace, which changes the empty model
+    kept = quantised_layers(found.base.family, found.parts, resolved)
     estimated = _estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts))
     return Plan(
         config=resolved,
@@ -163,16 +164,8 @@ def _moments(found: Checked) -> float:
 def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, *, beside: tuple[int, int, int]) -> Estimate:
     """Memory, that of the encoded images too, and time."""
     traced = estimate(
-        found.base.family,
-        found.parts,
+        _model(found, weights),
         config,
-        targets=found.targets,
-        precision=found.precision,
-        device=found.device,
-        side=found.sizes.sides[-1],
-        count=weights + sum(token.parameters for token in found.tokens),
-        tokens=found.tokens,
-        moments=_moments(found),
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
         beside=beside,
         share=_share(found),
@@ -186,6 +179,18 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, 
     seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
     seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
     return replace(traced, memory=memory, seconds=seconds)
+
+
+def _model(found: Checked, weights: int) -> Model:
+    """What the estimate is of."""
+    family, precision = found.base.family, found.precision
+    return Model(
+        weights=Weights(family, found.parts, precision),
+        traces=Traces(family, found.parts, found.targets, precision, found.sizes.sides[-1], found.tokens),
+        count=weights + sum(token.parameters for token in found.tokens),
+        moments=_moments(found),
+        device=found.device,
+    )
 
 
 def _with_class_images(found: Checked, config: TrainConfig, seconds: Mapping[str, float] | None) -> Mapping[str, float] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Refused
 from registry.family import Family
 from registry.parts import Parts
-from registry.swapping.blocks import Swap, block_sizes, swap_of
+from registry.swapping.blocks import BlockSize, Swap, block_sizes, swap_of
 from train.config import TrainConfig
 from train.data.wording import counted
 from train.plan.quantised import quantisation_of, quantised_sizes
@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 WHOLE = 0.9  # of the swapped bytes: slots that take so much of them save nothing that is worth the copies
 
 
-def planned_swap(config: TrainConfig, family: Family, parts: Parts, itemsize: int) -> Swap:
-    """The blocks of a skeleton, and those that the settings swap. Raises Refused where they are too few.
-
-    `itemsize` is that of the run's real numbers; others have their own.
-    """
-
+def swappable(config: TrainConfig, family: Family, parts: Parts, itemsize: int) -> dict[str, BlockSize]:
+    """The blocks of a skeleton that can be swapped. `itemsize` is that of the run's real numbers; others have their own."""
     kept = quantised_sizes(parts.denoiser, quantisation_of(config, family).of(family.denoiser))
 
     def bytes_of(tensor: Tensor) -> int:
@@ -33,12 +29,12 @@ def planned_swap(config: TrainConfig, family: Family, parts: Parts, itemsize: in
             return kept[id(tensor)]
         return tensor.numel() * (itemsize if tensor.is_floating_point() else tensor.element_size())
 
-    return swap_of(block_sizes(family, parts.denoiser, bytes_of), config.swap_blocks, title=family.title)
+    return block_sizes(family, parts.denoiser, bytes_of)
 
 
 def check_swap(config: TrainConfig, family: Family, parts: Parts, device: torch.device) -> None:
     """Refuse more blocks than there are, and a device that shares its memory with the processor. Raises Refused."""
-    planned_swap(config, family, parts, 4)
+    swap_of(swappable(config, family, parts, 4), config.swap_blocks, title=family.title)
     if device.type == "mps":
         raise Refused(
             f"swap_blocks={config.swap_blocks}: device=mps has one memory with the processor, so that nothing is saved. Leave it out."

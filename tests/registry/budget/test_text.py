@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from registry.budget.text import Budget, available_bytes, both_units, budget_fault, free_bytes, read_budget, size_to_give
+from registry.budget.free import available_bytes, free_bytes, main_memory_bytes
+from registry.budget.text import Budget, both_units, budget_fault, read_budget, size_to_give
 from registry.errors import Refused
 
 CPU = torch.device("cpu")
@@ -20,6 +21,7 @@ CPU = torch.device("cpu")
         ("300kB", 300_000),
         (" 8gb ", 8_000_000_000),
         ("1TiB", 2**40),
+        ("4951234560B", 4951234560),
     ],
 )
 def test_units_are_what_they_say(text: str, count: int) -> None:
@@ -48,7 +50,8 @@ def test_main_memory_is_that_of_the_machine_or_less() -> None:
     with open("/proc/meminfo", encoding="ascii") as lines:
         total = int(next(lines).split()[1]) * 1024
     free = available_bytes()
-    assert free is not None and 0 < free <= total
+    size = main_memory_bytes()
+    assert free is not None and size is not None and 0 < free <= size <= total
 
 
 def test_bytes_are_shown_in_both_units() -> None:

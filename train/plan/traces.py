@@ -1,0 +1,217 @@
+"""Traces of the stages of a run: what the VAE needs for an image, the text encoders for a prompt, the denoiser for a step.
+
+Each is made once a process for what it depends on, so that a plan which compares settings, and the runs of a sweep, make few of them.
+"""
+
+# B images of one pass, C channels, H W latent size
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from registry.family import Family
+from registry.formats.hashing import value_sha256
+from registry.parts import Conditioning, Parts
+from train.config import Precision, TrainConfig, to_plain
+from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
+from train.plan.base import precision_dtype
+from train.plan.peak import Trace, backward, trace
+from train.plan.quantised import quantisation_of, quantise_skeleton
+from train.tokens.new_token import NewToken
+from train.tokens.vectors import add_vectors
+
+if TYPE_CHECKING:
+    import torch
+    from torch.nn import Module
+
+WIDTH = 8  # images of one held-out pass at the usual batch size of 4
+TRACED: dict[str, Trace] = {}  # of this process, by all that a trace depends on: the runs of a sweep plan the same model again
+MOST_TRACED = 320
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The traces of an empty model at one size; the model itself stays as it is."""
+
+    family: Family
+    parts: Parts  # without weights, in plain layers
+    targets: str | Sequence[str]
+    precision: Precision
+    side: int
+    tokens: Sequence[NewToken] = ()
+    _model: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        modules = {"denoiser": self.parts.denoiser, "vae": self.parts.vae, **self.parts.text_encoders}
+        known = {
+            "family": [self.family.name, self.family.encoding_version],
+            "modules": {name: _structure(module) for name, module in modules.items()},
+            "prompt_chunks": self.parts.prompt_chunks,
+            "precision": self.precision.name,
+            "resolution": self.side,
+        }
+        object.__setattr__(self, "_model", value_sha256(known))
+
+    def encode(self, config: TrainConfig) -> Trace:
+        """One image into the VAE."""
+        return self._kept("encode", [], config, lambda parts: _encode(self.family, parts, self.side))
+
+    def decode(self, config: TrainConfig) -> Trace:
+        """One image out of the VAE."""
+        return self._kept("decode", [], config, lambda parts: _decode(self.family, parts, self.side))
+
+    def prompt(self, config: TrainConfig) -> Trace:
+        """One prompt through the encoders."""
+        return self._kept("prompt", [config.text_encoder_dtype], config, lambda parts: _prompt(self.family, parts))
+
+    def forward(self, config: TrainConfig) -> Trace:
+        """WIDTH images through the denoiser, without gradients."""
+        settings = [config.base_dtype, config.text_encoder_dtype]
+        return self._kept("forward", settings, config, lambda parts: _forward(self.family, parts, self.side, self._low))
+
+    def step(self, config: TrainConfig) -> Trace:
+        """Forward and backward of one pass."""
+
+        def made(parts: Parts) -> Trace:
+            return _step(self.family, parts, config, self.targets, self.side, self._low, self.tokens)
+
+        return self._kept("step", self._step_settings(config), config, made)
+
+    def has_step(self, config: TrainConfig) -> bool:
+        """Whether the step of these settings is traced already."""
+        return self._key("step", self._step_settings(config)) in TRACED
+
+    def _step_settings(self, config: TrainConfig) -> list[Any]:
+        return [
+            *(to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip),
+            *(config.base_dtype, config.text_encoder_dtype),
+            self.targets if isinstance(self.targets, str) else list(self.targets),
+            [token.vectors for token in self.tokens],
+        ]
+
+    @property
+    def _low(self) -> torch.dtype | None:
+        """The dtype of autocast."""
+        return None if self.precision is Precision.fp32 else precision_dtype(self.precision)
+
+    def _key(self, kind: str, settings: list[Any]) -> str:
+        return value_sha256([kind, self._model, settings])
+
+    def _kept(self, kind: str, settings: list[Any], config: TrainConfig, make: Callable[[Parts], Trace]) -> Trace:
+        key = self._key(kind, settings)
+        if key not in TRACED:
+            TRACED[key] = make(self._copy(config))
+            for old in list(TRACED)[:-MOST_TRACED]:
+                del TRACED[old]
+        return TRACED[key]
+
+    def _copy(self, config: TrainConfig) -> Parts:
+        """The model in the dtypes of a run, to be changed by a trace."""
+        dtype = precision_dtype(self.precision)
+        encoders = {name: copy.deepcopy(module) for name, module in self.parts.text_encoders.items()}
+        parts = replace(self.parts, denoiser=copy.deepcopy(self.parts.denoiser), text_encoders=encoders)
+        for module in (parts.denoiser, *encoders.values()):
+            for weight in (*module.parameters(), *module.buffers()):
+                if weight.is_floating_point():
+                    weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
+        quantise_skeleton(parts, quantisation_of(config, self.family), self.family.denoiser)
+        return parts
+
+
+def _structure(module: Module) -> list[Any]:
+    """A module's class, config, and its weights' names, shapes and dtypes."""
+    weights = [(name, list(weight.shape), str(weight.dtype)) for name, weight in module.state_dict().items()]
+    return [type(module).__name__, str(getattr(module, "config", "")), weights]
+
+
+def _encode(family: Family, parts: Parts, resolution: int) -> Trace:
+    import torch
+
+    def work() -> None:
+        with torch.no_grad():
+            family.encode_images(parts, torch.empty(1, 3, resolution, resolution, device="meta"))
+
+    return trace(work, [parts.vae])
+
+
+def _decode(family: Family, parts: Parts, resolution: int) -> Trace:
+    import torch
+
+    def work() -> None:
+        side = resolution // parts.latent_factor
+        with torch.no_grad():
+            family.decode(parts, torch.empty(1, family.channels(parts), side, side, device="meta"))
+
+    return trace(work, [parts.vae])
+
+
+def _prompt(family: Family, parts: Parts) -> Trace:
+    import torch
+
+    def work() -> None:
+        with torch.no_grad():
+            family.encode_prompts(parts, ["a"])
+
+    return trace(work, list(parts.text_encoders.values()))
+
+
+def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | None) -> Trace:
+    """WIDTH images through the denoiser, without gradients."""
+    import torch
+
+    side = resolution // parts.latent_factor
+
+    def work() -> None:
+        states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * WIDTH).items()}
+        with torch.device("meta"):
+            noisy = torch.zeros((WIDTH, family.channels(parts), side, side), dtype=parts.dtype)
+            complete = family.complete(parts, states, height=resolution, width=resolution, guidance=1.0)
+            timesteps = torch.zeros(WIDTH)
+        family.predict(parts, noisy, timesteps, complete)
+
+    with torch.no_grad():
+        return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
+
+
+def _step(
+    family: Family,
+    parts: Parts,
+    config: TrainConfig,
+    targets: str | Sequence[str],
+    resolution: int,
+    low: torch.dtype | None,
+    tokens: Sequence[NewToken],
+) -> Trace:
+    """Forward and backward of one pass."""
+    import torch
+
+    def read() -> Conditioning:
+        return {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * config.batch_size).items()}
+
+    with torch.no_grad():
+        states = read()
+    modules = learning_modules(family, parts, config)
+    side = resolution // parts.latent_factor
+    shape = (config.batch_size, family.channels(parts), side, side)
+    with torch.device("meta"):
+        vectors = add_vectors(tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
+        add_loras(family, modules, config, targets)
+        noisy, timesteps = torch.zeros(shape, dtype=parts.dtype), torch.zeros(config.batch_size)
+    if vectors:
+        vectors.begin("meta")
+    for module in modules.values():
+        module.train()
+        if config.gradient_checkpointing:
+            enable_gradient_checkpointing(module)
+
+    def work() -> None:
+        conditioning = read() if len(modules) > 1 or vectors else states
+        with torch.device("meta"):
+            complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
+        loss = family.predict(parts, noisy, timesteps, complete).float().square().mean()
+        backward(loss)
+
+    return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
