@@ -129,6 +129,14 @@ ROWS = (  # names, and what they are here
         "layer_offloading layer_offload_fraction offload_fraction ramtorch enable_group_offload layer_offloading_transformer_percent",
         missing(f"swap_blocks=NUMBER keeps so many blocks of the denoiser in main memory. {SWAP}"),
     ),
+    (
+        "cpu_offload_checkpointing unsloth_offload_checkpointing activation_offloading unet.activation_offloading"
+        " transformer.activation_offloading unsloth_gradient_checkpointing",
+        switch(
+            on=Answer(("offload_activations=true",), "beside gradient_checkpointing=true"),
+            off=Answer(("offload_activations=false",), "the default"),
+        ),
+    ),
     ("lowram highvram offload", missing(MEMORY)),
     # data
     (

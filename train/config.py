@@ -129,6 +129,11 @@ class TrainConfig:
         "blocks of the denoiser that lie in main memory, of those that the plan lists, and are fetched for their forward and backward pass:"
         " less memory on the device, the same bytes. It needs gradient_checkpointing=true",
     )
+    offload_activations: bool = setting(
+        False,
+        "keep what gradient checkpointing keeps (the inputs of its blocks) in main memory between forward and backward pass: less memory on"
+        " the device, the same bytes. It needs gradient_checkpointing=true",
+    )
     device: str = word("auto", "auto, cpu, cuda, cuda:1, mps")
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
@@ -185,6 +190,9 @@ class TrainConfig:
             "needs gradient_checkpointing=true: without it the backward pass reads the weights of every block as the forward pass left them"
         )
         yield "swap_blocks", self.swap_blocks, good, must
+        good = not self.offload_activations or self.gradient_checkpointing
+        must = "needs gradient_checkpointing=true: what that keeps of the forward pass is what lies in main memory"
+        yield "offload_activations", self.offload_activations, good, must
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"

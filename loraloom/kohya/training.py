@@ -22,6 +22,7 @@ SAME = {  # argument -> setting with the same value
     "output_name": "name",
     "output_dir": "out",
 }
+OFFLOAD = ("cpu_offload_checkpointing", "unsloth_offload_checkpointing")
 CLIP_TOKENS = 75
 
 
@@ -31,6 +32,7 @@ def convert_training(values: Values, to: Converted, *, script: Script, penultima
         if (value := values[name]) is not None:
             to.set(setting, value, name)
     _swap(values, to)
+    _offload(values, to)
     _base(values, to, script)
     _steps(values, to)
     _text(values, to, penultimate=penultimate)
@@ -51,6 +53,15 @@ def _swap(values: Values, to: Converted) -> None:
     if not values["gradient_checkpointing"]:
         to.set("gradient_checkpointing", True, "blocks_to_swap")
         to.notes.append("blocks_to_swap: gradient_checkpointing is on, which swap_blocks needs")
+
+
+def _offload(values: Values, to: Converted) -> None:
+    """Checkpointed activations in main memory; the scripts act on it beside gradient_checkpointing alone."""
+    asked = next((name for name in OFFLOAD if values[name]), None)
+    if asked is not None and values["gradient_checkpointing"]:
+        to.set("offload_activations", True, asked)
+    elif asked is not None:
+        to.notes.append(f"{asked}: without gradient_checkpointing the scripts keep nothing of it in main memory, and so it is here")
 
 
 def _base(values: Values, to: Converted, script: Script) -> None:

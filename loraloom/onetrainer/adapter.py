@@ -106,6 +106,8 @@ def _passes(values: Values, to: Converted, base: BaseFacts) -> None:
     shown = _shown(values)
     part = values.part(shown)
     to.set("gradient_checkpointing", bool(part["gradient_checkpointing"]), f"{shown}.gradient_checkpointing")
+    if part["activation_offloading"] and part["gradient_checkpointing"]:
+        to.set("offload_activations", True, f"{shown}.activation_offloading")
     if part["offload_fraction"]:
         to.notes.append(f"{shown}.offload_fraction: swap_blocks=NUMBER keeps so many blocks in main memory; dry_run=true --json lists them")
     if base.guided:

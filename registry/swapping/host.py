@@ -19,16 +19,22 @@ PORTABLE = 1  # cudaHostRegisterPortable: for every device of the process
 
 def lock_pages(tensors: Sequence[Tensor]) -> bool:
     """Put the tensors' storage into one page-locked piece of main memory. False: the system locks no more, they lie there unlocked."""
-    import torch
-
-    whole = torch.empty(sum(room(tensor.nbytes) for tensor in tensors), dtype=torch.uint8)
+    whole, locked = locked_memory(sum(room(tensor.nbytes) for tensor in tensors))
     place = 0
     for tensor in tensors:
         own = whole[place : place + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         tensor.data = own.copy_(tensor.data)
         place += room(tensor.nbytes)
+    return locked
+
+
+def locked_memory(size: int) -> tuple[Tensor, bool]:
+    """So many bytes of main memory, and whether they are page-locked: the system may lock no more."""
+    import torch
+
+    whole = torch.empty(size, dtype=torch.uint8)
     driver: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     if int(driver.cudaHostRegister(whole.data_ptr(), whole.nbytes, PORTABLE)) != 0:
-        return False
+        return whole, False
     weakref.finalize(whole.untyped_storage(), driver.cudaHostUnregister, whole.data_ptr())
-    return True
+    return whole, True

@@ -137,6 +137,7 @@ SETTINGS = {  # as given there -> here
     "reg_data_dir=women": "data.prior=women",
     "class_data_dir=women": "data.prior=women",
     "blocks_to_swap=18": "swap_blocks=18",
+    "cpu_offload_checkpointing=true": "offload_activations=true",
     "class_prompt=a woman": "data.prior_prompt=a woman",
     "num_class_images=100": "data.prior_images=100",
     "prior_loss_weight=0.5": "data.prior_weight=0.5",

@@ -22,7 +22,16 @@ PROMISED = [
     *("name", "base", "base_config", "data.path", "data.trigger", "data.image_column", "data.caption_column", "resolution"),
     *("batch_size", "accumulate", "steps", "seed", "lora.rank", "lora.alpha", "lora.targets", "optim.name", "optim.lr"),
     *("optim.weight_decay", "optim.betas", "optim.clip", "schedule.name", "schedule.warmup", "precision"),
-    *("gradient_checkpointing", "swap_blocks", "device", "checkpoint.every", "checkpoint.keep", "heldout.path", "heldout.share"),
+    *(
+        "gradient_checkpointing",
+        "swap_blocks",
+        "offload_activations",
+        "device",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "heldout.path",
+        "heldout.share",
+    ),
     *("heldout.every", "preview.prompts", "preview.every", "preview.seed", "preview.steps", "preview.guidance"),
     *("tracker", "out", "dry_run", "resume"),
 ]

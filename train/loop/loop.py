@@ -88,7 +88,7 @@ class Loop:
         except torch.OutOfMemoryError as error:
             raise JobFailed(
                 f"Step {step}: not enough memory on {self.state.device}. What helps, in this order: gradient_checkpointing=true, "
-                "swap_blocks=NUMBER (the plan has how many there are), "
+                "swap_blocks=NUMBER (the plan has how many there are), offload_activations=true, "
                 "precision=bf16, a smaller batch_size with as much more accumulate, a lower resolution."
             ) from error
 

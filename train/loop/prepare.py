@@ -14,6 +14,7 @@ from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from registry.quantised.errors import WeightError, weight_error
+from registry.swapping.activations import ActivationOffload
 from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
@@ -215,6 +216,7 @@ def _train_state(
         fused=fused,
         vectors=vectors,
         swap=swap,
+        offload=ActivationOffload([call, *parts.text_encoders.values()]) if config.offload_activations else None,
     )
 
 

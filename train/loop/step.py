@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.family import Family
 from registry.parts import Conditioning, Parts
+from registry.swapping.activations import ActivationOffload
 from registry.swapping.swap import BlockSwap
 from train.config import Precision, TrainConfig
 from train.data.items import Item
@@ -163,6 +164,7 @@ class TrainState:
     fused: FusedAdapter | None = None  # a training adapter in the base's weights
     vectors: Vectors | None = None  # of new tokens, among the weights too
     swap: BlockSwap | None = None  # of the denoiser's blocks
+    offload: ActivationOffload | None = None  # of what passes with gradients keep
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     pass_losses: Extra = denoising_losses  # of each item of a pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
@@ -226,7 +228,7 @@ class TrainState:
         import torch
 
         dtype = precision_dtype(self.precision)
-        with self._autocast():
+        with self._autocast(), self._offloading():
             prediction: Tensor = model(noisy.to(self.device, dtype), timesteps.to(self.device, torch.float32), text, crops)
         return prediction
 
@@ -263,6 +265,12 @@ class TrainState:
         if self.precision is Precision.fp32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, precision_dtype(self.precision))
+
+    def _offloading(self) -> contextlib.AbstractContextManager[None]:
+        """Main memory for what a pass with gradients keeps, where the settings say so."""
+        import torch
+
+        return self.offload.keeping() if self.offload is not None and torch.is_grad_enabled() else contextlib.nullcontext()
 
     def _clip(self) -> Tensor:
         """Gradient norm over all LoRA weights, before clipping to optim.clip."""

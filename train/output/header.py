@@ -24,7 +24,7 @@ from train.slider.dataset import ENDS
 from train.tokens.new_token import NewToken
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
-WHERE = ("out", "resume", "dry_run", "swap_blocks")  # settings that make no difference to the adapter
+WHERE = ("out", "resume", "dry_run", "swap_blocks", "offload_activations")  # settings that make no difference to the adapter
 PLACES = ("base", "base_config", "adapter.training", "lora.start", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 

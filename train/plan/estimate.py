@@ -39,7 +39,7 @@ MIB = 2**20
 LATER_LIBRARIES = 60 * MIB  # what accelerate, matplotlib and the allocator take in a run's process after its plan; measured
 LIBRARIES_SECONDS = 9.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
-SLOTS, HELD = "slots of swapped blocks", "swapped blocks in main memory"
+SLOTS, HELD, AWAY = "slots of swapped blocks", "swapped blocks in main memory", "activations in main memory"
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Peaks:
     prompt: int
     decode: int
     step: int
+    away: int = 0  # of the step's activations, in main memory
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class Model:
     def peaks(self, config: TrainConfig) -> Peaks:
         """The peaks by tracing. Raises whatever a forward raises that needs numbers."""
         traces = self.traces
-        return Peaks(traces.encode(config).peak, traces.prompt(config).peak, traces.decode(config).peak, traces.step(config).peak)
+        step = traces.step(config)
+        return Peaks(traces.encode(config).peak, traces.prompt(config).peak, traces.decode(config).peak, step.peak, step.away)
 
     def in_memory(self, config: TrainConfig, swap: Swap, peaks: Peaks | None) -> Estimate:
         """What is in memory with these blocks swapped; without peaks, the weights alone."""
@@ -142,6 +144,7 @@ class Model:
         process = 0 if self.device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
         if peaks is None:
             return Estimate(memory, None, None, process=process, swap=swap)
+        memory |= {AWAY: peaks.away} if config.offload_activations else {}
         denoiser = memory[family.denoiser] + swap.device_bytes
         activations = max(0, peaks.step - self.count * 4)  # the gradients are counted with the LoRA
         learn_texts = config.lora.text_encoder or self.traces.tokens
@@ -186,6 +189,14 @@ def estimate(
     speed = measure_speed(model.device, traces.precision)
     seconds = _seconds(config, traced, speed, images, beside=beside, loaded=loaded, guided=guided, share=share)
     return replace(found, seconds=seconds)
+
+
+def of_two_passes(traced: Estimate) -> Estimate:
+    """The estimate where two passes are kept for one gradient."""
+    kept = traced.activations or 0
+    memory = {name: count * (2 if name == AWAY else 1) for name, count in traced.memory.items()}
+    stages = {name: count + (kept if name == "steps are taken" else 0) for name, count in traced.stages.items()}
+    return replace(traced, memory=memory, activations=traced.activations and 2 * kept, stages=stages)
 
 
 def resident_bytes() -> int:

@@ -30,8 +30,9 @@ from train.measures.drift import generic_prompts
 from train.measures.early_stop import early_stop_notes
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
-from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes
+from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
+from train.plan.offload import offload_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
 from train.plan.quantised import quantised_layers, quantised_notes
@@ -171,11 +172,11 @@ def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, 
         share=_share(found),
     )
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
-    memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
     if config.objective.preserve_class is not None:
         traced = preserving(traced)
     if found.preference is not None:
         traced = of_pairs(traced)
+    memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
     seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
     seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
     return replace(traced, memory=memory, seconds=seconds)
@@ -220,10 +221,8 @@ def _with_test(config: TrainConfig, seconds: Mapping[str, float] | None, few_ste
 
 def preserving(traced: Estimate) -> Estimate:
     """The estimate with a second pass that is kept for the gradient, and one of the base without any."""
-    kept = traced.activations or 0
     seconds = traced.seconds and {**traced.seconds, "steps": traced.seconds["steps"] * 7 / 3}  # a backward pass is two forward ones
-    stages = {name: count + (kept if name == "steps are taken" else 0) for name, count in traced.stages.items()}
-    return replace(traced, activations=traced.activations and 2 * kept, seconds=seconds, stages=stages)
+    return replace(of_two_passes(traced), seconds=seconds)
 
 
 def _share(found: Checked) -> float:
@@ -256,6 +255,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *contrast_notes(config, distilled=not found.base.family.classifier_free(found.parts)),
         *optimizer_notes(config, found.trial),
         *swap_notes(swap, config, found.device, processes_of()),
+        *offload_notes(config, found.device),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
         *quantised_notes(config),

@@ -32,6 +32,7 @@ class Trace:
     operations: float  # floating point operations of matrix products and convolutions, a product and a sum counted as two
     moved: float = 0.0  # bytes that the other operations read and write
     calls: int = 0  # operations dispatched, views left out
+    away: int = 0  # bytes of activations that lie in main memory between forward and backward pass
 
 
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:

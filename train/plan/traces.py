@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from registry.family import Family
 from registry.formats.hashing import value_sha256
 from registry.parts import Conditioning, Parts
+from registry.swapping.activations import ActivationOffload
 from train.config import Precision, TrainConfig, to_plain
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
@@ -87,7 +89,7 @@ class Traces:
     def _step_settings(self, config: TrainConfig) -> list[Any]:
         return [
             *(to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip),
-            *(config.base_dtype, config.text_encoder_dtype),
+            *(config.base_dtype, config.text_encoder_dtype, config.offload_activations),
             self.targets if isinstance(self.targets, str) else list(self.targets),
             [token.vectors for token in self.tokens],
         ]
@@ -211,7 +213,10 @@ def _step(
         conditioning = read() if len(modules) > 1 or vectors else states
         with torch.device("meta"):
             complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
-        loss = family.predict(parts, noisy, timesteps, complete).float().square().mean()
-        backward(loss)
+        with offload.keeping() if config.offload_activations else nullcontext():
+            prediction = family.predict(parts, noisy, timesteps, complete)
+        backward(prediction.float().square().mean())
 
-    return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
+    weighty = [parts.denoiser, *parts.text_encoders.values()]
+    offload = ActivationOffload(weighty)
+    return replace(trace(work, weighty, low=low), away=offload.ledger.host_peak)

@@ -9,7 +9,7 @@ from typing import Any
 from train.config import TrainConfig
 from train.data.dataset import ImageSet
 from train.objective.preference import Preference
-from train.plan.estimate import Estimate
+from train.plan.estimate import Estimate, of_two_passes
 from train.preference.dataset import PreferenceSet
 
 FEW = 50  # pairs
@@ -54,11 +54,9 @@ def preference_notes(preference: Preference | None, config: TrainConfig, dataset
 
 def of_pairs(traced: Estimate) -> Estimate:
     """The estimate with two images in place of one, and the reference's prediction of both."""
-    kept = traced.activations or 0
     seconds: Mapping[str, float] | None = traced.seconds and {
         **traced.seconds,
         "steps": traced.seconds["steps"] * 8 / 3,  # a backward pass is two forward ones
         "held-out loss": traced.seconds["held-out loss"] * 2,
     }
-    stages = {name: count + (kept if name == "steps are taken" else 0) for name, count in traced.stages.items()}
-    return replace(traced, activations=traced.activations and 2 * kept, seconds=seconds, stages=stages)
+    return replace(of_two_passes(traced), seconds=seconds)

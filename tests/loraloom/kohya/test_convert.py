@@ -721,6 +721,11 @@ def test_the_command_is_printed_for_a_shell(converted: Convert) -> None:
     assert "xformers: attention is torch's" in text and "network_dim" in text
 
 
+def test_checkpointing_in_main_memory_is_ours_beside_gradient_checkpointing(converted: Convert) -> None:
+    assert converted({"cpu_offload_checkpointing": True, "gradient_checkpointing": True}).settings["offload_activations"] is True
+    assert "offload_activations" not in converted({"cpu_offload_checkpointing": True}).settings, "the scripts do nothing then"
+
+
 def test_swapped_blocks_come_with_gradient_checkpointing(converted: Convert) -> None:
     found = converted({"blocks_to_swap": 18})
     assert (found.settings["swap_blocks"], found.settings["gradient_checkpointing"]) == (18, True)

@@ -352,5 +352,7 @@ def test_the_page_s_file_is_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_share_of_the_layers_in_main_memory_is_answered_with_a_number_of_blocks(converted: Convert) -> None:
+    away = {"unet": {"activation_offloading": True, "gradient_checkpointing": True}}
+    assert converted(away).settings["offload_activations"] is True and "offload_activations" not in converted({"unet": {}}).settings
     assert any("swap_blocks=NUMBER" in note for note in converted({"unet": {"offload_fraction": 0.5}}).notes)
     assert not any("swap_blocks" in note for note in converted({"unet": {"offload_fraction": 0.0}}).notes)
