@@ -8,6 +8,7 @@ full: the gradient of the input is taken through the same weight, made once more
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,15 +61,8 @@ class QuantisedLinear(nn.Linear):
             self.register_buffer(name, tensor)
         self.register_buffer("like", torch.empty(0, dtype=weight.dtype, device=weight.device), persistent=False)
         if weight.device.type != "meta":
-            wide = weight.float()
-            self.squared_weight = float(wide.square().sum(dtype=torch.float64))
-            self.squared_error = float((self.full() - wide).square().sum(dtype=torch.float64))
-            del wide
+            self.squared_weight, self.squared_error = self.coding.squares(weight, codes, scales)
             give_back(weight.numel())
-
-    def full(self) -> Tensor:
-        """The weight in fp32."""
-        return self.coding.dequantise(self.codes, self.scales, self.shape)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # made of the buffers
@@ -76,7 +70,7 @@ class QuantisedLinear(nn.Linear):
         if given is not None:
             return given
         with torch.no_grad():
-            return self.full().to(self.like.dtype)
+            return self.coding.dequantise(self.codes, self.scales, self.shape, self.like.dtype)
 
     @property
     def relative_error(self) -> float:
@@ -104,13 +98,35 @@ class QuantisedLinear(nn.Linear):
         return f"{super().extra_repr()}, dtype={self.dtype_name}"
 
 
+class _Room(threading.local):
+    """Main memory that one weight after the other is made in: the system would have to find and clear it anew for each."""
+
+    def __init__(self) -> None:
+        self.bytes = torch.empty(0, dtype=torch.uint8)
+
+    def of(self, layer: QuantisedLinear, dtype: torch.dtype) -> Tensor:
+        """The layer's weight for one product."""
+        made, found = layer.like.dtype, None
+        if layer.codes.device.type == "cpu":
+            needed = layer.coding.numbers(layer.shape) * made.itemsize
+            if self.bytes.nbytes < needed:
+                self.bytes = torch.empty(0, dtype=torch.uint8)  # first, so that never both are there
+                self.bytes = torch.empty(needed, dtype=torch.uint8)
+            found = self.bytes
+        with torch.no_grad():
+            return layer.coding.dequantise(layer.codes, layer.scales, layer.shape, made, room=found).to(dtype)
+
+
+_ROOM = _Room()
+
+
 class _Product(torch.autograd.Function):
     """A linear layer that keeps neither its input nor its weight for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, bias: Tensor | None, layer: QuantisedLinear) -> Tensor:
         ctx.layer = layer
-        return functional.linear(inputs, layer.weight.to(inputs.dtype), bias)
+        return functional.linear(inputs, _ROOM.of(layer, inputs.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -118,5 +134,5 @@ class _Product(torch.autograd.Function):
         rows = gradient.reshape(-1, gradient.shape[-1])  # (B, O)
         inward = None
         if ctx.needs_input_grad[0]:
-            inward = (rows @ ctx.layer.weight.to(gradient.dtype)).reshape(*gradient.shape[:-1], ctx.layer.in_features)
+            inward = (rows @ _ROOM.of(ctx.layer, gradient.dtype)).reshape(*gradient.shape[:-1], ctx.layer.in_features)
         return inward, rows.sum(0) if ctx.needs_input_grad[1] else None, None

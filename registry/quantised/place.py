@@ -73,11 +73,13 @@ def reading(path: Path) -> Iterator[Callable[[str], Tensor]]:
 
         def read(key: str) -> Tensor:
             info, (begin, end) = header.tensors[key], header.offsets[key]
-            data = bytearray(end - begin)
+            tensor = torch.empty(info.shape, dtype=torch_dtype(info.dtype))
+            if tensor.nbytes != end - begin:
+                raise OSError(f"{path} has {end - begin} bytes for {key}, and {tensor.nbytes} were expected.")
             file.seek(header.data_start + begin)
-            if file.readinto(data) != len(data):
+            place: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+            if tensor.nbytes and file.readinto(place) != tensor.nbytes:
                 raise OSError(f"{path} ends inside {key}.")
-            dtype = torch_dtype(info.dtype)
-            return torch.frombuffer(data, dtype=dtype).reshape(info.shape) if data else torch.empty(info.shape, dtype=dtype)
+            return tensor
 
         yield read

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from registry.quantised.codings import CODINGS
+from registry.quantised.codings import CODINGS, NF4_LEVELS
 
 # bitsandbytes 0.50.2, functional.quantize_4bit(torch.linspace(-1, 1, 64)[None], blocksize=64, quant_type="nf4") on the CPU
 LINE = [0, 0, 1, 17, 17, 17, 18, 34, 34, 51, 52, 68, 69, 85, 102, 103, 120, 136, 153, 170, 171, 187, 204, 204, 221, 221, 238, 238, 238, 239]
@@ -36,6 +36,33 @@ def test_fp8_is_e4m3_with_its_largest_number_at_448() -> None:
 def test_errors_of_normal_weights(name: str, least: float, most: float) -> None:
     weight = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
     assert least < float((again(name, weight) - weight).norm() / weight.norm()) < most
+
+
+@pytest.mark.parametrize("shape", [(9, 30_000), (3, 70_000), (700, 100)])
+def test_pieces_give_the_codes_of_the_whole_matrix_at_once(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    weight[1] = 0
+    codes, scales = CODINGS["int8"].quantise(weight)
+    largest = weight.abs().amax(1, keepdim=True) / 127
+    assert scales.equal(torch.where(largest > 0, largest, torch.ones(())))
+    assert codes.equal((weight / scales).round().to(torch.int8))
+    whole = codes.float() * scales
+    assert again("int8", weight).equal(whole)
+    assert CODINGS["int8"].dequantise(codes, scales, shape, torch.bfloat16).equal(whole.bfloat16()), "rounded once, from fp32"
+    squares = CODINGS["int8"].squares(weight, codes, scales)
+    expected = [float(one.double().square().sum()) for one in (weight, whole - weight)]
+    assert squares == pytest.approx(expected, rel=1e-5)
+
+
+def test_nf4_counts_the_boundaries_below_a_share_its_nearest_neighbours_too() -> None:
+    levels = torch.tensor(NF4_LEVELS)
+    boundaries = (levels[1:] + levels[:-1]) / 2
+    near = [boundaries, *(boundaries.nextafter(torch.tensor(end)) for end in (-2.0, 2.0)), levels, torch.linspace(-1, 1, 6239)]
+    shares = torch.cat(near).reshape(-1, 63)
+    blocks = torch.cat([torch.ones(len(shares), 1), shares], dim=1)  # the largest number of each is 1, so that shares stay as they are
+    expected = torch.bucketize(blocks, boundaries).flatten()
+    codes, _ = CODINGS["nf4"].quantise(blocks)
+    assert torch.stack([codes >> 4, codes & 15], dim=1).flatten().equal(expected.to(torch.uint8))
 
 
 @pytest.mark.parametrize("name", list(CODINGS))
