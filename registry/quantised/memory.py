@@ -1,4 +1,4 @@
-"""Freed memory back to the system while a model is quantised.
+"""Freed memory back to the system: while a model is quantised, and between one model and the next.
 
 glibc keeps what is freed below something that is still in use: between the codes of one layer and the next it would keep the full weights
 of all of them, and a quantised model would take more to load than a plain one.
@@ -20,7 +20,7 @@ def _trim() -> Any:
     return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
-def give_back(numbers: int) -> None:
-    """Return freed memory, once so many numbers were freed that it matters."""
+def give_back(numbers: int = LARGE) -> None:
+    """Return freed memory, where so many numbers were freed that it matters."""
     if numbers >= LARGE and (trim := _trim()) is not None:
         trim(0)

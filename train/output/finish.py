@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from registry.formats.atomic_file import write_json
 from registry.formats.dialects import writing_of
 from registry.formats.image_file import decode
 from registry.progress import Tick
+from registry.quantised.memory import give_back
 from registry.record import Hashes
 from registry.swapping.swap import BlockSwap
 from train.data.images import fit
@@ -235,8 +237,10 @@ def _free_model(work: Work) -> None:
     state.modules = {}
     state.model = state.optimizer = None
     state.weights = ()
-    state.fused = state.vectors = None
+    state.fused = state.vectors = state.swap = None
     state.accelerator.free_memory()
+    gc.collect()  # hooks and the modules that they are on hold one another
+    give_back()
 
 
 def _verdict(plan: Plan, found: Verdict | None, used: int) -> list[str]:

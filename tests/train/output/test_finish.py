@@ -1,6 +1,7 @@
 """The end of a run: which step is the best, what result.json holds, what is registered."""
 
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from train.loop.history import History
 from train.loop.saved_state import training_state
 from train.output.finish import finish
 from train.output.header import write_adapter
+from train.plan.base import load
 
 Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
@@ -41,6 +43,23 @@ def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered
     )
     record = store.find("discs", kind="adapter")
     assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
+
+
+@pytest.mark.parametrize("swapped", [0, 2])
+def test_the_trained_model_is_freed_before_a_fresh_one_is_loaded(
+    swapped: int, prepared: Prepared, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = prepared(settings(steps=1, gradient_checkpointing=True, swap_blocks=swapped))
+    work.state.step(0)
+    trained, there = weakref.ref(work.state.parts.denoiser), []
+
+    def fresh(*given: Any, **more: Any) -> Any:
+        there.append(trained())
+        return load(*given, **more)
+
+    monkeypatch.setattr("train.output.finish.load", fresh)
+    finish(work, History(base=[], heldout=[]), store, seconds_before=0.0, begun=0.0)
+    assert there == [None]
 
 
 def test_an_overfitted_run_gives_its_name_to_the_best_step(prepared: Prepared, settings: Settings, store: Store) -> None:
