@@ -70,6 +70,7 @@ def grid_settings(run: RunFiles, *, seeds: int) -> dict[str, Any]:
         "device": config.device,
         "base_dtype": config.base_dtype,
         "text_encoder_dtype": config.text_encoder_dtype,
+        "swap_blocks": config.swap_blocks,
         "repeats": seeds,
     }
     return settings if config.precision.name == "auto" else settings | {"precision": member_name(config.precision)}

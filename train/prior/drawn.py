@@ -119,6 +119,7 @@ def drawn_images(config: TrainConfig, base: Base, side: int, precision: Precisio
         precision=precision.name,
         base_dtype=config.base_dtype,
         text_encoder_dtype=config.text_encoder_dtype,
+        swap_blocks=config.swap_blocks,
         device=config.device,
     )
     try:

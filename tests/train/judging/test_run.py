@@ -26,7 +26,9 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     """Three held-out prompts: everything is drawn and measured, and nothing can be told from so few."""
     monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "home"))
     preview = PreviewConfig(prompts=["a disc"], steps=2)
-    folder = run.run(short_run(base, images, tmp_path / "runs", steps=2, preview=preview), Store(tmp_path / "home")).folder
+    swapped = {"gradient_checkpointing": True, "swap_blocks": 2}
+    config = short_run(base, images, tmp_path / "runs", steps=2, preview=preview, **swapped)
+    folder = run.run(config, Store(tmp_path / "home")).folder
     given = ["judge", str(folder), "--generic", "a house", "--json"]
     assert main([*given, "--dry-run"]) == 0
     planned = json.loads(capsys.readouterr().out)
@@ -38,6 +40,7 @@ def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     assert [row["step"] for row in value["checkpoints"]] == steps and value == json.loads((folder / "judgement.json").read_text())
     assert "cannot tell" in value["sentence"] and value["steps"] == [] and any("too few for intervals" in note for note in value["notes"])
     assert all((Path(grid) / "sheet.png").is_file() for grid in value["grids"])
+    assert all("swap_blocks: 2\n" in (Path(grid) / "config.yaml").read_text() for grid in value["grids"]), "drawn as the run's previews"
     assert "These images cannot tell" in page(make_report(folder))
     assert main(given) == 0 and json.loads(capsys.readouterr().out)["checkpoints"] == value["checkpoints"]  # from the store
     _measured_by_models(given, tmp_path, capsys)

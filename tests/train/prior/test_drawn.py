@@ -64,6 +64,12 @@ def test_they_are_drawn_once_and_more_are_added(settings: Settings, images: Path
     assert not run.plan(asking(settings, images, 3), store).to_json()["prior"]["drawn"]["missing"]
 
 
+def test_they_are_drawn_with_the_runs_swapped_blocks_and_are_the_same_images(settings: Settings, images: Path, store: Store) -> None:
+    swapped = _of(asking(settings, images, 1, swap_blocks=2, gradient_checkpointing=True), store)
+    plain = _of(asking(settings, images, 1), store)
+    assert (swapped.render.swap_blocks, plain.render.swap_blocks) == (2, 0) and swapped.folder == plain.folder
+
+
 def _of(config: TrainConfig, store: Store) -> drawn.DrawnImages:
     found = run.plan(config, store).class_images
     assert found is not None
