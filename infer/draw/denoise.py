@@ -9,7 +9,7 @@ One loop for every family. An image is the one that the stock diffusers pipeline
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.control import ControlCall, Steering, encode_hints, steered
 from infer.draw.start import InpaintBackground, Start, check_strength, first_step, start_latents
 from infer.prompt.conditionings import PromptSchedule
+from infer.sharing.adapter_rows import RowAdapters
 from registry.errors import JobFailed, Refused
 from registry.family import Family
 from registry.parts import Conditioning, Parts, collate
@@ -44,7 +45,8 @@ class Job:
     start: Start | None = None  # None: from noise
     stop: int | None = None  # sampler steps after which the latents are given, still noisy; None: all
     steerings: Sequence[Steering] = ()  # ControlNets with their hints
-    before_step: Callable[[int, int], None] | None = None  # (step, of steps): changes the model, so that the job is alone in its forwards
+    before_step: Callable[[int, int], None] | None = None  # (step, of steps): changes the model: the job shares no forward
+    adapters: Callable[[int, int], Mapping[str, float]] | None = None  # (step, of steps) -> weights, where forwards are shared
 
 
 @dataclass
@@ -57,8 +59,8 @@ class Counter:
 
 
 @dataclass(kw_only=True)
-class _Walk:
-    """A job in progress: the index of its next timestep, and its latents (1, C, H, W)."""
+class Walk:
+    """A job in progress, begun by `begin`: the index of its next timestep, and its latents (1, C, H, W)."""
 
     index: int
     job: Job
@@ -119,16 +121,16 @@ def denoise(
 
     counter = counter if counter is not None else Counter()
     with torch.no_grad():
-        begun = [_begin(family, parts, index, job) for index, job in enumerate(jobs)]
+        begun = [begin(family, parts, index, job) for index, job in enumerate(jobs)]
         finished: list[Tensor | None] = [walk.latents if walk.done else None for walk in begun]  # one with stop=0 is done
         waiting = [walk for walk in begun if not walk.done]
         total = sum(len(walk.timesteps) for walk in waiting)
         done = 0
-        active: list[_Walk] = []
+        active: list[Walk] = []
         while waiting or active:
             while waiting and (width is None or len(active) < width) and (not active or waiting[0].kind == active[0].kind):
                 active.append(waiting.pop(0))
-            _advance(family, parts, active, counter)
+            advance(family, parts, active, counter)
             done += len(active)
             for walk in active:
                 if walk.done:
@@ -139,8 +141,8 @@ def denoise(
     return [latents for latents in finished if latents is not None]
 
 
-def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
-    """The job with its timesteps set, its first noise drawn and its conditioning completed."""
+def begin(family: Family, parts: Parts, index: int, job: Job) -> Walk:
+    """The walk `index`: the job with its timesteps set, its first noise drawn and its conditioning completed."""
     import torch
 
     if job.unconditional is not None and not family.classifier_free(parts):
@@ -159,7 +161,7 @@ def _begin(family: Family, parts: Parts, index: int, job: Job) -> _Walk:
     unconditional = None
     if job.unconditional is not None and family.guided(parts, job.guidance, negative=True):
         unconditional = _schedule(job.unconditional).each(complete)
-    return _Walk(
+    return Walk(
         index=index,
         job=job,
         conditional=conditional,
@@ -219,13 +221,16 @@ def _step_options(scheduler: Any, generator: torch.Generator, eta: float) -> dic
 class _Row:
     """One row of a forward: an image's latents with one of its conditionings."""
 
-    walk: _Walk
+    walk: Walk
     conditioning: Conditioning
     weight: float | None  # of a prompt; None: the unconditional row
 
 
-def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Counter) -> None:
-    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones."""
+def advance(family: Family, parts: Parts, active: Sequence[Walk], counter: Counter, *, adapters: RowAdapters | None = None) -> None:
+    """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones.
+
+    `adapters` gives each row the adapters of its own image; None: all have those that are set in the model.
+    """
     for walk in active:
         if walk.job.before_step is not None:
             assert len(active) == 1, "a job that changes the model shares no forward"
@@ -233,7 +238,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
     guided = [walk for walk in active if walk.unconditional is not None]
     rows = [_Row(walk=walk, conditioning=walk.unconditional.at(walk.at)[0][0], weight=None) for walk in guided if walk.unconditional]
     rows += [_Row(walk=walk, conditioning=one, weight=weight) for walk in active for one, weight in walk.conditional.at(walk.at)]
-    predicted = _predicted(family, parts, rows, counter)
+    predicted = _predicted(family, parts, rows, counter, adapters)
     for walk in active:
         time = walk.timesteps[walk.at]
         own = [(row.weight, guess) for row, guess in zip(rows, predicted, strict=True) if row.walk is walk]
@@ -245,7 +250,7 @@ def _advance(family: Family, parts: Parts, active: Sequence[_Walk], counter: Cou
             walk.latents = walk.background.blend(walk.latents, walk.job.scheduler, coming)
 
 
-def _guess(family: Family, walk: _Walk, own: Sequence[tuple[float | None, Tensor]]) -> Tensor:
+def _guess(family: Family, walk: Walk, own: Sequence[tuple[float | None, Tensor]]) -> Tensor:
     """The guided prediction of an image: u + g sum w (c - u) over its prompts (composable diffusion, Liu et al. 2022, eq. 11)."""
     without = next((guess for weight, guess in own if weight is None), None)
     prompts = [(weight, guess) for weight, guess in own if weight is not None]
@@ -269,7 +274,7 @@ def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
     return share * (guided * factor) + (1 - share) * guided
 
 
-def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Counter) -> list[Tensor]:
+def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Counter, adapters: RowAdapters | None) -> list[Tensor]:
     """The prediction (1, C, H, W) of each row. Rows share a forward but where prompts have no mask and another number of chunks."""
     import torch
 
@@ -280,18 +285,22 @@ def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Coun
         groups.setdefault(() if masked else _shapes(row.conditioning), []).append(place)
     found: dict[int, Tensor] = {}
     for places in groups.values():
-        guesses = _forward(family, parts, [rows[place] for place in places], inputs, counter)
+        guesses = _forward(family, parts, [rows[place] for place in places], inputs, counter, adapters)
         found |= {place: guesses[number : number + 1] for number, place in enumerate(places)}
     return [found[place] for place in range(len(rows))]
 
 
-def _forward(family: Family, parts: Parts, rows: Sequence[_Row], inputs: dict[int, Tensor], counter: Counter) -> Tensor:
+def _forward(
+    family: Family, parts: Parts, rows: Sequence[_Row], inputs: dict[int, Tensor], counter: Counter, adapters: RowAdapters | None
+) -> Tensor:
     import torch
 
     noisy = torch.cat([inputs[row.walk.index] for row in rows])
     times = [float(row.walk.timesteps[row.walk.at]) for row in rows]
     timesteps = torch.tensor(times, dtype=torch.float32, device=parts.device)
     conditioning = collate([row.conditioning for row in rows])
+    if adapters is not None:
+        adapters.use([row.walk.job.adapters(row.walk.at, len(row.walk.timesteps)) if row.walk.job.adapters else {} for row in rows])
     control, calls = steered(family, parts, noisy, timesteps, conditioning, _control_calls(rows))
     counter.control_calls += calls
     counter.forwards += 1
@@ -310,7 +319,7 @@ def _control_calls(rows: Sequence[_Row]) -> list[ControlCall]:
     return calls
 
 
-def _scaled(walk: _Walk, time: Any) -> Tensor:
+def _scaled(walk: Walk, time: Any) -> Tensor:
     """The latents scaled for the model by the scheduler."""
     scale = getattr(walk.job.scheduler, "scale_model_input", None)
     scaled: Tensor = walk.latents if scale is None else scale(walk.latents, time)

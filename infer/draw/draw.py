@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,19 @@ class Prompts:
         self._family = family
         self._parts = parts
         self._on_note = on_note
-        self._known: dict[Hashable, Conditioning] = {}
-        self._state: Hashable = ()
+        self._own: dict[Hashable, Conditioning] = {}
+        self._known = self._own
+        self._state: tuple[Hashable, ...] = ()
 
-    def set_state(self, state: Hashable) -> None:
-        """Set what the text encoders depend on from now on (adapters, weights, embeddings); a change drops the cached conditionings."""
+    def set_state(self, *state: Hashable) -> None:
+        """Set what the text encoders depend on from now on (adapters, weights, embeddings): nothing, or only empty ones, is the base's own.
+
+        A change drops the cached conditionings, but for those of the base's own state, to which other cells return.
+        """
+        state = tuple(one for one in state if one)
         if state != self._state:
             self._state = state
-            self._known.clear()
+            self._known = {} if state else self._own
 
     def conditioning(self, text: str, *, clip_skip: int | None, chunks: int = 1) -> Conditioning:
         """The conditioning (1, T, D) of a prompt."""
@@ -138,7 +143,7 @@ def truncation_note(family: Family, parts: Parts, text: str) -> str | None:
     return f"The prompt {shown!r} is truncated: it needs {needed} tokens and {fit} fit; the model does not see its end.{more}"
 
 
-def draw_latents(
+def job_of(
     family: Family,
     parts: Parts,
     render: Render,
@@ -146,17 +151,16 @@ def draw_latents(
     *,
     start: Start | None = None,
     steerings: Sequence[Steering] = (),
-    counter: Work | None = None,
-    on_step: Callable[[int, int], None] | None = None,
     before_step: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """The latents (1, C, H, W) of a resolved Render with the adapters that are set; guided by the family's rule."""
+    adapters: Callable[[int, int], Mapping[str, float]] | None = None,
+) -> Job:
+    """The denoising of a resolved Render, its prompts encoded with the adapters that are set; guided by the family's rule."""
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
     scheduler = build_scheduler(parts, render.sampler, schedule=chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
     calls = render.steps * int(getattr(scheduler, "order", 1))  # A1111 counts two for samplers of second order
-    job = Job(
+    return Job(
         conditional=prompts.schedule(render, calls=calls),
         unconditional=prompts.negative_schedule(render, calls=calls) if guided else None,
         guidance=render.guidance,
@@ -170,7 +174,24 @@ def draw_latents(
         start=start,
         steerings=steerings,
         before_step=before_step,
+        adapters=adapters,
     )
+
+
+def draw_latents(
+    family: Family,
+    parts: Parts,
+    render: Render,
+    prompts: Prompts,
+    *,
+    start: Start | None = None,
+    steerings: Sequence[Steering] = (),
+    counter: Work | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    before_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """The latents (1, C, H, W) of a resolved Render, drawn alone with the adapters that are set."""
+    job = job_of(family, parts, render, prompts, start=start, steerings=steerings, before_step=before_step)
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
     return latents
 

@@ -449,6 +449,13 @@ class Render:
             pin=lambda *_: UNPINNED,
         ),
     ] = 0
+    shared: Annotated[
+        bool,
+        Setting(
+            label="forwards",
+            show=lambda shared: "shared with other cells" if shared else None,
+        ),
+    ] = False  # whether its denoiser calls serve other images too: equal to one drawn alone within a tolerance, not to the bit
     # filled in by the resolver
     typed_prompt: Annotated[str | None, Setting(label="prompt as typed", pin=lambda *_: UNPINNED)] = None  # where `prompt` is upsampled
     guided: bool | None = None  # whether there is an unconditional pass, by the family's rule for this guidance and negative
@@ -533,6 +540,8 @@ class Render:
             for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0)):  # which older images have not
                 if row[name] == default:
                     del row[name]
+        if not self.shared:
+            del values["shared"]  # which older images have not
         return values | {"versions": dict(self.versions)}
 
     @classmethod

@@ -82,6 +82,13 @@ class Resolver:
         """The adapter of that name. Raises Refused with the reason."""
         return self._once(("adapter", reference), lambda: self._find_file(reference, "adapter"))  # type: ignore[no-any-return]
 
+    def is_beside(self, reference: str) -> bool:
+        """Whether an adapter acts beside the weights, where each row of a forward may have its own. Raises Refused, BadFile."""
+        from registry.adapters.in_place import is_beside
+        from registry.adapters.reader import read_adapter
+
+        return self._once(("beside", reference), lambda: is_beside(read_adapter(self.adapter(reference).path)))  # type: ignore[no-any-return]
+
     def controlnet(self, reference: str) -> Found:
         """The ControlNet of that name. Raises Refused with the reason."""
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]

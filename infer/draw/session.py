@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering, is_within
-from infer.draw.denoise import Counter
-from infer.draw.draw import Prompts, draw_image, draw_latents
+from infer.draw.denoise import Counter, Walk, advance, begin
+from infer.draw.draw import Prompts, draw_image, draw_latents, job_of
 from infer.draw.files import Embedding
 from infer.draw.inputs import hint_pixels, pasted, start_of
 from infer.draw.render import Render
@@ -19,6 +20,9 @@ from infer.draw.resolve import Base, Resolver
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png
 from infer.sampling.swapped import swapped
+from infer.sharing.adapter_rows import RowAdapters
+from infer.sharing.alone import kind_of
+from infer.sharing.uses import Uses
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
 from registry.detect.loading import load_base
@@ -62,13 +66,10 @@ class Session:
         self._base: Base = resolver.base(first)
         self._attached: dict[str, bool] = {}  # name -> whether it changes the text encoders
         self._refused: dict[str, Exception] = {}
-        self._last_use = {one.sha256: index for index, render in enumerate(renders) for one in render.active}
+        self._left = Uses(renders)
         self._vaes: dict[str, Any] = {}  # by content
         self._drawn: dict[str, Tensor] = {}  # latents by their key, while a later Render needs them
-        self._last_drawn = {render.latents_key(): index for index, render in enumerate(renders)}
         self._nets: dict[str, Any] = {}  # ControlNets, by content
-        self._last_net = {one.sha256: index for index, render in enumerate(renders) for one in render.steering}
-        self._last_vae = {render.vae_sha256: index for index, render in enumerate(renders)}
         self._report = report
         report(Tick("load", 0, 1, note=self._base.record.name))
         self.family: Family
@@ -83,6 +84,7 @@ class Session:
             base_dtype=first.base_dtype,
             text_encoder_dtype=first.text_encoder_dtype,
         )
+        self._rows = RowAdapters(self.parts.denoiser)
         self._swap = swapped(self.family, self.parts, first.swap_blocks, first.device) if first.swap_blocks else None
         counts.model_loads += 1
         for warning in self.parts.warnings:
@@ -100,29 +102,110 @@ class Session:
 
     def draw(self, index: int) -> tuple[bytes, int]:
         """PNG bytes of the Render at `index`, and the denoiser calls it took."""
-        render, counter, encodes = self._renders[index], Counter(), self._prompts.encodes
+        counter = Counter()
         try:
-            parts = self._parts(render)
-            image = draw_image(self.family, parts, self._latents(index, parts, counter))
-            return encode_png(pasted(image, render, self._resolver.images), render, self._names(render)), counter.forwards
+            with self._counted(counter):
+                return self._encoded(index, self._latents(index, counter)), counter.forwards
         finally:
-            self._counts.forwards += counter.forwards
-            self._counts.encodes += self._prompts.encodes - encodes
-            self._release(index)
+            self.release(index)
+
+    def begin(self, index: int) -> Walk:
+        """The denoising of the Render at `index`, to share forwards by `advance`. Its adapters are in its own rows alone."""
+        import torch
+
+        render = self._renders[index]
+        with self._counted(Counter()), torch.no_grad():
+            self._set_adapters(render, in_rows=True)
+            parts, start = self._parts(render), start_of(render, self._resolver.images)
+            job = job_of(
+                self.family,
+                parts,
+                render,
+                self._prompts,
+                start=start,
+                adapters=self._weights_by_step(render),
+            )
+            return begin(self.family, parts, index, job)
+
+    def advance(self, walks: Sequence[Walk]) -> None:
+        """One denoiser call for all, and one sampler step each. What fails leaves them where nothing can go on."""
+        import torch
+
+        counter = Counter()
+        if not self._rows.installed:
+            self._rows.install()
+        with self._counted(counter), torch.no_grad():
+            advance(self.family, self.parts, walks, counter, adapters=self._rows)
+
+    def finish(self, walk: Walk) -> bytes:
+        """PNG bytes of a denoising that is done."""
+        try:
+            key = self._renders[walk.index].latents_key()
+            if self._left.latents[key] > 1:
+                self._drawn[key] = walk.latents
+            return self._encoded(walk.index, walk.latents)
+        finally:
+            self.release(walk.index)
+
+    def is_denoised(self, index: int) -> bool:
+        """Whether the latents of the Render at `index` are here, from one that shares them."""
+        return self._renders[index].latents_key() in self._drawn
+
+    def kind(self, index: int) -> Hashable:
+        """Renders with an equal one can share forwards."""
+        return kind_of(self._renders[index], self._resolver)
+
+    def release(self, index: int) -> None:
+        """Detach the adapters, drop the ControlNets, the VAE and latents that no other Render still needs: memory stays flat."""
+        render, left = self._renders[index], self._left
+        left.release(index)
+        if not left.vaes[render.vae_sha256]:
+            self._vaes.pop(str(render.vae_sha256), None)
+        if not left.latents[render.latents_key()]:
+            self._drawn.pop(render.latents_key(), None)
+        for one in render.steering:
+            if not left.nets[one.sha256]:
+                self._nets.pop(str(one.sha256), None)
+        done = [_name(one.sha256) for one in render.active if not left.adapters[one.sha256]]
+        if done := [name for name in done if name in self._attached]:
+            self._remove_textual_inversions()
+            self._active_adapters = None
+            self._rows.remove()
+            detach(self.parts, done)
+            for name in done:
+                del self._attached[name]
 
     def close(self) -> None:
         """Drop the model; `free_memory` returns its memory before the next one is loaded."""
-        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn, self._own_embedding_tables
+        del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn, self._own_embedding_tables, self._rows
 
-    def _latents(self, index: int, parts: Parts, counter: Counter) -> Tensor:
-        """The Render's latents, kept while a later Render shares them (it differs in what acts after the latents)."""
+    @contextmanager
+    def _counted(self, counter: Counter) -> Iterator[None]:
+        """The forwards of `counter`, and what is encoded meanwhile, are the run's."""
+        encodes = self._prompts.encodes
+        try:
+            yield
+        finally:
+            self._counts.forwards += counter.forwards
+            self._counts.encodes += self._prompts.encodes - encodes
+
+    def _encoded(self, index: int, latents: Tensor) -> bytes:
+        render = self._renders[index]
+        image = draw_image(self.family, self._parts(render), latents)
+        return encode_png(pasted(image, render, self._resolver.images), render, self._names(render))
+
+    def _latents(self, index: int, counter: Counter) -> Tensor:
+        """The Render's latents, kept while another Render needs them (it differs in what acts after the latents)."""
         render = self._renders[index]
         key = render.latents_key()
         if key not in self._drawn:
+            if self._rows.installed:
+                self._rows.remove()
+                self._active_adapters = None
             self._set_adapters(render)
             self._drawn[key] = draw_latents(
                 self.family,
-                parts,
+                self._parts(render),
                 render,
                 self._prompts,
                 start=start_of(render, self._resolver.images),
@@ -132,7 +215,7 @@ class Session:
             )
             if self._off:
                 self._active_adapters, self._off = None, frozenset()
-        return self._drawn.pop(key) if self._last_drawn[key] == index else self._drawn[key]
+        return self._drawn[key]
 
     def _parts(self, render: Render) -> Parts:
         """The loaded Parts, with the VAE that the Render names, if any."""
@@ -143,9 +226,20 @@ class Session:
             self._vaes[key] = load_vae(self._resolver.vae(render.vae).path, self.parts, device=self.parts.device)
         return replace(self.parts, vae=self._vaes[key])
 
-    def _set_adapters(self, render: Render) -> None:
-        """Activate exactly the Render's adapters at its weights, in the order of their sha256."""
-        active_adapters = {_name(one.sha256): (one.weight, one.text_weight) for one in render.active}
+    def _set_adapters(self, render: Render, *, in_rows: bool = False) -> None:
+        """Activate exactly the Render's adapters at its weights, in the order of their sha256.
+
+        `in_rows`: those that act beside the denoiser's weights alone are only attached: each row of a shared forward has its own.
+        """
+        if in_rows and any(_name(one.sha256) not in self._attached for one in render.active):
+            self._remove_textual_inversions()
+            self._active_adapters = None
+            for one in render.active:
+                self._attach(_name(one.sha256), one.reference)
+            self._rows.remove()  # of layers that have other adapters now
+        active_adapters = {
+            _name(one.sha256): (one.weight, one.text_weight) for one in render.active if not in_rows or self._is_set(_name(one.sha256))
+        }
         if active_adapters != self._active_adapters:
             if self._swap is not None:
                 self._swap.wait()  # weights in main memory may change
@@ -154,11 +248,22 @@ class Session:
             for one in render.active:
                 self._attach(_name(one.sha256), one.reference)
             text_weights = {name: apart for name, (_, apart) in active_adapters.items() if apart is not None}
+            self._rows.remove()  # peft has them from here on
             set_weights(self.parts, {name: weight for name, (weight, _) in active_adapters.items()}, text_weights=text_weights)
             self._active_adapters = active_adapters
         self._set_textual_inversions(render)
         tokens = tuple((one.sha256, one.token) for one in render.embeddings)
-        self._prompts.set_state((tokens, *((name, weight) for name, weight in active_adapters.items() if self._attached[name])))
+        self._prompts.set_state(tokens, *((name, weight) for name, weight in active_adapters.items() if self._attached[name]))
+
+    def _is_set(self, name: str) -> bool:
+        """Whether an adapter acts elsewhere than beside the denoiser's weights, where each row may have its own."""
+        return self._attached[name] or (self.parts.changes is not None and name in self.parts.changes.names)
+
+    def _weights_by_step(self, render: Render) -> Callable[[int, int], Mapping[str, float]]:
+        """The weights of the adapters beside the denoiser's own at each step of an image."""
+        in_weights = self.parts.changes.names if self.parts.changes is not None else ()
+        beside = [one for one in render.active if _name(one.sha256) not in in_weights]
+        return lambda step, steps: {_name(one.sha256): one.weight for one in beside if is_within(step, steps, one.start, one.end)}
 
     def _switch(self, render: Render) -> Callable[[int, int], None] | None:
         """What takes adapters off the denoiser, and puts them on, between the steps of an image; None where none has a range."""
@@ -225,21 +330,6 @@ class Session:
             )
             for one in render.steering
         ]
-
-    def _release(self, index: int) -> None:
-        """Detach the adapters, drop the ControlNets and the VAE that no later Render of this base needs: memory stays flat."""
-        if self._last_vae[self._renders[index].vae_sha256] == index:
-            self._vaes.pop(str(self._renders[index].vae_sha256), None)
-        for one in self._renders[index].steering:
-            if self._last_net[one.sha256] == index:
-                self._nets.pop(str(one.sha256), None)
-        done = [_name(one.sha256) for one in self._renders[index].active if self._last_use[one.sha256] == index]
-        if done := [name for name in done if name in self._attached]:
-            self._remove_textual_inversions()
-            self._active_adapters = None
-            detach(self.parts, done)
-            for name in done:
-                del self._attached[name]
 
     def _names(self, render: Render) -> ModelNames:
         return model_names(self._resolver, render)

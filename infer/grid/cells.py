@@ -98,6 +98,7 @@ class CellStore:
                 entry = from_json(path.read_bytes())
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 alike = alike and entry["render"].get("base_dtype") == like.base_dtype  # entries of before have none
+                alike = alike and entry["render"].get("shared", False) == like.shared
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])
             except (OSError, ValueError, KeyError, TypeError, ArithmeticError):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from infer.draw.render import SETTINGS
 from infer.draw.values import member_name
 from infer.grid.axes import AXES
-from registry.errors import Faults
+from infer.sharing.width import read_batch_size
+from registry.errors import Faults, Refused
 from registry.names import DEVICE
 from registry.plain_values import storable
 from registry.settings import setting, word
@@ -70,6 +71,10 @@ class GridConfig(RenderSettings):
     wildcards: str | None = setting(
         None, "make the choices in prompts, {a|b} and __NAME__, by each image's seed: a folder of NAME.txt, or true for {a|b} alone"
     )
+    batch_size: Any = setting(
+        1,
+        "cells that share a forward: a number, or auto (as many as fit the memory); 1 draws each alone, to the same bytes every time",
+    )
     strict: bool = setting(False, "stop at the first cell that fails")
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")
@@ -84,6 +89,12 @@ class GridConfig(RenderSettings):
         must = "names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
         yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        try:
+            read_batch_size(self.batch_size)
+            good = True
+        except Refused:
+            good = False
+        yield "batch_size", self.batch_size, good, "must be a whole number of 1 or more, or auto"
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"

@@ -1,39 +1,26 @@
 """The engine: many Renders drawn with few loads. Costly changes are rare (base, then adapters), each prompt is encoded once.
 
-Cells are drawn one at a time: a shared forward differs from a solo one in the last bits, and a key promises the bytes.
+Cells are drawn one at a time, and a key promises the bytes; a Render that is `shared` has another key, since a forward that it shares
+with others differs from a solo one in the last bits.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from time import monotonic
 
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.session import Counts, Session, free_memory
-from infer.grid.cells import CellError, CellStore, Stored
-from registry.errors import Faults, JobFailed, LoomError, WriteFailed
+from infer.grid.cell_result import CellResult, failed, look_up
+from infer.grid.cells import CellStore
+from infer.grid.shared_forwards import SharedForwards
+from registry.errors import Faults, LoomError, WriteFailed
 from registry.progress import Report, Tick, silent
 from registry.store import Store
 
 __all__ = ["CellResult", "Counts", "in_order", "loading", "look_up", "render_cells"]
-
-LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """The result of one Render: `status` is rendered, reused or failed; `path` is the image in the cell store."""
-
-    key: str
-    render: Render
-    status: str
-    seconds: float = 0.0
-    error: str | None = None
-    path: Path | None = None
 
 
 def render_cells(
@@ -43,6 +30,7 @@ def render_cells(
     *,
     report: Report = silent,
     strict: bool = False,
+    batch_size: int | None = 1,
     counts: Counts | None = None,
     resolver: Resolver | None = None,
     on_result: Callable[[CellResult], None] | None = None,
@@ -50,8 +38,9 @@ def render_cells(
     """One result a Render, in order; equal images are drawn once, and none that the store has.
 
     Everything is checked before a model is loaded (Faults). A cell that fails is a result with its error; under `strict` it
-    is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cell it hits. `on_result` is
-    called for each distinct cell as it is done.
+    is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cells it hits. At most `batch_size`
+    cells (None: as many as fit the memory) share a forward, of those whose Render is `shared`. `on_result` is called for each
+    distinct cell as it is done.
     """
     counts = counts if counts is not None else Counts()
     resolver = resolver if resolver is not None else Resolver(store)
@@ -78,17 +67,8 @@ def render_cells(
         if stored := look_up(cells, key, counts):
             keep(CellResult(key=key, render=render, status="reused", path=stored.path))
     missing = [render for key, render in wanted.items() if key not in results]
-    _draw_all(missing, resolver, cells, counts, keep=keep, strict=strict, report=report)
+    _draw_all(missing, resolver, cells, counts, keep=keep, strict=strict, batch_size=batch_size, report=report)
     return [replace(results[render.key()], render=render) for render in resolved]
-
-
-def look_up(cells: CellStore, key: str, counts: Counts) -> Stored | None:
-    """The stored cell, or None where it is missing or damaged; damage is noted."""
-    try:
-        return cells.get(key)
-    except CellError as error:
-        counts.note(f"A stored cell was damaged and is drawn again: {error}.")
-        return None
 
 
 def _resolve_all(renders: Sequence[Render], resolver: Resolver) -> list[Render]:
@@ -143,6 +123,7 @@ def _draw_all(
     *,
     keep: Callable[[CellResult], None],
     strict: bool,
+    batch_size: int | None,
     report: Report,
 ) -> None:
     """Draw each Render, one loaded model at a time, and keep each result."""
@@ -159,7 +140,13 @@ def _draw_all(
         except Exception as error:  # whatever a loader raises fails every cell of this base
             problem = error
         later: list[tuple[int, Render]] = []  # another process draws them now
-        for index, render in enumerate(group):
+        alone = list(range(len(group)))
+        if session is not None and batch_size != 1:
+            together = SharedForwards(session, group, cells, counts, width=batch_size, strict=strict, keep=keep)
+            left = together.draw([index for index in alone if group[index].shared])
+            alone = sorted({*left, *(index for index in alone if not group[index].shared)})
+        for index in alone:
+            render = group[index]
             result = _draw_once(session, problem, index, render, cells, counts, strict=strict, wait=False)
             keep(result) if result is not None else later.append((index, render))
         for index, render in later:
@@ -187,6 +174,8 @@ def _draw_once(
         if not alone:
             return None
         if stored := look_up(cells, key, counts):
+            if session is not None:
+                session.release(index)
             return CellResult(key=key, render=render, status="reused", path=stored.path)
         return _draw_one(session, problem, index, render, cells, strict=strict)
 
@@ -205,9 +194,4 @@ def _draw_one(
     except WriteFailed:
         raise  # a disk that takes no image: every further one would be drawn and lost
     except Exception as error:  # one failed cell does not end the grid
-        message = f"{error}" if isinstance(error, LoomError) else f"{type(error).__name__}: {error}"
-        LOG.warning("A cell failed: %s", message)
-        LOG.debug("The cell's traceback", exc_info=error)
-        if strict:
-            raise JobFailed(f"A cell failed, and strict=true stops there. {message} What was drawn before is kept.") from error
-        return CellResult(key=key, render=render, status="failed", seconds=monotonic() - began, error=message)
+        return failed(render, error, began=began, strict=strict)

@@ -16,6 +16,7 @@ from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import Counts, render_cells
 from infer.grid.plan import GridPlan, plan_grid
 from infer.grid.run_folder import RunFolder
+from infer.sharing.width import read_batch_size
 from registry.errors import JobFailed
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
@@ -88,6 +89,7 @@ def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report, be
             cells,
             report=report,
             strict=config.strict,
+            batch_size=read_batch_size(config.batch_size),
             counts=counts,
             resolver=planned.resolver,
             on_result=folder.add,

@@ -16,11 +16,13 @@ from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
+from infer.grid.shared_plan import alone_notes, shared_forwards, with_sharing
 from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
 from infer.outside.column import OutsideCell, outside_counts, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
 from infer.prompt.upsampling.upsample import RULES
+from infer.sharing.width import MOST, read_batch_size
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -41,6 +43,7 @@ class GridPlan:
     stored: int  # of them, already in the store
     model_loads: int
     encodes: int
+    shared: int  # images to draw that share forwards with others
     forwards: int
     control_calls: int
     seconds: float | None  # None: no cell like these was drawn here before
@@ -57,6 +60,7 @@ class GridPlan:
             "to_draw": self.distinct - self.stored,
             "model_loads": self.model_loads,
             "encodes": self.encodes,
+            "shared": self.shared,
             "forwards": self.forwards,
             "control_calls": self.control_calls,
             "seconds": self.seconds,
@@ -78,6 +82,8 @@ class GridPlan:
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
         nets = f", ControlNet calls {self.control_calls:,}" if self.control_calls else ""
         lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}{nets}")
+        if self.shared:
+            lines.append(f"  {self.shared} of them share their denoiser calls: {_widest(self.config)}")
         if self.distinct > self.stored:
             lines.append(
                 f"  about {duration(self.seconds)}"
@@ -107,6 +113,9 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     layout, resolved, outside, beside = with_columns(
         config.outside, layout, resolved, config.base, resolver.images, lambda fault: faults.__setitem__(fault, None)
     )
+    batch_size = read_batch_size(config.batch_size)
+    if batch_size != 1 and not faults:
+        resolved = with_sharing(resolved, resolver, cells)
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
@@ -125,7 +134,10 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         stored=len(distinct) - len(missing),
         model_loads=len({loading(render) for render in missing}),
         encodes=len({text for render in missing for text in costs.texts(render)}),
-        forwards=sum(forwards),
+        shared=sum(render.shared for render in missing),
+        forwards=shared_forwards(
+            [(loading(render), render, calls) for render, calls in zip(missing, forwards, strict=True)], resolver, width=batch_size
+        ),
         control_calls=sum(_control_calls(render, count) for render, count in zip(missing, forwards, strict=True)),
         seconds=_seconds(missing, forwards, cells),
         notes=tuple(
@@ -136,6 +148,7 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
                     *_unused(distinct.values()),
                     *unchanged_prompts(cell.render for cell in resolved),
                     *_unused_tokens(list(distinct.values())),
+                    *(alone_notes(distinct.values(), resolver) if batch_size != 1 else ()),
                     *beside,
                 ]
             )
@@ -173,7 +186,7 @@ class _Costs:
 
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text with the state of its text encoders (adapters, embeddings)."""
-        active_adapters = tuple(tuple(one.pinned()) for one in render.active if self._changes_text(one.reference))
+        active_adapters = tuple((one.sha256, one.weight, one.text_weight) for one in render.active if self._changes_text(one.reference))
         if render.prompt_dialect == PLAIN:
             wanted = [prompt_key(render.prompt, render.clip_skip, render.prompt_chunks)]
             if render.guided:
@@ -262,13 +275,28 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
     known: dict[Hashable, float | None] = {}
     total = 0.0
     for render, count in zip(missing, forwards, strict=True):
-        kind = (render.base_sha256, render.width, render.height, render.precision, render.base_dtype, render.device, render.guided)
+        kind = (
+            render.base_sha256,
+            render.width,
+            render.height,
+            render.precision,
+            render.base_dtype,
+            render.device,
+            render.guided,
+            render.shared,
+        )
         if kind not in known:
             known[kind] = cells.seconds_a_forward(render)
         if (each := known[kind]) is None:
             return None
         total += each * count
     return round(total, 1)
+
+
+def _widest(config: GridConfig) -> str:
+    """How many cells share a denoiser call, for a person."""
+    width = read_batch_size(config.batch_size)
+    return f"up to {width} at once" if width is not None else f"as many as fit the memory, here counted with {MOST}"
 
 
 def _idle_guidance(base: Base, render: Render) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.render import SETTINGS, Render
 from infer.draw.resolve import Resolver
 from infer.output.png import Carried, hash_pixels, read_png
+from infer.sharing.alone import TOLERANCE
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines
 from registry.progress import Report, silent
@@ -30,8 +31,14 @@ class Reproduction:
     max_difference: int  # of 255, over all pixels and channels
     share_different: float  # of the pixels
     edited: bool
+    tolerance: int  # of 255: the largest difference that counts as the same image; 0, but for one whose forwards were shared
     seconds: float
     notes: tuple[str, ...]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether it is the same image: to the bit, or within the tolerance of shared forwards."""
+        return self.max_difference <= self.tolerance
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -41,6 +48,8 @@ class Reproduction:
             "max_difference": self.max_difference,
             "share_different": self.share_different,
             "edited": self.edited,
+            "tolerance": self.tolerance,
+            "reproduced": self.reproduced,
             "seconds": self.seconds,
             "notes": list(self.notes),
         }
@@ -49,6 +58,12 @@ class Reproduction:
         """One paragraph for a person."""
         if self.equal:
             verdict = f"{self.path}: the same pixels, drawn again in {self.seconds:.1f} s."
+        elif self.reproduced:
+            verdict = (
+                f"{self.path}: the same image within the tolerance of shared forwards, drawn again alone in {self.seconds:.1f} s."
+                f" The largest difference is {self.max_difference} of 255 (tolerance {self.tolerance});"
+                f" {self.share_different:.2%} of the pixels differ."
+            )
         else:
             verdict = (
                 f"{self.path}: not the same pixels. The largest difference is {self.max_difference} of 255;"
@@ -73,6 +88,8 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
     counts = Counts()
     render = resolver.resolve(_with_found_files(carried.render, store))
     notes = _differences(carried, render)
+    if render.shared:
+        notes.append("drawn in forwards that it shared with other cells, here alone: the last bits differ, within a tolerance")
     session = Session(resolver, [render], counts, report=report)
     try:
         png, seconds = _drawn(session)
@@ -87,6 +104,7 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
         max_difference=largest,
         share_different=share,
         edited=edited,
+        tolerance=TOLERANCE[render.precision] if render.shared else 0,
         seconds=seconds,
         notes=(*notes, *counts.notes),
     )

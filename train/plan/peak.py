@@ -10,7 +10,6 @@ pairs; and half precision casts as in torch.autocast's lists for CUDA.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,14 +37,14 @@ class Trace:
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:
     """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast."""
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import flop_registry
 
-    given = {weight.untyped_storage()._cdata for module in modules for weight in (*module.parameters(), *module.buffers())}
-    live, peak, held = 0, 0, set(given)
+    from registry.tensors.live_bytes import LiveBytes
 
-    class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's modes are untyped
+    given = {weight.untyped_storage()._cdata for module in modules for weight in (*module.parameters(), *module.buffers())}
+
+    class Live(LiveBytes):  # type: ignore[no-untyped-call]  # of torch, as its base
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = func(*args, **(kwargs or {}))
             if func._overloadpacket in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
@@ -54,32 +53,13 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             elif not func.is_view:
                 calls[0] += 1
                 calls[1] += sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor))
-            for leaf in tree_leaves(made):
-                if isinstance(leaf, torch.Tensor):
-                    self.count(leaf)
+            self.count_all(made)
             return made
 
-        def count(self, tensor: Tensor) -> None:
-            nonlocal live, peak
-            storage = tensor.untyped_storage()
-            key, size = storage._cdata, storage.nbytes()
-            if key in held:
-                return
-            held.add(key)
-            live += size
-            peak = max(peak, live)
-            weakref.finalize(storage, self.gone, key, size)
-
-        @staticmethod
-        def gone(key: int, size: int) -> None:
-            nonlocal live
-            held.discard(key)
-            live -= size
-
     operations, calls = [0.0], [0, 0]
-    with Live(), _as_a_gpu_does(low, operations):  # type: ignore[no-untyped-call]
+    with Live(given) as live, _as_a_gpu_does(low, operations):
         work()
-    return Trace(peak, operations[0], float(calls[1]), calls[0])
+    return Trace(live.peak, operations[0], float(calls[1]), calls[0])
 
 
 def backward(loss: Tensor) -> None:

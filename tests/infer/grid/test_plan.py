@@ -103,7 +103,8 @@ def test_counts(shelf: Shelf) -> None:
     assert found.encodes == 3 * 2
     assert found.model_loads == 1 and found.seconds is None
     assert found.to_json() | {"notes": []} == {
-        "cells": 16, "distinct": 16, "stored": 0, "to_draw": 16, "model_loads": 1, "encodes": 6, "forwards": 48, "seconds": None,
+        "cells": 16, "distinct": 16, "stored": 0, "to_draw": 16, "model_loads": 1, "encodes": 6, "shared": 0,
+        "forwards": 48, "seconds": None,
         "control_calls": 0,
         "axes": {"adapter": ["none", "words"], "prompt": ["a cat", "a dog"], "guidance": ["1", "4"], "sampler": ["base's own", "heun"]},
         "rows": "prompt", "columns": "adapter", "notes": [],

@@ -1,0 +1,1 @@
+"""Forwards that several images share, each with its own adapters, sampler, steps and guidance."""
