@@ -25,7 +25,7 @@ from train.objective.timesteps import TIMESTEPS
 from train.objective.weighting import WEIGHTINGS
 from train.optim import OPTIMIZERS, Groups
 from train.optim_state import estimates_rate, has_evaluation_weights
-from train.optim_trial import Trial, try_steps
+from train.optim_trial import Trial, numbers_kept, try_steps
 from train.schedule import SCHEDULES
 
 LOG = logging.getLogger(__name__)
@@ -200,6 +200,12 @@ def try_optimizer(config: TrainConfig) -> Trial:
         lr=optim.lr,
         setting=f"optim.name={optim.name}",
     )
+
+
+def moments_of(config: TrainConfig, shapes: Mapping[tuple[int, ...], int]) -> float | None:
+    """Numbers of fp32 that the optimizer keeps for each weight of a LoRA of these shapes; None: it cannot be told."""
+    choice = choose_optimizer(config.optim)
+    return numbers_kept(lambda groups: build_optimizer(choice, groups, config.optim.lr), shapes, config.optim.lr)
 
 
 def group_rates(optim: OptimConfig, modules: int) -> list[float]:

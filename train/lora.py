@@ -16,7 +16,7 @@ from registry.printable import some
 from train.adapters.attach import ADAPTER, attach, scales_of, set_tensors, switch, tensors_of
 from train.adapters.kinds import Kind, choose_kind
 from train.adapters.ranks import ranks_of
-from train.config import TrainConfig
+from train.config import WITH_UP, TrainConfig
 from train.settings.lora import LoraConfig
 
 if TYPE_CHECKING:
@@ -121,6 +121,21 @@ def parameter_count(module: Module, names: Sequence[str], lora: LoraConfig) -> i
     layers, kind = layers_of(module), kind_of(lora)
     weights: dict[str, Any] = {name: layers[name].weight for name in names}
     return sum(kind.count(tuple(weights[name].shape), rank) for name, (rank, _) in ranks_of(names, lora).items())
+
+
+def factor_shapes(module: Module, names: Sequence[str], lora: LoraConfig) -> Counter[tuple[int, ...]]:
+    """How often each shape is among the weights of a LoRA or DoRA on these layers; empty for other kinds, which are not of factors."""
+    layers, found = layers_of(module), Counter[tuple[int, ...]]()
+    if lora.kind not in WITH_UP:
+        return found
+    for name, (rank, _) in ranks_of(names, lora).items():
+        layer: Any = layers[name]
+        outputs, inputs, *kernel = layer.weight.shape
+        found[(rank, inputs, *kernel)] += 1
+        found[(outputs, rank, *(1 for _ in kernel))] += 1
+        if lora.kind == "dora":
+            found[(outputs,) if not kernel else (1, outputs, *(1 for _ in kernel))] += 1
+    return found
 
 
 def check_learns(module: Module, names: Sequence[str], lora: LoraConfig) -> None:

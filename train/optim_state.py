@@ -88,10 +88,10 @@ def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
 def state_bytes(optimizer: Any) -> float:
     """Bytes that it keeps for each weight beside the weight and its gradient (Adam 8), from its state after a step."""
     weights: int = sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
-    return sum(_bytes(state) for state in optimizer.state.values()) / weights
+    return sum(tensor_bytes(state) for state in optimizer.state.values()) / weights
 
 
-def _bytes(value: Any) -> int:
+def tensor_bytes(value: Any) -> int:
     """Bytes of the tensors in a state, however deep; single numbers are not counted, nor is what shares a storage counted twice."""
     import torch
     from torch.utils._pytree import tree_leaves

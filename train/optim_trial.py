@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
-from train.optim_state import has_evaluation_weights, load_state, set_rate, state_bytes
+from train.optim_state import has_evaluation_weights, load_state, set_rate, state_bytes, tensor_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +52,24 @@ def try_steps(build: Build, *, rank: int, rates: Sequence[float], lr: float, set
         states()
         _attempt(lambda: _steps(resumed, other, lr, range(STEPS, 2 * STEPS)), setting, "cannot be resumed, as it fails after it")
     return Trial(moments, _difference(_flat(weights), _flat(other)), has_evaluation_weights(optimizer))
+
+
+def numbers_kept(build: Build, shapes: Mapping[tuple[int, ...], int], lr: float) -> float | None:
+    """Numbers of fp32 that the optimizer keeps for each weight, of weights of these shapes as often as given; None: it cannot be told.
+
+    A factored state is a row and a column a matrix, and an 8-bit one leaves small weights in fp32, so that it depends on the shapes.
+    """
+    import torch
+
+    with _random_states(), redirect_stdout(io.StringIO()):
+        weights = {shape: torch.nn.Parameter(torch.full(shape, 0.01)) for shape in shapes}
+        optimizer = _built(build, [list(weights.values())], [1.0])
+        _steps(optimizer, [list(weights.values())], lr, range(1))
+    states = {shape: optimizer.state[weight] for shape, weight in weights.items() if weight in optimizer.state}
+    if len(states) < len(shapes):
+        return None
+    numbers = sum(math.prod(shape) * count for shape, count in shapes.items())
+    return sum(tensor_bytes(states[shape]) * count for shape, count in shapes.items()) / 4 / numbers
 
 
 def _attempt(work: Callable[[], Any], setting: str, what: str) -> Any:

@@ -16,6 +16,7 @@ from registry.errors import Refused
 from registry.progress import Report, silent
 from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_of
+from train.choices import moments_of
 from train.config import TrainConfig, changed
 from train.data.buckets import Bucket
 from train.data.captions import Count, read_part, shortened
@@ -24,10 +25,11 @@ from train.data.texts.checks import captioning_notes
 from train.data.texts.variants import plain_prompt, prompts_of
 from train.environment import environment_notes, processes_of
 from train.loop.pace import times_due
-from train.lora import encoder_targets, matched, parameter_count
+from train.lora import encoder_targets, factor_shapes, matched, parameter_count
 from train.measures.cost import measured_beside
 from train.measures.drift import generic_prompts
 from train.measures.early_stop import early_stop_notes
+from train.optim_trial import Trial
 from train.plan.checks import Checked, check
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes
@@ -61,6 +63,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     generic = generic_prompts(found.config, [*prompts, *heldout_prompts], triggers_of(found.split.train, data))
     resolved = _resolved(found, shifts, heldout_prompts or prompts, generic)
     ranks, weights = _counted(found, resolved)
+    found = replace(found, trial=_with_moments(found, resolved))
     latents = _latents_bytes(found)
     disk = _disk_bytes(found, weights, latents)
     free = _free(Path(resolved.out), needed=disk)
@@ -142,6 +145,17 @@ def _counted(found: Checked, config: TrainConfig) -> tuple[Ranks, int]:
         count += parameter_count(encoder, inside, lora)
         ranks |= {f"{name}.{layer}": values for layer, values in ranks_of(inside, lora).items()}
     return ranks, count
+
+
+def _with_moments(found: Checked, config: TrainConfig) -> Trial:
+    """The optimizer's trial with what it keeps for weights of the adapter's own shapes, where these are a LoRA's factors."""
+    shapes = factor_shapes(found.parts.denoiser, found.layers, config.lora)
+    for name in found.encoders:
+        encoder = found.parts.text_encoders[name]
+        inside = matched(encoder, encoder_targets(found.base.family, name, encoder, clip_skip=config.clip_skip))
+        shapes += factor_shapes(encoder, inside, config.lora)
+    kept = moments_of(config, shapes) if shapes else None
+    return found.trial if kept is None else replace(found.trial, moments=kept)
 
 
 def _latents_bytes(found: Checked) -> int:
