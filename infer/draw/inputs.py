@@ -31,7 +31,9 @@ def with_contents(render: Render, images: InputImages, faults: list[str]) -> Ren
             faults.append(f"{name}: {error}")
             return replace(file, sha256=None)
 
-    known = {name: seen(name, file) for name, file in render.images.items()}
+    if not (images_of := render.images):
+        return render
+    known = {name: seen(name, file) for name, file in images_of.items()}
     controls = tuple(replace(one, picture=known[f"control {number}"]) for number, one in enumerate(render.controls, 1))
     return replace(render, init=known.get("init"), mask=known.get("mask"), controls=controls)
 

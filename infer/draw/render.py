@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -468,9 +469,9 @@ class Render:
     ] = ()  # of what computes the pixels: torch, diffusers, ..., the GPU's name
 
     def __post_init__(self) -> None:
-        for one in SETTINGS.values():
-            if one.scalar is float and (value := getattr(self, one.field)) is not None:
-                object.__setattr__(self, one.field, float(value))
+        for name in _REAL:
+            if (value := getattr(self, name)) is not None and type(value) is not float:
+                object.__setattr__(self, name, float(value))
 
     @property
     def steering(self) -> tuple[ControlNet, ...]:
@@ -506,6 +507,10 @@ class Render:
 
     def pinned(self) -> dict[str, Any]:
         """What the pixels depend on, contents in place of names. Raises ValueError while something is still open."""
+        return dict(self._pinned)
+
+    @cached_property
+    def _pinned(self) -> dict[str, Any]:
         if missing := [name for name, value in self._needed().items() if value is None]:
             raise ValueError(f"A Render has a key only when it is resolved; it lacks {', '.join(missing)}.")
         values = {name: one.pinned(self) for name, one in SETTINGS.items()}
@@ -559,6 +564,7 @@ class Render:
 
 
 SETTINGS: dict[str, Setting] = settings_of(Render)  # by field
+_REAL = tuple(one.field for one in SETTINGS.values() if one.scalar is float)
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Resolves a Render: references found, defaults filled in, contents hashed.
 
-Each file is read once, however many cells name it, and no weights are loaded.
+Each file is read once, however many cells name it, and no weights are loaded. What follows from a base's content alone is asked of its
+`answers`, which the home keeps: a plan of a known base imports neither torch nor diffusers.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from infer.draw.controls import control_faults
 from infer.draw.files import Adapter, ControlNet, Embedding
@@ -22,6 +24,8 @@ from infer.draw.render import SETTINGS, Render
 from infer.prompt.dialect import A1111, dialect_faults
 from infer.prompt.marks import network_fault
 from infer.prompt.upsampling.upsample import Upsampler
+from infer.remembered.answers import Answers, Plain
+from infer.remembered.base import Base, BaseFacts
 from registry.adapters.in_place import is_beside, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
@@ -31,23 +35,12 @@ from registry.quantised.checks import device_faults, refuse_fused
 
 if TYPE_CHECKING:
     from registry.architectures.text.textual_inversion import TextualInversion
-    from registry.family import Family
     from registry.parts import Parts
     from registry.record import Record
     from registry.store import Store
 
 
-@dataclass(frozen=True, kw_only=True)
-class Base:
-    """A base that was found: its Record and family, and its skeleton: Parts without weights, to count and to plan with."""
-
-    record: Record
-    path: Path
-    family: Family
-    skeleton: Parts
-    prediction: str | None  # as a person gave it; None: as its files declare
-    sha256: str
-    config_sha256: str | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +64,7 @@ class Resolver:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[tuple[str, ...], Any] = {}
+        self._answers: dict[Path, Answers] = {}
         self.images = InputImages(store.home / "pictures")
         self.upsampler = Upsampler(store.home / "upsampled", store.file_sha256)
 
@@ -92,6 +86,16 @@ class Resolver:
     def controlnet(self, reference: str) -> Found:
         """The ControlNet of that name. Raises Refused with the reason."""
         return self._once(("controlnet", reference), lambda: self._find_file(reference, "controlnet"))  # type: ignore[no-any-return]
+
+    def ask(self, base: Base, question: Sequence[Plain], find: Callable[[], T], *, keep: Callable[[T], bool] = lambda answer: True) -> T:
+        """What the home knows of a base, or else `find` finds out, once: what it raises is remembered here, and not in the home."""
+        what = ("asked", str(base.answers.path), json.dumps(question))
+        return self._once(what, lambda: base.answers.ask(question, find, keep=keep))  # type: ignore[no-any-return]
+
+    def keep_answers(self) -> None:
+        """Keep in the home what was found out of bases, for the next plan."""
+        for one in self._answers.values():
+            one.save()
 
     def textual_inversions(self, render: Render) -> list[TextualInversion]:
         """The textual inversion embeddings of a Render for its base, in their order. Raises Refused with the reason."""
@@ -138,12 +142,13 @@ class Resolver:
         render = with_contents(render, self.images, faults)
         render = replace(render, controls=self._controls(render, base, faults))
         if base:
-            render = _with_defaults(render, base, own_size(render, self.images))
-            faults += _faults_of(render, base)
+            render = self._with_defaults(render, base)
+            faults += self._setting_faults(render, base)
+            faults += _text_faults(render, base)
             _gathered(faults, lambda: base.family.check_chunks(render.prompt_chunks))
             if (skip := render.clip_skip) is not None:
-                _gathered(faults, lambda: self._once(("skip", base.sha256, str(skip)), lambda: _try_clip_skip(base, skip)))
-            faults += image_faults(render, base.family, self.images, cell=base.skeleton.latent_factor)
+                _gathered(faults, lambda: self.ask(base, ["skip", skip], lambda: _try_clip_skip(base, skip)))
+            faults += image_faults(render, base.family, self.images, cell=base.facts.latent_factor)
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
         device = pick_device(render.device)
@@ -154,7 +159,7 @@ class Resolver:
             base_sha256=base.sha256,
             base_config_sha256=base.config_sha256,
             device=device,
-            versions=tuple(sorted((*_versions(made, render, base), *self._configs_beside(render.active)))),
+            versions=tuple(sorted((*made, *self._schedule_version(render, base), *self._configs_beside(render.active)))),
         )
 
     def _upsampled(self, render: Render, write: bool) -> Render:
@@ -167,6 +172,42 @@ class Resolver:
             return render
         text = self.upsampler.text(how, render.prompt, dialect, device=pick_device(render.device))
         return replace(render, prompt=text, typed_prompt=render.prompt)
+
+    def _with_defaults(self, render: Render, base: Base) -> Render:
+        """The stock pipeline's defaults for what was not given; the size is that of the input images, where there are any."""
+        size = own_size(render, self.images) or (base.facts.resolution, base.facts.resolution)
+        strength = render.strength
+        if render.init is not None and strength is None:
+            strength = base.family.strength if render.mask is None else base.family.inpaint_strength
+        guidance = base.family.guidance if render.guidance is None else render.guidance
+        return replace(
+            render,
+            steps=base.family.steps if render.steps is None else render.steps,
+            guidance=guidance,
+            guided=self.guided(base, guidance, negative=render.negative is not None),
+            width=size[0] if render.width is None else render.width,
+            height=size[1] if render.height is None else render.height,
+            strength=strength,
+            clip_skip=render.clip_skip or None,
+        )
+
+    def guided(self, base: Base, guidance: float, *, negative: bool) -> bool:
+        """Whether the base makes an unconditional pass at this guidance, with or without a negative prompt."""
+        return self.ask(base, ["guided", guidance, negative], lambda: base.family.guided(base.skeleton, guidance, negative=negative))
+
+    def _setting_faults(self, render: Render, base: Base) -> list[str]:
+        """Faults of the settings with their defaults, by the base's family; the prompts aside."""
+        own = [fault for one in SETTINGS.values() if (fault := one.fault(render))]
+        sizes = [render.width, render.height, render.swap_blocks, render.device]
+        steps = [render.steps, render.sampler, render.schedule, render.sigma_min, render.sigma_max, render.eta]
+        return [*self.ask(base, ["settings", *sizes, *steps], lambda: _setting_faults(render, base), keep=lambda faults: not faults), *own]
+
+    def _schedule_version(self, render: Render, base: Base) -> list[tuple[str, str]]:
+        """The version of the sampler's noise schedule, where it was another one before: part of what computes the pixels."""
+        from infer.draw.samplers import drawn_schedule
+
+        version = self.ask(base, ["schedule", render.sampler], lambda: drawn_schedule(base.skeleton, render.sampler))
+        return [] if version is None else [("noise schedule", version)]
 
     def _adapters(self, given: Sequence[Adapter], render: Render, base: Base | None, faults: list[str]) -> tuple[Adapter, ...]:
         """The adapters with their contents; what is wrong with them, and with each on this base, goes to the faults."""
@@ -195,24 +236,31 @@ class Resolver:
         embeddings: list[Embedding] = []
         for one in render.embeddings:
             found = _gathered(faults, lambda one=one: self.embedding(one.reference))  # type: ignore[misc]
-            found_token = _gathered(faults, lambda one=one: self._textual_inversion(one, render)) if found and base else None  # type: ignore[misc]
-            embeddings.append(replace(one, sha256=found.sha256, token=found_token.token) if found_token else one)
+            token = _gathered(faults, lambda one=one: self._token(one, render)) if found and base else None  # type: ignore[misc]
+            embeddings.append(replace(one, sha256=found.sha256, token=token) if token else one)
         tokens = [one.token for one in embeddings if one.token is not None]
         twice = sorted({token for token in tokens if tokens.count(token) > 1})
         faults += [f"Two textual inversion embeddings are both spelt {token!r}. Give one of them another token." for token in twice]
         return tuple(embeddings)
 
+    def _token(self, one: Embedding, render: Render) -> str:
+        """The spelling of a textual inversion embedding, once it is checked against the base."""
+        found = self.embedding(one.reference)
+        question = ["token", found.sha256, one.token, found.record.name]
+        return self.ask(self.base(render), question, lambda: self._textual_inversion(one, render).token)
+
     def _vae_sha256(self, reference: str, render: Render, base: Base | None) -> str:
         """The content of the VAE, once it is checked against the base's latent space."""
         found = self.vae(reference)
         if base is not None:
-            self._once(("swap", reference, *_base_key(render)), lambda: _checked_vae(found, base))
+            self.ask(base, ["vae", found.sha256, str(found.path)], lambda: _checked_vae(found, base))
         return found.sha256
 
     def _modes(self, reference: str, render: Render) -> int:
         """How many hint kinds a union net has (0: it takes no mode), once it is checked against the base."""
-        what = ("modes", reference, *_base_key(render))
-        return self._once(what, lambda: self._fitting(reference, render))  # type: ignore[no-any-return]
+        found = self.controlnet(reference)
+        question = ["modes", found.sha256, str(found.path), found.record.family, found.record.variant]
+        return self.ask(self.base(render), question, lambda: self._fitting(reference, render))
 
     def _fitting(self, reference: str, render: Render) -> int:
         import torch
@@ -238,23 +286,37 @@ class Resolver:
         return found
 
     def _find_base(self, render: Render) -> Base:
-        import torch
-
-        from registry.detect.loading import load_base, prediction_override
+        from registry.detect.loading import family_of, prediction_override
 
         record, base_config = self._store.find(render.base), render.base_config
         path = _path_of(record)
         prediction = render.prediction or prediction_override(record)
-        family, skeleton = load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=prediction)
+        family = family_of(record)
+        load = cache(partial(_skeleton, record, base_config, prediction))
+        if record.hashes.sha256 is None:
+            load()  # a base that cannot be loaded is refused before its gigabytes are hashed
+        sha256 = self._store.sha256(record)
+        config_sha256 = self._store.sha256(self._store.find(base_config)) if base_config is not None else None
+        answers = self._answers_on([str(path), sha256, config_sha256, prediction, family.name, record.variant])
+        facts = answers.ask(["facts"], lambda: BaseFacts.of(family, load()))
         return Base(
             record=record,
             path=path,
             family=family,
-            skeleton=skeleton,
+            facts=BaseFacts(**facts),
+            answers=answers,
+            load=load,
             prediction=prediction,
-            sha256=self._store.sha256(record),
-            config_sha256=self._store.sha256(self._store.find(base_config)) if base_config is not None else None,
+            sha256=sha256,
+            config_sha256=config_sha256,
         )
+
+    def _answers_on(self, content: Sequence[str | None]) -> Answers:
+        name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+        path = self._store.home / "plans" / f"{name}.json"
+        if path not in self._answers:
+            self._answers[path] = Answers(path)
+        return self._answers[path]
 
     def _find_file(self, reference: str, kind: str) -> Found:
         found = self._store.find(reference, kind=kind)
@@ -265,7 +327,7 @@ class Resolver:
 
     def _is_beside(self, reference: str) -> bool:
         """Whether peft draws the adapter beside the weights; else its change is in the weights."""
-        return is_beside(self._read(reference))
+        return self._once(("beside", reference), lambda: is_beside(self._read(reference)))  # type: ignore[no-any-return]
 
     def _read(self, reference: str) -> AdapterFile:
         return self._once(("read", reference), lambda: read_adapter(self.adapter(reference).path))  # type: ignore[no-any-return]
@@ -273,14 +335,18 @@ class Resolver:
     def _configs_beside(self, adapters: Sequence[Adapter]) -> Iterator[tuple[str, str]]:
         """(name, digest) of each adapter_config.json beside an adapter that acts: it holds the alpha, and the weights' hash does not."""
         for one in adapters:
-            config = config_beside(self.adapter(one.reference).path)
-            if config:
-                text = json.dumps(config, sort_keys=True)
-                yield f"adapter_config of {(one.sha256 or '')[:12]}", hashlib.sha256(text.encode()).hexdigest()[:12]
+            if (digest := self._config_beside(self.adapter(one.reference))) is not None:
+                yield f"adapter_config of {(one.sha256 or '')[:12]}", digest[:12]
+
+    def _config_beside(self, adapter: Found) -> str | None:
+        """The digest of the adapter_config.json beside an adapter, read once; None where there is none."""
+        return self._once(("config beside", str(adapter.path)), lambda: _config_digest(adapter.path))  # type: ignore[no-any-return]
 
     def _check_fit(self, reference: str, render: Render) -> None:
-        kept = (render.base_dtype or "", render.text_encoder_dtype or "")
-        self._once(("fit", reference, *kept, *_base_key(render)), lambda: self._fit(reference, render))
+        base, adapter = self.base(render), self.adapter(reference)
+        of_adapter = [adapter.sha256, str(adapter.path), self._config_beside(adapter), adapter.record.family, adapter.record.variant]
+        question = ["fit", *of_adapter, render.base_dtype, render.text_encoder_dtype]
+        self.ask(base, question, lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
         from registry.detect.compatibility import fits
@@ -310,6 +376,20 @@ def _other_family(adapter: Found, base: Base) -> str:
     return f" It is an adapter for {' '.join(filter(None, (family, adapter.record.variant)))}, the base is {base.family.name}."
 
 
+def _skeleton(record: Record, base_config: str | None, prediction: str | None) -> Parts:
+    """The Parts of a base without weights."""
+    import torch
+
+    from registry.detect.loading import load_base
+
+    return load_base(record, dtype=torch.float32, device="meta", base_config=base_config, prediction=prediction)[1]
+
+
+def _config_digest(adapter: Path) -> str | None:
+    config = config_beside(adapter)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest() if config else None
+
+
 def _checked_vae(found: Found, base: Base) -> bool:
     from registry.architectures.vae.override import load_vae
 
@@ -336,33 +416,6 @@ def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
     return None
 
 
-def _with_defaults(render: Render, base: Base, size: tuple[int, int] | None) -> Render:
-    """The stock pipeline's defaults for what was not given; `size` is that of the input images."""
-    size = size or (base.skeleton.resolution, base.skeleton.resolution)
-    strength = render.strength
-    if render.init is not None and strength is None:
-        strength = base.family.strength if render.mask is None else base.family.inpaint_strength
-    guidance = base.family.guidance if render.guidance is None else render.guidance
-    return replace(
-        render,
-        steps=base.family.steps if render.steps is None else render.steps,
-        guidance=guidance,
-        guided=base.family.guided(base.skeleton, guidance, negative=render.negative is not None),
-        width=size[0] if render.width is None else render.width,
-        height=size[1] if render.height is None else render.height,
-        strength=strength,
-        clip_skip=render.clip_skip or None,
-    )
-
-
-def _versions(found: tuple[tuple[str, str], ...], render: Render, base: Base) -> tuple[tuple[str, str], ...]:
-    """The versions of what computes the pixels, with that of the noise schedule where the sampler's was another one before."""
-    from infer.draw.samplers import drawn_schedule
-
-    schedule = drawn_schedule(base.skeleton, render.sampler)
-    return found if schedule is None else tuple(sorted([*found, ("noise schedule", schedule)]))
-
-
 def _twice(render: Render) -> list[str]:
     """Files that an image is given more than once, in its own adapters or beside those of every cell."""
     by_content: dict[str, list[Adapter]] = {}
@@ -383,8 +436,8 @@ def _twice(render: Render) -> list[str]:
     return faults
 
 
-def _faults_of(render: Render, base: Base) -> list[str]:
-    """Faults of a Render with its defaults, by the base's family."""
+def _setting_faults(render: Render, base: Base) -> list[str]:
+    """What the samplers, the schedules and the base's build refuse."""
     from infer.draw.denoise import check_size
     from infer.draw.samplers import check_sampler, check_steps
     from infer.sampling.checks import check_ends, check_eta, check_schedule
@@ -398,13 +451,18 @@ def _faults_of(render: Render, base: Base) -> list[str]:
     prediction, config = base.skeleton.prediction, base.skeleton.scheduler_config
     _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, prediction=prediction, config=config))
     _gathered(faults, lambda: check_sampler(render.sampler, prediction=prediction, config=config))
-    faults += [fault for one in SETTINGS.values() if (fault := one.fault(render))]
     _gathered(faults, lambda: check_swapped(render, base.family, base.skeleton))
     _gathered(faults, lambda: check_eta(base.skeleton, render.sampler, render.eta))
     chosen = _gathered(faults, lambda: chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
     _gathered(faults, lambda: check_ends(base.skeleton, chosen))
     _gathered(faults, lambda: check_schedule(base.skeleton, render.sampler, chosen))
-    if render.negative is not None and not base.family.classifier_free(base.skeleton):
+    return faults
+
+
+def _text_faults(render: Render, base: Base) -> list[str]:
+    """What is wrong with the prompts for the base's family."""
+    faults: list[str] = []
+    if render.negative is not None and not base.facts.classifier_free:
         faults.append(f"negative is given, but {base.family.title} has its guidance embedded and no unconditional pass. Leave it out.")
     texts = {"prompt": render.prompt, "negative": render.negative or ""}
     steps, chunks = render.steps or 1, render.prompt_chunks

@@ -16,9 +16,10 @@ from infer.draw.draw import Prompts, draw_image, draw_latents, job_of
 from infer.draw.files import Embedding
 from infer.draw.inputs import hint_pixels, pasted, start_of
 from infer.draw.render import Render
-from infer.draw.resolve import Base, Resolver
+from infer.draw.resolve import Resolver
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png
+from infer.remembered.base import Base
 from infer.sampling.swapped import swapped
 from infer.sharing.adapter_rows import RowAdapters
 from infer.sharing.alone import kind_of
@@ -351,12 +352,12 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
         vae=vae,
         embeddings=embeddings,
         base=base.record.name,
-        scheduler=base.skeleton.scheduler_class,
+        scheduler=base.facts.scheduler_class,
         adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},
         controls={
             one.reference: (nets[one.reference].record.name, nets[one.reference].record.hashes.autov1 or "") for one in render.controls
         },
-        embedded_guidance=not base.family.classifier_free(base.skeleton),
+        embedded_guidance=not base.facts.classifier_free,
     )
 
 

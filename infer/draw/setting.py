@@ -7,6 +7,7 @@ loop over the fields. So a new setting is one field, and the place where it acts
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import EnumType
+from functools import cached_property
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
@@ -100,7 +101,7 @@ class Setting:
             return None if value in members else f"{self.name} is {value!r}. Expected {', '.join(members)}."
         return None if self.valid is None or self.valid(value) else f"{self.name} is {value}. Expected {self.expected}."
 
-    @property
+    @cached_property
     def scalar(self) -> Any:
         """The type of the setting without None: float of `float | None`."""
         kinds = [kind for kind in get_args(self.type) if kind is not NoneType]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, truncation_note, weighted_key
 from infer.draw.inputs import image_notes
 from infer.draw.render import Render
-from infer.draw.resolve import Base, Resolver
+from infer.draw.resolve import Resolver
 from infer.draw.values import number
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig
@@ -22,6 +23,7 @@ from infer.outside.column import OutsideCell, outside_counts, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
 from infer.prompt.upsampling.upsample import RULES
+from infer.remembered.base import Base
 from infer.sharing.width import MOST, read_batch_size
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
@@ -100,9 +102,16 @@ class GridPlan:
 
 def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
     """The plan of these settings. Raises Faults with everything that is wrong with them."""
+    resolver = Resolver(store)
+    try:
+        return _planned(config, store, cells, resolver)
+    finally:
+        resolver.keep_answers()
+
+
+def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resolver) -> GridPlan:
     faults: dict[str, None] = {}
     layout, expanded = expand(config, store, lambda fault: faults.__setitem__(fault, None))
-    resolver = Resolver(store)
     with_model = any(cell.render.upsample and cell.render.upsample.model not in RULES for cell in expanded)
     if with_model:  # what is wrong, before a language model is loaded
         for cell in expanded:
@@ -120,10 +129,11 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
         missing = [render for key, render in distinct.items() if not cells.has(key)]
-        denoised = {
-            render.latents_key(): render for render in reversed(missing)
-        }  # images that differ in what acts after the latents share them
-        forwards = [costs.forwards(render) if denoised[render.latents_key()] is render else 0 for render in missing]
+        latents = [render.latents_key() for render in missing]  # images that differ in what acts after the latents share them
+        first = {key: index for index, key in reversed([*enumerate(latents)])}
+        forwards = [
+            costs.forwards(render) if first[key] == index else 0 for index, (key, render) in enumerate(zip(latents, missing, strict=True))
+        ]
     if faults:
         raise Faults("This grid cannot be drawn:", faults)
     return GridPlan(
@@ -174,15 +184,14 @@ class _Costs:
     def __init__(self, resolver: Resolver, faults: dict[str, None]) -> None:
         self._resolver = resolver
         self._faults = faults
-        self._forwards: dict[Hashable, int] = {}
+        self._skeletons: dict[Hashable, Parts] = {}  # with the tokens of textual inversion embeddings
 
     def forwards(self, render: Render) -> int:
         """Denoiser calls of a Render: the number of its scheduler's timesteps. What the scheduler refuses is a fault."""
         base = self._base(render)
-        what = (base.sha256, render.sampler, render.schedule, render.steps, render.width, render.height, render.strength)
-        if what not in self._forwards:
-            self._forwards[what] = self._count(base, render)
-        return self._forwards[what]
+        settings = [render.sampler, render.schedule, render.sigma_min, render.sigma_max, render.steps]
+        question = ["calls", *settings, render.width, render.height, render.strength]
+        return self._resolver.ask(base, question, lambda: self._count(base, render), keep=lambda count: count is not None) or 0
 
     def texts(self, render: Render) -> Iterable[Hashable]:
         """What is encoded for a Render: each text with the state of its text encoders (adapters, embeddings)."""
@@ -206,7 +215,7 @@ class _Costs:
         """Notes: what loading assumes, a guidance without effect, adapters of another family, image sizes, truncated prompts."""
         renders = list(renders)
         bases = {render.base_sha256: self._base(render) for render in renders}
-        yield from (warning for base in bases.values() for warning in base.skeleton.warnings)
+        yield from (warning for base in bases.values() for warning in base.facts.warnings)
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._lacks_negative(render))
         yield from (note for render in renders for one in render.active if (note := self._other_family(render, one.reference)))
         yield from (note for render in renders for note in image_notes(render, self._resolver.images))
@@ -223,21 +232,26 @@ class _Costs:
             for text in (render.prompt, render.negative)
             if text
         }
-        skeletons: dict[Hashable, Parts] = {}
-        for (sha256, textual_inversions, text, chunks), render in texts.items():
+        for render, text in ((render, str(text)) for (_, _, text, _), render in texts.items()):
             base = self._base(render)
-            if (sha256, textual_inversions) not in skeletons:
-                skeletons[sha256, textual_inversions] = with_tokens(base.skeleton, self._resolver.textual_inversions(render))
-            parts = replace(skeletons[sha256, textual_inversions], prompt_chunks=chunks)
-            if note := truncation_note(base.family, parts, str(text)):
+            tokens = [[one.sha256, one.token] for one in render.embeddings]
+            question: list[Any] = ["truncated", text, render.prompt_chunks, tokens]
+            if note := self._resolver.ask(base, question, partial(self._truncated, base, render, text)):
                 yield note
+
+    def _truncated(self, base: Base, render: Render, text: str) -> str | None:
+        """The sentence on a prompt that is longer than the text encoders read, with the tokens of its embeddings."""
+        what = (base.sha256, render.embeddings)
+        if what not in self._skeletons:
+            self._skeletons[what] = with_tokens(base.skeleton, self._resolver.textual_inversions(render))
+        return truncation_note(base.family, replace(self._skeletons[what], prompt_chunks=render.prompt_chunks), text)
 
     def _lacks_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
         if render.guidance is None or render.guided or render.negative is not None:
             return False
         base = self._base(render)
-        return base.family.guided(base.skeleton, render.guidance, negative=True)
+        return self._resolver.guided(base, render.guidance, negative=True)
 
     def _other_family(self, render: Render, reference: str) -> str | None:
         """The note on an adapter that fits a base of another family than its own (FLUX.1's blocks are Chroma's)."""
@@ -252,7 +266,8 @@ class _Costs:
     def _changes_text(self, reference: str) -> bool:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
 
-    def _count(self, base: Base, render: Render) -> int:
+    def _count(self, base: Base, render: Render) -> int | None:
+        """Timesteps of the Render's scheduler; None, and a fault, where it refuses them."""
         from infer.draw.denoise import set_timesteps
         from infer.draw.samplers import build_scheduler
         from infer.sampling.scheduled import chosen_schedule
@@ -265,8 +280,8 @@ class _Costs:
                 base.family, scheduler, steps, strength=render.strength, height=render.height or 0, width=render.width or 0
             )
         except Exception as error:  # schedulers raise errors of many types
-            self._faults[f"sampler {render.sampler or base.skeleton.scheduler_class} does not take {steps} steps: {error}"] = None
-            return 0
+            self._faults[f"sampler {render.sampler or base.facts.scheduler_class} does not take {steps} steps: {error}"] = None
+            return None
         return len(timesteps)
 
 
@@ -337,7 +352,7 @@ def _control_calls(render: Render, steps: int) -> int:
 
 def _large(render: Render, base: Base) -> str | None:
     """The note on a drawing whose size is its input image's and far above the base's resolution."""
-    made, drawn = base.skeleton.resolution, max(render.width or 0, render.height or 0)
+    made, drawn = base.facts.resolution, max(render.width or 0, render.height or 0)
     if not render.images or drawn <= 1.5 * made:
         return None
     return (

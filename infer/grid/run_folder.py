@@ -133,7 +133,7 @@ class RunFolder:
             key=cell.render.key(),
             status="missing",
             path=None,
-            settings=spell_settings(cell.render, base=base.record.name, scheduler=base.skeleton.scheduler_class),
+            settings=spell_settings(cell.render, base=base.record.name, scheduler=base.facts.scheduler_class),
             details=spell_details(cell.render),
             error="not drawn yet",
         )
