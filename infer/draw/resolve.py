@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -31,7 +31,8 @@ from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 from registry.formats.peft_config import config_beside
-from registry.quantised.checks import device_faults, refuse_fused
+from registry.quantised.checks import device_faults, refuse_fused, stored_faults
+from registry.quantised.skeleton import stored_titles
 
 if TYPE_CHECKING:
     from registry.architectures.text.textual_inversion import TextualInversion
@@ -136,6 +137,7 @@ class Resolver:
         faults += _twice(render)
         dtypes = {"base_dtype": render.base_dtype, "text_encoder_dtype": render.text_encoder_dtype}
         faults += device_faults(dtypes, pick_device(render.device))
+        faults += _stored_faults(base, dtypes, pick_device(render.device)) if base else []
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
@@ -363,9 +365,21 @@ class Resolver:
             raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}{_other_family(adapter, base)}")
         if not self._is_beside(reference):
             changed = placed(self._read(reference), base.family, base.skeleton).components
-            dtype = render.base_dtype if base.family.denoiser in changed else None
-            refuse_fused(reference, dtype or (render.text_encoder_dtype if changed - {base.family.denoiser} else None))
+            for component in sorted(changed):
+                given = render.base_dtype if component == base.family.denoiser else render.text_encoder_dtype
+                refuse_fused(reference, given or ", ".join(stored_titles(_component(base, component), rounded=True)) or None)
         return True
+
+
+def _stored_faults(base: Base, dtypes: Mapping[str, str | None], device: str) -> list[str]:
+    """What cannot go with a base that is quantised in its file."""
+    modules = {base.family.denoiser: base.skeleton.denoiser, **base.skeleton.text_encoders}
+    given = {name: dtypes["base_dtype" if name == base.family.denoiser else "text_encoder_dtype"] for name in modules}
+    return [fault for name, module in modules.items() for fault in stored_faults(name, module, given[name], device)]
+
+
+def _component(base: Base, name: str) -> Any:
+    return base.skeleton.denoiser if name == base.family.denoiser else base.skeleton.text_encoders[name]
 
 
 def _other_family(adapter: Found, base: Base) -> str:

@@ -26,6 +26,8 @@ from registry.tensors.layout import Layout, Stored
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from registry.quantised.linear import QuantisedLinear
+
 VERSION = "1"  # counts up when a kind's change of the weights becomes another; part of the keys of the cells that have one
 BESIDE = {"down", "up", "alpha", "singular", "up_bias", "diff_b"}  # roles that peft adds beside the weights
 PEFT = re.compile(r"\.lora_[A-Za-z_]+(\.|$)")  # a parameter of an adapter that peft attached
@@ -141,14 +143,28 @@ class WeightChanges:
             raise
         self._active = wanted
 
-    def _change(self, key: str, weight: Tensor, parts: Sequence[Part]) -> None:
+    def _change(self, key: str, weight: Tensor | QuantisedLinear, parts: Sequence[Part]) -> None:
+        import torch
+
+        from registry.quantised.linear import QuantisedLinear
+
+        if isinstance(weight, QuantisedLinear):
+            self._originals[key] = weight.like  # marks it: the codes are kept beside the changed weight
+            weight.change(changed(weight.made(torch.float32).cpu(), parts))
+            return
         if key not in self._originals:
             self._originals[key] = weight.detach().to("cpu", copy=True)
         weight.data.copy_(changed(self._originals[key], parts))
 
-    def _put_back(self, own: Mapping[str, Tensor], keys: Sequence[str]) -> None:
+    def _put_back(self, own: Mapping[str, Tensor | QuantisedLinear], keys: Sequence[str]) -> None:
+        from registry.quantised.linear import QuantisedLinear
+
         for key in keys:
-            own[key].data.copy_(self._originals.pop(key))
+            original, weight = self._originals.pop(key), own[key]
+            if isinstance(weight, QuantisedLinear):
+                weight.change(None)
+            else:
+                weight.data.copy_(original)
 
 
 def changed(original: Tensor, parts: Sequence[Part]) -> Tensor:
@@ -163,17 +179,21 @@ def _modules(family: Family, parts: Parts) -> dict[str, nn.Module]:
     return {family.denoiser: parts.denoiser, **parts.text_encoders}
 
 
-def _weights(family: Family, parts: Parts) -> dict[str, Tensor]:
-    """`component/name` -> the model's own parameter, whatever peft has wrapped around its layer."""
-    return {
-        f"{component}/{name.replace('.base_layer.', '.')}": weight
-        for component, module in _modules(family, parts).items()
-        for name, weight in module.named_parameters()
-        if not PEFT.search(name)
-    }
+def _weights(family: Family, parts: Parts) -> dict[str, Tensor | QuantisedLinear]:
+    """`component/name` -> the model's own parameter, whatever peft has wrapped around its layer; a quantised layer for its weight."""
+    from registry.quantised.linear import QuantisedLinear
+
+    found: dict[str, Tensor | QuantisedLinear] = {}
+    for component, module in _modules(family, parts).items():
+        quantised = {f"{name}.weight": layer for name, layer in module.named_modules() if isinstance(layer, QuantisedLinear)}
+        for name, weight in (dict(module.named_parameters()) | quantised).items():
+            if not PEFT.search(name):
+                found[f"{component}/{name.replace('.base_layer.', '.')}"] = weight
+    return found
 
 
 def _layout(family: Family, parts: Parts) -> Layout:
     """The loaded model as a diffusers folder would show it: names and shapes."""
-    tensors = {key: Stored(parts.source, 0, TensorInfo("F32", tuple(weight.shape))) for key, weight in _weights(family, parts).items()}
+    shapes = {key: tuple(weight.shape) for key, weight in _weights(family, parts).items()}
+    tensors = {key: Stored(parts.source, 0, TensorInfo("F32", shape)) for key, shape in shapes.items()}
     return Layout(path=parts.source, is_folder=True, diffusers=True, tensors=tensors, files=())

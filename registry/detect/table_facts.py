@@ -5,8 +5,9 @@ A library of thousands of adapters has few tables: one for each trainer, family,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from registry.detect.component_kinds import ComponentKind, kind_by_keys
 from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
 from registry.formats.adapter_keys import AdapterKey, malformed
 from registry.formats.dialects import DENOISER
+from registry.formats.gguf import QUANTISED
 from registry.formats.model_header import ModelHeader, declared_metadata
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, split_header
 
@@ -33,6 +35,9 @@ DTYPES = {
     "I8": "int8",
     "U8": "uint8",
 }
+SCALED = {"F8_E4M3": "fp8 scaled", "F8_E5M2": "fp8 e5m2 scaled", "I8": "int8 scaled"}
+SCALE_ENDINGS = (".scale_weight", ".weight_scale", ".weight_scale_inv", ".SCB")
+FOUR_BITS = re.compile(r"\.quant_state\.bitsandbytes__(nf4|fp4)$")
 TEXT_PREFIXES = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.")
 VAE_PREFIXES = ("first_stage_model.", "vae.")
 
@@ -66,14 +71,25 @@ def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
 
 
 def dtype_of(tensors: Mapping[str, TensorInfo]) -> str | None:
-    """The dtype most bytes are in."""
+    """The dtype most bytes are in; of a file that is quantised what it is quantised to: 'fp8 scaled', 'nf4', 'GGUF Q4_K'."""
     sizes: Counter[str] = Counter()
     for info, count in Counter(tensors.values()).items():
         sizes[info.dtype] += count * info.elements * DTYPE_BITS.get(info.dtype, GGUF_BITS)
     if not sizes:
         return None
     name = sizes.most_common(1)[0][0]
-    return DTYPES.get(name, name.lower())
+    return _quantised(tensors, [dtype for dtype, _ in sizes.most_common()]) or DTYPES.get(name, name.lower())
+
+
+def _quantised(tensors: Mapping[str, TensorInfo], dtypes: Sequence[str]) -> str | None:
+    """What the file is quantised to with scales beside the weights, by their names; None: it is not."""
+    if "U8" in dtypes and (state := next(filter(None, map(FOUR_BITS.search, tensors)), None)):
+        return state[1]
+    blocks = [dtype for dtype in dtypes if dtype in QUANTISED]
+    if blocks:
+        return f"GGUF {blocks[0]}"
+    small = next((dtype for dtype in SCALED if dtype in dtypes), None)
+    return SCALED[small] if small is not None and any(key.endswith(SCALE_ENDINGS) for key in tensors) else None
 
 
 UNET_WORDS = ("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_blocks")

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json, refuse_endless, weights
+from registry.formats.quantised.component import component_files, load_by_weights, refuse_missing
 from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
 from registry.quantised.layers import Choose, Quantisation
-from registry.quantised.place import fill, reading
 from registry.quantised.pretrained import as_plain_model, quantising
 from registry.typed_values import is_number
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 LIBRARIES = {  # and what a component's class is one of there; classes of anything else would be code out of the folder: never run
     "diffusers": ("ModelMixin", "SchedulerMixin"),
     "transformers": ("PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin"),
 }
-UNREAD = re.compile(
-    r"(^|\.)(lm_head|visual|vision_tower|multi_modal_projector)\."
-)  # of language models: their text states are all that is used
 HALF = re.compile(r"\.fp16[.-]")  # model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 
@@ -235,6 +231,9 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
 
     names = weights_in(folder)
     refuse_endless(folder / "config.json")
+    files = component_files(folder, names)
+    if any(file.packed for file in files):
+        return load_by_weights(model_class, folder, files, dtype=dtype, choose=choose, empty=empty)
     if empty:
         with torch.device("meta"):
             if hasattr(model_class, "load_config"):
@@ -243,7 +242,7 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
                 module = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
         return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
     if choose is not None and hasattr(model_class, "load_config"):
-        return _quantised_module(model_class, folder, names, dtype, choose)
+        return load_by_weights(model_class, folder, files, dtype=dtype, choose=choose, empty=False)
     variant = "fp16" if all(HALF.search(name) for name in names) else None  # it is loaded only where there is no plain one
     options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
     if not hasattr(model_class, "load_config"):  # of transformers; diffusers' models know no code but their own
@@ -251,43 +250,7 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
     if choose is not None:
         options["quantization_config"] = quantising(choose)
     module, declared = model_class.from_pretrained(folder, **options, output_loading_info=True)
-    _refuse_missing(folder, declared["missing_keys"])
+    refuse_missing(folder, declared["missing_keys"])
     if choose is not None:
         as_plain_model(module)
-    return module
-
-
-def _refuse_missing(folder: Path, names: Iterable[str]) -> None:
-    missing = sorted(name for name in names if not UNREAD.search(name))
-    if missing:
-        raise BadFile(
-            folder, "missing-weights", f"lacks {len(missing)} of its model's weights (first: {missing[0]}). Copy the whole folder again."
-        )
-
-
-def _quantised_module(model_class: Any, folder: Path, names: Sequence[str], dtype: torch.dtype, choose: Choose) -> Any:
-    """A model of diffusers, read tensor by tensor: its libraries' own loading has the whole of it in memory. Raises BadFile."""
-    import torch
-    from accelerate import init_empty_weights
-
-    config = model_class.load_config(folder, local_files_only=True)
-    with init_empty_weights():
-        module = model_class.from_config(config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    places = {key: name for name in names for key in read_header(folder / name).tensors}
-    _refuse_missing(folder, shapes.keys() - places.keys())
-    exact = set(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
-
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        for file in names:
-            with reading(folder / file) as read:
-                for key in (key for key, place in places.items() if place == file and key in shapes):
-                    tensor = read(key)
-                    if tuple(tensor.shape) != shapes[key]:
-                        found = f"{key} is {tuple(tensor.shape)} where {shapes[key]} was expected"
-                        raise BadFile(folder, "wrong-config", f"does not fit its config: {found}. Copy the whole folder again.")
-                    wide = torch.float32 if set(key.split(".")) & exact else dtype
-                    yield key, tensor.to(wide) if tensor.is_floating_point() else tensor
-
-    fill(module, tensors(), choose)
     return module

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +22,14 @@ from registry.formats.diffusers_folder import check_scaling, latent_factor_of, l
 from registry.formats.key_map import EveryKey, KeyLocation
 from registry.formats.model_folder import read_json, refuse_endless
 from registry.formats.model_header import ModelHeader
-from registry.formats.safetensors_header import Header, TensorInfo, read_header
-from registry.formats.state_dict import check_mapped, mapped, read_mapped, shapes_of
+from registry.formats.quantised.loading import load_mapped
+from registry.formats.quantised.weights_file import WeightsFile, weights_file
+from registry.formats.safetensors_header import TensorInfo
+from registry.formats.state_dict import check_mapped, shapes_of
 from registry.home import clip_bpe_dir
 from registry.parts import Parts
 from registry.plain_values import from_json
 from registry.quantised.layers import Choose, Quantisation
-from registry.quantised.place import fill, reading
 
 if TYPE_CHECKING:
     import torch
@@ -117,28 +117,29 @@ def load_single_file(
     `prediction` is the user's override of the file's own marks and of any config.
     On the device "meta" no weight is read: a skeleton to count, to match and to tokenise with.
     """
-    header = read_header(path)
+    file = _with_prefix(weights_file(path), layout, denoiser)
     folder = Path(base_config) if base_config is not None else None
     warnings: list[str] = []
+    taken: set[str] = set()
     declared = (
         (prediction, GIVEN_PREDICTION)
         if prediction is not None
-        else declared_prediction(ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata))
+        else declared_prediction(ModelHeader(path=path, tensors=file.tensors, metadata=file.metadata))
     )
-    configs = _configs(path, layout, header, folder, declared, warnings)
+    configs = _configs(path, layout, file, folder, declared, warnings)
     empty = str(device) == "meta"
     modules = {
         piece.component: _build(
-            path, piece, configs[piece.component], header, folder, dtype, warnings, empty=empty, choose=_choose(quantised, piece)
+            path, piece, configs[piece.component], file, folder, dtype, warnings, taken, empty=empty, choose=_choose(quantised, piece)
         )
         for piece in layout.pieces
     }
     vae: Any = modules["vae"]
     check_scaling(path, vae.config)
-    _warn_of_leftovers(layout, configs, modules, header, warnings)
+    _warn_of_leftovers(layout, configs, taken, file, warnings)
     for module in modules.values():
         module.requires_grad_(False).eval().to(device)
-    scheduler_class, scheduler_config = _scheduler(path, layout, header, configs, declared, warnings)
+    scheduler_class, scheduler_config = _scheduler(path, layout, file, configs, declared, warnings)
     return Parts(
         denoiser=modules[denoiser],
         vae=vae,
@@ -155,6 +156,13 @@ def load_single_file(
     )
 
 
+def _with_prefix(file: WeightsFile, layout: Layout, denoiser: str) -> WeightsFile:
+    """A file that holds the denoiser alone, as GGUF files do, has its names without the prefix of a checkpoint."""
+    prefix = next(piece.prefix for piece in layout.pieces if piece.component == denoiser)
+    alone = not any(key.startswith(prefix) for key in file.tensors) and "input_blocks.0.0.weight" in file.tensors
+    return file.with_prefix(prefix) if alone else file
+
+
 def load_pieces(
     path: Path,
     pieces: Sequence[ComponentSpec],
@@ -165,15 +173,15 @@ def load_pieces(
     quantised: Quantisation | None = None,
 ) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
     """({component: its module}, {component: its keys}) of the pieces that a file holds, their configs from a diffusers folder."""
-    header = read_header(path)
+    file = weights_file(path)
     modules: dict[str, Any] = {}
     keys: dict[str, frozenset[str]] = {}
     for piece in pieces:
-        inside = _inside(header.tensors, piece.prefix)
+        inside = _inside(file.tensors, piece.prefix)
         if inside:
             config = read_json(folder / piece.component / "config.json")
             choose = _choose(quantised, piece)
-            modules[piece.component] = _build(path, piece, config, header, folder, dtype, [], empty=empty, choose=choose)
+            modules[piece.component] = _build(path, piece, config, file, folder, dtype, [], set(), empty=empty, choose=choose)
             keys[piece.component] = frozenset(piece.prefix + name for name in inside)
     return modules, keys
 
@@ -186,14 +194,14 @@ def _choose(quantised: Quantisation | None, piece: ComponentSpec) -> Choose | No
 
 
 def _configs(
-    path: Path, layout: Layout, header: Header, folder: Path | None, declared: DeclaredPrediction, warnings: list[str]
+    path: Path, layout: Layout, file: WeightsFile, folder: Path | None, declared: DeclaredPrediction, warnings: list[str]
 ) -> dict[str, dict[str, Any]]:
     """The config of every component, of the scheduler and of the pipeline where they are known."""
     if folder is not None:
         return _folder_configs(layout, folder)
-    if CONFIGS_ENTRY in header.metadata:
-        return _written_configs(path, layout, header.metadata[CONFIGS_ENTRY])
-    counted = {piece.component: _counted(path, piece, header, warnings) for piece in layout.pieces}
+    if CONFIGS_ENTRY in file.metadata:
+        return _written_configs(path, layout, file.metadata[CONFIGS_ENTRY])
+    counted = {piece.component: _counted(path, piece, file, warnings) for piece in layout.pieces}
     if layout.settle is not None:
         layout.settle(counted, _prediction(path, layout, declared))
     return counted
@@ -230,9 +238,9 @@ def component_configs(folder: Path, components: Sequence[str]) -> dict[str, str]
     return {CONFIGS_ENTRY: json.dumps(configs, sort_keys=True)}
 
 
-def _counted(path: Path, piece: ComponentSpec, header: Header, warnings: list[str]) -> dict[str, Any]:
+def _counted(path: Path, piece: ComponentSpec, file: WeightsFile, warnings: list[str]) -> dict[str, Any]:
     """A component's config from the file's shapes and the family's constants."""
-    shapes = _inside(header.tensors, piece.prefix)
+    shapes = _inside(file.tensors, piece.prefix)
     if not shapes:
         raise Refused(f"{path.name} has no {piece.component} (no tensor under {piece.prefix!r}). {HINT}")
     try:
@@ -264,42 +272,39 @@ def _build(
     path: Path,
     piece: ComponentSpec,
     config: Mapping[str, Any],
-    header: Header,
+    file: WeightsFile,
     folder: Path | None,
     dtype: torch.dtype,
     warnings: list[str],
+    taken: set[str],
     *,
     empty: bool,
     choose: Choose | None = None,
 ) -> nn.Module:
-    """One component with its weights from the file; a component the file does not have comes from the base_config folder."""
+    """One component with its weights from the file, whose keys are added to `taken`; one that it has not comes from the folder."""
     import importlib
 
     import torch
 
     model_class = getattr(importlib.import_module(piece.library), piece.class_name)
-    if folder is not None and not _inside(header.tensors, piece.prefix):
+    if folder is not None and not _inside(file.tensors, piece.prefix):
         warnings.append(f"{path.name} has no {piece.component}; it is taken from {folder}.")
-        taken: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty, choose=choose)
-        return taken
+        other: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty, choose=choose)
+        return other
     module: nn.Module = empty_module(piece.library, model_class, config, path=path, component=piece.component)
     shapes = shapes_of(module)
     built: Any = module.config
-    key_map = piece.places(built, shapes, header.tensors)
-    check_mapped(path, header.tensors, key_map, shapes, component=piece.component, hint=HINT, optional=piece.identities)
-    if not empty:
-        identities = {name: torch.eye(*shapes[name], dtype=dtype) for name in piece.identities if name not in key_map}
-        if choose is not None:
-            with reading(path) as read:
-                fill(module, chain(identities.items(), mapped(read, key_map, shapes, dtype=dtype)), choose)
-        else:
-            module.load_state_dict(identities | read_mapped(path, key_map, shapes, dtype=dtype), strict=True, assign=True)
+    key_map = piece.places(built, shapes, file.tensors)
+    check_mapped(path, file.tensors, key_map, shapes, component=piece.component, hint=HINT, optional=piece.identities)
+    identities = {name: torch.eye(*shapes[name], dtype=dtype) for name in piece.identities if name not in key_map}
+    load_mapped(module, file, key_map, component=piece.component, dtype=dtype, choose=choose, empty=empty, others=identities)
+    taken.update(location.key for location in key_map.values())
     return module
 
 
 def read_piece(path: Path, piece: ComponentSpec, config: Mapping[str, Any], *, dtype: torch.dtype, empty: bool) -> nn.Module:
     """One component alone from a single file, by a config that is known. Raises BadFile or Refused."""
-    return _build(path, piece, config, read_header(path), None, dtype, [], empty=empty)
+    return _build(path, piece, config, weights_file(path), None, dtype, [], set(), empty=empty)
 
 
 def empty_module(library: str, model_class: Any, config: Mapping[str, Any], *, path: Path, component: str) -> Any:
@@ -326,16 +331,12 @@ def _present(tensors: Container[str], prefix: str, key: str) -> str | None:
 
 
 def _warn_of_leftovers(
-    layout: Layout, configs: Mapping[str, Mapping[str, Any]], modules: Mapping[str, nn.Module], header: Header, warnings: list[str]
+    layout: Layout, configs: Mapping[str, Mapping[str, Any]], taken: Container[str], file: WeightsFile, warnings: list[str]
 ) -> None:
     """Warn of tensors that no component took."""
-    taken: set[str] = set()
-    for piece in layout.pieces:
-        places = piece.places(configs[piece.component], shapes_of(modules[piece.component]), header.tensors)
-        taken |= {location.key for location in places.values()}
-    left = [key for key in header.tensors if key not in taken and not UNUSED.search(key) and not _is_spare(layout, configs, key)]
+    left = [key for key in file.tensors if key not in taken and not UNUSED.search(key) and not _is_spare(layout, configs, key)]
     if left:
-        warnings.append(f"{len(left)} of the file's {len(header.tensors)} tensors are of no use here and were left out (first: {left[0]}).")
+        warnings.append(f"{len(left)} of the file's {len(file.tensors)} tensors are of no use here and were left out (first: {left[0]}).")
 
 
 def _is_spare(layout: Layout, configs: Mapping[str, Mapping[str, Any]], key: str) -> bool:
@@ -363,7 +364,12 @@ def _prediction(path: Path, layout: Layout, declared: DeclaredPrediction) -> str
 
 
 def _scheduler(
-    path: Path, layout: Layout, header: Header, configs: Mapping[str, Mapping[str, Any]], declared: DeclaredPrediction, warnings: list[str]
+    path: Path,
+    layout: Layout,
+    file: WeightsFile,
+    configs: Mapping[str, Mapping[str, Any]],
+    declared: DeclaredPrediction,
+    warnings: list[str],
 ) -> tuple[str, dict[str, Any]]:
     """The scheduler's class and config: the given one, with the prediction of the user or of the file's own marks."""
     prediction, why = declared
@@ -371,7 +377,7 @@ def _scheduler(
         assumed = _prediction(path, layout, declared)
         if prediction is None:
             warnings.append(f"{path.name} has no mark of its prediction; {assumed} is assumed, as in the published models.")
-        return layout.scheduler(assumed, any(mark in header.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
+        return layout.scheduler(assumed, any(mark in file.tensors for mark in (ZERO_SNR_MARK, V_MARKS[1])))
     given = {key: value for key, value in configs["scheduler"].items() if not key.startswith("_")}
     scheduler_class = str(configs["scheduler"]["_class_name"])
     if prediction is not None and prediction_of(scheduler_class, given) != prediction:

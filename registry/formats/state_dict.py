@@ -6,13 +6,15 @@ The only reader of its kind: single files, lone transformers and ControlNets ref
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from registry.errors import BadFile
 from registry.formats.key_map import KeyLocation
 from registry.formats.safetensors_header import TensorInfo
 from registry.printable import some
+from registry.quantised.stored import StoredWeight
 
 if TYPE_CHECKING:
     import torch
@@ -101,22 +103,42 @@ def read_mapped(
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return dict(mapped(file.get_tensor, key_map, shapes, dtype=dtype, dtypes=dtypes))
+        return cast("dict[str, Tensor]", dict(mapped(file.get_tensor, key_map, shapes, dtype=dtype, dtypes=dtypes)))
 
 
 def mapped(
-    read: Callable[[str], Tensor],
+    read: Callable[[str], Tensor | StoredWeight],
     key_map: Mapping[str, KeyLocation],
     shapes: Mapping[str, Shape],
     *,
     dtype: torch.dtype,
     dtypes: Mapping[str, torch.dtype] | None = None,
-) -> Iterator[tuple[str, Tensor]]:
-    """The same one after another; `read` gives a tensor of the file by its key."""
+) -> Iterator[tuple[str, Tensor | StoredWeight]]:
+    """The same one after another; `read` gives a weight of the file by its key. A quantised matrix is given as it is stored."""
     for name, location in key_map.items():
         if name in shapes:
             own = (dtypes or {}).get(name, dtype)
-            yield name, _placed(read(location.key), location).reshape(shapes[name]).to(own).contiguous()
+            weight = read(location.key)
+            if isinstance(weight, StoredWeight):
+                kept = _stored(weight, location, shapes[name])
+                if kept is not None:
+                    yield name, kept
+                    continue
+                weight = weight.full()
+            yield name, _placed(weight, location).reshape(shapes[name]).to(own).contiguous()
+
+
+def _stored(weight: StoredWeight, location: KeyLocation, shape: Shape) -> StoredWeight | None:
+    """A matrix's rows of what is stored, in the model's order; None where it has to be made first."""
+    import torch
+
+    if len(shape) != 2 or location.transposed or weight.matrix[1] != shape[1]:
+        return None
+    if location.rows is None and not location.swapped:
+        return replace(weight, shape=shape)
+    rows = torch.arange(*(location.rows or (0, weight.shape[0])))
+    taken = weight.take(torch.cat(rows.chunk(2)[::-1]) if location.swapped else rows)
+    return None if taken is None else replace(taken, shape=shape)
 
 
 def _placed(tensor: Tensor, location: KeyLocation) -> Tensor:

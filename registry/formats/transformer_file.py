@@ -16,18 +16,18 @@ from registry.errors import BadFile, Refused
 from registry.formats.key_map import KeyLocation
 from registry.formats.layers import Layer, Spellings
 from registry.formats.model_folder import read_json
-from registry.formats.safetensors_header import TensorInfo, fp8_scale, read_header
+from registry.formats.quantised.loading import load_mapped
+from registry.formats.quantised.weights_file import weights_file
+from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import HINT, empty_module
-from registry.formats.state_dict import check_mapped, mapped, read_mapped, shapes_of
+from registry.formats.state_dict import check_mapped, shapes_of
 from registry.quantised.layers import Choose
-from registry.quantised.place import fill, reading
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "")
-SCALED = re.compile(r"(^|\.)(scaled_fp8|scale_weight|weight_scale|scale_input)$")  # beside fp8 weights that are not the model's own values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,8 @@ def load_transformer(
     import diffusers
     import torch
 
-    tensors = read_header(path).tensors
+    file = weights_file(path)
+    tensors = file.tensors
     prefix = names.prefix(tensors)
     if prefix is None:
         raise BadFile(
@@ -95,7 +96,6 @@ def load_transformer(
             f"has no {names.title} transformer: {names.original_key} and {names.diffusers_key} are missing, with any prefix.",
         )
     found = {key.removeprefix(prefix): info for key, info in tensors.items() if key.startswith(prefix)}
-    _refuse_scaled(path, found)
     config = read_json(base_config / "transformer" / "config.json")
     if config.get("_class_name") not in (names.class_name, None):
         raise Refused(f"{path.name} is a {names.title} transformer, but base_config={base_config} has a {config['_class_name']}. {HINT}")
@@ -105,14 +105,9 @@ def load_transformer(
     shapes = shapes_of(module)
     key_map = names.places("transformer", config, shapes, tensors)
     check_mapped(path, tensors, key_map, shapes, component="transformer", hint=HINT)
-    if not empty:
-        exact = set(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
-        wide = {name: torch.float32 for name in shapes if set(name.split(".")) & exact}
-        if choose is not None:
-            with reading(path) as read:
-                fill(module, mapped(read, key_map, shapes, dtype=dtype, dtypes=wide), choose)
-        else:
-            module.load_state_dict(read_mapped(path, key_map, shapes, dtype=dtype, dtypes=wide), strict=True, assign=True)
+    exact = set(getattr(module, "_keep_in_fp32_modules", None) or ())  # as diffusers' own loading has it
+    wide = {name: torch.float32 for name in shapes if set(name.split(".")) & exact}
+    load_mapped(module, file, key_map, component="transformer", dtype=dtype, dtypes=wide, choose=choose, empty=empty)
     taken = {location.key for location in key_map.values()}.union(*(beside or {}).values())
     left = [key for key in tensors if key not in taken]
     rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
@@ -121,17 +116,6 @@ def load_transformer(
     else:
         source_note = f"{path.name} holds a transformer; text encoders, tokenizers, VAE and scheduler are those of {base_config}."
     return module, (source_note, *rest)
-
-
-def _refuse_scaled(path: Path, names: Mapping[str, TensorInfo]) -> None:
-    scales = [name for name in names if SCALED.search(name)]
-    scales = scales or list(filter(None, [fp8_scale(names)]))
-    if scales:
-        raise BadFile(
-            path,
-            "dtype",
-            f"has weights in scaled fp8 ({scales[0]}), whose scales are not applied here. Use the bf16, fp16 or plain fp8 file.",
-        )
 
 
 def _places(names: FileNames, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, KeyLocation]:

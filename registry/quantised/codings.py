@@ -3,6 +3,7 @@
 Each is a table row: how a group of numbers that share a scale becomes codes, and numbers again. A group is a row of the matrix, or a
 block of its numbers in the order of the rows. Codes are kept as bytes, so that a cast of the model's dtype leaves them alone; scales are
 fp32. Both ways go through a matrix in pieces that stay in a processor's cache: what is made in passing is small, and ten times as fast.
+Files that are quantised already have codings of their own (registry/quantised/stored).
 """
 
 # O out-width, I in-width, G groups, W numbers of a group
@@ -10,7 +11,8 @@ fp32. Both ways go through a matrix in pieces that stay in a processor's cache: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -50,15 +52,31 @@ NF4_LEVELS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coding:
-    """One way to keep a weight."""
+class Kept(ABC):
+    """One way to keep a weight, and to make it again."""
 
     title: str  # for people
+    block: int | None = None  # numbers of a group; None: a row
+    buffers: tuple[str, ...] = ("codes", "scales")  # names of what is kept
+
+    @abstractmethod
+    def make(self, buffers: Sequence[Tensor], shape: Shape, dtype: torch.dtype | None = None, *, room: Tensor | None = None) -> Tensor:
+        """The weight (O, I), rounded from fp32 to `dtype` (None: fp32); in `room`, bytes on the same device, where that is given."""
+
+    def numbers(self, shape: Shape) -> int:
+        """Numbers of all groups: those that fill the last block too."""
+        count = math.prod(shape)
+        return count if self.block is None else -(-count // self.block) * self.block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coding(Kept):
+    """One that weights are quantised to here."""
+
     bits: float  # a weight, scales included, of a wide matrix
     largest: float  # what the largest number of a group becomes
     encode: Callable[[Tensor], Tensor]  # (G, W) fp32 in -largest .. largest, which it may overwrite -> codes (G, W / packed)
     decode: Callable[[Tensor], Tensor]  # codes -> (G, W) fp32
-    block: int | None = None  # numbers of a group; None: a row
     packed: int = 1  # numbers of a byte
     signed: bool = False  # codes are int8, else uint8
 
@@ -68,11 +86,6 @@ class Coding:
             return shape, (shape[0], 1)
         blocks = -(-math.prod(shape) // self.block)
         return (blocks * self.block // self.packed,), (blocks,)
-
-    def numbers(self, shape: Shape) -> int:
-        """Numbers of all groups: those that fill the last block too."""
-        codes, _ = self.sizes(shape)
-        return math.prod(codes) * self.packed
 
     def bytes_of(self, shape: Shape) -> int:
         """Bytes of codes and scales."""
@@ -96,6 +109,10 @@ class Coding:
         kept = self.sizes((weight.shape[0], weight.shape[1]))
         return codes.reshape(kept[0]), scales.reshape(kept[1])
 
+    def make(self, buffers: Sequence[Tensor], shape: Shape, dtype: torch.dtype | None = None, *, room: Tensor | None = None) -> Tensor:
+        codes, scales = buffers
+        return self.dequantise(codes, scales, shape, dtype, room=room)
+
     def dequantise(
         self, codes: Tensor, scales: Tensor, shape: Shape, dtype: torch.dtype | None = None, *, room: Tensor | None = None
     ) -> Tensor:
@@ -105,7 +122,7 @@ class Coding:
         dtype, width = dtype or torch.float32, self.block or shape[1]
         codes, scales = codes.reshape(-1, width // self.packed), scales.reshape(-1, 1)
         size = (codes.shape[0], width)
-        weight = torch.empty(size, dtype=dtype, device=codes.device) if room is None else _view(room, size, dtype)
+        weight = torch.empty(size, dtype=dtype, device=codes.device) if room is None else view_of(room, size, dtype)
         for piece in pieces(weight.shape, codes.device):
             weight[piece] = self.decode(codes[piece]).mul_(scales[piece])
         if weight.device.type == "meta":
@@ -135,7 +152,7 @@ class Coding:
         return (torch.nn.functional.pad(flat, (0, missing)) if missing else flat).reshape(-1, self.block)
 
 
-def _view(room: Tensor, size: Shape, dtype: torch.dtype) -> Tensor:
+def view_of(room: Tensor, size: Shape, dtype: torch.dtype) -> Tensor:
     return room[: math.prod(size) * dtype.itemsize].view(dtype).view(size)
 
 
@@ -167,17 +184,22 @@ def _encode_fp8(shares: Tensor) -> Tensor:
 def _decode_fp8(codes: Tensor) -> Tensor:
     import torch
 
-    if codes.device.type != "cpu":
-        return codes.view(torch.float8_e4m3fn).float()
-    return _fp8_numbers().index_select(0, codes.reshape(-1).int()).reshape(codes.shape)  # torch converts them one by one there
+    return numbers_of(codes, torch.float8_e4m3fn)
+
+
+def numbers_of(codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """The fp32 numbers of bytes that are numbers of 8 bits in this dtype."""
+    if codes.device.type != "cpu" or not dtype.is_floating_point:
+        return codes.view(dtype).float()
+    return _byte_numbers(dtype).index_select(0, codes.reshape(-1).int()).reshape(codes.shape)  # torch converts fp8 one by one there
 
 
 @cache
-def _fp8_numbers() -> Tensor:
+def _byte_numbers(dtype: torch.dtype) -> Tensor:
     """(256,): the number of each byte."""
     import torch
 
-    return torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    return torch.arange(256, dtype=torch.uint8).view(dtype).float()
 
 
 def _encode_nf4(shares: Tensor) -> Tensor:

@@ -28,10 +28,12 @@ class WeightError:
 
 
 def weight_error(module: Any) -> WeightError | None:
-    """The error of a loaded model's quantised layers; None where it has none."""
+    """The error of a loaded model's layers that were quantised here; None where it has none."""
+    from registry.quantised.codings import Coding
     from registry.quantised.linear import QuantisedLinear
 
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, QuantisedLinear)}
+    every = {name: layer for name, layer in module.named_modules() if isinstance(layer, QuantisedLinear)}
+    layers = {name: layer for name, layer in every.items() if isinstance(layer.coding, Coding)}
     if not layers:
         return None
     total = sum(layer.squared_weight for layer in layers.values())

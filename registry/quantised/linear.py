@@ -15,13 +15,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from registry.quantised.codings import CODINGS, Coding
+from registry.quantised.codings import CODINGS, Coding, Kept
 from registry.quantised.memory import give_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
+
+    from registry.quantised.stored import StoredWeight
 
 
 class QuantisedLinear(nn.Linear):
@@ -31,19 +33,19 @@ class QuantisedLinear(nn.Linear):
     scales: Tensor
     like: Tensor  # empty: its dtype is that of the weight, and changes with the module's
 
-    def __init__(self, layer: nn.Linear, dtype: str) -> None:
-        """In place of a layer that has its weight, or will get one by `set_weight` (the layer's is on the meta device until then)."""
+    def __init__(self, layer: nn.Linear, dtype: str | Kept) -> None:
+        """In place of a layer that has its weight, or will get one by `set_weight` (the layer's is on the meta device until then).
+
+        `dtype`: the name of a coding that is made here, or the coding of a file, whose weight `set_stored` gives.
+        """
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.dtype_name = dtype
-        self.squared_error = self.squared_weight = 0.0  # of the weight that was given
+        self.coding: Kept = CODINGS[dtype] if isinstance(dtype, str) else dtype
+        self.dtype_name = dtype if isinstance(dtype, str) else dtype.title
+        self.squared_error = self.squared_weight = 0.0  # of the weight that was given; a file's own codes have no error to tell
         self.register_parameter("bias", layer.bias)
         self._parameters["weight"] = layer.weight  # type: ignore[assignment]  # a Parameter, or a quantised layer's Tensor
         self._is_hf_initialized = True  # transformers would fill in random numbers
-
-    @property
-    def coding(self) -> Coding:
-        return CODINGS[self.dtype_name]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,18 +53,37 @@ class QuantisedLinear(nn.Linear):
 
     def set_weight(self, weight: Tensor) -> None:
         """Keep this weight (O, I) from now on; its dtype is that of the products. On the meta device: the sizes alone."""
+        coding = self.coding
+        assert isinstance(coding, Coding)
         if weight.device.type == "meta":
-            codes, scales = (torch.empty(size, device="meta") for size in self.coding.sizes(self.shape))
-            codes = codes.to(torch.int8 if self.coding.signed else torch.uint8)
+            codes, scales = (torch.empty(size, device="meta") for size in coding.sizes(self.shape))
+            codes = codes.to(torch.int8 if coding.signed else torch.uint8)
         else:
-            codes, scales = self.coding.quantise(weight)
-        self._parameters.pop("weight", None)
-        for name, tensor in (("codes", codes), ("scales", scales)):
-            self.register_buffer(name, tensor)
-        self.register_buffer("like", torch.empty(0, dtype=weight.dtype, device=weight.device), persistent=False)
+            codes, scales = coding.quantise(weight)
+        self._keep((codes, scales), weight.dtype)
         if weight.device.type != "meta":
-            self.squared_weight, self.squared_error = self.coding.squares(weight, codes, scales)
+            self.squared_weight, self.squared_error = coding.squares(weight, codes, scales)
             give_back(weight.numel())
+
+    def set_stored(self, stored: StoredWeight, dtype: torch.dtype) -> None:
+        """Keep a file's own codes from now on; `dtype` is that of the products."""
+        self._keep(stored.buffers, dtype)
+
+    def _keep(self, buffers: Sequence[Tensor], dtype: torch.dtype) -> None:
+        self._parameters.pop("weight", None)
+        for name, tensor in zip(self.coding.buffers, buffers, strict=True):
+            self.register_buffer(name, tensor)
+        self.register_buffer("like", torch.empty(0, dtype=dtype, device=buffers[0].device), persistent=False)
+
+    def change(self, weight: Tensor | None) -> None:
+        """Compute with this weight (O, I) instead of the kept one; None: with the kept one again."""
+        self._parameters.pop("weight", None)
+        if weight is not None:
+            self._parameters["weight"] = nn.Parameter(weight.to(self.like), requires_grad=False)
+
+    def made(self, dtype: torch.dtype, *, room: Tensor | None = None) -> Tensor:
+        """The kept weight (O, I), rounded from fp32 to `dtype`; in `room`, bytes on the same device, where that is given."""
+        return self.coding.make([getattr(self, name) for name in self.coding.buffers], self.shape, dtype, room=room)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # made of the buffers
@@ -70,7 +91,7 @@ class QuantisedLinear(nn.Linear):
         if given is not None:
             return given
         with torch.no_grad():
-            return self.coding.dequantise(self.codes, self.scales, self.shape, self.like.dtype)
+            return self.made(self.like.dtype)
 
     @property
     def relative_error(self) -> float:
@@ -86,12 +107,13 @@ class QuantisedLinear(nn.Linear):
         return product
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Moved and cast like any module, but for the scales, which stay fp32."""
-        scales = self._buffers.get("scales")
+        """Moved and cast like any module, but for what is kept of the weight, which stays in its dtypes: scales are fp32."""
+        kept = {name: tensor for name in self.coding.buffers if (tensor := self._buffers.get(name)) is not None}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        moved = self._buffers.get("scales")
-        if scales is not None and moved is not None and moved.dtype != scales.dtype:
-            self._buffers["scales"] = scales.to(moved.device)
+        for name, tensor in kept.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype != tensor.dtype:
+                self._buffers[name] = tensor.to(moved.device)
         return self
 
     def extra_repr(self) -> str:
@@ -106,7 +128,9 @@ class _Room(threading.local):
 
     def of(self, layer: QuantisedLinear, dtype: torch.dtype) -> Tensor:
         """The layer's weight for one product."""
-        made, found = layer.like.dtype, None
+        made, found, given = layer.like.dtype, None, layer._parameters.get("weight")
+        if given is not None:
+            return given.to(layer.codes.device, dtype)
         if layer.codes.device.type == "cpu":
             needed = layer.coding.numbers(layer.shape) * made.itemsize
             if self.bytes.nbytes < needed:
@@ -114,7 +138,7 @@ class _Room(threading.local):
                 self.bytes = torch.empty(needed, dtype=torch.uint8)
             found = self.bytes
         with torch.no_grad():
-            return layer.coding.dequantise(layer.codes, layer.scales, layer.shape, made, room=found).to(dtype)
+            return layer.made(made, room=found).to(dtype)
 
 
 _ROOM = _Room()

@@ -1,19 +1,24 @@
-"""Tensors into a model on the meta device, one at a time: a layer that is to be quantised is, before the next tensor is read."""
+"""Weights into a model on the meta device, one at a time: a layer that is to be quantised is, before the next weight is read.
+
+What a file has quantised already is kept as it is stored, in linear layers. Other modules (convolutions, embeddings, norms) and weights
+that several layers share get the weight itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from registry.formats.atomic_file import torch_dtype
-from registry.formats.safetensors_header import read_header
+from registry.quantised.stored import StoredWeight
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from registry.quantised.layers import Choose
+
+    Weights = Iterable[tuple[str, Tensor | StoredWeight]]  # a parameter's or buffer's name, and what it gets
 
 
 def with_quantised_layers(module: Any, choose: Choose) -> None:
@@ -40,11 +45,38 @@ def quantise_in_place(module: Any, choose: Choose) -> None:
             layer.set_weight(layer.weight.detach())
 
 
-def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], choose: Choose) -> None:
-    """Give a model on the meta device its parameters and buffers, quantised where they are chosen."""
-    with_quantised_layers(module, choose)
-    for name, tensor in tensors:
-        place(module, name, tensor)
+def fill(
+    module: nn.Module,
+    weights: Weights,
+    choose: Choose | None,
+    *,
+    dtype: torch.dtype,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+    keep: bool = True,
+) -> None:
+    """Give a model on the meta device its parameters and buffers, quantised where they are chosen or stored so.
+
+    `dtype`, and that of a name in `dtypes`, is what quantised weights are made in. Without `keep` all of
+    them are made.
+    """
+    if choose is not None:
+        with_quantised_layers(module, choose)
+    single = single_layers(module) if keep else set()
+    for name, weight in weights:
+        if isinstance(weight, StoredWeight):
+            place_stored(module, name, weight, dtype=(dtypes or {}).get(name, dtype), keep=name in single)
+        else:
+            place(module, name, weight)
+
+
+def single_layers(module: nn.Module) -> set[str]:
+    """The weights of plain linear layers that no other module shares."""
+    from torch import nn
+
+    parameters = list(module.named_parameters(remove_duplicate=False))
+    seen = Counter(id(weight) for _, weight in parameters)
+    shared = {name for name, weight in parameters if seen[id(weight)] > 1}
+    return {f"{name}.weight" for name, layer in module.named_modules() if type(layer) is nn.Linear} - shared
 
 
 def place(module: nn.Module, name: str, tensor: Tensor) -> None:
@@ -63,23 +95,16 @@ def place(module: nn.Module, name: str, tensor: Tensor) -> None:
         owner._parameters[last] = nn.Parameter(tensor, requires_grad=False)
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[Callable[[str], Tensor]]:
-    """A safetensors file's tensors by key, each read into memory of its own: a mapped file would fill it with what was read before."""
-    import torch
+def place_stored(module: nn.Module, name: str, weight: StoredWeight, *, dtype: torch.dtype, keep: bool) -> None:
+    """One quantised weight by its name: kept as it is stored in a plain linear layer, if it may be."""
+    from registry.quantised.linear import QuantisedLinear
 
-    header = read_header(path)
-    with open(path, "rb") as file:
-
-        def read(key: str) -> Tensor:
-            info, (begin, end) = header.tensors[key], header.offsets[key]
-            tensor = torch.empty(info.shape, dtype=torch_dtype(info.dtype))
-            if tensor.nbytes != end - begin:
-                raise OSError(f"{path} has {end - begin} bytes for {key}, and {tensor.nbytes} were expected.")
-            file.seek(header.data_start + begin)
-            place: Any = tensor.reshape(-1).view(torch.uint8).numpy()
-            if tensor.nbytes and file.readinto(place) != tensor.nbytes:
-                raise OSError(f"{path} ends inside {key}.")
-            return tensor
-
-        yield read
+    inside = name.rpartition(".")[0]
+    owner: Any = module.get_submodule(inside)
+    if keep:
+        layer = QuantisedLinear(owner, weight.coding)
+        layer.set_stored(weight, dtype)
+        parent, _, own = inside.rpartition(".")
+        setattr(module.get_submodule(parent), own, layer)
+    else:
+        place(module, name, weight.full().to(dtype))

@@ -275,7 +275,8 @@ def through_registry(path: Path, family: Family, fresh: Parts) -> dict[str, Tens
     found = {}
     for key, parts in placed(adapter, family, fresh).parts.items():
         component, _, name = key.partition("/")
-        weight = modules[component].get_parameter(name).detach().float().cpu()
+        owner, _, last = name.rpartition(".")
+        weight = getattr(modules[component].get_submodule(owner), last).detach().float().cpu()  # a quantised layer's is no parameter
         change = change_of([(weight.reshape(-1),)], parts=parts, shape=tuple(weight.shape))
         width = max(1, weight.numel() // weight.shape[0])
         found[f"{component}.{name.removesuffix('.weight')}"] = change.chunk(0, weight.numel(), width).reshape(weight.shape)

@@ -117,11 +117,12 @@ def finish(
 def quantised_json(work: Work) -> dict[str, Any] | None:
     """What the base was quantised to, the weight error of each component, and what the adapter was proven on; None: it was not."""
     config = work.plan.config
-    if not work.quantised:
+    if not work.plan.quantised:
         return None
     return {
         "base_dtype": config.base_dtype,
         "text_encoder_dtype": config.text_encoder_dtype,
+        "layers": {name: dict(kept) for name, kept in work.plan.quantised.items()},
         "components": {name: error.to_json() for name, error in work.quantised.items()},
         "proven_on": _fresh_base(work.plan),
     }

@@ -38,7 +38,7 @@ from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
 from train.plan.offload import check_offload
 from train.plan.optim_notes import check_average, check_loraplus, check_norms
-from train.plan.quantised import check_device
+from train.plan.quantised import check_device, check_stored
 from train.plan.swap import check_swap
 from train.preference.dataset import preference_set
 from train.preference.split import preference_split
@@ -141,6 +141,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
     attempts(lambda: _contrast(config, parts, is_slider=slider is not None))
     config = (attempts(lambda: in_steps(config, order)) or config) if items else config
     attempts(lambda: learning_rate(config, config.steps - 1))
+    if parts and device:
+        attempts(partial(check_stored, config, parts, device))
     if base and parts and device and config.swap_blocks:
         attempts(partial(check_swap, config, base.family, parts, device))
     if base and parts and config.clip_skip:

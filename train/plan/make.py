@@ -14,6 +14,7 @@ from registry.architectures.text.clip_chunks import chunks_needed
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.progress import Report, silent
+from registry.quantised.skeleton import stored_titles
 from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_of
 from train.choices import moments_of
@@ -272,7 +273,7 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *offload_notes(config, found.device),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
-        *quantised_notes(config),
+        *quantised_notes(config, stored_titles(found.parts.denoiser)),
         *token_notes(
             found.tokens,
             token_counts(found.tokens, found.split.train, config.data),

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Faults
 from registry.family import Family
 from registry.parts import Parts
-from registry.quantised.checks import device_faults
+from registry.quantised.checks import counted_titles, device_faults, stored_faults
 from registry.quantised.codings import CODINGS
 from registry.quantised.layers import Choose, Quantisation
 from registry.quantised.place import quantise_in_place
+from registry.quantised.skeleton import keep_stored, stored_layers, stored_titles
 from train.config import TrainConfig
 from train.settings.quantised import NAMES
 
@@ -35,17 +36,34 @@ def check_device(config: TrainConfig, device: torch.device) -> None:
         raise Faults("These cannot be kept on this device:", faults)
 
 
+def check_stored(config: TrainConfig, parts: Parts, device: torch.device) -> None:
+    """Refuse what cannot go with a base that is quantised in its file. Raises Faults."""
+    stored = stored_titles(parts.denoiser, rounded=True)
+    modules = {"denoiser": parts.denoiser, **parts.text_encoders}
+    faults = [fault for name, module in modules.items() for fault in stored_faults(name, module, None, device.type)]
+    if stored and config.adapter.training is not None:
+        faults.append(
+            f"adapter.training is fused into the weights, and the file of the base has {counted_titles(stored)}: most of it would be"
+            " rounded away. Fuse it into the bf16 base before (loraloom lora fuse)."
+        )
+    if faults:
+        raise Faults("The base is quantised in its file:", faults)
+
+
 def quantised_sizes(module: Any, choose: Choose | None) -> dict[int, int]:
-    """id of a weight -> the bytes of its codes and scales, of the chosen linear layers of a plain model."""
+    """id of a weight -> the bytes of its codes and scales, of the linear layers of a plain model that are chosen or stored so."""
     from torch import nn
 
-    if choose is None:
-        return {}
-    return {
-        id(layer.weight): CODINGS[dtype].bytes_of((layer.out_features, layer.in_features))
-        for name, layer in module.named_modules()
-        if type(layer) is nn.Linear and (dtype := choose(name)) is not None
-    }
+    stored = stored_layers(module)
+    found: dict[int, int] = {}
+    for name, layer in module.named_modules():
+        if type(layer) is nn.Linear:
+            dtype = choose(name) if choose is not None else None
+            if dtype is not None:
+                found[id(layer.weight)] = CODINGS[dtype].bytes_of((layer.out_features, layer.in_features))
+            elif name in stored:
+                found[id(layer.weight)] = stored[name].nbytes
+    return found
 
 
 def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
@@ -59,18 +77,22 @@ def quantise_skeleton(parts: Parts, quantised: Quantisation, denoiser: str) -> N
     for name, module in {denoiser: parts.denoiser, **parts.text_encoders}.items():
         if (choose := quantised.of(name)) is not None:
             quantise_in_place(module, choose)
+        keep_stored(module)
 
 
 def quantised_layers(family: Family, parts: Parts, config: TrainConfig) -> dict[str, dict[str, int]]:
-    """Component -> dtype -> how many of its layers are kept in it; {} without a quantised component."""
+    """Component -> dtype, or a file's own coding -> how many of its layers are kept in it; {} without a quantised component."""
     from torch import nn
 
     found: dict[str, dict[str, int]] = {}
     quantised = quantisation_of(config, family)
     for component, module in {family.denoiser: parts.denoiser, **parts.text_encoders}.items():
-        if (choose := quantised.of(component)) is not None:
-            names = [name for name, layer in module.named_modules() if type(layer) is nn.Linear]
-            found[component] = dict(Counter(filter(None, map(choose, names))).most_common())
+        choose, stored = quantised.of(component), stored_layers(module)
+        names = [name for name, layer in module.named_modules() if type(layer) is nn.Linear]
+        chosen = {name: dtype for name in names if choose is not None and (dtype := choose(name)) is not None}
+        kept = {name: f"{weight.coding.title} (as its file has it)" for name, weight in stored.items()} | chosen
+        if kept:
+            found[component] = dict(Counter(kept.values()).most_common())
     return found
 
 
@@ -79,17 +101,23 @@ def quantised_rows(layers: Mapping[str, Mapping[str, int]]) -> list[tuple[str, s
     if not layers:
         return []
     words = [f"{name}: {' and '.join(f'{count} layers in {dtype}' for dtype, count in kept.items())}" for name, kept in layers.items()]
-    return [("quantised", f"{'; '.join(words)}; norms, embeddings, convolutions and what is outside of the blocks as precision")]
+    return [("quantised", f"{'; '.join(words)}; all else as precision (norms, embeddings, convolutions)")]
 
 
-def quantised_notes(config: TrainConfig) -> list[str]:
-    """What to know of an adapter that is trained on a quantised base."""
-    if config.base_dtype is None:
+def quantised_notes(config: TrainConfig, stored: Mapping[str, int]) -> list[str]:
+    """What to know of an adapter that is trained on a quantised base; `stored` are the codings of the denoiser's file."""
+    if config.base_dtype is None and not stored:
         return []
-    notes = [
-        f"base_dtype={config.base_dtype}: the adapter learns on the quantised weights, and is proven on them again. On the base as it is"
-        " published its images differ by what quantising changed: the weight error is in result.json"
-    ]
+    if config.base_dtype is None:
+        notes = [
+            f"the base is quantised in its file ({counted_titles(stored)}): the adapter learns on these weights, kept as they are stored."
+            " On the base as it was before its images differ by what that changed"
+        ]
+    else:
+        notes = [
+            f"base_dtype={config.base_dtype}: the adapter learns on the quantised weights, and is proven on them again. On the base as it"
+            " is published its images differ by what quantising changed: the weight error is in result.json"
+        ]
     made = MULTIPLIED.get(config.lora.kind) or (PISSA if config.lora.params.init == "pissa" else None)
     if made is not None:
         notes.append(f"{made} are made of the quantised weights, and the file is exact on these alone")

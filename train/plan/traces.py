@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from registry.family import Family
 from registry.formats.hashing import value_sha256
 from registry.parts import Conditioning, Parts
+from registry.quantised.skeleton import stored_layers
 from registry.swapping.activations import ActivationOffload
 from train.config import Precision, TrainConfig, to_plain
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
@@ -124,9 +125,10 @@ class Traces:
 
 
 def _structure(module: Module) -> list[Any]:
-    """A module's class, config, and its weights' names, shapes and dtypes."""
+    """A module's class, config, its weights' names, shapes and dtypes, and what its file keeps of them."""
     weights = [(name, list(weight.shape), str(weight.dtype)) for name, weight in module.state_dict().items()]
-    return [type(module).__name__, str(getattr(module, "config", "")), weights]
+    stored = {name: weight.coding.title for name, weight in stored_layers(module).items()}
+    return [type(module).__name__, str(getattr(module, "config", "")), weights, stored]
 
 
 def _encode(family: Family, parts: Parts, resolution: int) -> Trace:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, or_, select
 from registry.detect.inspect import inspect, record_of, refuse_partial
 from registry.detect.table_facts import TableReader
 from registry.errors import BadFile
+from registry.formats.quantised.bitsandbytes import MARK
 from registry.formats.safetensors_header import read_header_bytes
 from registry.index import database as tables
 from registry.index import rows
@@ -83,8 +84,10 @@ def _inspect_changed(entry: Entry, known: dict[str, Any], found: ScanReport, rea
             return Seen(rows.place_of(entry.path, entry.stat, fingerprint=folder_print), inspect(entry.path))
         path = Path(entry.path)
         size, raw = read_header_bytes(path)
-        metadata, table = reader.read(path, size, raw)
         place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(raw))
+        if MARK.encode() in raw:  # the shapes of the model are in the file's data
+            return Seen(place, inspect(path))
+        metadata, table = reader.read(path, size, raw)
         return Seen(place, record_of(path, size, metadata, table, beside=entry.beside))
     except Exception as error:  # whatever one file raises is that file's problem
         found.problems.append(problem_of(entry.path, error))

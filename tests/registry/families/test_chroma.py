@@ -95,15 +95,15 @@ def test_a_folder_of_another_family_is_no_base_config(tmp_path: Path) -> None:
         loaded(file, shared_folder("flux1"))
 
 
-def test_scaled_fp8_is_refused(tmp_path: Path) -> None:
-    """Its weights are not the model's values without scales that nothing here applies."""
+def test_scales_of_no_fp8_weight_are_refused(tmp_path: Path) -> None:
+    """Its weights would be taken for the model's values, whatever the scale says."""
     import torch
     from safetensors.torch import load_file, save_file
 
     folder = shared_folder("chroma")
     state = load_file(transformer_single_file(folder, tmp_path / "chroma.safetensors", chroma.FILE_NAMES))
     save_file({**state, "scaled_fp8": torch.zeros(2), "txt_in.scale_weight": torch.ones(1)}, tmp_path / "scaled.safetensors")
-    with pytest.raises(BadFile, match="scaled fp8"):
+    with pytest.raises(BadFile, match=r"txt_in\.scale_weight is beside no weight of 8 bits"):
         loaded(tmp_path / "scaled.safetensors", folder)
 
 

@@ -49,7 +49,13 @@ def test_names_types_shapes_and_settings(tmp_path: Path) -> None:
 def test_a_quantised_flux_is_known_and_a_language_model_too(tmp_path: Path) -> None:
     (tmp_path / "flux.gguf").write_bytes(gguf(FLUX))
     record = inspect(tmp_path / "flux.gguf")
-    assert (record.kind, record.family, record.variant, record.dialect, record.dtype) == ("checkpoint", "flux1", "schnell", "gguf", "q4_k")
+    assert (record.kind, record.family, record.variant, record.dialect, record.dtype) == (
+        "checkpoint",
+        "flux1",
+        "schnell",
+        "gguf",
+        "GGUF Q4_K",
+    )
     (tmp_path / "llama.gguf").write_bytes(gguf({"blk.0.attn_q.weight": (12, (8, 8))}, "llama"))
     record = inspect(tmp_path / "llama.gguf")
     assert record.kind == "text_encoder" and [warning.code for warning in record.warnings] == ["not-diffusion"]
