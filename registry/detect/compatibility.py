@@ -15,6 +15,7 @@ from registry.adapters.understood import adapter_faults
 from registry.detect.module_shapes import BaseModules, ModuleShape, base_modules
 from registry.formats.adapter_keys import adapter_keys
 from registry.formats.adapter_shapes import LayerSize, layer_sizes
+from registry.formats.quantised.model_shapes import GGUF
 from registry.formats.safetensors_header import read_header
 from registry.printable import some
 from registry.tensors.layout import read_layout
@@ -130,7 +131,7 @@ def _without_bias(adapter: Adapter, base: Path) -> tuple[str, ...]:
     from registry.adapters.targets import biases_of, targets_of  # not at the top: importing it imports every family
 
     changing = [module for module in adapter.modules if changes_bias(module)]
-    if not changing:
+    if not changing or base.suffix.lower() == GGUF:  # which fusing refuses
         return ()
     layout = read_layout(base)
     places = targets_of(layout)

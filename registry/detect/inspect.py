@@ -7,7 +7,6 @@ A model that no family claims is `unknown`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,11 @@ from registry.family import Control
 from registry.formats.adapter_keys import declared_dialect
 from registry.formats.dialects import DENOISER
 from registry.formats.diffusers_folder import is_component
-from registry.formats.gguf import as_in_the_model, read_gguf
-from registry.formats.model_folder import CODE, folder_files, read_json, shard_faults, weight_files, weights_of
+from registry.formats.model_folder import CODE, folder_files, read_json, shard_faults, weights_of
 from registry.formats.model_header import ModelHeader
 from registry.formats.peft_config import config_beside, peft_config, peft_weights, with_config
-from registry.formats.quantised.weights_file import is_packed, model_shapes
-from registry.formats.safetensors_header import Header, TensorInfo, read_header
+from registry.formats.quantised.model_shapes import folder_tensors, model_header
+from registry.formats.safetensors_header import read_header
 from registry.record import FileEntry, Record, Warn
 from registry.references import file_name
 from registry.typed_values import is_of
@@ -46,16 +44,8 @@ def look(path: Path | str) -> ModelHeader:
     path = peft_weights(Path(path))
     if path.is_dir():
         return _look_folder(path)
-    header = _header_of(path)
+    header = model_header(path)
     return ModelHeader(path=path, tensors=header.tensors, metadata=header.metadata)
-
-
-def _header_of(path: Path) -> Header:
-    """The header of a single file: safetensors, or GGUF by its name or first bytes."""
-    if path.suffix.lower() == ".gguf":
-        return as_in_the_model(read_gguf(path))
-    header = read_header(path)
-    return replace(header, tensors=model_shapes(path, header.tensors)) if header.tensors else header
 
 
 def _look_folder(path: Path) -> ModelHeader:
@@ -71,16 +61,8 @@ def _look_folder(path: Path) -> ModelHeader:
             if (folder / name).is_file():
                 configs[folder.name] = read_json(folder / name)
     denoiser = next((name for name in ("unet", "transformer", "prior") if name in index), None)
-    tensors = _shapes_of(path / denoiser) if denoiser and (path / denoiser).is_dir() else {}
+    tensors = folder_tensors(path / denoiser) if denoiser and (path / denoiser).is_dir() else {}
     return ModelHeader(path=path, index=index, configs=configs, tensors=tensors)
-
-
-def _shapes_of(folder: Path) -> dict[str, TensorInfo]:
-    """The tensors of a component's folder in the shapes of the model."""
-    tensors = weights_of(folder)
-    if is_packed(tensors):
-        tensors = {name: info for file in weight_files(folder) for name, info in model_shapes(file, read_header(file).tensors).items()}
-    return tensors
 
 
 # --- records
@@ -92,7 +74,7 @@ def inspect(path: Path | str) -> Record:
     with understood(path):
         if path.is_dir():
             return _inspect_folder(path)
-        header = _header_of(path)
+        header = model_header(path)
         return record_of(path, header.file_bytes, header.metadata, table_facts(header.tensors, header.metadata))
 
 

@@ -14,9 +14,9 @@ from registry.architectures.unet.diffusers_names import diffusers_module, layers
 from registry.architectures.unet.ldm_names import unet_modules
 from registry.formats.dialects import DENOISER
 from registry.formats.layers import AdapterNames, originals
-from registry.formats.model_folder import weights_of
 from registry.formats.model_header import ModelHeader
-from registry.formats.safetensors_header import TensorInfo, read_header
+from registry.formats.quantised.model_shapes import folder_tensors, model_header
+from registry.formats.safetensors_header import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def base_modules(path: Path) -> BaseModules:
     """The modules of a diffusers folder or a single-file checkpoint, from headers. Raises BadFile."""
     if path.is_dir():
         return _folder_modules(path)
-    tensors = read_header(path).tensors
+    tensors = model_header(path).tensors
     return _single_file_modules(tensors, _tables(path, tensors))
 
 
@@ -87,10 +87,10 @@ def _folder_modules(path: Path) -> BaseModules:
     denoiser = "transformer" if (path / "transformer").is_dir() else "unet"
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         if folder.name == denoiser:
-            tensors = weights_of(folder)
+            tensors = folder_tensors(folder)
             components[folder.name] = _named(_denoiser_names(tensors, _tables(path, tensors)))
         elif folder.name.startswith("text_encoder"):
-            components[folder.name] = _named(shapes_of(weights_of(folder)))
+            components[folder.name] = _named(shapes_of(folder_tensors(folder)))
     return BaseModules(denoiser, components)
 
 

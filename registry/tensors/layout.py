@@ -119,6 +119,9 @@ class Layout:
 def read_layout(path: Path | str) -> Layout:
     """The layout of a model file or folder. Raises BadFile."""
     path = Path(path)
+    if path.suffix.lower() == ".gguf":
+        kept = "whose weights are kept in blocks of a few bits: a change of them would be rounded away. Use the bf16 or fp16 file"
+        raise BadFile(path, "gguf", f"is a GGUF file, {kept}.")
     if not path.is_dir():
         header = read_header(path)
         if not header.tensors:

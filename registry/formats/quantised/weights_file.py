@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile
 from registry.formats.atomic_file import torch_dtype
-from registry.formats.quantised.bitsandbytes import MARK, find_four_bits, find_rows
+from registry.formats.quantised.bitsandbytes import find_four_bits, find_rows
 from registry.formats.quantised.gguf_file import gguf_header
 from registry.formats.quantised.packed import Found, Packed
 from registry.formats.quantised.scaled_fp8 import find_scaled
@@ -95,18 +95,6 @@ def weights_file(path: Path) -> WeightsFile:
         found.faults.append(f"{left} is a scale of an unknown form")
     _refuse(path, found)
     return WeightsFile(path, header, tensors | {key: one.info for key, one in found.packed.items()}, found.packed)
-
-
-def is_packed(keys: Iterable[str]) -> bool:
-    """Whether the shapes in a header are those of codes of 4 bits, and not the model's."""
-    return any(MARK in key for key in keys)
-
-
-def model_shapes(path: Path, tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
-    """The tensors of a safetensors file's header, its quantised weights in the shapes of the model."""
-    if not is_packed(tensors):
-        return tensors
-    return {**tensors, **{key: one.info for key, one in weights_file(path).packed.items()}}
 
 
 def _refuse(path: Path, found: Found) -> None:

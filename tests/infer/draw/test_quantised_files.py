@@ -14,7 +14,7 @@ from registry.errors import Faults
 from tests.infer.conftest import Shelf
 from tests.infer.draw.kinds import QUERY, write_kind
 from tests.infer.draw.test_quantised import drawn
-from tests.quantised_files import quantised_file
+from tests.quantised_files import gguf_file, quantised_file
 from tests.tiny import shared_folder, tiny_parts, tiny_single_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -40,3 +40,15 @@ def test_adapters_beside_and_in_the_weights(shelf: Shelf, tmp_path: Path) -> Non
         resolver.resolve(cell(scaled, adapters=lokr))
     with pytest.raises(Faults, match=r"base_dtype is given, but the unet is quantised in its file \(48 weights in fp8 scaled\)"):
         resolver.resolve(cell(scaled, base_dtype="nf4"))
+
+
+@pytest.mark.parametrize("form", ["nf4_double", "GGUF"])
+def test_the_images_are_those_of_the_weights_in_full_with_and_without_an_adapter(form: str, shelf: Shelf, tmp_path: Path) -> None:
+    source, prefix = tiny_single_file(shared_folder("sd1"), tmp_path / "sd1.safetensors"), "model.diffusion_model."
+    if form == "GGUF":
+        pair = gguf_file(source, tmp_path / "x.gguf", "Q5_1", prefix=prefix, architecture="sd1")
+    else:
+        pair = quantised_file(source, tmp_path / "x.safetensors", form, prefix=prefix)
+    ink = read_adapters("ink")
+    found, expected = (drawn(shelf, *(cell(base, adapters=one) for one in ((), ink)))[0] for base in pair)
+    assert len(set(found)) == 2 and found == expected

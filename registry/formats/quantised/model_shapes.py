@@ -1,0 +1,42 @@
+"""The tensors of a model's files in the shapes of the model, by headers: what is quantised has others in some forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from registry.formats.gguf import as_in_the_model, read_gguf
+from registry.formats.model_folder import weight_files, weights_of
+from registry.formats.quantised.bitsandbytes import MARK
+from registry.formats.safetensors_header import Header, TensorInfo, read_header
+
+GGUF = ".gguf"
+
+
+def model_header(path: Path) -> Header:
+    """The header of a single file: safetensors, or GGUF by its name. Scales and other tables of quantised weights are in it too."""
+    if path.suffix.lower() == GGUF:
+        return as_in_the_model(read_gguf(path))
+    header = read_header(path)
+    return _unpacked(path, header) if _is_packed(header.tensors) else header
+
+
+def folder_tensors(folder: Path) -> dict[str, TensorInfo]:
+    """The tensors of a component's folder, all shards together; {} where it has no safetensors. Raises BadFile."""
+    tensors = weights_of(folder)
+    if _is_packed(tensors):
+        return {name: info for file in weight_files(folder) for name, info in model_header(file).tensors.items()}
+    return tensors
+
+
+def _is_packed(keys: Iterable[str]) -> bool:
+    """Whether the shapes are those of codes of 4 bits."""
+    return any(MARK in key for key in keys)
+
+
+def _unpacked(path: Path, header: Header) -> Header:
+    from registry.formats.quantised.weights_file import weights_file  # not at the top: it needs what reads tensors
+
+    packed = {key: one.info for key, one in weights_file(path).packed.items()}
+    return replace(header, tensors={**header.tensors, **packed})
