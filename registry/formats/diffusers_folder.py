@@ -210,9 +210,15 @@ def class_fault(entry: object) -> str | None:
 
 
 def weights_in(folder: Path) -> list[str]:
-    """The names of a component's safetensors files. Raises BadFile where there are none, or only pickles, or where a shard is missing."""
+    """The names of a component's safetensors files, or of its one GGUF file.
+
+    Raises BadFile where there are none, or only pickles, or where a shard is missing.
+    """
     whole = weights(folder)
     whole.check({file.name: read_header(file).tensors for file in whole.files})
+    blocks = [file.name for file in sorted(folder.glob("*.gguf"))]
+    if not whole.files and len(blocks) == 1:
+        return blocks
     if not whole.files:
         pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]
         if pickles:
@@ -232,7 +238,7 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
     names = weights_in(folder)
     refuse_endless(folder / "config.json")
     files = component_files(folder, names)
-    if any(file.packed for file in files):
+    if any(file.packed or not file.mapped for file in files):
         return load_by_weights(model_class, folder, files, dtype=dtype, choose=choose, empty=empty)
     if empty:
         with torch.device("meta"):

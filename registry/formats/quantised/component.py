@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
+from registry.formats.quantised.llama_names import ARCHITECTURES, transformers_name
 from registry.formats.quantised.weights_file import WeightsFile, packed_titles, weights_file
 from registry.formats.state_dict import shapes_of
 from registry.quantised.checks import refuse_requantised
@@ -128,6 +129,7 @@ def _names(module: Any, file: WeightsFile) -> dict[str, str]:
     """Key of the file -> name of the parameter."""
     if hasattr(module, "load_config"):
         return {key: key for key in file.tensors}
+    spelled = _spelled(file)
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, rename_source_key
 
@@ -136,9 +138,20 @@ def _names(module: Any, file: WeightsFile) -> dict[str, str]:
     renamings = [one for one in mapping if not isinstance(one, WeightConverter)]
     state = module.state_dict()
     found = {}
-    for key in file.tensors:
-        name, pattern = rename_source_key(key, renamings, converters, module.base_model_prefix, state)
+    for key, own in spelled.items():
+        name, pattern = rename_source_key(own, renamings, converters, module.base_model_prefix, state)
         if pattern is not None and key in file.packed:
             raise BadFile(file.path, "quantised", f"has {key} quantised, which transformers makes of several tensors. Use the bf16 files.")
         found[key] = name
     return found
+
+
+def _spelled(file: WeightsFile) -> dict[str, str]:
+    """Key of the file -> the name that transformers writes. Raises BadFile for a GGUF file of an unknown text encoder."""
+    if file.mapped:
+        return {key: key for key in file.tensors}
+    architecture = file.metadata.get("general.architecture", "")
+    if architecture not in ARCHITECTURES:
+        what = f"is a GGUF text encoder of {architecture[:40]!r}; {', '.join(ARCHITECTURES)} are read. Use its safetensors files."
+        raise BadFile(file.path, "quantised", what)
+    return {key: transformers_name(architecture, key) for key in file.tensors}

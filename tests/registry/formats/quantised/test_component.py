@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def two_folders(tmp_path: Path, forms: dict[str, str]) -> tuple[Path, Path]:
         (file,) = (one / component).glob("*.safetensors")
         _, wide = quantised_file(other / component / file.name, file, form)
         shutil.move(wide, other / component / file.name)
+        if form == "comfy_old":  # as ComfyUI's text encoders are named
+            file.rename(file.with_name("t5xxl_fp8_e4m3fn_scaled.safetensors"))
     return one, other
 
 
@@ -78,3 +81,72 @@ def test_a_missing_weight_is_named(tmp_path: Path) -> None:
     save_file({key: tensor for key, tensor in tensors.items() if "SelfAttention.k." not in key}, file, metadata={"format": "pt"})
     with pytest.raises(BadFile, match=r"lacks \d+ of its model's weights \(first: encoder\.block\.0\.layer\.0\.SelfAttention\.k"):
         loaded(one)
+
+
+ENCODERS = [("flux1", "text_encoder_2", "t5encoder"), ("z_image", "text_encoder", "qwen3")]
+
+
+@pytest.mark.parametrize(("family", "component", "architecture"), ENCODERS)
+def test_a_gguf_text_encoder_in_a_folder(family: str, component: str, architecture: str, tmp_path: Path) -> None:
+    """In llama.cpp's names, matrices in Q8_0 where their rows are whole blocks."""
+    import gguf
+    from gguf import quants
+    from safetensors.torch import load_file, save_file
+
+    from registry.formats.quantised.llama_names import ARCHITECTURES
+
+    one, other = (Path(shutil.copytree(shared_folder(family), tmp_path / name)) for name in ("blocks", "wide"))
+    (file,) = (one / component).glob("*.safetensors")
+    names = {name.removeprefix("model."): short for short, name in ARCHITECTURES[architecture].items()}
+    writer, wide = gguf.GGUFWriter(one / component / "encoder.gguf", architecture), {}
+    for key, tensor in load_file(file).items():
+        module, _, ending = key.removeprefix("model.").rpartition(".")
+        short = names[re.sub(r"(?<=\.)\d+(?=\.)", "*", module, count=1)] if module not in names else names[module]
+        if "*" in short:
+            short = short.replace("*", re.findall(r"\.(\d+)\.", module)[0])
+        kind = gguf.GGMLQuantizationType.Q8_0 if tensor.ndim == 2 and tensor.shape[1] % 32 == 0 else gguf.GGMLQuantizationType.F32
+        data = quants.quantize(tensor.float().numpy(), kind)
+        writer.add_tensor(f"{short}.{ending}", data, raw_dtype=kind)
+        wide[key] = torch.from_numpy(quants.dequantize(data, kind))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file.unlink()
+    save_file(wide, other / component / file.name, metadata={"format": "pt"})
+    options: dict[str, Any] = {"dtype": torch.float32, "device": "cpu", "base_config": None, "prediction": None}
+    found, expected = (load_family(FAMILIES[family], path, **options) for path in (one, other))
+    states, plain = (FAMILIES[family].encode_prompts(parts, ["a cat"]) for parts in (found, expected))
+    assert all(torch.equal(states[name], plain[name]) for name in plain)
+    assert stored_titles(found.text_encoders[component]).get("GGUF Q8_0", 0) > 5
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("t5encoder", "T5ENCODER"), ("qwen2", "QWEN2"), ("qwen2vl", "QWEN2VL"), ("qwen3", "QWEN3")]
+)
+def test_the_names_are_those_of_the_gguf_package(architecture: str, kind: str) -> None:
+    import gguf
+
+    from registry.formats.quantised.llama_names import transformers_name
+
+    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind], 2).mapping
+    heard = {short: name for name, (_, short) in table.items() if transformers_name(architecture, f"{short}.weight") == f"{name}.weight"}
+    written = {short for _, short in table.values() if transformers_name(architecture, f"{short}.weight") != f"{short}.weight"}
+    assert not written - heard.keys() and len(written) > 10
+
+
+def test_a_gguf_text_encoder_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    import gguf
+    import numpy as np
+
+    folder = Path(shutil.copytree(shared_folder("flux1"), tmp_path / "folder"))
+    (file,) = (folder / "text_encoder_2").glob("*.safetensors")
+    file.unlink()
+    writer = gguf.GGUFWriter(folder / "text_encoder_2" / "x.gguf", "llama")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 4), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(BadFile, match="is a GGUF text encoder of 'llama'; t5, t5encoder, qwen2"):
+        loaded(folder)
