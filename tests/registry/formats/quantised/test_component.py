@@ -130,9 +130,9 @@ def test_the_names_are_those_of_the_gguf_package(architecture: str, kind: str) -
     from registry.formats.quantised.llama_names import transformers_name
 
     table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind], 2).mapping
-    heard = {short: name for name, (_, short) in table.items() if transformers_name(architecture, f"{short}.weight") == f"{name}.weight"}
+    known = {short: name for name, (_, short) in table.items() if transformers_name(architecture, f"{short}.weight") == f"{name}.weight"}
     written = {short for _, short in table.values() if transformers_name(architecture, f"{short}.weight") != f"{short}.weight"}
-    assert not written - heard.keys() and len(written) > 10
+    assert not written - known.keys() and len(written) > 10
 
 
 def test_a_gguf_text_encoder_of_another_architecture_is_refused(tmp_path: Path) -> None:
