@@ -137,7 +137,7 @@ class Resolver:
         faults += _twice(render)
         dtypes = {"base_dtype": render.base_dtype, "text_encoder_dtype": render.text_encoder_dtype}
         faults += device_faults(dtypes, pick_device(render.device))
-        faults += _stored_faults(base, dtypes, pick_device(render.device)) if base else []
+        faults += self._stored_faults(base, dtypes, pick_device(render.device)) if base else []
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
@@ -163,6 +163,11 @@ class Resolver:
             device=device,
             versions=tuple(sorted((*made, *self._schedule_version(render, base), *self._configs_beside(render.active)))),
         )
+
+    def _stored_faults(self, base: Base, dtypes: Mapping[str, str | None], device: str) -> list[str]:
+        """What cannot go with a base that is quantised in its file."""
+        question = ["stored", *dtypes.values(), device]
+        return self.ask(base, question, lambda: _stored_faults_of(base, dtypes, device), keep=lambda faults: not faults)
 
     def _upsampled(self, render: Render, write: bool) -> Render:
         """The Render with the text that its prompt becomes."""
@@ -371,8 +376,7 @@ class Resolver:
         return True
 
 
-def _stored_faults(base: Base, dtypes: Mapping[str, str | None], device: str) -> list[str]:
-    """What cannot go with a base that is quantised in its file."""
+def _stored_faults_of(base: Base, dtypes: Mapping[str, str | None], device: str) -> list[str]:
     modules = {base.family.denoiser: base.skeleton.denoiser, **base.skeleton.text_encoders}
     given = {name: dtypes["base_dtype" if name == base.family.denoiser else "text_encoder_dtype"] for name in modules}
     return [fault for name, module in modules.items() for fault in stored_faults(name, module, given[name], device)]
