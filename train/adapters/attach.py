@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from train.adapters.kinds import Kind
@@ -149,6 +150,12 @@ def training_resumed(module: Any) -> None:
 
 def deltas_of(module: Any) -> Iterator[tuple[str, Tensor, float]]:
     """(layer, what is added to its weight as peft or the runtimes would merge it, the weight's largest number), fp32 on the CPU."""
+    return ((name, make(), size) for name, make, size in lasting_deltas_of(module))
+
+
+def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Callable[[], Tensor], float]]:
+    """The same with functions that compute what is added, and hold no part of the module: of a LoRA copies of its two factors, since
+    the products of all layers would take more memory than a quantised model."""
     import torch
     from peft.tuners.lora import LoraLayer
 
@@ -157,20 +164,31 @@ def deltas_of(module: Any) -> Iterator[tuple[str, Tensor, float]]:
     with torch.no_grad():
         for name, layer in module.named_modules():
             if isinstance(layer, LoraLayer) and layer.lora_A:
-                yield name, _peft_delta(layer).cpu(), 0.0
+                yield name, _peft_delta(layer), 0.0
         for name, layer in adapter_layers(module):
-            yield name, layer.delta().float().cpu(), float(layer.base_layer.weight.abs().max()) if layer.turns else 0.0
+            delta = layer.delta().float().cpu()
+            yield name, partial(_same, delta), float(layer.base_layer.weight.abs().max()) if layer.turns else 0.0
 
 
-def _peft_delta(layer: Any) -> Tensor:
+def _same(delta: Tensor) -> Tensor:
+    return delta
+
+
+def _product(up: Tensor, down: Tensor, scale: float, shape: tuple[int, ...]) -> Tensor:
+    """B A alpha / r as a weight (out, in) or (out, in, kh, kw), of factors (out, r, ...) and (r, in, ...)."""
+    return (up.flatten(1) @ down.flatten(1)).mul_(scale).reshape(shape)
+
+
+def _peft_delta(layer: Any) -> Callable[[], Tensor]:
     """B A alpha / r; of a DoRA m (W + B A alpha / r) / ||W + B A alpha / r|| - W, each row by itself."""
     (adapter,) = layer.lora_A.keys()
-    product: Tensor = layer.get_delta_weight(adapter).float()
+    up, down = (factor[adapter].weight.detach().float().cpu().clone() for factor in (layer.lora_B, layer.lora_A))
+    shape = (up.shape[0], *down.shape[1:])
+    product = partial(_product, up, down, float(layer.scaling[adapter]), shape)
     if adapter not in getattr(layer, "lora_magnitude_vector", {}):
         return product
-    weight = layer.get_base_layer().weight.detach().to(product.device).float()
-    changed = weight + product
+    weight = layer.get_base_layer().weight.detach().float().cpu()
+    changed = weight + product()
     lengths = changed.flatten(1).norm(dim=1)
-    rows = (layer.lora_magnitude_vector[adapter].weight.float().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))
-    delta: Tensor = changed * rows - weight
-    return delta
+    rows = (layer.lora_magnitude_vector[adapter].weight.detach().float().cpu().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))
+    return partial(_same, changed * rows - weight)

@@ -14,6 +14,7 @@ from registry.home import home_dir
 from registry.parts import Parts
 from registry.progress import Report, Tick
 from registry.quantised.errors import WeightError, weight_error
+from registry.quantised.memory import give_back
 from registry.swapping.activations import ActivationOffload
 from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
@@ -181,6 +182,8 @@ def _train_state(
     weights = add_loras(family, modules, config, plan.targets)
     if plan.start is not None:
         set_lora_tensors(modules, start_tensors(plan.start, lora_tensors(modules), scales(modules)))
+    if config.base_dtype is not None or config.text_encoder_dtype is not None:
+        give_back()  # adding an adapter looks at every weight, which a quantised layer makes anew
     if swap is not None:
         swap.begin(accelerator.device)
     for module in modules.values():

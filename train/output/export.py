@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from registry.formats.diffusers_folder import no_progress_bars
 from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
 from registry.record import Hashes
-from train.adapters.attach import ADAPTER, MAGNITUDE, deltas_of
+from train.adapters.attach import ADAPTER, MAGNITUDE, lasting_deltas_of
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast
 from train.lora import adapter_config, lora_tensors, scales
@@ -140,10 +141,15 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Delta:
-    """What a layer's adapter adds to its weight: (out, in) or (out, in, kh, kw), fp32 on the CPU."""
+    """What a layer's adapter adds to its weight."""
 
-    change: Tensor
+    make: Callable[[], Tensor]  # (out, in) or (out, in, kh, kw), fp32 on the CPU
     size: float = 0.0  # the weight's largest number where the change is a difference of weights
+
+    @property
+    def change(self) -> Tensor:
+        """Computed at each look: of a LoRA only the factors are kept."""
+        return self.make()
 
 
 @dataclass(frozen=True)
@@ -213,13 +219,15 @@ def _predict(
 
 def _products(modules: Mapping[str, Any]) -> dict[str, Delta]:
     """What is added to the weight of every layer with an adapter, as peft itself or the runtimes would merge it."""
-    return {f"{component}.{name}": Delta(change, size) for component, module in modules.items() for name, change, size in deltas_of(module)}
+    found = ((component, *row) for component, module in modules.items() for row in lasting_deltas_of(module))
+    return {f"{component}.{name}": Delta(make, size) for component, name, make, size in found}
 
 
 def _same_product(product: Tensor, trained: Delta, dtype: str) -> bool:
     """Whether a layer's product is the trained one, up to the base's dtype, in which diffusers holds an adapter."""
-    largest = float(trained.change.abs().max())
-    return float((product - trained.change).abs().max()) <= PRODUCTS[dtype] * largest + ROUNDING * trained.size
+    change = trained.change
+    largest = float(change.abs().max())
+    return float((product - change).abs().max()) <= PRODUCTS[dtype] * largest + ROUNDING * trained.size
 
 
 def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
@@ -231,12 +239,12 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
         _verify_without_header(path, family, kept, str(fresh.dtype))
         products = _through_diffusers(path, family, fresh, kept)
     else:
-        products = through_registry(path, family, fresh)
+        products = {name: Delta(partial(_given, change)) for name, change in through_registry(path, family, fresh).items()}
     if products.keys() != kept.products.keys():
         missing = sorted(kept.products.keys() ^ products.keys())
         raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}). {NOT}")
     dtype = str(fresh.dtype) if _has_factors(path) else "torch.float32"
-    wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], dtype)]
+    wrong = [name for name, product in products.items() if not _same_product(product.change, kept.products[name], dtype)]
     if wrong:
         raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
     return verify_predictions(fresh, kept)
@@ -259,13 +267,17 @@ def _has_factors(path: Path) -> bool:
     return any(key.endswith(writing_of(DIALECT).down) for key in read_header(path).tensors)
 
 
-def _through_diffusers(path: Path, family: Family, fresh: Parts, kept: Proof) -> dict[str, Tensor]:
+def _given(change: Tensor) -> Tensor:
+    return change
+
+
+def _through_diffusers(path: Path, family: Family, fresh: Parts, kept: Proof) -> dict[str, Delta]:
     """The file on the fresh base by diffusers' loaders, and what it adds to each weight."""
     state, facts = family.lora_state(path, fresh)
     modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
     for component in kept.components:
         _load_through_diffusers(family, component, modules[component], state, facts)
-    return {name: found.change for name, found in _products({part: modules[part] for part in kept.components}).items()}
+    return _products({part: modules[part] for part in kept.components})
 
 
 def through_registry(path: Path, family: Family, fresh: Parts) -> dict[str, Tensor]:
@@ -302,8 +314,8 @@ def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: str) 
         found = None if down is None or up is None else (up.flatten(1).float() @ down.flatten(1).float()).reshape(-1)
         if (
             found is None
-            or found.numel() != product.change.numel()
-            or (not kept.magnitudes and not _same_product(found.reshape(product.change.shape), product, dtype))
+            or found.numel() != (change := product.change).numel()
+            or (not kept.magnitudes and not _same_product(found.reshape(change.shape), product, dtype))
         ):
             wrong.append(name)
     if wrong:
