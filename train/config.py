@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from registry.architectures.text.clip_chunks import MOST
+from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
 from registry.names import DEVICE, suggest
 from registry.plain_values import from_yaml
@@ -134,6 +135,12 @@ class TrainConfig:
         "keep what gradient checkpointing keeps (the inputs of its blocks) in main memory between forward and backward pass: less memory on"
         " the device, the same bytes. It needs gradient_checkpointing=true",
     )
+    memory: str | None = word(
+        None,
+        "memory that the run may take of its device, such as 12GiB, 12GB, or auto for what is free: the plan finds the cheapest settings"
+        " that fit (gradient_checkpointing, text_encoder_dtype, base_dtype, batch_size and accumulate, swap_blocks,"
+        " offload_activations); those that are given stay",
+    )
     device: str = word("auto", "auto, cpu, cuda, cuda:1, mps")
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
@@ -193,6 +200,8 @@ class TrainConfig:
         good = not self.offload_activations or self.gradient_checkpointing
         must = "needs gradient_checkpointing=true: what that keeps of the forward pass is what lies in main memory"
         yield "offload_activations", self.offload_activations, good, must
+        fault = None if self.memory is None else budget_fault(self.memory)
+        yield "memory", self.memory, fault is None, fault or ""
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"

@@ -18,6 +18,7 @@ from train.output import folder
 from train.output.inputs import check_inputs
 from train.plan.make import make_plan
 from train.plan.plan import Plan
+from train.plan.savings import SEARCHED, Search
 from train.prior.drawn import draw, keeping
 from train.rate import learning_rate
 from train.run_types import Log, Outcome, discard
@@ -56,18 +57,34 @@ CHANGEABLE = ("data.memory",)  # of the groups that are fixed
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it
 
 
-def plan(config: TrainConfig, store: Store, *, given: Mapping[str, Any] | None = None, report: Report = silent) -> Plan:
-    """What `run` would do, checked; nothing is made. `given` (dotted name -> value) is what was set explicitly, for resume=."""
+def plan(
+    config: TrainConfig,
+    store: Store,
+    *,
+    given: Mapping[str, Any] | None = None,
+    fixed: Collection[str] | None = None,
+    report: Report = silent,
+) -> Plan:
+    """What `run` would do, checked; nothing is made. `given` (dotted name -> value) is what was set explicitly, for resume=.
+
+    `fixed` are the settings that a search for `memory` leaves alone, by default those that differ from their own defaults.
+    """
     if config.resume is not None:
         place = folder.find_folder(config.resume, out=config.out, name=config.name)
-        config = resumed_config(place, _changes(given))
-    return make_plan(config, store, report=report)
+        return make_plan(resumed_config(place, _changes(given)), store, search=_search_again(_changes(given)), report=report)
+    return make_plan(config, store, search=Search(fixed), report=report)
 
 
 def run(
-    config: TrainConfig, store: Store, *, given: Mapping[str, Any] | None = None, report: Report = silent, out: Log = discard
+    config: TrainConfig,
+    store: Store,
+    *,
+    given: Mapping[str, Any] | None = None,
+    fixed: Collection[str] | None = None,
+    report: Report = silent,
+    out: Log = discard,
 ) -> Outcome:
-    """Train by these settings; with resume=, resume that run by its own settings, changed by what was `given`.
+    """Train by these settings; with resume=, resume that run by its own settings, changed by what was `given`. `fixed` as in `plan`.
 
     Raises Refused before anything is made, JobFailed or Interrupted afterwards; the run folder can then be resumed.
     """
@@ -75,18 +92,25 @@ def run(
         place = folder.find_folder(config.resume, out=config.out, name=config.name)
         return resume(place, _changes(given), store, report=report, out=out)
     with keeping(config):
-        made = _planned(replace(config, dry_run=False), store, report, out)
+        made = _planned(replace(config, dry_run=False), store, Search(fixed), report, out)
         return start(made, store, report=report, out=out)
 
 
-def _planned(config: TrainConfig, store: Store, report: Report, out: Log) -> Plan:
+def _search_again(changes: Mapping[str, Any]) -> Search:
+    """What a resume searches: nothing, unless it gives another memory; then what a resumed run may change and keeps its batches."""
+    if changes.get("memory") is None:
+        return Search(kept=True)
+    return Search({*changes, "batch_size", "accumulate", *(name for name in SEARCHED if _is_fixed(name))})
+
+
+def _planned(config: TrainConfig, store: Store, search: Search, report: Report, out: Log) -> Plan:
     """The plan of a run that begins now: with the class images that the base draws, which it draws where they are missing."""
-    made = make_plan(config, store, report=report)
+    made = make_plan(config, store, search=search, report=report)
     if made.class_images is None or not (missing := made.class_images.missing):
         return made
     out(f"drawing {len(missing)} class images by {made.config.data.prior_prompt!r}, into {made.class_images.folder}")
     draw(made.class_images, store, report=report)
-    return make_plan(config, store, report=report)
+    return make_plan(config, store, search=search, report=report)
 
 
 def train_lora(config: TrainConfig, *, store: Store | None = None, report: Report = silent, out: Log = discard) -> Outcome:
@@ -125,12 +149,12 @@ def _resumed(
     report: Report,
     out: Log,
 ) -> Outcome:
-    made = _planned(config, store, report, out)
+    made = _planned(config, store, _search_again(changes), report, out)
     if "epochs" in changes:
         changes = {**{name: value for name, value in changes.items() if name != "epochs"}, "steps": made.config.steps}
     if result is not None and made.config.steps <= result["steps"]:
         return _finished(place, result, before, made.config, changes, out)
-    real = [name for name in changes if get(before, name) != get(made.config, name)]
+    real = [name for name in dict.fromkeys((*changes, *SEARCHED)) if get(before, name) != get(made.config, name)]
     for name in real:
         out(f"changed: {name} {get(before, name)!r} -> {get(made.config, name)!r}")
     check_inputs(place, made, store)

@@ -74,6 +74,7 @@ def figures(title: str, place: Path) -> dict[str, Any]:
             count=count,
             moments=2.0,  # AdamW's
             device=torch.device("cpu"),
+            process=0,
         )
         made = estimate(model, config, images=(1, 0))
         key = f"{pixels}{' checkpointing' if checkpointing else ''}"

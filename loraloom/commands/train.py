@@ -68,7 +68,7 @@ def _plan(request: "Request[TrainConfig]") -> "Plan":
     from train.run import plan
 
     with console.progress() as report:
-        return plan(request.config, Store(), given=request.given, report=report)
+        return plan(request.config, Store(), given=request.given, fixed=request.typed, report=report)
 
 
 def _run(request: "Request[TrainConfig]") -> "Finished":
@@ -78,7 +78,7 @@ def _run(request: "Request[TrainConfig]") -> "Finished":
     from train.run import run
 
     with console.progress() as report:
-        outcome = run(request.config, Store(), given=request.given, report=report, out=console.say)
+        outcome = run(request.config, Store(), given=request.given, fixed=request.typed, report=report, out=console.say)
     heldout = outcome.result.get("heldout") or {}  # only the first process of several has a result
     return Finished(outcome.folder, reference=outcome.result.get("adapter"), value=heldout.get("best"))
 

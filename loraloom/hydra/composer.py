@@ -56,7 +56,7 @@ class Composer:
             )
         with understandable():
             config = to_config(raw, self.job.schema)
-        return Request(config, {name: leaf(config, name) for name in touched})
+        return Request(config, {name: leaf(config, name) for name in touched}, frozenset(self._set_by(overrides)[1]))
 
     def _is_value(self, name: str, value: Any) -> bool:
         """Whether an override of a group is a value of the setting that has its name."""
@@ -74,6 +74,11 @@ class Composer:
 
     def touched(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Dotted name -> value, before any conversion, of what the overrides set, themselves or by a preset."""
+        presets, own = self._set_by(overrides)
+        return presets | own
+
+    def _set_by(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The same of the presets, and of the overrides themselves."""
         presets: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for override in map(parse, overrides):
@@ -82,7 +87,8 @@ class Composer:
                 presets |= self.presets.sets(name, value)
             else:
                 own |= {name: value} if name in self.schema.settings else leaves(value, name)
-        return {name: value for name, value in (presets | own).items() if name in self.schema.settings}
+        known = self.schema.settings
+        return {name: value for name, value in presets.items() if name in known}, {name: own[name] for name in own if name in known}
 
     def literal(self, argument: str) -> str:
         """The argument as Hydra should read it: its value quoted where a text is meant, and no `+`, since our schemas are closed."""

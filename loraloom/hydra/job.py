@@ -24,6 +24,7 @@ class Request(Generic[C]):
 
     config: C
     given: Mapping[str, Any]
+    typed: frozenset[str] = frozenset()  # of `given`, what the command line sets itself, and no preset
 
 
 @dataclass(frozen=True)

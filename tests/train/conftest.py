@@ -78,7 +78,7 @@ def prepared(store: Store, tmp_path: Path) -> Callable[[TrainConfig], Any]:
     return make
 
 
-def stopped(config: TrainConfig, store: Store, *, at: int) -> Path:
+def stopped(config: TrainConfig, store: Store, *, at: int, **given: Any) -> Path:
     """The folder of a run that a fault of its own ends in step `at`, from 0; it can be resumed."""
     from train import run
     from train.loop import step
@@ -93,6 +93,6 @@ def stopped(config: TrainConfig, store: Store, *, at: int) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(step.TrainState, "step", dies)
         with pytest.raises(ZeroDivisionError):
-            run.run(config, store)
+            run.run(config, store, **given)
     (folder,) = (entry for entry in (Path(config.out) / str(config.name)).iterdir() if not entry.name.startswith("."))
     return folder

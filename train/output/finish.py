@@ -91,6 +91,7 @@ def finish(
         "embeddings": embeddings,
         "base": plan.base.name,
         "quantised": quantised_json(work),
+        "memory": plan.memory.to_json() if plan.memory else None,
         "steps": steps,
         "stopped_early": stopped.to_json() if stopped else None,
         "seconds": round(seconds, 3),

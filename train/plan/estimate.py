@@ -123,6 +123,12 @@ class Model:
     count: int
     moments: float
     device: torch.device
+    process: int  # bytes of this process and its libraries, where the device is the CPU
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the device has memory of its own, and holds one stage at a time."""
+        return self.device.type != "cpu"
 
     def peaks(self, config: TrainConfig) -> Peaks:
         """The peaks by tracing. Raises whatever a forward raises that needs numbers."""
@@ -141,9 +147,8 @@ class Model:
             **encoders,
             learned: round(self.count * 4 * (2 + self.moments)),  # fp32: weight, gradient, optimizer state
         }
-        process = 0 if self.device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
         if peaks is None:
-            return Estimate(memory, None, None, process=process, swap=swap)
+            return Estimate(memory, None, None, process=self.process, swap=swap)
         memory |= {AWAY: peaks.away} if config.offload_activations else {}
         denoiser = memory[family.denoiser] + swap.device_bytes
         activations = max(0, peaks.step - self.count * 4)  # the gradients are counted with the LoRA
@@ -155,7 +160,7 @@ class Model:
         }
         if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
             stages["previews are drawn"] = denoiser + memory[learned] + self.weights.vae + peaks.decode
-        return Estimate(memory, activations, None, stages, self.device.type != "cpu", process, swap)
+        return Estimate(memory, activations, None, stages, self.on_device, self.process, swap)
 
 
 def estimate(
@@ -197,6 +202,11 @@ def of_two_passes(traced: Estimate) -> Estimate:
     memory = {name: count * (2 if name == AWAY else 1) for name, count in traced.memory.items()}
     stages = {name: count + (kept if name == "steps are taken" else 0) for name, count in traced.stages.items()}
     return replace(traced, memory=memory, activations=traced.activations and 2 * kept, stages=stages)
+
+
+def process_bytes(device: torch.device) -> int:
+    """What this process and its libraries take of the memory of a device."""
+    return resident_bytes() + LATER_LIBRARIES if device.type == "cpu" else 0
 
 
 def resident_bytes() -> int:

@@ -31,14 +31,17 @@ from train.measures.cost import measured_beside
 from train.measures.drift import generic_prompts
 from train.measures.early_stop import early_stop_notes
 from train.optim_trial import Trial
-from train.plan.checks import Checked, check
+from train.plan.checks import Checked, check, in_steps
 from train.plan.defaults import defaults_of
-from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes
+from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes, process_bytes
+from train.plan.fit import changes_of, find_settings
+from train.plan.memory import MemoryPlan
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes
 from train.plan.offload import offload_notes
 from train.plan.optim_notes import optimizer_notes
 from train.plan.plan import Plan
 from train.plan.quantised import quantised_layers, quantised_notes
+from train.plan.savings import ALL, Search
 from train.plan.swap import swap_notes
 from train.plan.traces import Traces
 from train.preference.rows import of_pairs, preference_notes
@@ -53,9 +56,12 @@ SHOWN = 5  # prompts printed as they are tokenised
 LINE = 240  # characters of the tokens of one
 
 
-def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> Plan:
-    """The plan of a run. Raises Refused or Faults with everything that is wrong; nothing is written."""
-    found = check(config, store, report=report)
+def make_plan(config: TrainConfig, store: Store, *, search: Search = ALL, report: Report = silent) -> Plan:
+    """The plan of a run, with the settings that are found for its memory. `search` is what of them stays.
+
+    Raises Refused or Faults with everything that is wrong; nothing is written.
+    """
+    found, memory, process = _fitted(config, store, search, report)
     count: Count = cache(partial(found.base.family.count_tokens, found.parts))  # several parts of the plan ask for each prompt
     data = found.config.data
     prompts, heldout_prompts = ([plain_prompt(sample, data, count) for sample in half] for half in (found.split.train, found.split.heldout))
@@ -72,7 +78,7 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
     trained = (prompt for several in variants for prompt in several)
     every = list(dict.fromkeys([*trained, *heldout_prompts, *(resolved.preview.prompts or [])]))
     kept = quantised_layers(found.base.family, found.parts, resolved)
-    estimated = _estimated(found, resolved, weights, latents, beside=_beside(found, resolved, heldout_prompts))
+    estimated = _estimated(found, resolved, _model(found, weights, process), latents, beside=_beside(found, resolved, heldout_prompts))
     return Plan(
         config=resolved,
         base=found.base,
@@ -107,9 +113,39 @@ def make_plan(config: TrainConfig, store: Store, *, report: Report = silent) -> 
         tokens=found.tokens,
         few_step=few_step,
         processes=processes_of(),
+        memory=memory,
         shifts=shifts if len(set(shifts.values())) > 1 else {},
-        notes=(*_notes(found, resolved, prompts, count, estimated.swap), *_empty_chunks(every, count, config.prompt_chunks)),
+        notes=(
+            *(memory.notes() if memory else ()),
+            *_notes(found, resolved, prompts, count, estimated.swap),
+            *_empty_chunks(every, count, config.prompt_chunks),
+        ),
     )
+
+
+def _fitted(config: TrainConfig, store: Store, search: Search, report: Report) -> tuple[Checked, MemoryPlan | None, int]:
+    """What was checked, with the settings that are found for `memory`; and the bytes of this process that were counted."""
+    found = check(config, store, report=report)
+    process = process_bytes(found.device)
+    if config.memory is None:
+        return found, None, process
+    latents = _latents_bytes(found)
+    sized = replace(found, trial=_with_moments(found, found.config))
+    made = find_settings(
+        found.config,
+        _model(sized, _counted(found, found.config)[1], process),
+        lambda one, traced: _with_rest(found, one, traced, latents),
+        search=search,
+        processes=processes_of(),
+    )
+    changes = changes_of(found.config, made)
+    if not changes:
+        return found, made, process
+    config = changed(config, changes)
+    if found.class_images is not None and {"base_dtype", "text_encoder_dtype"} & changes.keys():
+        return check(config, store, report=report), made, process  # these are drawn by the base as it is kept
+    order = replace(found.order, batch_size=config.batch_size, accumulate=config.accumulate)
+    return replace(found, config=in_steps(config, order), order=order), made, process
 
 
 def _examples(variants: Sequence[Sequence[str]]) -> list[str]:
@@ -177,27 +213,33 @@ def _moments(found: Checked) -> float:
     return found.trial.moments + (found.config.ema.decay is not None)
 
 
-def _estimated(found: Checked, config: TrainConfig, weights: int, latents: int, *, beside: tuple[int, int, int]) -> Estimate:
+def _estimated(found: Checked, config: TrainConfig, model: Model, latents: int, *, beside: tuple[int, int, int]) -> Estimate:
     """Memory, that of the encoded images too, and time."""
     traced = estimate(
-        _model(found, weights),
+        model,
         config,
         images=(sum(len(item.views) for item in found.items), len(found.heldout_items)),
         beside=beside,
         share=_share(found),
     )
     few_step = few_step_of(found.base.family.few_steps, found.base.record)
+    traced = _with_rest(found, config, traced, latents)
+    seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
+    seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
+    return replace(traced, seconds=seconds)
+
+
+def _with_rest(found: Checked, config: TrainConfig, traced: Estimate, latents: int) -> Estimate:
+    """The estimate with the encoded images, and with the further passes of some objectives."""
     if config.objective.preserve_class is not None:
         traced = preserving(traced)
     if found.preference is not None:
         traced = of_pairs(traced)
     memory = {**traced.memory, "latents": 0 if _streams(config, latents) else latents}
-    seconds = slider_seconds(found.slider, traced.seconds, drawn=is_drawn(found.dataset))
-    seconds = _with_class_images(found, config, _with_test(config, seconds, few_step))
-    return replace(traced, memory=memory, seconds=seconds)
+    return replace(traced, memory=memory)
 
 
-def _model(found: Checked, weights: int) -> Model:
+def _model(found: Checked, weights: int, process: int) -> Model:
     """What the estimate is of."""
     family, precision = found.base.family, found.precision
     return Model(
@@ -206,6 +248,7 @@ def _model(found: Checked, weights: int) -> Model:
         count=weights + sum(token.parameters for token in found.tokens),
         moments=_moments(found),
         device=found.device,
+        process=process,
     )
 
 

@@ -27,6 +27,7 @@ from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.plan.base import Base
 from train.plan.estimate import Estimate, human_bytes, human_seconds
+from train.plan.memory import MemoryPlan
 from train.plan.quantised import quantised_rows
 from train.plan.swap import swap_json
 from train.preference.rows import loss_in_words, preference_json, preference_rows
@@ -80,6 +81,7 @@ class Plan:
     tokens: tuple[NewToken, ...]  # that are trained
     processes: int  # that share the work, each with batches of its own
     quantised: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # component -> dtype -> its layers that are kept in it
+    memory: MemoryPlan | None = None  # the settings that were found for it
     shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
 
@@ -140,6 +142,7 @@ class Plan:
             "cropped_share": self.cropped,
             "cropped_share_square": self.cropped_square,
             "upscaled": [sample.name for sample in self.upscaled],
+            "memory": self.memory.to_json() if self.memory else None,
             "memory_bytes": {**self.estimate.memory, "activations": self.estimate.activations},
             "memory_stages": dict(self.estimate.stages),
             "memory_process": self.estimate.process,
@@ -239,6 +242,7 @@ def _text(plan: Plan) -> str:
         *quantised_rows(plan.quantised),
         *_swap(plan.estimate.swap),
         ("memory", _memory(plan)),
+        *(plan.memory.rows() if plan.memory else []),
         ("time", _time(plan)),
         ("disk", f"{human_bytes(plan.disk_bytes)} of {human_bytes(plan.free_bytes)} free"),
         ("saves", _saves(plan)),

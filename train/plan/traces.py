@@ -90,7 +90,8 @@ class Traces:
     def _step_settings(self, config: TrainConfig) -> list[Any]:
         return [
             *(to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip),
-            *(config.base_dtype, config.text_encoder_dtype, config.offload_activations),
+            *(config.base_dtype, config.text_encoder_dtype if config.lora.text_encoder or self.tokens else None),
+            config.offload_activations,
             self.targets if isinstance(self.targets, str) else list(self.targets),
             [token.vectors for token in self.tokens],
         ]

@@ -64,6 +64,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "gradient_checkpointing",  # the same numbers with less memory
     "swap_blocks",  # the same bytes with less memory: tests/train/loop/test_swap.py
     "offload_activations",  # the same: tests/train/loop/test_offload.py
+    "memory",  # finds others of these: tests/train/plan/test_memory.py
     "device",
     "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
