@@ -80,7 +80,18 @@ def test_what_a_model_shares_with_others_must_be_given_too() -> None:
 
 def test_hardware_comes_after_the_model() -> None:
     config = configure(JOBS["train"], "model=sdxl", "base=given", "hardware=80gb")
-    assert (config.resolution, config.batch_size, config.accumulate, config.gradient_checkpointing) == (1024, 1, 4, False)
+    assert (config.resolution, config.batch_size, config.accumulate, config.memory) == (1024, 1, 4, "80GB")
+
+
+def test_hardware_presets_and_the_table_of_cards_are_what_the_plan_found() -> None:
+    """Each is written by its command, and never by hand."""
+    from bench.memory.cards import goals, read_figures, table
+    from bench.memory.hardware import FOLDER, presets
+
+    found = read_figures()
+    assert presets(found) == {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.yaml")}
+    assert f"{table(found)}\n\n" in (CONF.parent / "docs" / "memory.md").read_text(encoding="utf-8")
+    assert all(met for _goal, _least, met in goals(found).values()) and len(goals(found)) == 8
 
 
 @pytest.mark.parametrize("value", ["jsonl", "wandb", "tensorboard", "wandb+tensorboard", "none-such"])

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
+from bench.memory.cards import gib
 from bench.memory.published import FOLDERS
-from bench.memory.table import folder_of, gib
+from bench.memory.table import folder_of
 from registry.families import FAMILIES
 from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
 from train.lora import matched, parameter_count, targets_of
@@ -43,6 +44,7 @@ def row(title: str, batch: int, place: Path) -> str:
             count=count,
             moments=2.0,  # AdamW's
             device=torch.device("cpu"),
+            process=0,
         )
         found.append(estimate(model, config, images=(1, 0)))
     plain, less = found

@@ -54,6 +54,17 @@ QWEN_VL_7B: Config = {
     | {"rope_parameters": {"mrope_section": [16, 24, 24], "rope_theta": 1e6, "rope_type": "default"}},
     "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
 }
+QWEN3_VL_4B: Config = {  # not at hand: of the width that diffusers' Krea 2 reads, and Qwen3 4B's for the rest
+    "text_config": QWEN3_4B | {"rope_parameters": {"mrope_section": [24, 20, 20], "rope_theta": 5e6, "rope_type": "default"}},
+    "vision_config": {
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_heads": 16,
+        "out_hidden_size": 2560,
+        "deepstack_visual_indexes": [5, 11, 17],
+    },
+}
 MISTRAL_24B: Config = {
     "text_config": language_model(5120, 32768, 40, 32, 8, 131072),
     "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "head_dim": 64},
@@ -85,6 +96,22 @@ SD3: Config = {
 SD3 |= {"pooled_projection_dim": 2048, "pos_embed_max_size": 384, "sample_size": 128}
 SD3_ENCODERS = {"text_encoder": CLIP_L, "text_encoder_2": CLIP_G, "text_encoder_3": T5_XXL}
 FLUX2: Config = {"attention_head_dim": 128, "axes_dims_rope": [32, 32, 32, 32]}
+KREA2: Config = {  # the defaults of diffusers' class: the published config.json was not at hand
+    "num_layers": 28,
+    "attention_head_dim": 128,
+    "num_attention_heads": 48,
+    "num_key_value_heads": 12,
+    "intermediate_size": 16384,
+    "timestep_embed_dim": 256,
+    "text_hidden_dim": 2560,
+    "num_text_layers": 12,
+    "text_num_attention_heads": 20,
+    "text_num_key_value_heads": 20,
+    "text_intermediate_size": 6912,
+    "num_layerwise_text_blocks": 2,
+    "num_refiner_text_blocks": 2,
+    "axes_dims_rope": [32, 48, 48],
+}
 VIDEO_VAE: Config = {"base_dim": 96, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
 
 # title -> (family, variant of the tiny build or None, pixels a side, component -> settings)
@@ -210,6 +237,17 @@ FOLDERS: dict[str, tuple[str, str | None, int, dict[str, Config]]] = {
             },
             "vae": VIDEO_VAE,
             "text_encoder": QWEN_VL_7B,
+        },
+    ),
+    "Krea 2": (
+        "krea2",
+        "base",
+        1024,
+        {
+            "transformer": KREA2,
+            "vae": VIDEO_VAE,
+            "text_encoder": QWEN3_VL_4B,
+            "model_index.json": {"text_encoder_select_layers": [2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35]},
         },
     ),
     "Z-Image": (

@@ -1,8 +1,9 @@
-"""What a card can train, computed: the plan's own estimate for every published model, on the meta device.
+"""What a card can train, computed: the settings that the plan finds for every published model, on the meta device.
 
-    python -m bench.memory.table [BUILD ...]     prints the table of docs/memory.md; figures are kept in bench/memory/figures.json
+    python -m bench.memory.table [BUILD ...]     computes these builds (all: a quarter of an hour), and writes the table into docs/memory.md
 
 Nothing is loaded and nothing runs: sizes come from the configs, memory from tracing a step through empty models. COMPUTED, NOT MEASURED.
+What was found is kept in bench/memory/figures.json, which conf/hardware/*.yaml are made of too (bench.memory.hardware).
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ from typing import Any
 
 import torch
 
+from bench.memory.cards import CARDS, FIGURES, MAIN_MEMORY, SMALL_MACHINE, WITHIN, read_figures, table
 from bench.memory.published import FOLDERS, Config
+from registry.budget.text import Budget
 from registry.families import FAMILIES
 from tests.tiny import shared_folder
-from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
+from train.config import LoraConfig, Precision, TrainConfig
 from train.lora import matched, parameter_count, targets_of
-from train.plan.estimate import MIB, Model, Weights, estimate
+from train.plan.estimate import Estimate, Model, Weights
+from train.plan.fit import RESERVED, changes_of, search_settings
+from train.plan.memory import MemoryPlan, TooLittleMemory
+from train.plan.savings import Search
 from train.plan.traces import Traces
 
-CARDS = (12, 16, 24, 80)  # GB as sold
-SPARE = 1.2  # GiB that CUDA's context and the allocator's gaps take
-HERE = Path(__file__).parent
-FIGURES = HERE / "figures.json"
-TEXT_TOKENS = {"tokenizer": 77, "tokenizer_2": 77}
+DOCS = Path(__file__).parents[2] / "docs" / "memory.md"
+LORA = LoraConfig(rank=16)
+CONFIG = TrainConfig(batch_size=1, lora=LORA, precision=Precision.bf16, memory="12GB")  # one image a pass, previews within the budget
 
 
 def folder_of(title: str, place: Path) -> Path:
@@ -40,7 +44,7 @@ def folder_of(title: str, place: Path) -> Path:
     folder = place / title.replace(" ", "_")
     shutil.copytree(tiny, folder)
     for component, settings in configs.items():
-        file = folder / component / "config.json"
+        file = folder / component if component.endswith(".json") else folder / component / "config.json"
         file.write_text(json.dumps(_merged(json.loads(file.read_text()), settings)))
     return folder
 
@@ -49,83 +53,86 @@ def _merged(own: Mapping[str, Any], settings: Config) -> Config:
     return {**own, **{key: _merged(own.get(key) or {}, value) if isinstance(value, dict) else value for key, value in settings.items()}}
 
 
-def figures(title: str, place: Path) -> dict[str, Any]:
-    """Bytes by component and by stage, for one image a pass at rank 16, with and without gradient checkpointing."""
+def model_of(title: str, place: Path) -> Model:
+    """A published model on a GPU, with a LoRA of rank 16 on its attention layers and AdamW."""
     name, _variant, side, _configs = FOLDERS[title]
-    family, found = FAMILIES[name], {}
-    folder = folder_of(title, place)
-    for checkpointing, pixels in ((False, side), (True, side), (True, side // 2)):
-        parts = family.load(folder, dtype=torch.float32, device="meta")
-        for tokenizer in parts.tokenizers.values():  # a text fills what the published tokenizer holds
-            tokenizer.model_max_length = 512 if "T5" in type(tokenizer).__name__ or tokenizer.model_max_length > 77 else 77
-        config = TrainConfig(
-            batch_size=1,
-            lora=LoraConfig(rank=16),
-            gradient_checkpointing=checkpointing,
-            precision=Precision.bf16,
-            preview=PreviewConfig(prompts=[]),
-        )
-        targets = targets_of(family, "attention")
-        count = parameter_count(parts.denoiser, matched(parts.denoiser, targets), LoraConfig(rank=16))
-        begun = time.perf_counter()
-        model = Model(
-            weights=Weights(family, parts, Precision.bf16),
-            traces=Traces(family, parts, targets, Precision.bf16, pixels),
-            count=count,
-            moments=2.0,  # AdamW's
-            device=torch.device("cpu"),
-            process=0,
-        )
-        made = estimate(model, config, images=(1, 0))
-        key = f"{pixels}{' checkpointing' if checkpointing else ''}"
-        found[key] = {"memory": dict(made.memory), "activations": made.activations, "stages": dict(made.stages)}
-        print(f"{title}, {key}: {made.stages} ({time.perf_counter() - begun:.0f} s)", file=sys.stderr, flush=True)
-    return {"family": name, "side": side, "settings": found}
+    family = FAMILIES[name]
+    parts = family.load(folder_of(title, place), dtype=torch.float32, device="meta")
+    for tokenizer in parts.tokenizers.values():  # a text fills what the published tokenizer holds
+        tokenizer.model_max_length = 512 if "T5" in type(tokenizer).__name__ or tokenizer.model_max_length > 77 else 77
+    targets = targets_of(family, "attention")
+    return Model(
+        weights=Weights(family, parts, Precision.bf16),
+        traces=Traces(family, parts, targets, Precision.bf16, side),
+        count=parameter_count(parts.denoiser, matched(parts.denoiser, targets), LORA),
+        moments=2.0,  # AdamW's
+        device=torch.device("cuda"),  # in arithmetic alone
+        process=0,
+    )
 
 
-def gib(count: float) -> str:
-    return f"{count / 1024 / MIB:.1f}"
+def figures(title: str, place: Path) -> dict[str, Any]:
+    """What the plan finds for each card, and the least memory that does."""
+    begun = time.perf_counter()
+    model = model_of(title, place)
+    found: dict[str, Any] = {"family": model.weights.family.name, "side": model.traces.side, "cards": {}}
+    found["denoiser"], found["text_encoders"] = model.weights.denoiser(CONFIG), sum(model.weights.encoders(CONFIG).values())
+    for card in CARDS:
+        found["cards"][str(card)] = answer(model, int(card * 1e9), MAIN_MEMORY)
+    found["small_machine"] = answer(model, int(WITHIN * 1e9), SMALL_MACHINE)
+    found["least"] = least(model)
+    print(f"{title}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
-def row(title: str, reported: Mapping[str, Any]) -> str:
-    side, settings = reported["side"], reported["settings"]
-    plain, less = settings[f"{side}"], settings[f"{side} checkpointing"]
-    memory = less["memory"]
-    encoders = sum(size for name, size in memory.items() if name.startswith("text_encoder"))
-    denoiser = next(iter(memory.values()))
-    cells = [title, str(side), gib(denoiser), gib(encoders), gib(memory["vae"])]
-    cells += [gib(plain["stages"]["steps are taken"]), gib(less["stages"]["steps are taken"])]
-    cells += [gib(max(less["stages"].values()))]
-    return "| " + " | ".join([*cells, *(_fits(card, side, settings) for card in CARDS)]) + " |"
+def answer(model: Model, budget: int, main_memory: int) -> dict[str, Any] | None:
+    """What is found for so many bytes; None where nothing fits."""
+    try:
+        return _json(model, found(model, budget, main_memory))
+    except TooLittleMemory:
+        return None
 
 
-def _fits(card: int, side: int, settings: Mapping[str, Any]) -> str:
-    """The easiest settings at which every stage fits the card."""
-    room = (card * 1e9 / 2**30 - SPARE) * 2**30
-    for key, words in (
-        (f"{side}", f"{side}"),
-        (f"{side} checkpointing", f"{side}, gc"),
-        (f"{side // 2} checkpointing", f"{side // 2}, gc"),
-    ):
-        if max(settings[key]["stages"].values()) <= room:
-            return words
-    return "no"
+def least(model: Model) -> dict[str, Any]:
+    """The least memory that does, and its settings."""
+    try:
+        return _json(model, found(model, 1, None))
+    except TooLittleMemory as error:
+        return _json(model, error.plan)
 
 
-def table(reported: Mapping[str, Any]) -> str:
-    head = "| model | pixels | denoiser | text encoders | VAE (fp32) | a step | a step, gc | largest stage, gc |"
-    head += "".join(f" {card} GB |" for card in CARDS)
-    line = "|" + "---|" * (8 + len(CARDS))
-    return "\n".join([head, line, *(row(title, reported[title]) for title in FOLDERS if title in reported)])
+def found(model: Model, budget: int, main_memory: int | None) -> MemoryPlan:
+    return search_settings(CONFIG, model, _as_it_is, Budget(budget), search=Search(frozenset()), reserved=RESERVED, main_memory=main_memory)
+
+
+def _as_it_is(_config: TrainConfig, traced: Estimate) -> Estimate:
+    return traced
+
+
+def _json(model: Model, made: MemoryPlan) -> dict[str, Any]:
+    changes = changes_of(CONFIG, made)
+    blocks = changes.get("swap_blocks", 0)
+    values = made.found.chosen.values
+    host = model.weights.swap(_config(values), blocks)
+    return {"peak": made.peak, "stage": made.stage, "changes": changes, "blocks": len(host.sizes), "host": host.host_bytes}
+
+
+def _config(values: Mapping[str, Any]) -> TrainConfig:
+    return TrainConfig(base_dtype=values["base_dtype"], text_encoder_dtype=values["text_encoder_dtype"])
 
 
 def main() -> None:
     wanted = sys.argv[1:] or [title for title, (family, *_rest) in FOLDERS.items() if family in FAMILIES]
-    reported = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    with tempfile.TemporaryDirectory() as place:
-        for title in wanted:
+    reported = read_figures() if FIGURES.exists() else {}
+    for title in wanted:
+        with tempfile.TemporaryDirectory() as place:
             reported[title] = figures(title, Path(place))
-            FIGURES.write_text(json.dumps(reported, indent=1) + "\n")
+        reported = {one: reported[one] for one in FOLDERS if one in reported}
+        FIGURES.write_text(json.dumps(reported, indent=1) + "\n")
+    text = DOCS.read_text(encoding="utf-8")
+    head, start, rest = text.partition("| model | pixels |")
+    after = rest.partition("\n\n")[2]
+    DOCS.write_text(f"{head}{table(reported)}\n\n{after}" if start else text, encoding="utf-8")
     print(table(reported))
 
 

@@ -12,7 +12,7 @@ from registry.budget.text import AUTO, Budget, read_budget
 from registry.errors import Refused
 from train.config import TrainConfig, changed, get
 from train.plan.estimate import Estimate, Model, Peaks
-from train.plan.memory import MemoryPlan, as_typed, refusal
+from train.plan.memory import MemoryPlan, as_typed, too_little
 from train.plan.savings import SEARCHED, Search, settings_of
 
 RESERVED = round(1.2 * 2**30)  # bytes that CUDA's context, its libraries and the allocator's gaps take of a card
@@ -56,7 +56,7 @@ def search_settings(
     given = tuple(f"{name}={as_typed(get(config, name))}" for name in SEARCHED if search.leaves(config, name))
     made = MemoryPlan(budget, reserved, found, given, memory.stage(found.chosen.values), search.kept)
     if not found.fits and not search.kept:
-        raise refusal(str(config.memory), made, changes_of(config, made), main_memory if model.on_device else None)
+        raise too_little(str(config.memory), made, changes_of(config, made), main_memory if model.on_device else None)
     return made
 
 

@@ -99,17 +99,26 @@ def _price(one: Candidate) -> str:
     return f"Together about {one.time:.2f} times a step's time, and {error} (assumed, not measured)"
 
 
-def refusal(given: str, made: MemoryPlan, changes: Mapping[str, Any], main_memory: int | None) -> Refused:
-    """That nothing fits, with the least memory that would do, and the settings for it."""
+class TooLittleMemory(Refused):
+    """No settings fit; `plan` is the one of the least memory that would do."""
+
+    def __init__(self, message: str, plan: MemoryPlan) -> None:
+        super().__init__(message)
+        self.plan = plan
+
+
+def too_little(given: str, made: MemoryPlan, changes: Mapping[str, Any], main_memory: int | None) -> TooLittleMemory:
+    """The refusal, with the least memory that would do, and the settings for it."""
     chosen = " ".join(f"{name}={as_typed(value)}" for name, value in changes.items()) or "the settings as they are"
     fixed = f" What is given stays: {' '.join(made.given)}." if made.given else ""
     at = f", needed while {made.stage}" if made.stage else ""
     previews = ", or no previews (preview.prompts=[])" if made.stage == "previews are drawn" else ""
     main = f" (swapped blocks take at most {both_units(main_memory)} of this machine's main memory)" if main_memory else ""
-    return Refused(
+    return TooLittleMemory(
         f"memory={given}, {made.budget}, does not do for this run. The least that would is {both_units(made.peak)} or {made.peak:,}"
         f" bytes{at}, with {chosen}{main}.{fixed} Give"
-        f" memory={size_to_give(made.peak)} or more, a lower resolution{previews}."
+        f" memory={size_to_give(made.peak)} or more, a lower resolution{previews}.",
+        made,
     )
 
 

@@ -25,7 +25,7 @@ from train.config import LoraConfig, ObjectiveConfig, Precision, PreviewConfig, 
 from train.lora import matched, parameter_count, targets_of
 from train.plan.estimate import Estimate, Model, Weights
 from train.plan.fit import RESERVED, changes_of, find_settings, search_settings
-from train.plan.memory import MemoryPlan
+from train.plan.memory import MemoryPlan, TooLittleMemory
 from train.plan.savings import ALL, SEARCHED, Search
 from train.plan.traces import Traces
 
@@ -73,11 +73,10 @@ def needs(model: Model, config: TrainConfig) -> int:
 
 
 def least(model: Model, config: TrainConfig = START, **given: Any) -> int:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(TooLittleMemory) as caught:
         search(model, 1, config, **given)
-    found = re.search(r" or ([\d,]+) bytes", str(caught.value))
-    assert found is not None
-    return int(found[1].replace(",", ""))
+    assert f" or {caught.value.plan.peak:,} bytes" in str(caught.value)
+    return caught.value.plan.peak
 
 
 def test_what_fits_as_it_is_stays(model: Model) -> None:
