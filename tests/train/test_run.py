@@ -43,7 +43,8 @@ def test_the_result_is_what_machines_read(finished: tuple[Outcome, Store]) -> No
     result = json.loads((outcome.folder / "result.json").read_text())
     assert result == outcome.result
     ends = ["verdict", "outliers", "sentences", "slider", "preferences", "few_step", "best_step", "adapter_step", "previews", "report"]
-    assert list(result) == ["adapter", "files", "embeddings", "base", "quantised", "steps", "stopped_early", "seconds", "heldout", *ends]
+    begins = ["adapter", "files", "embeddings", "base", "quantised", "memory", "steps", "stopped_early", "seconds", "heldout"]
+    assert list(result) == [*begins, *ends]
     assert result["adapter"] == "discs" and result["steps"] == result["adapter_step"] == 4
     assert list(result["heldout"]) == ["base", "final", "best", "final_to_base", "best_to_base", "best_to_final", "images"]
     paths = [result["files"]["diffusers"], *result["previews"], result["report"]]

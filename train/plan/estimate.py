@@ -123,7 +123,7 @@ class Model:
     count: int
     moments: float
     device: torch.device
-    process: int  # bytes of this process and its libraries, where the device is the CPU
+    process: int = 0  # bytes of this process and its libraries, where the device is the CPU
 
     @property
     def on_device(self) -> bool:

@@ -54,7 +54,7 @@ def search_settings(
             " found for it. Leave memory out, and give them."
         ) from error
     given = tuple(f"{name}={as_typed(get(config, name))}" for name in SEARCHED if search.leaves(config, name))
-    made = MemoryPlan(budget, reserved, found, given, memory.stage(found.chosen.values), search.kept)
+    made = MemoryPlan(budget, reserved, found, given, memory.stage(found.chosen.values), search.kept, config.images_per_step)
     if not found.fits and not search.kept:
         raise too_little(str(config.memory), made, changes_of(config, made), main_memory if model.on_device else None)
     return made

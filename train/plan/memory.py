@@ -21,6 +21,7 @@ class MemoryPlan:
     given: tuple[str, ...]  # settings that were left alone
     stage: str  # the one that needs most; empty where all is in memory at once
     kept: bool
+    images_per_step: int
 
     @property
     def peak(self) -> int:
@@ -37,7 +38,7 @@ class MemoryPlan:
             "peak_bytes": self.peak,
             "reserved_bytes": self.reserved,
             "fits": self.found.fits,
-            "chosen": chosen.values,
+            "chosen": self._settings(chosen),
             "costs": _costs(chosen),
             "time_factor": round(chosen.time, 4),
             "weight_error": round(chosen.error, 6),
@@ -45,7 +46,7 @@ class MemoryPlan:
             "alternatives": [
                 {
                     "which": which,
-                    "settings": one.values,
+                    "settings": self._settings(one),
                     "peak_bytes": one.peak,
                     "time_factor": round(one.time, 4),
                     "weight_error": round(one.error, 6),
@@ -71,6 +72,10 @@ class MemoryPlan:
             return []
         return [f"the run goes on with its own settings, which need {both_units(self.peak)}: more than memory has, {self.budget}"]
 
+    def _settings(self, one: Candidate) -> dict[str, Any]:
+        """The values, and how many of the batches make a step."""
+        return {**one.values, "accumulate": self.images_per_step // one.values["batch_size"]}
+
     def _near(self) -> list[tuple[str, Candidate | None]]:
         return [("cheaper", self.found.cheaper), ("dearer", self.found.dearer)]
 
@@ -84,7 +89,8 @@ class MemoryPlan:
         return f"chosen: {each}. {_price(self.found.chosen)}"
 
     def _beside(self, one: Candidate) -> str:
-        other = {name: value for name, value in one.values.items() if value != self.found.chosen.values[name]}
+        chosen = self._settings(self.found.chosen)
+        other = {name: value for name, value in self._settings(one).items() if value != chosen[name]}
         return f"{' '.join(f'{name}={as_typed(value)}' for name, value in other.items())}, {both_units(one.peak or 0)}. {_price(one)}"
 
 

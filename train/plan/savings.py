@@ -82,16 +82,16 @@ def _dtypes(name: str, where: str, config: TrainConfig, time: Mapping[str, float
     own = get(config, name)
     values = [Value(own)]
     for dtype, error in ERRORS.items():
-        if (own is None or CODINGS[dtype].bits < CODINGS[own].bits) and _is_good(config, name, dtype):
+        if (own is None or CODINGS[dtype].bits < CODINGS[own].bits) and _is_good(config, {name: dtype}):
             slower = f", about {time[dtype] - 1:.0%} more time" if dtype in time else ""
             values.append(Value(dtype, time.get(dtype, 1.0), error, f"a relative weight error of about {error:.1%} {where}{slower}"))
     return tuple(values)
 
 
-def _is_good(config: TrainConfig, name: str, value: object) -> bool:
-    """Whether the value goes with the other settings."""
+def _is_good(config: TrainConfig, changes: Mapping[str, object]) -> bool:
+    """Whether the values go with the other settings."""
     try:
-        changed(config, {name: value})
+        changed(config, changes)
     except Faults:
         return False
     return True
@@ -101,15 +101,20 @@ def _batches(config: TrainConfig, _model: Model) -> tuple[Value, ...]:
     """The batch, and what divides it; `accumulate` keeps the images of a step."""
     own, least = config.batch_size, 2 if config.objective.contrast == "delta_fm" else 1  # which takes another image of the batch
     smaller = [size for size in range(own - 1, least - 1, -1) if own % size == 0]
-    words = "more passes a step, with as many images: about {more:.0%} more time, another order of images"
-    costs = {size: HALVED * log2(own / size) for size in smaller}
-    return (Value(own), *(Value(size, 1 + cost, words=words.format(more=cost)) for size, cost in costs.items()))
+    words = "with accumulate={accumulate}, as many images a step: about {more:.0%} more time, and another order of images"
+
+    def smaller_batch(size: int) -> Value:
+        more = HALVED * log2(own / size)
+        return Value(size, 1 + more, words=words.format(accumulate=config.images_per_step // size, more=more))
+
+    return (Value(own), *map(smaller_batch, smaller))
 
 
 def _swapped_blocks(config: TrainConfig, model: Model) -> tuple[Value, ...]:
     """The blocks that are swapped already, and more. A CPU, and a device that shares its memory, save nothing by it."""
     own, total = config.swap_blocks, len(model.weights.swap(config, 0).sizes)
-    if not model.on_device or model.device.type == "mps":
+    goes = _is_good(config, {"swap_blocks": 1, "gradient_checkpointing": True})
+    if not goes or not model.on_device or model.device.type == "mps":
         return (Value(own),)
     words = "of {total} blocks in main memory, copied for each pass: up to about {more:.0%} more time, and the same result"
     costs = {count: SWAPPED * count / total for count in range(own + 1, total + 1)}
@@ -118,12 +123,13 @@ def _swapped_blocks(config: TrainConfig, model: Model) -> tuple[Value, ...]:
 
 def _offloaded(config: TrainConfig, model: Model) -> tuple[Value, ...]:
     """A CPU, and a device that shares its memory, save nothing by it."""
-    if config.offload_activations or not model.on_device or model.device.type == "mps":
+    goes = _is_good(config, {"offload_activations": True, "gradient_checkpointing": True})
+    if config.offload_activations or not goes or not model.on_device or model.device.type == "mps":
         return (Value(config.offload_activations),)
     return (Value(False), Value(True, OFFLOADED, words="activations lie in main memory between the passes: up to about 20% more time"))
 
 
-ROWS: dict[str, Row] = {  # a setting that saves memory is one function here
+ROWS: dict[str, Row] = {  # a setting that saves memory is one function here, and a row of docs/memory.md
     "gradient_checkpointing": _checkpointing,
     "text_encoder_dtype": _text_encoder_dtypes,
     "base_dtype": _base_dtypes,

@@ -88,21 +88,21 @@ def test_what_fits_as_it_is_stays(model: Model) -> None:
 
 def test_every_setting_has_its_turn_as_memory_falls_and_the_last_byte_is_named(model: Model) -> None:
     """From choice to the next dearer one, always less memory at a higher cost, each needing what a run with it would."""
-    made, turns = search(model, 2**40), set[str]()
+    start = replace(START, batch_size=1)
+    made, turns = search(model, 2**40, start), set[str]()
     while True:
-        config = changed(START, changes_of(START, made))
-        assert needs(model, config) == made.peak and config.images_per_step == START.images_per_step
-        turns |= changes_of(START, made).keys()
+        assert needs(model, changed(start, changes_of(start, made))) == made.peak
+        turns |= changes_of(start, made).keys()
         if made.found.dearer is None:
             break
-        after = search(model, made.peak - 1)
+        after = search(model, made.peak - 1, start)
         assert after.found.chosen == made.found.dearer
         assert after.peak < made.peak and after.found.chosen.cost >= made.found.chosen.cost
         made = after
-    assert turns == {*SEARCHED} - {"text_encoder_dtype"}, "its text encoder is never the largest stage"
-    assert made.peak == least(model)
+    assert turns == {*SEARCHED} - {"text_encoder_dtype", "batch_size", "accumulate"}, "the encoder is never the largest stage here"
+    assert made.peak == least(model, start)
     with pytest.raises(Refused, match="does not do for this run"):
-        search(model, made.peak - 1)
+        search(model, made.peak - 1, start)
 
 
 def test_text_encoders_are_quantised_where_their_stage_is_the_largest() -> None:
@@ -159,7 +159,7 @@ def test_what_a_preset_sets_is_where_the_search_begins(model: Model) -> None:
     assert free.found.chosen.values["gradient_checkpointing"] is False, "it is a third faster where memory suffices"
 
 
-def test_a_training_adapter_keeps_the_base_as_it_is_and_a_contrast_its_second_image(model: Model) -> None:
+def test_what_does_not_go_with_other_settings_is_not_tried(model: Model) -> None:
     config = changed(START, {"adapter.training": "some-adapter"})
     assert search(model, least(model, config), config).found.chosen.values["base_dtype"] is None
     config = replace(START, batch_size=4, objective=ObjectiveConfig(contrast="delta_fm"))
@@ -254,7 +254,9 @@ def test_a_run_trains_with_what_was_found_and_a_resume_keeps_it(settings: Settin
     assert kept.batch_size < 16 and kept.images_per_step == 16 and kept.memory == config.memory
     began = json.loads((folder / "plan.json").read_text())["memory"]
     assert began["budget_bytes"] == between and began["peak_bytes"] <= began["budget_bytes"]
-    assert began["chosen"]["batch_size"] == kept.batch_size and began["alternatives"][0]["which"] == "cheaper"
+    assert (began["chosen"]["batch_size"], began["chosen"]["accumulate"]) == (kept.batch_size, kept.accumulate)
+    assert f"batch_size={kept.batch_size} (with accumulate={kept.accumulate}, " in json.loads((folder / "plan.json").read_text())["text"]
+    assert began["alternatives"][0]["which"] == "cheaper"
     outcome = run.resume(folder, {}, store)
     assert outcome.result["memory"]["chosen"]["batch_size"] == kept.batch_size and read_yaml(folder / "config.yaml") == kept
     assert json.loads((folder / "result.json").read_text())["memory"] == outcome.result["memory"]
@@ -287,6 +289,7 @@ def test_the_command_line_takes_a_budget_and_keeps_what_is_typed(base: Path, ima
         "batch_size": 1,
         "offload_activations": False,
         "swap_blocks": 0,
+        "accumulate": 1,
     }
     assert main([*words, "memory=1MiB", "batch_size=1", "dry_run=true"]) == 2
     refused = capsys.readouterr().err
