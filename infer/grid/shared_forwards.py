@@ -100,8 +100,9 @@ class SharedForwards:
                 return
             try:
                 walk = self._session.begin(index)
-            except Exception as error:
-                self._leave(index, error)
+            except Exception:  # drawn alone it fails by itself, with its own error
+                LOG.debug("A cell does not begin", exc_info=True)
+                self._left.append(index)
                 return
             self._followers[render.latents_key()] = []
             self._flights.append(_Flight(walk, claim.pop_all(), monotonic() - began))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 AUTO = "auto"
-MOST = 8  # images a forward of `auto`: on the CPU, and on a GPU at 512 pixels and more, more of them gain little (bench/grid)
+MOST = 16  # images a forward of `auto`: beyond it there is little to gain (bench/grid)
 SHARE = 0.5  # of the free memory: the rest is for the decoder, for images under way and for other programs
 
 

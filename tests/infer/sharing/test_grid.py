@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from infer.draw.files import Adapter
+from infer.draw.files import Adapter, ImageFile
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.session import Session
@@ -30,7 +30,7 @@ from registry.store import Store
 from tests.infer.conftest import Shelf
 from tests.infer.draw.kinds import write_kind
 from tests.infer.draw.test_kinds import shapes
-from tests.tiny import tiny_parts
+from tests.tiny import tiny_adapter, tiny_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -49,6 +49,7 @@ MIXED: tuple[dict[str, Any], ...] = (
     {"adapters": (ink(end=0.5),), "steps": 4, "sampler": "heun"},
     {"sampler": "ddim", "eta": 1.0, "steps": 3},
     {"width": 48, "height": 32},
+    {"prompt": "a [red:blue:0.5] cat AND a dog :0.5", "prompt_dialect": "a1111"},
 )
 
 
@@ -73,7 +74,13 @@ def test_cells_that_differ_in_everything_share_forwards_in_any_order(shelf: Shel
     write_kind("lokr", shapes(tiny_parts("sd1")[1]), tmp_path / "lokr.safetensors")
     shelf.store.add(tmp_path / "lokr.safetensors", name="lokr")
     in_weights = ({"adapters": (Adapter(reference="lokr"), ink()), "seed": seed} for seed in (1, 2))
-    changes = [*MIXED, *in_weights]
+    for name, colour in {"photo": (200, 0, 0), "mask": (0, 0, 0)}.items():
+        image = Image.new("RGB", (32, 32), colour)
+        image.paste((255, 255, 255), (0, 0, 16, 32))
+        image.save(tmp_path / f"{name}.png")
+    photo, mask = (ImageFile(path=str(tmp_path / f"{name}.png")) for name in ("photo", "mask"))
+    from_images = ({"init": photo, "steps": 4, "adapters": (HAT,)}, {"init": photo, "mask": mask, "strength": 1.0})
+    changes = [*MIXED, *in_weights, *from_images]
     counts, fewer = Counts(), Counts()
     alone = drawn(shelf, cells_of(shelf, *changes, shared=False), tmp_path / "alone", counts=counts)
     shared = cells_of(shelf, *changes)
@@ -91,6 +98,25 @@ def test_cells_that_differ_in_everything_share_forwards_in_any_order(shelf: Shel
     assert all(one.path is not None and read_png(one.path).render.shared for one in together)
 
 
+def test_adapters_are_attached_while_a_cell_in_flight_needs_them(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays flat over many adapters: no more are attached than cells are in flight."""
+    for number in range(4):
+        tiny_adapter(shelf.base, tmp_path / f"{number}.safetensors", seed=number + 7)
+        shelf.store.add(tmp_path / f"{number}.safetensors", name=f"many{number}")
+    attached: list[int] = []
+    own = Session.advance
+
+    def advance(session: Session, walks: list[Any]) -> None:
+        attached.append(len(getattr(session.parts.denoiser, "peft_config", {})))
+        own(session, walks)
+
+    monkeypatch.setattr(Session, "advance", advance)
+    changes = ({"adapters": (Adapter(reference=f"many{number}"),), "seed": seed} for number in range(4) for seed in (1, 2, 3))
+    found = drawn(shelf, cells_of(shelf, *changes), tmp_path / "cells", batch_size=2)
+    assert [one.status for one in found] == ["rendered"] * 12
+    assert max(attached) == 2 and attached.count(2) < len(attached) / 2
+
+
 def test_a_width_that_the_memory_decides(shelf: Shelf, tmp_path: Path) -> None:
     renders = cells_of(shelf, *({"seed": seed} for seed in range(4)))
     counts = Counts()
@@ -105,13 +131,15 @@ def test_a_cell_that_fails_leaves_its_neighbours(shelf: Shelf, tmp_path: Path) -
     changes: list[dict[str, Any]] = [{}, {"adapters": (ink(1e30),)}, {"adapters": (Adapter(reference="cut"),)}, {"seed": 2}, {"seed": 3}]
     renders = cells_of(shelf, *changes)
 
+    counts = Counts()
+
     def cut(tick: Tick) -> None:
         if tick.stage == "load":
             (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-8])
 
-    found = drawn(shelf, renders, tmp_path / "cells", batch_size=4, report=cut)
+    found = drawn(shelf, renders, tmp_path / "cells", batch_size=4, counts=counts, report=cut)
     assert [one.status for one in found] == ["rendered", "failed", "failed", "rendered", "rendered"]
-    assert "not-a-number" in str(found[1].error) and "cut.safetensors" in str(found[2].error)
+    assert "not-a-number" in str(found[1].error) and "cut.safetensors" in str(found[2].error) and counts.notes == []
     fine = drawn(shelf, [renders[place] for place in (0, 3, 4)], tmp_path / "fine")
     assert max(apart(one, found[place]) for one, place in zip(fine, (0, 3, 4), strict=True)) <= TOLERANCE["fp32"]
 

@@ -1,0 +1,1 @@
+"""Grids beside two loops over diffusers' pipeline."""

@@ -1,0 +1,133 @@
+"""A grid of 4 adapters x 4 weights x 3 samplers x 4 prompts, beside two loops over diffusers' pipeline.
+
+    OMP_NUM_THREADS=1 .venv/bin/python -m bench.grid.compare pocket --steps 12
+
+The contenders alternate in one process, one adapter (48 cells) at a time; each loads the base anew for every part. CPU seconds are the
+figure to read, with all that a contender does: loading, encoding, decoding, files; `loraloom grid` its plan, sheet and report, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.grid.contenders import Drawn, Grid, naive, ours, tuned
+
+PROMPTS = ("a red apple", "a blue fish", "a cat", "a yellow car")
+SAMPLERS = ("euler", "dpmpp_2m_karras", "ddim")
+WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+
+
+def main() -> None:
+    """Draw, and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("base", choices=("pocket", "sdxl"), help="the embedded base, or a tiny SDXL of random weights")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--adapters", type=int, default=4)
+    parser.add_argument("--widths", type=int, nargs="+", default=[16])
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as home:
+        grid = _grid(arguments.base, arguments.adapters, arguments.steps, Path(home))
+        contenders: dict[str, Callable[[Grid], Drawn]] = {
+            "naive": naive,
+            "tuned": partial(tuned, batched=False),
+            "tuned, prompts batched": partial(tuned, batched=True),
+            **{f"ours, batch_size={width}": partial(ours, batch_size=width) for width in (1, *arguments.widths)},
+        }
+        _warm_up(grid, contenders)
+        found: dict[str, list[Drawn]] = {name: [] for name in contenders}
+        for adapter in grid.adapters:
+            for name, draw in contenders.items():
+                found[name].append(draw(grid.only(adapter)))
+                print(f"{adapter}, {name}: {found[name][-1].seconds:.1f} s", flush=True)
+        _table(grid, found)
+        repeat = ours(grid.only(next(iter(grid.adapters))), batch_size=arguments.widths[0])
+        cells = len(grid.cells) // len(grid.adapters)
+        print(f"\nthe {cells} cells of one adapter again: {repeat.calls} denoiser calls, {repeat.seconds:.1f} s")
+
+
+def _grid(base: str, adapters: int, steps: int, home: Path) -> Grid:
+    from registry.home import pocket_dir
+    from tests.tiny import shared_folder, tiny_adapter
+
+    folder, family, size = (pocket_dir(), "sd1", 64) if base == "pocket" else (shared_folder("sdxl"), "sdxl", 32)
+    files = {}
+    for seed in range(adapters):
+        name = f"adapter{seed}"
+        files[name] = tiny_adapter(folder, home / f"{name}.safetensors", family=family, rank=8, strength=0.05, seed=seed)
+    return Grid(
+        base=folder,
+        family=family,
+        adapters=files,
+        weights=WEIGHTS,
+        samplers=SAMPLERS,
+        prompts=PROMPTS,
+        steps=steps,
+        guidance=5.0,
+        size=size,
+        home=home,
+    )
+
+
+def _warm_up(grid: Grid, contenders: dict[str, Callable[[Grid], Drawn]]) -> None:
+    """Imports and first calls, of two cells each."""
+    name = next(iter(grid.adapters))
+    small = {
+        **vars(grid.only(name)),
+        "weights": (1.0,),
+        "samplers": SAMPLERS[:1],
+        "prompts": PROMPTS[:2],
+        "steps": 2,
+        "home": grid.home / "warm",
+    }
+    for draw in contenders.values():
+        draw(Grid(**small))
+
+
+def _table(grid: Grid, found: dict[str, list[Drawn]]) -> None:
+    seconds = {name: sum(one.seconds for one in drawn) for name, drawn in found.items()}
+    reference = {place: image for one in found["tuned"] for place, image in one.images.items()}
+    print(f"\n{len(grid.cells)} cells, {grid.steps} steps\n")
+    columns = (
+        "",
+        "CPU s",
+        "x naive",
+        "x tuned",
+        "x batched",
+        "denoiser calls",
+        "CPU s in the denoiser",
+        "apart from tuned, of 255",
+        "values apart",
+    )
+    print(f"| {' | '.join(columns)} |")
+    print(f"|{'---|' * len(columns)}")
+    for name, drawn in found.items():
+        own = {place: image for one in drawn for place, image in one.images.items()}
+        assert own.keys() == reference.keys()
+        inside = sum(one.denoiser for one in drawn)
+        cells = [
+            name,
+            f"{seconds[name]:.1f}",
+            f"{seconds[name] / seconds['naive']:.2f}",
+            f"{seconds[name] / seconds['tuned']:.2f}",
+            f"{seconds[name] / seconds['tuned, prompts batched']:.2f}",
+            f"{sum(one.calls for one in drawn):,}",
+            f"{inside:.1f} ({inside / seconds[name]:.0%})",
+            *_apart(own, reference),
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _apart(own: dict[Any, Any], reference: dict[Any, Any]) -> tuple[str, str]:
+    differences = [abs(image - reference[place]) for place, image in own.items()]
+    return str(max(int(one.max()) for one in differences)), f"{sum(float((one > 0).mean()) for one in differences) / len(differences):.3%}"
+
+
+if __name__ == "__main__":
+    main()
