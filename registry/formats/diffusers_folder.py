@@ -217,7 +217,9 @@ def weights_in(folder: Path) -> list[str]:
     whole = weights(folder)
     whole.check({file.name: read_header(file).tensors for file in whole.files})
     blocks = [file.name for file in sorted(folder.glob("*.gguf"))]
-    if not whole.files and len(blocks) == 1:
+    if not whole.files and len(blocks) > 1:
+        raise BadFile(folder, "not-a-model", f"has several GGUF files ({', '.join(blocks[:3])}). Keep the one that is to be used.")
+    if not whole.files and blocks:
         return blocks
     if not whole.files:
         pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt"))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 STATE = re.compile(r"(.+)\.quant_state\.bitsandbytes__(nf4|fp4)$")
 MARK = ".quant_state.bitsandbytes__"  # in the key of every state: the shapes of a header with it are not the model's
+LONGEST = 1 << 16  # bytes of a state; bitsandbytes writes some 200
+BLOCKS = 1 << 16  # numbers of a block at most; bitsandbytes has up to 4096
 LARGEST = 127  # of LLM.int8's codes: the largest number of a row
 
 
@@ -32,7 +35,7 @@ def find_four_bits(tensors: Tensors, read: Read, found: Found) -> None:
         weight, name = match.groups()
         found.beside.add(key)
         found.beside |= {beside for ending in ENDINGS if (beside := f"{weight}.{ending}") in tensors}
-        state = _state(key, name, read, found)
+        state = _state(key, name, tensors, read, found)
         if state is not None:
             fault = _add(tensors, weight, name, state, found)
             found.faults += [fault] if fault else []
@@ -41,12 +44,24 @@ def find_four_bits(tensors: Tensors, read: Read, found: Found) -> None:
 ENDINGS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
 
 
-def _state(key: str, name: str, read: Read, found: Found) -> dict[str, Any] | None:
+def json_of(key: str, tensors: Tensors, read: Read) -> Any:
+    """The value of a JSON that is stored as bytes. Raises ValueError."""
+    if tensors[key].dtype != "U8" or tensors[key].elements > LONGEST:
+        raise ValueError(f"{tensors[key].dtype} {tensors[key].shape}, and at most {LONGEST:,} bytes were expected")
+    return from_json(bytes(read(key).tolist()))
+
+
+def _are_sizes(sizes: Sequence[object]) -> bool:
+    """Of a weight, then of its blocks and of those of its scales."""
+    return all(type(size) is int and size > 0 for size in sizes) and all(isinstance(size, int) and size <= BLOCKS for size in sizes[-2:])
+
+
+def _state(key: str, name: str, tensors: Tensors, read: Read, found: Found) -> dict[str, Any] | None:
     try:
-        state = from_json(bytes(read(key).tolist()))
+        state = json_of(key, tensors, read)
         shape, block = state["shape"], state["blocksize"]
-        sizes = [block, *shape, state.get("nested_blocksize", 1)]
-        if state["quant_type"] == name and all(type(size) is int and size > 0 for size in sizes) and shape and block % 2 == 0:
+        sizes = [*shape, block, state.get("nested_blocksize", 1)]
+        if state["quant_type"] == name and _are_sizes(sizes) and shape and block % 2 == 0:
             return dict(state)
         found.faults.append(f"{key} has quant_type {str(state['quant_type'])[:20]}, blocksize {str(block)[:20]}, shape {str(shape)[:40]}")
     except (ValueError, TypeError, KeyError) as error:

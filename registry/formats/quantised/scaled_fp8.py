@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.formats.quantised.bitsandbytes import json_of
 from registry.formats.quantised.packed import Found, Packed, Read, Tensors
 from registry.formats.safetensors_header import TensorInfo
-from registry.plain_values import from_json
 from registry.quantised.codings import Shape
 from registry.quantised.scaled import scale_shape, scaled, unscaled
 
@@ -106,7 +106,7 @@ def _configs(tensors: Tensors, metadata: Mapping[str, str], read: Read, found: F
     for key in (key for key in tensors if key.endswith(f".{CONFIG}")):
         found.beside.add(key)
         try:
-            configs[key.removesuffix(f".{CONFIG}")] = dict(from_json(bytes(read(key).tolist())))
+            configs[key.removesuffix(f".{CONFIG}")] = dict(json_of(key, tensors, read))
         except (ValueError, TypeError) as error:
             found.faults.append(f"{key} is not a JSON object ({error})")
     for layer, config in configs.items():
