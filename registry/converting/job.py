@@ -28,6 +28,7 @@ from registry.printable import as_lines
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
 from registry.references import absolute, looks_like_path, without_alias
+from registry.tensors.layout import quantised, read_layout
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -121,6 +122,10 @@ def _conversion(request: ConvertRequest, record: Record, base: Path | None) -> C
         return DtypeConversion.of(path, request, family=family, kind=record.kind)
     if record.kind not in ("checkpoint", "unknown"):
         raise Refused(f"{request.reference} is of kind {record.kind}; {request.target} is a form of checkpoints.")
+    if (strange := quantised(read_layout(path).tensors)) is not None:
+        raise Refused(
+            f"{path.name} is quantised ({strange}): in other names its weights would lose their scales. Convert its bf16 or fp16 version."
+        )
     if request.target == "single-file":
         return SingleFileConversion.of(path, request, family=family, prediction=prediction_override(record))
     return FolderConversion.of(path, request, family=family, base=base, prediction=prediction_override(record))

@@ -273,3 +273,15 @@ def test_what_was_reported_of_a_file_s_prediction_goes_into_its_folder(tmp_path:
     scheduler = json.loads((tmp_path / "overridden" / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "epsilon" and inspect(tmp_path / "overridden").prediction.value == "epsilon"
     assert alike(folder_tensors(tmp_path / "overridden"), folder_tensors(source))
+
+
+@pytest.mark.parametrize("form", ["comfy_old", "comfy_new", "int8", "nf4"])
+def test_a_quantised_file_is_not_given_other_names(form: str, store: Store, tmp_path: Path) -> None:
+    """Its weights would be written without their scales."""
+    from tests.quantised_files import quantised_file
+
+    source = tiny.tiny_single_file(tiny.shared_folder("sd1"), tmp_path / "sd1.safetensors")
+    file, _ = quantised_file(source, tmp_path / "quantised.safetensors", form, prefix="model.diffusion_model.")
+    with pytest.raises(Refused, match=r"is quantised \(.*\): in other names its weights would lose their scales"):
+        convert(store, file, tmp_path / "folder", "folder", base=str(tiny.shared_folder("sd1")), register=False)
+    assert not (tmp_path / "folder").exists()
