@@ -75,3 +75,13 @@ def tiny_adapter_here(folder: Path) -> Path:
     from tests.tiny import tiny_adapter
 
     return Path(tiny_adapter(shared_folder("sd1"), folder / "adapter.safetensors"))
+
+
+def test_a_memory_budget_quantises_it_no_further(sd1: tuple[Path, Path], settings: Settings, store: Store) -> None:
+    """A search that took another dtype would find a run that is refused."""
+    given = {"base": str(sd1[0]), "base_config": str(shared_folder("sd1")), "memory": "auto"}
+    plan = make_plan(settings(**given), store)
+    assert plan.config.base_dtype is None and plan.quantised == {"unet": {"fp8 scaled (as its file has it)": 48}}
+    with pytest.raises(Refused) as caught:
+        make_plan(settings(**{**given, "memory": "1MiB"}), store)
+    assert "base_dtype" not in str(caught.value)

@@ -13,6 +13,7 @@ from math import log2
 from registry.budget.search import Setting, Value
 from registry.errors import Faults
 from registry.quantised.codings import CODINGS
+from registry.quantised.skeleton import stored_titles
 from train.config import TrainConfig, changed, get
 from train.plan.estimate import Model
 
@@ -67,13 +68,16 @@ def _checkpointing(config: TrainConfig, _model: Model) -> tuple[Value, ...]:
 
 
 def _text_encoder_dtypes(config: TrainConfig, model: Model) -> tuple[Value, ...]:
-    if not model.weights.parts.text_encoders:
+    encoders = model.weights.parts.text_encoders.values()
+    if not encoders or any(stored_titles(encoder, rounded=True) for encoder in encoders):  # quantised in its file: not once more
         return (Value(config.text_encoder_dtype),)
     time = DEQUANTISED if config.lora.text_encoder or model.traces.tokens else {}
     return _dtypes("text_encoder_dtype", "in every prompt", config, time)
 
 
-def _base_dtypes(config: TrainConfig, _model: Model) -> tuple[Value, ...]:
+def _base_dtypes(config: TrainConfig, model: Model) -> tuple[Value, ...]:
+    if stored_titles(model.weights.parts.denoiser, rounded=True):
+        return (Value(config.base_dtype),)
     return _dtypes("base_dtype", "in every step", config, DEQUANTISED)
 
 
