@@ -9,6 +9,8 @@ full: the gradient of the input is taken through the same weight, made once more
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +26,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from registry.quantised.stored import StoredWeight
+
+
+class _Looks(threading.local):
+    shapes_alone = False
+
+
+_LOOKS = _Looks()
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """While it lasts, the weight of a quantised layer is a view of one zero with the shape, dtype and device of the real one.
+
+    For what looks at these alone: peft does as it adds a LoRA, several times a layer, and would have all weights made anew.
+    """
+    before, _LOOKS.shapes_alone = _LOOKS.shapes_alone, True
+    try:
+        yield
+    finally:
+        _LOOKS.shapes_alone = before
 
 
 class QuantisedLinear(nn.Linear):
@@ -90,6 +112,8 @@ class QuantisedLinear(nn.Linear):
         given = self._parameters.get("weight")
         if given is not None:
             return given
+        if _LOOKS.shapes_alone:
+            return torch.zeros(1, dtype=self.like.dtype, device=self.codes.device).expand(self.shape)
         with torch.no_grad():
             return self.made(self.like.dtype)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,15 @@ def attach(module: Any, kind: Kind, ranks: Ranks, wanted: str | list[str], *, se
     """Add the adapter to these layers and give its weights by name, fp32, drawn from the seed. `wanted` are peft's target_modules."""
     import torch
 
+    from registry.quantised.linear import shapes_alone
+
     module.requires_grad_(False)
     if kind.make is None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            module.add_adapter(_peft_config(kind, ranks, wanted), adapter_name=ADAPTER)
+            config = _peft_config(kind, ranks, wanted)
+            with shapes_alone() if _ignores_weights(config) else nullcontext():
+                module.add_adapter(config, adapter_name=ADAPTER)
     else:
         generator = torch.Generator().manual_seed(seed)
         for name in sorted(ranks):
@@ -151,6 +156,11 @@ def training_resumed(module: Any) -> None:
 def deltas_of(module: Any) -> Iterator[tuple[str, Tensor, float]]:
     """(layer, what is added to its weight as peft or the runtimes would merge it, the weight's largest number), fp32 on the CPU."""
     return ((name, make(), size) for name, make, size in lasting_deltas_of(module))
+
+
+def _ignores_weights(config: Any) -> bool:
+    """Whether the first factors are no function of the weights: not those of DoRA and PiSSA."""
+    return not config.use_dora and config.init_lora_weights in (True, False, "gaussian")
 
 
 def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Callable[[], Tensor], float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -273,10 +274,13 @@ def _given(change: Tensor) -> Tensor:
 
 def _through_diffusers(path: Path, family: Family, fresh: Parts, kept: Proof) -> dict[str, Delta]:
     """The file on the fresh base by diffusers' loaders, and what it adds to each weight."""
+    from registry.quantised.linear import shapes_alone
+
     state, facts = family.lora_state(path, fresh)
     modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
     for component in kept.components:
-        _load_through_diffusers(family, component, modules[component], state, facts)
+        with nullcontext() if kept.magnitudes else shapes_alone():
+            _load_through_diffusers(family, component, modules[component], state, facts)
     return _products({part: modules[part] for part in kept.components})
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from registry.quantised.codings import CODINGS
-from registry.quantised.linear import QuantisedLinear
+from registry.quantised.linear import QuantisedLinear, shapes_alone
 
 
 def layers(dtype: str, *, bias: bool = True) -> tuple[QuantisedLinear, nn.Linear]:
@@ -72,3 +72,12 @@ def test_it_is_a_linear_layer_to_others_with_a_frozen_weight_that_is_no_paramete
     assert isinstance(found, nn.Linear) and [name for name, _ in found.named_parameters()] == ["bias"]
     assert found.weight.shape == same.weight.shape and not found.weight.requires_grad
     assert 0.02 < found.relative_error < 0.03 and "dtype=fp8" in repr(found)
+
+
+def test_what_looks_at_shapes_alone_has_no_weight_made() -> None:
+    found, same = layers("nf4")
+    with shapes_alone():
+        seen = found.weight
+        assert (seen.shape, seen.dtype, seen.device) == (same.weight.shape, same.weight.dtype, same.weight.device)
+        assert seen.untyped_storage().nbytes() == 4
+    assert found.weight.equal(same.weight)
