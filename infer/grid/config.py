@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from infer.budget.savings import SEARCHED
 from infer.draw.render import SETTINGS
 from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from infer.sharing.width import read_batch_size
+from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
 from registry.names import DEVICE
 from registry.plain_values import storable
@@ -75,6 +77,11 @@ class GridConfig(RenderSettings):
         1,
         "cells that share a forward: a number, or auto (as many as fit the memory); 1 draws each alone, to the same bytes every time",
     )
+    memory: str | None = word(
+        None,
+        "memory that drawing may take of the device, such as 12GiB, 12GB, or auto for what is free: the plan finds the cheapest settings"
+        " that fit, exact ones first (swap_blocks, text_encoder_dtype, base_dtype); those that are given or varied stay",
+    )
     strict: bool = setting(False, "stop at the first cell that fails")
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")
@@ -96,6 +103,8 @@ class GridConfig(RenderSettings):
             good = False
         yield "batch_size", self.batch_size, good, "must be a whole number of 1 or more, or auto"
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
+        fault = None if self.memory is None else budget_fault(self.memory)
+        yield "memory", self.memory, fault is None, fault or ""
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"
         yield "out", self.out, storable(self.out) == self.out, "must be UTF-8"
@@ -109,3 +118,10 @@ def axis_settings(config: GridConfig) -> dict[str, Any]:
 def to_plain(config: GridConfig) -> dict[str, Any]:
     """The settings as plain values, in the order of the fields; of the axes only those that are varied."""
     return {one.name: member_name(getattr(config, one.name)) for one in fields(config)} | {"axes": axis_settings(config)}
+
+
+def free_settings(config: GridConfig) -> list[str]:
+    """The settings that a search for memory may change: those that are neither given nor varied."""
+    varied = axis_settings(config)
+    axes = {name: axis.name or name for name in SEARCHED if (axis := SETTINGS[name].axis) is not None}
+    return [name for name in SEARCHED if getattr(config, name) == SETTINGS[name].default and axes.get(name) not in varied]

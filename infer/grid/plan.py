@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from infer.budget.memory import GridMemory
 from infer.draw.control import is_within
 from infer.draw.draw import negative_key, prompt_key, truncation_note, weighted_key
 from infer.draw.inputs import image_notes
@@ -14,7 +15,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.values import number
 from infer.grid.cells import CellStore
-from infer.grid.config import GridConfig
+from infer.grid.config import GridConfig, free_settings
 from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from infer.grid.shared_plan import alone_notes, shared_forwards, with_sharing
@@ -52,6 +53,7 @@ class GridPlan:
     notes: tuple[str, ...]
     resolver: Resolver
     outside: tuple[OutsideCell, ...] = ()  # images made elsewhere, in columns of their own
+    memory: GridMemory | None = None  # the settings that were found for a budget
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -70,6 +72,7 @@ class GridPlan:
             "rows": _side(self.layout, self.layout.rows),
             "columns": _side(self.layout, self.layout.columns),
             **({"outside": outside_counts(self.outside)} if self.outside else {}),
+            **({"memory": self.memory.to_json()} if self.memory else {}),
             "notes": list(self.notes),
         } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
 
@@ -92,6 +95,7 @@ class GridPlan:
                 if self.seconds is not None
                 else "  time not known: no cell like these was drawn here before"
             )
+        lines += self.memory.lines() if self.memory else []
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
         rows = upsampled_prompts(cell.render for cell in self.cells)
@@ -122,6 +126,9 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
     layout, resolved, outside, beside = with_columns(
         config.outside, layout, resolved, config.base, resolver.images, lambda fault: faults.__setitem__(fault, None)
     )
+    memory = None
+    if config.memory is not None and resolved and not faults:
+        resolved, memory = _within(config, config.memory, resolved, resolver, faults)
     batch_size = read_batch_size(config.batch_size)
     if batch_size != 1 and not faults:
         resolved = with_sharing(resolved, resolver, cells)
@@ -165,7 +172,29 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         ),
         resolver=resolver,
         outside=tuple(outside),
+        memory=memory,
     )
+
+
+def _within(
+    config: GridConfig, memory: str, resolved: list[Cell], resolver: Resolver, faults: dict[str, None]
+) -> tuple[list[Cell], GridMemory | None]:
+    """The cells with the settings that fit the budget."""
+    from infer.budget.fit import choose
+
+    try:
+        found = choose(
+            memory,
+            [cell.render for cell in resolved],
+            resolver,
+            free=free_settings(config),
+            batch_size=read_batch_size(config.batch_size) or 1,
+        )
+    except Faults as error:
+        faults |= dict.fromkeys(error.faults)
+        return resolved, None
+    changed = [replace(cell, render=render) for cell, render in zip(resolved, found.renders, strict=True)]
+    return [again for cell in changed if (again := _resolved(cell, resolver, faults)) is not None], found.memory
 
 
 def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None], *, upsample: bool = True) -> Cell | None:

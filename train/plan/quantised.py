@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from registry.errors import Faults
 from registry.family import Family
 from registry.parts import Parts
 from registry.quantised.checks import counted_titles, device_faults, stored_faults
-from registry.quantised.codings import CODINGS
-from registry.quantised.layers import Choose, Quantisation
-from registry.quantised.place import quantise_in_place
-from registry.quantised.skeleton import keep_stored, stored_layers, stored_titles
+from registry.quantised.empty import quantise_skeleton, quantised_sizes, stored_bytes
+from registry.quantised.layers import Quantisation
+from registry.quantised.skeleton import stored_layers, stored_titles
 from train.config import TrainConfig
 from train.settings.quantised import NAMES
+
+__all__ = [
+    "check_device",
+    "check_stored",
+    "quantisation_of",
+    "quantise_skeleton",
+    "quantised_layers",
+    "quantised_notes",
+    "quantised_rows",
+    "quantised_sizes",
+    "stored_bytes",
+]
 
 if TYPE_CHECKING:
     import torch
@@ -48,36 +59,6 @@ def check_stored(config: TrainConfig, parts: Parts, device: torch.device) -> Non
         )
     if faults:
         raise Faults("The base is quantised in its file:", faults)
-
-
-def quantised_sizes(module: Any, choose: Choose | None) -> dict[int, int]:
-    """id of a weight -> the bytes of its codes and scales, of the linear layers of a plain model that are chosen or stored so."""
-    from torch import nn
-
-    stored = stored_layers(module)
-    found: dict[int, int] = {}
-    for name, layer in module.named_modules():
-        if type(layer) is nn.Linear:
-            dtype = choose(name) if choose is not None else None
-            if dtype is not None:
-                found[id(layer.weight)] = CODINGS[dtype].bytes_of((layer.out_features, layer.in_features))
-            elif name in stored:
-                found[id(layer.weight)] = stored[name].nbytes
-    return found
-
-
-def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
-    """Bytes of a module's parameters, those of the chosen linear layers in codes and scales."""
-    kept = quantised_sizes(module, choose)
-    return sum(kept.get(id(parameter), parameter.numel() * itemsize) for parameter in module.parameters())
-
-
-def quantise_skeleton(parts: Parts, quantised: Quantisation, denoiser: str) -> None:
-    """The same layers in a model without weights, so that a trace counts what is made of them in passing."""
-    for name, module in {denoiser: parts.denoiser, **parts.text_encoders}.items():
-        if (choose := quantised.of(name)) is not None:
-            quantise_in_place(module, choose)
-        keep_stored(module)
 
 
 def quantised_layers(family: Family, parts: Parts, config: TrainConfig) -> dict[str, dict[str, int]]:

@@ -1,0 +1,205 @@
+"""The settings with which a grid's images fit a memory budget, found for each base by itself. What is given by hand or varied stays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infer.budget.memory import BaseMemory, GridMemory, as_typed
+from infer.budget.need import Drawing, Largest
+from infer.budget.savings import SEARCHED, settings_of
+from infer.draw.render import Render
+from infer.prompt.dialect import PLAIN, read_prompt
+from registry.budget.free import main_memory_bytes
+from registry.budget.search import Found, Values, cheapest
+from registry.budget.text import Budget, both_units, read_budget, size_to_give
+from registry.errors import Faults, Refused
+from registry.formats.safetensors_header import read_header
+
+if TYPE_CHECKING:
+    from infer.draw.resolve import Resolver
+
+RESERVED = round(1.2 * 2**30)  # bytes that CUDA's context, its libraries and the allocator's gaps take of a card
+LATER_LIBRARIES = 60 * 2**20  # what peft and the allocator take of a CPU's memory after the plan; measured (bench/memory)
+SHARED = ("cpu", "mps")  # devices whose memory is main memory: a swapped block saves nothing
+MAIN_MEMORY = 0.75  # of main memory: more cannot be locked for swapped blocks beside the system
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The images with the settings that were found, and what was found."""
+
+    renders: tuple[Render, ...]
+    memory: GridMemory
+
+
+def choose(memory: str, renders: Sequence[Render], resolver: Resolver, *, free: Collection[str], batch_size: int = 1) -> Choice:
+    """The settings of resolved Renders for a budget; those that are not `free` stay. `batch_size` images share a denoiser call.
+
+    Raises Faults with each base that does not fit.
+    """
+    import torch
+
+    device = torch.device(renders[0].device)  # one for all: no axis changes it
+    process = 0 if device.type != "cpu" else _resident() + LATER_LIBRARIES
+    budget = read_budget(memory, device)
+    if budget.is_auto:  # what this process has already is counted in the need
+        budget = replace(budget, bytes=budget.bytes + process)
+    groups: dict[tuple[Hashable, ...], list[Render]] = {}
+    for render in renders:
+        groups.setdefault(_kept_as(render), []).append(render)
+    faults: list[str] = []
+    found: dict[tuple[Hashable, ...], BaseMemory] = {}
+    for key, group in groups.items():
+        try:
+            found[key] = _of_base(memory, budget, group, resolver, free, batch_size=batch_size, process=process)
+        except Refused as error:
+            faults.append(str(error))
+    if faults:
+        raise Faults("This grid does not fit:", faults)
+    changed = tuple(_with(render, found[_kept_as(render)].found.chosen.values) for render in renders)
+    return Choice(changed, GridMemory(budget, 0 if process else RESERVED, tuple(found.values())))
+
+
+def _with(render: Render, values: Mapping[str, Any]) -> Render:
+    return replace(render, **values)
+
+
+def _kept_as(render: Render) -> tuple[Hashable, ...]:
+    """What a loaded base is apart from another by."""
+    base = (render.base_sha256, render.base_config_sha256, render.prediction, render.precision)
+    return (*base, render.base_dtype, render.text_encoder_dtype, render.swap_blocks)
+
+
+def _of_base(
+    memory: str, budget: Budget, group: Sequence[Render], resolver: Resolver, free: Collection[str], *, batch_size: int, process: int
+) -> BaseMemory:
+    first = group[0]
+    drawing = drawing_of(group, resolver, batch_size=batch_size, process=process)
+    able = [name for name in free if name == "swap_blocks" or _can_be_quantised(name, group, resolver)]
+    given = {name: getattr(first, name) for name in SEARCHED}
+    main = main_memory_bytes()
+    try:
+        found = search(
+            given,
+            drawing,
+            budget.bytes,
+            able,
+            swaps=first.device not in SHARED,
+            reserved=0 if process else RESERVED,
+            main_memory=None if main is None else int(main * MAIN_MEMORY),
+        )
+    except Exception as error:
+        raise Refused(
+            f"memory={memory}: the empty model of {first.base} could not be traced ({type(error).__name__}: {error}), so that no settings"
+            " can be found for it. Leave memory out, and give them."
+        ) from error
+    left = tuple(f"{name}={as_typed(given[name])}" for name in SEARCHED if name not in able and given[name] not in (None, 0))
+    made = BaseMemory(first.base, found, left, drawing.stages(found.chosen.values).largest[0])
+    if not found.fits:
+        raise _refusal(memory, budget, made, given)
+    return made
+
+
+def search(
+    given: Values,
+    drawing: Drawing,
+    budget: int,
+    free: Collection[str],
+    *,
+    swaps: bool,
+    reserved: int = 0,
+    main_memory: int | None = None,
+) -> Found:
+    """The cheapest settings for so many bytes, of which `reserved` are no tensor's.
+
+    `swaps`: the device has memory of its own, and swapped blocks save some; they take at most `main_memory` of the other (None: no limit).
+    """
+
+    def allowed(values: Values) -> bool:
+        swapped = values["swap_blocks"]
+        return swapped == given["swap_blocks"] or main_memory is None or drawing.swap(values).host_bytes <= main_memory
+
+    settings = settings_of(given, drawing, free, swaps=swaps)
+    return cheapest(settings, budget, peak=lambda values: drawing.peak(values) + reserved, allowed=allowed)
+
+
+def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int = 1, process: int = 0) -> Drawing:
+    """What these images of one base need: the largest of their sizes, and all that they name beside the base."""
+    import torch
+
+    first = group[0]
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
+    wide = max(group, key=lambda render: (render.width or 0) * (render.height or 0))
+    rows, chunks = max(map(_rows, group)) * min(batch_size, len(group)), max(render.prompt_chunks for render in group)
+    largest = Largest(wide.width or 0, wide.height or 0, rows=rows, chunks=chunks)
+    base = resolver.base(first)
+    return Drawing(base.family, base.skeleton, dtype, largest, beside=_beside(group, resolver) * dtype.itemsize, process=process)
+
+
+def _rows(render: Render) -> int:
+    """Conditionings of an image that share a call of the denoiser: its prompts, and the negative one."""
+    plain = render.prompt_dialect == PLAIN
+    prompts = 1 if plain else len(read_prompt(render.prompt, render.prompt_dialect, steps=render.steps or 1))
+    return prompts + bool(render.guided)
+
+
+def _beside(group: Sequence[Render], resolver: Resolver) -> int:
+    """Numbers of all adapters, ControlNets and VAEs of the images: none is dropped before its last image."""
+    adapters = {one.sha256: resolver.adapter(one.reference).path for render in group for one in render.active}
+    nets = {one.sha256: resolver.controlnet(one.reference).path for render in group for one in render.steering}
+    vaes = {render.vae_sha256: resolver.vae(render.vae).path for render in group if render.vae is not None}
+    return sum(_numbers(path) for path in {**adapters, **nets, **vaes}.values())
+
+
+def _numbers(path: Path) -> int:
+    """Numbers in the safetensors files of a path; a file of another format counts as half precision."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    return sum(_in_file(file) for file in files)
+
+
+def _in_file(file: Path) -> int:
+    from math import prod
+
+    if file.suffix != ".safetensors":
+        return file.stat().st_size // 2
+    return sum(prod(tensor.shape) for tensor in read_header(file).tensors.values())
+
+
+def _can_be_quantised(name: str, group: Iterable[Render], resolver: Resolver) -> bool:
+    """Whether all adapters of the images can be drawn on a quantised base: those in the weights themselves cannot."""
+    by_adapters = {render.active: render for render in group if render.active}
+    quantised: dict[str, Any] = {name: "int8"}
+    try:
+        for render in by_adapters.values():
+            resolver.resolve(replace(render, **quantised))
+    except Faults:
+        return False
+    return True
+
+
+def _refusal(memory: str, budget: Budget, made: BaseMemory, given: Mapping[str, Any]) -> Refused:
+    """That nothing fits, with the least memory that would do."""
+    chosen = made.found.chosen
+    changed = " ".join(f"{name}={as_typed(value)}" for name, value in chosen.values.items() if value != given[name])
+    peak = chosen.peak or 0
+    fixed = f" What is given stays: {' '.join(made.given)}." if made.given else ""
+    return Refused(
+        f"memory={memory}, {budget}, does not do for {made.base}. The least that would is {both_units(peak)} or {peak:,} bytes, needed"
+        f" while {made.stage}, with {changed or 'the settings as they are'}.{fixed} Give memory={size_to_give(peak)} or more, or a smaller"
+        " size."
+    )
+
+
+def _resident() -> int:
+    """Memory of this process now, of its files too; its peak where the system has no /proc."""
+    import os
+    import resource
+    import sys
+
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,153 @@
+"""What drawing needs of a device: weights counted from shapes, a denoiser call and a decoding traced through the empty model.
+
+All parts of a base lie on the device while its images are drawn, so the need is their weights and the largest of three: what encoding a
+prompt makes, what a call of the denoiser makes at the largest image, what the VAE makes of it. A CPU's memory holds this process too.
+"""
+
+# B rows of one forward, C channels, H W latent size
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from registry.budget.peak import trace
+from registry.family import Family
+from registry.parts import Parts
+from registry.quantised.empty import copied, quantised_sizes, stored_bytes
+from registry.quantised.layers import Choose, Quantisation
+from registry.swapping.blocks import BlockSize, Swap, block_sizes, swap_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+LOG = logging.getLogger(__name__)
+
+Values = Mapping[str, Any]  # base_dtype, text_encoder_dtype, swap_blocks
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The images of a base that need most: pixels, rows of a denoiser call, chunks of a prompt."""
+
+    width: int
+    height: int
+    rows: int  # conditionings of an image that share a call: two where it is guided
+    chunks: int = 1
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Bytes beside the weights."""
+
+    prompt: int
+    forward: int
+    decode: int
+
+    @property
+    def largest(self) -> tuple[str, int]:
+        """The stage that needs most."""
+        named = {"prompts are encoded": self.prompt, "an image is denoised": self.forward, "an image is decoded": self.decode}
+        return max(named.items(), key=lambda row: row[1])
+
+
+@dataclass
+class Drawing:
+    """A base whose images are drawn; each trace is made once for what it depends on."""
+
+    family: Family
+    parts: Parts  # without weights
+    dtype: torch.dtype
+    largest: Largest
+    beside: int = 0  # bytes of adapters, ControlNets and other VAEs
+    process: int = 0  # bytes of this process, where the device is the CPU
+    _stages: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _weights: dict[str | None, tuple[int, Mapping[str, BlockSize]]] = field(default_factory=dict)
+
+    def peak(self, values: Values) -> int:
+        """Bytes of the device. Raises whatever a forward raises that needs numbers."""
+        return self.process + self.weights(values) + self.stages(values).largest[1]
+
+    def weights(self, values: Values) -> int:
+        """Bytes of all that lies on the device, slots of swapped blocks included."""
+        whole, _ = self._denoiser(values["base_dtype"])
+        swap, quantised = self.swap(values), self._quantisation(values)
+        encoders = sum(stored_bytes(module, self._itemsize, quantised.of(name)) for name, module in self.parts.text_encoders.items())
+        return whole - swap.saved_bytes + encoders + stored_bytes(self.parts.vae, self._itemsize, None) + self.beside
+
+    def swap(self, values: Values) -> Swap:
+        """The denoiser's blocks, and those that are swapped."""
+        return swap_of(self._denoiser(values["base_dtype"])[1], values["swap_blocks"], title=self.family.title)
+
+    def stages(self, values: Values) -> Stages:
+        """What each stage makes."""
+        base, text = values["base_dtype"], values["text_encoder_dtype"]
+        return Stages(
+            prompt=self._once(("prompt", text), Quantisation(text_encoders=text), _prompt),
+            forward=self._once(("forward", base), Quantisation(denoiser=base, layers=self.family.quantised), _forward),
+            decode=self._once(("decode",), Quantisation(), _decode),
+        )
+
+    @property
+    def _itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    def _quantisation(self, values: Values) -> Quantisation:
+        return Quantisation(denoiser=values["base_dtype"], text_encoders=values["text_encoder_dtype"], layers=self.family.quantised)
+
+    def _denoiser(self, dtype: str | None) -> tuple[int, Mapping[str, BlockSize]]:
+        """Bytes of the whole denoiser, and of its blocks."""
+        if dtype not in self._weights:
+            denoiser, choose = self.parts.denoiser, Quantisation(denoiser=dtype, layers=self.family.quantised).of(self.family.denoiser)
+            self._weights[dtype] = stored_bytes(denoiser, self._itemsize, choose), self._blocks(choose)
+        return self._weights[dtype]
+
+    def _blocks(self, choose: Choose | None) -> Mapping[str, BlockSize]:
+        kept = quantised_sizes(self.parts.denoiser, choose)
+
+        def bytes_of(tensor: Tensor) -> int:
+            return kept.get(id(tensor), tensor.numel() * (self._itemsize if tensor.is_floating_point() else tensor.element_size()))
+
+        return block_sizes(self.family, self.parts.denoiser, bytes_of)
+
+    def _once(self, key: tuple[Any, ...], quantised: Quantisation, make: Any) -> int:
+        if key not in self._stages:
+            parts = copied(self.parts, self.dtype, quantised, self.family.denoiser)
+            self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest)
+        return self._stages[key]
+
+
+def _prompt(family: Family, parts: Parts, _largest: Largest) -> int:
+    import torch
+
+    def work() -> None:
+        with torch.no_grad():
+            family.encode_prompts(parts, ["a"])
+
+    return trace(work, list(parts.text_encoders.values())).peak
+
+
+def _forward(family: Family, parts: Parts, largest: Largest) -> int:
+    """A call of the denoiser, as infer.draw.denoise makes it: all rows of an image at once."""
+    import torch
+
+    with torch.no_grad():
+        states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * largest.rows).items()}
+        with torch.device("meta"):
+            size = (largest.height // parts.latent_factor, largest.width // parts.latent_factor)
+            noisy = torch.zeros((largest.rows, family.channels(parts), *size), dtype=parts.dtype)
+            complete = family.complete(parts, states, height=largest.height, width=largest.width, guidance=1.0)
+            timesteps = torch.zeros(largest.rows)
+        return trace(lambda: family.predict(parts, noisy, timesteps, complete), [parts.denoiser]).peak
+
+
+def _decode(family: Family, parts: Parts, largest: Largest) -> int:
+    import torch
+
+    size = (largest.height // parts.latent_factor, largest.width // parts.latent_factor)
+    with torch.no_grad():
+        latents = torch.empty(1, family.channels(parts), *size, device="meta", dtype=parts.dtype)
+        return trace(lambda: family.decode(parts, latents), [parts.vae]).peak

@@ -1,0 +1,132 @@
+"""Peak memory and arithmetic of a computation, traced on the meta device: shapes without values.
+
+Every tensor that an operation makes is counted from its birth until nothing holds it: activations kept for the backward pass,
+what that pass makes, what gradient checkpointing computes again. Two things that the meta device would do otherwise are done as a
+GPU does them: attention keeps queries, keys, values, its result and one number a row (Dao 2023, algorithm 1), never the matrix of all
+pairs; and half precision casts as in torch.autocast's lists for CUDA.
+"""
+
+# B batch, N heads, T tokens, S tokens attended to, D width of a head
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+# of torch.autocast for CUDA: what is computed in half precision, and what in float32
+LOW = ("linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "__matmul__", "__rmatmul__")
+HIGH = ("layer_norm", "group_norm", "softmax", "log_softmax", "norm", "sum", "prod", "cumsum", "exp", "log", "pow", "__pow__", "rsqrt")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Peak memory of a computation without its weights, and its arithmetic."""
+
+    peak: int  # bytes
+    operations: float  # floating point operations of matrix products and convolutions, a product and a sum counted as two
+    moved: float = 0.0  # bytes that the other operations read and write
+    calls: int = 0  # operations dispatched, views left out
+    away: int = 0  # bytes of activations that lie in main memory between forward and backward pass
+
+
+def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:
+    """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import flop_registry
+
+    from registry.tensors.live_bytes import LiveBytes
+
+    given = {weight.untyped_storage()._cdata for module in modules for weight in (*module.parameters(), *module.buffers())}
+
+    class Live(LiveBytes):  # type: ignore[no-untyped-call]  # of torch, as its base
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            if func._overloadpacket in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
+                operations[0] += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=made)
+                calls[0] += 1
+            elif not func.is_view:
+                calls[0] += 1
+                calls[1] += sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor))
+            self.count_all(made)
+            return made
+
+    operations, calls = [0.0], [0, 0]
+    with Live(given) as live, _as_a_gpu_does(low, operations):
+        work()
+    return Trace(live.peak, operations[0], float(calls[1]), calls[0])
+
+
+def backward(loss: Tensor) -> None:
+    """The backward pass inside a trace, by the autograd engine itself: torch's public functions drop the dispatch modes of a trace, and
+    gradient checkpointing would compute its layers again without them."""
+    import torch
+
+    engine: Any = torch.autograd.Variable._execution_engine
+    engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
+def _as_a_gpu_does(low: torch.dtype | None, operations: list[float]) -> Any:
+    """A mode in which attention is fused and casts are autocast's. What attention computes is added to operations[0]."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    attend = _fused_attention(operations)
+    functions: dict[Any, Any] = {}
+    for names, dtype in ((LOW, low), (HIGH, torch.float32)):
+        for name in names if low is not None else ():
+            for place in (torch, torch.nn.functional, torch.Tensor):
+                if hasattr(place, name):
+                    functions[getattr(place, name)] = dtype
+
+    class AsAGpu(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func is torch.nn.functional.scaled_dot_product_attention:
+                return attend(*(_cast(one, low) for one in args[:3]), *args[3:], **{name: _cast(one, low) for name, one in kwargs.items()})
+            dtype = functions.get(func)
+            if dtype is None:
+                return func(*args, **kwargs)
+            return func(*(_cast(one, dtype) for one in args), **{name: _cast(one, dtype) for name, one in kwargs.items()})
+
+    return AsAGpu()
+
+
+def _cast(value: Any, dtype: torch.dtype | None) -> Any:
+    import torch
+
+    real = isinstance(value, torch.Tensor) and value.dtype in (torch.float32, torch.float16, torch.bfloat16)
+    return value.to(dtype) if real and dtype is not None else value
+
+
+def _fused_attention(operations: list[float]) -> Callable[..., Tensor]:
+    """Attention by shapes: q (B, N, T, D), k and v (B, N, S, D) -> (B, N, T, D)."""
+    import torch
+
+    def products(q: Tensor, k: Tensor, v: Tensor) -> float:
+        return 2.0 * q[..., 0].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+    class Fused(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            operations[0] += products(q, k, v)
+            out = q.new_empty(*q.shape[:-1], v.shape[-1])
+            ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+            return out
+
+        @staticmethod
+        def backward(ctx: Any, _gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            q, k, v, _out, _rows = ctx.saved_tensors
+            operations[0] += 2.5 * products(q, k, v)  # the scores again, and four products more for two
+            return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, *_mask: Any, **_options: Any) -> Tensor:
+        attended: Tensor = Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
+        return attended
+
+    return attend
