@@ -43,6 +43,8 @@ def choose(memory: str, renders: Sequence[Render], resolver: Resolver, *, free: 
     import torch
 
     device = torch.device(renders[0].device)  # one for all: no axis changes it
+    for render in {one.base_sha256: one for one in renders}.values():
+        resolver.base(render).skeleton  # noqa: B018  # a plan of a known base has not imported what loads it, which takes memory too
     process = 0 if device.type != "cpu" else _resident() + LATER_LIBRARIES
     budget = read_budget(memory, device)
     if budget.is_auto:  # what this process has already is counted in the need
