@@ -210,7 +210,11 @@ ROWS = (  # names, and what they are here
     ),
     ("use_ema ema_decay", ema),
     ("train_device", same("device")),
-    ("torch_compile compile dynamo_backend", missing("the model is not compiled")),
+    (
+        "torch_compile block_compile",
+        switch(on=Answer(("compile=blocks",), "one code for all blocks of a kind"), off=Answer(("compile=null",), "the default")),
+    ),
+    ("dynamo_backend", missing("compile=blocks compiles the repeated blocks with torch's own inductor")),
     # optimizer and schedule
     ("learning_rate unet_lr unet.learning_rate transformer_lr", same("optim.lr")),
     ("text_encoder_lr text_encoder_lr1 text_encoder_lr2 text_encoder.learning_rate te_lr", text_lr),

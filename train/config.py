@@ -30,7 +30,7 @@ from train.settings.objective import ObjectiveConfig, ObjectiveParams
 from train.settings.optim import OptimConfig, OptimParams
 from train.settings.preferences import preference_rules
 from train.settings.preview import PreviewConfig
-from train.settings.quantised import BASE_HELP, TEXT_HELP, quantised_rules
+from train.settings.quantised import BASE_HELP, COMPUTE_HELP, TEXT_HELP, quantised_rules
 from train.settings.rules import LARGEST, Rule, counts, texts
 from train.settings.schedule import ScheduleConfig, ScheduleParams
 from train.settings.tokens import TokensConfig, token_rules
@@ -122,6 +122,10 @@ class TrainConfig:
     precision: Precision = setting(Precision.auto, "precision of the base and of the arithmetic: auto, fp32, bf16, fp16")
     base_dtype: str | None = word(None, BASE_HELP)
     text_encoder_dtype: str | None = word(None, TEXT_HELP)
+    compute: str | None = word(None, COMPUTE_HELP)
+    compile: str | None = word(
+        None, "blocks: compile the denoiser's repeated blocks by torch.compile, one code for all of a kind (default: nothing is compiled)"
+    )
     gradient_checkpointing: bool = setting(
         False, "recompute activations in the backward pass (gradient checkpointing): less memory, about a third slower"
     )
@@ -202,6 +206,9 @@ class TrainConfig:
         yield "offload_activations", self.offload_activations, good, must
         fault = None if self.memory is None else budget_fault(self.memory)
         yield "memory", self.memory, fault is None, fault or ""
+        yield "compile", self.compile, self.compile in (None, "blocks"), "must be blocks, or null"
+        must = "must be null beside swap_blocks: the backward pass of compiled blocks does not follow weights that change places"
+        yield "compile", self.compile, self.compile is None or not self.swap_blocks, must
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"

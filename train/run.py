@@ -52,6 +52,7 @@ FIXED = (
     "precision",
     "base_dtype",
     "text_encoder_dtype",
+    "compute",
 )
 CHANGEABLE = ("data.memory",)  # of the groups that are fixed
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it

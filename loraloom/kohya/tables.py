@@ -10,7 +10,7 @@ IGNORED = {  # reason -> arguments
     "attention is torch's scaled_dot_product_attention": "xformers sdpa mem_eff_attn use_flash_attn use_sage_attn attn_mode split_attn",
     "memory: gradient_checkpointing, swap_blocks, precision and batch_size are here": """lowram highvram t5xxl_device
         t5xxl_dtype text_encoder_cpu vae_chunk_size vae_disable_cache""",
-    "the model is not compiled": "torch_compile dynamo_backend",
+    "blocks are compiled by torch's inductor": "dynamo_backend",
     "checkpoints hold the whole state": """save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state
         initial_epoch initial_step skip_until_initial_step""",
     "adapters are safetensors files with their settings in the header, in fp32": "save_model_as use_safetensors no_metadata save_precision",

@@ -33,6 +33,8 @@ def convert_training(values: Values, to: Converted, *, script: Script, penultima
             to.set(setting, value, name)
     _swap(values, to)
     _offload(values, to)
+    if values["torch_compile"]:
+        to.set("compile", "blocks", "torch_compile")
     _base(values, to, script)
     _steps(values, to)
     _text(values, to, penultimate=penultimate)

@@ -14,7 +14,8 @@ KINDS = {  # peft_type -> the settings that make the nearest here
     "OFT_2": "lora.kind=oft lora.params.block_size=NUMBER",
     "LOKR": "lora.kind=lokr lora.rank=NUMBER lora.params.factor=NUMBER",
 }
-QUANTISED = {"NFLOAT_4": "nf4", "FLOAT_8": "fp8", "INT_8": "int8"}  # weight_dtype -> what it is here
+W8A8 = {"INT_W8A8": "int8", "FLOAT_W8A8": "fp8"}  # with activations in it too
+QUANTISED = {"NFLOAT_4": "nf4", "FLOAT_8": "fp8", "INT_8": "int8", **W8A8}  # weight_dtype -> what it is here
 WHOLE = ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32", "NONE")  # weight_dtype of a base that is not quantised
 DENOISERS = ("unet", "transformer")
 
@@ -55,6 +56,8 @@ def _quantised(values: Values, to: Converted, base: BaseFacts) -> None:
         elif parts:
             name, dtype = next(iter(parts.items()))
             to.set(setting, dtype, f"{name}.weight_dtype")
+            if setting == "base_dtype" and str(values.part(name)["weight_dtype"]) in W8A8:
+                to.set("compute", dtype, f"{name}.weight_dtype")
             to.notes.append(f"{name}.weight_dtype: here of the linear layers of the blocks, made while loading; the rest as precision")
 
 
@@ -110,6 +113,8 @@ def _passes(values: Values, to: Converted, base: BaseFacts) -> None:
         to.set("offload_activations", True, f"{shown}.activation_offloading")
     if part["offload_fraction"]:
         to.notes.append(f"{shown}.offload_fraction: swap_blocks=NUMBER keeps so many blocks in main memory; dry_run=true --json lists them")
+    if values["compile"]:
+        to.set("compile", "blocks", "compile")
     if base.guided:
         to.set("objective.guidance", float(part["guidance_scale"]), f"{shown}.guidance_scale")
 

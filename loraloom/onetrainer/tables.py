@@ -13,7 +13,7 @@ IGNORED = {  # reason -> settings
     "memory: gradient_checkpointing, swap_blocks, precision and batch_size are here": "async_offloading temp_device quantization",
     "the device is found; device=cpu or cuda chooses": "train_device",
     "attention is torch's scaled_dot_product_attention": "attention_mechanism",
-    "the model is not compiled": "compile enable_autocast_cache fallback_train_dtype",
+    "autocast is by precision": "enable_autocast_cache fallback_train_dtype",
     "adapters are safetensors files in diffusers' and in kohya's names, in fp32": "output_dtype output_model_format lora_weight_dtype",
     "the base says what it is": "model_type",
     "images are trained, no videos or sounds": "frames sample_video_format sample_audio_format sample_image_format",

@@ -31,6 +31,7 @@ class Trace:
     operations: float  # floating point operations of matrix products and convolutions, a product and a sum counted as two
     moved: float = 0.0  # bytes that the other operations read and write
     calls: int = 0  # operations dispatched, views left out
+    in_8_bits: float = 0.0  # of products of 8-bit numbers, beside `operations`
     away: int = 0  # bytes of activations that lie in main memory between forward and backward pass
 
 
@@ -47,7 +48,10 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
     class Live(LiveBytes):  # type: ignore[no-untyped-call]  # of torch, as its base
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = func(*args, **(kwargs or {}))
-            if func._overloadpacket in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
+            if func._overloadpacket is torch.ops.aten._int_mm or func._overloadpacket is torch.ops.aten._scaled_mm:
+                operations[1] += 2.0 * args[0].shape[0] * args[0].shape[1] * args[1].shape[1]
+                calls[0] += 1
+            elif func._overloadpacket in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
                 operations[0] += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=made)
                 calls[0] += 1
             elif not func.is_view:
@@ -56,10 +60,10 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             self.count_all(made)
             return made
 
-    operations, calls = [0.0], [0, 0]
+    operations, calls = [0.0, 0.0], [0, 0]
     with Live(given) as live, _as_a_gpu_does(low, operations):
         work()
-    return Trace(live.peak, operations[0], float(calls[1]), calls[0])
+    return Trace(live.peak, operations[0], float(calls[1]), calls[0], operations[1])
 
 
 def backward(loss: Tensor) -> None:

@@ -130,6 +130,12 @@ class Coding(Kept):
         flat = weight.reshape(-1)
         return (flat if flat.numel() == math.prod(shape) else flat[: math.prod(shape)]).reshape(shape)
 
+    def in_one(self, codes: Tensor, scales: Tensor, shape: Shape) -> Tensor:
+        """The weight (O, I) in fp32, in one expression without pieces: for a compiler."""
+        width = self.block or shape[1]
+        weight = self.decode(codes.reshape(-1, width // self.packed)) * scales.reshape(-1, 1)
+        return weight.reshape(-1)[: math.prod(shape)].reshape(shape)
+
     def squares(self, weight: Tensor, codes: Tensor, scales: Tensor) -> tuple[float, float]:
         """||W||^2 and ||W' - W||^2 of the weight that was quantised."""
         groups = self._groups(weight)

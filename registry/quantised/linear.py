@@ -64,6 +64,7 @@ class QuantisedLinear(nn.Linear):
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.coding: Kept = CODINGS[dtype] if isinstance(dtype, str) else dtype
         self.dtype_name = dtype if isinstance(dtype, str) else dtype.title
+        self.product: Any = None  # of 8-bit numbers, in place of one with the dequantised weight (products.py)
         self.squared_error = self.squared_weight = 0.0  # of the weight that was given; a file's own codes have no error to tell
         self.register_parameter("bias", layer.bias)
         self._parameters["weight"] = layer.weight  # type: ignore[assignment]  # a Parameter, or a quantised layer's Tensor
@@ -127,7 +128,7 @@ class QuantisedLinear(nn.Linear):
         kind = inputs.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):
             inputs = inputs.to(torch.get_autocast_dtype(kind))
-        product: Tensor = _Product.apply(inputs, self.bias, self)  # type: ignore[no-untyped-call]
+        product: Tensor = (self.product or _Product).apply(inputs, self.bias, self)
         return product
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -155,6 +156,9 @@ class _Room(threading.local):
         made, found, given = layer.like.dtype, None, layer._parameters.get("weight")
         if given is not None:
             return given.to(layer.codes.device, dtype)
+        if torch.compiler.is_compiling() and isinstance(layer.coding, Coding):  # one kernel makes it; where in memory is the compiler's
+            with torch.no_grad():
+                return layer.coding.in_one(layer.codes, layer.scales, layer.shape).to(made).to(dtype)
         if layer.codes.device.type == "cpu":
             needed = layer.coding.numbers(layer.shape) * made.itemsize
             if self.bytes.nbytes < needed:
@@ -178,9 +182,13 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (gradient,) = gradients
-        rows = gradient.reshape(-1, gradient.shape[-1])  # (B, O)
-        inward = None
-        if ctx.needs_input_grad[0]:
-            inward = (rows @ _ROOM.of(ctx.layer, gradient.dtype)).reshape(*gradient.shape[:-1], ctx.layer.in_features)
-        return inward, rows.sum(0) if ctx.needs_input_grad[1] else None, None
+        return through_the_weight(ctx, gradients[0])
+
+
+def through_the_weight(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    """Gradients of input and bias through the dequantised weight."""
+    rows = gradient.reshape(-1, gradient.shape[-1])  # (B, O)
+    inward = None
+    if ctx.needs_input_grad[0]:
+        inward = (rows @ _ROOM.of(ctx.layer, gradient.dtype)).reshape(*gradient.shape[:-1], ctx.layer.in_features)
+    return inward, rows.sum(0) if ctx.needs_input_grad[1] else None, None

@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.compiled import compile_blocks
 from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
@@ -151,7 +152,7 @@ def _weight_errors(plan: Plan, parts: Parts, out: Log) -> dict[str, WeightError]
 
 def base_key(sha256: str | None, config: TrainConfig) -> str | None:
     """What a drawn latent depends on of the base: a quantised one is another, and so are the states of quantised text encoders."""
-    kept = (config.base_dtype, config.text_encoder_dtype)
+    kept = (config.base_dtype, config.text_encoder_dtype, *([config.compute] if config.compute else []))
     return sha256 if sha256 is None or kept == (None, None) else " ".join(map(str, (sha256, *kept)))
 
 
@@ -190,6 +191,8 @@ def _train_state(
         module.train() if swap is not None and module is parts.denoiser else module.to(accelerator.device).train()
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
+    if config.compile is not None:
+        compile_blocks(family, parts.denoiser)
     every = [pair for group in weights.values() for pair in group]
     if vectors is not None:
         vectors.begin(accelerator.device)

@@ -21,6 +21,7 @@ from registry.adapters.delta_retention import change_of
 from registry.adapters.in_place import WeightChanges, placed
 from registry.adapters.peft_state import lora_settings
 from registry.adapters.reader import read_adapter as registry_adapter
+from registry.architectures.compiled import uncompiled
 from registry.converting.respelling import lean
 from registry.errors import JobFailed
 from registry.family import Family
@@ -209,7 +210,7 @@ def _predict(
     was_training = parts.denoiser.training
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.eval()
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled():
         encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
         height, width = (side * parts.latent_factor for side in shape[1:])
         complete = family.complete(parts, cast(encoded, device, dtype), height=height, width=width, guidance=guidance)

@@ -124,6 +124,7 @@ def quantised_json(work: Work) -> dict[str, Any] | None:
         "base_dtype": config.base_dtype,
         "text_encoder_dtype": config.text_encoder_dtype,
         "layers": {name: dict(kept) for name, kept in work.plan.quantised.items()},
+        "compute": config.compute,
         "components": {name: error.to_json() for name, error in work.quantised.items()},
         "proven_on": _fresh_base(work.plan),
     }

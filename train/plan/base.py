@@ -46,7 +46,12 @@ def find_base(config: TrainConfig, store: Store) -> Base:
 
 def load(base: Base, config: TrainConfig, *, dtype: torch.dtype) -> Parts:
     """The base with all its components on the CPU, quantised as the settings say; each is moved to the device when it is used."""
-    return _loaded(base, config, dtype=dtype, device="cpu")
+    parts = _loaded(base, config, dtype=dtype, device="cpu")
+    if config.compute is not None:
+        from registry.quantised.products import set_compute
+
+        set_compute(parts.denoiser, config.compute)
+    return parts
 
 
 def skeleton(base: Base, config: TrainConfig) -> Parts:

@@ -36,6 +36,8 @@ from train.objective.targets import TARGETS, objective_of
 from train.objective.zero_terminal_snr import check_zero_terminal_snr
 from train.optim_trial import Trial
 from train.plan.base import Base, find_base, resolve_device, resolve_precision, skeleton
+from train.plan.compiled import check_compiler
+from train.plan.compute import check_device_computes
 from train.plan.offload import check_offload
 from train.plan.optim_notes import check_average, check_loraplus, check_norms
 from train.plan.quantised import check_device, check_stored
@@ -209,6 +211,8 @@ def _alone(config: TrainConfig, attempts: Attempts) -> tuple[Trial | None, torch
     if device:
         attempts(lambda: check_device(config, device))
         attempts(lambda: check_offload(config, device))
+        attempts(lambda: check_device_computes(config, device))
+        attempts(lambda: check_compiler(config, device))
     return trial, device, attempts(lambda: resolve_precision(config.precision, device)) if device else None
 
 

@@ -24,6 +24,7 @@ from train.config import Precision, TrainConfig
 from train.loop.pace import times_due
 from train.loop.probes import PROBED, PROBED_POINTS
 from train.loop.validation import points_of
+from train.plan.compute import products_in_8_bits
 from train.plan.peak import Trace
 from train.plan.quantised import quantisation_of, stored_bytes
 from train.plan.speed import Speed, measure_speed
@@ -192,6 +193,8 @@ def estimate(
     guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
     traced = _Traced(traces.encode(config), traces.prompt(config), traces.decode(config), forward, traces.step(config))
     speed = measure_speed(model.device, traces.precision)
+    if config.compute is not None:
+        speed = replace(speed, in_8_bits=products_in_8_bits(model.device, config.compute))
     seconds = _seconds(config, traced, speed, images, beside=beside, loaded=loaded, guided=guided, share=share)
     return replace(found, seconds=seconds)
 

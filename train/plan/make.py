@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -32,6 +33,8 @@ from train.measures.drift import generic_prompts
 from train.measures.early_stop import early_stop_notes
 from train.optim_trial import Trial
 from train.plan.checks import Checked, check, in_steps
+from train.plan.compiled import compile_notes, kinds_of_blocks
+from train.plan.compute import compute_notes
 from train.plan.defaults import defaults_of
 from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes, process_bytes
 from train.plan.fit import changes_of, find_settings
@@ -101,6 +104,7 @@ def make_plan(config: TrainConfig, store: Store, *, search: Search = ALL, report
         prompt_tokens=count("")[1],
         shown=tuple(_tokenised(found, prompt, count) for prompt in _examples(variants)),
         quantised=kept,
+        compiled=kinds_of_blocks(found.base.family, found.parts) if resolved.compile else Counter(),
         truncated=tuple(note for prompt in every if (note := _cut(prompt, count, found))),
         estimate=estimated,
         free_bytes=free,
@@ -314,6 +318,8 @@ def _notes(found: Checked, config: TrainConfig, prompts: Sequence[str], count: C
         *optimizer_notes(config, found.trial),
         *swap_notes(swap, config, found.device, processes_of()),
         *offload_notes(config, found.device),
+        *compute_notes(config, found.device),
+        *compile_notes(config),
         *objective_notes(config.objective, found.parts.prediction),
         *environment_notes(config),
         *quantised_notes(config, stored_titles(found.parts.denoiser)),

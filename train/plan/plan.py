@@ -26,6 +26,8 @@ from train.measures.drift import draw_steps, drawn_prompts
 from train.objective.preference import Preference
 from train.objective.slider import Slider
 from train.plan.base import Base
+from train.plan.compiled import compile_rows
+from train.plan.compute import compute_rows
 from train.plan.estimate import Estimate, human_bytes, human_seconds
 from train.plan.memory import MemoryPlan
 from train.plan.quantised import quantised_rows
@@ -82,6 +84,7 @@ class Plan:
     processes: int  # that share the work, each with batches of its own
     quantised: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # component -> dtype -> its layers that are kept in it
     memory: MemoryPlan | None = None  # the settings that were found for it
+    compiled: Counter[str] = field(default_factory=Counter)  # kind of block -> how many are compiled
     shifts: Mapping[Bucket, float] = field(default_factory=dict)  # time shift by size, where sizes have several
     notes: tuple[str, ...] = field(default=())
 
@@ -147,6 +150,7 @@ class Plan:
             "memory_stages": dict(self.estimate.stages),
             "memory_process": self.estimate.process,
             "quantised_layers": {name: dict(kept) for name, kept in self.quantised.items()},
+            "compiled_blocks": dict(self.compiled),
             "memory_peak": self.estimate.total,
             "swap": None if self.estimate.swap is None else swap_json(self.estimate.swap),
             "seconds_estimate": self.seconds,
@@ -240,6 +244,8 @@ def _text(plan: Plan) -> str:
             f"{config.precision.name} ({_learned(plan)} fp32){', gradient checkpointing' if config.gradient_checkpointing else ''}",
         ),
         *quantised_rows(plan.quantised),
+        *compute_rows(config),
+        *compile_rows(config, plan.compiled),
         *_swap(plan.estimate.swap),
         ("memory", _memory(plan)),
         *(plan.memory.rows() if plan.memory else []),

@@ -33,10 +33,12 @@ class Speed:
     operations: float  # floating point operations of products
     bytes: float  # read and written by the other operations
     overhead: float  # seconds a call
+    in_8_bits: float | None = None  # operations of products of 8-bit numbers
 
     def seconds(self, found: Trace) -> float:
         """Time of a traced computation."""
-        return found.operations / self.operations + found.moved / self.bytes + found.calls * self.overhead
+        eight = found.in_8_bits / (self.in_8_bits or self.operations)
+        return eight + found.operations / self.operations + found.moved / self.bytes + found.calls * self.overhead
 
 
 @lru_cache(maxsize=8)

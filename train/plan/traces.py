@@ -72,7 +72,7 @@ class Traces:
 
     def forward(self, config: TrainConfig) -> Trace:
         """WIDTH images through the denoiser, without gradients."""
-        settings = [config.base_dtype, config.text_encoder_dtype]
+        settings = [config.base_dtype, config.text_encoder_dtype, config.compute]
         return self._kept("forward", settings, config, lambda parts: _forward(self.family, parts, self.side, self._low))
 
     def step(self, config: TrainConfig) -> Trace:
@@ -91,7 +91,7 @@ class Traces:
         return [
             *(to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip),
             *(config.base_dtype, config.text_encoder_dtype if config.lora.text_encoder or self.tokens else None),
-            config.offload_activations,
+            *(config.compute, config.offload_activations),
             self.targets if isinstance(self.targets, str) else list(self.targets),
             [token.vectors for token in self.tokens],
         ]
@@ -122,6 +122,10 @@ class Traces:
                 if weight.is_floating_point():
                     weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
         quantise_skeleton(parts, quantisation_of(config, self.family), self.family.denoiser)
+        if config.compute is not None:
+            from registry.quantised.products import set_compute
+
+            set_compute(parts.denoiser, config.compute)
         return parts
 
 

@@ -16,12 +16,22 @@ BASE_HELP = (
 TEXT_HELP = "the same for the text encoders, which encode the prompts once: a setting of its own, since it costs another error"
 
 
+COMPUTE = ("int8", "fp8")  # registry/quantised/products.py
+COMPUTE_HELP = (
+    "arithmetic of the quantised layers of the denoiser (W8A8): int8 or fp8, the same as base_dtype, with activations quantised token by"
+    " token (default: products with the dequantised weights)"
+)
+
+
 def quantised_rules(config: Any) -> Iterator[Rule]:
     """Ranges, and what quantised weights exclude whatever the base is."""
     for name in NAMES:
         value = getattr(config, name)
         must = f"must be {', '.join(CODINGS)}, or null for the base's own numbers"
         yield name, value, value is None or value in CODINGS, must
+    yield "compute", config.compute, config.compute in (None, *COMPUTE), f"must be {' or '.join(COMPUTE)}, or null"
+    good = config.compute not in COMPUTE or config.compute == config.base_dtype
+    yield "compute", config.compute, good, f"needs base_dtype={config.compute}: products are of the weights as they are kept"
     fused = config.adapter.training
     good = fused is None or config.base_dtype is None
     must = (

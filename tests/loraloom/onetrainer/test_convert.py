@@ -240,7 +240,7 @@ def test_optimizers_are_onetrainer_s(optimizer: dict[str, Any], expected: dict[s
         ({"concepts": [{"path": "a", "balancing": 0.5}]}, None, "an epoch has each image a whole number of times"),
         ({"concepts": [{"path": "a", "image": {"enable_random_hue": True}}]}, None, "image.enable_random_hue: colours are not changed"),
         ({"concepts": [{"path": "a", "text": {"prompt_source": "filename"}}]}, None, "text.prompt_source=filename"),
-        ({"unet": {"weight_dtype": "INT_W8A8"}}, None, "unet.weight_dtype=INT_W8A8: there are NFLOAT_4, FLOAT_8, INT_8"),
+        ({"unet": {"weight_dtype": "GGUF_A8_INT"}}, None, "unet.weight_dtype=GGUF_A8_INT: there are NFLOAT_4, FLOAT_8, INT_8"),
         ({"unet": 3}, None, "unet=3 is a group of settings"),
         ({"optimizer": {"optimizer": "TIGER"}}, None, "optimizer.optimizer=TIGER: there are ADAMW"),
         ({"optimizer": {"optimizer": "PRODIGY", "slice_p": 11}}, None, "optimizer.slice_p=11: prodigy has no such option"),
@@ -352,6 +352,9 @@ def test_the_page_s_file_is_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_share_of_the_layers_in_main_memory_is_answered_with_a_number_of_blocks(converted: Convert) -> None:
+    found = converted({"unet": {"weight_dtype": "INT_W8A8"}, "compile": True}).settings
+    assert (found["base_dtype"], found["compute"], found["compile"]) == ("int8", "int8", "blocks")
+    assert "compute" not in converted({"unet": {"weight_dtype": "INT_8"}}).settings
     away = {"unet": {"activation_offloading": True, "gradient_checkpointing": True}}
     assert converted(away).settings["offload_activations"] is True and "offload_activations" not in converted({"unet": {}}).settings
     assert any("swap_blocks=NUMBER" in note for note in converted({"unet": {"offload_fraction": 0.5}}).notes)

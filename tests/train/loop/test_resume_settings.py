@@ -62,6 +62,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "optim.text_lr",  # test_another_rate_of_the_text_encoders_acts_on_them_alone
     "optim.token_lr",  # tests/train/tokens/test_vectors.py
     "gradient_checkpointing",  # the same numbers with less memory
+    "compile",  # the same numbers but for rounding: tests/train/loop/test_compiled.py
     "swap_blocks",  # the same bytes with less memory: tests/train/loop/test_swap.py
     "offload_activations",  # the same: tests/train/loop/test_offload.py
     "memory",  # finds others of these: tests/train/plan/test_memory.py

@@ -1,0 +1,45 @@
+"""The repeated blocks of a denoiser, compiled: one code for all blocks of a kind, in place of one for the whole model.
+
+A model's blocks are a few kinds, each many times; torch.compile keeps a kind's code by what it was compiled for (shapes, strides,
+dtypes, whether gradients are wanted), and every block of that kind finds it there. So the wait is that of one block a kind, not of the
+model's depth. Only a block's own `forward` is compiled: gradient checkpointing stays as it is around it. Swapped blocks do not go with
+it: the backward pass of compiled code was measured to have no finite gradients where weights change places.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from registry.family import Family
+from registry.swapping.blocks import blocks_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CODES = 256  # that torch keeps of one function, of widths, image sizes and modes; 8 by default, and then it computes uncompiled
+
+
+def compile_blocks(family: Family, denoiser: nn.Module) -> Counter[str]:
+    """Compile every block at its first use, from now on; how many there are of each kind."""
+    import torch
+
+    config: Any = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, CODES)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, CODES)
+    kinds: Counter[str] = Counter()
+    for block in blocks_of(family, denoiser).values():
+        kinds[type(block).__name__] += 1
+        block.forward = torch.compile(block.forward)
+    return kinds
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Compiled blocks compute as they are written inside: their own operations, rounded one by one."""
+    import torch
+
+    with torch.compiler.set_stance("force_eager"):
+        yield
