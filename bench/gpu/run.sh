@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# bash bench/gpu/run.sh [FOLDER]: the tests that need a CUDA device, then the measurements on it, in under eight minutes.
+# bash bench/gpu/run.sh [--dry] [FOLDER]: the tests that need a CUDA device, then the measurements on it, in under eight minutes.
 # Needs an environment with loraloom's dev extra: .venv, or PYTHON=... Output lies in FOLDER (default runs/gpu).
+# --dry: the same commands on the CPU with tiny models (the tests are collected only), to see that every line runs; no figures.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
+dry=
+[ "${1:-}" = --dry ] && { dry=1; shift; }
 python=${PYTHON:-.venv/bin/python}
 folder=${1:-runs/gpu}
 command -v "$python" >/dev/null || { echo "error: there is no $python. Run 'make .venv/.installed-dev', or set PYTHON." >&2; exit 2; }
@@ -17,16 +20,7 @@ part() {
     timeout "$2" "${@:3}" 2>&1 | tee "$folder/$1.txt" || failed=1
 }
 
-gpu_tests() {
-    "$python" -m pytest -q -m gpu
-    local code=$?
-    [ "$code" = 5 ] && echo "the gpu tier has no test yet" && return
-    return "$code"
-}
-export -f gpu_tests
-export python
-
-"$python" - <<'END' | tee "$folder/device.txt" || exit 2
+[ -n "$dry" ] || "$python" - <<'END_OF_CHECK' | tee "$folder/device.txt" || exit 2
 import sys
 
 import torch
@@ -34,8 +28,18 @@ import torch
 if not torch.cuda.is_available():
     sys.exit(f"error: torch {torch.__version__} sees no CUDA device. Run this on a machine that has one.")
 print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}")
-END
+END_OF_CHECK
 
-part tests 240 bash -c gpu_tests
-part train 210 "$python" -m bench.train.compare --device cuda --steps 150 --repeats 2
+gpu_tests=$(grep -rl --include='test_*.py' 'mark\.gpu' tests)  # collecting all of them takes longer than running these
+if [ -n "$dry" ]; then
+    part tests 150 "$python" -m pytest -q -m gpu --collect-only $gpu_tests
+    part swap 100 "$python" -m bench.gpu.steps swap --dry
+    part arithmetic 300 "$python" -m bench.quantised.arithmetic --tiny --rounds 2
+    part sdxl 100 "$python" -m bench.gpu.steps sdxl --dry
+else
+    part tests 150 "$python" -m pytest -q -m gpu $gpu_tests
+    part swap 90 "$python" -m bench.gpu.steps swap
+    part arithmetic 140 "$python" -m bench.quantised.arithmetic --device cuda --compiled
+    part sdxl 90 "$python" -m bench.gpu.steps sdxl
+fi
 exit "$failed"
