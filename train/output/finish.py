@@ -208,10 +208,10 @@ def _for_other_tools(work: Work, path: Path, hashes: Hashes) -> dict[str, str]:
     base, target = work.plan.base, path.with_name(f"{path.stem}-{KOHYA}.safetensors")
     try:
         plan = plan_adapter(path, target, target=KOHYA, family=base.family.name, base=base.path, dtype=None)
-    except Refused as error:
+        write_planned(plan, parents=[{"role": "source", "ref": path.name, "sha256": hashes.sha256}])
+    except (Refused, JobFailed) as error:  # a build without such names; a file that its proof found to be another adapter
         work.out(f"not written with {KOHYA} keys: {error}")
         return {}
-    write_planned(plan, parents=[{"role": "source", "ref": path.name, "sha256": hashes.sha256}])
     work.out(f"saved {target}: the same adapter in the keys of ComfyUI and A1111")
     return {KOHYA: str(target)}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from registry.converting.proof import TOLERANCE
 from registry.errors import JobFailed, LoomError
 from registry.store import Store
 from train.config import LoraConfig, TrainConfig
@@ -60,6 +61,20 @@ def test_the_trained_model_is_freed_before_a_fresh_one_is_loaded(
     monkeypatch.setattr("train.output.finish.load", fresh)
     finish(work, History(base=[], heldout=[]), store, seconds_before=0.0, begun=0.0)
     assert there == [None]
+
+
+def test_a_copy_for_other_tools_that_is_not_proven_costs_no_run(
+    prepared: Prepared, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TOLERANCE, "F32", -1.0)  # no product is near enough
+    work = prepared(settings(steps=1))
+    lines: list[str] = []
+    work.out = lines.append
+    work.state.step(0)
+    result = finish(work, History(base=[], heldout=[]), store, seconds_before=0.0, begun=0.0)
+    assert [*result["files"]] == ["diffusers"] and store.find("discs", kind="adapter").path == result["files"]["diffusers"]
+    assert any(line.startswith("not written with kohya keys:") and "has another product" in line for line in lines)
+    assert not [*work.folder.glob("*kohya*")]
 
 
 def test_an_overfitted_run_gives_its_name_to_the_best_step(prepared: Prepared, settings: Settings, store: Store) -> None:
