@@ -78,8 +78,8 @@ def test_the_plan_names_it_counts_its_products_and_says_where_it_is_slower(
 def test_a_trace_counts_8_bit_products_apart() -> None:
     from torch import nn
 
+    from registry.budget.peak import backward, trace
     from registry.quantised.products import set_compute
-    from train.plan.peak import backward, trace
 
     def traced(kind: str | None) -> Any:
         layer = QuantisedLinear(nn.Linear(16, 8, device="meta"), "int8")

@@ -17,16 +17,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.budget.peak import Trace
 from registry.family import Family
 from registry.parts import Parts
+from registry.quantised.empty import stored_bytes
 from registry.swapping.blocks import BlockSize, Swap, swap_of
 from train.config import Precision, TrainConfig
 from train.loop.pace import times_due
 from train.loop.probes import PROBED, PROBED_POINTS
 from train.loop.validation import points_of
 from train.plan.compute import products_in_8_bits
-from train.plan.peak import Trace
-from train.plan.quantised import quantisation_of, stored_bytes
+from train.plan.quantised import quantisation_of
 from train.plan.speed import Speed, measure_speed
 from train.plan.swap import swappable
 from train.plan.traces import WIDTH, Traces

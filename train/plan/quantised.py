@@ -10,23 +10,10 @@ from registry.errors import Faults
 from registry.family import Family
 from registry.parts import Parts
 from registry.quantised.checks import counted_titles, device_faults, stored_faults
-from registry.quantised.empty import quantise_skeleton, quantised_sizes, stored_bytes
 from registry.quantised.layers import Quantisation
 from registry.quantised.skeleton import stored_layers, stored_titles
 from train.config import TrainConfig
 from train.settings.quantised import NAMES
-
-__all__ = [
-    "check_device",
-    "check_stored",
-    "quantisation_of",
-    "quantise_skeleton",
-    "quantised_layers",
-    "quantised_notes",
-    "quantised_rows",
-    "quantised_sizes",
-    "stored_bytes",
-]
 
 if TYPE_CHECKING:
     import torch

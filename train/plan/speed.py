@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from registry.budget.peak import Trace, backward, trace
 from train.config import Precision
-from train.plan.peak import Trace, backward, trace
 
 if TYPE_CHECKING:
     import torch

@@ -13,16 +13,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from registry.budget.peak import Trace, backward, trace
 from registry.family import Family
 from registry.formats.hashing import value_sha256
 from registry.parts import Conditioning, Parts
+from registry.quantised.empty import quantise_skeleton
 from registry.quantised.skeleton import stored_layers
 from registry.swapping.activations import ActivationOffload
 from train.config import Precision, TrainConfig, to_plain
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
-from train.plan.peak import Trace, backward, trace
-from train.plan.quantised import quantisation_of, quantise_skeleton
+from train.plan.quantised import quantisation_of
 from train.tokens.new_token import NewToken
 from train.tokens.vectors import add_vectors
 

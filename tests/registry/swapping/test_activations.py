@@ -9,11 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from registry.budget.peak import Trace, backward, trace
 from registry.swapping.activations import AHEAD, ActivationOffload, rounded
 from registry.swapping.blocks import blocks_of
 from registry.swapping.swap import BlockSwap
 from tests.registry.swapping.test_swap import BUILDS, CPU, Step, same
-from train.plan.peak import Trace, backward, trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")
 

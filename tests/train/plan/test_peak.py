@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from registry.budget.peak import backward, trace
 from registry.families import FAMILIES
 from registry.store import Store
 from train import run
 from train.config import LoraConfig, Precision, PreviewConfig, TrainConfig
-from train.plan.peak import backward, trace
 
 SD1 = FAMILIES["sd1"]
 FLOAT = 4  # bytes

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from registry.budget.peak import Trace, trace
 from registry.store import Store
 from train import run
 from train.config import DataConfig, HeldoutConfig, Precision, PreviewConfig, TrainConfig
 from train.plan import estimate
-from train.plan.peak import Trace, trace
 from train.plan.speed import Speed, measure_speed
 
 
