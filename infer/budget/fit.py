@@ -80,7 +80,7 @@ def _of_base(
 ) -> BaseMemory:
     first = group[0]
     drawing = drawing_of(group, resolver, batch_size=batch_size, process=process)
-    able = [name for name in free if name == "swap_blocks" or _can_be_quantised(name, group, resolver)]
+    able = [name for name in free if name in ("swap_blocks", "vae_tiling") or _can_be_quantised(name, group, resolver)]
     given = {name: getattr(first, name) for name in SEARCHED}
     main = main_memory_bytes()
     try:

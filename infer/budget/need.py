@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.vae.tiles import decode_tiled
 from registry.budget.peak import trace
 from registry.family import Family
 from registry.parts import Parts
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-Values = Mapping[str, Any]  # base_dtype, text_encoder_dtype, swap_blocks
+Values = Mapping[str, Any]  # base_dtype, text_encoder_dtype, swap_blocks, vae_tiling
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class Drawing:
 
     def stages(self, values: Values) -> Stages:
         """What each stage makes."""
-        base, text = values["base_dtype"], values["text_encoder_dtype"]
+        base, text, tile = values["base_dtype"], values["text_encoder_dtype"], values["vae_tiling"]
         return Stages(
             prompt=self._once(("prompt", text), Quantisation(text_encoders=text), _prompt),
             forward=self._once(("forward", base), Quantisation(denoiser=base, layers=self.family.quantised), _forward),
-            decode=self._once(("decode",), Quantisation(), _decode),
+            decode=self._once(("decode", tile), Quantisation(), partial(_decode, tile=tile)),
         )
 
     @property
@@ -144,10 +146,10 @@ def _forward(family: Family, parts: Parts, largest: Largest) -> int:
         return trace(lambda: family.predict(parts, noisy, timesteps, complete), [parts.denoiser]).peak
 
 
-def _decode(family: Family, parts: Parts, largest: Largest) -> int:
+def _decode(family: Family, parts: Parts, largest: Largest, *, tile: int | None) -> int:
     import torch
 
     size = (largest.height // parts.latent_factor, largest.width // parts.latent_factor)
     with torch.no_grad():
         latents = torch.empty(1, family.channels(parts), *size, device="meta", dtype=parts.dtype)
-        return trace(lambda: family.decode(parts, latents), [parts.vae]).peak
+        return trace(lambda: decode_tiled(family.decode, parts, latents, tile), [parts.vae]).peak

@@ -1,7 +1,8 @@
 """The settings of an image that save memory, with what they cost, in the order in which a search tries them.
 
-A swapped block changes no bit of an image, so it comes before everything that does: a quantised base or text encoder is another one, and
-draws another image under another key. The costs put the settings in an order and are no forecast of seconds.
+A swapped block changes no bit of an image, so it comes before everything that does: tiles of the VAE change pixels a little, and a
+quantised base or text encoder is another one, which draws another image under another key. The costs put the settings in an order and
+are no forecast of seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 from infer.budget.need import Drawing
 from registry.budget.search import Setting, Value
 
-SEARCHED = ("swap_blocks", "text_encoder_dtype", "base_dtype")
+SEARCHED = ("swap_blocks", "vae_tiling", "text_encoder_dtype", "base_dtype")
 LEAST_SWAPPED = 3  # two slots take what two blocks took
 SWAPPED = 0.5  # of a call's time, more, with every block swapped: a call has one forward pass to copy beside, where a step has four for two
 ERRORS = {"int8": 0.005, "nf4": 0.09}  # relative weight errors (bench/quantised). fp8 is as large as int8 with five times its error
 ANOTHER = 0.1  # beside it, so that all that is exact is cheaper: as much as twice the time
+TILE = 512  # pixels a side, as ComfyUI's and A1111's tiled decoders begin with
+TILED = 0.02  # as a weight error: after every block swapped, and before a quantised base
 DEQUANTISED = {"int8": 1.15, "nf4": 1.3}  # of a call's time: each weight is made again for each call
 
 
@@ -28,10 +31,18 @@ def settings_of(given: Mapping[str, Any], drawing: Drawing, free: Collection[str
 def _values(name: str, own: Any, drawing: Drawing, swaps: bool) -> tuple[Value, ...]:
     if name == "swap_blocks":
         return (Value(own), *(_swapped(drawing) if swaps else ()))
+    if name == "vae_tiling":
+        return (Value(own), *(_tiled(drawing) if own is None else ()))
     if name == "text_encoder_dtype" and not drawing.parts.text_encoders:
         return (Value(own),)
     time = DEQUANTISED if name == "base_dtype" else {}
     return (Value(own), *(_quantised(dtype, error, time.get(dtype, 1.0)) for dtype, error in ERRORS.items()))
+
+
+def _tiled(drawing: Drawing) -> list[Value]:
+    if max(drawing.largest.width, drawing.largest.height) <= TILE:
+        return []
+    return [Value(TILE, 1.05, TILED, f"images are decoded in tiles of {TILE} pixels: pixels differ a little")]
 
 
 def _quantised(dtype: str, error: float, time: float) -> Value:

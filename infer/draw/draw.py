@@ -19,6 +19,7 @@ from infer.prompt.schedule import Timed
 from infer.sampling.scheduled import chosen_schedule
 from registry.architectures.text.clip_chunks import chunks_needed
 from registry.architectures.text.weighted import WeightedText
+from registry.architectures.vae.tiles import decode_tiled
 from registry.family import Family
 from registry.parts import Conditioning, Parts
 
@@ -196,9 +197,9 @@ def draw_latents(
     return latents
 
 
-def draw_image(family: Family, parts: Parts, latents: Tensor) -> Image:
-    """The image of latents (1, C, H, W). Raises JobFailed for NaN or infinite pixels."""
+def draw_image(family: Family, parts: Parts, latents: Tensor, *, tile: int | None = None) -> Image:
+    """The image of latents (1, C, H, W), decoded in tiles of so many pixels a side. Raises JobFailed for NaN or infinite pixels."""
     import torch
 
     with torch.no_grad():
-        return to_image(family.decode(parts, latents))[0]
+        return to_image(decode_tiled(family.decode, parts, latents, tile))[0]

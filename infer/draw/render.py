@@ -34,8 +34,10 @@ from infer.draw.values import (
     names,
     prompts,
     read_size,
+    sides,
     sizes,
     spell_or_own,
+    spell_side,
     spell_size,
 )
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
@@ -391,6 +393,23 @@ class Render:
             in_latents=lambda render: bool(render.images),  # the VAE encodes them, and some ControlNets' hints
             axis=FieldAxis(
                 help="VAEs by name or path; null is the base's own. One denoising serves them all", spell=spell_or_own, across=6
+            ),
+        ),
+    ] = None
+    vae_tiling: Annotated[
+        int | None,
+        Setting(
+            help="decode images larger than this in tiles of so many pixels a side: less memory, pixels differ a little; 512 is usual",
+            valid=lambda side: side > 0,
+            expected="the side of a tile in pixels: 512 is usual",
+            pin=lambda render, side: side if side and max(render.width or 0, render.height or 0) > side else UNPINNED,
+            in_latents=lambda _: False,
+            infotext="VAE tile size",
+            axis=FieldAxis(
+                name="vaetiling",
+                help="sides of the VAE's tiles in pixels; null is none. One denoising serves them all",
+                read=sides,
+                spell=spell_side,
             ),
         ),
     ] = None

@@ -205,7 +205,7 @@ class Resolver:
     def _setting_faults(self, render: Render, base: Base) -> list[str]:
         """Faults of the settings with their defaults, by the base's family; the prompts aside."""
         own = [fault for one in SETTINGS.values() if (fault := one.fault(render))]
-        sizes = [render.width, render.height, render.swap_blocks, render.device]
+        sizes = [render.width, render.height, render.vae_tiling, render.swap_blocks, render.device]
         steps = [render.steps, render.sampler, render.schedule, render.sigma_min, render.sigma_max, render.eta]
         return [*self.ask(base, ["settings", *sizes, *steps], lambda: _setting_faults(render, base), keep=lambda faults: not faults), *own]
 
@@ -461,6 +461,7 @@ def _setting_faults(render: Render, base: Base) -> list[str]:
     from infer.sampling.checks import check_ends, check_eta, check_schedule
     from infer.sampling.scheduled import chosen_schedule
     from infer.sampling.swapped import check_swapped
+    from registry.architectures.vae.tiles import check_tile
 
     assert render.width is not None and render.height is not None
     faults: list[str] = []
@@ -469,6 +470,8 @@ def _setting_faults(render: Render, base: Base) -> list[str]:
     prediction, config = base.skeleton.prediction, base.skeleton.scheduler_config
     _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, prediction=prediction, config=config))
     _gathered(faults, lambda: check_sampler(render.sampler, prediction=prediction, config=config))
+    if render.vae_tiling is not None:
+        _gathered(faults, partial(check_tile, base.skeleton, render.vae_tiling))
     _gathered(faults, lambda: check_swapped(render, base.family, base.skeleton))
     _gathered(faults, lambda: check_eta(base.skeleton, render.sampler, render.eta))
     chosen = _gathered(faults, lambda: chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))

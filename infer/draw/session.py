@@ -192,7 +192,7 @@ class Session:
 
     def _encoded(self, index: int, latents: Tensor) -> bytes:
         render = self._renders[index]
-        image = draw_image(self.family, self._parts(render), latents)
+        image = draw_image(self.family, self._parts(render), latents, tile=render.vae_tiling)
         return encode_png(pasted(image, render, self._resolver.images), render, self._names(render))
 
     def _latents(self, index: int, counter: Counter) -> Tensor:

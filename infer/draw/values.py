@@ -112,6 +112,11 @@ def integers(value: object) -> Sequence[int]:
     raise Refused(f"{value!r} is not a whole number, nor a range such as 1-4.")
 
 
+def sides(value: object) -> Sequence[int | None]:
+    """Whole numbers as `integers` takes them; null or "none" is none."""
+    return (None,) if value in (None, "none", "null") else integers(value)
+
+
 def is_finite(value: object) -> TypeGuard[int | float]:
     """Whether the value is a number that a float holds."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
@@ -189,6 +194,11 @@ def spell(value: Any) -> str | None:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return number(value) if isinstance(value, float) else str(value)
+
+
+def spell_side(value: int | None) -> str:
+    """A side in pixels as the label of an axis."""
+    return "none" if value is None else str(value)
 
 
 def spell_text(value: str | None) -> str:

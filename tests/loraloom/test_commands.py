@@ -104,7 +104,7 @@ def test_a_reproduction_that_differs_has_exit_code_1(
     equal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Seen()
-    made.equal = equal  # type: ignore[attr-defined]  # of Reproduction, what the command reads
+    made.reproduced = equal  # type: ignore[attr-defined]  # of Reproduction, what the command reads
     monkeypatch.setattr("infer.output.reproduce.reproduce", made)
     assert main(["reproduce", "a.png", "--json"]) == (0 if equal else 1)
     assert made.calls[0][0] == Path.cwd() / "a.png"

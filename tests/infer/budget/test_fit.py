@@ -23,7 +23,7 @@ from tests.tiny import tiny_model, tiny_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
-PLAIN: dict[str, Any] = {"swap_blocks": 0, "text_encoder_dtype": None, "base_dtype": None}
+PLAIN: dict[str, Any] = {"swap_blocks": 0, "vae_tiling": None, "text_encoder_dtype": None, "base_dtype": None}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,20 @@ def test_settings_that_change_no_image_come_first(folder: Path) -> None:
     assert not full.fits and full.chosen.values == PLAIN, "main memory has no room for blocks"
 
 
+def test_tiles_come_after_what_is_exact_and_before_quantised_weights(folder: Path) -> None:
+    drawing = drawing_of(folder, side=1024)
+    whole = drawing.peak(PLAIN)
+    assert drawing.stages(PLAIN).largest[0] == "an image is decoded"
+    tiled = PLAIN | {"vae_tiling": 512}
+    assert drawing.stages(tiled).decode < drawing.stages(PLAIN).decode / 2
+    exact = min(drawing.peak(PLAIN | {"swap_blocks": count}) for count in range(13))
+    found = fit.search(PLAIN, drawing, exact - 1, SEARCHED, swaps=True).chosen
+    assert found.values | {"swap_blocks": 0} == tiled and (found.peak or 0) < exact <= whole
+    assert fit.search(PLAIN, drawing, whole - 1, SEARCHED, swaps=False).chosen.values == tiled
+    own = PLAIN | {"vae_tiling": 256}
+    assert fit.search(own, drawing, 1, SEARCHED, swaps=True).chosen.values["vae_tiling"] == 256, "what is given stays"
+
+
 def test_a_search_that_finds_nothing_has_the_least_that_would_do(folder: Path) -> None:
     drawing = drawing_of(folder)
     none = fit.search(PLAIN, drawing, 1, SEARCHED, swaps=True, reserved=1000)
@@ -77,7 +91,7 @@ def test_weights_are_those_of_the_loaded_model(base: str | None, text: str | Non
     sizes = {id(tensor): tensor.nbytes for module in modules for tensor in module.parameters()}
     codes = {id(t): t.nbytes for module in modules for name, t in module.named_buffers() if name.endswith(("codes", "scales"))}
     drawing = Drawing(family, empty, torch.bfloat16, Largest(32, 32, rows=1))
-    assert drawing.weights({"swap_blocks": 0, "base_dtype": base, "text_encoder_dtype": text}) == sum((sizes | codes).values())
+    assert drawing.weights(PLAIN | {"base_dtype": base, "text_encoder_dtype": text}) == sum((sizes | codes).values())
 
 
 def test_more_rows_and_pixels_need_more(folder: Path) -> None:

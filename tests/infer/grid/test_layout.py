@@ -174,6 +174,7 @@ BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of eac
     "strength": ("strength", 0.5, [0.2]),
     "upsample": ("upsample", "concrete", ["detailed"]),
     "vae": ("vae", "soft", ["hard"]),
+    "vaetiling": ("vae_tiling", 64, [32]),
 }
 
 
