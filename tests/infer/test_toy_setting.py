@@ -33,10 +33,10 @@ FIELD = """\
     ] = None
 """
 ACTS = """\
-            if render.sharpness:
-                from PIL.ImageFilter import UnsharpMask
+        if render.sharpness:
+            from PIL.ImageFilter import UnsharpMask
 
-                image = image.filter(UnsharpMask(percent=int(100 * render.sharpness)))
+            image = image.filter(UnsharpMask(percent=int(100 * render.sharpness)))
 """
 AXIS = """
 
@@ -48,7 +48,7 @@ def aspect(render: Render, value: float) -> Render:
 # file -> (the text that the insertion comes before, the insertion); None: the end of the file
 SETTING_EDITS = {
     "infer/draw/render.py": ("    # filled in by the resolver\n", FIELD),
-    "infer/draw/session.py": ("            return encode_png(", ACTS),
+    "infer/draw/session.py": ("        return encode_png(", ACTS),
 }
 AXIS_EDITS = {"infer/grid/axes.py": (None, AXIS)}
 
