@@ -229,6 +229,11 @@ class TrainConfig:
         return tuple(sorted(side for side in given if side is not None))
 
     @property
+    def images_a_pass(self) -> int:
+        """Images of a pass without gradients: no more than need about what a step of a batch takes, which keeps what its gradients need."""
+        return 2 * self.batch_size
+
+    @property
     def images_per_step(self) -> int:
         """Most images of one process that make one optimizer step; batches that are short have fewer."""
         return self.batch_size * self.accumulate

@@ -177,7 +177,8 @@ def denoised(
     ]
     states = torch.get_rng_state()
     try:
-        return denoise(family, parts, jobs, width=4, on_step=lambda done, total: report(Tick("draw previews", done, total)))
+        width = max(1, state.config.images_a_pass // (1 if unconditional is None else 2))  # a guided image has two rows
+        return denoise(family, parts, jobs, width=width, on_step=lambda done, total: report(Tick("draw previews", done, total)))
     finally:
         torch.set_rng_state(states)
 

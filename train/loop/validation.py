@@ -114,7 +114,7 @@ class Probe:
         of = range(len(self.sha256s)) if captions is None else captions
         wanted = range(self.points) if points is None else points
         pairs = [(image, point) for shape in dict.fromkeys(shapes) for image in chosen if shapes[image] == shape for point in wanted]
-        width = max(state.config.batch_size, 4) * 2  # no gradients are kept: twice the images fit
+        width = state.config.images_a_pass
         table = torch.empty(len(self.sha256s), self.points, dtype=torch.float64)
         with state.evaluating(), torch.no_grad():
             for same in _of_one_size(pairs, shapes, width):

@@ -30,7 +30,7 @@ from train.plan.compute import products_in_8_bits
 from train.plan.quantised import quantisation_of
 from train.plan.speed import Speed, measure_speed
 from train.plan.swap import swappable
-from train.plan.traces import WIDTH, Traces
+from train.plan.traces import Traces
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +55,12 @@ class Estimate:
     on_device: bool = False  # a GPU holds one stage at a time; a CPU's memory holds everything
     process: int = 0  # bytes of this process and its libraries, where the device is the CPU
     swap: Swap | None = None  # the denoiser's blocks, and those of them that are swapped
+    passing: int = 0  # the most that a stage without gradients makes in passing
 
     @property
     def total(self) -> int:
         """What is in memory at once: on a GPU the largest stage, on a CPU all that is loaded."""
-        everything = self.process + sum(self.memory.values()) + (self.activations or 0)
+        everything = self.process + sum(self.memory.values()) + max(self.activations or 0, self.passing)
         return max(self.stages.values()) if self.on_device and self.stages else everything
 
 
@@ -109,6 +110,7 @@ class Peaks:
     encode: int
     prompt: int
     decode: int
+    forward: int  # of a pass without gradients: held-out losses, previews
     step: int
     away: int = 0  # of the step's activations, in main memory
 
@@ -136,7 +138,14 @@ class Model:
         """The peaks by tracing. Raises whatever a forward raises that needs numbers."""
         traces = self.traces
         step = traces.step(config)
-        return Peaks(traces.encode(config).peak, traces.prompt(config).peak, traces.decode(config).peak, step.peak, step.away)
+        return Peaks(
+            encode=traces.encode(config).peak,
+            prompt=traces.prompt(config).peak,
+            decode=traces.decode(config).peak,
+            forward=traces.forward(config).peak,
+            step=step.peak,
+            away=step.away,
+        )
 
     def in_memory(self, config: TrainConfig, swap: Swap, peaks: Peaks | None) -> Estimate:
         """What is in memory with these blocks swapped; without peaks, the weights alone."""
@@ -155,14 +164,17 @@ class Model:
         denoiser = memory[family.denoiser] + swap.device_bytes
         activations = max(0, peaks.step - self.count * 4)  # the gradients are counted with the LoRA
         learn_texts = config.lora.text_encoder or self.traces.tokens
+        learning = denoiser + memory[learned] + (sum(encoders.values()) if learn_texts else 0)
         stages = {
             "images are encoded": self.weights.vae + peaks.encode,
             "prompts are encoded": sum(encoders.values()) + peaks.prompt,
-            "steps are taken": denoiser + memory[learned] + activations + (sum(encoders.values()) if learn_texts else 0),
+            "steps are taken": learning + activations,
+            "held-out losses are measured": learning + peaks.forward,  # previews are denoised in passes of no more images
         }
         if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
             stages["previews are drawn"] = denoiser + memory[learned] + self.weights.vae + peaks.decode
-        return Estimate(memory, activations, None, stages, self.on_device, self.process, swap)
+        passing = max(peaks.encode, peaks.prompt, peaks.forward, peaks.decode if config.preview.prompts != [] else 0)
+        return Estimate(memory, activations, None, stages, self.on_device, self.process, swap, passing)
 
 
 def estimate(
@@ -230,7 +242,7 @@ class _Traced:
     encode: Trace  # one image into the VAE
     prompt: Trace  # one prompt through the encoders
     decode: Trace  # one image out of the VAE
-    forward: Trace  # WIDTH images through the denoiser
+    forward: Trace  # the images of a pass without gradients
     step: Trace  # forward and backward of one pass
 
 
@@ -249,11 +261,11 @@ def _seconds(
     steps, trained, heldout = config.steps, *images
     saved, measured, drawn = (every or steps for every in (config.checkpoint.every, config.heldout.every, config.preview.every))
     prompts = len(config.preview.prompts or [])
-    forward = speed.seconds(traced.forward)  # of WIDTH images
+    forward, width = speed.seconds(traced.forward), config.images_a_pass
     probes = (min(heldout, PROBED) + min(trained, PROBED)) * PROBED_POINTS  # with other captions, and of training images
-    passes = math.ceil((heldout * points_of(heldout) + probes + beside[0]) / WIDTH) if heldout else 0
-    seldom = math.ceil(beside[1] / WIDTH) * (times_due(0, steps, [saved]) + 1) + math.ceil(beside[2] / WIDTH) if heldout else 0
-    drawing = prompts * ((config.preview.steps or 0) * forward / WIDTH * (2 if guided else 1) + speed.seconds(traced.decode))
+    passes = math.ceil((heldout * points_of(heldout) + probes + beside[0]) / width) if heldout else 0
+    seldom = math.ceil(beside[1] / width) * (times_due(0, steps, [saved]) + 1) + math.ceil(beside[2] / width) if heldout else 0
+    drawing = prompts * ((config.preview.steps or 0) * forward / width * (2 if guided else 1) + speed.seconds(traced.decode))
     encoding = (trained + heldout) * (speed.seconds(traced.encode) + speed.seconds(traced.prompt))
     return {
         "steps": steps * config.accumulate * speed.seconds(traced.step) * share,

@@ -91,7 +91,9 @@ class _Memory:
             away = like.offload_activations >= config.offload_activations
             if like.base_dtype == config.base_dtype and texts and again and away and like.batch_size <= config.batch_size:
                 step = max(step, peaks.step)
-        return self._bytes(values, Peaks(traces.encode(config).peak, 0, traces.decode(config).peak, step))
+        return self._bytes(
+            values, Peaks(encode=traces.encode(config).peak, prompt=0, decode=traces.decode(config).peak, forward=0, step=step)
+        )
 
     def swapped(self, values: Values) -> int:
         """Bytes of main memory that the swapped blocks take."""

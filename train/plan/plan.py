@@ -512,6 +512,8 @@ def _memory(plan: Plan) -> str:
     items = [f"this process and its libraries {human_bytes(found.process)}"] if found.process else []
     items += [f"{name.replace('LoRA weights', _learned(plan))} {human_bytes(count)}" for name, count in found.memory.items()]
     items.append("activations not known" if found.activations is None else f"activations {human_bytes(found.activations)}")
+    if not found.on_device and found.activations is not None and found.passing > found.activations:
+        items.append(f"in their place without gradients {human_bytes(found.passing)} (held-out losses, previews, encoding)")
     stages = [f"{human_bytes(count)} while {name}" for name, count in found.stages.items()] if found.on_device else []
     where = f" on the {plan.config.device if plan.config.device != 'auto' else 'GPU'}: {', '.join(stages)}; " if stages else ": "
     return f"about {human_bytes(found.total)} (estimate){where}{', '.join(items)}"

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
-WIDTH = 8  # images of one held-out pass at the usual batch size of 4
 TRACED: dict[str, Trace] = {}  # of this process, by all that a trace depends on: the runs of a sweep plan the same model again
 MOST_TRACED = 320
 
@@ -72,9 +71,10 @@ class Traces:
         return self._kept("prompt", [config.text_encoder_dtype], config, lambda parts: _prompt(self.family, parts))
 
     def forward(self, config: TrainConfig) -> Trace:
-        """WIDTH images through the denoiser, without gradients."""
-        settings = [config.base_dtype, config.text_encoder_dtype, config.compute]
-        return self._kept("forward", settings, config, lambda parts: _forward(self.family, parts, self.side, self._low))
+        """The images of a pass without gradients through the denoiser."""
+        rows = config.images_a_pass
+        settings = [config.base_dtype, config.text_encoder_dtype, config.compute, rows]
+        return self._kept("forward", settings, config, lambda parts: _forward(self.family, parts, self.side, self._low, rows))
 
     def step(self, config: TrainConfig) -> Trace:
         """Forward and backward of one pass."""
@@ -168,18 +168,18 @@ def _prompt(family: Family, parts: Parts) -> Trace:
     return trace(work, list(parts.text_encoders.values()))
 
 
-def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | None) -> Trace:
-    """WIDTH images through the denoiser, without gradients."""
+def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | None, rows: int) -> Trace:
+    """So many images through the denoiser, without gradients."""
     import torch
 
     side = resolution // parts.latent_factor
 
     def work() -> None:
-        states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * WIDTH).items()}
+        states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * rows).items()}
         with torch.device("meta"):
-            noisy = torch.zeros((WIDTH, family.channels(parts), side, side), dtype=parts.dtype)
+            noisy = torch.zeros((rows, family.channels(parts), side, side), dtype=parts.dtype)
             complete = family.complete(parts, states, height=resolution, width=resolution, guidance=1.0)
-            timesteps = torch.zeros(WIDTH)
+            timesteps = torch.zeros(rows)
         family.predict(parts, noisy, timesteps, complete)
 
     with torch.no_grad():
